@@ -1,0 +1,1 @@
+"""Installs Retort's pinned dependencies into .deps. Run by scripts/setup; standard library only."""

@@ -1,0 +1,30 @@
+"""How long build and demo take on this machine, so that nobody wonders whether it hangs."""
+
+import os
+from pathlib import Path
+
+# Minutes measured on two cores of an AMD EPYC with AVX512_BF16 (docs/results.md).
+MEASURED_CORES = 2
+BUILD_MINUTES = 6
+DEMO_MINUTES = 10
+# Training in f32 takes about this many times as long as in bf16.
+WITHOUT_BF16 = 1.9
+# Neither the demo nor the build gains from more cores than about this many.
+USEFUL_CORES = 8
+
+
+def describe() -> str:
+    """One paragraph about this machine."""
+    cores = len(os.sched_getaffinity(0))
+    bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    scale = MEASURED_CORES / min(cores, USEFUL_CORES)
+    demo = DEMO_MINUTES * scale * (1 if bf16 else WITHOUT_BF16)
+    return (
+        f"Ready. This machine: {cores} core{'s' if cores > 1 else ''}, AVX512_BF16 {'yes' if bf16 else 'no'}. "
+        f"Estimates: first build about {minutes(BUILD_MINUTES * scale)}, demo about {minutes(demo)}."
+    )
+
+
+def minutes(value) -> str:
+    """Rounded as an estimate deserves."""
+    return f"{max(1, round(value))} min"

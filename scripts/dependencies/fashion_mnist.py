@@ -1,0 +1,121 @@
+"""Fashion-MNIST as plain IDX files, from whichever source has it; their SHA-256 decides."""
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from . import part
+from .part import DEPS, PINS, SetupError
+
+NAME = "fashion-mnist"
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+PUBLIC_DOWNLOAD = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+
+PIN = PINS / "fashion-mnist.sha256"
+# File name -> SHA-256 of the decompressed file: sources compress them differently.
+FILES = {name: digest for digest, name in map(str.split, PIN.read_text().splitlines())}
+
+
+class Unavailable(Exception):
+    """A source does not have the data; the next one may."""
+
+
+def install():
+    """Installs .deps/fashion-mnist from the first source that has the right bytes."""
+    if all(intact(DEPS / NAME / name) for name in FILES):
+        part.say(f"{NAME}: already there")
+    else:
+        (DEPS / NAME / ".stamp").unlink(missing_ok=True)
+        part.install(NAME, PIN.read_text(), fill)
+
+
+def intact(path):
+    """Whether the file is there with its pinned SHA-256."""
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILES[path.name]
+
+
+def fill(folder):
+    """Tries the user's own folder, or else Debian's package and the public download."""
+    if "FASHION_MNIST_DIR" in os.environ:
+        sources = [own_folder]
+    else:
+        sources = [debian_package, public_download]
+    reasons = []
+    for source in sources:
+        with part.scratch("download") as downloads:
+            try:
+                decompress(source(downloads), folder)
+                return
+            except (Unavailable, OSError) as error:
+                reasons.append(f"\n  {source.__doc__}: {error}")
+    raise SetupError(
+        f"Fashion-MNIST could not be had:{''.join(reasons)}\n"
+        f"Put its four files into a folder and set FASHION_MNIST_DIR to it."
+    )
+
+
+def own_folder(_):
+    """FASHION_MNIST_DIR"""
+    return Path(os.environ["FASHION_MNIST_DIR"])
+
+
+def debian_package(downloads):
+    """Debian's package"""
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise Unavailable("this system has no apt-get")
+    part.say(f"{NAME}: fetching Debian's package {DEBIAN_PACKAGE} (31 MB)")
+    if not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
+        # A new machine has no package lists yet; only root may fetch them.
+        if os.geteuid() != 0 or not apt_get("update") or not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
+            raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} failed; sudo apt-get update may help")
+    (archive,) = downloads.glob("*.deb")
+    subprocess.run(["dpkg", "-x", archive, downloads], check=True)
+    return downloads / "usr/share/datasets" / NAME
+
+
+def apt_get(*arguments, cwd=None):
+    """Runs apt-get without a word; whether it succeeded."""
+    call = ["apt-get", "--quiet=2", *arguments]
+    return subprocess.run(call, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def public_download(downloads):
+    """the data set's public download"""
+    for name in FILES:
+        fetch(f"{PUBLIC_DOWNLOAD}/{name}.gz", downloads / f"{name}.gz")
+    return downloads
+
+
+def fetch(url, path):
+    """Downloads one file, with progress on a terminal."""
+    with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as output:
+        size, done = int(response.headers.get("Content-Length", 0)), 0
+        part.say(f"{NAME}: fetching {path.name} ({size / 1e6:.1f} MB)")
+        while block := response.read(1 << 18):
+            output.write(block)
+            done += len(block)
+            if sys.stdout.isatty() and size:
+                print(f"\r  {100 * done // size:3} %", end="\n" if done == size else "", flush=True)
+
+
+def decompress(source, folder):
+    """Copies the four files from `source`, plain or .gz, and checks each."""
+    for name, digest in FILES.items():
+        plain, packed = source / name, source / f"{name}.gz"
+        if plain.is_file():
+            shutil.copyfile(plain, folder / name)
+        elif packed.is_file():
+            try:
+                with gzip.open(packed) as stream, open(folder / name, "wb") as output:
+                    shutil.copyfileobj(stream, output)
+            except (EOFError, gzip.BadGzipFile) as error:
+                raise Unavailable(f"{packed} is damaged: {error}") from error
+        else:
+            raise Unavailable(f"{source} holds neither {name} nor {name}.gz")
+        if not intact(folder / name):
+            raise Unavailable(f"{name} in {source} is not the published file: its SHA-256 is not {digest}")

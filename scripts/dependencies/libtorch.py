@@ -1,0 +1,63 @@
+"""libtorch for the CPU: headers and libraries out of the PyTorch wheel, without Python."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import part, wheels
+from .part import DEPS, PINS, REPOSITORY, SetupError
+
+PIN = PINS / "libtorch.txt"
+VERSION = re.search(r"^torch==(\S+)", PIN.read_text(), re.MULTILINE).group(1)
+
+
+def install():
+    """Installs .deps/libtorch, or checks the one that LIBTORCH names."""
+    if "LIBTORCH" in os.environ:
+        check_own(Path(os.environ["LIBTORCH"]))
+        return
+    replaces = (DEPS / "libtorch").exists()
+    if part.install("libtorch", PIN.read_text(), fill) and replaces:
+        forget_build()
+
+
+def fill(folder):
+    """Puts lib/, include/ and the licences into `folder`."""
+    part.require_space(2)
+    part.say(f"libtorch: fetching PyTorch {VERSION} (545 MB, of which 520 MB unpacked are kept)")
+    with part.scratch("wheels") as downloads:
+        wheels.download(PIN, downloads)
+        part.say("libtorch: unpacking")
+        lib, licenses = folder / "lib", folder / "licenses"
+        # No libtorch_cuda.so: the Rust bindings link it as soon as it is there.
+        wheels.unpack(
+            downloads,
+            {
+                "torch/lib/libtorch_cpu.so": ("torch/lib/", lib),
+                "torch/lib/libc10.so": ("torch/lib/", lib),
+                "torch/lib/libgomp.so.1": ("torch/lib/", lib),
+                "nvidia/cu13/lib/libcudart.so.13": ("nvidia/cu13/lib/", lib),
+                "nvidia/cu13/lib/libcupti.so.13": ("nvidia/cu13/lib/", lib),
+                "torch/include/*": ("torch/include/", folder / "include"),
+                "*.dist-info/licenses/*": ("", licenses),
+            },
+        )
+    # The wheel's own libtorch.so only names the others, libtorch_cuda.so among them.
+    (lib / "libtorch.so").symlink_to("libtorch_cpu.so")
+    (folder / "build-version").write_text(f"{VERSION}+cpu\n")
+
+
+def check_own(folder):
+    """Refuses a LIBTORCH that cannot work, before a long build finds out."""
+    for file in ["lib/libtorch_cpu.so", "include/torch/csrc/api/include/torch/torch.h"]:
+        if not (folder / file).is_file():
+            raise SetupError(f"LIBTORCH={folder} has no {file}: name a libtorch {VERSION}, or unset LIBTORCH")
+    part.say(f"libtorch: yours, {folder} (Retort is tested with {VERSION})")
+
+
+def forget_build():
+    """The bindings are not rebuilt when only the contents of the folder change, so drop their build."""
+    if (REPOSITORY / "target").exists() and shutil.which("cargo"):
+        subprocess.run(["cargo", "clean", "--quiet", "--release", "-p", "torch-sys"], cwd=REPOSITORY, check=True)
