@@ -1,0 +1,3 @@
+//! retort: demo, runs, predictions, models.
+
+fn main() {}

@@ -1,0 +1,126 @@
+//! What can be wrong with a configuration.
+
+use std::{fmt, path::PathBuf};
+
+/// One thing wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// Dotted path, `phases[0].epochs`; empty for the whole.
+    pub key: String,
+    /// The value found there, where there is one.
+    pub value: Option<String>,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// All things wrong with a configuration, in the order found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<ConfigProblem>);
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A layer is not there, or not TOML.
+    #[error("cannot read the configuration {}: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A `--set` or a variable that names no possible key.
+    #[error("cannot set `{key}`: {reason}; give key.path=value")]
+    Override {
+        /// The key as given.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// Keys or values are wrong.
+    #[error("{}{problems}", heading(file.as_ref(), problems))]
+    Invalid {
+        /// The user's file, where there was one.
+        file: Option<PathBuf>,
+        /// What is wrong.
+        problems: Problems,
+    },
+}
+
+impl Problems {
+    /// Adds a problem: `value` is what stands at `key`, `message` says what is allowed.
+    pub fn add(&mut self, key: impl Into<String>, value: impl fmt::Display, message: &str) {
+        self.push(ConfigProblem {
+            key: key.into(),
+            value: Some(value.to_string()),
+            message: message.to_owned(),
+        });
+    }
+
+    /// Adds a problem with `key` unless `holds`.
+    pub fn require(&mut self, holds: bool, key: &str, value: impl fmt::Display, message: &str) {
+        if !holds {
+            self.add(key, value, message);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The problems in the order found.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigProblem> {
+        self.0.iter()
+    }
+
+    pub(super) fn push(&mut self, problem: ConfigProblem) {
+        self.0.push(problem);
+    }
+
+    /// Adds those whose key has no problem yet.
+    pub(super) fn extend_new(&mut self, others: Self) {
+        for other in others.0 {
+            if !self.0.iter().any(|known| known.key == other.key) {
+                self.0.push(other);
+            }
+        }
+    }
+
+    /// Whether a key that lies directly in table `key` has a problem already.
+    pub(super) fn any_below(&self, key: &str) -> bool {
+        self.0.iter().any(|known| match key {
+            "" => true,
+            _ => known.key.starts_with(key),
+        })
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.key.as_str(), &self.value) {
+            ("", _) => write!(f, "{}", self.message),
+            (key, Some(value)) => write!(f, "{key} = {value}: {}", self.message),
+            (key, None) => write!(f, "{key}: {}", self.message),
+        }
+    }
+}
+
+fn heading(file: Option<&PathBuf>, problems: &Problems) -> String {
+    let count = match problems.0.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    match file {
+        Some(file) => format!("{count} in the configuration ({}):", file.display()),
+        None => format!("{count} in the configuration:"),
+    }
+}

@@ -1,0 +1,125 @@
+//! What every gRPC edge of Retort does alike: keepalive, health checks, error details.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Server},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The `domain` of the `ErrorInfo` in Retort's error details.
+pub const ERROR_DOMAIN: &str = "retort";
+
+/// HTTP/2 pings notice a peer that vanished without a word.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A server with keepalive (tonic's default has none) and without Nagle's delay.
+pub fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// A client's endpoint for `address`, which is `host:port` or `http://host:port`.
+///
+/// # Errors
+/// When `address` is no such thing; the text names it.
+pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
+    let url = match address.contains("://") {
+        true => address.to_owned(),
+        false => format!("http://{address}"),
+    };
+    let endpoint = Endpoint::from_shared(url).map_err(|_| InvalidAddress(address.to_owned()))?;
+    if endpoint.uri().port_u16().is_none() {
+        return Err(InvalidAddress(address.to_owned()));
+    }
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// An address that a client cannot use.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an address; give host:port, for example 127.0.0.1:8001")]
+pub struct InvalidAddress(String);
+
+/// Asks `grpc.health.v1` at `address` once, within `timeout`, whether the whole server is SERVING.
+///
+/// # Errors
+/// Why it is not, in words, naming the address.
+pub async fn check_health(address: &str, timeout: Duration) -> Result<(), String> {
+    let ask = async {
+        let endpoint = endpoint(address).map_err(|error| error.to_string())?;
+        let channel: Channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| format!("cannot connect to {address}: {}", root_cause(&error)))?;
+        let response = HealthClient::new(channel)
+            .check(HealthCheckRequest::default())
+            .await
+            .map_err(|status| format!("{address} answered {status}"))?
+            .into_inner();
+        match response.status() {
+            ServingStatus::Serving => Ok(()),
+            other => Err(format!("{address} is {}", other.as_str_name())),
+        }
+    };
+    tokio::time::timeout(timeout, ask)
+        .await
+        .unwrap_or_else(|_| Err(format!("{address} did not answer within {timeout:?}")))
+}
+
+/// A status with an `ErrorInfo` whose `reason` programs can match on (UPPER_SNAKE_CASE).
+pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
+    Status::with_error_details(code, message, details)
+}
+
+/// Whether only this machine can reach `address`.
+pub fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().is_loopback()
+}
+
+/// The innermost source of `error`: tonic's own text is only "transport error".
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_a_host_and_a_port() {
+        for good in ["127.0.0.1:1", "http://teacher:50051", "[::1]:8001"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in ["", "teacher", "http://teacher", ":", "a b:1"] {
+            let error = endpoint(bad).expect_err(bad).to_string();
+            assert!(error.contains("host:port"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_health_check_of_nothing_names_the_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let error = check_health(&address, Duration::from_secs(5)).await;
+        assert!(error.unwrap_err().contains(&address));
+    }
+}

@@ -1,0 +1,12 @@
+//! What Retort's services share: configuration, telemetry, atomic files, the artifact manifest and
+//! the model store. Knows neither libtorch nor ONNX Runtime.
+
+pub mod atomic_file;
+pub mod config;
+pub mod digest;
+pub mod grpc;
+pub mod manifest;
+pub mod model_store;
+pub mod ready_file;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,276 @@
+//! `manifest.json`: what stands beside a published `model.onnx`.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::digest::Sha256;
+
+/// The newest format that this build reads and the one that it writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything a server needs to check, run and explain a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactManifest {
+    /// Always [`FORMAT_VERSION`] when written.
+    pub format_version: u32,
+    /// The ONNX file that this manifest belongs to.
+    pub onnx: OnnxFile,
+    /// Shape of one input image: [channels, height, width].
+    pub input_shape: [usize; 3],
+    /// In logit order; as many as there are logits.
+    pub class_names: Vec<String>,
+    /// How u8 pixels become the model's input.
+    pub preprocessing: Preprocessing,
+    /// Real images with the logits that the model must give for them.
+    pub golden_batch: GoldenBatch,
+    /// The architecture, as in a run's configuration.
+    pub network: serde_json::Value,
+    /// Where the model comes from.
+    pub provenance: Provenance,
+}
+
+/// Identity of the ONNX file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnnxFile {
+    /// SHA-256 of the file.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// `(x / 255 - mean) / std`, per channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// One value a channel.
+    pub mean: Vec<f32>,
+    /// One value a channel, greater than 0.
+    pub std: Vec<f32>,
+}
+
+/// A few images and what the exporter's own engine answered for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenBatch {
+    /// u8 pixels before preprocessing, [images, channels, height, width]; base64 in the file.
+    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
+    pub images: Vec<u8>,
+    /// [images][classes]
+    pub logits: Vec<Vec<f32>>,
+    /// Largest absolute difference of a logit that still counts as equal.
+    pub tolerance: f32,
+}
+
+/// What a model was made from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Name of the run.
+    pub run: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// SHA-256 of the run's resolved configuration file.
+    pub config_sha256: Sha256,
+    /// Fingerprint of the training data.
+    pub dataset: String,
+    /// Absent where the model was trained without a teacher.
+    pub teacher: Option<TeacherIdentity>,
+    /// Figures that the run measured, by name; accuracies are fractions.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// The two things that decide a teacher's logits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherIdentity {
+    /// SHA-256 of weights and architecture.
+    pub model_id: String,
+    /// Precision, device, instruction set and libtorch version, readable.
+    pub numerics: String,
+    /// SHA-256 of the logits of a fixed probe batch.
+    pub probe_sha256: String,
+}
+
+/// Why a manifest is refused; the text names the field.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or a field is missing, unknown or of the wrong type.
+    #[error("manifest: {0}")]
+    Json(String),
+    /// Written by a newer Retort.
+    #[error("manifest: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads")]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+    },
+    /// Fields contradict each other.
+    #[error("manifest: {field}: {problem}")]
+    Inconsistent {
+        /// Dotted path of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl ArtifactManifest {
+    /// Parses and checks a manifest.
+    ///
+    /// # Errors
+    /// See [`ManifestError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format_version: u32,
+        }
+        let parse_error = |error: serde_json::Error| ManifestError::Json(error.to_string());
+        // Before the fields: a newer format may have others.
+        let Versioned { format_version } = serde_json::from_slice(bytes).map_err(parse_error)?;
+        if format_version > FORMAT_VERSION {
+            return Err(ManifestError::NewerFormat {
+                found: format_version,
+            });
+        }
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let manifest: Self = serde_path_to_error::deserialize(&mut deserializer)
+            .map_err(|error| ManifestError::Json(error.to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The manifest as pretty JSON with a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Holds: every map key is a string and floats are finite or become null.
+        let mut json = serde_json::to_vec_pretty(self).expect("a manifest serializes");
+        json.push(b'\n');
+        json
+    }
+
+    /// Number of images in the golden batch.
+    pub fn golden_images(&self) -> usize {
+        self.golden_batch.logits.len()
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let fail = |field, problem: String| Err(ManifestError::Inconsistent { field, problem });
+        let [channels, height, width] = self.input_shape;
+        let Some(pixels) = channels
+            .checked_mul(height)
+            .and_then(|product| product.checked_mul(width))
+            .filter(|product| *product > 0)
+        else {
+            return fail("input_shape", "every dimension must be 1 or more".into());
+        };
+        for (field, values) in [
+            ("preprocessing.mean", &self.preprocessing.mean),
+            ("preprocessing.std", &self.preprocessing.std),
+        ] {
+            if values.len() != channels {
+                let found = values.len();
+                return fail(field, format!("{found} values for {channels} channels"));
+            }
+            if !values.iter().all(|value| value.is_finite()) {
+                return fail(field, "every value must be finite".into());
+            }
+        }
+        if !self.preprocessing.std.iter().all(|std| *std > 0.0) {
+            return fail("preprocessing.std", "every value must be above 0".into());
+        }
+        let classes = self.class_names.len();
+        if classes == 0 {
+            return fail("class_names", "at least one class is needed".into());
+        }
+        let golden = &self.golden_batch;
+        if golden.logits.is_empty() {
+            return fail("golden_batch.logits", "at least one image is needed".into());
+        }
+        if golden.logits.iter().any(|row| row.len() != classes) {
+            return fail(
+                "golden_batch.logits",
+                format!("every row must have {classes} values, one a class"),
+            );
+        }
+        if Some(golden.images.len()) != pixels.checked_mul(golden.logits.len()) {
+            return fail(
+                "golden_batch.images",
+                format!(
+                    "{} bytes, expected {} images of {pixels}",
+                    golden.images.len(),
+                    golden.logits.len()
+                ),
+            );
+        }
+        if !(golden.tolerance.is_finite() && golden.tolerance > 0.0) {
+            return fail("golden_batch.tolerance", "must be above 0".into());
+        }
+        Ok(())
+    }
+}
+
+fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes))
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    BASE64.decode(text).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> serde_json::Value {
+        serde_json::json!({
+            "format_version": 1,
+            "onnx": {"sha256": Sha256::of(b"x"), "size": 1},
+            "input_shape": [1, 2, 2],
+            "class_names": ["a", "b"],
+            "preprocessing": {"mean": [0.5], "std": [0.25]},
+            "golden_batch": {"images": "AAECAw==", "logits": [[1.0, -0.1]], "tolerance": 1e-4},
+            "network": {"preset": "cnn"},
+            "provenance": {
+                "run": "demo", "seed": 1, "config_sha256": Sha256::of(b"c"), "dataset": "d",
+                "teacher": null, "metrics": {"test_accuracy": 0.9},
+            },
+        })
+    }
+
+    fn parse(value: &serde_json::Value) -> Result<ArtifactManifest, ManifestError> {
+        ArtifactManifest::from_json(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn round_trips() {
+        let manifest = parse(&example()).unwrap();
+        assert_eq!(manifest.golden_batch.images, [0, 1, 2, 3]);
+        let again = ArtifactManifest::from_json(&manifest.to_json()).unwrap();
+        assert_eq!(again, manifest);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases: [(&str, serde_json::Value, &str); 10] = [
+            ("/format_version", 2.into(), "format_version 2 is newer"),
+            ("/onnx/sha256", "abc".into(), "onnx.sha256"),
+            ("/onnx/size", (-1).into(), "onnx.size"),
+            ("/input_shape/1", 0.into(), "input_shape"),
+            ("/class_names", serde_json::json!([]), "class_names"),
+            ("/class_names", serde_json::json!(["a"]), "golden_batch.logits"),
+            ("/preprocessing/std/0", 0.into(), "preprocessing.std"),
+            ("/preprocessing/mean", serde_json::json!([0, 0]), "preprocessing.mean"),
+            ("/golden_batch/images", "AAEC".into(), "golden_batch.images"),
+            ("/golden_batch/tolerance", 0.into(), "golden_batch.tolerance"),
+        ];
+        for (pointer, value, named) in cases {
+            let mut changed = example();
+            *changed.pointer_mut(pointer).unwrap() = value;
+            let error = parse(&changed).expect_err(pointer).to_string();
+            assert!(error.contains(named), "{pointer}: {error}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Labelled images: IDX files, augmentation, seeded sampling.

@@ -1,0 +1,25 @@
+//! Compiles the `.proto` files with protox, so that no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message;
+
+const PROTOS: [&str; 4] = [
+    "inference/grpc_service.proto",
+    "retort/publish/v1/publisher_service.proto",
+    "retort/runs/v1/run_service.proto",
+    "retort/teacher/v1/teacher_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in PROTOS {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(PROTOS, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

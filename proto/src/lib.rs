@@ -1,0 +1,43 @@
+//! gRPC contracts of Retort's services and the code generated from them.
+//!
+//! The `.proto` files beside this crate's `src` are the contract; `bytes` fields arrive as
+//! [`bytes::Bytes`] without a copy.
+
+// Generated code: documented in the .proto files, and not ours to lint.
+#![allow(missing_docs, clippy::all)]
+
+/// The Open Inference Protocol v2 (KServe, Triton): `inference.GRPCInferenceService`.
+pub mod inference {
+    tonic::include_proto!("inference");
+}
+
+/// Contracts of Retort's own services, one package and version a module.
+pub mod retort {
+    /// Publishing models to an inference service.
+    pub mod publish {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("retort.publish.v1");
+        }
+    }
+    /// Training runs.
+    pub mod runs {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("retort.runs.v1");
+        }
+    }
+    /// Soft targets.
+    pub mod teacher {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("retort.teacher.v1");
+        }
+    }
+}
+
+pub use retort::{publish, runs, teacher};
+
+/// All contracts as an encoded `FileDescriptorSet`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));

@@ -1,0 +1,3 @@
+//! Trains teachers and distils students.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Streams a teacher's logits over gRPC.
+
+fn main() {}
