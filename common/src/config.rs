@@ -58,8 +58,32 @@ impl Layers {
     /// and values that are not allowed, each with its key and value; or the one reason why a layer
     /// could not be read at all.
     pub fn load<T: DeserializeOwned + Validate>(&self) -> Result<T, ConfigError> {
+        let text = match &self.file {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                ConfigError::Unreadable {
+                    file: path.clone(),
+                    reason: error.to_string(),
+                }
+            })?),
+            None => None,
+        };
+        self.load_over(text.as_deref())
+    }
+
+    /// As [`load`](Self::load), with `text` as the content of the file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_text<T: DeserializeOwned + Validate>(&self, text: &str) -> Result<T, ConfigError> {
+        self.load_over(Some(text))
+    }
+
+    fn load_over<T: DeserializeOwned + Validate>(
+        &self,
+        text: Option<&str>,
+    ) -> Result<T, ConfigError> {
         let shipped = read(Config::builder().add_source(toml(self.shipped)), None)?;
-        let merged = self.merge()?;
+        let merged = self.merge(text)?;
         let (value, mut problems) = read_tolerantly::<T>(merged, &shipped);
         if let Some(value) = value {
             let mut found = Problems::default();
@@ -75,14 +99,10 @@ impl Layers {
         })
     }
 
-    fn merge(&self) -> Result<Value, ConfigError> {
+    fn merge(&self, text: Option<&str>) -> Result<Value, ConfigError> {
         let mut builder = Config::builder().add_source(toml(self.shipped));
-        if let Some(path) = &self.file {
-            let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-                file: path.clone(),
-                reason: error.to_string(),
-            })?;
-            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        if let Some(text) = text {
+            builder = builder.add_source(toml_text(text));
         }
         let flags = self.overrides.iter().map(|text| {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));

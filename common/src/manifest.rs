@@ -102,7 +102,9 @@ pub enum ManifestError {
     #[error("manifest: {0}")]
     Json(String),
     /// Written by a newer Retort.
-    #[error("manifest: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads")]
+    #[error(
+        "manifest: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads"
+    )]
     NewerFormat {
         /// The version in the file.
         found: u32,
@@ -260,11 +262,23 @@ mod tests {
             ("/onnx/size", (-1).into(), "onnx.size"),
             ("/input_shape/1", 0.into(), "input_shape"),
             ("/class_names", serde_json::json!([]), "class_names"),
-            ("/class_names", serde_json::json!(["a"]), "golden_batch.logits"),
+            (
+                "/class_names",
+                serde_json::json!(["a"]),
+                "golden_batch.logits",
+            ),
             ("/preprocessing/std/0", 0.into(), "preprocessing.std"),
-            ("/preprocessing/mean", serde_json::json!([0, 0]), "preprocessing.mean"),
+            (
+                "/preprocessing/mean",
+                serde_json::json!([0, 0]),
+                "preprocessing.mean",
+            ),
             ("/golden_batch/images", "AAEC".into(), "golden_batch.images"),
-            ("/golden_batch/tolerance", 0.into(), "golden_batch.tolerance"),
+            (
+                "/golden_batch/tolerance",
+                0.into(),
+                "golden_batch.tolerance",
+            ),
         ];
         for (pointer, value, named) in cases {
             let mut changed = example();
