@@ -58,16 +58,8 @@ impl Layers {
     /// and values that are not allowed, each with its key and value; or the one reason why a layer
     /// could not be read at all.
     pub fn load<T: DeserializeOwned + Validate>(&self) -> Result<T, ConfigError> {
-        let text = match &self.file {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                ConfigError::Unreadable {
-                    file: path.clone(),
-                    reason: error.to_string(),
-                }
-            })?),
-            None => None,
-        };
-        self.load_over(text.as_deref())
+        let text = self.file.as_deref().map(read_file).transpose()?;
+        self.load_text(text.as_deref().unwrap_or_default())
     }
 
     /// As [`load`](Self::load), with `text` as the content of the file.
@@ -75,13 +67,6 @@ impl Layers {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_text<T: DeserializeOwned + Validate>(&self, text: &str) -> Result<T, ConfigError> {
-        self.load_over(Some(text))
-    }
-
-    fn load_over<T: DeserializeOwned + Validate>(
-        &self,
-        text: Option<&str>,
-    ) -> Result<T, ConfigError> {
         let shipped = read(Config::builder().add_source(toml(self.shipped)), None)?;
         let merged = self.merge(text)?;
         let (value, mut problems) = read_tolerantly::<T>(merged, &shipped);
@@ -99,11 +84,10 @@ impl Layers {
         })
     }
 
-    fn merge(&self, text: Option<&str>) -> Result<Value, ConfigError> {
-        let mut builder = Config::builder().add_source(toml(self.shipped));
-        if let Some(text) = text {
-            builder = builder.add_source(toml_text(text));
-        }
+    fn merge(&self, text: &str) -> Result<Value, ConfigError> {
+        let mut builder = Config::builder()
+            .add_source(toml(self.shipped))
+            .add_source(toml(text));
         let flags = self.overrides.iter().map(|text| {
             let (key, value) = text.split_once('=').unwrap_or((text, ""));
             (key.trim().to_owned(), value.trim().to_owned())
@@ -124,18 +108,21 @@ impl Layers {
 /// `text` as TOML where it is TOML, else as a string.
 fn override_value(text: &str) -> ::config::Value {
     let parsed = Config::builder()
-        .add_source(toml_text(&format!("value = {text}")))
+        .add_source(toml(&format!("value = {text}")))
         .build()
         .and_then(|config| config.get::<::config::Value>("value"));
     parsed.unwrap_or_else(|_| text.into())
 }
 
-fn toml(text: &'static str) -> File<::config::FileSourceString, FileFormat> {
-    toml_text(text)
+fn toml(text: &str) -> File<::config::FileSourceString, FileFormat> {
+    File::from_str(text, FileFormat::Toml)
 }
 
-fn toml_text(text: &str) -> File<::config::FileSourceString, FileFormat> {
-    File::from_str(text, FileFormat::Toml)
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        file: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn read(

@@ -1,3 +1,133 @@
-//! Trains teachers and distils students.
+//! The `student-trainer` program: one run, or the service that does runs.
 
-fn main() {}
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use common::{
+    config::{ConfigError, EXIT_CODE},
+    telemetry::{self, LogFormat},
+};
+use student_trainer::{
+    config::{RunConfig, TrainerConfig},
+    run, service,
+};
+
+mod progress;
+
+const EXAMPLES: &str = "\
+Examples:
+  student-trainer run configs/demo/teacher.toml --output runs/teacher
+  student-trainer run configs/demo/student.toml --set seed=2 --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
+  student-trainer serve --set grpc.listen=127.0.0.1:0 --ready-file trainer.json
+  student-trainer healthcheck 127.0.0.1:50052
+  student-trainer evaluate --data .deps/fashion-mnist --model teacher=runs/teacher --teacher teacher \\
+      --output evaluation.json";
+
+/// Trains teachers and distils students.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES)]
+struct Cli {
+    /// How log lines on standard error look.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Does one run and exits.
+    Run(RunArguments),
+    /// Serves the run service: submit, watch, cancel; runs queue and are done one at a time.
+    Serve(ServeArguments),
+    /// Asks a serving trainer whether it is healthy; exit code 0 or 1.
+    Healthcheck {
+        /// host:port of its gRPC server.
+        #[arg(default_value = "127.0.0.1:50052")]
+        address: String,
+    },
+    /// Measures models on the test split, all together, in f32.
+    Evaluate(student_trainer::evaluate::EvaluateArguments),
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// TOML file; laid over the defaults of configs/run.toml.
+    config: PathBuf,
+    /// Folder for everything the run leaves [default: runs/<name of the file>].
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Overrides one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    overrides: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// TOML file; laid over the defaults of configs/student-trainer.toml.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Overrides one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    overrides: Vec<String>,
+    /// Where to write the address it listens on, as JSON, once it serves.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(cli.log_format);
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<ConfigError>() {
+                Some(_) => ExitCode::from(EXIT_CODE),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .build()
+        .context("cannot start the network threads")?;
+    match command {
+        Command::Run(arguments) => train(&arguments, &runtime),
+        Command::Serve(arguments) => {
+            let config = TrainerConfig::load(arguments.config.as_deref(), &arguments.overrides)?;
+            let ready_file = arguments.ready_file.as_deref();
+            Ok(runtime.block_on(service::serve(config, ready_file))?)
+        }
+        Command::Healthcheck { address } => runtime
+            .block_on(common::grpc::check_health(&address, Duration::from_secs(5)))
+            .map_err(anyhow::Error::msg),
+        Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
+    }
+}
+
+fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+    let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
+    let folder = match &arguments.output {
+        Some(folder) => folder.clone(),
+        None => Path::new("runs").join(arguments.config.file_stem().unwrap_or_default()),
+    };
+    let cancel = {
+        let _guard = runtime.enter();
+        common::shutdown::on_signal().context("cannot listen for signals")?
+    };
+    let events = progress::sink(std::io::stderr().is_terminal());
+    run::execute(config, &folder, &events, &cancel, runtime.handle())
+        .with_context(|| format!("run {}", folder.display()))?;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! What a run, and the service that does runs, is told.
+
+mod phase;
+mod run;
+mod teacher;
+mod trainer;
+
+pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
+pub use run::{DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
+pub use teacher::{NumericsPolicy, PoolConfig};
+pub use trainer::{Access, GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Configuration of one run.
+
+use std::path::{Path, PathBuf};
+
+use common::config::{ConfigError, Layers, Problems, Validate};
+use datasets::{Augmentation, Normalization};
+use networks::NetworkSpec;
+use serde::{Deserialize, Serialize};
+use torch_networks::PrecisionChoice;
+
+use super::{PhaseConfig, PoolConfig};
+
+const SHIPPED: &str = include_str!("../../../configs/run.toml");
+
+/// Everything that decides what a run does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Of every random choice.
+    pub seed: u64,
+    /// Threads that compute; 0 takes all cores. Another number gives other bits.
+    pub threads: usize,
+    /// Number format of convolutions and linear layers.
+    pub precision: PrecisionChoice,
+    /// The images.
+    pub data: DataConfig,
+    /// The network that is trained.
+    pub network: NetworkSpec,
+    /// Done in this order.
+    pub phases: Vec<PhaseConfig>,
+    /// Needed where a phase's loss needs soft targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PoolConfig>,
+    /// What is made of the weights at the end.
+    pub export: ExportConfig,
+    /// Where the exported model is uploaded, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<PublishConfig>,
+}
+
+/// The images and what is done to them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// How they are stored.
+    pub format: DataFormat,
+    /// The folder that holds them; relative to the working directory.
+    pub path: PathBuf,
+    /// In label order.
+    pub class_names: Vec<String>,
+    /// Images held out of the training split to measure accuracy on; the same for every seed.
+    pub validation_samples: usize,
+    /// Images of the training split that are used; 0 takes all that the validation leaves.
+    pub train_samples: usize,
+    /// How pixels become the network's input.
+    pub normalization: Normalization,
+    /// Random changes to training images.
+    pub augmentation: Augmentation,
+}
+
+/// How images are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// IDX files as of MNIST and Fashion-MNIST.
+    Idx,
+}
+
+/// What is made of the weights at the end of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportConfig {
+    /// Whether `model.onnx` and `manifest.json` are written.
+    pub onnx: bool,
+    /// Largest absolute difference of a logit, ONNX Runtime against libtorch in f32, that counts
+    /// as equal.
+    pub tolerance: f32,
+    /// Real images on which the two are compared.
+    pub compare_samples: usize,
+    /// Real images that go into the manifest with their logits.
+    pub golden_samples: usize,
+}
+
+/// Where the exported model is uploaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishConfig {
+    /// `host:port` of an inference service's admin port.
+    pub endpoint: String,
+    /// Name under which the model is served.
+    pub model: String,
+}
+
+impl RunConfig {
+    /// Merges shipped defaults, `file`, `RETORT_RUN__...` and `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        Layers {
+            shipped: SHIPPED,
+            file: Some(file.to_owned()),
+            environment: common::config::environment("RETORT_RUN"),
+            overrides: overrides.to_vec(),
+        }
+        .load()
+    }
+
+    /// Lays `text` over the shipped defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Layers {
+            shipped: SHIPPED,
+            file: None,
+            environment: Vec::new(),
+            overrides: Vec::new(),
+        }
+        .load_text(text)
+    }
+
+    /// The whole configuration as TOML; [`from_toml`](Self::from_toml) gives it back.
+    pub fn to_toml(&self) -> String {
+        // Holds: every key is a string and every integer was checked to fit TOML's 64 signed bits.
+        toml::to_string(self).expect("a checked configuration is TOML")
+    }
+
+    /// Whether any phase learns from a teacher.
+    pub fn needs_teacher(&self) -> bool {
+        self.phases.iter().any(|phase| phase.loss.needs_soft_targets())
+    }
+}
+
+impl Validate for RunConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let fits = i64::try_from(self.seed).is_ok();
+        problems.require(fits, "seed", self.seed, "must be below 2^63");
+        let fits = self.threads <= 1024;
+        problems.require(fits, "threads", self.threads, "must be from 0 to 1024");
+        self.data.validate(problems);
+        if let Err(error) = self.network.layers() {
+            problems.add("network", "{…}", &error.to_string());
+        }
+        problems.require(!self.phases.is_empty(), "phases", "[]", "needs at least one");
+        for (index, phase) in self.phases.iter().enumerate() {
+            phase.validate(&format!("phases[{index}]"), problems);
+        }
+        match &self.teacher {
+            Some(pool) => pool.validate(problems),
+            None if self.needs_teacher() => {
+                let message = "is missing, and the loss of a phase needs a teacher's soft targets";
+                problems.add("teacher", "(none)", message);
+            }
+            None => {}
+        }
+        self.export.validate(problems);
+        if let Some(publish) = &self.publish {
+            publish.validate(problems);
+            let needed = "must be true where [publish] is given";
+            problems.require(self.export.onnx, "export.onnx", false, needed);
+        }
+    }
+}
+
+impl DataConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let Normalization { mean, std } = &self.normalization;
+        for (key, values) in [("mean", mean), ("std", std)] {
+            let fits = !values.is_empty() && values.iter().all(|value| value.is_finite());
+            let key = format!("data.normalization.{key}");
+            let allowed = "must hold one finite value a channel";
+            problems.require(fits, &key, format!("{values:?}"), allowed);
+        }
+        let fits = std.iter().all(|std| *std > 0.0);
+        let allowed = "must hold values above 0";
+        problems.require(fits, "data.normalization.std", format!("{std:?}"), allowed);
+        let fits = !self.class_names.is_empty();
+        problems.require(fits, "data.class_names", "[]", "needs at least one");
+    }
+}
+
+impl ExportConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let tolerance = self.tolerance;
+        let fits = tolerance.is_finite() && tolerance > 0.0;
+        problems.require(fits, "export.tolerance", tolerance, "must be above 0");
+        for (key, count, limit) in [
+            ("export.compare_samples", self.compare_samples, 100_000),
+            ("export.golden_samples", self.golden_samples, 64),
+        ] {
+            let allowed = format!("must be from 1 to {limit}");
+            problems.require((1..=limit).contains(&count), key, count, &allowed);
+        }
+    }
+}
+
+impl PublishConfig {
+    fn validate(&self, problems: &mut Problems) {
+        if let Err(error) = common::grpc::endpoint(&self.endpoint) {
+            problems.add("publish.endpoint", &self.endpoint, &error.to_string());
+        }
+        problems.require(!self.model.is_empty(), "publish.model", "\"\"", "must not be empty");
+    }
+}

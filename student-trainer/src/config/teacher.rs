@@ -1,0 +1,60 @@
+//! The `[teacher]` table of a run: where its soft targets come from.
+
+use common::config::Problems;
+use serde::{Deserialize, Serialize};
+
+/// Which teachers a run uses and how it waits for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// `host:port` each; a name stands for all its addresses and is looked up again and again.
+    pub endpoints: Vec<String>,
+    /// Whether teachers whose numerics differ may be mixed.
+    #[serde(default)]
+    pub numerics: NumericsPolicy,
+    /// How long a run waits with no teacher connected before it fails.
+    #[serde(default = "default_wait_timeout_seconds")]
+    pub wait_timeout_seconds: u64,
+    /// Batches that may be with the teachers, or answered and not yet trained on, at a time.
+    #[serde(default = "default_prefetch")]
+    pub prefetch: usize,
+}
+
+/// Whether teachers whose numerics differ may be mixed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NumericsPolicy {
+    /// No: every teacher must give the same bits as the first.
+    #[default]
+    Same,
+    /// Yes; the run is not bit-reproducible and its manifest says so.
+    Any,
+}
+
+fn default_wait_timeout_seconds() -> u64 {
+    30
+}
+
+fn default_prefetch() -> usize {
+    8
+}
+
+impl PoolConfig {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        let count = self.endpoints.len();
+        problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            if let Err(error) = common::grpc::endpoint(endpoint) {
+                let key = format!("teacher.endpoints[{index}]");
+                problems.add(key, endpoint, &error.to_string());
+            }
+        }
+        let wait = self.wait_timeout_seconds;
+        let allowed = "must be 1 or more";
+        problems.require(wait > 0, "teacher.wait_timeout_seconds", wait, allowed);
+        let prefetch = self.prefetch;
+        let allowed = "must be from 1 to 1024";
+        let fits = (1..=1024).contains(&prefetch);
+        problems.require(fits, "teacher.prefetch", prefetch, allowed);
+    }
+}

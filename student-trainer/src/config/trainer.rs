@@ -1,0 +1,153 @@
+//! Configuration of `student-trainer serve`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use common::{
+    config::{ConfigError, Layers, Problems, Validate},
+    grpc::is_loopback,
+};
+use serde::{Deserialize, Serialize};
+
+/// What the run service is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerConfig {
+    /// Folder under which every run gets a folder of its own.
+    pub runs_folder: PathBuf,
+    /// How many runs are held.
+    pub queue: QueueConfig,
+    /// The gRPC server.
+    pub grpc: GrpcConfig,
+    /// How the service stops.
+    pub shutdown: ShutdownConfig,
+}
+
+/// How many runs are held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueConfig {
+    /// Runs that may wait; more are refused.
+    pub waiting_runs: usize,
+    /// Ended runs that can still be told about; the oldest are forgotten, their folders stay.
+    pub remembered_runs: usize,
+}
+
+/// Where the gRPC server listens and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// Who may use the service.
+    pub access: Access,
+    /// Largest message accepted, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// Who may use a service that knows no authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only loopback addresses are listened on.
+    ThisMachineOnly,
+    /// Any address may be listened on.
+    AnyoneWhoReachesThePort,
+}
+
+/// How the service stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownConfig {
+    /// Longest time for the running run to stop, seconds.
+    pub drain_seconds: u64,
+}
+
+impl TrainerConfig {
+    /// Merges shipped defaults, `file`, `RETORT_TRAINER__...` and `overrides` (`key.path=value`).
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
+        Layers {
+            shipped: include_str!("../../../configs/student-trainer.toml"),
+            file: file.map(Path::to_owned),
+            environment: common::config::environment("RETORT_TRAINER"),
+            overrides: overrides.to_vec(),
+        }
+        .load()
+    }
+}
+
+impl ShutdownConfig {
+    /// Longest time for the running run to stop.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+impl Validate for TrainerConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let Self {
+            runs_folder,
+            queue,
+            grpc,
+            shutdown,
+        } = self;
+        let named = !runs_folder.as_os_str().is_empty();
+        problems.require(named, "runs_folder", "\"\"", "must name a folder");
+        for (key, count, lowest) in [
+            ("queue.waiting_runs", queue.waiting_runs, 1),
+            ("queue.remembered_runs", queue.remembered_runs, 0),
+        ] {
+            let allowed = format!("must be from {lowest} to 100000");
+            problems.require((lowest..=100_000).contains(&count), key, count, &allowed);
+        }
+        problems.require(
+            is_loopback(&grpc.listen) || grpc.access == Access::AnyoneWhoReachesThePort,
+            "grpc.listen",
+            grpc.listen,
+            "can be reached from other machines, and there is no authentication: use a loopback \
+             address, or say grpc.access = \"anyone_who_reaches_the_port\"",
+        );
+        let bytes = grpc.max_message_bytes;
+        let allowed = "must be from 1024 to 1073741824 (1 GiB)";
+        let fits = (1024..=1 << 30).contains(&bytes);
+        problems.require(fits, "grpc.max_message_bytes", bytes, allowed);
+        let seconds = shutdown.drain_seconds;
+        let fits = (1..=3600).contains(&seconds);
+        let allowed = "must be from 1 to 3600";
+        problems.require(fits, "shutdown.drain_seconds", seconds, allowed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_configuration_is_valid() {
+        TrainerConfig::load(None, &[]).unwrap();
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_where_the_config_says_so_in_words() {
+        let anywhere = "grpc.listen=0.0.0.0:1".to_owned();
+        let error = TrainerConfig::load(None, std::slice::from_ref(&anywhere)).unwrap_err();
+        assert!(error.to_string().contains("anyone_who_reaches_the_port"), "{error}");
+        let access = "grpc.access=anyone_who_reaches_the_port".to_owned();
+        assert!(TrainerConfig::load(None, &[anywhere, access]).is_ok());
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let wrong = ["queue.waiting_runs=0", "shutdown.drain_seconds=0", "grpc.port=1"];
+        let error = TrainerConfig::load(None, &wrong.map(str::to_owned)).unwrap_err();
+        for key in ["queue.waiting_runs", "shutdown.drain_seconds", "port"] {
+            assert!(error.to_string().contains(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.

@@ -1,0 +1,114 @@
+//! What a run tells while it goes on. The fields are those of `retort.runs.v1`.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+use crate::config::PhaseKind;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RunEvent {
+    /// A phase begins.
+    PhaseStarted(PhaseStarted),
+    /// A few steps were done.
+    StepProgress(StepProgress),
+    /// An epoch is over.
+    EpochFinished(EpochFinished),
+    /// A line for people.
+    Notice {
+        /// One sentence.
+        text: String,
+    },
+}
+
+/// A phase begins.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PhaseStarted {
+    /// 0-based.
+    pub phase: usize,
+    /// What the phase does.
+    pub kind: PhaseKind,
+    /// Epochs planned.
+    pub epochs: usize,
+    /// Optimizer steps in each.
+    pub steps_per_epoch: u64,
+}
+
+/// A few steps were done.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepProgress {
+    /// 0-based.
+    pub phase: usize,
+    /// 1-based.
+    pub epoch: usize,
+    /// Steps done in this epoch.
+    pub step: u64,
+    /// Mean over the steps since the last report.
+    pub loss: f64,
+    /// Training speed since the last report.
+    pub samples_per_second: f64,
+    /// Share of that time in which training waited for soft targets, 0 to 1.
+    pub teacher_wait_share: f64,
+    /// Teachers connected; 0 in a phase without soft targets.
+    pub teachers: usize,
+}
+
+/// An epoch is over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochFinished {
+    /// 0-based.
+    pub phase: usize,
+    /// 1-based.
+    pub epoch: usize,
+    /// Mean over the epoch's samples.
+    pub train_loss: f64,
+    /// Against the hard labels, on the augmented training images, 0 to 1.
+    pub train_accuracy: f64,
+    /// Absent where the run has no validation split.
+    pub validation_accuracy: Option<f64>,
+    /// Of the epoch's last step.
+    pub learning_rate: f64,
+    /// Wall-clock time, validation included.
+    pub seconds: f64,
+}
+
+/// Where a run's events go; a cheap handle. It is called on the training thread and on the pool's
+/// tasks: it must not block.
+#[derive(Clone)]
+pub struct EventSink(Arc<dyn Fn(RunEvent) + Send + Sync>);
+
+impl EventSink {
+    /// Calls `receive` with every event.
+    pub fn new(receive: impl Fn(RunEvent) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(receive))
+    }
+
+    /// Passes one event on.
+    pub fn send(&self, event: RunEvent) {
+        (self.0)(event);
+    }
+
+    /// A handle that can send notices only.
+    pub fn notices(&self) -> NoticeSender {
+        NoticeSender(self.clone())
+    }
+}
+
+impl fmt::Debug for EventSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventSink")
+    }
+}
+
+/// Sends lines for people into a run's events.
+#[derive(Debug, Clone)]
+pub struct NoticeSender(EventSink);
+
+impl NoticeSender {
+    /// Sends one sentence.
+    pub fn notice(&self, text: impl Into<String>) {
+        self.0.send(RunEvent::Notice { text: text.into() });
+    }
+}

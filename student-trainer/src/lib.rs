@@ -1,0 +1,29 @@
+//! Trains teachers and distils students.
+//!
+//! A *run* is a list of *phases* over one network: training a teacher is a run of one supervised
+//! phase; a student is distilled, fine-tuned, exported and published by one run. One loop in
+//! [`engine`] does every phase; the loss decides whether soft targets are needed.
+//!
+//! - [`config`]: what a run is told.
+//! - [`run`]: one run from start to end, and the folder it leaves.
+//! - [`loader`]: batches in seeded order, made ahead of training; asks teachers for soft targets.
+//! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
+//! - [`pool`]: the teachers that a run is connected to.
+//! - [`export`], [`publish`]: ONNX, its check against libtorch, its upload.
+//! - [`evaluate`]: the one look at the test split.
+//! - [`service`]: runs over gRPC.
+//!
+//! Every random choice is a pure function of (seed, purpose, phase, epoch, sample index): the same
+//! configuration with the same thread count and instruction set gives the same bits, whatever the
+//! timing and however many teachers come and go.
+
+pub mod config;
+pub mod engine;
+pub mod evaluate;
+pub mod events;
+pub mod export;
+pub mod loader;
+pub mod pool;
+pub mod publish;
+pub mod run;
+pub mod service;

@@ -1,0 +1,1 @@
+//! Batches in seeded order, made ahead of training.

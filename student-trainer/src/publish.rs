@@ -1,0 +1,1 @@
+//! Upload of an exported model to an inference service.

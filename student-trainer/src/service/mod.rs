@@ -1,0 +1,146 @@
+//! Runs over gRPC: submitted, queued, done one at a time, watched and cancelled.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use common::{grpc as edge, ready_file};
+use proto::runs::v1::run_service_server::RunServiceServer;
+use tokio::{net::TcpListener, runtime::Handle, task, time};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tracing::{info, warn};
+
+use crate::config::TrainerConfig;
+use grpc::RunServer;
+use queue::RunQueue;
+
+mod error;
+mod event_log;
+mod folder;
+mod grpc;
+mod queue;
+mod record;
+
+/// What [`serve`] is told.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Where to listen and where runs go.
+    pub config: TrainerConfig,
+    /// Written once the service serves; see [`common::ready_file`].
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Why the service did not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address configured.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// No thread for the runs.
+    #[error("cannot start the thread that does the runs: {0}")]
+    Thread(io::Error),
+    /// The ready file; the error names it.
+    #[error("{0}")]
+    ReadyFile(io::Error),
+    /// The connection handling failed.
+    #[error("the gRPC server failed: {0}")]
+    Transport(String),
+    /// Reflection could not be set up from the compiled-in descriptors.
+    #[error("cannot set up reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves `retort.runs.v1`, health and reflection until `shutdown` is cancelled; then health says
+/// NOT_SERVING, new runs are refused, waiting and running ones are cancelled, and their watchers
+/// are told so before this returns.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(options: ServeOptions, shutdown: CancellationToken) -> Result<(), ServeError> {
+    let config = options.config;
+    let (listener, address) = listen(config.grpc.listen).await?;
+    let runs_folder = config.runs_folder.clone();
+    let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
+    let queue = Arc::new(queue);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_serving::<RunServiceServer<RunServer>>()
+        .await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let runs = RunServiceServer::new(RunServer::new(Arc::clone(&queue), Handle::current()))
+        .max_decoding_message_size(config.grpc.max_message_bytes);
+
+    let drained = CancellationToken::new();
+    let server = edge::server()
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(runs)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            drained.clone().cancelled_owned(),
+        );
+    let mut server = task::spawn(server);
+    announce(address, options.ready_file.as_deref(), &config.runs_folder)?;
+
+    tokio::select! {
+        ended = &mut server => return finished(ended),
+        () = shutdown.cancelled() => {}
+    }
+    health.set_service_status("", ServingStatus::NotServing).await;
+    health
+        .set_not_serving::<RunServiceServer<RunServer>>()
+        .await;
+    queue.close();
+    let drain = async {
+        queue.ended().await;
+        drained.cancel();
+        finished((&mut server).await)
+    };
+    match time::timeout(config.shutdown.drain(), drain).await {
+        Ok(result) => result,
+        Err(_) => {
+            warn!("stopping although a run or a connection is still open");
+            server.abort();
+            Ok(())
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |error| ServeError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn announce(address: SocketAddr, file: Option<&Path>, runs: &Path) -> Result<(), ServeError> {
+    info!(grpc = %address, runs_folder = %runs.display(), "student-trainer serves");
+    match file {
+        Some(file) => ready_file::write(file, &[("grpc", address)]).map_err(ServeError::ReadyFile),
+        None => Ok(()),
+    }
+}
+
+fn finished(
+    ended: Result<Result<(), tonic::transport::Error>, task::JoinError>,
+) -> Result<(), ServeError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(ServeError::Transport(edge::root_cause(&error))),
+        Err(error) => Err(ServeError::Transport(error.to_string())),
+    }
+}
