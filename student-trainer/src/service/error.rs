@@ -1,0 +1,52 @@
+//! What the run service refuses, and the gRPC code of each.
+
+use std::{io, path::PathBuf};
+
+use common::{config::ConfigError, grpc};
+use proto::runs::v1::RunState;
+use tonic::{Code, Status};
+
+/// Why a call was refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServiceError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(
+        "`{name}` cannot name a run: use up to 64 letters, digits, `-`, `_` and `.`, not \
+         beginning with a dot"
+    )]
+    InvalidName { name: String },
+    #[error("no run `{id}`; {}", known_runs(known))]
+    UnknownRun { id: String, known: Vec<String> },
+    #[error("run `{id}` has ended already ({})", state.as_str_name())]
+    AlreadyEnded { id: String, state: RunState },
+    #[error("{waiting} runs wait already; try again when one has ended, or cancel one")]
+    QueueFull { waiting: usize },
+    #[error("the trainer is shutting down")]
+    ShuttingDown,
+    #[error("cannot make the run's folder {}: {error}", folder.display())]
+    Folder { folder: PathBuf, error: io::Error },
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        use ServiceError as E;
+        let (code, reason) = match &error {
+            E::Config(_) => (Code::InvalidArgument, "INVALID_CONFIG"),
+            E::InvalidName { .. } => (Code::InvalidArgument, "INVALID_RUN_NAME"),
+            E::UnknownRun { .. } => (Code::NotFound, "UNKNOWN_RUN"),
+            E::AlreadyEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),
+            E::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+            E::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+            E::Folder { .. } => (Code::Internal, "RUN_FOLDER"),
+        };
+        grpc::status(code, reason, error.to_string())
+    }
+}
+
+fn known_runs(known: &[String]) -> String {
+    match known {
+        [] => "there are none".to_owned(),
+        known => format!("there are {}", known.join(", ")),
+    }
+}

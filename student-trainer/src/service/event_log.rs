@@ -1,0 +1,189 @@
+//! What happened to a run: kept for those who come later, followed by those who watch.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{Stream, stream};
+use proto::runs::v1::{RunState, watch_run_response::Event};
+use tokio::sync::watch;
+
+/// Notices kept of one run; of a longer run the oldest are forgotten.
+const KEPT_NOTICES: usize = 1_000;
+
+/// The events of one run, in order.
+///
+/// Memory is bounded: of the step progress only the newest is kept, of the notices the newest
+/// 1,000; phases, epochs and states are as many as the configuration says. A slow watcher skips
+/// step progress and holds nobody up.
+pub(super) struct EventLog {
+    entries: Mutex<Entries>,
+    newest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_position: BTreeMap<u64, Event>,
+    last: u64,
+    newest_step: Option<u64>,
+    notices: VecDeque<u64>,
+}
+
+impl EventLog {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: Mutex::default(),
+            newest: watch::Sender::new(0),
+        }
+    }
+
+    /// Appends `event` and wakes the watchers.
+    pub(super) fn record(&self, event: Event) {
+        let position = self.lock().append(event);
+        self.newest.send_replace(position);
+    }
+
+    /// All events so far, then those to come, up to the one that says that the run has ended.
+    pub(super) fn follow(self: Arc<Self>) -> impl Stream<Item = Event> + Send + 'static {
+        let changes = self.newest.subscribe();
+        stream::unfold(Some((self, changes, 0)), |watcher| async move {
+            let (log, mut changes, mut position) = watcher?;
+            loop {
+                if let Some((found, event)) = log.after(position) {
+                    position = found;
+                    let rest = (!is_end(&event)).then_some((log, changes, position));
+                    return Some((event, rest));
+                }
+                changes.changed().await.ok()?;
+            }
+        })
+    }
+
+    fn after(&self, position: u64) -> Option<(u64, Event)> {
+        let entries = self.lock();
+        let (position, event) = entries.by_position.range(position + 1..).next()?;
+        Some((*position, event.clone()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // A panic elsewhere leaves the entries whole: every change is complete before the unlock.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    fn append(&mut self, event: Event) -> u64 {
+        self.last += 1;
+        let outdated = match event {
+            Event::StepProgress(_) => self.newest_step.replace(self.last),
+            Event::Notice(_) => {
+                self.notices.push_back(self.last);
+                match self.notices.len() > KEPT_NOTICES {
+                    true => self.notices.pop_front(),
+                    false => None,
+                }
+            }
+            Event::StateChanged(_) | Event::PhaseStarted(_) | Event::EpochFinished(_) => None,
+        };
+        if let Some(position) = outdated {
+            self.by_position.remove(&position);
+        }
+        self.by_position.insert(self.last, event);
+        self.last
+    }
+}
+
+/// Whether nothing can follow `event`.
+fn is_end(event: &Event) -> bool {
+    match event {
+        Event::StateChanged(run) => is_final(run.state()),
+        _ => false,
+    }
+}
+
+/// Whether a run in `state` stays in it.
+pub(super) fn is_final(state: RunState) -> bool {
+    match state {
+        RunState::Succeeded | RunState::Failed | RunState::Cancelled => true,
+        RunState::Unspecified | RunState::Queued | RunState::Running => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use proto::runs::v1::{EpochFinished, Notice, Run, StepProgress};
+
+    use super::*;
+
+    fn state(state: RunState) -> Event {
+        Event::StateChanged(Run {
+            state: state.into(),
+            ..Default::default()
+        })
+    }
+
+    fn step(step: u64) -> Event {
+        Event::StepProgress(StepProgress {
+            step,
+            ..Default::default()
+        })
+    }
+
+    fn epoch(epoch: u32) -> Event {
+        Event::EpochFinished(EpochFinished {
+            epoch,
+            ..Default::default()
+        })
+    }
+
+    fn notice(number: usize) -> Event {
+        Event::Notice(Notice {
+            text: number.to_string(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_late_watcher_gets_all_but_outdated_steps_and_the_stream_ends() {
+        let log = Arc::new(EventLog::new());
+        for event in [state(RunState::Running), step(1), step(2), epoch(1), step(3)] {
+            log.record(event);
+        }
+        log.record(state(RunState::Succeeded));
+        let events: Vec<Event> = log.follow().collect().await;
+        let expected = [
+            state(RunState::Running),
+            epoch(1),
+            step(3),
+            state(RunState::Succeeded),
+        ];
+        assert_eq!(events, expected);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_from_the_start_gets_every_step_that_it_keeps_up_with() {
+        let log = Arc::new(EventLog::new());
+        let mut events = Box::pin(Arc::clone(&log).follow());
+        for number in 1..4 {
+            log.record(step(number));
+            assert_eq!(events.next().await, Some(step(number)));
+        }
+        log.record(state(RunState::Cancelled));
+        assert_eq!(events.next().await, Some(state(RunState::Cancelled)));
+        assert_eq!(events.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let log = Arc::new(EventLog::new());
+        for number in 0..3 * KEPT_NOTICES {
+            log.record(notice(number));
+            log.record(step(0));
+        }
+        log.record(state(RunState::Failed));
+        assert_eq!(log.lock().by_position.len(), KEPT_NOTICES + 2);
+        let first = log.follow().boxed().next().await;
+        assert_eq!(first, Some(notice(2 * KEPT_NOTICES)));
+    }
+}

@@ -1,0 +1,71 @@
+//! Names and folders of runs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{error::ServiceError, record::RunId};
+
+const LONGEST_NAME: usize = 64;
+
+/// Makes the folder `name`, or `name-2`, `name-3`, … where that is taken, below `runs_folder`.
+pub(super) fn allocate(runs_folder: &Path, name: &str) -> Result<(RunId, PathBuf), ServiceError> {
+    let failed = |folder: &Path, error| ServiceError::Folder {
+        folder: folder.to_owned(),
+        error,
+    };
+    fs::create_dir_all(runs_folder).map_err(|error| failed(runs_folder, error))?;
+    for number in 1_u64.. {
+        let id = match number {
+            1 => name.to_owned(),
+            _ => format!("{name}-{number}"),
+        };
+        let folder = runs_folder.join(&id);
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok((RunId::new(id), folder)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(&folder, error)),
+        }
+    }
+    unreachable!("2^64 folders do not fit on a disk")
+}
+
+/// A run's name becomes a folder's name: letters, digits, `-`, `_` and `.`, no dot in front.
+pub(super) fn check_name(name: &str) -> Result<(), ServiceError> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fits = (1..=LONGEST_NAME).contains(&name.len())
+        && name.chars().all(is_allowed)
+        && !name.starts_with('.');
+    match fits {
+        true => Ok(()),
+        false => Err(ServiceError::InvalidName {
+            name: name.chars().take(LONGEST_NAME).collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_names_are_numbered_on() {
+        let runs = tempfile::tempdir().unwrap();
+        for expected in ["a", "a-2", "a-3"] {
+            let (id, folder) = allocate(&runs.path().join("x"), "a").unwrap();
+            assert_eq!(id, RunId::new(expected));
+            assert!(folder.is_dir());
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_the_runs_folder() {
+        for good in ["a", "run-1_b.c", &"x".repeat(64)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "../a", "a b", "ä", "a\0", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+}
