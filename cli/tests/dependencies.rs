@@ -16,36 +16,69 @@ const LAYERS: [&[&str]; 5] = [
     &["common"],
     &["datasets", "networks"],
     &["onnx-runtime", "torch-networks"],
-    &["cli", "inference-service", "student-trainer", "teacher-service"],
+    &[
+        "cli",
+        "inference-service",
+        "student-trainer",
+        "teacher-service",
+    ],
 ];
 
 /// Crates that only these crates of the workspace may name, in tests too.
 const MAY_NAME: [(&str, &[&str]); 4] = [
-    ("tch", &["student-trainer", "teacher-service", "torch-networks"]),
+    (
+        "tch",
+        &["student-trainer", "teacher-service", "torch-networks"],
+    ),
     ("torch-sys", &[]),
     ("ort", &["onnx-runtime"]),
     (
         "tonic",
-        &["cli", "common", "inference-service", "proto", "student-trainer", "teacher-service"],
+        &[
+            "cli",
+            "common",
+            "inference-service",
+            "proto",
+            "student-trainer",
+            "teacher-service",
+        ],
     ),
 ];
 
 /// These build and run on a machine that has no libtorch.
-const WITHOUT_LIBTORCH: [&str; 6] =
-    ["cli", "common", "datasets", "inference-service", "networks", "onnx-runtime"];
+const WITHOUT_LIBTORCH: [&str; 6] = [
+    "cli",
+    "common",
+    "datasets",
+    "inference-service",
+    "networks",
+    "onnx-runtime",
+];
 
 #[test]
 fn every_arrow_points_down() {
-    assert_eq!(Graph::of_this_workspace().violations(), Vec::<String>::new());
+    assert_eq!(
+        Graph::of_this_workspace().violations(),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn a_wrong_arrow_is_found() {
     let cases: [(&[(&str, &str)], &str); 4] = [
-        (&[("common", "networks")], "common depends on networks, which is not below it"),
+        (
+            &[("common", "networks")],
+            "common depends on networks, which is not below it",
+        ),
         (&[("datasets", "ort")], "datasets names ort"),
-        (&[("networks", "smuggler"), ("smuggler", "torch-sys")], "networks needs libtorch"),
-        (&[("newcomer", "proto")], "newcomer is in no layer of this test"),
+        (
+            &[("networks", "smuggler"), ("smuggler", "torch-sys")],
+            "networks needs libtorch",
+        ),
+        (
+            &[("newcomer", "proto")],
+            "newcomer is in no layer of this test",
+        ),
     ];
     for (edges, expected) in cases {
         let violations = Graph::from_edges(edges).violations();
@@ -69,12 +102,20 @@ struct Graph {
 impl Graph {
     fn of_this_workspace() -> Self {
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version=1", "--locked", "--offline"])
+            .args(["metadata", "--format-version=1", "--locked"])
             .arg("--filter-platform=x86_64-unknown-linux-gnu")
-            .arg(concat!("--manifest-path=", env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg(concat!(
+                "--manifest-path=",
+                env!("CARGO_MANIFEST_DIR"),
+                "/Cargo.toml"
+            ))
             .output()
             .expect("cargo runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Self::from_metadata(&serde_json::from_slice(&output.stdout).expect("metadata is JSON"))
     }
 
@@ -94,7 +135,11 @@ impl Graph {
                 let to = names[text(&dependency["pkg"])].to_owned();
                 let in_build = array(&dependency["dep_kinds"]).any(|kind| kind["kind"] != "dev");
                 if in_build {
-                    graph.built.entry(from.to_owned()).or_default().insert(to.clone());
+                    graph
+                        .built
+                        .entry(from.to_owned())
+                        .or_default()
+                        .insert(to.clone());
                 }
                 graph.named.entry(from.to_owned()).or_default().insert(to);
             }
@@ -105,9 +150,15 @@ impl Graph {
     /// A workspace that holds the sources of `edges`, the crates of [`LAYERS`] and nothing else.
     fn from_edges(edges: &[(&str, &str)]) -> Self {
         let mut graph = Self::default();
-        graph.members.extend(LAYERS.concat().into_iter().map(str::to_owned));
+        graph
+            .members
+            .extend(LAYERS.concat().into_iter().map(str::to_owned));
         for &(from, to) in edges {
-            graph.built.entry(from.to_owned()).or_default().insert(to.to_owned());
+            graph
+                .built
+                .entry(from.to_owned())
+                .or_default()
+                .insert(to.to_owned());
             if from != "smuggler" {
                 graph.members.insert(from.to_owned());
             }
@@ -125,7 +176,9 @@ impl Graph {
             };
             for dependency in Self::edges(&self.built, member) {
                 if self.members.contains(dependency) && self::layer(dependency) >= Some(layer) {
-                    found.push(format!("{member} depends on {dependency}, which is not below it"));
+                    found.push(format!(
+                        "{member} depends on {dependency}, which is not below it"
+                    ));
                 }
             }
             for (engine, allowed) in MAY_NAME {
@@ -170,5 +223,7 @@ fn array(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().expect("a string, as cargo metadata documents it")
+    value
+        .as_str()
+        .expect("a string, as cargo metadata documents it")
 }

@@ -51,6 +51,8 @@ def fill(folder):
 
 def check_own(folder):
     """Refuses a LIBTORCH that cannot work, before a long build finds out."""
+    if not folder.is_absolute():
+        raise SetupError(f"LIBTORCH={folder} must be an absolute path: crates are built in other folders")
     for file in ["lib/libtorch_cpu.so", "include/torch/csrc/api/include/torch/torch.h"]:
         if not (folder / file).is_file():
             raise SetupError(f"LIBTORCH={folder} has no {file}: name a libtorch {VERSION}, or unset LIBTORCH")

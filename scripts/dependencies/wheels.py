@@ -35,8 +35,8 @@ def pip(command, *arguments):
     result = subprocess.run([*call, *source, *arguments], env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
     if result.returncode != 0:
         raise SetupError(
-            "pip could not fetch or check the wheels (its message is above). Check the network and run this again, "
-            "or set RETORT_WHEELS to a folder that holds them."
+            "pip could not fetch or check the wheels (its message is above). Check the network "
+            "and run this again, or set RETORT_WHEELS to a folder that holds them."
         )
 
 
