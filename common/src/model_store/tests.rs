@@ -1,0 +1,158 @@
+use super::*;
+
+fn manifest(onnx: &[u8]) -> ArtifactManifest {
+    let json = serde_json::json!({
+        "format_version": 1,
+        "onnx": {"sha256": Sha256::of(onnx), "size": onnx.len()},
+        "input_shape": [1, 1, 1],
+        "class_names": ["a"],
+        "preprocessing": {"mean": [0.0], "std": [1.0]},
+        "golden_batch": {"images": "AA==", "logits": [[0.5]], "tolerance": 1e-4},
+        "network": {},
+        "provenance": {
+            "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",
+            "teacher": null, "metrics": {},
+        },
+    });
+    ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap()
+}
+
+fn name(text: &str) -> ModelName {
+    ModelName::new(text).unwrap()
+}
+
+fn numbers(store: &ModelStore, model: &ModelName) -> Vec<u64> {
+    let versions = store.versions(model).unwrap();
+    versions.iter().map(|stored| stored.version).collect()
+}
+
+#[test]
+fn versions_are_numbered_kept_and_activated() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert_eq!(store.commit(&model, b"one", &manifest(b"one")).unwrap(), 1);
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    assert_eq!(store.active(&model).unwrap(), None);
+    store.activate(&model, 2).unwrap();
+    store.activate(&model, 1).unwrap();
+    drop(store);
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert_eq!(store.models().unwrap(), [model.clone()]);
+    assert_eq!(numbers(&store, &model), [1, 2]);
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 2));
+    let stored = store.manifest(&model, 2).unwrap();
+    assert_eq!(store.onnx(&model, 2, &stored).unwrap(), b"two");
+}
+
+#[test]
+fn a_deleted_version_is_gone_and_its_number_is_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    for bytes in [b"one", b"two"] {
+        let version = store.commit(&model, bytes, &manifest(bytes)).unwrap();
+        store.activate(&model, version).unwrap();
+    }
+    store.activate(&model, 1).unwrap();
+    store.delete(&model, 2).unwrap();
+    assert_eq!(numbers(&store, &model), [1]);
+    for result in [store.delete(&model, 2), store.activate(&model, 2)] {
+        assert!(matches!(
+            result,
+            Err(StoreError::NoSuchVersion { version: 2, .. })
+        ));
+    }
+    assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
+}
+
+#[test]
+fn half_written_versions_are_passed_over_and_removed_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    let half = folder.path().join("digits/2");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join(MODEL_FILE), b"half").unwrap();
+    let foreign = folder.path().join("digits/config.pbtxt");
+    fs::write(&foreign, b"Triton's").unwrap();
+
+    assert_eq!(numbers(&store, &model), [1]);
+    drop(store);
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert!(!half.exists() && foreign.exists());
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+}
+
+#[test]
+fn damage_is_noticed_and_the_file_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    store.activate(&model, 1).unwrap();
+    let stored = store.manifest(&model, 1).unwrap();
+
+    fs::write(folder.path().join("digits/1/model.onnx"), b"two").unwrap();
+    let error = store.onnx(&model, 1, &stored).unwrap_err().to_string();
+    assert!(error.contains("digits/1/model.onnx"), "{error}");
+
+    fs::write(folder.path().join("digits/1/manifest.json"), b"{").unwrap();
+    let error = store.versions(&model).unwrap_err().to_string();
+    assert!(error.contains("digits/1/manifest.json"), "{error}");
+
+    for bad in [
+        "",
+        "{}",
+        r#"{"format_version":2,"version":1,"newest_served":1}"#,
+    ] {
+        fs::write(folder.path().join("digits/active.json"), bad).unwrap();
+        let error = store.active(&model).unwrap_err().to_string();
+        assert!(error.contains("digits/active.json"), "{error}");
+    }
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ModelStore::open(folder.path()).unwrap();
+    let second = ModelStore::open(folder.path());
+    assert!(matches!(second, Err(StoreError::InUse { .. })));
+    drop(store);
+    ModelStore::open(folder.path()).unwrap();
+}
+
+#[test]
+fn names_that_could_leave_the_folder_are_refused() {
+    for good in ["a", "fashion-mnist", "ResNet_8.v2", "0", &"a".repeat(64)] {
+        assert!(ModelName::new(good).is_ok(), "{good}");
+    }
+    let long = "a".repeat(1_000_000);
+    for bad in [
+        "", ".", "..", "a/b", "/a", "a\\b", "a b", "-a", ".a", "a\0", "é", &long,
+    ] {
+        let error = ModelName::new(bad).expect_err(bad).to_string();
+        assert!(error.len() < 300, "{error}");
+    }
+}
+
+#[test]
+fn a_version_has_one_spelling() {
+    assert_eq!(parse_version("12"), Some(12));
+    for bad in [
+        "",
+        "0",
+        "01",
+        "+1",
+        "-1",
+        "1.0",
+        " 1",
+        "latest",
+        "18446744073709551616",
+    ] {
+        assert_eq!(parse_version(bad), None, "{bad}");
+    }
+}
