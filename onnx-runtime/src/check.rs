@@ -1,0 +1,305 @@
+//! Whether a model from elsewhere is fit to be loaded.
+//!
+//! ONNX Runtime by itself loads models that never finish loading (functions that call functions
+//! unfold exponentially), that loop at the first run, or that name files beside them. Nothing of
+//! that gets past [`check_model`], which reads the file without running any of it.
+
+use std::collections::BTreeSet;
+
+use networks::onnx::schema::{
+    AttributeProto, DataLocation, DataType, DimensionValue, GraphProto, ModelProto, NodeProto,
+    TensorProto, TypeValue, ValueInfoProto,
+};
+use prost::Message;
+
+use crate::{
+    interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME},
+    operators,
+    wire::{self, Census},
+};
+
+/// Names from a model are cut to this many characters in messages.
+const LONGEST_NAME: usize = 64;
+
+/// How large a model may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub bytes: usize,
+    /// Operators in the graph.
+    pub nodes: usize,
+    /// Messages, strings and arrays in the file; each costs memory to decode.
+    pub fields: usize,
+    /// Largest absolute value of an integer attribute, for example a padding or a kernel size.
+    pub attribute: u64,
+}
+
+impl Default for Limits {
+    /// Ample for networks of a hundred layers.
+    fn default() -> Self {
+        Self {
+            bytes: 64 << 20,
+            nodes: 10_000,
+            fields: 200_000,
+            attribute: 4096,
+        }
+    }
+}
+
+/// Why a model is not fit to be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Too many bytes.
+    #[error("the model has {found} bytes; at most {allowed} are allowed")]
+    TooLarge {
+        /// Bytes of the file.
+        found: usize,
+        /// See [`Limits::bytes`].
+        allowed: usize,
+    },
+    /// Too many parts.
+    #[error("the model has too many parts; at most {nodes} nodes and {fields} fields are allowed")]
+    TooComplex {
+        /// See [`Limits::nodes`].
+        nodes: usize,
+        /// See [`Limits::fields`].
+        fields: usize,
+    },
+    /// Not an ONNX file.
+    #[error("the model cannot be read: {0}")]
+    Malformed(String),
+    /// An operator that is not on the list.
+    #[error("{node} uses the operator `{operator}` of domain `{domain}`, which is not allowed")]
+    Operator {
+        /// Which node.
+        node: String,
+        /// Its operator.
+        operator: String,
+        /// Its domain; empty for ONNX's own.
+        domain: String,
+    },
+    /// A part of ONNX that is not allowed.
+    #[error("{place}: {part} are not allowed")]
+    Part {
+        /// Where in the model.
+        place: String,
+        /// What.
+        part: &'static str,
+    },
+    /// An integer attribute is too large.
+    #[error("{node}: attribute `{attribute}` is {value}; at most {allowed} is allowed")]
+    Attribute {
+        /// Which node.
+        node: String,
+        /// The attribute's name.
+        attribute: String,
+        /// Its value.
+        value: i64,
+        /// See [`Limits::attribute`].
+        allowed: u64,
+    },
+    /// The graph takes or gives other tensors than Retort's.
+    #[error(
+        "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
+         [batch, channels, height, width] and one f32 `{OUTPUT_NAME}` [batch, classes]"
+    )]
+    Interface {
+        /// Names, types and shapes of the inputs.
+        inputs: String,
+        /// Names, types and shapes of the outputs.
+        outputs: String,
+    },
+}
+
+/// Reads the model in `onnx` and returns its interface.
+///
+/// # Errors
+/// [`ModelError`], at the first thing that is not allowed.
+pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<ModelInterface, ModelError> {
+    let model = decode(onnx, limits)?;
+    refuse_if(!model.functions.is_empty(), "the model", "functions")?;
+    refuse_if(
+        !model.training_info.is_empty(),
+        "the model",
+        "training graphs",
+    )?;
+    let Some(graph) = model.graph else {
+        return Err(ModelError::Malformed("it has no graph".into()));
+    };
+    check_initializers(&graph)?;
+    for (index, node) in graph.node.iter().enumerate() {
+        check_node(index, node, limits)?;
+    }
+    read_interface(&graph)
+}
+
+fn decode(onnx: &[u8], limits: &Limits) -> Result<ModelProto, ModelError> {
+    if onnx.len() > limits.bytes {
+        return Err(ModelError::TooLarge {
+            found: onnx.len(),
+            allowed: limits.bytes,
+        });
+    }
+    let limit = Census {
+        nodes: limits.nodes,
+        fields: limits.fields,
+        // One level of subgraphs is decoded, so that the node that has one can be named.
+        depth: 2,
+    };
+    let malformed = |error: &dyn std::error::Error| ModelError::Malformed(error.to_string());
+    let census = wire::measure(onnx, &limit).map_err(|error| malformed(&error))?;
+    refuse_if(census.depth > limit.depth, "the model", "subgraphs")?;
+    if census.exceeds(&limit) {
+        return Err(ModelError::TooComplex {
+            nodes: limits.nodes,
+            fields: limits.fields,
+        });
+    }
+    ModelProto::decode(onnx).map_err(|error| malformed(&error))
+}
+
+fn check_initializers(graph: &GraphProto) -> Result<(), ModelError> {
+    let sparse = !graph.sparse_initializer.is_empty();
+    refuse_if(sparse, "the graph", "sparse tensors")?;
+    graph.initializer.iter().try_for_each(|tensor| {
+        let name = shorten(tensor.name.as_deref().unwrap_or_default());
+        check_tensor(&format!("initializer `{name}`"), tensor)
+    })
+}
+
+fn check_node(index: usize, node: &NodeProto, limits: &Limits) -> Result<(), ModelError> {
+    let name = shorten(node.name.as_deref().unwrap_or_default());
+    let place = format!("node {index} (`{name}`)");
+    let operator = node.op_type.as_deref().unwrap_or_default();
+    let domain = node.domain.as_deref().unwrap_or_default();
+    if !operators::is_allowed(domain, operator) {
+        return Err(ModelError::Operator {
+            node: place,
+            operator: shorten(operator),
+            domain: shorten(domain),
+        });
+    }
+    let mut attributes = node.attribute.iter();
+    attributes.try_for_each(|attribute| check_attribute(&place, attribute, limits))
+}
+
+fn check_attribute(
+    node: &str,
+    attribute: &AttributeProto,
+    limits: &Limits,
+) -> Result<(), ModelError> {
+    let subgraph = attribute.g.is_some() || !attribute.graphs.is_empty();
+    let sparse = attribute.sparse_tensor.is_some() || !attribute.sparse_tensors.is_empty();
+    let typed = attribute.tp.is_some() || !attribute.type_protos.is_empty();
+    refuse_if(subgraph, node, "subgraphs")?;
+    refuse_if(sparse, node, "sparse tensors")?;
+    refuse_if(typed, node, "type attributes")?;
+    refuse_if(
+        attribute.ref_attr_name.is_some(),
+        node,
+        "attributes of functions",
+    )?;
+    let mut tensors = attribute.t.iter().chain(&attribute.tensors);
+    tensors.try_for_each(|tensor| check_tensor(node, tensor))?;
+    let too_large = |value: &&i64| value.unsigned_abs() > limits.attribute;
+    match attribute.i.iter().chain(&attribute.ints).find(too_large) {
+        None => Ok(()),
+        Some(value) => Err(ModelError::Attribute {
+            node: node.to_owned(),
+            attribute: shorten(attribute.name.as_deref().unwrap_or_default()),
+            value: *value,
+            allowed: limits.attribute,
+        }),
+    }
+}
+
+/// Values in a file beside the model could be any file that the server can read.
+fn check_tensor(place: &str, tensor: &TensorProto) -> Result<(), ModelError> {
+    let elsewhere = tensor.data_location.unwrap_or_default() != DataLocation::Default as i32;
+    let external = elsewhere || !tensor.external_data.is_empty();
+    refuse_if(external, place, "external data")
+}
+
+fn refuse_if(found: bool, place: &str, part: &'static str) -> Result<(), ModelError> {
+    match found {
+        false => Ok(()),
+        true => Err(ModelError::Part {
+            place: place.to_owned(),
+            part,
+        }),
+    }
+}
+
+fn read_interface(graph: &GraphProto) -> Result<ModelInterface, ModelError> {
+    // Before IR version 4, weights were listed among the inputs, too.
+    let weights: BTreeSet<_> = graph.initializer.iter().map(TensorProto::name).collect();
+    let inputs = graph.input.iter();
+    let inputs: Vec<_> = inputs
+        .filter(|input| !weights.contains(input.name()))
+        .collect();
+    let outputs: Vec<_> = graph.output.iter().collect();
+    let interface = match (inputs.as_slice(), outputs.as_slice()) {
+        ([input], [output]) if (input.name(), output.name()) == (INPUT_NAME, OUTPUT_NAME) => {
+            f32_shape(input)
+                .zip(f32_shape(output))
+                .and_then(|(input, output)| ModelInterface::from_shapes(&input, &output))
+        }
+        _ => None,
+    };
+    interface.ok_or_else(|| ModelError::Interface {
+        inputs: describe(&inputs),
+        outputs: describe(&outputs),
+    })
+}
+
+/// The shape of an f32 tensor; `None` in it is a dimension that is left open.
+fn f32_shape(value: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
+    let Some(TypeValue::Tensor(tensor)) = value.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    if tensor.elem_type != Some(DataType::Float as i32) {
+        return None;
+    }
+    let dimensions = tensor.shape.as_ref()?.dim.iter();
+    Some(
+        dimensions
+            .map(|dimension| match dimension.value {
+                Some(DimensionValue::Value(size)) => usize::try_from(size).ok(),
+                Some(DimensionValue::Param(_)) | None => None,
+            })
+            .collect(),
+    )
+}
+
+fn describe(values: &[&ValueInfoProto]) -> String {
+    let described: Vec<_> = values
+        .iter()
+        .take(4)
+        .map(|value| {
+            let name = shorten(value.name());
+            match f32_shape(value) {
+                None => format!("`{name}` (not an f32 tensor with a shape)"),
+                Some(shape) => format!("`{name}` f32 {}", show_shape(&shape)),
+            }
+        })
+        .collect();
+    match described.is_empty() {
+        true => "none".to_owned(),
+        false => described.join(", "),
+    }
+}
+
+fn show_shape(shape: &[Option<usize>]) -> String {
+    let sizes: Vec<_> = shape
+        .iter()
+        .map(|size| size.map_or("?".to_owned(), |size| size.to_string()))
+        .collect();
+    format!("[{}]", sizes.join(", "))
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(LONGEST_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests;

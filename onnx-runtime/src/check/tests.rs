@@ -1,0 +1,271 @@
+use networks::{
+    NetworkSpec, Weights,
+    onnx::schema::{
+        Dimension, FunctionProto, SparseTensorProto, StringStringEntryProto, TensorShapeProto,
+        TrainingInfoProto,
+    },
+};
+
+use super::*;
+
+/// A small network as Retort exports it.
+fn exported() -> ModelProto {
+    let spec = NetworkSpec::from_toml(
+        r#"
+        input = [1, 8, 8]
+        classes = 3
+        preset = "resnet"
+        widths = [4, 8]
+        "#,
+    )
+    .unwrap();
+    let weights = Weights::initial(&spec, 1).unwrap();
+    let onnx = networks::onnx::export(&spec, &weights).unwrap();
+    ModelProto::decode(onnx.as_slice()).unwrap()
+}
+
+fn check(model: &ModelProto) -> Result<ModelInterface, ModelError> {
+    check_model(&model.encode_to_vec(), &Limits::default())
+}
+
+/// The exported network with one thing changed, and what is said about it.
+fn refusal(change: impl FnOnce(&mut ModelProto, &mut GraphProto)) -> String {
+    let mut model = exported();
+    let mut graph = model.graph.take().unwrap();
+    change(&mut model, &mut graph);
+    model.graph = Some(graph);
+    check(&model).expect_err("the model is refused").to_string()
+}
+
+fn tensor_in_a_file() -> TensorProto {
+    let location = StringStringEntryProto {
+        key: Some("location".into()),
+        value: Some("../../etc/passwd".into()),
+    };
+    TensorProto {
+        external_data: vec![location],
+        data_location: Some(DataLocation::External as i32),
+        ..TensorProto::default()
+    }
+}
+
+fn attribute_tensor(tensor: TensorProto) -> AttributeProto {
+    AttributeProto {
+        name: Some("value".into()),
+        t: Some(tensor),
+        ..AttributeProto::default()
+    }
+}
+
+fn subgraph(node: NodeProto) -> AttributeProto {
+    let graph = GraphProto {
+        node: vec![node],
+        ..GraphProto::default()
+    };
+    AttributeProto {
+        g: Some(graph),
+        ..AttributeProto::default()
+    }
+}
+
+#[test]
+fn an_exported_network_passes_and_its_interface_is_read() {
+    let expected = ModelInterface {
+        input_shape: [1, 8, 8],
+        classes: 3,
+    };
+    assert_eq!(check(&exported()), Ok(expected));
+}
+
+#[test]
+fn what_is_not_allowed_is_named() {
+    type Change = fn(&mut ModelProto, &mut GraphProto);
+    let cases: [(Change, &str); 14] = [
+        (
+            |_, graph| graph.node[1].op_type = Some("Loop".into()),
+            "node 1 (`",
+        ),
+        (
+            |_, graph| graph.node[1].op_type = Some("Loop".into()),
+            "operator `Loop`",
+        ),
+        (
+            |_, graph| graph.node[0].domain = Some("com.evil".into()),
+            "domain `com.evil`",
+        ),
+        (
+            |model, _| model.functions.push(FunctionProto::default()),
+            "functions",
+        ),
+        (
+            |model, _| model.training_info.push(TrainingInfoProto::default()),
+            "training graphs",
+        ),
+        (
+            |_, graph| graph.initializer[0].external_data = tensor_in_a_file().external_data,
+            "initializer `",
+        ),
+        (
+            |_, graph| graph.initializer[0].data_location = Some(1),
+            "external data",
+        ),
+        (
+            |_, graph| {
+                graph.node[0]
+                    .attribute
+                    .push(attribute_tensor(tensor_in_a_file()))
+            },
+            "external data",
+        ),
+        (
+            |_, graph| graph.sparse_initializer.push(SparseTensorProto::default()),
+            "sparse tensors",
+        ),
+        (
+            |_, graph| graph.node[0].attribute.push(subgraph(NodeProto::default())),
+            "node 0 (`",
+        ),
+        (
+            |_, graph| {
+                let hidden = NodeProto {
+                    attribute: vec![attribute_tensor(tensor_in_a_file())],
+                    ..NodeProto::default()
+                };
+                graph.node[0].attribute.push(subgraph(hidden));
+            },
+            "subgraphs",
+        ),
+        (
+            |_, graph| {
+                let mut nested = NodeProto::default();
+                for _ in 0..1000 {
+                    nested = NodeProto {
+                        attribute: vec![subgraph(nested)],
+                        ..NodeProto::default()
+                    };
+                }
+                graph.node.push(nested);
+            },
+            "subgraphs",
+        ),
+        (
+            |_, graph| {
+                let pads = AttributeProto {
+                    name: Some("pads".into()),
+                    ints: vec![1, i64::MIN],
+                    ..AttributeProto::default()
+                };
+                graph.node[0].attribute.push(pads);
+            },
+            "attribute `pads` is -9223372036854775808",
+        ),
+        (
+            |_, graph| graph.node[0].op_type = Some("x".repeat(1_000_000)),
+            "operator `xxx",
+        ),
+    ];
+    for (change, named) in cases {
+        let refusal = refusal(change);
+        assert!(refusal.contains(named), "{named}: {refusal}");
+        assert!(refusal.len() < 500, "{} bytes", refusal.len());
+    }
+}
+
+#[test]
+fn another_interface_is_refused_and_described() {
+    fn type_of(value: &mut ValueInfoProto) -> &mut networks::onnx::schema::TensorTypeProto {
+        match value.r#type.as_mut().and_then(|t| t.value.as_mut()) {
+            Some(TypeValue::Tensor(tensor)) => tensor,
+            _ => panic!("not a tensor"),
+        }
+    }
+    fn shape_of(value: &mut ValueInfoProto) -> &mut TensorShapeProto {
+        type_of(value).shape.as_mut().unwrap()
+    }
+    type Change = fn(&mut GraphProto);
+    let cases: [(Change, &str); 8] = [
+        (
+            |graph| graph.input[0].name = Some("image".into()),
+            "inputs `image` f32 [?, 1, 8, 8]",
+        ),
+        (
+            |graph| graph.output[0].name = Some("scores".into()),
+            "outputs `scores` f32 [?, 3]",
+        ),
+        (
+            |graph| type_of(&mut graph.input[0]).elem_type = Some(DataType::Float16 as i32),
+            "`input` (not an f32",
+        ),
+        (
+            |graph| graph.input.push(graph.input[0].clone()),
+            "`input` f32 [?, 1, 8, 8], `input`",
+        ),
+        (|graph| graph.output.clear(), "outputs none"),
+        (
+            |graph| shape_of(&mut graph.input[0]).dim[0].value = Some(DimensionValue::Value(1)),
+            "`input` f32 [1, 1, 8, 8]",
+        ),
+        (
+            |graph| shape_of(&mut graph.input[0]).dim[1].value = None,
+            "`input` f32 [?, ?, 8, 8]",
+        ),
+        (
+            |graph| {
+                shape_of(&mut graph.output[0])
+                    .dim
+                    .push(Dimension::default())
+            },
+            "`logits` f32 [?, 3, ?]",
+        ),
+    ];
+    for (change, described) in cases {
+        let refusal = refusal(|_, graph| change(graph));
+        assert!(refusal.contains(described), "{described}: {refusal}");
+    }
+}
+
+#[test]
+fn too_much_of_anything_is_refused_before_it_is_decoded() {
+    let onnx = exported().encode_to_vec();
+    let ample = Limits::default();
+    let cases = [
+        Limits {
+            bytes: onnx.len() - 1,
+            ..ample
+        },
+        Limits { nodes: 3, ..ample },
+        Limits {
+            fields: 10,
+            ..ample
+        },
+    ];
+    for limits in cases {
+        let error = check_model(&onnx, &limits).expect_err("the model is refused");
+        assert!(
+            matches!(
+                error,
+                ModelError::TooLarge { .. } | ModelError::TooComplex { .. }
+            ),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_onnx_file_is_malformed() {
+    let onnx = exported().encode_to_vec();
+    let cases: [&[u8]; 4] = [
+        b"",
+        b"not an ONNX file",
+        &onnx[..onnx.len() / 2],
+        &[0x3a, 0],
+    ];
+    for bytes in cases {
+        let error = check_model(bytes, &Limits::default()).expect_err("the bytes are refused");
+        let allowed = matches!(
+            error,
+            ModelError::Malformed(_) | ModelError::Interface { .. }
+        );
+        assert!(allowed, "{error}");
+    }
+}

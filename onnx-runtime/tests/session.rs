@@ -1,0 +1,67 @@
+//! Models that Retort exports, run by ONNX Runtime.
+
+use networks::{NetworkSpec, Weights};
+use onnx_runtime::{Limits, Session, SessionError, SessionOptions, check_model};
+
+fn exported() -> Vec<u8> {
+    let spec = NetworkSpec::from_toml(
+        r#"
+        input = [1, 8, 8]
+        classes = 3
+        preset = "cnn"
+        widths = [4]
+        "#,
+    )
+    .expect("the spec is valid");
+    let weights = Weights::initial(&spec, 1).expect("the spec is valid");
+    networks::onnx::export(&spec, &weights).expect("the weights fit")
+}
+
+fn images(count: usize) -> Vec<f32> {
+    (0..count * 64).map(|i| (i % 97) as f32 / 97.0).collect()
+}
+
+#[test]
+fn a_sample_has_the_same_logits_alone_and_in_a_batch() {
+    let onnx = exported();
+    let interface = check_model(&onnx, &Limits::default()).expect("the model passes");
+    for threads in [1, 2] {
+        let mut session = Session::load(&onnx, SessionOptions { threads }).expect("it loads");
+        assert_eq!(*session.interface(), interface);
+        let input = images(5);
+        let batch = session.run(&input, 5).expect("it runs");
+        assert_eq!(batch.len(), 15);
+        for (sample, expected) in input.chunks(64).zip(batch.chunks(3)) {
+            let alone = session.run(sample, 1).expect("it runs");
+            for (a, b) in alone.iter().zip(expected) {
+                assert!((a - b).abs() <= 1e-5, "{alone:?} {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_input_of_another_size_is_refused_with_both_sizes() {
+    let mut session = Session::load(&exported(), SessionOptions::default()).expect("it loads");
+    for (values, batch, expected) in [(0, 0, 64), (63, 1, 64), (64, 2, 128), (128, 1, 64)] {
+        let error = session
+            .run(&vec![0.0; values], batch)
+            .expect_err("it is refused");
+        let SessionError::InputSize {
+            found,
+            expected: needed,
+            ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((found, needed), (values, expected));
+    }
+    assert_eq!(session.run(&images(1), 1).expect("it still runs").len(), 3);
+}
+
+#[test]
+fn what_is_no_model_does_not_load() {
+    let error = Session::load(b"no model", SessionOptions::default()).expect_err("it is refused");
+    assert!(matches!(error, SessionError::Load(_)), "{error}");
+}
