@@ -1,3 +1,158 @@
-//! Streams a teacher's logits over gRPC.
+//! Command line of the teacher service.
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use common::{
+    config::{self, Layers},
+    grpc, shutdown,
+    telemetry::{self, LogFormat},
+};
+use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
+use teacher_service::{
+    config::{ENVIRONMENT_PREFIX, SHIPPED, TeacherConfig},
+    server,
+};
+
+/// Streams a teacher's logits (soft targets) over gRPC.
+#[derive(Parser)]
+#[command(version, after_help = "Examples:
+  teacher-service serve --artifact runs/demo/teacher/artifact
+  teacher-service healthcheck 127.0.0.1:50051
+  teacher-service describe 127.0.0.1:50051")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve a teacher until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Ask a running service whether it serves; exit code 0 or 1.
+    #[command(after_help = "Example:\n  teacher-service healthcheck 127.0.0.1:50051")]
+    Healthcheck(Peer),
+    /// Print what a running service's teacher is and what it expects.
+    #[command(after_help = "Example:\n  teacher-service describe 127.0.0.1:50051")]
+    Describe(Peer),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  teacher-service serve --artifact runs/demo/teacher/artifact
+  teacher-service serve --artifact teacher --set compute.precision=f32 --set compute.threads=2
+  RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
+Every key is explained in configs/teacher-service.toml.")]
+struct Serve {
+    /// Folder with weights.safetensors and model.toml; the same as --set artifact=DIR.
+    #[arg(long, value_name = "DIR")]
+    artifact: Option<PathBuf>,
+    /// TOML file laid over the shipped defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write the addresses in use here, as JSON, once serving.
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(clap::Args)]
+struct Peer {
+    /// host:port of the service.
+    #[arg(default_value = "127.0.0.1:50051")]
+    address: String,
+    /// Longest time to wait for an answer, seconds.
+    #[arg(long, default_value_t = 5)]
+    timeout: u64,
+}
+
+impl Peer {
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Healthcheck(peer) => healthcheck(&peer),
+        Command::Describe(peer) => describe(&peer),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("teacher-service: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
+    let mut overrides = arguments.set;
+    if let Some(artifact) = &arguments.artifact {
+        overrides.push(format!("artifact={}", artifact.display()));
+    }
+    let layers = Layers {
+        shipped: SHIPPED,
+        file: arguments.config,
+        environment: config::environment(ENVIRONMENT_PREFIX),
+        overrides,
+    };
+    let config: TeacherConfig = match layers.load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("teacher-service: {error}");
+            return Ok(ExitCode::from(config::EXIT_CODE));
+        }
+    };
+    // Before any thread exists and before libtorch is used: may start the process anew.
+    let isa = config.compute.cpu_isa;
+    isa.apply()
+        .with_context(|| format!("cannot restart under compute.cpu_isa = {isa:?}"))?;
+
+    telemetry::init(arguments.log_format);
+    runtime()?.block_on(async {
+        let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+        server::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn healthcheck(peer: &Peer) -> anyhow::Result<ExitCode> {
+    runtime()?
+        .block_on(grpc::check_health(&peer.address, peer.timeout()))
+        .map_err(anyhow::Error::msg)?;
+    println!("{} is serving", peer.address);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
+    let address = &peer.address;
+    let endpoint = grpc::endpoint(address)?.timeout(peer.timeout());
+    let teacher = runtime()?.block_on(async {
+        let channel = endpoint.connect().await.map_err(|error| {
+            anyhow::anyhow!("cannot connect to {address}: {}", grpc::root_cause(&error))
+        })?;
+        let response = TeacherServiceClient::new(channel)
+            .describe(DescribeRequest {})
+            .await
+            .map_err(|status| anyhow::anyhow!("{address} answered {status}"))?;
+        anyhow::Ok(response.into_inner())
+    })?;
+    let numerics = teacher.numerics.unwrap_or_default();
+    println!("model id:       {}", teacher.model_id);
+    println!("numerics:       {}", numerics.descriptor);
+    println!("probe:          {}", numerics.probe_sha256);
+    println!("input:          {:?} (channels, height, width)", teacher.input_shape);
+    println!("normalization:  mean {:?}, std {:?}", teacher.normalization_mean, teacher.normalization_std);
+    println!("classes:        {}", teacher.class_names.join(", "));
+    println!("service:        teacher-service {}", teacher.service_version);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("cannot start the async runtime")
+}

@@ -1,0 +1,176 @@
+//! A network of Retort's own, in libtorch.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use common::manifest::TeacherIdentity;
+use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
+use tch::{Device, Tensor};
+use torch_networks::{Mode, Precision, PrecisionChoice, TorchNetwork};
+
+use super::{Backend, BackendError, Description};
+use crate::{
+    batch::{Batch, Input},
+    config::ComputeConfig,
+    instruction_set::CpuIsa,
+};
+
+/// The weights of an artifact folder.
+const WEIGHTS_FILE: &str = "weights.safetensors";
+/// What stands beside the weights.
+const MODEL_FILE: &str = "model.toml";
+
+/// A teacher from an artifact folder, on the CPU.
+pub struct RetortNetwork {
+    network: TorchNetwork,
+    precision: Precision,
+    description: Description,
+}
+
+/// Why an artifact folder is refused; the text names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `model.toml` is wrong.
+    #[error("{}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ModelFileError,
+    },
+    /// `weights.safetensors` is wrong, or does not belong to the model.
+    #[error("{}: {source}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: WeightsError,
+    },
+    /// The network is wrong.
+    #[error("{}: {source}", path.display())]
+    Network {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: SpecError,
+    },
+    /// libtorch cannot run the network.
+    #[error("{}: {reason}", path.display())]
+    Engine {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RetortNetwork {
+    /// Loads the artifact `folder`. Sets libtorch's thread count for the calling thread.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(folder: &Path, config: &ComputeConfig) -> Result<Self, LoadError> {
+        let path = folder.join(MODEL_FILE);
+        let text = read(&path, fs::read_to_string)?;
+        let model =
+            ModelFile::from_toml(&text).map_err(|source| LoadError::Model { path, source })?;
+        let path = folder.join(WEIGHTS_FILE);
+        let bytes = read(&path, fs::read)?;
+        let weights = Weights::from_safetensors(&bytes, &model.network)
+            .map_err(|source| LoadError::Weights { path, source })?;
+        let path = || folder.to_owned();
+        let model_id = model_id(&model.network, &weights)
+            .map_err(|source| LoadError::Network { path: path(), source })?;
+
+        tch::set_num_threads(threads(config.threads));
+        let engine = |error: torch_networks::TorchError| LoadError::Engine {
+            path: path(),
+            reason: error.to_string(),
+        };
+        let network = TorchNetwork::new(&model.network, &weights, Device::Cpu).map_err(engine)?;
+        let precision = resolve(config.precision, config.cpu_isa);
+        let numerics = torch_networks::numerics(&network, precision).map_err(engine)?;
+        let description = Description {
+            identity: TeacherIdentity {
+                model_id: model_id.to_string(),
+                numerics: numerics.descriptor,
+                probe_sha256: numerics.probe_sha256,
+            },
+            input_shape: model.network.input,
+            normalization_mean: model.normalization_mean,
+            normalization_std: model.normalization_std,
+            class_names: model.class_names,
+        };
+        Ok(Self {
+            network,
+            precision,
+            description,
+        })
+    }
+
+    fn input(&self, batch: &Batch) -> Result<Tensor, torch_networks::TorchError> {
+        let [channels, height, width] = self.description.input_shape;
+        let shape = [batch.samples, channels, height, width];
+        match &batch.input {
+            Input::U8(pixels) => torch_networks::normalize(
+                pixels,
+                shape,
+                &self.description.normalization_mean,
+                &self.description.normalization_std,
+            ),
+            Input::F32(values) => {
+                Ok(Tensor::from_slice(values).f_view(shape.map(|size| size as i64))?)
+            }
+        }
+    }
+}
+
+impl Backend for RetortNetwork {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
+        let compute = || {
+            let input = self.input(batch)?;
+            let logits = self.network.forward(&input, Mode::Evaluate, self.precision)?;
+            Ok(Vec::try_from(logits.f_reshape([-1])?)?)
+        };
+        tch::no_grad(compute)
+            .map_err(|error: torch_networks::TorchError| BackendError(error.to_string()))
+    }
+}
+
+fn read<T>(path: &Path, read: impl FnOnce(PathBuf) -> io::Result<T>) -> Result<T, LoadError> {
+    read(path.to_owned()).map_err(|source| LoadError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// "auto" follows the processor, but not beyond the cap.
+fn resolve(choice: PrecisionChoice, cpu_isa: CpuIsa) -> Precision {
+    match (choice, cpu_isa) {
+        (PrecisionChoice::Auto, CpuIsa::Avx2 | CpuIsa::Avx512) => Precision::F32,
+        (choice, _) => choice.resolve(),
+    }
+}
+
+fn threads(configured: usize) -> i32 {
+    let threads = match configured {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    i32::try_from(threads).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,180 @@
+//! One batch of input, checked against what the teacher expects.
+
+use bytes::Bytes;
+use proto::teacher::v1::{DataType, Tensor};
+
+/// Input of a teacher: [samples, channels, height, width], row-major, at least one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Number of samples.
+    pub samples: usize,
+    /// The values.
+    pub input: Input,
+}
+
+/// The values of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Pixels as stored, 0 to 255; the teacher normalizes them.
+    U8(Bytes),
+    /// Already normalized, finite.
+    F32(Vec<f32>),
+}
+
+/// Why a batch is refused. It does not end the stream.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum BatchProblem {
+    /// The oneof is not set.
+    #[error("the batch has no tensor")]
+    NoTensor,
+    /// Neither u8 nor f32.
+    #[error("data_type {0} is not known; send DATA_TYPE_U8 or DATA_TYPE_F32")]
+    DataType(i32),
+    /// Another rank, other samples, or no sample at all.
+    #[error("shape {found:?} does not fit: this teacher takes [batch of 1 or more, {}, {}, {}]", .expected[0], .expected[1], .expected[2])]
+    Shape {
+        /// The shape in the message.
+        found: Vec<u64>,
+        /// Shape of one sample.
+        expected: [usize; 3],
+    },
+    /// The data is longer or shorter than the shape says.
+    #[error("{found} bytes of data, but shape {shape:?} of {data_type} needs {expected}")]
+    Length {
+        /// Bytes in the message.
+        found: usize,
+        /// Bytes that the shape needs.
+        expected: u128,
+        /// The shape in the message.
+        shape: Vec<u64>,
+        /// Name of the data type.
+        data_type: &'static str,
+    },
+    /// An f32 value that is not a number or infinite.
+    #[error("value {position} of the data is {value}; only finite numbers are taken")]
+    NotFinite {
+        /// Index of the value.
+        position: usize,
+        /// The value.
+        value: f32,
+    },
+}
+
+impl Batch {
+    /// Checks `tensor` against `expected`, the shape of one sample. u8 data is not copied.
+    ///
+    /// # Errors
+    /// See [`BatchProblem`].
+    pub fn from_tensor(
+        tensor: Option<Tensor>,
+        expected: [usize; 3],
+    ) -> Result<Self, BatchProblem> {
+        let tensor = tensor.ok_or(BatchProblem::NoTensor)?;
+        let (data_type, value_bytes) = match tensor.data_type() {
+            DataType::U8 => (DataType::U8, 1),
+            DataType::F32 => (DataType::F32, 4),
+            DataType::Unspecified => return Err(BatchProblem::DataType(tensor.data_type)),
+        };
+        let Tensor { shape, data, .. } = tensor;
+        let samples = match shape[..] {
+            [samples, channels, height, width]
+                if samples > 0 && [channels, height, width] == expected.map(|size| size as u64) =>
+            {
+                samples
+            }
+            _ => {
+                return Err(BatchProblem::Shape {
+                    found: shape,
+                    expected,
+                });
+            }
+        };
+        // Cannot overflow: a checked spec's sample is far below 2^63 values.
+        let sample_values: u128 = expected.iter().map(|size| *size as u128).product();
+        let bytes = u128::from(samples) * sample_values * value_bytes;
+        if data.len() as u128 != bytes {
+            return Err(BatchProblem::Length {
+                found: data.len(),
+                expected: bytes,
+                shape,
+                data_type: data_type.as_str_name(),
+            });
+        }
+        let input = match data_type {
+            DataType::F32 => Input::F32(finite_values(&data)?),
+            _ => Input::U8(data),
+        };
+        Ok(Self {
+            samples: samples as usize,
+            input,
+        })
+    }
+}
+
+fn finite_values(data: &[u8]) -> Result<Vec<f32>, BatchProblem> {
+    let (values, _) = data.as_chunks::<4>();
+    let values: Vec<f32> = values.iter().copied().map(f32::from_le_bytes).collect();
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(position) => Err(BatchProblem::NotFinite {
+            position,
+            value: values[position],
+        }),
+        None => Ok(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: [usize; 3] = [1, 2, 3];
+
+    fn tensor(data_type: DataType, shape: &[u64], data: Vec<u8>) -> Option<Tensor> {
+        Some(Tensor {
+            data_type: data_type.into(),
+            shape: shape.to_vec(),
+            data: data.into(),
+        })
+    }
+
+    #[test]
+    fn u8_data_is_taken_without_a_copy() {
+        let tensor = tensor(DataType::U8, &[2, 1, 2, 3], vec![7; 12]);
+        let address = tensor.as_ref().unwrap().data.as_ptr();
+        let batch = Batch::from_tensor(tensor, SAMPLE).unwrap();
+        assert_eq!(batch.samples, 2);
+        let Input::U8(data) = batch.input else {
+            panic!("u8 became something else");
+        };
+        assert_eq!(data.as_ptr(), address);
+    }
+
+    #[test]
+    fn f32_data_is_little_endian() {
+        let bytes = [1.0f32, -2.5, 3.0, 0.0, 1e-3, 6.0].map(f32::to_le_bytes);
+        let tensor = tensor(DataType::F32, &[1, 1, 2, 3], bytes.concat());
+        let batch = Batch::from_tensor(tensor, SAMPLE).unwrap();
+        assert_eq!(batch.input, Input::F32(vec![1.0, -2.5, 3.0, 0.0, 1e-3, 6.0]));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let nan = [f32::NAN.to_le_bytes(); 6].concat();
+        let cases = [
+            (None, "no tensor"),
+            (tensor(DataType::Unspecified, &[1, 1, 2, 3], vec![0; 6]), "data_type 0"),
+            (tensor(DataType::U8, &[], vec![]), "shape []"),
+            (tensor(DataType::U8, &[1, 2, 3], vec![0; 6]), "shape [1, 2, 3]"),
+            (tensor(DataType::U8, &[0, 1, 2, 3], vec![]), "batch of 1 or more, 1, 2, 3"),
+            (tensor(DataType::U8, &[1, 1, 3, 2], vec![0; 6]), "shape [1, 1, 3, 2]"),
+            (tensor(DataType::U8, &[1, 1, 2, 3], vec![0; 5]), "5 bytes"),
+            (tensor(DataType::F32, &[1, 1, 2, 3], vec![0; 6]), "needs 24"),
+            (tensor(DataType::U8, &[u64::MAX, 1, 2, 3], vec![0; 6]), "6 bytes"),
+            (tensor(DataType::F32, &[1, 1, 2, 3], nan), "value 0 of the data is NaN"),
+        ];
+        for (tensor, named) in cases {
+            let error = Batch::from_tensor(tensor, SAMPLE).unwrap_err().to_string();
+            assert!(error.contains(named), "{named} is not in: {error}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The one thread that computes.
+
+use std::{io, sync::Arc, thread, time::Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::{Backend, BackendError, Description, LoadError},
+    batch::Batch,
+    metrics,
+    queue::{FairQueue, StreamId},
+    stream::Answers,
+};
+
+/// A batch on its way to the backend.
+pub struct Job {
+    /// The trainer's name for it.
+    pub id: u64,
+    /// The input.
+    pub batch: Batch,
+    /// When it arrived.
+    pub arrived: Instant,
+    /// Where the answer goes.
+    pub answers: Answers,
+    /// The batch's share of its stream's credit.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What the backend answered for one batch.
+pub struct Answer {
+    /// The trainer's name for the batch.
+    pub id: u64,
+    /// Raw logits, or why there are none.
+    pub logits: Result<Logits, BackendError>,
+    /// The batch's share of its stream's credit.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Raw logits: row-major [samples, classes].
+pub struct Logits {
+    /// Number of rows.
+    pub samples: usize,
+    /// The values, all finite.
+    pub values: Vec<f32>,
+}
+
+/// A handle to the compute thread. Everything of the engine lives on that thread alone.
+#[derive(Clone)]
+pub struct Compute {
+    queue: Arc<FairQueue<Job>>,
+    description: Arc<Description>,
+    stopped: CancellationToken,
+}
+
+impl Compute {
+    /// Starts the thread, which loads its backend by `load`, and waits until it is loaded.
+    ///
+    /// # Errors
+    /// What `load` refuses; no thread is left then.
+    pub async fn start<B: Backend>(
+        load: impl FnOnce() -> Result<B, LoadError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let queue = Arc::new(FairQueue::new());
+        let stopped = CancellationToken::new();
+        let (loaded, description) = oneshot::channel();
+        let thread_queue = Arc::clone(&queue);
+        // Cancels also when the thread panics.
+        let stop = stopped.clone().drop_guard();
+        thread::Builder::new()
+            .name("compute".into())
+            .spawn(move || {
+                let _stop = stop;
+                match load() {
+                    Ok(mut backend) => {
+                        let description = Arc::new(backend.description().clone());
+                        if loaded.send(Ok(description)).is_ok() {
+                            compute(&mut backend, &thread_queue);
+                        }
+                    }
+                    // Nobody waits when the service was stopped while it loaded.
+                    Err(error) => drop(loaded.send(Err(error))),
+                }
+            })
+            .map_err(StartError::Thread)?;
+        let description = description.await.map_err(|_| StartError::Panicked)??;
+        Ok(Self {
+            queue,
+            description,
+            stopped,
+        })
+    }
+
+    /// What the teacher is and what it expects.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Queues a batch of `stream`.
+    ///
+    /// # Errors
+    /// The job, when the thread is gone.
+    pub fn submit(&self, stream: StreamId, job: Job) -> Result<(), Job> {
+        if self.stopped.is_cancelled() {
+            return Err(job);
+        }
+        self.queue.push(stream, job)?;
+        metrics::queue_depth(self.queue.len());
+        Ok(())
+    }
+
+    /// Drops what waits for a stream that is gone.
+    pub fn discard(&self, stream: StreamId) {
+        self.queue.discard(stream);
+        metrics::queue_depth(self.queue.len());
+    }
+
+    /// Ends the thread after the batch that it is at; what waits is dropped.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Waits until the thread has ended, by [`Compute::close`] or by a fault.
+    pub async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+}
+
+fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
+    while let Some(job) = queue.pop() {
+        metrics::queue_depth(queue.len());
+        let started = Instant::now();
+        let logits = backend.logits(&job.batch).and_then(|values| {
+            match values.iter().all(|value| value.is_finite()) {
+                true => Ok(Logits {
+                    samples: job.batch.samples,
+                    values,
+                }),
+                false => Err(BackendError("the teacher gave a logit that is not finite".into())),
+            }
+        });
+        let computed = started.elapsed();
+        metrics::batch_computed(&metrics::ComputedBatch {
+            samples: job.batch.samples,
+            answered: logits.is_ok(),
+            computed,
+            since_arrival: job.arrived.elapsed(),
+        });
+        job.answers.send(Answer {
+            id: job.id,
+            logits,
+            permit: job.permit,
+        });
+    }
+}
+
+/// Why there is no compute thread.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system gives no thread.
+    #[error("cannot start the compute thread: {0}")]
+    Thread(io::Error),
+    /// The teacher cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A bug, or libtorch cannot run here; the log has the panic's text.
+    #[error("the compute thread panicked while it loaded the teacher")]
+    Panicked,
+}

@@ -1,0 +1,203 @@
+//! What the service is told: `configs/teacher-service.toml` and what is laid over it.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use common::{
+    config::{Problems, Validate},
+    grpc::is_loopback,
+};
+use serde::Deserialize;
+use torch_networks::PrecisionChoice;
+
+use crate::instruction_set::CpuIsa;
+
+/// The shipped file, which is the compiled default.
+pub const SHIPPED: &str = include_str!("../../configs/teacher-service.toml");
+
+/// Variables of the environment that set keys begin with this and two underscores.
+pub const ENVIRONMENT_PREFIX: &str = "RETORT_TEACHER";
+
+/// Configuration of the teacher service; the shipped file explains every key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherConfig {
+    /// Folder with `weights.safetensors` and `model.toml`.
+    pub artifact: PathBuf,
+    /// How logits are computed.
+    pub compute: ComputeConfig,
+    /// The gRPC server.
+    pub grpc: GrpcConfig,
+    /// The Prometheus endpoint.
+    pub metrics: MetricsConfig,
+    /// How the service stops.
+    pub shutdown: ShutdownConfig,
+}
+
+/// How logits are computed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// Threads for one batch; 0 = all cores.
+    pub threads: usize,
+    /// Precision of the layers.
+    pub precision: PrecisionChoice,
+    /// Newest instruction set that libtorch may use.
+    pub cpu_isa: CpuIsa,
+}
+
+/// The gRPC server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may use the service.
+    pub access: Access,
+    /// Batches that one stream may have in flight.
+    pub credit: u32,
+    /// Streams at a time.
+    pub max_streams: usize,
+    /// Largest message in either direction, bytes.
+    pub max_message_bytes: usize,
+}
+
+/// Who may use a service that knows no authentication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only loopback addresses are listened on.
+    ThisMachineOnly,
+    /// Any address may be listened on.
+    AnyoneWhoReachesThePort,
+}
+
+/// The Prometheus endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// How the service stops.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownConfig {
+    /// Longest time for batches in flight, seconds.
+    pub drain_seconds: u64,
+}
+
+impl ShutdownConfig {
+    /// Longest time for batches in flight.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
+    }
+}
+
+const MIN_MESSAGE_BYTES: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 1 << 30;
+
+impl Validate for TeacherConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let artifact = self.artifact.display();
+        let has_artifact = !self.artifact.as_os_str().is_empty();
+        problems.require(
+            has_artifact,
+            "artifact",
+            format!("\"{artifact}\""),
+            "give the teacher's folder, for example --artifact runs/demo/teacher/artifact",
+        );
+        let threads = self.compute.threads;
+        let message = "must be 0 (all cores) to 1024";
+        problems.require(threads <= 1024, "compute.threads", threads, message);
+
+        let grpc = &self.grpc;
+        for (key, listen) in [
+            ("grpc.listen", grpc.listen),
+            ("metrics.listen", self.metrics.listen),
+        ] {
+            problems.require(
+                is_loopback(&listen) || grpc.access == Access::AnyoneWhoReachesThePort,
+                key,
+                listen,
+                "can be reached from other machines, and there is no authentication: use a loopback \
+                 address, or say grpc.access = \"anyone_who_reaches_the_port\"",
+            );
+        }
+        let message = "must be 1 to 1024";
+        let credit = grpc.credit;
+        problems.require((1..=1024).contains(&credit), "grpc.credit", credit, message);
+        let streams = grpc.max_streams;
+        let allowed = (1..=1024).contains(&streams);
+        problems.require(allowed, "grpc.max_streams", streams, message);
+        problems.require(
+            (MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&grpc.max_message_bytes),
+            "grpc.max_message_bytes",
+            grpc.max_message_bytes,
+            "must be 4096 to 1073741824 (1 GiB)",
+        );
+        let seconds = self.shutdown.drain_seconds;
+        problems.require(
+            seconds <= 3600,
+            "shutdown.drain_seconds",
+            seconds,
+            "must be 0 to 3600",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::config::Layers;
+
+    use super::*;
+
+    fn load(overrides: &[&str]) -> Result<TeacherConfig, String> {
+        let layers = Layers {
+            shipped: SHIPPED,
+            file: None,
+            environment: Vec::new(),
+            overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        layers.load().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_shipped_file_lacks_nothing_but_a_teacher() {
+        let error = load(&[]).unwrap_err();
+        assert!(error.starts_with("1 problem") && error.contains("artifact"), "{error}");
+        let config = load(&["artifact=/teacher"]).unwrap();
+        assert_eq!(config.grpc.listen.port(), 50051);
+        assert_eq!(config.metrics.listen.port(), 50061);
+    }
+
+    #[test]
+    fn other_machines_are_let_in_only_by_words() {
+        let open = ["artifact=/t", "grpc.listen=0.0.0.0:1", "metrics.listen=[::]:2"];
+        let error = load(&open).unwrap_err();
+        assert!(error.contains("grpc.listen = 0.0.0.0:1"), "{error}");
+        assert!(error.contains("metrics.listen = [::]:2"), "{error}");
+        assert!(error.contains("anyone_who_reaches_the_port"), "{error}");
+        let said = [&open[..], &["grpc.access=anyone_who_reaches_the_port"]].concat();
+        assert!(load(&said).is_ok());
+    }
+
+    #[test]
+    fn every_key_has_a_range() {
+        for bad in [
+            "compute.threads=1025",
+            "compute.precision=f64",
+            "compute.cpu_isa=sse",
+            "grpc.credit=0",
+            "grpc.max_streams=0",
+            "grpc.max_message_bytes=1",
+            "grpc.listen=localhost",
+            "shutdown.drain_seconds=3601",
+            "shutdown.drain=1",
+        ] {
+            let error = load(&["artifact=/t", bad]).unwrap_err();
+            let key = bad.split_once('=').unwrap().0;
+            assert!(error.contains(key), "{bad}: {error}");
+        }
+    }
+}

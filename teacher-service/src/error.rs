@@ -1,0 +1,92 @@
+//! Why a call is refused, and which gRPC code says so.
+
+use common::{grpc::status, manifest::TeacherIdentity};
+use tonic::{Code, Status};
+
+/// Why a stream is refused or cut short.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// Something else came first, or nothing.
+    #[error("the first message of a stream must be Open")]
+    NotOpened,
+    /// Nothing came.
+    #[error("no Open came within {seconds} s")]
+    OpenTimedOut {
+        /// How long the service waited.
+        seconds: u64,
+    },
+    /// A stream serves one teacher only.
+    #[error("the stream is open already; send one Open a stream")]
+    OpenedTwice,
+    /// No oneof is set, or one that this version does not know.
+    #[error("a message is neither Open nor Batch")]
+    UnknownMessage,
+    /// The teacher cannot answer like that.
+    #[error("encoding {0} is not offered; ask for ENCODING_F32")]
+    Encoding(i32),
+    /// The trainer wants other weights or another architecture.
+    #[error("the stream was opened for model {wanted}, but this teacher is model {served}")]
+    OtherModel {
+        /// The trainer's model id.
+        wanted: String,
+        /// The teacher's.
+        served: String,
+    },
+    /// The trainer wants the same model computed in another way.
+    #[error(
+        "the stream was opened for numerics `{}` (probe {}), but this teacher has `{}` (probe {})",
+        .wanted.numerics, .wanted.probe_sha256, .served.numerics, .served.probe_sha256
+    )]
+    OtherNumerics {
+        /// What the trainer expects.
+        wanted: Box<TeacherIdentity>,
+        /// What the teacher is.
+        served: Box<TeacherIdentity>,
+    },
+    /// The trainer does not keep to its credit.
+    #[error("more than {credit} batches in flight, the credit of this stream")]
+    CreditExceeded {
+        /// Batches that may be in flight.
+        credit: u32,
+    },
+    /// The teacher has all the trainers that it takes.
+    #[error("{limit} streams are open, and no more are taken at a time")]
+    TooManyStreams {
+        /// Streams that may be open.
+        limit: usize,
+    },
+    /// The teacher stops and takes no new streams.
+    #[error("this teacher is shutting down")]
+    Draining,
+    /// The teacher stopped before everything was answered.
+    #[error("this teacher shut down before every batch was answered")]
+    CutOff,
+    /// The compute thread is gone.
+    #[error("this teacher cannot compute any more")]
+    ComputeStopped,
+    /// The message is too large, is no such message, or the connection broke.
+    #[error("{}", .0.message())]
+    Inbound(Status),
+}
+
+impl StreamError {
+    /// The status that a caller sees: the one place where errors become gRPC codes.
+    pub fn into_status(self) -> Status {
+        let (code, reason) = match self {
+            StreamError::NotOpened => (Code::InvalidArgument, "NOT_OPENED"),
+            StreamError::OpenTimedOut { .. } => (Code::InvalidArgument, "OPEN_TIMED_OUT"),
+            StreamError::OpenedTwice => (Code::InvalidArgument, "OPENED_TWICE"),
+            StreamError::UnknownMessage => (Code::InvalidArgument, "UNKNOWN_MESSAGE"),
+            StreamError::Encoding(_) => (Code::InvalidArgument, "ENCODING_NOT_OFFERED"),
+            StreamError::OtherModel { .. } => (Code::FailedPrecondition, "OTHER_MODEL"),
+            StreamError::OtherNumerics { .. } => (Code::FailedPrecondition, "OTHER_NUMERICS"),
+            StreamError::CreditExceeded { .. } => (Code::ResourceExhausted, "CREDIT_EXCEEDED"),
+            StreamError::TooManyStreams { .. } => (Code::ResourceExhausted, "TOO_MANY_STREAMS"),
+            StreamError::Draining => (Code::Unavailable, "DRAINING"),
+            StreamError::CutOff => (Code::Unavailable, "CUT_OFF"),
+            StreamError::ComputeStopped => (Code::Internal, "COMPUTE_STOPPED"),
+            StreamError::Inbound(status) => return status,
+        };
+        status(code, reason, self.to_string())
+    }
+}

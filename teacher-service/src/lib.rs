@@ -1,0 +1,24 @@
+//! Streams a teacher's logits over gRPC.
+//!
+//! The way of a batch: [`service`] accepts a stream and starts a [`stream::Session`], which checks
+//! each [`batch::Batch`], takes it from the stream's credit and puts it into the
+//! [`queue::FairQueue`]; the [`compute`] thread takes batches from the streams in turn, asks its
+//! [`backend::Backend`] for logits and answers through the stream's [`stream::Responses`].
+//!
+//! - Each batch is computed as it came, never merged with others: the logits of a batch depend on
+//!   the batch, the model and the numerics alone.
+//! - Nothing is buffered without bound: a batch holds a permit of its stream's credit until the
+//!   transport takes its answer.
+//! - [`server`] wires it up: ports, health, reflection, metrics, draining.
+
+pub mod backend;
+pub mod batch;
+pub mod compute;
+pub mod config;
+pub mod error;
+pub mod instruction_set;
+pub mod metrics;
+pub mod queue;
+pub mod server;
+pub mod service;
+pub mod stream;

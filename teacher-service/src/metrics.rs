@@ -1,0 +1,174 @@
+//! What the service counts, under its Prometheus names.
+
+use std::{io, time::Duration};
+
+use axum::{Router, routing::get};
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+
+/// Every metric of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Gauge: batches that wait for the compute thread.
+    QueueDepth,
+    /// Gauge: streams that are open.
+    Streams,
+    /// Counter by `outcome`, which is `answered` or `refused`.
+    Batches,
+    /// Counter: samples of answered batches.
+    Samples,
+    /// Histogram: time a batch kept the compute thread busy; its sum is the busy time.
+    ComputeSeconds,
+    /// Histogram: time from a batch's arrival to its answer.
+    BatchSeconds,
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 6] = [
+        Metric::QueueDepth,
+        Metric::Streams,
+        Metric::Batches,
+        Metric::Samples,
+        Metric::ComputeSeconds,
+        Metric::BatchSeconds,
+    ];
+
+    /// The name that Prometheus sees.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Metric::QueueDepth => "retort_teacher_queue_depth",
+            Metric::Streams => "retort_teacher_streams",
+            Metric::Batches => "retort_teacher_batches_total",
+            Metric::Samples => "retort_teacher_samples_total",
+            Metric::ComputeSeconds => "retort_teacher_compute_seconds",
+            Metric::BatchSeconds => "retort_teacher_batch_seconds",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Metric::QueueDepth => "Batches that wait for the compute thread.",
+            Metric::Streams => "Streams that are open.",
+            Metric::Batches => "Batches done, by outcome: answered or refused.",
+            Metric::Samples => "Samples of answered batches.",
+            Metric::ComputeSeconds => "Time a batch kept the compute thread busy.",
+            Metric::BatchSeconds => "Time from a batch's arrival to its answer.",
+        }
+    }
+
+    fn describe(self) {
+        match self {
+            Metric::QueueDepth | Metric::Streams => {
+                metrics::describe_gauge!(self.name(), self.help());
+            }
+            Metric::Batches | Metric::Samples => {
+                metrics::describe_counter!(self.name(), self.help());
+            }
+            Metric::ComputeSeconds | Metric::BatchSeconds => {
+                metrics::describe_histogram!(self.name(), self.help());
+            }
+        }
+    }
+}
+
+/// Bucket bounds of both histograms, seconds.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// How often the exporter tidies its histograms.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts counting, in the whole process.
+///
+/// # Errors
+/// When the process counts already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = [Metric::ComputeSeconds, Metric::BatchSeconds]
+        .into_iter()
+        .try_fold(PrometheusBuilder::new(), |builder, metric| {
+            builder.set_buckets_for_metric(Matcher::Full(metric.name().into()), &BUCKETS)
+        })?
+        .install_recorder()?;
+    for metric in Metric::ALL {
+        metric.describe();
+    }
+    queue_depth(0);
+    gauge!(Metric::Streams.name()).set(0);
+    for outcome in ["answered", "refused"] {
+        counter!(Metric::Batches.name(), "outcome" => outcome).increment(0);
+    }
+    counter!(Metric::Samples.name()).increment(0);
+    Ok(handle)
+}
+
+/// Serves `/metrics` until the task is dropped.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, handle: PrometheusHandle) -> io::Result<()> {
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
+    let render = move || std::future::ready(handle.render());
+    axum::serve(listener, Router::new().route("/metrics", get(render))).await
+}
+
+/// Batches that wait.
+pub fn queue_depth(batches: usize) {
+    gauge!(Metric::QueueDepth.name()).set(batches as f64);
+}
+
+/// Counts a stream for as long as it lives.
+pub struct OpenStream(());
+
+impl OpenStream {
+    /// Counts one more.
+    pub fn count() -> Self {
+        gauge!(Metric::Streams.name()).increment(1);
+        Self(())
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        gauge!(Metric::Streams.name()).decrement(1);
+    }
+}
+
+/// A batch that went through the compute thread.
+pub struct ComputedBatch {
+    /// Its samples.
+    pub samples: usize,
+    /// Whether there are logits.
+    pub answered: bool,
+    /// Time on the compute thread.
+    pub computed: Duration,
+    /// Time since it arrived.
+    pub since_arrival: Duration,
+}
+
+/// Counts a batch that went through the compute thread.
+pub fn batch_computed(batch: &ComputedBatch) {
+    histogram!(Metric::ComputeSeconds.name()).record(batch.computed);
+    match batch.answered {
+        true => {
+            counter!(Metric::Batches.name(), "outcome" => "answered").increment(1);
+            counter!(Metric::Samples.name()).increment(batch.samples as u64);
+            histogram!(Metric::BatchSeconds.name()).record(batch.since_arrival);
+        }
+        false => batch_refused(),
+    }
+}
+
+/// Counts a batch that got no logits.
+pub fn batch_refused() {
+    counter!(Metric::Batches.name(), "outcome" => "refused").increment(1);
+}

@@ -1,0 +1,171 @@
+//! The running service: ports, health, metrics, and how it stops.
+
+use std::{io, net::SocketAddr, path::Path, time::Duration};
+
+use common::{grpc, ready_file};
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
+use tracing::{info, warn};
+
+use crate::{
+    backend::RetortNetwork,
+    compute::{Compute, StartError},
+    config::TeacherConfig,
+    metrics,
+    service::Teacher,
+    stream::Stopping,
+};
+
+/// After the streams were cut, how long their connections and the compute thread may still take.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link.
+const WINDOW_BYTES: u32 = 8 << 20;
+
+/// Why the service does not run, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// Key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no teacher.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something counts in this process already.
+    #[error("cannot start the metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The ready file cannot be written.
+    #[error(transparent)]
+    ReadyFile(io::Error),
+    /// The reflection service refuses the descriptors.
+    #[error("cannot offer reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The compute thread ended by itself; the log says why.
+    #[error("the compute thread stopped by a fault")]
+    ComputeStopped,
+}
+
+/// Serves until `shutdown`, then finishes what is in flight, within the configured time.
+///
+/// Binds before it loads, so that a taken port is known at once; serves, and writes `ready_file`,
+/// after.
+///
+/// # Errors
+/// See [`ServerError`].
+pub async fn run(
+    config: &TeacherConfig,
+    ready_file: Option<&Path>,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    let (grpc_listener, grpc_address) = bind("grpc.listen", config.grpc.listen).await?;
+    let (metrics_listener, metrics_address) =
+        bind("metrics.listen", config.metrics.listen).await?;
+    let recorder = metrics::install()?;
+    let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
+    let load = Compute::start(move || RetortNetwork::load(&artifact, &compute_config));
+    let compute = tokio::select! {
+        compute = load => compute?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let identity = &compute.description().identity;
+    info!(model_id = identity.model_id, numerics = identity.numerics, "teacher loaded");
+
+    tokio::spawn(metrics::serve(metrics_listener, recorder));
+    let stopping = Stopping::default();
+    let teacher = Teacher::service(compute.clone(), &config.grpc, stopping.clone());
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_serving(&health, true).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let server = grpc::server()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(teacher)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(grpc_listener).with_nodelay(Some(true)),
+            stopping.drain.clone().cancelled_owned(),
+        );
+    let mut server = tokio::spawn(server);
+
+    if let Some(path) = ready_file {
+        let addresses = [("grpc", grpc_address), ("metrics", metrics_address)];
+        ready_file::write(path, &addresses).map_err(ServerError::ReadyFile)?;
+    }
+    info!(grpc = %grpc_address, metrics = %metrics_address, "serving");
+
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = compute.stopped() => return Err(ServerError::ComputeStopped),
+        ended = &mut server => return served(ended),
+    }
+    set_serving(&health, false).await;
+    stopping.drain.cancel();
+    let drained = timeout(config.shutdown.drain(), &mut server).await;
+    let drained = match drained {
+        Ok(ended) => served(ended),
+        Err(_) => {
+            warn!("not every batch was answered in time; cutting the streams");
+            stopping.cut.cancel();
+            // A connection that is still open then is dropped with the process.
+            timeout(LAST_GRACE, server).await.map_or(Ok(()), served)
+        }
+    };
+    compute.close();
+    // libtorch's own teardown must not run beside a batch that is being computed.
+    if timeout(LAST_GRACE, compute.stopped()).await.is_err() {
+        warn!("a batch is still being computed; leaving it");
+    }
+    info!("stopped");
+    drained
+}
+
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    listen.await.map_err(|source| ServerError::Listen {
+        key,
+        address,
+        source,
+    })
+}
+
+async fn set_serving(health: &HealthReporter, serving: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let status = if serving { Serving } else { NotServing };
+    // The empty name stands for the whole server.
+    for name in ["", "retort.teacher.v1.TeacherService"] {
+        health.set_service_status(name, status).await;
+    }
+}
+
+fn served(
+    ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>,
+) -> Result<(), ServerError> {
+    match ended {
+        Ok(result) => Ok(result?),
+        // The task is never aborted, so it panicked: go on panicking here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,112 @@
+//! `retort.teacher.v1.TeacherService`.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use proto::teacher::v1::{
+    DescribeRequest, DescribeResponse, Encoding, Numerics, StreamSoftTargetsRequest,
+    teacher_service_server::{TeacherService, TeacherServiceServer},
+};
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    compute::Compute,
+    config::GrpcConfig,
+    error::StreamError,
+    queue::StreamId,
+    stream::{Responses, Session, Stopping},
+};
+
+/// The gRPC face of one teacher.
+pub struct Teacher {
+    compute: Compute,
+    credit: u32,
+    max_streams: usize,
+    streams: Arc<Semaphore>,
+    next_stream: AtomicU64,
+    stopping: Stopping,
+}
+
+impl Teacher {
+    /// The service around `compute`, which ends its streams as `stopping` says.
+    pub fn service(
+        compute: Compute,
+        config: &GrpcConfig,
+        stopping: Stopping,
+    ) -> TeacherServiceServer<Self> {
+        let teacher = Self {
+            compute,
+            credit: config.credit,
+            max_streams: config.max_streams,
+            streams: Arc::new(Semaphore::new(config.max_streams)),
+            next_stream: AtomicU64::new(1),
+            stopping,
+        };
+        TeacherServiceServer::new(teacher)
+            .max_decoding_message_size(config.max_message_bytes)
+            .max_encoding_message_size(config.max_message_bytes)
+    }
+
+    fn open_stream(
+        &self,
+        inbound: Streaming<StreamSoftTargetsRequest>,
+    ) -> Result<Responses, StreamError> {
+        if self.stopping.drain.is_cancelled() {
+            return Err(StreamError::Draining);
+        }
+        let place = Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| StreamError::TooManyStreams {
+                limit: self.max_streams,
+            })?;
+        let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        let (session, responses) = Session::new(
+            id,
+            self.compute.clone(),
+            self.credit,
+            self.stopping.clone(),
+        );
+        tokio::spawn(async move {
+            session.run(inbound).await;
+            drop(place);
+        });
+        Ok(responses)
+    }
+}
+
+#[tonic::async_trait]
+impl TeacherService for Teacher {
+    type StreamSoftTargetsStream = Responses;
+
+    async fn describe(
+        &self,
+        _request: Request<DescribeRequest>,
+    ) -> Result<Response<DescribeResponse>, Status> {
+        let description = self.compute.description().clone();
+        Ok(Response::new(DescribeResponse {
+            model_id: description.identity.model_id,
+            numerics: Some(Numerics {
+                descriptor: description.identity.numerics,
+                probe_sha256: description.identity.probe_sha256,
+            }),
+            input_shape: description.input_shape.map(|size| size as u64).to_vec(),
+            normalization_mean: description.normalization_mean,
+            normalization_std: description.normalization_std,
+            class_names: description.class_names,
+            service_version: env!("CARGO_PKG_VERSION").to_owned(),
+            encodings: vec![Encoding::F32.into()],
+        }))
+    }
+
+    async fn stream_soft_targets(
+        &self,
+        request: Request<Streaming<StreamSoftTargetsRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        self.open_stream(request.into_inner())
+            .map(Response::new)
+            .map_err(StreamError::into_status)
+    }
+}
