@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -26,15 +26,6 @@ mod grpc;
 mod queue;
 mod record;
 
-/// What [`serve`] is told.
-#[derive(Debug, Clone)]
-pub struct ServeOptions {
-    /// Where to listen and where runs go.
-    pub config: TrainerConfig,
-    /// Written once the service serves; see [`common::ready_file`].
-    pub ready_file: Option<PathBuf>,
-}
-
 /// Why the service did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -46,6 +37,9 @@ pub enum ServeError {
         /// Why.
         error: io::Error,
     },
+    /// The operating system lets nobody listen for signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
     /// No thread for the runs.
     #[error("cannot start the thread that does the runs: {0}")]
     Thread(io::Error),
@@ -60,14 +54,26 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves `retort.runs.v1`, health and reflection until `shutdown` is cancelled; then health says
-/// NOT_SERVING, new runs are refused, waiting and running ones are cancelled, and their watchers
-/// are told so before this returns.
+/// Serves `retort.runs.v1`, health and reflection until SIGTERM or SIGINT. Writes `ready_file` (see
+/// [`common::ready_file`]) once it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(options: ServeOptions, shutdown: CancellationToken) -> Result<(), ServeError> {
-    let config = options.config;
+pub async fn serve(config: TrainerConfig, ready_file: Option<&Path>) -> Result<(), ServeError> {
+    let shutdown = common::shutdown::on_signal().map_err(ServeError::Signals)?;
+    serve_until(config, ready_file, shutdown).await
+}
+
+/// As [`serve`], until `shutdown` is cancelled: then health says NOT_SERVING, new runs are refused,
+/// waiting and running ones are cancelled, and their watchers are told so before this returns.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve_until(
+    config: TrainerConfig,
+    ready_file: Option<&Path>,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError> {
     let (listener, address) = listen(config.grpc.listen).await?;
     let runs_folder = config.runs_folder.clone();
     let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
@@ -94,7 +100,7 @@ pub async fn serve(options: ServeOptions, shutdown: CancellationToken) -> Result
             drained.clone().cancelled_owned(),
         );
     let mut server = task::spawn(server);
-    announce(address, options.ready_file.as_deref(), &config.runs_folder)?;
+    announce(address, ready_file, &config.runs_folder)?;
 
     tokio::select! {
         ended = &mut server => return finished(ended),
