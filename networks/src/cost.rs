@@ -1,0 +1,60 @@
+//! What a network costs to keep and to run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Conv, Layer, Linear, NetworkSpec, Operation, SpecError, tensors};
+
+/// The size of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Values that training changes; batch-norm's running statistics are not among them.
+    pub parameters: u64,
+    /// Multiply-adds of convolutions and linear layers for one sample, as is usual.
+    pub multiply_adds: u64,
+}
+
+/// Counts parameters and multiply-adds.
+///
+/// # Errors
+/// Whatever is wrong with the spec.
+pub fn cost(spec: &NetworkSpec) -> Result<Cost, SpecError> {
+    let layers = spec.layers()?;
+    let parameters = tensors(&layers)
+        .iter()
+        .filter(|tensor| tensor.role.is_trainable())
+        .map(|tensor| tensor.elements() as u64)
+        .sum();
+    Ok(Cost {
+        parameters,
+        multiply_adds: multiply_adds(&layers),
+    })
+}
+
+// At most limits::ACTIVATIONS (2^26) positions for each of limits::WEIGHTS (2^28) weights: no overflow.
+fn multiply_adds(layers: &[Layer]) -> u64 {
+    layers
+        .iter()
+        .map(|layer| match &layer.operation {
+            Operation::Conv(conv) => {
+                conv.weight_count() * (layer.output.elements() / conv.out_channels) as u64
+            }
+            Operation::Linear(linear) => linear.weight_count(),
+            Operation::Residual { body, shortcut } => multiply_adds(body) + multiply_adds(shortcut),
+            _ => 0,
+        })
+        .sum()
+}
+
+impl Conv {
+    /// Values in the weight tensor.
+    pub fn weight_count(&self) -> u64 {
+        (self.out_channels * (self.in_channels / self.groups) * self.kernel * self.kernel) as u64
+    }
+}
+
+impl Linear {
+    /// Values in the weight tensor.
+    pub fn weight_count(&self) -> u64 {
+        (self.out_features * self.in_features) as u64
+    }
+}

@@ -1,0 +1,19 @@
+//! The largest networks this crate handles. They leave room for every image classifier in common
+//! use, and keep all arithmetic on shapes and costs far from overflow, whatever a spec says.
+
+/// Channels, features, classes, and the height and width of an image.
+pub const DIMENSION: usize = 1 << 16;
+/// Kernel, stride and padding.
+pub const KERNEL: usize = 64;
+/// Layers, those inside residual blocks included.
+pub const LAYERS: usize = 1024;
+/// Residual blocks inside residual blocks.
+pub const NESTING: usize = 4;
+/// Stages of a preset.
+pub const STAGES: usize = 32;
+/// Blocks or convolutions in one stage of a preset.
+pub const DEPTH: usize = 256;
+/// Values in one sample's input to or output from a layer.
+pub const ACTIVATIONS: usize = 1 << 26;
+/// Values in all weight tensors together (1 GiB of f32).
+pub const WEIGHTS: u64 = 1 << 28;

@@ -1,0 +1,59 @@
+//! The ONNX writer's files, as a reader sees them.
+
+use networks::{NetworkSpec, Weights, onnx, onnx::schema::ModelProto};
+use prost::Message;
+
+#[test]
+fn every_layer_is_exported_alike_each_time() {
+    let spec = NetworkSpec::from_toml(include_str!("specs/every-layer.toml")).unwrap();
+    let weights = Weights::initial(&spec, 3).unwrap();
+    let bytes = onnx::export(&spec, &weights).unwrap();
+    assert_eq!(bytes, onnx::export(&spec, &weights).unwrap());
+
+    let model = ModelProto::decode(bytes.as_slice()).unwrap();
+    assert_eq!(model.ir_version, Some(onnx::IR_VERSION));
+    assert_eq!(model.opset_import[0].version, Some(onnx::OPSET_VERSION));
+    let graph = model.graph.unwrap();
+    let operators: Vec<_> = graph
+        .node
+        .iter()
+        .filter_map(|node| node.op_type.as_deref())
+        .collect();
+    assert_eq!(
+        operators,
+        [
+            "Conv",
+            "Relu",
+            "MaxPool",
+            "Conv",
+            "Conv",
+            "Add",
+            "Relu",
+            "Conv",
+            "Relu",
+            "Conv",
+            "Conv",
+            "Add",
+            "Relu",
+            "AveragePool",
+            "GlobalAveragePool",
+            "Flatten",
+            "Gemm",
+            "Gemm"
+        ]
+    );
+    assert_eq!(graph.node.last().unwrap().output, ["logits"]);
+
+    let mut known: Vec<_> = graph
+        .initializer
+        .iter()
+        .filter_map(|tensor| tensor.name.clone())
+        .collect();
+    known.push("input".to_owned());
+    for node in &graph.node {
+        for input in &node.input {
+            assert!(known.contains(input), "{input} is used before it is made");
+        }
+        known.extend(node.output.clone());
+    }
+}
