@@ -1,0 +1,173 @@
+//! Who answers at an address, and whether the run can use it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use common::{grpc, manifest::TeacherIdentity};
+use proto::teacher::v1::{
+    DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
+};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+
+use super::{ExpectedTeacher, roster::Place};
+use crate::config::NumericsPolicy;
+
+/// Deadline for connecting and asking who is there.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer that is read: 64 MiB, more than 16,000 samples of 1,000 classes.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Somebody who answered.
+pub(super) struct Candidate {
+    pub client: TeacherServiceClient<Channel>,
+    pub identity: TeacherIdentity,
+    input_shape: Vec<u64>,
+    classes: usize,
+}
+
+/// The teacher whose identity all others must share.
+#[derive(Debug, Clone)]
+pub(super) struct Reference {
+    pub place: Place,
+    pub identity: TeacherIdentity,
+}
+
+impl Candidate {
+    /// Connects to `address` and asks who is there.
+    ///
+    /// # Errors
+    /// Why nobody answers, for people.
+    pub async fn meet(address: SocketAddr) -> Result<Self, String> {
+        let meet = async {
+            let channel = grpc::endpoint(&address.to_string())
+                .map_err(|error| error.to_string())?
+                .connect()
+                .await
+                .map_err(|error| grpc::root_cause(&error))?;
+            let mut client =
+                TeacherServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            let described = client
+                .describe(DescribeRequest {})
+                .await
+                .map_err(|status| format!("does not describe itself: {}", status.message()))?;
+            Ok(Self::new(client, described.into_inner()))
+        };
+        timeout(DESCRIBE_TIMEOUT, meet)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {DESCRIBE_TIMEOUT:?}")))
+    }
+
+    fn new(client: TeacherServiceClient<Channel>, described: DescribeResponse) -> Self {
+        let numerics = described.numerics.unwrap_or_default();
+        Self {
+            client,
+            identity: TeacherIdentity {
+                model_id: described.model_id,
+                numerics: numerics.descriptor,
+                probe_sha256: numerics.probe_sha256,
+            },
+            input_shape: described.input_shape,
+            classes: described.class_names.len(),
+        }
+    }
+
+    /// Whether its input and output fit the run's data.
+    ///
+    /// # Errors
+    /// What does not fit, for people.
+    pub fn fits(&self, expected: ExpectedTeacher) -> Result<(), String> {
+        let ExpectedTeacher {
+            input_shape,
+            classes,
+        } = expected;
+        if self.input_shape != input_shape.map(|size| size as u64) {
+            return Err(format!(
+                "takes images of shape {:?}, but the run's data have {input_shape:?}",
+                self.input_shape
+            ));
+        }
+        if self.classes != classes {
+            return Err(format!(
+                "knows {} classes, but the run's data have {classes}",
+                self.classes
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Reference {
+    /// Whether a teacher of `identity` may answer beside the reference.
+    ///
+    /// # Errors
+    /// How they differ, for people, both sides named.
+    pub fn agrees(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
+        let Self {
+            place,
+            identity: own,
+        } = self;
+        if identity.model_id != own.model_id {
+            return Err(format!(
+                "is model {}, but the run uses model {} of {place}",
+                identity.model_id, own.model_id
+            ));
+        }
+        match policy {
+            NumericsPolicy::Any => Ok(()),
+            NumericsPolicy::Same if identity == own => Ok(()),
+            NumericsPolicy::Same => Err(format!(
+                "has the same weights but computes with `{}` (probe {}), while {place} computes \
+                 with `{}` (probe {}); make them alike, or set teacher.numerics = \"any\" and give \
+                 up reproducible bits",
+                identity.numerics, identity.probe_sha256, own.numerics, own.probe_sha256
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(model_id: &str, numerics: &str, probe_sha256: &str) -> TeacherIdentity {
+        TeacherIdentity {
+            model_id: model_id.into(),
+            numerics: numerics.into(),
+            probe_sha256: probe_sha256.into(),
+        }
+    }
+
+    #[test]
+    fn only_the_same_bits_agree_unless_any_will_do() {
+        let reference = Reference {
+            place: Place::new("first:1", None),
+            identity: identity("m", "bf16", "p"),
+        };
+        let agrees = |identity: &TeacherIdentity, policy| reference.agrees(identity, policy);
+        assert!(agrees(&identity("m", "bf16", "p"), NumericsPolicy::Same).is_ok());
+        for (other, both) in [
+            (
+                identity("m", "f32", "q"),
+                ["`f32` (probe q)", "`bf16` (probe p)"],
+            ),
+            // The descriptor knows nothing of a difference that the probe shows.
+            (identity("m", "bf16", "q"), ["(probe q)", "(probe p)"]),
+        ] {
+            let error = agrees(&other, NumericsPolicy::Same).unwrap_err();
+            assert!(error.contains("first:1"), "{error}");
+            for side in both {
+                assert!(error.contains(side), "{side} is not in: {error}");
+            }
+            assert!(agrees(&other, NumericsPolicy::Any).is_ok());
+        }
+        let other = identity("n", "bf16", "p");
+        for policy in [NumericsPolicy::Same, NumericsPolicy::Any] {
+            let error = agrees(&other, policy).unwrap_err();
+            assert!(
+                error.contains("model n") && error.contains("model m"),
+                "{error}"
+            );
+        }
+    }
+}

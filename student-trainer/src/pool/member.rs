@@ -1,0 +1,86 @@
+//! One address: connects, checks, streams, and comes back after a loss.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{
+    Shared,
+    back_off::BackOff,
+    candidate::Candidate,
+    roster::{Place, Standing},
+    stream,
+};
+
+/// One address at which a teacher is, or would be.
+pub(super) struct Member {
+    pub place: Place,
+    pub address: SocketAddr,
+    /// Addresses that the endpoints stand for now.
+    pub wanted: watch::Receiver<BTreeSet<SocketAddr>>,
+    pub shared: Arc<Shared>,
+}
+
+/// How a connection ended.
+pub(super) enum Ended {
+    /// Nobody there, or lost: worth another attempt.
+    Lost(String),
+    /// The teacher stopped on purpose.
+    Drained,
+    /// Not the teacher that the run uses. Another may be started there: worth another attempt.
+    Unfit(String),
+    /// It does not keep to the contract: never again in this run.
+    Misbehaved(String),
+}
+
+impl Member {
+    /// Streams until the pool is closed or no endpoint stands for the address any more.
+    pub async fn run(self) {
+        let closed = self.shared.closed.clone();
+        tokio::select! {
+            () = closed.cancelled() => {}
+            () = self.stay_connected() => {}
+        }
+        self.shared.roster.remove(&self.place);
+    }
+
+    async fn stay_connected(&self) {
+        let mut back_off = BackOff::default();
+        while self.wanted.borrow().contains(&self.address) {
+            let standing = match self.connect(&mut back_off).await {
+                Ended::Lost(reason) => Standing::Away(reason),
+                Ended::Drained => Standing::ShuttingDown,
+                Ended::Unfit(reason) => Standing::Refused(reason),
+                Ended::Misbehaved(reason) => {
+                    self.shared
+                        .roster
+                        .set(&self.place, Standing::Refused(reason));
+                    // Keeps the place, so that discovery does not connect to it anew.
+                    return std::future::pending().await;
+                }
+            };
+            self.shared.roster.set(&self.place, standing);
+            back_off.pause().await;
+        }
+    }
+
+    async fn connect(&self, back_off: &mut BackOff) -> Ended {
+        let candidate = match Candidate::meet(self.address).await {
+            Ok(candidate) => candidate,
+            Err(reason) => return Ended::Lost(reason),
+        };
+        let Shared {
+            config,
+            expected,
+            reference,
+            ..
+        } = &*self.shared;
+        let fits = candidate
+            .fits(*expected)
+            .and_then(|()| reference.agrees(&candidate.identity, config.numerics));
+        match fits {
+            Ok(()) => stream::serve(candidate, &self.place, &self.shared, back_off).await,
+            Err(reason) => Ended::Unfit(reason),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Who is connected, who is not and why; tells people once per change.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::events::NoticeSender;
+
+/// Where a teacher is, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// As in the configuration.
+    endpoint: String,
+    /// Absent where the endpoint's name has no address.
+    address: Option<SocketAddr>,
+}
+
+/// How it stands with a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A stream is open.
+    Connected,
+    /// Nobody answers, or the stream was lost; attempts go on.
+    Away(String),
+    /// It stops on purpose; attempts go on.
+    ShuttingDown,
+    /// Somebody answers whom the run cannot use.
+    Refused(String),
+}
+
+/// Every place with its standing.
+#[derive(Debug)]
+pub(super) struct Roster {
+    standings: Mutex<BTreeMap<Place, Standing>>,
+    connected: watch::Sender<usize>,
+    notices: NoticeSender,
+}
+
+impl Roster {
+    pub fn new(notices: NoticeSender) -> Self {
+        Self {
+            standings: Mutex::default(),
+            connected: watch::Sender::new(0),
+            notices,
+        }
+    }
+
+    /// Notes how it stands with `place`; a change is told.
+    pub fn set(&self, place: &Place, standing: Standing) {
+        self.change(|standings| {
+            let before = standings.insert(place.clone(), standing.clone());
+            if before.as_ref() != Some(&standing) {
+                self.tell(place, before.as_ref(), &standing);
+            }
+        });
+    }
+
+    /// Forgets a place that no endpoint stands for any more.
+    pub fn remove(&self, place: &Place) {
+        self.change(|standings| drop(standings.remove(place)));
+    }
+
+    /// Teachers connected now.
+    pub fn connected(&self) -> usize {
+        *self.connected.borrow()
+    }
+
+    /// Follows the number of teachers connected.
+    pub fn watch_connected(&self) -> watch::Receiver<usize> {
+        self.connected.subscribe()
+    }
+
+    /// Whether every place answers and none can be used.
+    pub fn all_refused(&self) -> bool {
+        let standings = self.lock();
+        let refused = |standing| matches!(standing, &Standing::Refused(_));
+        !standings.is_empty() && standings.values().all(refused)
+    }
+
+    /// Every place with its last error, on one line.
+    pub fn describe(&self) -> String {
+        let describe = |(place, standing)| format!("{place} {standing}");
+        self.lock()
+            .iter()
+            .map(describe)
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// Tells people something that is not about one place.
+    pub fn warn(&self, text: &str) {
+        warn!("{text}");
+        self.notices.notice(text);
+    }
+
+    fn tell(&self, place: &Place, before: Option<&Standing>, now: &Standing) {
+        let text = format!("teacher {place} {now}");
+        match now {
+            Standing::Connected | Standing::ShuttingDown => info!("{text}"),
+            Standing::Refused(_) => error!("{text}"),
+            // One attempt after another fails, perhaps with other words: told once.
+            Standing::Away(_) => match before {
+                Some(Standing::Away(_) | Standing::ShuttingDown) => return,
+                _ => warn!("{text}"),
+            },
+        }
+        self.notices.notice(text);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Standing>)) {
+        let mut standings = self.lock();
+        change(&mut standings);
+        let connected = |standing: &&Standing| **standing == Standing::Connected;
+        let count = standings.values().filter(connected).count();
+        self.connected
+            .send_if_modified(|before| std::mem::replace(before, count) != count);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Standing>> {
+        self.standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    pub fn new(endpoint: &str, address: Option<SocketAddr>) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            address,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoint)?;
+        match self.address {
+            Some(address) if !self.endpoint.ends_with(&address.to_string()) => {
+                write!(f, " ({address})")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Standing::Connected => f.write_str("is connected"),
+            Standing::Away(reason) => write!(f, "is away: {reason}"),
+            Standing::ShuttingDown => f.write_str("is shutting down"),
+            Standing::Refused(reason) => write!(f, "is refused: it {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::events::{EventSink, RunEvent};
+
+    fn roster() -> (Roster, Arc<Mutex<Vec<String>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = EventSink::new({
+            let told = Arc::clone(&told);
+            move |event| match event {
+                RunEvent::Notice { text } => told.lock().unwrap().push(text),
+                other => panic!("{other:?}"),
+            }
+        });
+        (Roster::new(sink.notices()), told)
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        let (roster, told) = roster();
+        let place = Place::new("t:1", Some("10.0.0.7:1".parse().unwrap()));
+        for standing in [
+            Standing::Away("refused".into()),
+            Standing::Away("timed out".into()),
+            Standing::Connected,
+            Standing::Connected,
+            Standing::Away("broken pipe".into()),
+            Standing::Refused("is model x".into()),
+            Standing::Refused("is model x".into()),
+            Standing::Refused("is model y".into()),
+        ] {
+            roster.set(&place, standing);
+        }
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "teacher t:1 (10.0.0.7:1) is away: refused",
+                "teacher t:1 (10.0.0.7:1) is connected",
+                "teacher t:1 (10.0.0.7:1) is away: broken pipe",
+                "teacher t:1 (10.0.0.7:1) is refused: it is model x",
+                "teacher t:1 (10.0.0.7:1) is refused: it is model y",
+            ]
+        );
+    }
+
+    #[test]
+    fn counts_who_is_connected_and_names_the_others() {
+        let (roster, _told) = roster();
+        let [a, b] = ["a:1", "b:2"].map(|endpoint| Place::new(endpoint, None));
+        roster.set(&a, Standing::Connected);
+        roster.set(&b, Standing::Refused("knows 3 classes".into()));
+        assert_eq!(roster.connected(), 1);
+        assert!(!roster.all_refused());
+        roster.set(&a, Standing::Away("gone".into()));
+        assert_eq!(roster.connected(), 0);
+        assert_eq!(
+            roster.describe(),
+            "a:1 is away: gone; b:2 is refused: it knows 3 classes"
+        );
+        roster.remove(&a);
+        assert!(roster.all_refused());
+    }
+}
