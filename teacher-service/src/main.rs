@@ -93,7 +93,9 @@ fn main() -> ExitCode {
 fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     let mut overrides = arguments.set;
     if let Some(artifact) = &arguments.artifact {
-        overrides.push(format!("artifact={}", artifact.display()));
+        // Quoted: a folder may be called `1`.
+        let artifact = toml::Value::String(artifact.display().to_string());
+        overrides.push(format!("artifact={artifact}"));
     }
     let layers = Layers {
         shipped: SHIPPED,

@@ -9,13 +9,12 @@ use std::{
 use common::manifest::TeacherIdentity;
 use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
 use tch::{Device, Tensor};
-use torch_networks::{Mode, Precision, PrecisionChoice, TorchNetwork};
+use torch_networks::{Mode, Precision, TorchError, TorchNetwork, normalize, numerics};
 
 use super::{Backend, BackendError, Description};
 use crate::{
     batch::{Batch, Input},
     config::ComputeConfig,
-    instruction_set::CpuIsa,
 };
 
 /// The weights of an artifact folder.
@@ -66,12 +65,12 @@ pub enum LoadError {
         source: SpecError,
     },
     /// libtorch cannot run the network.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {source}", path.display())]
     Engine {
         /// The folder.
         path: PathBuf,
         /// Why.
-        reason: String,
+        source: TorchError,
     },
 }
 
@@ -93,14 +92,14 @@ impl RetortNetwork {
         let model_id = model_id(&model.network, &weights)
             .map_err(|source| LoadError::Network { path: path(), source })?;
 
-        tch::set_num_threads(threads(config.threads));
-        let engine = |error: torch_networks::TorchError| LoadError::Engine {
+        torch_networks::set_threads(threads(config.threads));
+        let engine = |source| LoadError::Engine {
             path: path(),
-            reason: error.to_string(),
+            source,
         };
         let network = TorchNetwork::new(&model.network, &weights, Device::Cpu).map_err(engine)?;
-        let precision = resolve(config.precision, config.cpu_isa);
-        let numerics = torch_networks::numerics(&network, precision).map_err(engine)?;
+        let precision = config.precision.resolve();
+        let numerics = numerics(&network, precision).map_err(engine)?;
         let description = Description {
             identity: TeacherIdentity {
                 model_id: model_id.to_string(),
@@ -119,18 +118,18 @@ impl RetortNetwork {
         })
     }
 
-    fn input(&self, batch: &Batch) -> Result<Tensor, torch_networks::TorchError> {
+    fn input(&self, batch: &Batch) -> Result<Tensor, TorchError> {
         let [channels, height, width] = self.description.input_shape;
         let shape = [batch.samples, channels, height, width];
         match &batch.input {
-            Input::U8(pixels) => torch_networks::normalize(
+            Input::U8(pixels) => normalize(
                 pixels,
                 shape,
                 &self.description.normalization_mean,
                 &self.description.normalization_std,
             ),
             Input::F32(values) => {
-                Ok(Tensor::from_slice(values).f_view(shape.map(|size| size as i64))?)
+                Ok(Tensor::f_from_slice(values)?.f_view(shape.map(|size| size as i64))?)
             }
         }
     }
@@ -148,7 +147,7 @@ impl Backend for RetortNetwork {
             Ok(Vec::try_from(logits.f_reshape([-1])?)?)
         };
         tch::no_grad(compute)
-            .map_err(|error: torch_networks::TorchError| BackendError(error.to_string()))
+            .map_err(|error: TorchError| BackendError(error.to_string()))
     }
 }
 
@@ -159,18 +158,9 @@ fn read<T>(path: &Path, read: impl FnOnce(PathBuf) -> io::Result<T>) -> Result<T
     })
 }
 
-/// "auto" follows the processor, but not beyond the cap.
-fn resolve(choice: PrecisionChoice, cpu_isa: CpuIsa) -> Precision {
-    match (choice, cpu_isa) {
-        (PrecisionChoice::Auto, CpuIsa::Avx2 | CpuIsa::Avx512) => Precision::F32,
-        (choice, _) => choice.resolve(),
-    }
-}
-
-fn threads(configured: usize) -> i32 {
-    let threads = match configured {
+fn threads(configured: usize) -> usize {
+    match configured {
         0 => thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
-    };
-    i32::try_from(threads).unwrap_or(i32::MAX)
+    }
 }

@@ -102,9 +102,14 @@ impl Stream for Responses {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.outgoing.poll_recv(context).map(|outgoing| {
             let message = match outgoing? {
-                Outgoing::Message(message) | Outgoing::Answer(message, _) => Some(message),
+                Outgoing::Message(message) => message,
+                Outgoing::Answer(message, permit) => {
+                    drop(permit);
+                    message
+                }
                 Outgoing::End(status) => return Some(Err(status)),
             };
+            let message = Some(message);
             Some(Ok(StreamSoftTargetsResponse { message }))
         })
     }
