@@ -1,1 +1,109 @@
 //! Batches in seeded order, made ahead of training.
+//!
+//! One thread assembles augmented batches and, where the loss needs soft targets, hands each to the
+//! teacher pool; training takes them in order from a bounded channel. So teachers work while the
+//! student trains, and how far they are ahead never decides what is trained on.
+
+use std::{
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::Scope,
+};
+
+use bytes::Bytes;
+use datasets::{Augmentation, BatchAssembler, Dataset, EpochSampler, Normalization, View};
+
+use crate::pool::{TeacherPool, Ticket};
+
+/// Batches made ahead where there is no pool that says how many.
+const PREFETCH: usize = 4;
+
+/// What the batches of one phase are.
+#[derive(Clone, Copy)]
+pub struct BatchPlan<'d> {
+    /// The images.
+    pub dataset: &'d Dataset,
+    /// How pixels become the network's input.
+    pub normalization: &'d Normalization,
+    /// Random changes to the images.
+    pub augmentation: Augmentation,
+    /// The run's seed.
+    pub seed: u64,
+    /// Position of the phase in the run.
+    pub phase: usize,
+    /// Passes over the images.
+    pub epochs: usize,
+    /// Images a batch; an epoch's last may be smaller.
+    pub batch_size: usize,
+    /// Who is asked for soft targets, if anybody, and for how many batches ahead.
+    pub teachers: Option<(&'d TeacherPool, usize)>,
+}
+
+/// Images, labels and, where asked for, soft targets to come, of one step.
+pub struct LoadedBatch {
+    /// Position of the epoch in the phase, 0-based.
+    pub epoch: usize,
+    /// Positions in the data set.
+    pub samples: Vec<u32>,
+    /// Normalized, [samples, channels, height, width].
+    pub input: Vec<f32>,
+    /// Hard labels.
+    pub labels: Vec<i64>,
+    /// Redeems the teacher's logits for exactly these pixels.
+    pub ticket: Option<Ticket>,
+}
+
+impl<'d> BatchPlan<'d> {
+    /// Batches an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.dataset.len().div_ceil(self.batch_size)
+    }
+
+    /// Starts the loader in `scope`. It ends after the last batch, or when the receiver is dropped.
+    pub fn load<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Receiver<LoadedBatch>
+    where
+        'd: 'scope,
+    {
+        let ahead = self.teachers.map_or(PREFETCH, |(_, prefetch)| prefetch);
+        // One more batch is in the loader's hand, waiting for room in the channel.
+        let (sender, receiver) = sync_channel(ahead.saturating_sub(1));
+        scope.spawn(move || self.run(&sender));
+        receiver
+    }
+
+    fn run(&self, sender: &SyncSender<LoadedBatch>) {
+        for epoch in 0..self.epochs {
+            let view = View {
+                seed: self.seed,
+                phase: self.phase as u64,
+                epoch: epoch as u64,
+            };
+            let assembler = BatchAssembler::new(self.dataset, self.augmentation, view);
+            let samples = self.dataset.len();
+            let sampler =
+                EpochSampler::new(samples, self.batch_size, self.seed, view.phase, view.epoch);
+            for samples in sampler.iter() {
+                // An error means that training has ended early.
+                if sender.send(self.make(epoch, &assembler, samples)).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn make(&self, epoch: usize, assembler: &BatchAssembler<'_>, samples: &[u32]) -> LoadedBatch {
+        let batch = assembler.assemble(samples);
+        let [channels, height, width] = self.dataset.shape();
+        let mut input = Vec::new();
+        self.normalization
+            .apply(&batch.pixels, height * width, &mut input);
+        let shape = [samples.len(), channels, height, width];
+        let pixels = Bytes::from(batch.pixels);
+        LoadedBatch {
+            epoch,
+            samples: batch.samples,
+            input,
+            labels: batch.labels,
+            ticket: self.teachers.map(|(pool, _)| pool.submit(pixels, shape)),
+        }
+    }
+}

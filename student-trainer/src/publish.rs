@@ -1,1 +1,212 @@
 //! Upload of an exported model to an inference service.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use common::{digest::Sha256, grpc};
+use proto::publish::v1::{
+    PublishHeader, PublishRequest, PublishResponse, publish_request::Part,
+    publisher_service_client::PublisherServiceClient,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+
+use crate::config::PublishConfig;
+
+/// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
+const CHUNK: usize = 1 << 20;
+/// The server checks, loads and warms the model before it answers.
+const DEADLINE: Duration = Duration::from_secs(120);
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// What is uploaded.
+#[derive(Debug, Clone)]
+pub struct ModelUpload {
+    /// The ONNX file.
+    pub onnx: Bytes,
+    /// Its `manifest.json`.
+    pub manifest_json: Bytes,
+}
+
+/// Why a model was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The endpoint is no address.
+    #[error("publish.endpoint: {0}")]
+    Address(#[from] grpc::InvalidAddress),
+    /// Nobody listens there, or not for long enough.
+    #[error(
+        "the inference service at {endpoint} cannot be reached: {reason}; the model is in {} \
+         and can be published later",
+        artifact.display()
+    )]
+    Unreachable {
+        /// As configured.
+        endpoint: String,
+        /// Of the last attempt.
+        reason: String,
+        /// Folder of the model.
+        artifact: std::path::PathBuf,
+    },
+    /// The service looked at the model and does not want it.
+    #[error("the inference service at {endpoint} refused the model: {reason} ({code:?})")]
+    Refused {
+        /// As configured.
+        endpoint: String,
+        /// In the service's words.
+        reason: String,
+        /// gRPC's code.
+        code: Code,
+    },
+    /// The run was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Uploads a model and waits until it serves. Tries again, after a pause that grows, where the
+/// service is unavailable: publishing is idempotent.
+///
+/// `artifact` is where the model lies; it is named in errors.
+///
+/// # Errors
+/// See [`PublishError`].
+pub async fn publish(
+    config: &PublishConfig,
+    upload: &ModelUpload,
+    artifact: &Path,
+    cancel: &CancellationToken,
+) -> Result<PublishResponse, PublishError> {
+    let endpoint = grpc::endpoint(&config.endpoint)?;
+    let mut backoff = Backoff::new();
+    loop {
+        let attempt = async {
+            let channel = endpoint
+                .connect()
+                .await
+                .map_err(|error| Status::unavailable(grpc::root_cause(&error)))?;
+            send(PublisherServiceClient::new(channel), config, upload).await
+        };
+        let status = tokio::select! {
+            () = cancel.cancelled() => return Err(PublishError::Cancelled),
+            result = attempt => match result {
+                Ok(response) => return Ok(response),
+                Err(status) => status,
+            },
+        };
+        if status.code() != Code::Unavailable {
+            return Err(PublishError::Refused {
+                endpoint: config.endpoint.clone(),
+                reason: status.message().to_owned(),
+                code: status.code(),
+            });
+        }
+        let Some(pause) = backoff.next_pause() else {
+            return Err(PublishError::Unreachable {
+                endpoint: config.endpoint.clone(),
+                reason: status.message().to_owned(),
+                artifact: artifact.to_owned(),
+            });
+        };
+        tokio::select! {
+            () = cancel.cancelled() => return Err(PublishError::Cancelled),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn send(
+    mut client: PublisherServiceClient<tonic::transport::Channel>,
+    config: &PublishConfig,
+    upload: &ModelUpload,
+) -> Result<PublishResponse, Status> {
+    let header = PublishHeader {
+        model_name: config.model.clone(),
+        sha256: Sha256::of(&upload.onnx).to_string(),
+        size: upload.onnx.len() as u64,
+        manifest_json: upload.manifest_json.clone(),
+    };
+    let onnx = upload.onnx.clone();
+    let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
+        let end = onnx.len().min(start + CHUNK);
+        Part::Chunk(onnx.slice(start..end))
+    });
+    let parts = std::iter::once(Part::Header(header)).chain(chunks);
+    let messages = parts.map(|part| PublishRequest { part: Some(part) });
+    let mut request = tonic::Request::new(tokio_stream::iter(messages));
+    request.set_timeout(DEADLINE);
+    Ok(client.publish(request).await?.into_inner())
+}
+
+/// Pauses that double, each shortened at random so that many clients do not come back together.
+struct Backoff {
+    attempts_left: u32,
+    pause: Duration,
+    jitter: ChaCha8Rng,
+}
+
+impl Backoff {
+    fn new() -> Self {
+        let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Self {
+            attempts_left: ATTEMPTS - 1,
+            pause: FIRST_PAUSE,
+            // By the clock, not by the run's seed: runs of one seed must not move in step.
+            jitter: ChaCha8Rng::seed_from_u64(clock.as_nanos() as u64),
+        }
+    }
+
+    /// `None` when it is time to give up.
+    fn next_pause(&mut self) -> Option<Duration> {
+        self.attempts_left = self.attempts_left.checked_sub(1)?;
+        let pause = self.pause.mul_f64(self.jitter.random_range(0.5..1.0));
+        self.pause *= 2;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let mut backoff = Backoff::new();
+        let pauses: Vec<_> = std::iter::from_fn(|| backoff.next_pause()).collect();
+        assert_eq!(pauses.len(), 4);
+        for (index, pause) in (0..).zip(pauses) {
+            let whole = FIRST_PAUSE * 2_u32.pow(index);
+            assert!(
+                pause >= whole / 2 && pause <= whole,
+                "{pause:?} of {whole:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_names_the_endpoint_and_the_model() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let config = PublishConfig {
+            endpoint: endpoint.clone(),
+            model: "m".to_owned(),
+        };
+        let upload = ModelUpload {
+            onnx: Bytes::from_static(b"onnx"),
+            manifest_json: Bytes::new(),
+        };
+        let cancel = CancellationToken::new();
+        let error = publish(&config, &upload, Path::new("runs/x/artifact"), &cancel).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(&endpoint) && error.contains("runs/x/artifact"),
+            "{error}"
+        );
+    }
+}

@@ -138,7 +138,8 @@ impl PhaseConfig {
         let allowed = "must be from 1 to 65536";
         problems.require(fits, &format!("{key}.batch_size"), size, allowed);
         self.loss.validate(&format!("{key}.loss"), problems);
-        self.optimizer.validate(&format!("{key}.optimizer"), problems);
+        self.optimizer
+            .validate(&format!("{key}.optimizer"), problems);
         self.schedule.validate(&format!("{key}.schedule"), problems);
     }
 }
@@ -186,12 +187,21 @@ impl LossConfig {
 
 impl OptimizerConfig {
     fn validate(&self, key: &str, problems: &mut Problems) {
-        let Self::Sgd { momentum, nesterov, weight_decay } = *self;
+        let Self::Sgd {
+            momentum,
+            nesterov,
+            weight_decay,
+        } = *self;
         let fits = (0.0..1.0).contains(&momentum);
         let allowed = "must be 0 or more and below 1";
         problems.require(fits, &format!("{key}.momentum"), momentum, allowed);
         let fits = !nesterov || momentum > 0.0;
-        problems.require(fits, &format!("{key}.nesterov"), nesterov, "needs a momentum above 0");
+        problems.require(
+            fits,
+            &format!("{key}.nesterov"),
+            nesterov,
+            "needs a momentum above 0",
+        );
         let fits = weight_decay.is_finite() && weight_decay >= 0.0;
         let allowed = "must be 0 or more";
         problems.require(fits, &format!("{key}.weight_decay"), weight_decay, allowed);
@@ -204,13 +214,21 @@ impl ScheduleConfig {
             |name: &str, value| require_positive(problems, &format!("{key}.{name}"), value);
         match *self {
             Self::Constant { learning_rate } => positive("learning_rate", learning_rate),
-            Self::Cosine { learning_rate, final_learning_rate } => {
+            Self::Cosine {
+                learning_rate,
+                final_learning_rate,
+            } => {
                 positive("learning_rate", learning_rate);
                 let fits = final_learning_rate.is_finite() && final_learning_rate >= 0.0;
                 let key = format!("{key}.final_learning_rate");
                 problems.require(fits, &key, final_learning_rate, "must be 0 or more");
             }
-            Self::OneCycle { max_learning_rate, warm_up, initial_divisor, final_divisor } => {
+            Self::OneCycle {
+                max_learning_rate,
+                warm_up,
+                initial_divisor,
+                final_divisor,
+            } => {
                 positive("max_learning_rate", max_learning_rate);
                 positive("initial_divisor", initial_divisor);
                 positive("final_divisor", final_divisor);

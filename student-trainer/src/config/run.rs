@@ -128,7 +128,9 @@ impl RunConfig {
 
     /// Whether any phase learns from a teacher.
     pub fn needs_teacher(&self) -> bool {
-        self.phases.iter().any(|phase| phase.loss.needs_soft_targets())
+        self.phases
+            .iter()
+            .any(|phase| phase.loss.needs_soft_targets())
     }
 }
 
@@ -142,7 +144,12 @@ impl Validate for RunConfig {
         if let Err(error) = self.network.layers() {
             problems.add("network", "{…}", &error.to_string());
         }
-        problems.require(!self.phases.is_empty(), "phases", "[]", "needs at least one");
+        problems.require(
+            !self.phases.is_empty(),
+            "phases",
+            "[]",
+            "needs at least one",
+        );
         for (index, phase) in self.phases.iter().enumerate() {
             phase.validate(&format!("phases[{index}]"), problems);
         }
@@ -200,6 +207,11 @@ impl PublishConfig {
         if let Err(error) = common::grpc::endpoint(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
-        problems.require(!self.model.is_empty(), "publish.model", "\"\"", "must not be empty");
+        problems.require(
+            !self.model.is_empty(),
+            "publish.model",
+            "\"\"",
+            "must not be empty",
+        );
     }
 }

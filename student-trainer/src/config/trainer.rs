@@ -137,14 +137,21 @@ mod tests {
     fn other_machines_are_let_in_only_where_the_config_says_so_in_words() {
         let anywhere = "grpc.listen=0.0.0.0:1".to_owned();
         let error = TrainerConfig::load(None, std::slice::from_ref(&anywhere)).unwrap_err();
-        assert!(error.to_string().contains("anyone_who_reaches_the_port"), "{error}");
+        assert!(
+            error.to_string().contains("anyone_who_reaches_the_port"),
+            "{error}"
+        );
         let access = "grpc.access=anyone_who_reaches_the_port".to_owned();
         assert!(TrainerConfig::load(None, &[anywhere, access]).is_ok());
     }
 
     #[test]
     fn every_problem_is_reported_at_once() {
-        let wrong = ["queue.waiting_runs=0", "shutdown.drain_seconds=0", "grpc.port=1"];
+        let wrong = [
+            "queue.waiting_runs=0",
+            "shutdown.drain_seconds=0",
+            "grpc.port=1",
+        ];
         let error = TrainerConfig::load(None, &wrong.map(str::to_owned)).unwrap_err();
         for key in ["queue.waiting_runs", "shutdown.drain_seconds", "port"] {
             assert!(error.to_string().contains(key), "{error}");

@@ -1,1 +1,23 @@
 //! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.
+
+mod inference;
+mod loss;
+mod meter;
+mod optimizer;
+mod phase;
+mod schedule;
+
+pub use inference::logits;
+pub use phase::{Consumption, PhaseContext, PhaseSummary, train_phase};
+pub use torch_networks::{Precision, TorchError, TorchNetwork};
+
+/// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
+/// with all cores where that is 0. Returns how many that is.
+pub fn set_threads(configured: usize) -> usize {
+    let threads = match configured {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    torch_networks::set_threads(threads);
+    threads
+}

@@ -4,6 +4,10 @@ use std::{io, path::PathBuf};
 
 use datasets::DatasetError;
 use networks::SpecError;
+use torch_networks::TorchError;
+
+use super::ArtifactError;
+use crate::{config::PhaseKind, export::ExportError, pool::PoolError, publish::PublishError};
 
 /// Why a run ended early. Each text says what is wrong and, where there is something to do, what.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +36,19 @@ pub enum RunError {
     /// The data cannot be used; the text names the file.
     #[error(transparent)]
     Data(#[from] DatasetError),
+    /// A model folder cannot be written; the text names the file.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// The network's specification is wrong.
     #[error("network: {0}")]
     Spec(#[from] SpecError),
-    /// Data and network do not fit together.
-    #[error("{key} is {network}, but the images of {} have {data}", path.display())]
+    /// Data and configuration do not fit together.
+    #[error("{key} = {configured}, but the images in {} have {data}", path.display())]
     DataMismatch {
         /// Key of the configuration.
         key: &'static str,
-        /// What the network says.
-        network: String,
+        /// Its value.
+        configured: String,
         /// What the data say.
         data: String,
         /// Folder of the data.
@@ -58,7 +65,7 @@ pub enum RunError {
         /// 0-based.
         phase: usize,
         /// What the phase does.
-        kind: crate::config::PhaseKind,
+        kind: PhaseKind,
         /// 1-based.
         epoch: usize,
         /// Step of the epoch, 1-based.
@@ -66,7 +73,25 @@ pub enum RunError {
         /// Of that step.
         learning_rate: f64,
     },
+    /// Soft targets cannot be had; the text names the endpoint.
+    #[error(transparent)]
+    Teacher(#[from] PoolError),
+    /// libtorch failed.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    /// The ONNX model is not what libtorch computes.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The model could not be uploaded. The run folder is complete but for its manifest.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl From<tch::TchError> for RunError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.into())
+    }
 }

@@ -97,7 +97,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder::create(folder.path(), "seed = 1").unwrap();
         fs::write(run.manifest(), "{}").unwrap();
-        let error = RunFolder::create(folder.path(), "").unwrap_err().to_string();
+        let error = RunFolder::create(folder.path(), "")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("finished run"), "{error}");
         assert!(error.contains("another output folder"), "{error}");
         let kept = fs::read_to_string(folder.path().join(CONFIG)).unwrap();

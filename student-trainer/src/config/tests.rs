@@ -1,0 +1,124 @@
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const SMALLEST: &str = r#"
+[network]
+input = [1, 28, 28]
+classes = 10
+preset = "mlp"
+widths = [8]
+[[phases]]
+epochs = 1
+batch_size = 32
+loss = { kind = "cross_entropy" }
+optimizer = { kind = "sgd" }
+schedule = { kind = "constant", learning_rate = 0.1 }
+"#;
+
+fn configs(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    root.join(name)
+}
+
+fn load(name: &str) -> RunConfig {
+    RunConfig::load(&configs(name), &[]).unwrap()
+}
+
+#[test]
+fn what_a_file_leaves_out_comes_from_the_shipped_defaults() {
+    let config = RunConfig::from_toml(SMALLEST).unwrap();
+    assert_eq!((config.seed, config.threads), (1, 2));
+    assert_eq!(config.data.class_names.len(), 10);
+    assert_eq!(config.phases[0].kind(), PhaseKind::Supervised);
+    assert!(config.export.onnx && config.publish.is_none());
+}
+
+#[test]
+fn a_resolved_configuration_resolves_to_itself() {
+    for name in ["demo/teacher.toml", "demo/student.toml"] {
+        let config = load(name);
+        assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = SMALLEST
+        .replace("epochs = 1", "epochs = 0")
+        .replace("cross_entropy\"", "kd\", temperature = 0.0, alpha = 2.0")
+        .replace("\"sgd\"", "\"sgd\", nesterov = true")
+        .replace("0.1", "-0.1")
+        .replace("widths = [8]", "widths = [0]")
+        + "[publish]\nendpoint = \"nowhere\"\nmodel = \"\"\n[export]\nonnx = false\n";
+    let error = RunConfig::from_toml(&text).unwrap_err().to_string();
+    for part in [
+        "phases[0].epochs = 0: must be 1 or more",
+        "phases[0].loss.temperature = 0: must be above 0",
+        "phases[0].loss.alpha = 2: must be from 0 to 1",
+        "phases[0].optimizer.nesterov = true: needs a momentum",
+        "phases[0].schedule.learning_rate = -0.1: must be above 0",
+        "widths",
+        "teacher = (none): is missing",
+        "publish.endpoint = nowhere",
+        "publish.model",
+        "export.onnx = false: must be true where [publish] is given",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn unknown_layers_losses_and_keys_are_named() {
+    for (from, to, named) in [
+        (
+            "preset = \"mlp\"\nwidths = [8]",
+            "layers = [{ type = \"swish\" }]",
+            "swish",
+        ),
+        (
+            "preset = \"mlp\"",
+            "preset = \"transformer\"",
+            "transformer",
+        ),
+        ("\"cross_entropy\"", "\"hinge\"", "hinge"),
+        (
+            "\"cross_entropy\"",
+            "\"cross_entropy\", temperature = 1.0",
+            "temperature",
+        ),
+        ("epochs = 1", "epoch = 1", "epoch"),
+    ] {
+        let error = RunConfig::from_toml(&SMALLEST.replace(from, to)).unwrap_err();
+        assert!(error.to_string().contains(named), "{named}: {error}");
+    }
+}
+
+#[test]
+fn baseline_and_student_differ_in_loss_and_teacher_only() {
+    for demo in ["demo", "demo-quick"] {
+        let baseline = load(&format!("{demo}/baseline.toml"));
+        let mut student = load(&format!("{demo}/student.toml"));
+        assert!(student.needs_teacher() && !baseline.needs_teacher());
+        assert_ne!(student, baseline);
+        student.teacher = None;
+        for (phase, other) in student.phases.iter_mut().zip(&baseline.phases) {
+            phase.loss = other.loss;
+        }
+        assert_eq!(student, baseline, "{demo}");
+    }
+}
+
+/// `UPDATE_RESOLVED=1 cargo test --release -p student-trainer resolved` writes them anew.
+#[test]
+fn the_committed_resolved_configurations_are_up_to_date() {
+    for name in ["teacher.toml", "baseline.toml", "student.toml"] {
+        let resolved = load(&format!("demo/{name}")).to_toml();
+        let path = configs("demo/resolved").join(name);
+        if std::env::var_os("UPDATE_RESOLVED").is_some() {
+            common::atomic_file::write(&path, resolved.as_bytes()).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(committed, resolved, "{}", path.display());
+    }
+}

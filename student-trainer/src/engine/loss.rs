@@ -1,0 +1,157 @@
+//! What training minimizes. z_s and z_t are the logits of student and teacher, y the hard labels,
+//! T the temperature; every loss is a mean over the batch.
+
+use tch::{Kind, Reduction, TchError, Tensor};
+
+use crate::config::LossConfig;
+
+/// What a batch is compared with.
+#[derive(Debug)]
+pub struct Targets<'t> {
+    /// i64 [batch]
+    pub labels: &'t Tensor,
+    /// The teacher's logits, f32 [batch, classes], where the loss needs them.
+    pub soft_targets: Option<&'t Tensor>,
+}
+
+/// The loss of `logits`, f32 [batch, classes]: a scalar that gradients flow through.
+///
+/// # Errors
+/// When libtorch fails: soft targets are missing, or shapes differ.
+pub fn loss(
+    config: LossConfig,
+    logits: &Tensor,
+    targets: &Targets<'_>,
+) -> Result<Tensor, TchError> {
+    match config {
+        LossConfig::CrossEntropy {} => cross_entropy(logits, targets.labels),
+        LossConfig::SoftCrossEntropy { temperature } => {
+            soft_cross_entropy(logits, soft_targets(targets)?, temperature)
+        }
+        LossConfig::Kd { temperature, alpha } => {
+            let soft = divergence(logits, soft_targets(targets)?, temperature)?;
+            let hard = cross_entropy(logits, targets.labels)?;
+            let soft = soft.f_mul_scalar(alpha)?;
+            soft.f_add(&hard.f_mul_scalar(1.0 - alpha)?)
+        }
+    }
+}
+
+fn soft_targets<'t>(targets: &Targets<'t>) -> Result<&'t Tensor, TchError> {
+    targets
+        .soft_targets
+        .ok_or_else(|| TchError::Shape("the loss needs soft targets".to_owned()))
+}
+
+/// −log softmax(z_s)[y]
+fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
+    let log_probabilities = logits.f_log_softmax(-1, Kind::Float)?;
+    log_probabilities.f_nll_loss(labels, None::<&Tensor>, Reduction::Mean, -100)
+}
+
+/// −T² Σ softmax(z_t / T) log softmax(z_s / T)
+fn soft_cross_entropy(
+    logits: &Tensor,
+    teacher: &Tensor,
+    temperature: f64,
+) -> Result<Tensor, TchError> {
+    let student = softened(logits, temperature)?;
+    let teacher = teacher
+        .f_div_scalar(temperature)?
+        .f_softmax(-1, Kind::Float)?;
+    // Sum over classes, mean over the batch: a mean over both would divide by the classes too.
+    let batch = logits.size()[0] as f64;
+    let sum = teacher.f_mul(&student)?.f_sum(Kind::Float)?;
+    sum.f_mul_scalar(-temperature * temperature / batch)
+}
+
+/// T² KL(softmax(z_t / T) ‖ softmax(z_s / T)): Hinton et al. 2015, "Distilling the Knowledge in a
+/// Neural Network", section 2.
+fn divergence(logits: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
+    let student = softened(logits, temperature)?;
+    let teacher = softened(teacher, temperature)?;
+    let batch = logits.size()[0] as f64;
+    let difference = teacher.f_sub(&student)?;
+    let sum = teacher.f_exp()?.f_mul(&difference)?.f_sum(Kind::Float)?;
+    sum.f_mul_scalar(temperature * temperature / batch)
+}
+
+/// log softmax(z / T)
+fn softened(logits: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
+    logits
+        .f_div_scalar(temperature)?
+        .f_log_softmax(-1, Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        name: String,
+        loss: LossConfig,
+        student: Vec<Vec<f32>>,
+        teacher: Vec<Vec<f32>>,
+        labels: Vec<i64>,
+        value: f64,
+        gradient: Vec<Vec<f32>>,
+    }
+
+    fn golden() -> Vec<Golden> {
+        serde_json::from_str(include_str!("../../tests/golden/losses.json")).unwrap()
+    }
+
+    fn matrix(rows: &[Vec<f32>]) -> Tensor {
+        Tensor::from_slice2(rows)
+    }
+
+    #[test]
+    fn values_and_gradients_are_pytorchs() {
+        let cases = golden();
+        assert!(cases.len() >= 6);
+        for case in cases {
+            let logits = matrix(&case.student).set_requires_grad(true);
+            let targets = Targets {
+                labels: &Tensor::from_slice(&case.labels),
+                soft_targets: Some(&matrix(&case.teacher)),
+            };
+            let value = loss(case.loss, &logits, &targets).unwrap();
+            let found = value.double_value(&[]);
+            let close = (found - case.value).abs() <= 1e-6 + 1e-5 * case.value.abs();
+            assert!(close, "{}: {found} is not {}", case.name, case.value);
+            let gradient = &Tensor::run_backward(&[value], &[&logits], false, false)[0];
+            let difference = (gradient - matrix(&case.gradient)).abs().max();
+            let difference = difference.double_value(&[]);
+            assert!(
+                difference <= 1e-6,
+                "{}: gradients differ by {difference}",
+                case.name
+            );
+        }
+    }
+
+    #[test]
+    fn soft_cross_entropy_differs_from_the_divergence_by_the_teachers_entropy_alone() {
+        let case = &golden()[0];
+        let (student, teacher) = (matrix(&case.student), matrix(&case.teacher));
+        let entropy = soft_cross_entropy(&teacher, &teacher, 3.0).unwrap();
+        let soft = soft_cross_entropy(&student, &teacher, 3.0).unwrap();
+        let divergence = divergence(&student, &teacher, 3.0).unwrap();
+        let difference = (soft - entropy - divergence).double_value(&[]).abs();
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn a_loss_without_its_soft_targets_is_an_error() {
+        let targets = Targets {
+            labels: &Tensor::from_slice(&[0_i64]),
+            soft_targets: None,
+        };
+        let logits = Tensor::from_slice2(&[[0.0_f32, 1.0]]);
+        let config = LossConfig::SoftCrossEntropy { temperature: 2.0 };
+        assert!(loss(config, &logits, &targets).is_err());
+    }
+}

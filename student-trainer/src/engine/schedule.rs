@@ -1,0 +1,114 @@
+//! Learning-rate schedules, as pure functions of the step.
+
+use std::f64::consts::PI;
+
+use crate::config::ScheduleConfig;
+
+/// The learning rate of every step of a phase.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    config: ScheduleConfig,
+    steps: u64,
+}
+
+impl Schedule {
+    /// A schedule over `steps` optimizer steps.
+    pub fn new(config: ScheduleConfig, steps: u64) -> Self {
+        Self { config, steps }
+    }
+
+    /// The rate that step `step`, 0-based, uses.
+    pub fn learning_rate(&self, step: u64) -> f64 {
+        match self.config {
+            ScheduleConfig::Constant { learning_rate } => learning_rate,
+            ScheduleConfig::Cosine {
+                learning_rate,
+                final_learning_rate,
+            } => anneal(
+                learning_rate,
+                final_learning_rate,
+                step as f64 / self.steps as f64,
+            ),
+            ScheduleConfig::OneCycle {
+                max_learning_rate,
+                warm_up,
+                initial_divisor,
+                final_divisor,
+            } => {
+                let first = max_learning_rate / initial_divisor;
+                let last = first / final_divisor;
+                // PyTorch counts the turning point in steps, as a fraction, from 0.
+                let peak = warm_up * self.steps as f64 - 1.0;
+                let end = self.steps as f64 - 1.0;
+                let step = step as f64;
+                match step <= peak {
+                    true => anneal(first, max_learning_rate, share(step, peak)),
+                    false => anneal(max_learning_rate, last, share(step - peak, end - peak)),
+                }
+            }
+        }
+    }
+}
+
+/// `part / whole`; all of it where the whole is nothing.
+fn share(part: f64, whole: f64) -> f64 {
+    match whole == 0.0 {
+        true => 1.0,
+        false => part / whole,
+    }
+}
+
+/// From `start` to `end` along half a cosine wave; `share` of the way, 0 to 1.
+fn anneal(start: f64, end: f64, share: f64) -> f64 {
+    end + (start - end) / 2.0 * ((PI * share).cos() + 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        schedule: ScheduleConfig,
+        steps: u64,
+        learning_rates: Vec<f64>,
+    }
+
+    #[test]
+    fn every_step_is_pytorchs() {
+        let cases: Vec<Golden> =
+            serde_json::from_str(include_str!("../../tests/golden/schedules.json")).unwrap();
+        assert!(cases.len() >= 5);
+        for case in cases {
+            let schedule = Schedule::new(case.schedule, case.steps);
+            assert_eq!(case.learning_rates.len() as u64, case.steps);
+            for (step, expected) in (0..).zip(&case.learning_rates) {
+                let found = schedule.learning_rate(step);
+                let close = (found - expected).abs() <= 1e-12 + 1e-9 * expected;
+                assert!(
+                    close,
+                    "{:?} step {step}: {found} is not {expected}",
+                    case.schedule
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_single_step_has_a_rate() {
+        let config = ScheduleConfig::OneCycle {
+            max_learning_rate: 0.2,
+            warm_up: 0.5,
+            initial_divisor: 25.0,
+            final_divisor: 1e4,
+        };
+        for steps in 1..4 {
+            for step in 0..steps {
+                let rate = Schedule::new(config, steps).learning_rate(step);
+                assert!(rate.is_finite() && rate > 0.0, "{step} of {steps}: {rate}");
+            }
+        }
+    }
+}

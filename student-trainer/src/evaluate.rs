@@ -1,1 +1,0 @@
-//! The one look at the test split.

@@ -1,0 +1,207 @@
+//! The one look at the test split: every model on the same images, in f32.
+
+mod model;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use datasets::{Dataset, DatasetError, Split, load_idx};
+use networks::SpecError;
+use onnx_runtime::SessionError;
+
+pub use report::{Evaluation, LatencyMicroseconds, ModelEvaluation};
+
+use crate::{
+    classification::{accuracy, predictions},
+    engine::{self, TorchError},
+    run::ArtifactError,
+};
+use model::EvaluatedModel;
+
+/// What is evaluated.
+#[derive(Debug, Clone, Args)]
+pub struct EvaluateArguments {
+    /// Folder of the IDX files.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// A run's folder, or a folder with weights.safetensors and model.toml; may be repeated.
+    #[arg(long = "model", value_name = "NAME=FOLDER", value_parser = NamedPath::parse)]
+    pub models: Vec<NamedPath>,
+    /// An exported model with its manifest.json beside it; may be repeated.
+    #[arg(long = "onnx", value_name = "NAME=FILE", value_parser = NamedPath::parse)]
+    pub onnx: Vec<NamedPath>,
+    /// Name of the model that the others' agreement is measured against.
+    #[arg(long, value_name = "NAME")]
+    pub teacher: Option<String>,
+    /// Test images used, from the first on [default: all].
+    #[arg(long, value_name = "N")]
+    pub test_samples: Option<usize>,
+    /// JSON file to write.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// `NAME=PATH`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPath {
+    /// How the model is called in the report.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// Why nothing was evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The data cannot be used; the text names the file.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// A model cannot be read; the text names the file.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// An exported model cannot be read.
+    #[error("{}: {reason}", file.display())]
+    Onnx {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No model was named.
+    #[error("nothing to evaluate; give --model NAME=FOLDER or --onnx NAME=FILE")]
+    NoModels,
+    /// Two models of one name.
+    #[error("two models are called `{0}`")]
+    DuplicateName(String),
+    /// The teacher is not among the models.
+    #[error("--teacher {0}: no model is called that")]
+    UnknownTeacher(String),
+    /// A model was made for other data.
+    #[error("model `{name}`: {problem}")]
+    Mismatch {
+        /// The model.
+        name: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A network's specification is wrong.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// libtorch failed.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    /// ONNX Runtime failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The report cannot be written; the text names the file.
+    #[error(transparent)]
+    Output(#[from] std::io::Error),
+}
+
+impl NamedPath {
+    /// # Errors
+    /// When `text` is not `NAME=PATH`.
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                path: path.into(),
+            }),
+            _ => Err("give NAME=PATH".to_owned()),
+        }
+    }
+}
+
+/// Evaluates all models and writes the report to `arguments.output`.
+///
+/// # Errors
+/// See [`EvaluateError`]; the report is written whole or not at all.
+pub fn evaluate(arguments: &EvaluateArguments) -> Result<(), EvaluateError> {
+    engine::set_threads(0);
+    let mut models = load_models(arguments)?;
+    let test = load_test_split(arguments, &models)?;
+    let mut logits = Vec::new();
+    for model in &mut models {
+        logits.push(predictions(&model.logits(&test)?, test.classes()));
+    }
+    let teacher = match &arguments.teacher {
+        Some(name) => {
+            let position = models.iter().position(|model| model.name == *name);
+            let position = position.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
+            Some(logits[position].clone())
+        }
+        None => None,
+    };
+    let mut evaluation = Evaluation::new(&test);
+    for (mut model, predictions) in models.into_iter().zip(logits) {
+        let cost = networks::cost(&model.spec)?;
+        let evaluated = ModelEvaluation {
+            accuracy: accuracy(&predictions, test.labels()),
+            parameters: cost.parameters,
+            multiply_adds: cost.multiply_adds,
+            bytes: model.bytes,
+            agreement: teacher
+                .as_ref()
+                .map(|teacher| accuracy(&predictions, teacher)),
+            latency_us: model.latency(&test)?,
+            predictions,
+        };
+        evaluation.models.insert(model.name, evaluated);
+    }
+    common::atomic_file::write(&arguments.output, &evaluation.to_json())?;
+    Ok(())
+}
+
+fn load_models(arguments: &EvaluateArguments) -> Result<Vec<EvaluatedModel>, EvaluateError> {
+    let mut models = Vec::new();
+    for named in &arguments.models {
+        models.push(EvaluatedModel::load_folder(named)?);
+    }
+    for named in &arguments.onnx {
+        models.push(EvaluatedModel::load_onnx(named)?);
+    }
+    for (position, model) in models.iter().enumerate() {
+        if models[..position]
+            .iter()
+            .any(|other| other.name == model.name)
+        {
+            return Err(EvaluateError::DuplicateName(model.name.clone()));
+        }
+    }
+    Ok(models)
+}
+
+/// Loads the test split with the classes of the models and checks that it fits all of them.
+fn load_test_split(
+    arguments: &EvaluateArguments,
+    models: &[EvaluatedModel],
+) -> Result<Dataset, EvaluateError> {
+    let first = models.first().ok_or(EvaluateError::NoModels)?;
+    let test = load_idx(&arguments.data, Split::Test, &first.class_names)?;
+    let test = match arguments.test_samples {
+        Some(count) => test.take(count)?,
+        None => test,
+    };
+    for model in models {
+        let mismatch = |problem| EvaluateError::Mismatch {
+            name: model.name.clone(),
+            problem,
+        };
+        if model.class_names != first.class_names {
+            return Err(mismatch(format!(
+                "its classes differ from those of `{}`",
+                first.name
+            )));
+        }
+        if model.spec.input != test.shape() {
+            return Err(mismatch(format!(
+                "it takes images of shape {:?}, but those in {} have {:?}",
+                model.spec.input,
+                arguments.data.display(),
+                test.shape()
+            )));
+        }
+    }
+    Ok(test)
+}

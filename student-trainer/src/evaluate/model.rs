@@ -1,0 +1,148 @@
+//! A model to evaluate, in libtorch or in ONNX Runtime.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use common::{digest::Sha256, manifest::ArtifactManifest};
+use datasets::{Dataset, Normalization};
+use networks::NetworkSpec;
+use onnx_runtime::{Session, SessionOptions};
+use torch_networks::Device;
+
+use super::{EvaluateError, LatencyMicroseconds, NamedPath};
+use crate::{
+    engine::{self, TorchNetwork},
+    run::{ArtifactError, ModelFolder},
+};
+
+/// Images a call, where speed does not matter.
+const BATCH: usize = 250;
+/// Single images before latency is measured, and those that are.
+const WARM_UP: usize = 20;
+const MEASURED: usize = 200;
+
+pub(super) struct EvaluatedModel {
+    pub(super) name: String,
+    pub(super) spec: NetworkSpec,
+    pub(super) class_names: Vec<String>,
+    /// Of the weights or the ONNX file.
+    pub(super) bytes: u64,
+    normalization: Normalization,
+    runner: Runner,
+}
+
+enum Runner {
+    Torch(TorchNetwork),
+    Onnx(Session),
+}
+
+impl EvaluatedModel {
+    /// A model as libtorch runs it.
+    pub(super) fn load_folder(named: &NamedPath) -> Result<Self, EvaluateError> {
+        let folder = ModelFolder::find(&named.path);
+        let (model, weights) = folder.read()?;
+        let file = folder.weights();
+        let bytes = match fs::metadata(&file) {
+            Ok(metadata) => metadata.len(),
+            Err(error) => return Err(ArtifactError::Io { file, error }.into()),
+        };
+        let network = TorchNetwork::new(&model.network, &weights, Device::Cpu)?;
+        Ok(Self {
+            name: named.name.clone(),
+            spec: model.network,
+            class_names: model.class_names,
+            bytes,
+            normalization: Normalization {
+                mean: model.normalization_mean,
+                std: model.normalization_std,
+            },
+            runner: Runner::Torch(network),
+        })
+    }
+
+    /// A model as ONNX Runtime runs it.
+    pub(super) fn load_onnx(named: &NamedPath) -> Result<Self, EvaluateError> {
+        let onnx = read(&named.path)?;
+        let manifest_file = named.path.with_file_name("manifest.json");
+        let refused = |reason: String| EvaluateError::Onnx {
+            file: manifest_file.clone(),
+            reason,
+        };
+        let manifest = ArtifactManifest::from_json(&read(&manifest_file)?)
+            .map_err(|error| refused(error.to_string()))?;
+        if Sha256::of(&onnx) != manifest.onnx.sha256 {
+            let file = named.path.display();
+            return Err(refused(format!("it belongs to another file than {file}")));
+        }
+        let spec: NetworkSpec = serde_json::from_value(manifest.network)
+            .map_err(|error| refused(format!("network: {error}")))?;
+        let session = Session::load(&onnx, SessionOptions::default())?;
+        Ok(Self {
+            name: named.name.clone(),
+            spec,
+            class_names: manifest.class_names,
+            bytes: onnx.len() as u64,
+            normalization: Normalization {
+                mean: manifest.preprocessing.mean,
+                std: manifest.preprocessing.std,
+            },
+            runner: Runner::Onnx(session),
+        })
+    }
+
+    /// Logits of all images, row-major [n, classes].
+    pub(super) fn logits(&mut self, images: &Dataset) -> Result<Vec<f32>, EvaluateError> {
+        let mut logits = Vec::new();
+        for batch in images.pixels().chunks(BATCH * images.image_size()) {
+            logits.extend(self.run(batch, images.shape())?);
+        }
+        Ok(logits)
+    }
+
+    /// Median time of one image, normalization included, on one thread.
+    pub(super) fn latency(
+        &mut self,
+        images: &Dataset,
+    ) -> Result<LatencyMicroseconds, EvaluateError> {
+        engine::set_threads(1);
+        let mut times = Vec::new();
+        for index in 0..WARM_UP + MEASURED {
+            let image = images.image(index % images.len());
+            let started = Instant::now();
+            self.run(image, images.shape())?;
+            if index >= WARM_UP {
+                times.push(started.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        engine::set_threads(0);
+        times.sort_by(f64::total_cmp);
+        Ok(LatencyMicroseconds {
+            p50: times[times.len() / 2],
+        })
+    }
+
+    fn run(&mut self, pixels: &[u8], shape: [usize; 3]) -> Result<Vec<f32>, EvaluateError> {
+        match &mut self.runner {
+            Runner::Torch(network) => {
+                Ok(engine::logits(network, pixels, shape, &self.normalization)?)
+            }
+            Runner::Onnx(session) => {
+                let [channels, height, width] = shape;
+                let mut input = Vec::new();
+                self.normalization.apply(pixels, height * width, &mut input);
+                let batch = pixels.len() / (channels * height * width);
+                Ok(session.run(&input, batch)?)
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, EvaluateError> {
+    fs::read(file).map_err(|error| EvaluateError::Onnx {
+        file: PathBuf::from(file),
+        reason: error.to_string(),
+    })
+}

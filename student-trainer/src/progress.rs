@@ -1,0 +1,101 @@
+//! A run's events as lines on standard error.
+
+use std::sync::Mutex;
+
+use student_trainer::{
+    config::PhaseKind,
+    events::{EventSink, RunEvent},
+};
+
+/// A sink that prints. On a terminal the steps of an epoch overwrite one line; elsewhere only whole
+/// epochs are printed.
+pub fn sink(is_terminal: bool) -> EventSink {
+    let printer = Mutex::new(Printer {
+        is_terminal,
+        phase: None,
+    });
+    EventSink::new(move |event| {
+        // A poisoned printer still prints: its state is one line of text.
+        let mut printer = printer
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        printer.print(&event);
+    })
+}
+
+struct Printer {
+    is_terminal: bool,
+    phase: Option<Phase>,
+}
+
+struct Phase {
+    kind: PhaseKind,
+    epochs: usize,
+    steps: u64,
+}
+
+impl Printer {
+    fn print(&mut self, event: &RunEvent) {
+        let line = self.describe(event);
+        match (event, self.is_terminal) {
+            (RunEvent::StepProgress(_), true) => eprint!("\r\x1b[K{line}"),
+            (RunEvent::StepProgress(_), false) => {}
+            (_, true) => eprintln!("\r\x1b[K{line}"),
+            (_, false) => eprintln!("{line}"),
+        }
+        if let RunEvent::PhaseStarted(started) = event {
+            self.phase = Some(Phase {
+                kind: started.kind,
+                epochs: started.epochs,
+                steps: started.steps_per_epoch,
+            });
+        }
+    }
+
+    fn describe(&self, event: &RunEvent) -> String {
+        let epoch_of = |epoch: usize| match &self.phase {
+            Some(phase) => format!("{} epoch {epoch}/{}", phase.kind, phase.epochs),
+            None => format!("epoch {epoch}"),
+        };
+        match event {
+            RunEvent::PhaseStarted(started) => format!(
+                "phase {}: {}, {} epochs of {} steps",
+                started.phase + 1,
+                started.kind,
+                started.epochs,
+                started.steps_per_epoch
+            ),
+            RunEvent::StepProgress(progress) => {
+                let steps = self.phase.as_ref().map_or(0, |phase| phase.steps);
+                let teachers = match progress.teachers {
+                    0 => String::new(),
+                    count => format!(
+                        ", {count} teachers, {:.0} % of the time waiting for them",
+                        100.0 * progress.teacher_wait_share
+                    ),
+                };
+                format!(
+                    "{} step {}/{steps}: loss {:.4}, {:.0} images/s{teachers}",
+                    epoch_of(progress.epoch),
+                    progress.step,
+                    progress.loss,
+                    progress.samples_per_second
+                )
+            }
+            RunEvent::EpochFinished(finished) => {
+                let validation = match finished.validation_accuracy {
+                    Some(accuracy) => format!(", validation {:.2} %", 100.0 * accuracy),
+                    None => String::new(),
+                };
+                format!(
+                    "{}: loss {:.4}, training accuracy {:.2} %{validation}, {:.1} s",
+                    epoch_of(finished.epoch),
+                    finished.train_loss,
+                    100.0 * finished.train_accuracy,
+                    finished.seconds
+                )
+            }
+            RunEvent::Notice { text } => text.clone(),
+        }
+    }
+}

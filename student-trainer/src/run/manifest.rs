@@ -1,0 +1,122 @@
+//! `manifest.json` of a run folder: what decided the bits, and what came of it.
+
+use std::collections::BTreeMap;
+
+use common::{digest::Sha256, manifest::TeacherIdentity};
+use networks::ModelId;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::PhaseKind,
+    engine::{Consumption, PhaseSummary, Precision},
+};
+
+/// The format that is written.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// What decided the bits of a run, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunManifest {
+    /// 1.
+    pub format_version: u32,
+    /// Name of the run: that of its folder.
+    pub name: String,
+    /// Of every random choice.
+    pub seed: u64,
+    /// SHA-256 of `config.toml`.
+    pub config_sha256: Sha256,
+    /// Threads that computed.
+    pub threads: usize,
+    /// Of convolutions and linear layers.
+    pub precision: Precision,
+    /// Precision, device, instruction set and libtorch version, readable.
+    pub numerics: String,
+    /// SHA-256 of the trained network's logits of a fixed probe batch.
+    pub probe_sha256: String,
+    /// Version of Retort.
+    pub retort_version: String,
+    /// Fingerprint of the whole training split.
+    pub dataset: String,
+    /// Images trained on.
+    pub train_samples: usize,
+    /// Images held out.
+    pub validation_samples: usize,
+    /// Whose soft targets were used.
+    pub teacher: Option<TeacherIdentity>,
+    /// False where teachers of unlike numerics were allowed.
+    pub bit_reproducible: bool,
+    /// SHA-256 of architecture and final weights.
+    pub model_id: ModelId,
+    /// In order.
+    pub phases: Vec<PhaseRecord>,
+    /// SHA-256 of `artifact/model.onnx`.
+    pub onnx_sha256: Option<Sha256>,
+    /// Version under which the model was published.
+    pub published_version: Option<u64>,
+    /// Wall-clock time of the whole run.
+    pub seconds: f64,
+}
+
+/// What one phase came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhaseRecord {
+    /// What the phase did.
+    pub kind: PhaseKind,
+    /// Samples trained on, over all epochs.
+    pub consumed_samples: u64,
+    /// Digest of what was trained on, in order; see [`Consumption::sha256`].
+    pub consumed_sha256: Sha256,
+    /// Mean over the last epoch's samples.
+    pub train_loss: f64,
+    /// In the last epoch, on augmented images; 0 to 1.
+    pub train_accuracy: f64,
+    /// After the last epoch, where there is a validation split.
+    pub validation_accuracy: Option<f64>,
+    /// Wall-clock time.
+    pub seconds: f64,
+}
+
+impl PhaseRecord {
+    pub(super) fn new(kind: PhaseKind, summary: PhaseSummary, seconds: f64) -> Self {
+        let Consumption { samples, sha256 } = summary.consumed;
+        Self {
+            kind,
+            consumed_samples: samples,
+            consumed_sha256: sha256,
+            train_loss: summary.train_loss,
+            train_accuracy: summary.train_accuracy,
+            validation_accuracy: summary.validation_accuracy,
+            seconds,
+        }
+    }
+}
+
+impl RunManifest {
+    /// As pretty JSON with a final newline.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Holds: there are no maps, and floats that are not finite become null.
+        let mut json = serde_json::to_vec_pretty(self).expect("a manifest serializes");
+        json.push(b'\n');
+        json
+    }
+
+    /// After the last epoch, where there is a validation split.
+    pub fn validation_accuracy(&self) -> Option<f64> {
+        self.phases.last()?.validation_accuracy
+    }
+
+    /// The last phase's figures by name, for the artifact's manifest.
+    pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::new();
+        if let Some(last) = self.phases.last() {
+            metrics.insert("train_loss".to_owned(), last.train_loss);
+            metrics.insert("train_accuracy".to_owned(), last.train_accuracy);
+            if let Some(accuracy) = last.validation_accuracy {
+                metrics.insert("validation_accuracy".to_owned(), accuracy);
+            }
+        }
+        metrics
+    }
+}
