@@ -65,10 +65,7 @@ impl Batch {
     ///
     /// # Errors
     /// See [`BatchProblem`].
-    pub fn from_tensor(
-        tensor: Option<Tensor>,
-        expected: [usize; 3],
-    ) -> Result<Self, BatchProblem> {
+    pub fn from_tensor(tensor: Option<Tensor>, expected: [usize; 3]) -> Result<Self, BatchProblem> {
         let tensor = tensor.ok_or(BatchProblem::NoTensor)?;
         let (data_type, value_bytes) = match tensor.data_type() {
             DataType::U8 => (DataType::U8, 1),
@@ -154,7 +151,10 @@ mod tests {
         let bytes = [1.0f32, -2.5, 3.0, 0.0, 1e-3, 6.0].map(f32::to_le_bytes);
         let tensor = tensor(DataType::F32, &[1, 1, 2, 3], bytes.concat());
         let batch = Batch::from_tensor(tensor, SAMPLE).unwrap();
-        assert_eq!(batch.input, Input::F32(vec![1.0, -2.5, 3.0, 0.0, 1e-3, 6.0]));
+        assert_eq!(
+            batch.input,
+            Input::F32(vec![1.0, -2.5, 3.0, 0.0, 1e-3, 6.0])
+        );
     }
 
     #[test]
@@ -162,15 +162,33 @@ mod tests {
         let nan = [f32::NAN.to_le_bytes(); 6].concat();
         let cases = [
             (None, "no tensor"),
-            (tensor(DataType::Unspecified, &[1, 1, 2, 3], vec![0; 6]), "data_type 0"),
+            (
+                tensor(DataType::Unspecified, &[1, 1, 2, 3], vec![0; 6]),
+                "data_type 0",
+            ),
             (tensor(DataType::U8, &[], vec![]), "shape []"),
-            (tensor(DataType::U8, &[1, 2, 3], vec![0; 6]), "shape [1, 2, 3]"),
-            (tensor(DataType::U8, &[0, 1, 2, 3], vec![]), "batch of 1 or more, 1, 2, 3"),
-            (tensor(DataType::U8, &[1, 1, 3, 2], vec![0; 6]), "shape [1, 1, 3, 2]"),
+            (
+                tensor(DataType::U8, &[1, 2, 3], vec![0; 6]),
+                "shape [1, 2, 3]",
+            ),
+            (
+                tensor(DataType::U8, &[0, 1, 2, 3], vec![]),
+                "batch of 1 or more, 1, 2, 3",
+            ),
+            (
+                tensor(DataType::U8, &[1, 1, 3, 2], vec![0; 6]),
+                "shape [1, 1, 3, 2]",
+            ),
             (tensor(DataType::U8, &[1, 1, 2, 3], vec![0; 5]), "5 bytes"),
             (tensor(DataType::F32, &[1, 1, 2, 3], vec![0; 6]), "needs 24"),
-            (tensor(DataType::U8, &[u64::MAX, 1, 2, 3], vec![0; 6]), "6 bytes"),
-            (tensor(DataType::F32, &[1, 1, 2, 3], nan), "value 0 of the data is NaN"),
+            (
+                tensor(DataType::U8, &[u64::MAX, 1, 2, 3], vec![0; 6]),
+                "6 bytes",
+            ),
+            (
+                tensor(DataType::F32, &[1, 1, 2, 3], nan),
+                "value 0 of the data is NaN",
+            ),
         ];
         for (tensor, named) in cases {
             let error = Batch::from_tensor(tensor, SAMPLE).unwrap_err().to_string();

@@ -136,7 +136,9 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
                     samples: job.batch.samples,
                     values,
                 }),
-                false => Err(BackendError("the teacher gave a logit that is not finite".into())),
+                false => Err(BackendError(
+                    "the teacher gave a logit that is not finite".into(),
+                )),
             }
         });
         let computed = started.elapsed();

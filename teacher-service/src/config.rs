@@ -165,7 +165,10 @@ mod tests {
     #[test]
     fn the_shipped_file_lacks_nothing_but_a_teacher() {
         let error = load(&[]).unwrap_err();
-        assert!(error.starts_with("1 problem") && error.contains("artifact"), "{error}");
+        assert!(
+            error.starts_with("1 problem") && error.contains("artifact"),
+            "{error}"
+        );
         let config = load(&["artifact=/teacher"]).unwrap();
         assert_eq!(config.grpc.listen.port(), 50051);
         assert_eq!(config.metrics.listen.port(), 50061);
@@ -173,7 +176,11 @@ mod tests {
 
     #[test]
     fn other_machines_are_let_in_only_by_words() {
-        let open = ["artifact=/t", "grpc.listen=0.0.0.0:1", "metrics.listen=[::]:2"];
+        let open = [
+            "artifact=/t",
+            "grpc.listen=0.0.0.0:1",
+            "metrics.listen=[::]:2",
+        ];
         let error = load(&open).unwrap_err();
         assert!(error.contains("grpc.listen = 0.0.0.0:1"), "{error}");
         assert!(error.contains("metrics.listen = [::]:2"), "{error}");

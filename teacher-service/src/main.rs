@@ -17,10 +17,13 @@ use teacher_service::{
 
 /// Streams a teacher's logits (soft targets) over gRPC.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   teacher-service serve --artifact runs/demo/teacher/artifact
   teacher-service healthcheck 127.0.0.1:50051
-  teacher-service describe 127.0.0.1:50051")]
+  teacher-service describe 127.0.0.1:50051"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -148,10 +151,19 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
     println!("model id:       {}", teacher.model_id);
     println!("numerics:       {}", numerics.descriptor);
     println!("probe:          {}", numerics.probe_sha256);
-    println!("input:          {:?} (channels, height, width)", teacher.input_shape);
-    println!("normalization:  mean {:?}, std {:?}", teacher.normalization_mean, teacher.normalization_std);
+    println!(
+        "input:          {:?} (channels, height, width)",
+        teacher.input_shape
+    );
+    println!(
+        "normalization:  mean {:?}, std {:?}",
+        teacher.normalization_mean, teacher.normalization_std
+    );
     println!("classes:        {}", teacher.class_names.join(", "));
-    println!("service:        teacher-service {}", teacher.service_version);
+    println!(
+        "service:        teacher-service {}",
+        teacher.service_version
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -70,8 +70,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let (grpc_listener, grpc_address) = bind("grpc.listen", config.grpc.listen).await?;
-    let (metrics_listener, metrics_address) =
-        bind("metrics.listen", config.metrics.listen).await?;
+    let (metrics_listener, metrics_address) = bind("metrics.listen", config.metrics.listen).await?;
     let recorder = metrics::install()?;
     let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
     let load = Compute::start(move || RetortNetwork::load(&artifact, &compute_config));
@@ -80,7 +79,11 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     let identity = &compute.description().identity;
-    info!(model_id = identity.model_id, numerics = identity.numerics, "teacher loaded");
+    info!(
+        model_id = identity.model_id,
+        numerics = identity.numerics,
+        "teacher loaded"
+    );
 
     tokio::spawn(metrics::serve(metrics_listener, recorder));
     let stopping = Stopping::default();

@@ -57,18 +57,14 @@ impl Teacher {
         if self.stopping.drain.is_cancelled() {
             return Err(StreamError::Draining);
         }
-        let place = Arc::clone(&self.streams)
-            .try_acquire_owned()
-            .map_err(|_| StreamError::TooManyStreams {
+        let place = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| {
+            StreamError::TooManyStreams {
                 limit: self.max_streams,
-            })?;
+            }
+        })?;
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        let (session, responses) = Session::new(
-            id,
-            self.compute.clone(),
-            self.credit,
-            self.stopping.clone(),
-        );
+        let (session, responses) =
+            Session::new(id, self.compute.clone(), self.credit, self.stopping.clone());
         tokio::spawn(async move {
             session.run(inbound).await;
             drop(place);

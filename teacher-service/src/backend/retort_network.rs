@@ -89,8 +89,10 @@ impl RetortNetwork {
         let weights = Weights::from_safetensors(&bytes, &model.network)
             .map_err(|source| LoadError::Weights { path, source })?;
         let path = || folder.to_owned();
-        let model_id = model_id(&model.network, &weights)
-            .map_err(|source| LoadError::Network { path: path(), source })?;
+        let model_id = model_id(&model.network, &weights).map_err(|source| LoadError::Network {
+            path: path(),
+            source,
+        })?;
 
         torch_networks::set_threads(threads(config.threads));
         let engine = |source| LoadError::Engine {
@@ -143,11 +145,12 @@ impl Backend for RetortNetwork {
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         let compute = || {
             let input = self.input(batch)?;
-            let logits = self.network.forward(&input, Mode::Evaluate, self.precision)?;
+            let logits = self
+                .network
+                .forward(&input, Mode::Evaluate, self.precision)?;
             Ok(Vec::try_from(logits.f_reshape([-1])?)?)
         };
-        tch::no_grad(compute)
-            .map_err(|error: TorchError| BackendError(error.to_string()))
+        tch::no_grad(compute).map_err(|error: TorchError| BackendError(error.to_string()))
     }
 }
 

@@ -83,7 +83,10 @@ impl Answers {
 
 fn soft_targets(id: u64, logits: &Logits) -> SoftTargets {
     let Logits { samples, values } = logits;
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
     SoftTargets {
         id,
         encoding: Encoding::F32.into(),

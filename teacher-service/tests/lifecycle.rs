@@ -1,0 +1,286 @@
+//! Starting and stopping a real process: bad configurations, bad artifacts, draining, health.
+
+mod support;
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use proto::teacher::v1::{
+    stream_soft_targets_response::Message as Response, teacher_service_client::TeacherServiceClient,
+};
+use support::{BINARY, SLOW, SMALL, Trainer, fitting_open, start, u8_tensor, write_artifact};
+use tonic::Code;
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(BINARY).args(arguments).output().unwrap();
+    let text = [stdout, stderr].concat();
+    (status.code(), String::from_utf8(text).unwrap())
+}
+
+fn serve(artifact: &Path, settings: &[&str]) -> (Option<i32>, String) {
+    let artifact = artifact.to_str().unwrap();
+    let mut arguments = vec!["serve", "--artifact", artifact];
+    let free = ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"];
+    for setting in free.iter().chain(settings) {
+        arguments.extend(["--set", setting]);
+    }
+    run(&arguments)
+}
+
+#[test]
+fn every_config_error_is_listed_at_once() {
+    let wrong = [
+        "grpc.credit=0",
+        "compute.cpu_isa=mmx",
+        "grpc.listen=0.0.0.0:0",
+        "typo=1",
+    ];
+    let settings = wrong.iter().flat_map(|setting| ["--set", setting]);
+    let (code, text) = run(&["serve"].into_iter().chain(settings).collect::<Vec<_>>());
+    assert_eq!(code, Some(64), "{text}");
+    for key in [
+        "artifact",
+        "grpc.credit",
+        "compute.cpu_isa",
+        "grpc.listen",
+        "typo",
+    ] {
+        assert!(text.contains(key), "{key} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_bad_artifact_is_refused_by_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path();
+    let weights = artifact.join("weights.safetensors");
+    let model = artifact.join("model.toml");
+    let refused = |named: &[&str]| {
+        let (code, text) = serve(artifact, &[]);
+        assert_eq!(code, Some(1), "{text}");
+        for part in named {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        assert!(!text.contains("panicked"), "{text}");
+    };
+    refused(&["model.toml", "No such file"]);
+
+    write_artifact(artifact, SMALL, 1);
+    std::fs::remove_file(&weights).unwrap();
+    refused(&["weights.safetensors", "No such file"]);
+
+    write_artifact(artifact, SMALL, 1);
+    let whole = std::fs::read(&weights).unwrap();
+    for cut in [0, 7, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&weights, &whole[..cut]).unwrap();
+        refused(&["weights.safetensors"]);
+    }
+    std::fs::write(&weights, whole).unwrap();
+    let text = std::fs::read_to_string(&model).unwrap();
+    std::fs::write(&model, text.replace("classes = 3", "classes = 4")).unwrap();
+    refused(&["model.toml", "class_names"]);
+    std::fs::write(
+        &model,
+        text.replace("preset = \"resnet\"", "preset = \"vgg\""),
+    )
+    .unwrap();
+    refused(&["model.toml", "vgg"]);
+    let newer = text.replace("format_version = 1", "format_version = 2");
+    std::fs::write(&model, newer).unwrap();
+    refused(&["model.toml", "format_version"]);
+    std::fs::write(&model, text.replace("widths = [8, 16]", "widths = [8, 17]")).unwrap();
+    refused(&["weights.safetensors", "shape"]);
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["grpc.listen", "metrics.listen"] {
+        let (code, text) = serve(folder.path(), &[&format!("{key}={address}")]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(key) && text.contains(&address), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_running_service_can_be_asked_and_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, weights) = write_artifact(folder.path(), SMALL, 1);
+    let model_id = networks::model_id(&model.network, &weights).unwrap();
+    let mut teacher = start(folder.path(), &["compute.precision=f32"]);
+    let address = teacher.grpc.to_string();
+    let (code, text) = run(&["healthcheck", &address]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = run(&["describe", &address]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in [
+        &model_id.to_string(),
+        "f32",
+        "[1, 8, 8]",
+        "class 0, class 1",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    let metrics = support::processes::http_get(teacher.metrics, "/metrics");
+    for metric in teacher_service::metrics::Metric::ALL {
+        let name = metric.name();
+        let counted_later = name.ends_with("_seconds");
+        assert!(
+            metrics.contains(name) || counted_later,
+            "{name} is not in: {metrics}"
+        );
+    }
+
+    teacher.process.signal("TERM");
+    let status = teacher.process.wait();
+    assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
+    for command in ["healthcheck", "describe"] {
+        let (code, text) = run(&[command, &address]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(&address), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn on_sigterm_what_is_in_flight_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SLOW, 1);
+    let mut teacher = start(folder.path(), &["grpc.credit=6"]);
+    let (mut trainer, credit) = Trainer::open(&teacher).await;
+    for id in 0..u64::from(credit) {
+        trainer.send_batch(id, u8_tensor([64, 1, 28, 28], 0));
+    }
+    // The first answer says that the others are there, or on their way.
+    let mut answered = Vec::new();
+    let mut told = false;
+    let mut stopping = false;
+    let ended = loop {
+        match trainer.next().await {
+            Ok(Some(Response::SoftTargets(targets))) => answered.push(targets.id),
+            Ok(Some(Response::Draining(_))) => {
+                told = true;
+                trainer.finish();
+            }
+            ended => break ended,
+        }
+        if !stopping {
+            stopping = true;
+            assert!(answered.len() < credit as usize);
+            teacher.process.signal("TERM");
+        }
+    };
+    assert!(matches!(ended, Ok(None)), "{ended:?}");
+    assert!(told, "Draining was sent");
+    assert_eq!(answered, (0..u64::from(credit)).collect::<Vec<_>>());
+    let status = teacher.process.wait();
+    assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
+}
+
+#[tokio::test]
+async fn a_trainer_that_ignores_draining_does_not_hold_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let mut teacher = start(folder.path(), &[]);
+    let (mut trainer, _) = Trainer::open(&teacher).await;
+    teacher.process.signal("TERM");
+    assert!(matches!(
+        trainer.next().await,
+        Ok(Some(Response::Draining(_)))
+    ));
+    // Sent after Draining: still answered.
+    trainer.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
+    assert!(matches!(
+        trainer.next().await,
+        Ok(Some(Response::SoftTargets(_)))
+    ));
+    assert!(matches!(trainer.next().await, Ok(None)));
+    assert_eq!(teacher.process.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn draining_has_an_end() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SLOW, 1);
+    let settings = ["grpc.credit=200", "shutdown.drain_seconds=0"];
+    let mut teacher = start(folder.path(), &settings);
+    let (mut trainer, credit) = Trainer::open(&teacher).await;
+    for id in 0..u64::from(credit) {
+        trainer.send_batch(id, u8_tensor([64, 1, 28, 28], 0));
+    }
+    assert!(matches!(
+        trainer.next().await,
+        Ok(Some(Response::SoftTargets(_)))
+    ));
+    let stopped = Instant::now();
+    teacher.process.signal("TERM");
+    let status = loop {
+        match trainer.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended as if all were answered"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(teacher.process.wait().code(), Some(0));
+    assert!(stopped.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn other_numerics_are_another_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let mut seen = Vec::new();
+    for settings in [
+        ["compute.precision=f32", "compute.cpu_isa=auto"],
+        ["compute.precision=f32", "compute.cpu_isa=avx2"],
+        ["compute.precision=bf16", "compute.cpu_isa=auto"],
+    ] {
+        let mut opens = Vec::new();
+        for _ in 0..2 {
+            let teacher = start(folder.path(), &settings);
+            opens.push(fitting_open(&teacher).await);
+        }
+        assert_eq!(
+            opens[0], opens[1],
+            "the same settings give the same identity"
+        );
+        seen.push(opens.remove(0));
+    }
+    for (index, open) in seen.iter().enumerate() {
+        assert_eq!(open.model_id, seen[0].model_id);
+        let numerics = support::numerics(open);
+        assert_eq!(
+            numerics.descriptor.contains("onednn avx2"),
+            index == 1,
+            "{numerics:?}"
+        );
+        for other in &seen[..index] {
+            assert_ne!(numerics, support::numerics(other));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_teacher_that_is_away_names_its_address() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &[]);
+    let address = teacher.grpc.to_string();
+    drop(teacher);
+    let endpoint = common::grpc::endpoint(&address).unwrap();
+    assert!(TeacherServiceClient::connect(endpoint).await.is_err());
+    let (code, text) = run(&["describe", &address]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains(&address), "{text}");
+}
