@@ -147,7 +147,13 @@ mod tests {
     #[tokio::test]
     async fn a_late_watcher_gets_all_but_outdated_steps_and_the_stream_ends() {
         let log = Arc::new(EventLog::new());
-        for event in [state(RunState::Running), step(1), step(2), epoch(1), step(3)] {
+        for event in [
+            state(RunState::Running),
+            step(1),
+            step(2),
+            epoch(1),
+            step(3),
+        ] {
             log.record(event);
         }
         log.record(state(RunState::Succeeded));

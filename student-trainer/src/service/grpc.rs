@@ -77,7 +77,9 @@ impl RunService for RunServer {
         &self,
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
-        let record = self.queue.cancel(&RunId::new(request.into_inner().run_id))?;
+        let record = self
+            .queue
+            .cancel(&RunId::new(request.into_inner().run_id))?;
         let run = Some(record.to_proto());
         Ok(Response::new(CancelRunResponse { run }))
     }

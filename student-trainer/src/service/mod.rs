@@ -1,11 +1,6 @@
 //! Runs over gRPC: submitted, queued, done one at a time, watched and cancelled.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use common::{grpc as edge, ready_file};
 use proto::runs::v1::run_service_server::RunServiceServer;
@@ -80,9 +75,7 @@ pub async fn serve_until(
     let queue = Arc::new(queue);
 
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_serving::<RunServiceServer<RunServer>>()
-        .await;
+    health.set_serving::<RunServiceServer<RunServer>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -106,7 +99,9 @@ pub async fn serve_until(
         ended = &mut server => return finished(ended),
         () = shutdown.cancelled() => {}
     }
-    health.set_service_status("", ServingStatus::NotServing).await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
     health
         .set_not_serving::<RunServiceServer<RunServer>>()
         .await;

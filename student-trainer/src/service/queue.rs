@@ -63,10 +63,12 @@ impl RunQueue {
         });
         let ended = CancellationToken::new();
         let (work, at_end) = (Arc::clone(&shared), ended.clone().drop_guard());
-        thread::Builder::new().name("runs".to_owned()).spawn(move || {
-            work.do_runs();
-            drop(at_end);
-        })?;
+        thread::Builder::new()
+            .name("runs".to_owned())
+            .spawn(move || {
+                work.do_runs();
+                drop(at_end);
+            })?;
         Ok(Self {
             shared,
             ended,

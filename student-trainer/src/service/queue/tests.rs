@@ -53,7 +53,9 @@ fn runs_are_done_in_order_each_in_a_folder_of_its_own() {
         let sender = sender.clone();
         Box::new(move |folder, events, _| {
             sender.send((number, folder.to_owned())).unwrap();
-            events.send(RunEvent::Notice { text: number.to_string() });
+            events.send(RunEvent::Notice {
+                text: number.to_string(),
+            });
             Ok(())
         })
     };
@@ -64,15 +66,22 @@ fn runs_are_done_in_order_each_in_a_folder_of_its_own() {
         assert_eq!(states(record), (expected.to_vec(), String::new()));
     }
     let done: Vec<_> = order.try_iter().collect();
-    assert_eq!(done, [(1, runs.path().join("a")), (2, runs.path().join("a-2"))]);
+    assert_eq!(
+        done,
+        [(1, runs.path().join("a")), (2, runs.path().join("a-2"))]
+    );
     assert_eq!(second.id().to_string(), "a-2");
 }
 
 #[test]
 fn a_failure_or_a_panic_is_that_runs_alone() {
     let Fixture { queue, .. } = queue();
-    let failing = queue.submit("a", Box::new(|_, _, _| Err("no data".into()))).unwrap();
-    let panicking = queue.submit("b", Box::new(|_, _, _| panic!("bug {}", 7))).unwrap();
+    let failing = queue
+        .submit("a", Box::new(|_, _, _| Err("no data".into())))
+        .unwrap();
+    let panicking = queue
+        .submit("b", Box::new(|_, _, _| panic!("bug {}", 7)))
+        .unwrap();
     assert_eq!(states(&failing).0.last(), Some(&RunState::Failed));
     assert_eq!(states(&failing).1, "no data");
     assert_eq!(states(&panicking).1, "internal error: bug 7");
@@ -109,7 +118,10 @@ fn what_waits_and_what_is_remembered_is_bounded() {
     let (began, has_begun) = mpsc::channel();
     let running = queue.submit("a", until_cancelled(began)).unwrap();
     has_begun.recv().unwrap();
-    let waiting = [queue.submit("b", done()).unwrap(), queue.submit("c", done()).unwrap()];
+    let waiting = [
+        queue.submit("b", done()).unwrap(),
+        queue.submit("c", done()).unwrap(),
+    ];
     let refused = queue.submit("d", done()).err().unwrap();
     assert!(matches!(refused, ServiceError::QueueFull { waiting: 2 }));
 
@@ -118,7 +130,11 @@ fn what_waits_and_what_is_remembered_is_bounded() {
         assert_eq!(states(record).0.last(), Some(&RunState::Succeeded));
     }
     let newest = queue.submit("e", done()).unwrap();
-    let known: Vec<String> = queue.list().iter().map(|run| run.id().to_string()).collect();
+    let known: Vec<String> = queue
+        .list()
+        .iter()
+        .map(|run| run.id().to_string())
+        .collect();
     assert_eq!(known, ["c", "e"]);
     assert_eq!(states(&newest).0.last(), Some(&RunState::Succeeded));
 }

@@ -1,0 +1,64 @@
+//! A service at an address, named in every error.
+
+use common::grpc::{endpoint, root_cause};
+use tonic::{Status, transport::Channel};
+
+use crate::CliError;
+
+/// Where a service is, and what it is called in messages.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    service: &'static str,
+    address: String,
+}
+
+impl Remote {
+    /// A student-trainer.
+    pub(crate) fn trainer(address: impl Into<String>) -> Self {
+        Self::new("trainer", address)
+    }
+
+    /// An inference service's port for predictions.
+    pub(crate) fn inference(address: impl Into<String>) -> Self {
+        Self::new("inference service", address)
+    }
+
+    /// An inference service's port for publishing and versions.
+    pub(crate) fn admin(address: impl Into<String>) -> Self {
+        Self::new("inference service's admin port", address)
+    }
+
+    fn new(service: &'static str, address: impl Into<String>) -> Self {
+        let address = address.into();
+        Self { service, address }
+    }
+
+    /// Connects once.
+    pub(crate) async fn connect(&self) -> Result<Channel, CliError> {
+        let connected = endpoint(&self.address)?.connect().await;
+        connected.map_err(|error| CliError::Unreachable {
+            service: self.service,
+            address: self.address.clone(),
+            reason: root_cause(&error),
+        })
+    }
+
+    /// For `map_err`: what the service answered.
+    pub(crate) fn refused(&self) -> impl Fn(Status) -> CliError {
+        |status| CliError::Refused {
+            service: self.service,
+            address: self.address.clone(),
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
+    }
+
+    /// An answer that does not keep the contract.
+    pub(crate) fn misunderstood(&self, problem: impl Into<String>) -> CliError {
+        CliError::Answer {
+            service: self.service,
+            address: self.address.clone(),
+            problem: problem.into(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The demo's output folder: replaced only where it was made by a demo.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use common::atomic_file;
+use rustix::process::{Pid, test_kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::CliError;
+
+/// Says that a folder was made by the demo; locked as long as one works in it.
+const MARKER: &str = ".retort-demo";
+const MARKER_TEXT: &str = "Made by `retort demo`, which replaces everything in this folder.\n";
+const KEPT_SERVICES: &str = "services.json";
+
+/// The folder of a demo that is going on.
+#[derive(Debug)]
+pub(super) struct DemoFolder {
+    path: PathBuf,
+    /// Whether a former demo's files were removed.
+    pub replaced: bool,
+    _lock: File,
+}
+
+/// A service that a demo left running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptService {
+    /// trainer, teacher-1, …
+    pub name: String,
+    /// Process id.
+    pub pid: u32,
+    /// `host:port` by kind of port.
+    pub addresses: std::collections::BTreeMap<String, std::net::SocketAddr>,
+}
+
+impl DemoFolder {
+    /// Makes the folder, or empties that of a former demo.
+    ///
+    /// # Errors
+    /// Where it holds something else, where another demo works in it, and where services that a
+    /// former demo left running still use it.
+    pub(super) fn prepare(path: &Path) -> Result<Self, CliError> {
+        fs::create_dir_all(path).map_err(CliError::file(path))?;
+        // The services have the same working directory, but messages should not depend on it.
+        let path = path.canonicalize().map_err(CliError::file(path))?;
+        let marker = path.join(MARKER);
+        let entries = entries(&path)?;
+        let made_by_demo = marker.is_file();
+        if !made_by_demo && !entries.is_empty() {
+            return Err(CliError::Usage(format!(
+                "{} is not empty and was not made by `retort demo`; choose another folder with \
+                 --output, or remove this one",
+                path.display()
+            )));
+        }
+        let lock = lock(&marker)?;
+        refuse_if_in_use(&path)?;
+        for entry in entries.iter().filter(|entry| **entry != marker) {
+            remove(entry).map_err(CliError::file(entry))?;
+        }
+        let logs = path.join("logs");
+        fs::create_dir(&logs).map_err(CliError::file(&logs))?;
+        Ok(Self {
+            path,
+            replaced: made_by_demo,
+            _lock: lock,
+        })
+    }
+
+    /// Absolute.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.join("logs")
+    }
+
+    /// Remembers what is left running, so that the next demo does not take its files away.
+    pub(super) fn keep(&self, services: &[KeptService]) -> Result<PathBuf, CliError> {
+        let file = self.join(KEPT_SERVICES);
+        // Holds: strings, numbers and addresses only.
+        let json = serde_json::to_vec_pretty(services).expect("services serialize");
+        atomic_file::write(&file, &json).map_err(CliError::file(&file))?;
+        Ok(file)
+    }
+}
+
+fn entries(path: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let entries = fs::read_dir(path).map_err(CliError::file(path))?;
+    entries
+        .map(|entry| Ok(entry.map_err(CliError::file(path))?.path()))
+        .collect()
+}
+
+fn lock(marker: &Path) -> Result<File, CliError> {
+    let file = File::options().create(true).append(true).open(marker);
+    let mut file = file.map_err(CliError::file(marker))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let folder = marker.parent().unwrap_or(marker).display();
+            return Err(CliError::Usage(format!(
+                "another `retort demo` works in {folder}; wait for it, or choose another folder \
+                 with --output"
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(CliError::file(marker)(error)),
+    }
+    let is_new = file.metadata().map_err(CliError::file(marker))?.len() == 0;
+    if is_new {
+        file.write_all(MARKER_TEXT.as_bytes())
+            .map_err(CliError::file(marker))?;
+    }
+    Ok(file)
+}
+
+fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
+    let Ok(json) = fs::read(path.join(KEPT_SERVICES)) else {
+        return Ok(());
+    };
+    // What cannot be read was not written by a demo of this version: nothing to go by.
+    let services: Vec<KeptService> = serde_json::from_slice(&json).unwrap_or_default();
+    let running: Vec<&KeptService> = services.iter().filter(|service| service.runs()).collect();
+    if running.is_empty() {
+        return Ok(());
+    }
+    let pids: Vec<String> = running
+        .iter()
+        .map(|service| service.pid.to_string())
+        .collect();
+    Err(CliError::Usage(format!(
+        "services that a former demo left running use {}; stop them with `kill {}`, or choose \
+         another folder with --output",
+        path.display(),
+        pids.join(" ")
+    )))
+}
+
+impl KeptService {
+    /// Whether its process is there; an id that another program has by now does not count.
+    fn runs(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let alive = pid.is_some_and(|pid| test_kill_process(pid).is_ok());
+        let command = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        alive && command.contains("--ready-file") && command.contains(&self.name)
+    }
+}
+
+/// Removes a file, a link (not what it points to) or a folder.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::symlink_metadata(path)?.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_former_demo_is_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("runs/demo");
+        let first = DemoFolder::prepare(&path).unwrap();
+        assert!(!first.replaced);
+        fs::write(first.join("summary.json"), "{}").unwrap();
+        fs::create_dir_all(first.join("student/artifact")).unwrap();
+        drop(first);
+        let second = DemoFolder::prepare(&path).unwrap();
+        assert!(second.replaced);
+        let left: Vec<PathBuf> = entries(second.path()).unwrap();
+        assert_eq!(left.len(), 2, "{left:?}"); // The marker and the new logs.
+    }
+
+    #[test]
+    fn what_no_demo_made_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.tex"), "x").unwrap();
+        let error = DemoFolder::prepare(folder.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 64);
+        assert!(
+            error.to_string().contains("not made by `retort demo`"),
+            "{error}"
+        );
+        assert_eq!(entries(folder.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn links_are_removed_and_what_they_point_to_stays() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("kept"), "x").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let demo = DemoFolder::prepare(folder.path()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), demo.join("link")).unwrap();
+        drop(demo);
+        DemoFolder::prepare(folder.path()).unwrap();
+        assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn two_demos_do_not_share_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = DemoFolder::prepare(folder.path()).unwrap();
+        let error = DemoFolder::prepare(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another `retort demo`"), "{error}");
+    }
+
+    #[test]
+    fn ids_of_other_programs_do_not_hold_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = DemoFolder::prepare(folder.path()).unwrap();
+        let kept = KeptService {
+            name: "trainer".to_owned(),
+            pid: std::process::id(),
+            addresses: BTreeMap::new(),
+        };
+        demo.keep(&[kept]).unwrap();
+        drop(demo);
+        DemoFolder::prepare(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,191 @@
+//! `retort demo`: teaches, distils, publishes and serves, with real processes on this machine.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use clap::Args;
+use datasets::{Split, load_idx};
+use tokio::time;
+
+use crate::{CliError, signals::Signals};
+use folder::{DemoFolder, KeptService};
+use processes::{Deaths, Processes, Service};
+use recipe::{MODEL, Recipe};
+use steps::Steps;
+
+mod chart;
+mod error;
+mod evaluation;
+mod folder;
+mod processes;
+mod recipe;
+mod report;
+mod serving;
+mod steps;
+mod summary;
+mod table;
+
+pub use error::DemoError;
+
+/// How long the end of a process may come after the failed call that it caused.
+const DEATH_NOTICE: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Examples:
+  retort demo                  about ten minutes on two cores with AVX512_BF16
+  retort demo --quick          smaller and less accurate, within a minute
+  retort demo --seed 2 --output runs/demo-2
+  retort demo --keep           leaves the services up and says how to call them
+
+Ctrl-C at any moment ends every process that the demo has started. A former demo's output folder is
+replaced; a folder that something else is in is never touched.";
+
+/// Trains a teacher on Fashion-MNIST, distils a student from it, serves the student, measures both.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DemoArguments {
+    /// Seed of every random choice.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: u64,
+    /// Leaves the services running at the end.
+    #[arg(long)]
+    keep: bool,
+    /// Does everything on less data.
+    #[arg(long)]
+    quick: bool,
+    /// Folder for everything that the demo writes.
+    #[arg(long, default_value = "runs/demo")]
+    output: PathBuf,
+    /// Folder of Fashion-MNIST's IDX files; `scripts/setup` fetches them.
+    #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
+    data: PathBuf,
+}
+
+/// `retort demo`.
+pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
+    let mut signals = Signals::listen().map_err(CliError::Signals)?;
+    let recipe = match arguments.quick {
+        true => Recipe::QUICK,
+        false => Recipe::FULL,
+    };
+    // Before the folder is touched, and before minutes of work.
+    let images = load_idx(&arguments.data, Split::Test, &recipe::class_names())?;
+    let folder = DemoFolder::prepare(&arguments.output)?;
+    let (processes, mut deaths) = Processes::new(folder.logs())?;
+    processes.check(&["student-trainer", "teacher-service", "inference-service"])?;
+
+    let mut steps = Steps::new(&arguments, recipe, images, &folder, processes)?;
+    let outcome = tokio::select! {
+        outcome = steps.all() => outcome,
+        death = deaths.next() => Err(death.into()),
+        signal = signals.next() => Err(CliError::Stopped(signal)),
+    };
+    let doing = steps.doing;
+    let (mut processes, services) = steps.into_services();
+    match outcome {
+        Ok(()) if arguments.keep => keep(&folder, processes, services).await,
+        Ok(()) => {
+            stop(&mut processes, &mut signals).await;
+            println!("All services are stopped.");
+            Ok(())
+        }
+        Err(error) => {
+            let error = root_cause(error, &mut deaths).await;
+            println!("\nEnding all services …");
+            stop(&mut processes, &mut signals).await;
+            println!(
+                "All services are stopped. The demo ended while {doing}; what it had made by then \
+                 is in {}, logs are in {}.",
+                folder.path().display(),
+                folder.logs().display(),
+            );
+            Err(error)
+        }
+    }
+}
+
+/// A service's death where it explains the failed call.
+async fn root_cause(error: CliError, deaths: &mut Deaths) -> CliError {
+    let call_failed = matches!(
+        error,
+        CliError::Unreachable { .. } | CliError::Refused { .. }
+    );
+    match call_failed {
+        true => match time::timeout(DEATH_NOTICE, deaths.next()).await {
+            Ok(death) => death.into(),
+            Err(_) => error,
+        },
+        false => error,
+    }
+}
+
+async fn stop(processes: &mut Processes, signals: &mut Signals) {
+    let hurry = async {
+        signals.next().await;
+    };
+    processes.stop(hurry).await;
+}
+
+async fn keep(
+    folder: &DemoFolder,
+    mut processes: Processes,
+    services: Vec<Service>,
+) -> Result<(), CliError> {
+    let left = processes.let_go().await;
+    let services: Vec<KeptService> = services
+        .into_iter()
+        .filter(|service| left.contains(&service.pid))
+        .map(|service| KeptService {
+            name: service.name,
+            pid: service.pid,
+            addresses: service.addresses,
+        })
+        .collect();
+    let file = folder.keep(&services)?;
+    println!("The services stay up:");
+    for service in &services {
+        let addresses: Vec<String> = service
+            .addresses
+            .iter()
+            .map(|(port, address)| format!("{port} {address}"))
+            .collect();
+        println!(
+            "  {:<18} pid {:<8} {}",
+            service.name,
+            service.pid,
+            addresses.join(", ")
+        );
+    }
+    println!("  (as JSON: {})", file.display());
+    print_calls(&services);
+    let pids: Vec<String> = services
+        .iter()
+        .map(|service| service.pid.to_string())
+        .collect();
+    println!("\nStop them with: kill {}", pids.join(" "));
+    Ok(())
+}
+
+/// How to call the inference service from a shell and from Python.
+fn print_calls(services: &[KeptService]) {
+    let none = BTreeMap::new();
+    let inference = services
+        .iter()
+        .find(|service| service.name == steps::INFERENCE)
+        .map_or(&none, |service| &service.addresses);
+    let [Some(grpc), Some(admin)] = ["grpc", "admin"].map(|port| inference.get(port)) else {
+        return;
+    };
+    println!(
+        "
+Call the student, from a shell:
+  retort predict --url {grpc} --admin {admin} --model {MODEL} --index 0,1,2
+  retort models list --admin {admin}
+from Python (pip install 'tritonclient[grpc]'):
+  import numpy, tritonclient.grpc as triton
+  client = triton.InferenceServerClient('{grpc}')
+  images = numpy.zeros((1, 1, 28, 28), numpy.float32)  # normalized: (pixel / 255 - mean) / std
+  tensor = triton.InferInput('input', images.shape, 'FP32')
+  tensor.set_data_from_numpy(images)
+  print(client.infer('{MODEL}', [tensor]).as_numpy('logits'))"
+    );
+}

@@ -1,0 +1,357 @@
+//! The demo's services: child processes that never outlive it unless they are asked to.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use common::ready_file;
+use rustix::process::{Pid, Signal as UnixSignal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time,
+};
+
+use super::DemoError;
+
+/// A service that is not ready by then has failed; libtorch takes seconds from a cold disk.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_POLL: Duration = Duration::from_millis(20);
+/// Between SIGTERM and SIGKILL.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+/// Lines of a dead process's log that are shown.
+const SHOWN_LOG_LINES: usize = 12;
+
+/// Starts and ends processes.
+pub(super) struct Processes {
+    programs: PathBuf,
+    logs: PathBuf,
+    running: Vec<Running>,
+    orders: watch::Sender<Order>,
+    deaths: mpsc::UnboundedSender<Ended>,
+}
+
+/// Tells when a service has ended that should go on.
+pub(super) struct Deaths(mpsc::UnboundedReceiver<Ended>);
+
+/// A service that is ready.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub name: String,
+    pub pid: u32,
+    pub addresses: BTreeMap<String, SocketAddr>,
+}
+
+struct Running {
+    pid: u32,
+    supervisor: JoinHandle<Supervised>,
+}
+
+/// What became of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supervised {
+    Ended,
+    LetGo,
+}
+
+/// What the supervisors of all processes are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Watch,
+    Terminate,
+    Kill,
+    LetGo,
+}
+
+struct Ended {
+    name: String,
+    log: PathBuf,
+    status: io::Result<ExitStatus>,
+}
+
+/// Who is told that a process has ended.
+enum Listener {
+    /// It should not have.
+    Deaths(mpsc::UnboundedSender<Ended>),
+    /// It was waited for.
+    Caller(oneshot::Sender<Ended>),
+}
+
+/// A child that is killed when it is dropped, unless it was let go.
+struct Guarded {
+    child: Child,
+    let_go: bool,
+}
+
+impl Processes {
+    /// Processes run the programs beside this one and write their output below `logs`.
+    pub(super) fn new(logs: PathBuf) -> Result<(Self, Deaths), DemoError> {
+        let own = std::env::current_exe().map_err(DemoError::OwnPath)?;
+        let programs = own.parent().unwrap_or(Path::new(".")).to_owned();
+        let (deaths, receiver) = mpsc::unbounded_channel();
+        let processes = Self {
+            programs,
+            logs,
+            running: Vec::new(),
+            orders: watch::Sender::new(Order::Watch),
+            deaths,
+        };
+        Ok((processes, Deaths(receiver)))
+    }
+
+    /// Whether all programs are there that the demo will start.
+    pub(super) fn check(&self, programs: &[&str]) -> Result<(), DemoError> {
+        let missing = programs
+            .iter()
+            .find(|program| !self.programs.join(program).is_file());
+        match missing {
+            None => Ok(()),
+            Some(program) => Err(DemoError::MissingProgram {
+                program: (*program).to_owned(),
+                folder: self.programs.clone(),
+            }),
+        }
+    }
+
+    /// Starts `program serve ARGUMENTS` under `name` and waits until it is ready.
+    pub(super) async fn serve(
+        &mut self,
+        name: &str,
+        program: &str,
+        arguments: &[String],
+    ) -> Result<Service, DemoError> {
+        let ready_file = self.logs.join(format!("{name}.ready.json"));
+        let mut all = vec!["serve".to_owned()];
+        all.extend_from_slice(arguments);
+        all.extend(["--ready-file".to_owned(), ready_file.display().to_string()]);
+        let pid = self.spawn(name, program, &all, Listener::Deaths(self.deaths.clone()))?;
+        let ready = async {
+            loop {
+                match ready_file::read(&ready_file) {
+                    Ok(Some(addresses)) => return Ok(addresses),
+                    Ok(None) => time::sleep(READY_POLL).await,
+                    Err(error) => {
+                        return Err(DemoError::ReadyFile {
+                            file: ready_file,
+                            error,
+                        });
+                    }
+                }
+            }
+        };
+        // A service that ends before it is ready is reported by `Deaths`.
+        let addresses = time::timeout(READY_WITHIN, ready).await.map_err(|_| {
+            let log = self.log(name);
+            DemoError::NotReady {
+                name: name.to_owned(),
+                seconds: READY_WITHIN.as_secs(),
+                last_lines: last_lines(&log),
+                log,
+            }
+        })??;
+        let name = name.to_owned();
+        Ok(Service {
+            name,
+            pid,
+            addresses,
+        })
+    }
+
+    /// Runs `program ARGUMENTS` under `name` until it has ended by itself, with success.
+    pub(super) async fn finish(
+        &mut self,
+        name: &str,
+        program: &str,
+        arguments: &[String],
+    ) -> Result<(), DemoError> {
+        let (sender, ended) = oneshot::channel();
+        self.spawn(name, program, arguments, Listener::Caller(sender))?;
+        match ended.await {
+            Ok(Ended {
+                status: Ok(status), ..
+            }) if status.success() => Ok(()),
+            Ok(ended) => Err(ended.into_error()),
+            // The supervisor was told to end the process, so its caller is about to be dropped.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ends all processes: SIGTERM, after a grace SIGKILL; at once when `hurry` is ready.
+    pub(super) async fn stop(&mut self, hurry: impl Future<Output = ()>) {
+        self.orders.send_replace(Order::Terminate);
+        let orders = self.orders.clone();
+        let all_ended = async {
+            for running in self.running.drain(..) {
+                // A supervisor only fails with its runtime, which kills the child as well.
+                let _ = running.supervisor.await;
+            }
+        };
+        tokio::pin!(all_ended);
+        tokio::select! {
+            () = &mut all_ended => return,
+            () = hurry => {}
+        }
+        orders.send_replace(Order::Kill);
+        all_ended.await;
+    }
+
+    /// Leaves all processes running that run; their ids.
+    pub(super) async fn let_go(&mut self) -> Vec<u32> {
+        self.orders.send_replace(Order::LetGo);
+        let mut left = Vec::new();
+        for running in self.running.drain(..) {
+            if let Ok(Supervised::LetGo) = running.supervisor.await {
+                left.push(running.pid);
+            }
+        }
+        left
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        program: &str,
+        arguments: &[String],
+        listener: Listener,
+    ) -> Result<u32, DemoError> {
+        let log = self.log(name);
+        let failed = |error| DemoError::Start {
+            name: name.to_owned(),
+            error,
+        };
+        let output = File::create(&log).map_err(failed)?;
+        let child = Command::new(self.programs.join(program))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(output)
+            // Ctrl-C in the terminal reaches the demo alone, which ends its children in order.
+            .process_group(0)
+            .spawn()
+            .map_err(failed)?;
+        // Holds: only a child that was waited for has no id.
+        let pid = child.id().unwrap_or_default();
+        let guarded = Guarded {
+            child,
+            let_go: false,
+        };
+        let (name, orders) = (name.to_owned(), self.orders.subscribe());
+        let supervisor = tokio::spawn(supervise(guarded, name, log, orders, listener));
+        self.running.push(Running { pid, supervisor });
+        Ok(pid)
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+}
+
+impl Deaths {
+    /// Waits until a service has ended unasked.
+    pub(super) async fn next(&mut self) -> DemoError {
+        match self.0.recv().await {
+            Some(ended) => ended.into_error(),
+            // Nobody is left who could start a service.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn supervise(
+    mut guarded: Guarded,
+    name: String,
+    log: PathBuf,
+    mut orders: watch::Receiver<Order>,
+    listener: Listener,
+) -> Supervised {
+    let status = tokio::select! {
+        status = guarded.child.wait() => Some(status),
+        () = ordered(&mut orders, |order| order != Order::Watch) => None,
+    };
+    let Some(status) = status else {
+        let order = *orders.borrow();
+        return match order {
+            Order::LetGo => {
+                guarded.let_go = true;
+                Supervised::LetGo
+            }
+            Order::Watch | Order::Terminate | Order::Kill => {
+                terminate(&mut guarded.child, &mut orders).await;
+                Supervised::Ended
+            }
+        };
+    };
+    let ended = Ended { name, log, status };
+    // Where nobody listens any more, the demo is over.
+    let _ = match listener {
+        Listener::Deaths(sender) => sender.send(ended).is_ok(),
+        Listener::Caller(sender) => sender.send(ended).is_ok(),
+    };
+    Supervised::Ended
+}
+
+/// SIGTERM, and SIGKILL after the grace or when that is ordered; returns when the child is gone.
+async fn terminate(child: &mut Child, orders: &mut watch::Receiver<Order>) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(pid) = pid.and_then(Pid::from_raw) {
+        // An error means that it has just ended by itself.
+        let _ = kill_process(pid, UnixSignal::TERM);
+    }
+    tokio::select! {
+        _ = child.wait() => return,
+        () = time::sleep(STOP_GRACE) => {}
+        () = ordered(orders, |order| order == Order::Kill) => {}
+    }
+    // As above.
+    let _ = child.kill().await;
+}
+
+/// Waits for an order that fits; returns as well when nobody is left to give one.
+async fn ordered(orders: &mut watch::Receiver<Order>, fits: impl Fn(Order) -> bool) {
+    let _ = orders.wait_for(|order| fits(*order)).await;
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if !self.let_go {
+            // An error means that it has ended already.
+            let _ = self.child.start_kill();
+        }
+    }
+}
+
+impl Ended {
+    fn into_error(self) -> DemoError {
+        let how = match self.status {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        DemoError::Ended {
+            name: self.name,
+            how,
+            last_lines: last_lines(&self.log),
+            log: self.log,
+        }
+    }
+}
+
+/// The end of a log file, each line indented.
+fn last_lines(log: &Path) -> String {
+    let text = match std::fs::read(log) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
+    shown.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! What the demo trains: the shipped configurations, with this demo's own values laid over them.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde::Deserialize;
+use toml::Value;
+
+use crate::run_config::RunConfigText;
+
+/// Name of the model that the demo publishes.
+pub(super) const MODEL: &str = "fashion-mnist";
+
+/// What the trainer lays every configuration over.
+const TRAINER_DEFAULTS: &str = include_str!("../../../configs/run.toml");
+
+/// Test images that the quick demo measures on.
+const QUICK_TEST_SAMPLES: usize = 1_000;
+
+/// Configurations of the three runs, TOML.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recipe {
+    teacher: &'static str,
+    baseline: &'static str,
+    student: &'static str,
+    /// Test images to measure on, the first of the split; None: all.
+    pub test_samples: Option<usize>,
+}
+
+/// What all runs of one demo share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub seed: u64,
+    pub data: &'a Path,
+}
+
+impl Recipe {
+    /// The demo that reaches the figures of docs/results.md.
+    pub(super) const FULL: Self = Self {
+        teacher: include_str!("../../../configs/demo/teacher.toml"),
+        baseline: include_str!("../../../configs/demo/baseline.toml"),
+        student: include_str!("../../../configs/demo/student.toml"),
+        test_samples: None,
+    };
+
+    /// Every part of it, small enough for tests.
+    pub(super) const QUICK: Self = Self {
+        teacher: include_str!("../../../configs/demo-quick/teacher.toml"),
+        baseline: include_str!("../../../configs/demo-quick/baseline.toml"),
+        student: include_str!("../../../configs/demo-quick/student.toml"),
+        test_samples: Some(QUICK_TEST_SAMPLES),
+    };
+
+    /// The teacher's run.
+    pub(super) fn teacher(&self, shared: Shared<'_>) -> RunConfigText {
+        configure(self.teacher, shared, [])
+    }
+
+    /// The run of the student without a teacher.
+    pub(super) fn baseline(&self, shared: Shared<'_>) -> RunConfigText {
+        configure(self.baseline, shared, [])
+    }
+
+    /// The student's run: learns from `teachers`, is published at `admin`.
+    pub(super) fn student(
+        &self,
+        shared: Shared<'_>,
+        teachers: &[SocketAddr],
+        admin: SocketAddr,
+    ) -> RunConfigText {
+        let teachers: Vec<String> = teachers.iter().map(SocketAddr::to_string).collect();
+        let values = [
+            ("teacher.endpoints", Value::from(teachers)),
+            ("publish.endpoint", Value::from(admin.to_string())),
+            ("publish.model", Value::from(MODEL)),
+        ];
+        configure(self.student, shared, values)
+    }
+}
+
+/// Fashion-MNIST's, in label order.
+pub(super) fn class_names() -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Defaults {
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        class_names: Vec<String>,
+    }
+    // Holds: a test reads them; the file is compiled in.
+    let defaults: Defaults = toml::from_str(TRAINER_DEFAULTS).expect("data.class_names is there");
+    defaults.data.class_names
+}
+
+fn configure<const N: usize>(
+    shipped: &str,
+    shared: Shared<'_>,
+    values: [(&str, Value); N],
+) -> RunConfigText {
+    // Holds: tests parse every shipped configuration and set every one of these keys.
+    let mut config = RunConfigText::parse(shipped).expect("shipped configurations are TOML");
+    let seed = i64::try_from(shared.seed).unwrap_or(i64::MAX);
+    let data = shared.data.display().to_string();
+    let shared = [
+        ("seed", Value::from(seed)),
+        ("data.path", Value::from(data)),
+    ];
+    for (key, value) in shared.into_iter().chain(values) {
+        config.set(key, value).expect("the keys name no table");
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared() -> Shared<'static> {
+        Shared {
+            seed: 7,
+            data: Path::new("/a folder/\"data\""),
+        }
+    }
+
+    #[test]
+    fn all_shipped_configurations_take_the_demos_values() {
+        let address = "127.0.0.1:9".parse().unwrap();
+        for recipe in [Recipe::FULL, Recipe::QUICK] {
+            let student = recipe.student(shared(), &[address, address], address);
+            for config in [recipe.teacher(shared()), recipe.baseline(shared()), student] {
+                let table: toml::Table = config.to_toml().parse().unwrap();
+                assert_eq!(table["seed"].as_integer(), Some(7));
+                assert_eq!(table["data"]["path"].as_str(), Some("/a folder/\"data\""));
+            }
+        }
+    }
+
+    #[test]
+    fn the_classes_are_fashion_mnists() {
+        let names = class_names();
+        assert_eq!((names.len(), names[9].as_str()), (10, "Ankle boot"));
+    }
+
+    /// A fair comparison: the same student, data, epochs and schedules.
+    #[test]
+    fn baseline_and_student_differ_in_loss_and_teacher_only() {
+        for recipe in [Recipe::FULL, Recipe::QUICK] {
+            let [baseline, mut student] =
+                [recipe.baseline, recipe.student].map(|text| text.parse::<toml::Table>().unwrap());
+            student.remove("teacher").unwrap();
+            let mut losses = 0;
+            let phases = student["phases"].as_array_mut().unwrap();
+            for (phase, base) in phases
+                .iter_mut()
+                .zip(baseline["phases"].as_array().unwrap())
+            {
+                losses += usize::from(phase["loss"] != base["loss"]);
+                phase["loss"] = base["loss"].clone();
+            }
+            assert_eq!(losses, 1);
+            assert_eq!(student, baseline);
+        }
+    }
+}

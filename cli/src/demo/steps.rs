@@ -1,0 +1,404 @@
+//! The steps of the demo, in order, with words about each.
+
+use std::{net::SocketAddr, path::PathBuf, time::Instant};
+
+use common::atomic_file;
+use datasets::Dataset;
+use proto::runs::v1::Run;
+
+use super::{
+    DemoArguments, DemoError,
+    evaluation::Evaluation,
+    folder::DemoFolder,
+    processes::{Processes, Service},
+    recipe::{MODEL, Recipe, Shared},
+    report::{Report, duration},
+    serving::{Served, serve_images},
+    summary::{FORMAT_VERSION, Seconds, ServedModelFigures, Summary, share_equal},
+    table,
+};
+use crate::{
+    CliError,
+    client::Remote,
+    drawing::{Example, draw_example, screen_ink},
+    inference::{ServedModel, manifest},
+    run_config::RunConfigText,
+    runs::{Progress, RunClient, RunHistory, screen_style, succeeded, watch},
+};
+
+const TRAINER: &str = "trainer";
+const TEACHERS: [&str; 2] = ["teacher-1", "teacher-2"];
+/// Name of the inference service among the demo's processes.
+pub(super) const INFERENCE: &str = "inference";
+/// Test images that are drawn at the end.
+const DRAWN_IMAGES: usize = 4;
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// The demo while it goes on.
+pub(super) struct Steps<'a> {
+    arguments: &'a DemoArguments,
+    recipe: Recipe,
+    data: PathBuf,
+    images: Dataset,
+    folder: &'a DemoFolder,
+    processes: Processes,
+    services: Vec<Service>,
+    seconds: Seconds,
+    /// What is going on, to be said where it ends early.
+    pub doing: &'static str,
+}
+
+/// The three runs as they were watched.
+struct Histories {
+    teacher: RunHistory,
+    baseline: RunHistory,
+    student: RunHistory,
+}
+
+impl<'a> Steps<'a> {
+    /// Nothing is started yet.
+    pub(super) fn new(
+        arguments: &'a DemoArguments,
+        recipe: Recipe,
+        images: Dataset,
+        folder: &'a DemoFolder,
+        processes: Processes,
+    ) -> Result<Self, CliError> {
+        let data = &arguments.data;
+        Ok(Self {
+            arguments,
+            recipe,
+            data: data.canonicalize().map_err(CliError::file(data))?,
+            images,
+            folder,
+            processes,
+            services: Vec::new(),
+            seconds: Seconds::default(),
+            doing: "starting",
+        })
+    }
+
+    /// The processes, and which of them are services that are ready.
+    pub(super) fn into_services(self) -> (Processes, Vec<Service>) {
+        (self.processes, self.services)
+    }
+
+    /// Does everything.
+    pub(super) async fn all(&mut self) -> Result<(), CliError> {
+        let begin = Instant::now();
+        self.introduce();
+        let (trainer, inference) = self.start().await?;
+        let histories = self.train(&trainer, &inference).await?;
+        let (evaluation, file) = self.evaluate().await?;
+        let (served, mut served_figures) = self.serve(&inference, evaluation.samples).await?;
+
+        let model = |name: &str| evaluation.model(name, &file).map(Into::into);
+        let teacher = &evaluation.model("teacher", &file)?.predictions;
+        let predictions = served.predictions();
+        served_figures.accuracy = share_equal(&predictions, &evaluation.labels);
+        served_figures.agreement = share_equal(&predictions, teacher);
+        self.seconds.total = begin.elapsed().as_secs_f64();
+        let summary = Summary {
+            format_version: FORMAT_VERSION,
+            retort_version: env!("CARGO_PKG_VERSION"),
+            seed: self.arguments.seed,
+            quick: self.arguments.quick,
+            test_samples: evaluation.samples,
+            teacher: model("teacher")?,
+            baseline: model("baseline")?,
+            distilled: model("distilled")?,
+            student: model("student")?,
+            exported: model("exported")?,
+            served: served_figures,
+            seconds: self.seconds,
+        };
+        self.draw_examples(&served);
+        let rows = table::rows(&summary);
+        println!("{}", table::text(&rows));
+        let report = Report {
+            summary: &summary,
+            rows: &rows,
+            runs: [
+                ("Teacher", &histories.teacher),
+                ("The same student without a teacher", &histories.baseline),
+                ("Student", &histories.student),
+            ],
+            class_names: self.images.class_names(),
+            labels: &evaluation.labels,
+            predictions: &predictions,
+        };
+        self.write("report.html", report.to_html().as_bytes())?;
+        self.write("summary.json", &summary.to_json())?;
+        println!(
+            "Done in {}. Figures: {}; curves and confusion matrix: {}.",
+            duration(summary.seconds.total),
+            self.folder.join("summary.json").display(),
+            self.folder.join("report.html").display(),
+        );
+        Ok(())
+    }
+
+    fn introduce(&self) {
+        println!(
+            "Retort distils Fashion-MNIST: a large network, the teacher, teaches a small one."
+        );
+        println!("Everything runs on this machine, in processes of its own. Ctrl-C ends them all.");
+        println!("Output: {}", self.folder.path().display());
+        if self.folder.replaced {
+            println!("(what a former demo had left there is replaced)");
+        }
+    }
+
+    /// Starts the trainer and the inference service.
+    async fn start(&mut self) -> Result<(SocketAddr, SocketAddr), CliError> {
+        self.doing = "starting the services";
+        let begin = Instant::now();
+        let runs_folder = set("runs_folder", self.folder.path().display());
+        let grpc = set("grpc.listen", ANY_PORT);
+        let arguments = [runs_folder, grpc.clone()];
+        let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
+        let trainer = port(&trainer.await?, "grpc")?;
+        let store = set("store", self.folder.join("models").display());
+        let mut arguments = vec![store, grpc];
+        arguments.extend(["admin.listen", "metrics.listen"].map(|key| set(key, ANY_PORT)));
+        let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
+        let inference = port(&inference.await?, "grpc")?;
+        self.seconds.start = begin.elapsed().as_secs_f64();
+        println!("The trainer ({trainer}) and the inference service ({inference}) are up.");
+        Ok((trainer, inference))
+    }
+
+    async fn train(
+        &mut self,
+        trainer: &SocketAddr,
+        inference: &SocketAddr,
+    ) -> Result<Histories, CliError> {
+        let trainer = RunClient::connect(&trainer.to_string()).await?;
+        let recipe = self.recipe;
+
+        self.doing = "training the teacher";
+        heading(
+            1,
+            "The teacher learns the training images from their labels (hard labels).",
+        );
+        let config = recipe.teacher(self.shared());
+        let (teacher, seconds) = self.run(&trainer, "teacher", &config).await?;
+        self.seconds.teacher = seconds;
+
+        self.doing = "training the baseline";
+        heading(
+            2,
+            "The student's network learns from the labels alone, to see later what a teacher adds.",
+        );
+        let config = recipe.baseline(self.shared());
+        let (baseline, seconds) = self.run(&trainer, "baseline", &config).await?;
+        self.seconds.baseline = seconds;
+
+        self.doing = "distilling the student";
+        heading(
+            3,
+            "The student learns from the teacher's answers (soft targets): how likely every class \
+             is,\n   not only which is right. Two teacher services stream them. Then a little from \
+             the labels\n   (fine-tuning); then it is exported to ONNX, checked, published and served.",
+        );
+        let begin = Instant::now();
+        let teachers = self.start_teachers().await?;
+        let admin = self.service_port(INFERENCE, "admin")?;
+        let config = recipe.student(self.shared(), &teachers, admin);
+        let (student, _) = self.run(&trainer, "student", &config).await?;
+        self.seconds.student = begin.elapsed().as_secs_f64();
+        self.seconds.distill = student.seconds("distill");
+        self.seconds.fine_tune = student.seconds("fine_tune");
+        println!("   Model `{MODEL}` is served at {inference}.");
+        Ok(Histories {
+            teacher,
+            baseline,
+            student,
+        })
+    }
+
+    async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
+        let artifact = self.folder.join("teacher/artifact").display().to_string();
+        let mut addresses = Vec::new();
+        for name in TEACHERS {
+            let arguments = [
+                vec!["--artifact".to_owned(), artifact.clone()],
+                // One thread each: the trainer needs a core, too.
+                vec![set("compute.threads", 1)],
+                vec![
+                    set("grpc.listen", ANY_PORT),
+                    set("metrics.listen", ANY_PORT),
+                ],
+            ]
+            .concat();
+            let service = self.serve_process(name, "teacher-service", &arguments);
+            addresses.push(port(&service.await?, "grpc")?);
+        }
+        Ok(addresses)
+    }
+
+    /// Measures all models on the test split, which nothing has looked at before.
+    async fn evaluate(&mut self) -> Result<(Evaluation, PathBuf), CliError> {
+        self.doing = "measuring on the test images";
+        heading(
+            4,
+            "All models are measured on test images that no training has seen, in f32.",
+        );
+        let begin = Instant::now();
+        let file = self.folder.join("evaluation.json");
+        let mut arguments = vec!["evaluate".to_owned()];
+        for (flag, value) in [
+            ("--data", self.data.display().to_string()),
+            ("--model", self.named("teacher", "teacher/artifact")),
+            ("--model", self.named("baseline", "baseline/artifact")),
+            (
+                "--model",
+                self.named("distilled", "student/phases/0-distill"),
+            ),
+            ("--model", self.named("student", "student/artifact")),
+            (
+                "--onnx",
+                self.named("exported", "student/artifact/model.onnx"),
+            ),
+            ("--teacher", "teacher".to_owned()),
+            ("--output", file.display().to_string()),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        if let Some(count) = self.recipe.test_samples {
+            arguments.extend(["--test-samples".to_owned(), count.to_string()]);
+        }
+        self.processes
+            .finish("evaluate", "student-trainer", &arguments)
+            .await?;
+        let evaluation = Evaluation::read(&file)?;
+        self.seconds.evaluate = begin.elapsed().as_secs_f64();
+        Ok((evaluation, file))
+    }
+
+    /// Sends the test images through the inference service.
+    async fn serve(
+        &mut self,
+        inference: &SocketAddr,
+        count: usize,
+    ) -> Result<(Served, ServedModelFigures), CliError> {
+        self.doing = "sending the test images through the inference service";
+        heading(
+            5,
+            "The served student answers the same test images over gRPC, one request each.",
+        );
+        let begin = Instant::now();
+        let model = ServedModel::connect(&inference.to_string(), MODEL, None).await?;
+        let admin = Remote::admin(self.service_port(INFERENCE, "admin")?.to_string());
+        let preprocessing = manifest(&admin, MODEL, None).await?.preprocessing;
+        let served = serve_images(&model, &self.images, count, &preprocessing).await?;
+        let figures = ServedModelFigures {
+            accuracy: 0.0,
+            agreement: 0.0,
+            inference_count: model.inference_count().await?,
+            p50_us: served.latency_us(0.50),
+            p99_us: served.latency_us(0.99),
+            images_per_second: served.images_per_second,
+        };
+        self.seconds.serve = begin.elapsed().as_secs_f64();
+        println!(
+            "   {count} images sent; the service's own statistics count {}. {:.0} images per second.",
+            figures.inference_count, figures.images_per_second
+        );
+        Ok((served, figures))
+    }
+
+    fn draw_examples(&self, served: &Served) {
+        println!();
+        for (index, logits) in served.logits.iter().take(DRAWN_IMAGES).enumerate() {
+            let example = Example {
+                index,
+                pixels: self.images.image(index),
+                shape: self.images.shape(),
+                label: self.images.labels()[index].into(),
+                logits,
+                class_names: self.images.class_names(),
+            };
+            println!("{}", draw_example(&example, screen_ink()));
+        }
+    }
+
+    /// Submits a run and shows it; what it did, and how many seconds it took.
+    async fn run(
+        &self,
+        trainer: &RunClient,
+        name: &str,
+        config: &RunConfigText,
+    ) -> Result<(RunHistory, f64), CliError> {
+        let begin = Instant::now();
+        let run: Run = trainer.submit(name, config).await?;
+        let mut history = RunHistory::default();
+        let mut progress = Progress::new(screen_style());
+        let ended = watch(trainer, &run.run_id, &mut [&mut history, &mut progress]).await?;
+        succeeded(&ended)?;
+        Ok((history, begin.elapsed().as_secs_f64()))
+    }
+
+    async fn serve_process(
+        &mut self,
+        name: &str,
+        program: &str,
+        arguments: &[String],
+    ) -> Result<Service, CliError> {
+        let service = self.processes.serve(name, program, arguments).await?;
+        self.services.push(service.clone());
+        Ok(service)
+    }
+
+    fn service_port(&self, name: &str, kind: &'static str) -> Result<SocketAddr, CliError> {
+        let service = self.services.iter().find(|service| service.name == name);
+        let missing = || DemoError::NoAddress {
+            service: name.to_owned(),
+            port: kind,
+        };
+        port(service.ok_or_else(missing)?, kind)
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            seed: self.arguments.seed,
+            data: &self.data,
+        }
+    }
+
+    /// `name=PATH` of a model below the demo's folder.
+    fn named(&self, name: &str, path: &str) -> String {
+        format!("{name}={}", self.folder.join(path).display())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CliError> {
+        let path = self.folder.join(name);
+        atomic_file::write(&path, bytes).map_err(CliError::file(path))
+    }
+}
+
+fn heading(number: u32, text: &str) {
+    println!("\n{number}. {text}");
+}
+
+/// `--set=key=value`, the value a text of TOML where it is not a number.
+fn set(key: &str, value: impl ToString) -> String {
+    let value = value.to_string();
+    let quoted = match value.parse::<i64>() {
+        Ok(_) => value,
+        Err(_) => toml::Value::String(value).to_string(),
+    };
+    format!("--set={key}={quoted}")
+}
+
+fn port(service: &Service, kind: &'static str) -> Result<SocketAddr, CliError> {
+    let address = service.addresses.get(kind).copied();
+    address.ok_or_else(|| {
+        let service = service.name.clone();
+        DemoError::NoAddress {
+            service,
+            port: kind,
+        }
+        .into()
+    })
+}

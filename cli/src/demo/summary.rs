@@ -1,0 +1,174 @@
+//! `summary.json`: every figure of a demo. Its keys are documented in docs/summary.md.
+
+use serde::Serialize;
+
+use super::evaluation::ModelFigures;
+
+/// Counted up when a key changes its meaning or goes away.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// Every figure of a demo; accuracies and agreements are fractions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Summary {
+    pub format_version: u32,
+    pub retort_version: &'static str,
+    pub seed: u64,
+    pub quick: bool,
+    pub test_samples: usize,
+    pub teacher: Model,
+    pub baseline: Model,
+    pub distilled: Model,
+    pub student: Model,
+    pub exported: Model,
+    pub served: ServedModelFigures,
+    pub seconds: Seconds,
+}
+
+/// A model that `student-trainer evaluate` measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Model {
+    pub accuracy: f64,
+    pub parameters: u64,
+    pub multiply_adds: u64,
+    pub bytes: u64,
+    pub agreement: f64,
+    pub p50_us: f64,
+}
+
+/// The model as the inference service serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct ServedModelFigures {
+    pub accuracy: f64,
+    pub agreement: f64,
+    pub inference_count: u64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub images_per_second: f64,
+}
+
+/// Wall-clock time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct Seconds {
+    pub start: f64,
+    pub teacher: f64,
+    pub baseline: f64,
+    pub student: f64,
+    pub distill: f64,
+    pub fine_tune: f64,
+    pub evaluate: f64,
+    pub serve: f64,
+    pub total: f64,
+}
+
+impl Summary {
+    /// Pretty JSON with a final newline.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        // Holds: every key is a string, and a number that is none becomes null.
+        let mut json = serde_json::to_vec_pretty(self).expect("a summary serializes");
+        json.push(b'\n');
+        json
+    }
+}
+
+impl From<&ModelFigures> for Model {
+    fn from(figures: &ModelFigures) -> Self {
+        Self {
+            accuracy: figures.accuracy,
+            parameters: figures.parameters,
+            multiply_adds: figures.multiply_adds,
+            bytes: figures.bytes,
+            agreement: figures.agreement,
+            p50_us: figures.latency_us.p50,
+        }
+    }
+}
+
+/// Share of positions at which both have the same class, 0 to 1; 0 where there are none.
+pub(super) fn share_equal(a: &[usize], b: &[usize]) -> f64 {
+    let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
+    equal as f64 / a.len().max(1) as f64
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    pub(in crate::demo) fn example() -> Summary {
+        let model = Model {
+            accuracy: 0.9045,
+            parameters: 39_154,
+            multiply_adds: 1_234_567,
+            bytes: 157_000,
+            agreement: 0.95,
+            p50_us: 210.4,
+        };
+        Summary {
+            format_version: FORMAT_VERSION,
+            retort_version: env!("CARGO_PKG_VERSION"),
+            seed: 1,
+            quick: false,
+            test_samples: 10_000,
+            teacher: model,
+            baseline: model,
+            distilled: model,
+            student: model,
+            exported: model,
+            served: ServedModelFigures {
+                accuracy: 0.9045,
+                agreement: 0.95,
+                inference_count: 10_000,
+                p50_us: 400.0,
+                p99_us: 900.0,
+                images_per_second: 4_000.0,
+            },
+            seconds: Seconds::default(),
+        }
+    }
+
+    fn keys(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
+        for (key, value) in value.as_object().unwrap() {
+            let path = format!("{prefix}{key}");
+            match value {
+                Value::Object(_) => keys(value, &format!("{path}."), found),
+                _ => {
+                    found.insert(path);
+                }
+            }
+        }
+    }
+
+    /// First cells of the document's tables; `MODEL` stands for each of the five models.
+    fn documented() -> BTreeSet<String> {
+        let text = include_str!("../../../docs/summary.md");
+        let cells = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = cells.filter_map(|rest| rest.split('`').next());
+        let models = ["teacher", "baseline", "distilled", "student", "exported"];
+        names
+            .flat_map(|name| match name.strip_prefix("MODEL.") {
+                Some(key) => models.map(|model| format!("{model}.{key}")).to_vec(),
+                None => vec![name.to_owned()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_key_is_documented_and_every_documented_key_is_there() {
+        let mut written = BTreeSet::new();
+        keys(
+            &serde_json::from_slice(&example().to_json()).unwrap(),
+            "",
+            &mut written,
+        );
+        assert_eq!(written, documented());
+    }
+
+    #[test]
+    fn agreement_is_a_share() {
+        assert_eq!(share_equal(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
+        assert_eq!(share_equal(&[], &[]), 0.0);
+    }
+}

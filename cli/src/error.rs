@@ -1,0 +1,156 @@
+//! Why a command failed, and the exit code of each reason.
+
+use std::{io, path::PathBuf};
+
+use common::{grpc::InvalidAddress, manifest::ManifestError};
+use datasets::DatasetError;
+use tonic::Code;
+
+use crate::{demo::DemoError, signals::Signal};
+
+/// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
+
+/// Why a command failed; the text is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Arguments that do not fit together, or do not fit what is there.
+    #[error("{0}")]
+    Usage(String),
+    /// An argument is no address.
+    #[error(transparent)]
+    Address(#[from] InvalidAddress),
+    /// Nobody answers.
+    #[error("cannot reach the {service} at {address}: {reason}; is it running?")]
+    Unreachable {
+        /// Which service.
+        service: &'static str,
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// A service answered with an error.
+    #[error("the {service} at {address} answered {}: {message}", code_name(*code))]
+    Refused {
+        /// Which service.
+        service: &'static str,
+        /// Where it is.
+        address: String,
+        /// The gRPC code.
+        code: Code,
+        /// The service's words.
+        message: String,
+    },
+    /// A service's answer makes no sense.
+    #[error("the {service} at {address} gave an answer that is not understood: {problem}")]
+    Answer {
+        /// Which service.
+        service: &'static str,
+        /// Where it is.
+        address: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A training run ended otherwise than asked.
+    #[error("run `{id}` {state}: {reason} (its folder: {folder})")]
+    RunEnded {
+        /// The run.
+        id: String,
+        /// "failed" or "was cancelled".
+        state: &'static str,
+        /// The trainer's words.
+        reason: String,
+        /// On the trainer's machine.
+        folder: String,
+    },
+    /// Images cannot be read; the text names the file.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// A manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The demo could not go on.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The operating system lets nobody listen for signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// Ctrl-C, or another signal that asks to stop.
+    #[error("stopped by {0}")]
+    Stopped(Signal),
+}
+
+impl CliError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::Address(_)
+            | Self::Refused {
+                code: Code::InvalidArgument,
+                ..
+            } => EXIT_USAGE,
+            Self::Stopped(signal) => signal.exit_code(),
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::Answer { .. }
+            | Self::RunEnded { .. }
+            | Self::Data(_)
+            | Self::Manifest(_)
+            | Self::File { .. }
+            | Self::Demo(_)
+            | Self::Signals(_) => 1,
+        }
+    }
+
+    /// For `map_err`: an I/O error of `path`.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::File { path, error }
+    }
+}
+
+/// As in the gRPC specification: INVALID_ARGUMENT.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_named_as_in_the_specification() {
+        assert_eq!(code_name(Code::InvalidArgument), "INVALID_ARGUMENT");
+        assert_eq!(code_name(Code::Unavailable), "UNAVAILABLE");
+    }
+
+    #[test]
+    fn a_bad_configuration_exits_with_64_a_refusal_with_1() {
+        for (code, expected) in [(Code::InvalidArgument, 64), (Code::Unavailable, 1)] {
+            let error = CliError::Refused {
+                service: "trainer",
+                address: "a:1".to_owned(),
+                code,
+                message: String::new(),
+            };
+            assert_eq!(error.exit_code(), expected);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Asking an inference service for logits, over the Open Inference Protocol v2.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::manifest::{ArtifactManifest, Preprocessing};
+use proto::{
+    inference::{
+        ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelStatisticsRequest,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+        model_infer_request::InferInputTensor, model_metadata_response::TensorMetadata,
+    },
+    publish::v1::{
+        ListVersionsRequest, ModelVersion, publisher_service_client::PublisherServiceClient,
+    },
+};
+use tonic::{Request, transport::Channel};
+
+use crate::{CliError, client::Remote};
+
+const FP32: &str = "FP32";
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// One model of an inference service; a cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct ServedModel {
+    remote: Remote,
+    client: GrpcInferenceServiceClient<Channel>,
+    model: String,
+    version: String,
+    input: String,
+    output: String,
+    shape: [usize; 3],
+}
+
+impl ServedModel {
+    /// Asks what the model takes and gives. `version` None: the one that is active at each call.
+    pub(crate) async fn connect(
+        address: &str,
+        model: &str,
+        version: Option<u64>,
+    ) -> Result<Self, CliError> {
+        let remote = Remote::inference(address);
+        let mut client = GrpcInferenceServiceClient::new(remote.connect().await?);
+        let version = version
+            .map(|version| version.to_string())
+            .unwrap_or_default();
+        let metadata = client
+            .model_metadata(with_deadline(ModelMetadataRequest {
+                name: model.to_owned(),
+                version: version.clone(),
+            }))
+            .await
+            .map_err(remote.refused())?
+            .into_inner();
+        let (input, output, shape) =
+            interface(&metadata).map_err(|problem| remote.misunderstood(problem))?;
+        Ok(Self {
+            remote,
+            client,
+            model: model.to_owned(),
+            version,
+            input,
+            output,
+            shape,
+        })
+    }
+
+    /// Shape of one image: [channels, height, width].
+    pub(crate) fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// Logits of one image, given as the model's input: [channels, height, width], normalized.
+    pub(crate) async fn infer(&self, image: &[f32]) -> Result<Vec<f32>, CliError> {
+        let request = self.request(image);
+        let mut client = self.client.clone();
+        let response = client.model_infer(with_deadline(request)).await;
+        let response = response.map_err(self.remote.refused())?.into_inner();
+        let position = response
+            .outputs
+            .iter()
+            .position(|output| output.name == self.output);
+        let raw = position.and_then(|position| response.raw_output_contents.get(position));
+        raw.and_then(read_floats).ok_or_else(|| {
+            let problem = format!("no raw FP32 output `{}`", self.output);
+            self.remote.misunderstood(problem)
+        })
+    }
+
+    /// The server's own count of the images that it has answered for this model, all its versions
+    /// together where none was chosen.
+    pub(crate) async fn inference_count(&self) -> Result<u64, CliError> {
+        let request = ModelStatisticsRequest {
+            name: self.model.clone(),
+            version: self.version.clone(),
+        };
+        let mut client = self.client.clone();
+        let response = client.model_statistics(with_deadline(request)).await;
+        let statistics = response
+            .map_err(self.remote.refused())?
+            .into_inner()
+            .model_stats;
+        Ok(statistics.iter().map(|model| model.inference_count).sum())
+    }
+
+    fn request(&self, image: &[f32]) -> ModelInferRequest {
+        let shape = [1].into_iter().chain(self.shape);
+        let input = InferInputTensor {
+            name: self.input.clone(),
+            datatype: FP32.to_owned(),
+            // Holds: the dimensions came as i64.
+            shape: shape.map(|dimension| dimension as i64).collect(),
+            ..InferInputTensor::default()
+        };
+        let bytes: Vec<u8> = image.iter().flat_map(|value| value.to_le_bytes()).collect();
+        ModelInferRequest {
+            model_name: self.model.clone(),
+            model_version: self.version.clone(),
+            inputs: vec![input],
+            raw_input_contents: vec![Bytes::from(bytes)],
+            ..ModelInferRequest::default()
+        }
+    }
+}
+
+/// All stored versions of `model` (empty: of all models), from an admin port.
+pub(crate) async fn versions(admin: &Remote, model: &str) -> Result<Vec<ModelVersion>, CliError> {
+    let mut client = PublisherServiceClient::new(admin.connect().await?);
+    let model_name = model.to_owned();
+    let request = with_deadline(ListVersionsRequest { model_name });
+    let response = client.list_versions(request).await;
+    Ok(response.map_err(admin.refused())?.into_inner().versions)
+}
+
+/// What was published with `version` of `model`, or with its active version.
+pub(crate) async fn manifest(
+    admin: &Remote,
+    model: &str,
+    version: Option<u64>,
+) -> Result<ArtifactManifest, CliError> {
+    let versions = versions(admin, model).await?;
+    let wanted = |candidate: &&ModelVersion| match version {
+        Some(version) => candidate.version == version,
+        None => candidate.active,
+    };
+    let found = versions.iter().find(wanted).ok_or_else(|| {
+        let which = match version {
+            Some(version) => format!("no version {version}"),
+            None => "no active version".to_owned(),
+        };
+        admin.misunderstood(format!("{which} of model `{model}`"))
+    })?;
+    Ok(ArtifactManifest::from_json(&found.manifest_json)?)
+}
+
+/// u8 pixels [channels, height, width] as the model's input: `(x / 255 - mean) / std`.
+pub(crate) fn preprocess(pixels: &[u8], preprocessing: &Preprocessing) -> Vec<f32> {
+    let Preprocessing { mean, std } = preprocessing;
+    let channel_size = (pixels.len() / mean.len().max(1)).max(1);
+    let channels = pixels.chunks(channel_size).zip(mean.iter().zip(std));
+    channels
+        .flat_map(|(channel, (mean, std))| {
+            channel
+                .iter()
+                .map(move |pixel| (f32::from(*pixel) / 255.0 - mean) / std)
+        })
+        .collect()
+}
+
+/// A request that the server drops when nobody waits for it any longer.
+pub(crate) fn with_deadline<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(DEADLINE);
+    request
+}
+
+/// Name of the one input, of the one output, and the shape of an image.
+fn interface(metadata: &ModelMetadataResponse) -> Result<(String, String, [usize; 3]), String> {
+    let ([input], [output]) = (&metadata.inputs[..], &metadata.outputs[..]) else {
+        return Err("the model has not exactly one input and one output".to_owned());
+    };
+    for tensor in [input, output] {
+        if tensor.datatype != FP32 {
+            return Err(format!(
+                "`{}` is {}, not FP32",
+                tensor.name, tensor.datatype
+            ));
+        }
+    }
+    Ok((input.name.clone(), output.name.clone(), image_shape(input)?))
+}
+
+fn image_shape(input: &TensorMetadata) -> Result<[usize; 3], String> {
+    let wrong = || {
+        format!(
+            "input `{}` has shape {:?}, not [-1, c, h, w]",
+            input.name, input.shape
+        )
+    };
+    let [_, image @ ..] = &input.shape[..] else {
+        return Err(wrong());
+    };
+    let dimensions: Option<Vec<usize>> = image
+        .iter()
+        .map(|dimension| usize::try_from(*dimension).ok().filter(|size| *size > 0))
+        .collect();
+    dimensions
+        .and_then(|dimensions| dimensions.try_into().ok())
+        .ok_or_else(wrong)
+}
+
+fn read_floats(raw: &Bytes) -> Option<Vec<f32>> {
+    let (floats, rest) = raw.as_chunks::<4>();
+    (rest.is_empty() && !floats.is_empty()).then(|| {
+        floats
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_channel_has_its_own_normalization() {
+        let preprocessing = Preprocessing {
+            mean: vec![0.0, 0.5],
+            std: vec![1.0, 0.25],
+        };
+        let input = preprocess(&[0, 255, 0, 255], &preprocessing);
+        assert_eq!(input, [0.0, 1.0, -2.0, 2.0]);
+    }
+
+    fn metadata(input_shape: &[i64], output_type: &str) -> ModelMetadataResponse {
+        let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
+            name: name.to_owned(),
+            datatype: datatype.to_owned(),
+            shape: shape.to_vec(),
+        };
+        ModelMetadataResponse {
+            inputs: vec![tensor("input", FP32, input_shape)],
+            outputs: vec![tensor("logits", output_type, &[-1, 10])],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn only_image_classifiers_in_fp32_are_understood() {
+        let (input, output, shape) = interface(&metadata(&[-1, 1, 28, 28], FP32)).unwrap();
+        assert_eq!((&*input, &*output, shape), ("input", "logits", [1, 28, 28]));
+        for (shape, datatype) in [
+            (&[-1, 784][..], FP32),
+            (&[-1, 1, -1, 28], FP32),
+            (&[], FP32),
+            (&[-1, 1, 28, 28], "FP16"),
+        ] {
+            assert!(
+                interface(&metadata(shape, datatype)).is_err(),
+                "{shape:?} {datatype}"
+            );
+        }
+    }
+
+    #[test]
+    fn raw_contents_are_little_endian_floats() {
+        let raw = Bytes::from_static(&[0, 0, 128, 63, 0, 0, 0, 192]);
+        assert_eq!(read_floats(&raw), Some(vec![1.0, -2.0]));
+        assert_eq!(read_floats(&raw.slice(..7)), None);
+        assert_eq!(read_floats(&Bytes::new()), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! `retort`: the demo, training runs, predictions and models from the command line.
+//!
+//! A client of the services' gRPC interfaces; [`demo`] starts the services itself, as processes of
+//! their own, and links neither libtorch nor ONNX Runtime.
+
+use clap::{Parser, Subcommand};
+
+mod client;
+pub mod demo;
+mod drawing;
+mod error;
+mod inference;
+mod models;
+mod predict;
+mod prediction;
+mod run_config;
+mod runs;
+mod signals;
+
+pub use error::{CliError, EXIT_USAGE};
+
+const EXAMPLES: &str = "\
+Examples:
+  retort demo                          teach, distil, serve and measure, all on this machine
+  retort run configs/run.toml          submit a training run and watch it
+  retort runs list                     what the trainer has done and is doing
+  retort predict --model fashion-mnist --index 0,1,2
+  retort models list                   what the inference service serves
+
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
+
+/// Knowledge distillation as a service: train a teacher, distil a student, serve it.
+#[derive(Debug, Parser)]
+#[command(name = "retort", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::DemoArguments),
+    Run(runs::RunArguments),
+    Runs(runs::RunsArguments),
+    Predict(predict::PredictArguments),
+    Models(models::ModelsArguments),
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, in one line; [`CliError::exit_code`] tells the process's exit code.
+pub async fn execute(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Demo(arguments) => demo::execute(arguments).await,
+        Command::Run(arguments) => runs::run(arguments).await,
+        Command::Runs(arguments) => runs::execute(arguments).await,
+        Command::Predict(arguments) => predict::execute(arguments).await,
+        Command::Models(arguments) => models::execute(arguments).await,
+    }
+}

@@ -1,0 +1,162 @@
+//! `retort models`: what an inference service stores, and which version serves.
+
+use clap::{Args, Subcommand};
+use proto::publish::v1::{
+    ActivateVersionRequest, DeleteVersionRequest, ModelVersion,
+    publisher_service_client::PublisherServiceClient,
+};
+
+use crate::{
+    CliError,
+    client::Remote,
+    inference::{versions, with_deadline},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  retort models list
+  retort models versions fashion-mnist
+  retort models activate fashion-mnist 2
+  retort models rollback fashion-mnist      back to the version before the active one
+  retort models delete fashion-mnist 1 --admin 127.0.0.1:8003";
+
+/// Lists the models of an inference service, chooses and deletes versions.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ModelsArguments {
+    /// host:port of the inference service's admin port.
+    #[arg(long, default_value = "127.0.0.1:8003", global = true)]
+    admin: String,
+    #[command(subcommand)]
+    command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// Every model with the version that serves.
+    List,
+    /// Every stored version of a model.
+    Versions {
+        /// As listed.
+        model: String,
+    },
+    /// Serves a stored version.
+    Activate {
+        /// As listed.
+        model: String,
+        /// As listed.
+        version: u64,
+    },
+    /// Serves the newest version that is older than the active one.
+    Rollback {
+        /// As listed.
+        model: String,
+    },
+    /// Deletes a version that is not active.
+    Delete {
+        /// As listed.
+        model: String,
+        /// As listed.
+        version: u64,
+    },
+}
+
+/// `retort models`.
+pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> {
+    let admin = Remote::admin(&arguments.admin);
+    match arguments.command {
+        ModelsCommand::List => {
+            let stored = versions(&admin, "").await?;
+            print_versions(stored.iter().filter(|version| version.active));
+            Ok(())
+        }
+        ModelsCommand::Versions { model } => {
+            print_versions(&versions(&admin, &model).await?);
+            Ok(())
+        }
+        ModelsCommand::Activate { model, version } => activate(&admin, &model, version).await,
+        ModelsCommand::Rollback { model } => {
+            let stored = versions(&admin, &model).await?;
+            let version = version_before(&stored).ok_or_else(|| {
+                CliError::Usage(format!(
+                    "model `{model}` has no version older than the active one; see `retort models \
+                     versions {model}`"
+                ))
+            })?;
+            activate(&admin, &model, version).await
+        }
+        ModelsCommand::Delete { model, version } => {
+            let mut client = PublisherServiceClient::new(admin.connect().await?);
+            let model_name = model.clone();
+            let request = with_deadline(DeleteVersionRequest {
+                model_name,
+                version,
+            });
+            client
+                .delete_version(request)
+                .await
+                .map_err(admin.refused())?;
+            println!("{model}: version {version} is deleted");
+            Ok(())
+        }
+    }
+}
+
+async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliError> {
+    let mut client = PublisherServiceClient::new(admin.connect().await?);
+    let model_name = model.to_owned();
+    let request = with_deadline(ActivateVersionRequest {
+        model_name,
+        version,
+    });
+    let response = client.activate_version(request).await;
+    let previous = response
+        .map_err(admin.refused())?
+        .into_inner()
+        .previous_version;
+    println!("{model}: version {version} serves; before it served version {previous}");
+    Ok(())
+}
+
+/// The newest version below the active one.
+fn version_before(stored: &[ModelVersion]) -> Option<u64> {
+    let active = stored.iter().find(|version| version.active)?.version;
+    let versions = stored.iter().map(|version| version.version);
+    versions.filter(|version| *version < active).max()
+}
+
+fn print_versions<'a>(versions: impl IntoIterator<Item = &'a ModelVersion>) {
+    println!(
+        "{:<24} {:>7}  {:<8} {:>10}  SHA-256",
+        "MODEL", "VERSION", "STATE", "BYTES"
+    );
+    for version in versions {
+        let state = match version.active {
+            true => "active",
+            false => "stored",
+        };
+        println!(
+            "{:<24} {:>7}  {:<8} {:>10}  {}",
+            version.model_name, version.version, state, version.size, version.sha256
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_roll_back_goes_to_the_next_older_version_that_is_stored() {
+        let stored = |active: u64| {
+            [1, 2, 5, 7].map(|version| ModelVersion {
+                version,
+                active: version == active,
+                ..Default::default()
+            })
+        };
+        for (active, expected) in [(7, Some(5)), (5, Some(2)), (1, None), (0, None)] {
+            assert_eq!(version_before(&stored(active)), expected);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `retort predict`: asks an inference service about images of a data set.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use common::manifest::ArtifactManifest;
+use datasets::Split;
+
+use crate::{
+    CliError,
+    client::Remote,
+    drawing::{Example, draw_example, screen_ink},
+    inference::{ServedModel, manifest, preprocess},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  retort predict --model fashion-mnist --index 0,1,2
+  retort predict --url 127.0.0.1:8001 --admin 127.0.0.1:8003 --model fashion-mnist --split train
+  retort predict --model fashion-mnist --manifest runs/demo/student/artifact/manifest.json
+
+The model's manifest tells how pixels are normalized and what the classes are called. It is asked
+for at the admin port, or read from a file.";
+
+/// Predicts the classes of images of an IDX data set and draws them.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PredictArguments {
+    /// host:port of the inference service's gRPC port.
+    #[arg(long, default_value = "127.0.0.1:8001")]
+    url: String,
+    /// Name of the model.
+    #[arg(long)]
+    model: String,
+    /// Version of the model [default: the active one].
+    #[arg(long)]
+    version: Option<u64>,
+    /// host:port of the inference service's admin port, which is asked for the manifest.
+    #[arg(long, default_value = "127.0.0.1:8003")]
+    admin: String,
+    /// The model's manifest.json, instead of asking the admin port.
+    #[arg(long)]
+    manifest: Option<PathBuf>,
+    /// Folder of the data set: IDX files as of MNIST.
+    #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
+    idx: PathBuf,
+    /// Which half of the data set.
+    #[arg(long, value_enum, default_value_t = SplitArgument::Test)]
+    split: SplitArgument,
+    /// Positions of images in the split, from 0.
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
+    index: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SplitArgument {
+    Train,
+    Test,
+}
+
+impl From<SplitArgument> for Split {
+    fn from(split: SplitArgument) -> Self {
+        match split {
+            SplitArgument::Train => Self::Train,
+            SplitArgument::Test => Self::Test,
+        }
+    }
+}
+
+/// `retort predict`.
+pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError> {
+    let manifest = match &arguments.manifest {
+        Some(path) => {
+            let json = std::fs::read(path).map_err(CliError::file(path))?;
+            ArtifactManifest::from_json(&json)?
+        }
+        None => {
+            let admin = Remote::admin(&arguments.admin);
+            manifest(&admin, &arguments.model, arguments.version).await?
+        }
+    };
+    let split = arguments.split.into();
+    let images = datasets::load_idx(&arguments.idx, split, &manifest.class_names)?;
+    if let Some(index) = arguments.index.iter().find(|index| **index >= images.len()) {
+        let count = images.len();
+        let message = format!("--index {index}: the split has {count} images, counted from 0");
+        return Err(CliError::Usage(message));
+    }
+    let model = ServedModel::connect(&arguments.url, &arguments.model, arguments.version).await?;
+    if model.shape() != images.shape() {
+        return Err(CliError::Usage(format!(
+            "model `{}` takes images of {:?}, but those of {} are {:?}",
+            arguments.model,
+            model.shape(),
+            arguments.idx.display(),
+            images.shape(),
+        )));
+    }
+    let ink = screen_ink();
+    for index in arguments.index {
+        let pixels = images.image(index);
+        let logits = model
+            .infer(&preprocess(pixels, &manifest.preprocessing))
+            .await?;
+        let example = Example {
+            index,
+            pixels,
+            shape: images.shape(),
+            label: images.labels()[index].into(),
+            logits: &logits,
+            class_names: &manifest.class_names,
+        };
+        println!("{}", draw_example(&example, ink));
+    }
+    Ok(())
+}

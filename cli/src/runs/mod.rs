@@ -1,0 +1,194 @@
+//! `retort run` and `retort runs`: training runs on a trainer.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use proto::runs::v1::{Run, RunState};
+
+use crate::{CliError, run_config::RunConfigText, signals::Signals};
+
+mod history;
+mod progress;
+mod trainer;
+
+pub(crate) use history::{PhaseHistory, RunHistory};
+pub(crate) use progress::{Progress, Style, screen_style};
+pub(crate) use trainer::{Observer, RunClient, watch};
+
+const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  retort run configs/run.toml
+  retort run configs/demo/student.toml --name student --set seed=2 \\
+      --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
+  retort run configs/run.toml --detach      submit only; watch later with `retort runs watch ID`
+
+Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C leaves at once.";
+
+/// Submits a training run to a trainer and watches it.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArguments {
+    /// The run's configuration, TOML; laid over the trainer's defaults (configs/run.toml).
+    config: PathBuf,
+    /// host:port of the trainer.
+    #[arg(long, default_value = DEFAULT_TRAINER, env = "RETORT_TRAINER")]
+    trainer: String,
+    /// Name of the run and its folder [default: the file's name].
+    #[arg(long)]
+    name: Option<String>,
+    /// Overrides one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    overrides: Vec<String>,
+    /// Submits the run and does not wait for it.
+    #[arg(long)]
+    detach: bool,
+}
+
+const RUNS_EXAMPLES: &str = "\
+Examples:
+  retort runs list
+  retort runs show student
+  retort runs watch student        all it did so far, then what it does; Ctrl-C leaves it running
+  retort runs cancel student";
+
+/// Lists, shows, watches and cancels training runs.
+#[derive(Debug, Args)]
+#[command(after_help = RUNS_EXAMPLES)]
+pub struct RunsArguments {
+    /// host:port of the trainer.
+    #[arg(long, default_value = DEFAULT_TRAINER, env = "RETORT_TRAINER", global = true)]
+    trainer: String,
+    #[command(subcommand)]
+    command: RunsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum RunsCommand {
+    /// All runs that the trainer remembers, oldest first.
+    List,
+    /// One run: its state, its folder, and why it ended.
+    Show {
+        /// As listed.
+        run_id: String,
+    },
+    /// Shows what a run did and does, until it has ended.
+    Watch {
+        /// As listed.
+        run_id: String,
+    },
+    /// Takes a run out of the queue, or stops it.
+    Cancel {
+        /// As listed.
+        run_id: String,
+    },
+}
+
+/// `retort run`.
+pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
+    let mut config = RunConfigText::read(&arguments.config)?;
+    for argument in &arguments.overrides {
+        config.set_argument(argument)?;
+    }
+    let stem = arguments.config.file_stem().unwrap_or_default();
+    let name = arguments
+        .name
+        .unwrap_or_else(|| stem.to_string_lossy().into_owned());
+    let mut signals = Signals::listen().map_err(CliError::Signals)?;
+    let trainer = RunClient::connect(&arguments.trainer).await?;
+    let run = trainer.submit(&name, &config).await?;
+    println!("run {} in {}", run.run_id, run.folder);
+    if arguments.detach {
+        return Ok(());
+    }
+    let mut progress = Progress::new(screen_style());
+    let mut observers: [&mut dyn Observer; 1] = [&mut progress];
+    let watched = watch(&trainer, &run.run_id, &mut observers);
+    tokio::pin!(watched);
+    let signal = tokio::select! {
+        ended = &mut watched => return report_end(&ended?),
+        signal = signals.next() => signal,
+    };
+    println!("cancelling the run; once more Ctrl-C leaves without waiting");
+    let cancelled = async {
+        trainer.cancel(&run.run_id).await?;
+        watched.await
+    };
+    tokio::select! {
+        ended = cancelled => {
+            let ended = ended?;
+            println!("run {} {}; its folder: {}", ended.run_id, state_text(&ended), ended.folder);
+        }
+        _ = signals.next() => {}
+    }
+    Err(CliError::Stopped(signal))
+}
+
+/// `retort runs`.
+pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
+    let trainer = RunClient::connect(&arguments.trainer).await?;
+    match arguments.command {
+        RunsCommand::List => {
+            println!("{:<24} {:<14} FOLDER", "RUN", "STATE");
+            for run in trainer.list().await? {
+                println!("{:<24} {:<14} {}", run.run_id, state_text(&run), run.folder);
+            }
+            Ok(())
+        }
+        RunsCommand::Show { run_id } => {
+            show(&trainer.get(&run_id).await?);
+            Ok(())
+        }
+        RunsCommand::Watch { run_id } => {
+            let mut progress = Progress::new(screen_style());
+            report_end(&watch(&trainer, &run_id, &mut [&mut progress]).await?)
+        }
+        RunsCommand::Cancel { run_id } => {
+            show(&trainer.cancel(&run_id).await?);
+            Ok(())
+        }
+    }
+}
+
+/// An error unless the run succeeded.
+pub(crate) fn succeeded(run: &Run) -> Result<(), CliError> {
+    let state = match run.state() {
+        RunState::Succeeded => return Ok(()),
+        RunState::Cancelled => "was cancelled",
+        RunState::Failed | RunState::Queued | RunState::Running | RunState::Unspecified => "failed",
+    };
+    Err(CliError::RunEnded {
+        id: run.run_id.clone(),
+        state,
+        reason: run.reason.clone(),
+        folder: run.folder.clone(),
+    })
+}
+
+fn report_end(run: &Run) -> Result<(), CliError> {
+    succeeded(run)?;
+    println!("run {} succeeded; its folder: {}", run.run_id, run.folder);
+    Ok(())
+}
+
+fn show(run: &Run) {
+    println!("run:    {}", run.run_id);
+    println!("name:   {}", run.name);
+    println!("state:  {}", state_text(run));
+    println!("folder: {}", run.folder);
+    if !run.reason.is_empty() {
+        println!("reason: {}", run.reason);
+    }
+}
+
+fn state_text(run: &Run) -> &'static str {
+    match run.state() {
+        RunState::Unspecified => "unknown",
+        RunState::Queued => "queued",
+        RunState::Running => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,268 @@
+//! A run's progress on the screen: bars on a terminal, lines elsewhere.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use proto::runs::v1::{
+    EpochFinished, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
+};
+
+use super::Observer;
+
+/// Between two lines about steps where there are no bars.
+const LINE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// A bar that moves, for terminals.
+    Bars,
+    /// Lines, for files and pipes.
+    Lines,
+}
+
+/// What suits standard error, where bars are drawn, and standard output, where the rest goes.
+pub(crate) fn screen_style() -> Style {
+    match std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+        true => Style::Bars,
+        false => Style::Lines,
+    }
+}
+
+/// Shows the events of one run.
+pub(crate) struct Progress {
+    style: Style,
+    phase: Option<Phase>,
+    latest_line: Instant,
+}
+
+struct Phase {
+    started: PhaseStarted,
+    bar: ProgressBar,
+    latest_epoch: Option<EpochFinished>,
+}
+
+impl Progress {
+    pub(crate) fn new(style: Style) -> Self {
+        Self {
+            style,
+            phase: None,
+            latest_line: Instant::now(),
+        }
+    }
+
+    fn start_phase(&mut self, started: &PhaseStarted) {
+        self.end_phase();
+        let bar = match self.style {
+            Style::Bars => ProgressBar::new(total_steps(started)).with_style(bar_style()),
+            Style::Lines => ProgressBar::hidden(),
+        };
+        bar.set_prefix(format!("{:<10}", phase_name(&started.kind)));
+        self.phase = Some(Phase {
+            started: started.clone(),
+            bar,
+            latest_epoch: None,
+        });
+        self.line_only(&format!(
+            "{}: {} epochs of {} steps",
+            phase_name(&started.kind),
+            started.epochs,
+            started.steps_per_epoch,
+        ));
+    }
+
+    fn step(&mut self, progress: &StepProgress) {
+        let Some(phase) = &self.phase else { return };
+        let text = step_text(&phase.started, progress);
+        phase.bar.set_position(position(&phase.started, progress));
+        phase.bar.set_message(text.clone());
+        if self.latest_line.elapsed() >= LINE_INTERVAL {
+            let name = phase_name(&phase.started.kind);
+            self.line_only(&format!("{name}: {text}"));
+        }
+    }
+
+    fn finish_epoch(&mut self, finished: &EpochFinished) {
+        let Some(phase) = &mut self.phase else { return };
+        phase.latest_epoch = Some(*finished);
+        let name = phase_name(&phase.started.kind);
+        let line = format!("{name}: {}", epoch_text(&phase.started, finished));
+        self.line_only(&line);
+    }
+
+    /// Takes the bar away and says in a line how the phase ended.
+    fn end_phase(&mut self) {
+        let Some(phase) = self.phase.take() else {
+            return;
+        };
+        phase.bar.finish_and_clear();
+        if let (Style::Bars, Some(epoch)) = (self.style, &phase.latest_epoch) {
+            let name = phase_name(&phase.started.kind);
+            println!("  {name}: {}", epoch_text(&phase.started, epoch));
+        }
+    }
+
+    fn change_state(&mut self, run: &Run) {
+        match run.state() {
+            RunState::Succeeded | RunState::Failed | RunState::Cancelled => self.end_phase(),
+            RunState::Queued | RunState::Running | RunState::Unspecified => {}
+        }
+    }
+
+    /// A line above the bar, or where lines go.
+    fn say(&mut self, line: &str) {
+        match (self.style, &self.phase) {
+            (Style::Bars, Some(phase)) => phase.bar.println(format!("  {line}")),
+            (Style::Bars, None) | (Style::Lines, _) => println!("  {line}"),
+        }
+    }
+
+    /// A line that a bar makes needless.
+    fn line_only(&mut self, line: &str) {
+        if self.style == Style::Lines {
+            self.latest_line = Instant::now();
+            println!("  {line}");
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn observe(&mut self, event: &Event) {
+        match event {
+            Event::StateChanged(run) => self.change_state(run),
+            Event::PhaseStarted(started) => self.start_phase(started),
+            Event::StepProgress(progress) => self.step(progress),
+            Event::EpochFinished(finished) => self.finish_epoch(finished),
+            Event::Notice(notice) => self.say(&notice.text),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(phase) = &self.phase {
+            phase.bar.finish_and_clear();
+        }
+    }
+}
+
+/// What a phase is called on the screen: "fine-tune" for `fine_tune`.
+pub(crate) fn phase_name(kind: &str) -> String {
+    kind.replace('_', "-")
+}
+
+fn bar_style() -> ProgressStyle {
+    // Holds: the template is constant and a test draws it.
+    ProgressStyle::with_template("  {prefix} [{bar:30}] {percent:>3} %  {eta:>4} left  {wide_msg}")
+        .expect("the template is well-formed")
+        .progress_chars("=> ")
+}
+
+fn total_steps(started: &PhaseStarted) -> u64 {
+    u64::from(started.epochs).saturating_mul(started.steps_per_epoch)
+}
+
+fn position(started: &PhaseStarted, progress: &StepProgress) -> u64 {
+    let epochs_done = u64::from(progress.epoch.saturating_sub(1));
+    epochs_done
+        .saturating_mul(started.steps_per_epoch)
+        .saturating_add(progress.step)
+}
+
+fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
+    let StepProgress {
+        epoch,
+        loss,
+        samples_per_second,
+        teachers,
+        teacher_wait_share,
+        ..
+    } = progress;
+    let epochs = started.epochs;
+    let mut text =
+        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} images/s");
+    if *teachers > 0 {
+        let waiting = 100.0 * teacher_wait_share;
+        let noun = if *teachers == 1 {
+            "teacher"
+        } else {
+            "teachers"
+        };
+        text += &format!(", {teachers} {noun} ({waiting:.0} % waiting)");
+    }
+    text
+}
+
+fn epoch_text(started: &PhaseStarted, finished: &EpochFinished) -> String {
+    let mut text = format!(
+        "epoch {}/{}: loss {:.3}, training accuracy {:.2} %",
+        finished.epoch,
+        started.epochs,
+        finished.train_loss,
+        100.0 * finished.train_accuracy,
+    );
+    if let Some(accuracy) = finished.validation_accuracy {
+        text += &format!(", validation accuracy {:.2} %", 100.0 * accuracy);
+    }
+    text + &format!(", {:.1} s", finished.seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> PhaseStarted {
+        PhaseStarted {
+            phase: 0,
+            kind: "fine_tune".to_owned(),
+            epochs: 3,
+            steps_per_epoch: 10,
+        }
+    }
+
+    #[test]
+    fn a_bar_counts_the_steps_of_all_epochs() {
+        let progress = StepProgress {
+            epoch: 2,
+            step: 4,
+            ..Default::default()
+        };
+        assert_eq!(position(&started(), &progress), 14);
+        assert_eq!(total_steps(&started()), 30);
+        let _ = bar_style();
+    }
+
+    #[test]
+    fn teachers_are_told_of_only_where_there_are_some() {
+        let mut progress = StepProgress {
+            epoch: 1,
+            loss: 0.51234,
+            samples_per_second: 2000.4,
+            teacher_wait_share: 0.25,
+            ..Default::default()
+        };
+        let alone = "epoch 1/3, loss 0.512, 2000 images/s";
+        assert_eq!(step_text(&started(), &progress), alone);
+        progress.teachers = 2;
+        let taught = format!("{alone}, 2 teachers (25 % waiting)");
+        assert_eq!(step_text(&started(), &progress), taught);
+    }
+
+    #[test]
+    fn an_epoch_is_told_in_one_line() {
+        let finished = EpochFinished {
+            epoch: 3,
+            train_loss: 0.4,
+            train_accuracy: 0.85,
+            validation_accuracy: Some(0.9),
+            seconds: 7.04,
+            ..Default::default()
+        };
+        let expected = "epoch 3/3: loss 0.400, training accuracy 85.00 %, \
+                        validation accuracy 90.00 %, 7.0 s";
+        assert_eq!(epoch_text(&started(), &finished), expected);
+    }
+}
