@@ -1,0 +1,221 @@
+//! Layers as libtorch operations.
+
+use std::collections::BTreeMap;
+
+use networks::{BATCH_NORM_EPSILON, Conv, Layer, Operation, Pool, WeightsError};
+use tch::{Kind, TchError, Tensor};
+
+use crate::{Mode, Precision, dropout::dropout};
+
+/// How much of the running statistics a training step replaces: PyTorch's default.
+const BATCH_NORM_MOMENTUM: f64 = 0.1;
+
+/// A layer with its tensors. They are shared: an optimizer's step on them is seen here.
+pub(crate) enum Module {
+    Conv {
+        conv: Conv,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    BatchNorm {
+        scale: Tensor,
+        shift: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+    },
+    Relu {
+        in_place: bool,
+    },
+    MaxPool(Pool),
+    AvgPool(Pool),
+    GlobalAvgPool,
+    Residual {
+        body: Vec<Module>,
+        shortcut: Vec<Module>,
+    },
+    Flatten,
+    Linear {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        is_head: bool,
+    },
+    Dropout {
+        rate: f64,
+        stream: u64,
+    },
+}
+
+/// How to run the modules.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass {
+    pub mode: Mode,
+    pub precision: Precision,
+}
+
+/// Runs modules one after the other.
+pub(crate) fn run(modules: &[Module], input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
+    let mut value = input.shallow_clone();
+    for module in modules {
+        value = module.forward(&value, pass)?;
+    }
+    Ok(value)
+}
+
+impl Module {
+    fn forward(&self, input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
+        match self {
+            Module::Conv { conv, weight, bias } => {
+                let kind = pass.precision.kind();
+                let pair = |size: usize| [size as i64; 2];
+                let bias = bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?;
+                input.f_to_kind(kind)?.f_conv2d(
+                    &weight.f_to_kind(kind)?,
+                    bias.as_ref(),
+                    pair(conv.stride),
+                    pair(conv.padding),
+                    pair(1),
+                    conv.groups as i64,
+                )
+            }
+            Module::BatchNorm {
+                scale,
+                shift,
+                mean,
+                variance,
+            } => input.f_batch_norm(
+                Some(scale),
+                Some(shift),
+                Some(mean),
+                Some(variance),
+                matches!(pass.mode, Mode::Train { .. }),
+                BATCH_NORM_MOMENTUM,
+                BATCH_NORM_EPSILON,
+                true,
+            ),
+            Module::Relu { in_place: true } => input.shallow_clone().f_relu_(),
+            Module::Relu { in_place: false } => input.f_relu(),
+            Module::MaxPool(pool) => {
+                let [kernel, stride, padding] = window(pool);
+                input.f_max_pool2d(kernel, stride, padding, [1, 1], false)
+            }
+            Module::AvgPool(pool) => {
+                let [kernel, stride, padding] = window(pool);
+                input.f_avg_pool2d(kernel, stride, padding, false, true, None)
+            }
+            Module::GlobalAvgPool => input.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float),
+            Module::Residual { body, shortcut } => {
+                let learned = run(body, input, pass)?;
+                let carried = run(shortcut, input, pass)?;
+                learned
+                    .f_add(&carried.f_to_kind(learned.kind())?)?
+                    .f_relu_()
+            }
+            Module::Flatten => input.f_flatten(1, -1),
+            Module::Linear {
+                weight,
+                bias,
+                is_head,
+            } => {
+                let kind = if *is_head {
+                    Kind::Float
+                } else {
+                    pass.precision.kind()
+                };
+                let bias = bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?;
+                input
+                    .f_to_kind(kind)?
+                    .f_linear(&weight.f_to_kind(kind)?, bias.as_ref())
+            }
+            Module::Dropout { rate, stream } => match pass.mode {
+                Mode::Train { dropout_seed } => dropout(input, *rate, dropout_seed, *stream),
+                Mode::Evaluate => Ok(input.shallow_clone()),
+            },
+        }
+    }
+}
+
+impl Precision {
+    fn kind(self) -> Kind {
+        match self {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        }
+    }
+}
+
+fn window(pool: &Pool) -> [[i64; 2]; 3] {
+    [pool.kernel, pool.stride, pool.padding].map(|size| [size as i64; 2])
+}
+
+/// Makes modules of layers, with the tensors that the layers name.
+pub(crate) struct Builder<'a> {
+    pub tensors: &'a BTreeMap<String, Tensor>,
+    pub dropouts: u64,
+}
+
+impl Builder<'_> {
+    /// `ends_network`: whether the last of these layers gives the logits.
+    pub(crate) fn sequence(
+        &mut self,
+        layers: &[Layer],
+        ends_network: bool,
+    ) -> Result<Vec<Module>, WeightsError> {
+        let mut modules = Vec::with_capacity(layers.len());
+        for (i, layer) in layers.iter().enumerate() {
+            let is_head = ends_network && i + 1 == layers.len();
+            let module = self.module(layer, is_head, modules.last())?;
+            modules.push(module);
+        }
+        Ok(modules)
+    }
+
+    fn module(
+        &mut self,
+        layer: &Layer,
+        is_head: bool,
+        before: Option<&Module>,
+    ) -> Result<Module, WeightsError> {
+        let tensor = |name: &str| {
+            let name = format!("{}.{name}", layer.name);
+            let tensor = self.tensors.get(&name).map(Tensor::shallow_clone);
+            tensor.ok_or(WeightsError::Missing(name))
+        };
+        Ok(match &layer.operation {
+            Operation::Conv(conv) => Module::Conv {
+                conv: *conv,
+                weight: tensor("weight")?,
+                bias: conv.bias.then(|| tensor("bias")).transpose()?,
+            },
+            Operation::Linear(linear) => Module::Linear {
+                weight: tensor("weight")?,
+                bias: linear.bias.then(|| tensor("bias")).transpose()?,
+                is_head,
+            },
+            Operation::BatchNorm { .. } => Module::BatchNorm {
+                scale: tensor("weight")?,
+                shift: tensor("bias")?,
+                mean: tensor("running_mean")?,
+                variance: tensor("running_var")?,
+            },
+            // What these give is nobody else's, and their gradients do not need it.
+            Operation::Relu => Module::Relu {
+                in_place: matches!(before, Some(Module::BatchNorm { .. } | Module::Conv { .. })),
+            },
+            Operation::MaxPool(pool) => Module::MaxPool(*pool),
+            Operation::AvgPool(pool) => Module::AvgPool(*pool),
+            Operation::GlobalAvgPool => Module::GlobalAvgPool,
+            Operation::Flatten => Module::Flatten,
+            Operation::Residual { body, shortcut } => Module::Residual {
+                body: self.sequence(body, false)?,
+                shortcut: self.sequence(shortcut, false)?,
+            },
+            Operation::Dropout { rate } => {
+                self.dropouts += 1;
+                Module::Dropout {
+                    rate: *rate,
+                    stream: self.dropouts,
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! A network that libtorch can run and train.
+
+use std::collections::BTreeMap;
+
+use networks::{NetworkSpec, TensorSpec, WeightTensor, Weights, tensors};
+use tch::{Device, Kind, Tensor, no_grad};
+
+use crate::{
+    Precision, TorchError,
+    module::{Builder, Module, Pass, run},
+};
+
+/// A network of a spec, its weights as libtorch tensors.
+pub struct TorchNetwork {
+    spec: NetworkSpec,
+    modules: Vec<Module>,
+    parameters: Vec<(String, Tensor)>,
+    statistics: Vec<(String, Tensor)>,
+    device: Device,
+}
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch-norm uses the batch's statistics and updates the running ones (momentum 0.1, unbiased
+    /// variance, as PyTorch); dropout drops, and what it drops is a pure function of the seed.
+    Train {
+        /// Must differ from step to step.
+        dropout_seed: u64,
+    },
+    /// Batch-norm uses its running statistics; dropout does nothing.
+    Evaluate,
+}
+
+impl TorchNetwork {
+    /// Makes the network on a device. Parameters require gradients.
+    ///
+    /// # Errors
+    /// A wrong spec, or weights of another network.
+    pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
+        let layers = spec.layers()?;
+        let mut parameters = Vec::new();
+        let mut statistics = Vec::new();
+        let mut by_name = BTreeMap::new();
+        for TensorSpec { name, role, .. } in tensors(&layers) {
+            let values = weights
+                .get(&name)
+                .ok_or_else(|| networks::WeightsError::Missing(name.clone()))?;
+            let tensor = to_tensor(values)?
+                .f_to_device(device)?
+                .set_requires_grad(role.is_trainable());
+            by_name.insert(name.clone(), tensor.shallow_clone());
+            let list = if role.is_trainable() {
+                &mut parameters
+            } else {
+                &mut statistics
+            };
+            list.push((name, tensor));
+        }
+        let modules = Builder {
+            tensors: &by_name,
+            dropouts: 0,
+        }
+        .sequence(&layers, true)?;
+        Ok(TorchNetwork {
+            spec: spec.clone(),
+            modules,
+            parameters,
+            statistics,
+            device,
+        })
+    }
+
+    /// Computes logits, f32 [n, classes], of normalized images, f32 [n, c, h, w] on the network's device.
+    ///
+    /// # Errors
+    /// An input of another shape; what libtorch reports.
+    pub fn forward(
+        &self,
+        input: &Tensor,
+        mode: Mode,
+        precision: Precision,
+    ) -> Result<Tensor, TorchError> {
+        let expected = self.spec.input.map(|size| size as i64);
+        let size = input.size();
+        if size.len() != 4 || size[1..] != expected {
+            return Err(TorchError::Input {
+                what: "shape of the network's input",
+                found: format!("{size:?}"),
+                expected: format!("[n, {}, {}, {}]", expected[0], expected[1], expected[2]),
+            });
+        }
+        Ok(run(&self.modules, input, Pass { mode, precision })?)
+    }
+
+    /// The tensors that training changes by their gradients, by name, in network order.
+    pub fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
+    /// The network's spec.
+    pub fn spec(&self) -> &NetworkSpec {
+        &self.spec
+    }
+
+    /// Where the network's tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The weights as they are now.
+    ///
+    /// # Errors
+    /// Values that are no longer finite (training diverged); what libtorch reports.
+    pub fn weights(&self) -> Result<Weights, TorchError> {
+        let mut tensors = Vec::new();
+        for (name, tensor) in self.parameters.iter().chain(&self.statistics) {
+            tensors.push((name.clone(), to_values(tensor)?));
+        }
+        Ok(Weights::from_tensors(tensors, &self.spec)?)
+    }
+
+    /// Replaces all weights, in place: whoever shares the parameters sees the new values.
+    ///
+    /// # Errors
+    /// Weights of another network; nothing is replaced then.
+    pub fn load_weights(&self, weights: &Weights) -> Result<(), TorchError> {
+        let new = weights
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let weights = Weights::from_tensors(new, &self.spec)?;
+        no_grad(|| {
+            for (name, tensor) in self.parameters.iter().chain(&self.statistics) {
+                if let Some(values) = weights.get(name) {
+                    tensor.shallow_clone().f_copy_(&to_tensor(values)?)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
+    let shape: Vec<_> = values.shape.iter().map(|&size| size as i64).collect();
+    Ok(Tensor::f_from_slice(&values.data)?.f_view(shape.as_slice())?)
+}
+
+fn to_values(tensor: &Tensor) -> Result<WeightTensor, TorchError> {
+    let shape = tensor.size().iter().map(|&size| size as usize).collect();
+    let flat = tensor
+        .f_detach()?
+        .f_to_device(Device::Cpu)?
+        .f_to_kind(Kind::Float)?
+        .f_reshape([-1])?;
+    Ok(WeightTensor {
+        shape,
+        data: Vec::try_from(flat)?,
+    })
+}

@@ -1,0 +1,61 @@
+//! What decides the bits of the logits besides the weights.
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor, no_grad};
+
+use crate::{InstructionSet, Mode, Precision, TorchError, TorchNetwork};
+
+/// Samples in the probe batch.
+const PROBE_SAMPLES: usize = 16;
+
+/// The identity of a computation: two networks with equal weights and equal numerics give equal bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numerics {
+    /// For people: precision, device, instruction set, libtorch's version.
+    pub descriptor: String,
+    /// sha256 of the logits (little-endian f32) of a fixed probe batch, in hexadecimal.
+    pub probe_sha256: String,
+}
+
+/// Runs the probe batch through the network and describes the circumstances.
+///
+/// # Errors
+/// What libtorch reports.
+pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics, TorchError> {
+    let logits = no_grad(|| network.forward(&probe(network)?, Mode::Evaluate, precision))?;
+    let logits: Vec<f32> = Vec::try_from(logits.f_reshape([-1])?)?;
+    let digest = Sha256::digest(
+        logits
+            .iter()
+            .flat_map(|logit| logit.to_le_bytes())
+            .collect::<Vec<_>>(),
+    );
+    let device = match network.device() {
+        Device::Cpu => format!("cpu ({})", InstructionSet::current()),
+        device => format!("{device:?}").to_lowercase(),
+    };
+    Ok(Numerics {
+        descriptor: format!(
+            "{precision} on {device}, libtorch {}",
+            env!("LIBTORCH_VERSION")
+        ),
+        probe_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
+}
+
+/// Uniform in [-2, 2): about where normalized pixels are.
+fn probe(network: &TorchNetwork) -> Result<Tensor, TorchError> {
+    let [channels, height, width] = network.spec().input;
+    let mut random = ChaCha8Rng::from_seed(*b"retort: the numerics probe batch");
+    let values: Vec<f32> = (0..PROBE_SAMPLES * channels * height * width)
+        .map(|_| (random.next_u32() >> 8) as f32 / (1 << 22) as f32 - 2.0)
+        .collect();
+    let shape = [PROBE_SAMPLES, channels, height, width].map(|size| size as i64);
+    Ok(Tensor::f_from_slice(&values)?
+        .f_view(shape)?
+        .f_to_device(network.device())?)
+}
