@@ -3,8 +3,8 @@
 //! - [`check_model`] says whether the bytes of a model are fit to be loaded, without loading them;
 //! - [`Session::load`] loads a model, [`Session::run`] computes logits.
 //!
-//! The library `libonnxruntime.so` is loaded when it is first needed, so a program that links this
-//! crate starts without it.
+//! The library `libonnxruntime.so` is loaded when it is first needed, or by [`load_library`], so a
+//! program that links this crate starts without it.
 
 mod check;
 mod interface;
@@ -15,5 +15,5 @@ mod wire;
 
 pub use check::{Limits, ModelError, check_model};
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
-pub use library::LibraryError;
+pub use library::{LibraryError, load_library};
 pub use session::{Session, SessionError, SessionOptions};

@@ -45,6 +45,15 @@ pub enum LibraryError {
     },
 }
 
+/// Loads ONNX Runtime now rather than with the first session, so that a program that needs it can
+/// say at its start that it is missing.
+///
+/// # Errors
+/// See [`LibraryError`].
+pub fn load_library() -> Result<(), LibraryError> {
+    environment().map(drop)
+}
+
 /// The process's one environment; the first call loads the library.
 ///
 /// # Errors

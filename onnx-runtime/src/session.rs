@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 /// Why a model cannot be loaded or run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// ONNX Runtime itself is missing.
     #[error(transparent)]

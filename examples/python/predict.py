@@ -1,0 +1,96 @@
+"""Predicts images with a model that an inference service serves, through Triton's Python client.
+
+    pip install 'tritonclient[grpc]' numpy
+    python predict.py --url 127.0.0.1:8001 --model fashion-mnist --artifact runs/demo/student/artifact
+"""
+
+import argparse
+import base64
+import json
+import pathlib
+import struct
+import sys
+
+import numpy as np
+import tritonclient.grpc as triton
+
+TOLERANCE = 1e-4
+
+
+def main():
+    arguments = parse_arguments()
+    manifest = json.loads((arguments.artifact / "manifest.json").read_text())
+    pixels = read_images(arguments, manifest)
+    inputs = normalize(pixels, manifest["preprocessing"])
+
+    client = triton.InferenceServerClient(arguments.url)
+    if not client.is_server_live():
+        sys.exit(f"{arguments.url} is not live")
+    metadata = client.get_model_metadata(arguments.model)
+    print(f"{metadata.name}, version {', '.join(metadata.versions)}, on {metadata.platform}")
+
+    logits = predict(client, arguments.model, inputs)
+    for index, row in enumerate(softmax(logits)):
+        best = int(row.argmax())
+        print(f"image {index}: {manifest['class_names'][best]} ({row[best]:.1%})")
+
+    if arguments.compare:
+        difference = np.abs(logits - run_locally(arguments.artifact, inputs)).max()
+        print(f"largest difference to onnxruntime: {difference:.2e}")
+        if not difference <= TOLERANCE:
+            sys.exit(f"the served model differs from model.onnx by more than {TOLERANCE}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the service")
+    parser.add_argument("--model", required=True, help="name that the model was published under")
+    parser.add_argument("--artifact", required=True, type=pathlib.Path, metavar="DIR",
+                        help="folder with the manifest.json that was published")
+    parser.add_argument("--images", type=pathlib.Path, metavar="FILE",
+                        help="an IDX file of u8 images instead of the manifest's golden batch")
+    parser.add_argument("--count", type=int, default=8, help="how many images of FILE")
+    parser.add_argument("--compare", action="store_true",
+                        help="compare with DIR/model.onnx in onnxruntime")
+    return parser.parse_args()
+
+
+def read_images(arguments, manifest):
+    """u8 [images, channels, height, width]"""
+    if arguments.images is None:
+        content = base64.b64decode(manifest["golden_batch"]["images"])
+    else:
+        idx = arguments.images.read_bytes()
+        magic, count, height, width = struct.unpack(">IIII", idx[:16])
+        if magic != 0x803:
+            sys.exit(f"{arguments.images} is no IDX file of u8 images")
+        content = idx[16 : 16 + min(count, arguments.count) * height * width]
+    return np.frombuffer(content, np.uint8).reshape(-1, *manifest["input_shape"])
+
+
+def normalize(pixels, preprocessing):
+    """(x / 255 - mean) / std, per channel"""
+    mean, std = (np.float32(preprocessing[key]).reshape(-1, 1, 1) for key in ("mean", "std"))
+    return ((pixels.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+
+
+def predict(client, model, inputs):
+    request = triton.InferInput("input", inputs.shape, "FP32")
+    request.set_data_from_numpy(inputs)
+    return client.infer(model, [request]).as_numpy("logits")
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def run_locally(artifact, inputs):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    return session.run(["logits"], {"input": inputs})[0]
+
+
+if __name__ == "__main__":
+    main()

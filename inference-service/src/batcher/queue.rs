@@ -1,0 +1,161 @@
+//! The bounded queue between the async side and the sessions' threads.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::Job;
+use crate::{config::BatchingConfig, error::InferenceError};
+
+/// Why a request does not get into the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// As many wait as may.
+    Full,
+    /// A thread that should empty the queue has failed.
+    Closed,
+}
+
+/// Requests in the order in which they came.
+#[derive(Debug)]
+pub(super) struct JobQueue {
+    config: BatchingConfig,
+    waiting: Mutex<Waiting>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Of all jobs together.
+    samples: usize,
+    closed: bool,
+}
+
+impl JobQueue {
+    pub(super) fn new(config: BatchingConfig) -> Self {
+        Self {
+            config,
+            waiting: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    /// Appends `job`, without waiting.
+    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(Refused::Closed);
+        }
+        if waiting.jobs.len() >= self.config.max_queue_size {
+            waiting.remove_abandoned();
+        }
+        if waiting.jobs.len() >= self.config.max_queue_size {
+            return Err(Refused::Full);
+        }
+        waiting.samples += job.samples;
+        waiting.jobs.push_back(job);
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Moves the next batch into `batch`, which is empty: waits for a first request, then until the
+    /// batch is full or the first has waited for the configured delay. Requests that nobody waits
+    /// for any more are left out.
+    ///
+    /// Returns `false` when the queue is closed and empty.
+    pub(super) fn take(&self, batch: &mut Vec<Job>) -> bool {
+        let mut waiting = self.lock();
+        loop {
+            let Some(first) = waiting.jobs.front() else {
+                if waiting.closed {
+                    return false;
+                }
+                waiting = self
+                    .arrived
+                    .wait(waiting)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let due = first.enqueued + self.config.max_queue_delay();
+            let now = Instant::now();
+            let full = waiting.samples >= self.config.max_batch_size;
+            if full || waiting.closed || now >= due {
+                waiting.fill(batch, self.config.max_batch_size, now);
+                if !batch.is_empty() {
+                    break;
+                }
+            } else {
+                let waited = self.arrived.wait_timeout(waiting, due - now);
+                (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        if !waiting.jobs.is_empty() {
+            // Another session's thread may have slept through the news of these.
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Refuses new requests; what waits is still computed.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Refuses new requests and drops what waits: its callers learn that nobody will answer.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.jobs.clear();
+        waiting.samples = 0;
+        drop(waiting);
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change under the lock is complete or has not begun, also after a panic.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// Moves jobs to `batch` in order, as long as they fit; at least one where any is alive.
+    fn fill(&mut self, batch: &mut Vec<Job>, max_samples: usize, now: Instant) {
+        let mut taken = 0;
+        while let Some(next) = self.jobs.front() {
+            if taken > 0 && taken + next.samples > max_samples {
+                return;
+            }
+            let Some(job) = self.jobs.pop_front() else {
+                return;
+            };
+            self.samples -= job.samples;
+            if job.reply.is_closed() {
+                continue;
+            }
+            if job.deadline.is_some_and(|deadline| deadline <= now) {
+                // An error means that the caller has gone in this very moment.
+                let _ = job.reply.send(Err(InferenceError::DeadlineExceeded));
+                continue;
+            }
+            taken += job.samples;
+            batch.push(job);
+        }
+    }
+
+    fn remove_abandoned(&mut self) {
+        self.jobs.retain(|job| !job.reply.is_closed());
+        self.samples = self.jobs.iter().map(|job| job.samples).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests;

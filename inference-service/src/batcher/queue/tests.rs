@@ -1,0 +1,120 @@
+use std::{sync::Arc, thread, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::batcher::InputValues;
+
+type Reply = oneshot::Receiver<Result<Bytes, InferenceError>>;
+
+fn queue(max_batch_size: usize, delay: Duration, max_queue_size: usize) -> JobQueue {
+    JobQueue::new(BatchingConfig {
+        max_batch_size,
+        max_queue_delay_microseconds: delay.as_micros() as u64,
+        max_queue_size,
+    })
+}
+
+fn job(samples: usize) -> (Job, Reply) {
+    let (reply, answer) = oneshot::channel();
+    let job = Job {
+        input: InputValues::Typed(vec![]),
+        samples,
+        enqueued: Instant::now(),
+        deadline: None,
+        reply,
+    };
+    (job, answer)
+}
+
+fn push(queue: &JobQueue, samples: usize) -> Reply {
+    let (job, answer) = job(samples);
+    queue.push(job).expect("the queue has room");
+    answer
+}
+
+fn take(queue: &JobQueue) -> Vec<usize> {
+    let mut batch = Vec::new();
+    queue.take(&mut batch);
+    batch.iter().map(|job| job.samples).collect()
+}
+
+#[test]
+fn a_batch_is_what_waits_in_order_up_to_the_largest_size() {
+    let queue = queue(8, Duration::ZERO, 100);
+    let _answers: Vec<_> = [3, 4, 2, 8, 1, 1]
+        .map(|samples| push(&queue, samples))
+        .into();
+    assert_eq!(take(&queue), [3, 4]);
+    assert_eq!(take(&queue), [2]);
+    assert_eq!(take(&queue), [8]);
+    assert_eq!(take(&queue), [1, 1]);
+    assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn a_full_queue_refuses_unless_somebody_in_it_has_gone() {
+    let queue = queue(8, Duration::ZERO, 2);
+    let _first = push(&queue, 1);
+    let second = push(&queue, 1);
+    assert_eq!(queue.push(job(1).0), Err(Refused::Full));
+    drop(second);
+    let _third = push(&queue, 3);
+    assert_eq!(take(&queue), [1, 3]);
+}
+
+#[test]
+fn nobody_computes_for_callers_that_have_gone_or_whose_time_is_up() {
+    let queue = queue(8, Duration::ZERO, 100);
+    drop(push(&queue, 1));
+    let (mut late, mut answer) = job(2);
+    late.deadline = Some(Instant::now());
+    queue.push(late).unwrap();
+    let _alive = push(&queue, 3);
+    assert_eq!(take(&queue), [3]);
+    assert!(matches!(
+        answer.try_recv(),
+        Ok(Err(InferenceError::DeadlineExceeded))
+    ));
+}
+
+#[test]
+fn the_first_waits_for_others_until_the_batch_is_full() {
+    let queue = Arc::new(queue(4, Duration::from_secs(3600), 100));
+    let taker = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || take(&queue))
+    };
+    let _answers: Vec<_> = [1, 1, 2].map(|samples| push(&queue, samples)).into();
+    assert_eq!(taker.join().unwrap(), [1, 1, 2]);
+}
+
+#[test]
+fn the_first_waits_no_longer_than_the_delay() {
+    let delay = Duration::from_millis(20);
+    let queue = queue(4, delay, 100);
+    let began = Instant::now();
+    let _answer = push(&queue, 1);
+    assert_eq!(take(&queue), [1]);
+    assert!(began.elapsed() >= delay);
+}
+
+#[test]
+fn a_closed_queue_is_emptied_and_takes_nothing_more() {
+    let queue = queue(2, Duration::from_secs(3600), 100);
+    let _answers = [push(&queue, 1), push(&queue, 2)];
+    queue.close();
+    assert_eq!(queue.push(job(1).0), Err(Refused::Closed));
+    assert_eq!((take(&queue), take(&queue)), (vec![1], vec![2]));
+    assert!(!queue.take(&mut Vec::new()));
+}
+
+#[test]
+fn callers_of_an_abandoned_queue_learn_that_nobody_answers() {
+    let queue = queue(2, Duration::ZERO, 100);
+    let mut answer = push(&queue, 1);
+    queue.abandon();
+    assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    assert!(!queue.take(&mut Vec::new()));
+}

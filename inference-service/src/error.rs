@@ -1,0 +1,246 @@
+//! Why a call is refused, and which gRPC code says so.
+
+use common::{
+    digest::Sha256,
+    grpc::status,
+    manifest::ManifestError,
+    model_store::{InvalidModelName, ModelName, StoreError},
+};
+use onnx_runtime::{ModelError, SessionError};
+use tonic::{Code, Status};
+
+/// Why a request for inference, or about a model, is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InferenceError {
+    /// No version of the model serves.
+    #[error("no model `{model}` is being served")]
+    NoSuchModel {
+        /// The name asked for, cut to a sensible length.
+        model: String,
+    },
+    /// Another version of the model serves.
+    #[error("model `{model}`: version `{requested}` is not being served; version {active} is")]
+    NoSuchVersion {
+        /// The model.
+        model: ModelName,
+        /// The version asked for, cut to a sensible length.
+        requested: String,
+        /// The version that serves.
+        active: u64,
+    },
+    /// A field of the request cannot be used.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// Path of the field in the request's message.
+        field: String,
+        /// What is wrong and what is expected.
+        problem: String,
+    },
+    /// As many requests wait as may.
+    #[error("the queue is full: {capacity} requests are waiting; try again later")]
+    QueueFull {
+        /// See `batching.max_queue_size`.
+        capacity: usize,
+    },
+    /// The caller's time is up.
+    #[error("the deadline passed before the request was computed")]
+    DeadlineExceeded,
+    /// The model failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The model's thread ended by a fault; the log says why.
+    #[error("the thread of model `{model}` stopped by a fault")]
+    WorkerStopped {
+        /// The model.
+        model: ModelName,
+    },
+}
+
+/// Why a publish, or a change of versions, is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The header's name, or that of another request.
+    #[error("model_name: {0}")]
+    ModelName(#[from] InvalidModelName),
+    /// The stream does not follow the protocol.
+    #[error("upload: {0}")]
+    Upload(&'static str),
+    /// The header's digest.
+    #[error("header.sha256: must be 64 lower-case hex digits")]
+    DigestFormat,
+    /// The file, or the manifest, is larger than allowed.
+    #[error("{field}: {found} bytes; at most {allowed} are allowed")]
+    TooLarge {
+        /// Which.
+        field: &'static str,
+        /// Its size.
+        found: u64,
+        /// The limit.
+        allowed: usize,
+    },
+    /// Other bytes arrived than the header promised.
+    #[error("upload: {received} bytes arrived, header.size is {expected}")]
+    Size {
+        /// Bytes that arrived.
+        received: u64,
+        /// `header.size`.
+        expected: u64,
+    },
+    /// Other bytes arrived than the header promised.
+    #[error("header.sha256: is {expected}, but the SHA-256 of the uploaded file is {found}")]
+    Digest {
+        /// `header.sha256`.
+        expected: Sha256,
+        /// That of what arrived.
+        found: Sha256,
+    },
+    /// The manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest speaks of another model.
+    #[error("manifest: {field}: {problem}")]
+    ManifestMismatch {
+        /// Its field.
+        field: &'static str,
+        /// What the model says.
+        problem: String,
+    },
+    /// The model is not fit to be loaded.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model cannot be loaded or run.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Loading took too long.
+    #[error("the model was not loaded and checked within {seconds} s")]
+    LoadTimedOut {
+        /// See `publish.load_timeout_seconds`.
+        seconds: u64,
+    },
+    /// The model answers otherwise than the exporter said.
+    #[error(
+        "golden batch: image {image}, class {class}: the model gives {found}, the manifest says \
+         {expected} (tolerance {tolerance})"
+    )]
+    GoldenBatch {
+        /// Index of the image.
+        image: usize,
+        /// Index of the logit.
+        class: usize,
+        /// What the model gives.
+        found: f32,
+        /// What the manifest says.
+        expected: f32,
+        /// The manifest's tolerance.
+        tolerance: f32,
+    },
+    /// The version that serves cannot be deleted.
+    #[error(
+        "model `{model}`: version {version} is active; activate another one before deleting it"
+    )]
+    VersionActive {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: u64,
+    },
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A background task ended by a fault; the log says why.
+    #[error("the service failed while it handled the model; its log says why")]
+    Internal,
+}
+
+/// Every error of the service's edge.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Of the inference protocol.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
+    /// Of publishing.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        let (code, reason) = code_and_reason(&error);
+        status(code, reason, error.to_string())
+    }
+}
+
+impl From<InferenceError> for Status {
+    fn from(error: InferenceError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+impl From<PublishError> for Status {
+    fn from(error: PublishError) -> Self {
+        ServiceError::from(error).into()
+    }
+}
+
+/// The one place where errors become gRPC codes.
+fn code_and_reason(error: &ServiceError) -> (Code, &'static str) {
+    use InferenceError as I;
+    use PublishError as P;
+    match error {
+        ServiceError::Inference(error) => match error {
+            I::NoSuchModel { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
+            I::NoSuchVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
+            I::Invalid { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+            I::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+            I::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            I::Session(_) => (Code::Internal, "INFERENCE_FAILED"),
+            I::WorkerStopped { .. } => (Code::Internal, "WORKER_STOPPED"),
+        },
+        ServiceError::Publish(error) => match error {
+            P::ModelName(_) => (Code::InvalidArgument, "INVALID_MODEL_NAME"),
+            P::Upload(_) | P::Size { .. } => (Code::InvalidArgument, "INVALID_UPLOAD"),
+            P::DigestFormat => (Code::InvalidArgument, "INVALID_DIGEST"),
+            P::TooLarge { .. } => (Code::InvalidArgument, "TOO_LARGE"),
+            P::Digest { .. } => (Code::InvalidArgument, "DIGEST_MISMATCH"),
+            P::Manifest(_) => (Code::InvalidArgument, "INVALID_MANIFEST"),
+            P::ManifestMismatch { .. } => (Code::InvalidArgument, "MANIFEST_MISMATCH"),
+            P::Model(_) => (Code::InvalidArgument, "MODEL_REFUSED"),
+            P::Session(SessionError::Library(_)) => (Code::Internal, "ONNX_RUNTIME_MISSING"),
+            P::Session(_) => (Code::InvalidArgument, "MODEL_UNUSABLE"),
+            P::LoadTimedOut { .. } => (Code::DeadlineExceeded, "LOAD_TIMED_OUT"),
+            P::GoldenBatch { .. } => (Code::InvalidArgument, "GOLDEN_BATCH_DISAGREES"),
+            P::VersionActive { .. } => (Code::FailedPrecondition, "VERSION_ACTIVE"),
+            P::Store(StoreError::NoSuchVersion { .. }) => (Code::NotFound, "VERSION_NOT_FOUND"),
+            P::Store(
+                StoreError::InUse { .. }
+                | StoreError::Io { .. }
+                | StoreError::Manifest { .. }
+                | StoreError::Corrupt { .. },
+            ) => (Code::Internal, "STORE_FAILED"),
+            P::Internal => (Code::Internal, "INTERNAL"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    #[test]
+    fn a_status_has_the_code_the_text_and_the_reason() {
+        let status = Status::from(InferenceError::QueueFull { capacity: 7 });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(
+            status.message().contains("7 requests"),
+            "{}",
+            status.message()
+        );
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("QUEUE_FULL", "retort")
+        );
+    }
+}

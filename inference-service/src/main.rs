@@ -1,0 +1,121 @@
+//! Command line of the inference service.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use common::{
+    config::{self, Layers},
+    grpc, shutdown,
+    telemetry::{self, LogFormat},
+};
+use inference_service::{
+    config::{ENVIRONMENT_PREFIX, InferenceConfig, SHIPPED},
+    server,
+};
+
+/// Serves ONNX models over the Open Inference Protocol v2 (KServe, Triton).
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:
+  inference-service serve --store models
+  inference-service healthcheck 127.0.0.1:8001"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve models until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Ask a running service whether it is ready; exit code 0 or 1.
+    #[command(after_help = "Example:\n  inference-service healthcheck 127.0.0.1:8001")]
+    Healthcheck(Healthcheck),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  inference-service serve --store models
+  inference-service serve --set batching.max_batch_size=16 --set runtime.sessions=2
+  RETORT_INFERENCE__GRPC__LISTEN=0.0.0.0:8001 inference-service serve --config inference.toml
+Every key is explained in configs/inference-service.toml.")]
+struct Serve {
+    /// Folder of the model store; the same as --set store=DIR.
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// TOML file laid over the shipped defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one key; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write the addresses in use here, as JSON, once serving.
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+#[derive(clap::Args)]
+struct Healthcheck {
+    /// host:port of the service.
+    #[arg(default_value = "127.0.0.1:8001")]
+    address: String,
+    /// Longest time to wait for an answer, seconds.
+    #[arg(long, default_value_t = 5)]
+    timeout: u64,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Healthcheck(arguments) => healthcheck(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("inference-service: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
+    let mut overrides = arguments.set;
+    if let Some(store) = &arguments.store {
+        overrides.push(format!("store={}", store.display()));
+    }
+    let layers = Layers {
+        shipped: SHIPPED,
+        file: arguments.config,
+        environment: config::environment(ENVIRONMENT_PREFIX),
+        overrides,
+    };
+    let config: InferenceConfig = match layers.load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("inference-service: {error}");
+            return Ok(ExitCode::from(config::EXIT_CODE));
+        }
+    };
+    telemetry::init(arguments.log_format);
+    runtime()?.block_on(async {
+        let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+        server::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn healthcheck(arguments: &Healthcheck) -> anyhow::Result<ExitCode> {
+    let timeout = Duration::from_secs(arguments.timeout);
+    runtime()?
+        .block_on(grpc::check_health(&arguments.address, timeout))
+        .map_err(anyhow::Error::msg)?;
+    println!("{} is ready", arguments.address);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("cannot start the async runtime")
+}

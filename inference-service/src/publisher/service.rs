@@ -1,0 +1,97 @@
+//! `retort.publish.v1.PublisherService`: the publisher's gRPC edge.
+
+use std::sync::Arc;
+
+use common::model_store::ModelName;
+use proto::publish::v1::{
+    ActivateVersionRequest, ActivateVersionResponse, DeleteVersionRequest, DeleteVersionResponse,
+    ListVersionsRequest, ListVersionsResponse, ModelVersion, PublishRequest, PublishResponse,
+    publisher_service_server::PublisherService,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{ListedVersion, Publisher, upload};
+use crate::error::PublishError;
+
+/// Answers the calls.
+#[derive(Debug)]
+pub(crate) struct PublisherEdge {
+    pub(crate) publisher: Arc<Publisher>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl PublisherService for PublisherEdge {
+    async fn publish(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Answer<PublishResponse> {
+        let upload = upload::receive(request.into_inner(), &self.publisher.limits).await?;
+        let published = to_the_end(Arc::clone(&self.publisher).publish(upload)).await?;
+        Ok(Response::new(PublishResponse {
+            version: published.version,
+            already_published: published.already_published,
+        }))
+    }
+
+    async fn list_versions(
+        &self,
+        request: Request<ListVersionsRequest>,
+    ) -> Answer<ListVersionsResponse> {
+        let name = request.into_inner().model_name;
+        let model = match name.is_empty() {
+            true => None,
+            false => Some(model_name(&name)?),
+        };
+        let listed = Arc::clone(&self.publisher).list(model).await?;
+        let versions = listed.into_iter().map(to_message).collect();
+        Ok(Response::new(ListVersionsResponse { versions }))
+    }
+
+    async fn activate_version(
+        &self,
+        request: Request<ActivateVersionRequest>,
+    ) -> Answer<ActivateVersionResponse> {
+        let request = request.into_inner();
+        let model = model_name(&request.model_name)?;
+        let publisher = Arc::clone(&self.publisher);
+        let previous_version = to_the_end(publisher.activate(model, request.version)).await?;
+        Ok(Response::new(ActivateVersionResponse { previous_version }))
+    }
+
+    async fn delete_version(
+        &self,
+        request: Request<DeleteVersionRequest>,
+    ) -> Answer<DeleteVersionResponse> {
+        let request = request.into_inner();
+        let model = model_name(&request.model_name)?;
+        let publisher = Arc::clone(&self.publisher);
+        to_the_end(publisher.delete(model, request.version)).await?;
+        Ok(Response::new(DeleteVersionResponse {}))
+    }
+}
+
+/// Carries a change out, also when its caller hangs up in the middle.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, PublishError>> + Send + 'static,
+) -> Result<T, PublishError> {
+    let done = tokio::spawn(change).await;
+    done.map_err(|_| PublishError::Internal)?
+}
+
+fn model_name(name: &str) -> Result<ModelName, PublishError> {
+    Ok(ModelName::new(name)?)
+}
+
+fn to_message(listed: ListedVersion) -> ModelVersion {
+    let manifest = &listed.stored.manifest;
+    ModelVersion {
+        model_name: listed.model.to_string(),
+        version: listed.stored.version,
+        active: listed.active,
+        sha256: manifest.onnx.sha256.to_string(),
+        size: manifest.onnx.size,
+        manifest_json: manifest.to_json().into(),
+    }
+}

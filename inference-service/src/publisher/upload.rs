@@ -1,0 +1,131 @@
+//! Receiving one model.
+
+use bytes::Bytes;
+use common::{
+    digest::{RollingSha256, Sha256},
+    manifest::ArtifactManifest,
+    model_store::ModelName,
+};
+use futures::{Stream, StreamExt};
+use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
+use tonic::Status;
+
+use crate::{config::PublishConfig, error::PublishError};
+
+/// A model whose bytes are those that its header and its manifest speak of.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) model: ModelName,
+    pub(super) onnx: Bytes,
+    pub(super) manifest: ArtifactManifest,
+}
+
+/// Reads an upload to its end: a header, then the file in order.
+///
+/// # Errors
+/// [`PublishError`] for what does not fit together, or the stream's own error. More bytes than
+/// allowed, or than the header says, end the upload at once.
+pub(super) async fn receive(
+    mut stream: impl Stream<Item = Result<PublishRequest, Status>> + Unpin,
+    limits: &PublishConfig,
+) -> Result<Upload, Status> {
+    let first = stream
+        .next()
+        .await
+        .transpose()?
+        .and_then(|request| request.part);
+    let Some(Part::Header(header)) = first else {
+        return Err(PublishError::Upload("the first message must be the header").into());
+    };
+    let expected = Expected::of(header, limits)?;
+    // Grows with what arrives: the size is only a promise so far.
+    let mut onnx = Vec::new();
+    let mut digest = RollingSha256::default();
+    while let Some(request) = stream.next().await {
+        let chunk = match request?.part {
+            Some(Part::Chunk(chunk)) => chunk,
+            Some(Part::Header(_)) => {
+                return Err(PublishError::Upload("a second header arrived").into());
+            }
+            None => return Err(PublishError::Upload("a message is empty").into()),
+        };
+        digest.update(&chunk);
+        onnx.extend_from_slice(&chunk);
+        if onnx.len() as u64 > expected.size {
+            return Err(expected.other_size(onnx.len()).into());
+        }
+    }
+    if onnx.len() as u64 != expected.size {
+        return Err(expected.other_size(onnx.len()).into());
+    }
+    let found = digest.finish();
+    if found != expected.sha256 {
+        let expected = expected.sha256;
+        return Err(PublishError::Digest { expected, found }.into());
+    }
+    Ok(Upload {
+        model: expected.model,
+        onnx: onnx.into(),
+        manifest: expected.manifest,
+    })
+}
+
+/// What a header says.
+struct Expected {
+    model: ModelName,
+    sha256: Sha256,
+    size: u64,
+    manifest: ArtifactManifest,
+}
+
+impl Expected {
+    fn of(header: PublishHeader, limits: &PublishConfig) -> Result<Self, PublishError> {
+        let model = ModelName::new(&header.model_name)?;
+        let sha256 = Sha256::parse(&header.sha256).ok_or(PublishError::DigestFormat)?;
+        let manifest_size = header.manifest_json.len() as u64;
+        check_size("header.size", header.size, limits.max_model_bytes)?;
+        check_size(
+            "header.manifest_json",
+            manifest_size,
+            limits.max_manifest_bytes,
+        )?;
+        let manifest = ArtifactManifest::from_json(&header.manifest_json)?;
+        if manifest.onnx.sha256 != sha256 {
+            return Err(PublishError::ManifestMismatch {
+                field: "onnx.sha256",
+                problem: format!("is {}, header.sha256 is {sha256}", manifest.onnx.sha256),
+            });
+        }
+        if manifest.onnx.size != header.size {
+            let (found, size) = (manifest.onnx.size, header.size);
+            return Err(PublishError::ManifestMismatch {
+                field: "onnx.size",
+                problem: format!("is {found}, header.size is {size}"),
+            });
+        }
+        Ok(Self {
+            model,
+            sha256,
+            size: header.size,
+            manifest,
+        })
+    }
+
+    fn other_size(&self, received: usize) -> PublishError {
+        PublishError::Size {
+            received: received as u64,
+            expected: self.size,
+        }
+    }
+}
+
+fn check_size(field: &'static str, found: u64, allowed: usize) -> Result<(), PublishError> {
+    match found <= allowed as u64 {
+        true => Ok(()),
+        false => Err(PublishError::TooLarge {
+            field,
+            found,
+            allowed,
+        }),
+    }
+}

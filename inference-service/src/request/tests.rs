@@ -1,0 +1,175 @@
+use proto::inference::{
+    InferParameter, infer_parameter::ParameterChoice,
+    model_infer_request::InferRequestedOutputTensor,
+};
+
+use super::*;
+
+const INTERFACE: ModelInterface = ModelInterface {
+    input_shape: [1, 2, 3],
+    classes: 4,
+};
+
+fn request() -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: "m".into(),
+        id: "an id".into(),
+        inputs: vec![InferInputTensor {
+            name: "input".into(),
+            datatype: "FP32".into(),
+            shape: vec![2, 1, 2, 3],
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![vec![0_u8; 48].into()],
+        ..ModelInferRequest::default()
+    }
+}
+
+fn typed(values: usize) -> Option<InferTensorContents> {
+    Some(InferTensorContents {
+        fp32_contents: vec![0.5; values],
+        ..InferTensorContents::default()
+    })
+}
+
+fn take(mut request: ModelInferRequest) -> Result<Input, InferenceError> {
+    take_input(&mut request, &INTERFACE, 8)
+}
+
+#[test]
+fn raw_and_typed_values_are_taken() {
+    let input = take(request()).unwrap();
+    assert_eq!(input.samples, 2);
+    assert!(matches!(input.values, InputValues::Raw(bytes) if bytes.len() == 48));
+
+    let mut request = request();
+    request.raw_input_contents.clear();
+    request.inputs[0].contents = typed(12);
+    let input = take(request).unwrap();
+    assert!(matches!(input.values, InputValues::Typed(values) if values == [0.5; 12]));
+}
+
+#[test]
+fn unknown_parameters_are_ignored() {
+    let mut request = request();
+    let value = InferParameter {
+        parameter_choice: Some(ParameterChoice::BoolParam(true)),
+    };
+    request.parameters.insert("surprise".into(), value.clone());
+    request.inputs[0]
+        .parameters
+        .insert("surprise".into(), value);
+    assert!(take(request).is_ok());
+}
+
+#[test]
+fn what_cannot_be_used_is_named_by_field() {
+    type Change = fn(&mut ModelInferRequest);
+    let cases: [(Change, &str); 19] = [
+        (|r| r.inputs.clear(), "inputs: 0 tensors"),
+        (|r| r.inputs.push(r.inputs[0].clone()), "inputs: 2 tensors"),
+        (
+            |r| r.inputs[0].name = "image".into(),
+            "inputs[0].name: `image`",
+        ),
+        (
+            |r| r.inputs[0].datatype = "UINT8".into(),
+            "inputs[0].datatype: `UINT8`",
+        ),
+        (
+            |r| r.inputs[0].datatype = String::new(),
+            "inputs[0].datatype",
+        ),
+        (|r| r.inputs[0].shape = vec![], "inputs[0].shape: []"),
+        (
+            |r| r.inputs[0].shape = vec![1, 2, 3],
+            "inputs[0].shape: [1, 2, 3]",
+        ),
+        (
+            |r| r.inputs[0].shape = vec![2, 1, 3, 2],
+            "inputs[0].shape: [2, 1, 3, 2]",
+        ),
+        (
+            |r| r.inputs[0].shape[0] = 0,
+            "inputs[0].shape: [0, 1, 2, 3]",
+        ),
+        (
+            |r| r.inputs[0].shape[0] = -1,
+            "inputs[0].shape: [-1, 1, 2, 3]",
+        ),
+        (|r| r.inputs[0].shape[0] = 9, "a batch of 1 to 8"),
+        (
+            |r| r.inputs[0].shape[0] = i64::MAX,
+            "inputs[0].shape: [9223372036854775807",
+        ),
+        (|r| r.inputs[0].shape = vec![1; 1000], "1, …]"),
+        (
+            |r| r.raw_input_contents[0].truncate(47),
+            "raw_input_contents[0]: 47 bytes",
+        ),
+        (
+            |r| r.raw_input_contents.push(Bytes::new()),
+            "raw_input_contents: 2 buffers",
+        ),
+        (
+            |r| r.inputs[0].contents = typed(12),
+            "raw_input_contents: given beside",
+        ),
+        (
+            |r| r.raw_input_contents.clear(),
+            "inputs[0].contents: no values",
+        ),
+        (
+            |r| {
+                r.raw_input_contents.clear();
+                r.inputs[0].contents = typed(11);
+            },
+            "inputs[0].contents.fp32_contents: 11 values; inputs[0].shape needs 12",
+        ),
+        (
+            |r| {
+                r.raw_input_contents.clear();
+                let contents = r.inputs[0].contents.insert(InferTensorContents::default());
+                contents.int_contents = vec![1; 12];
+            },
+            "inputs[0].contents: values of another type",
+        ),
+    ];
+    for (change, named) in cases {
+        let mut changed = request();
+        change(&mut changed);
+        let error = take(changed).expect_err(named).to_string();
+        assert!(error.contains(named), "{named}: {error}");
+    }
+}
+
+#[test]
+fn outputs_may_be_named_and_long_names_are_cut() {
+    let mut asked = request();
+    let output = |name: &str| InferRequestedOutputTensor {
+        name: name.into(),
+        ..InferRequestedOutputTensor::default()
+    };
+    asked.outputs = vec![output("logits")];
+    assert!(take(asked.clone()).is_ok());
+    asked.outputs.push(output(&"x".repeat(1_000_000)));
+    let error = take(asked).unwrap_err().to_string();
+    assert!(
+        error.starts_with("outputs[1].name: `xxx") && error.len() < 200,
+        "{error}"
+    );
+}
+
+#[test]
+fn the_answer_says_which_request_and_version_it_is_of() {
+    let logits = Bytes::from(vec![7_u8; 2 * 4 * 4]);
+    let response = respond(request(), 12, 2, logits.clone());
+    assert_eq!(
+        (response.id.as_str(), response.model_name.as_str()),
+        ("an id", "m")
+    );
+    assert_eq!(response.model_version, "12");
+    assert_eq!(response.outputs[0].shape, [2, 4]);
+    assert_eq!(response.outputs[0].datatype, "FP32");
+    assert_eq!(response.raw_output_contents, [logits]);
+}

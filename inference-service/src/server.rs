@@ -1,0 +1,249 @@
+//! The running service: ports, health, and how it stops.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use common::{
+    grpc,
+    model_store::{ModelStore, StoreError},
+    ready_file,
+};
+use onnx_runtime::LibraryError;
+use proto::{
+    inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer},
+    publish::v1::publisher_service_server::{self, PublisherServiceServer},
+};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{codec::CompressionEncoding, transport::server::TcpIncoming};
+use tonic_health::{
+    ServingStatus,
+    server::{HealthReporter, health_reporter},
+};
+use tracing::{info, warn};
+
+use crate::{
+    catalog::Catalog,
+    config::InferenceConfig,
+    error::PublishError,
+    inference::InferenceService,
+    metrics::{self, Metrics},
+    publisher::{Publisher, PublisherEdge},
+};
+
+/// Why the service does not run, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// Key in the configuration.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// ONNX Runtime is missing.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// The model store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored models cannot be read.
+    #[error("cannot load the stored models: {0}")]
+    Restore(#[source] PublishError),
+    /// The metrics cannot be set up.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The reflection service refuses the descriptors.
+    #[error("cannot offer reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The ready file cannot be written.
+    #[error(transparent)]
+    ReadyFile(io::Error),
+    /// A server failed.
+    #[error("the {0} server stopped by itself")]
+    Stopped(&'static str),
+}
+
+/// Serves until `shutdown`, then finishes what is in flight, within the configured time.
+///
+/// Binds before it loads, so that a taken port is known at once; serves, and writes `ready_file`,
+/// when every stored model has been loaded.
+///
+/// # Errors
+/// See [`ServerError`].
+pub async fn run(
+    config: &InferenceConfig,
+    ready_file: Option<&Path>,
+    shutdown: CancellationToken,
+) -> Result<(), ServerError> {
+    let ports = Ports::bind(config).await?;
+    let addresses = ports.addresses;
+    onnx_runtime::load_library()?;
+
+    let metrics = Arc::new(Metrics::new()?);
+    let catalog = Arc::new(Catalog::new(Arc::clone(&metrics)));
+    let store = ModelStore::open(&config.store)?;
+    let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
+    tokio::select! {
+        restored = publisher.restore() => restored.map_err(ServerError::Restore)?,
+        () = shutdown.cancelled() => return Ok(()),
+    }
+
+    let stop = CancellationToken::new();
+    let ready = Arc::new(AtomicBool::new(true));
+    let inference = InferenceService {
+        catalog: Arc::clone(&catalog),
+        ready: Arc::clone(&ready),
+    };
+    let metrics_server = metrics::serve(ports.metrics, metrics, catalog, stop.clone());
+    let (health, mut servers) = start_grpc(
+        config,
+        (ports.grpc, inference),
+        (ports.admin, PublisherEdge { publisher }),
+        &stop,
+    )?;
+    servers.spawn(async move { metrics_server.await.map_err(|_| "metrics") });
+
+    if let Some(path) = ready_file {
+        ready_file::write(path, &addresses).map_err(ServerError::ReadyFile)?;
+    }
+    let [(_, grpc), (_, admin), (_, metrics)] = addresses;
+    info!(%grpc, %admin, %metrics, "serving");
+
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        Some(ended) = servers.join_next() => {
+            // A panic has said more in the log.
+            let name = ended.ok().and_then(Result::err).unwrap_or("gRPC");
+            return Err(ServerError::Stopped(name));
+        }
+    }
+    ready.store(false, Ordering::Relaxed);
+    set_health(&health, ServingStatus::NotServing).await;
+    sleep(config.shutdown.grace()).await;
+    stop.cancel();
+    let drained = timeout(config.shutdown.drain(), async {
+        while servers.join_next().await.is_some() {}
+    });
+    match drained.await {
+        Ok(()) => info!("stopped"),
+        Err(_) => warn!("stopped; not every request was answered in time"),
+    }
+    Ok(())
+}
+
+/// Each server, until it ends: with its name where it failed.
+type Servers = JoinSet<Result<(), &'static str>>;
+
+/// Starts the two gRPC servers, which end after `stop` when the last call has been answered.
+fn start_grpc(
+    config: &InferenceConfig,
+    (grpc_listener, inference): (TcpListener, InferenceService),
+    (admin_listener, publisher): (TcpListener, PublisherEdge),
+    stop: &CancellationToken,
+) -> Result<(HealthReporter, Servers), ServerError> {
+    let limit = config.grpc.max_message_bytes;
+    let inference = GrpcInferenceServiceServer::new(inference)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let publisher = PublisherServiceServer::new(publisher)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
+    let (reporter, health) = health_reporter();
+    let reflection = |service: &'static str| {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name(service)
+            .with_service_name("grpc.health.v1.Health")
+    };
+    let inference_reflection = reflection(grpc_inference_service_server::SERVICE_NAME);
+    let publisher_reflection = reflection(publisher_service_server::SERVICE_NAME);
+    let inference_server = grpc::server()
+        .add_service(inference)
+        .add_service(health.clone())
+        .add_service(inference_reflection.build_v1()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(grpc_listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
+    let admin_server = grpc::server()
+        .add_service(publisher)
+        .add_service(health)
+        .add_service(publisher_reflection.build_v1()?)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(admin_listener).with_nodelay(Some(true)),
+            stop.clone().cancelled_owned(),
+        );
+    let mut servers = Servers::new();
+    servers.spawn(async move { inference_server.await.map_err(|_| "inference") });
+    servers.spawn(async move { admin_server.await.map_err(|_| "admin") });
+    Ok((reporter, servers))
+}
+
+/// For the whole server: the empty name is what health checks ask for.
+async fn set_health(reporter: &HealthReporter, status: ServingStatus) {
+    let services = ["", grpc_inference_service_server::SERVICE_NAME];
+    for service in services {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+/// The three ports, taken but not yet served.
+struct Ports {
+    grpc: TcpListener,
+    admin: TcpListener,
+    metrics: TcpListener,
+    /// As the ready file names them, with port 0 resolved.
+    addresses: [(&'static str, SocketAddr); 3],
+}
+
+impl Ports {
+    async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
+        let (grpc, grpc_address) = bind("grpc.listen", config.grpc.listen).await?;
+        let (admin, admin_address) = bind("admin.listen", config.admin.listen).await?;
+        let (metrics, metrics_address) = bind("metrics.listen", config.metrics.listen).await?;
+        Ok(Self {
+            grpc,
+            admin,
+            metrics,
+            addresses: [
+                ("grpc", grpc_address),
+                ("admin", admin_address),
+                ("metrics", metrics_address),
+            ],
+        })
+    }
+}
+
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen.await.map_err(|source| ServerError::Listen {
+        key,
+        address,
+        source,
+    })
+}

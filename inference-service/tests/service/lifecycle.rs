@@ -1,0 +1,167 @@
+//! Starting, stopping, and what the program says when it cannot.
+
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::support::{
+    Artifact, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+};
+use tonic::Code;
+
+#[tokio::test]
+async fn a_healthy_service_says_so_and_a_stopped_one_does_not() {
+    let service = Service::start(&ServiceOptions::default());
+    for port in ["grpc", "admin"] {
+        let address = service.address(port);
+        let output = run_to_the_end(&["healthcheck", &address]);
+        assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
+        assert!(output.stdout.contains("is ready"), "{}", output.stdout);
+    }
+    let address = service.address("grpc");
+    drop(service);
+    let output = run_to_the_end(&["healthcheck", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.contains(&address), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn under_load_sigterm_ends_the_service_and_no_accepted_request_is_lost() {
+    const CALLERS: usize = 16;
+    let service = Service::start(&ServiceOptions::default());
+    service
+        .publish(Artifact::new(1).upload())
+        .await
+        .expect("it is published");
+    let answered = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = {
+        let client = service.inference().await;
+        let callers = (0..CALLERS).map(|_| {
+            let (mut client, answered) = (client.clone(), Arc::clone(&answered));
+            tokio::spawn(async move {
+                loop {
+                    match client.model_infer(infer_request(4).0).await {
+                        Ok(_) => answered.fetch_add(1, Ordering::Relaxed),
+                        Err(status) => return status,
+                    };
+                }
+            })
+        });
+        callers.collect()
+    };
+    while answered.load(Ordering::Relaxed) < 200 {
+        tokio::task::yield_now().await;
+    }
+    service.terminate();
+    for caller in callers {
+        let status = caller.await.expect("the caller ends by itself");
+        // Not taken any more: nothing that was taken fails.
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+    }
+    assert!(service.wait().success());
+}
+
+#[tokio::test]
+async fn while_it_drains_the_service_is_not_serving() {
+    let options = ServiceOptions {
+        set: &["shutdown.grace_seconds=30"],
+        ..ServiceOptions::default()
+    };
+    let service = Service::start(&options);
+    service
+        .publish(Artifact::new(1).upload())
+        .await
+        .expect("it is published");
+    service.terminate();
+    let address = service.address("grpc");
+    wait_until(|| {
+        let output = run_to_the_end(&["healthcheck", &address]);
+        output.status.code() == Some(1) && output.stderr.contains("NOT_SERVING")
+    });
+    let ready = proto::inference::ServerReadyRequest {};
+    let response = service
+        .inference()
+        .await
+        .server_ready(ready)
+        .await
+        .expect("it answers");
+    assert!(!response.into_inner().ready);
+    // Load balancers need time to notice.
+    assert_eq!(service.serving_version().await, "1");
+}
+
+#[test]
+fn every_error_of_a_configuration_is_listed_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.toml");
+    let text = "[batching]\nmax_batch_size = 0\nmax_queue = 3\n[grpc]\nlisten = \"nowhere\"\n\
+                [admin]\nlisten = \"0.0.0.0:8003\"\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let output = run_to_the_end(&["serve", "--config", file, "--set", "runtime.threads=0"]);
+    assert_eq!(output.status.code(), Some(64), "{}", output.stderr);
+    for part in [
+        file,
+        "batching.max_batch_size = 0: must be 1 to 4096",
+        "max_queue",
+        "grpc.listen = \"nowhere\"",
+        "admin.listen = 0.0.0.0:8003",
+        "admin.access = \"anyone_who_reaches_the_port\"",
+        "runtime.threads = 0",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("models");
+    for key in ["grpc", "admin", "metrics"] {
+        let mut arguments = vec!["serve".to_owned(), format!("--store={}", store.display())];
+        for other in ["grpc", "admin", "metrics"] {
+            let address = if other == key {
+                &address
+            } else {
+                "127.0.0.1:0"
+            };
+            arguments.push(format!("--set={other}.listen={address}"));
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = run_to_the_end(&arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let expected = format!("cannot listen on {address} ({key}.listen)");
+        assert!(output.stderr.contains(&expected), "{}", output.stderr);
+        assert!(
+            !store.exists(),
+            "nothing is written before the ports are taken"
+        );
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_made_is_named() {
+    let output = run_to_the_end(&[
+        "serve",
+        "--store",
+        "/proc/no/models",
+        "--set",
+        "grpc.listen=127.0.0.1:0",
+        "--set",
+        "admin.listen=127.0.0.1:0",
+        "--set",
+        "metrics.listen=127.0.0.1:0",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        output.stderr.contains("/proc/no/models"),
+        "{}",
+        output.stderr
+    );
+}

@@ -1,0 +1,146 @@
+//! Small models as an exporter would publish them.
+
+use common::{digest::Sha256, manifest::ArtifactManifest};
+use datasets::Normalization;
+use networks::{NetworkSpec, Weights};
+use onnx_runtime::{Session, SessionOptions};
+use proto::{
+    inference::{ModelInferRequest, model_infer_request::InferInputTensor},
+    publish::v1::{PublishHeader, PublishRequest, publish_request::Part},
+};
+
+pub const MODEL: &str = "digits";
+pub const INPUT_SHAPE: [usize; 3] = [1, 8, 8];
+pub const CLASSES: usize = 3;
+const SAMPLE: usize = 64;
+const GOLDEN_IMAGES: usize = 5;
+
+/// A model and what is said about it.
+#[derive(Clone)]
+pub struct Artifact {
+    pub onnx: Vec<u8>,
+    pub manifest: serde_json::Value,
+}
+
+impl Artifact {
+    /// A small network; every seed gives another one.
+    pub fn new(seed: u64) -> Self {
+        let network = r#"
+            input = [1, 8, 8]
+            classes = 3
+            preset = "cnn"
+            widths = [4, 8]
+        "#;
+        let spec = NetworkSpec::from_toml(network).expect("the spec is valid");
+        let weights = Weights::initial(&spec, seed).expect("the spec is valid");
+        let onnx = networks::onnx::export(&spec, &weights).expect("the weights fit");
+        let images = images(GOLDEN_IMAGES);
+        let (mean, std) = (0.25, 0.5);
+        let mut input = Vec::new();
+        let normalization = Normalization {
+            mean: vec![mean],
+            std: vec![std],
+        };
+        normalization.apply(&images, SAMPLE, &mut input);
+        let logits = run(&onnx, &input);
+        let manifest = serde_json::json!({
+            "format_version": 1,
+            "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
+            "input_shape": INPUT_SHAPE,
+            "class_names": ["zero", "one", "two"],
+            "preprocessing": {"mean": [mean], "std": [std]},
+            "golden_batch": {
+                "images": base64(&images),
+                "logits": logits.chunks(CLASSES).collect::<Vec<_>>(),
+                "tolerance": 1e-4,
+            },
+            "network": {"preset": "cnn"},
+            "provenance": {
+                "run": "test", "seed": seed, "config_sha256": Sha256::of(b""), "dataset": "none",
+                "teacher": null, "metrics": {},
+            },
+        });
+        Self { onnx, manifest }
+    }
+
+    /// What the manifest becomes in the store.
+    pub fn parsed(&self) -> ArtifactManifest {
+        ArtifactManifest::from_json(self.manifest.to_string().as_bytes()).expect("it is valid")
+    }
+
+    pub fn header(&self) -> PublishHeader {
+        PublishHeader {
+            model_name: MODEL.to_owned(),
+            sha256: Sha256::of(&self.onnx).to_string(),
+            size: self.onnx.len() as u64,
+            manifest_json: self.manifest.to_string().into(),
+        }
+    }
+
+    /// The upload: header and two chunks.
+    pub fn upload(&self) -> Vec<PublishRequest> {
+        upload(self.header(), &self.onnx)
+    }
+
+    /// The logits of `input`, computed here.
+    pub fn logits(&self, input: &[f32]) -> Vec<f32> {
+        run(&self.onnx, input)
+    }
+}
+
+/// A header and two chunks.
+pub fn upload(header: PublishHeader, onnx: &[u8]) -> Vec<PublishRequest> {
+    let (first, second) = onnx.split_at(onnx.len() / 2);
+    let chunk = |bytes: &[u8]| Part::Chunk(bytes.to_vec().into());
+    let parts = [Part::Header(header), chunk(first), chunk(second)];
+    let requests = parts
+        .into_iter()
+        .map(|part| PublishRequest { part: Some(part) });
+    requests.collect()
+}
+
+/// u8 images, all different.
+pub fn images(count: usize) -> Vec<u8> {
+    (0..count * SAMPLE)
+        .map(|i| (i * 7 + i / SAMPLE * 31) as u8)
+        .collect()
+}
+
+/// A request for `samples` samples, and its values.
+pub fn infer_request(samples: usize) -> (ModelInferRequest, Vec<f32>) {
+    let values: Vec<f32> = images(samples)
+        .iter()
+        .map(|pixel| f32::from(*pixel) / 255.0)
+        .collect();
+    let bytes: Vec<u8> = values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let [channels, height, width] = INPUT_SHAPE;
+    let request = ModelInferRequest {
+        model_name: MODEL.to_owned(),
+        inputs: vec![InferInputTensor {
+            name: "input".to_owned(),
+            datatype: "FP32".to_owned(),
+            shape: [samples, channels, height, width]
+                .map(|size| size as i64)
+                .to_vec(),
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![bytes.into()],
+        ..ModelInferRequest::default()
+    };
+    (request, values)
+}
+
+fn run(onnx: &[u8], input: &[f32]) -> Vec<f32> {
+    let mut session = Session::load(onnx, SessionOptions::default()).expect("the model loads");
+    session
+        .run(input, input.len() / SAMPLE)
+        .expect("the model runs")
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    STANDARD.encode(bytes)
+}
