@@ -1,7 +1,5 @@
 //! The Open Inference Protocol, over real sockets.
 
-use std::io::{Read, Write};
-
 use crate::support::{Artifact, CLASSES, MODEL, Service, ServiceOptions, infer_request};
 use proto::inference::{
     InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
@@ -89,7 +87,7 @@ async fn logits_are_those_of_the_model_and_every_sample_is_counted() {
         .collect();
     assert_eq!(sizes, [1, 7, 64]);
 
-    let metrics = read_metrics(&service);
+    let metrics = service.metrics();
     for line in [
         "nv_inference_request_success{model=\"digits\",version=\"1\"} 4".to_owned(),
         "nv_inference_request_failure{model=\"digits\",version=\"1\",reason=\"OTHER\"} 1"
@@ -366,19 +364,4 @@ async fn reflection_lists_the_services_of_the_port() {
             "{names:?}"
         );
     }
-}
-
-fn read_metrics(service: &Service) -> String {
-    let address = service.address("metrics");
-    let mut connection = std::net::TcpStream::connect(&address).expect("metrics can be reached");
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    connection
-        .write_all(request.as_bytes())
-        .expect("the request is sent");
-    let mut response = String::new();
-    connection
-        .read_to_string(&mut response)
-        .expect("the response is text");
-    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-    response
 }

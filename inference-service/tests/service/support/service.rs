@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -179,7 +180,7 @@ impl Service {
 
     /// The version that answers a request of one sample.
     pub async fn serving_version(&self) -> String {
-        let (request, _) = super::infer_request(1);
+        let (request, _) = crate::support::infer_request(1);
         self.infer(request).await.expect("it answers").model_version
     }
 
@@ -190,6 +191,23 @@ impl Service {
             .expect("statistics are given")
             .into_inner()
             .model_stats
+    }
+
+    /// What Prometheus would read.
+    pub fn metrics(&self) -> String {
+        let address = self.address("metrics");
+        let mut connection = TcpStream::connect(&address).expect("metrics can be reached");
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        connection
+            .write_all(request.as_bytes())
+            .expect("the request is sent");
+        let mut response = String::new();
+        connection
+            .read_to_string(&mut response)
+            .expect("the response is text");
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        response
     }
 }
 
