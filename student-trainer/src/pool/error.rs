@@ -28,6 +28,9 @@ pub enum PoolError {
         /// The teacher's words.
         reason: String,
     },
+    /// The run was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The pool was dropped before the answer came.
     #[error("the teacher pool was closed")]
     Closed,

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::manifest::TeacherIdentity;
+use futures::executor::block_on;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -87,14 +88,18 @@ impl TeacherPool {
     ///
     /// # Errors
     /// When no teacher can be used within the configured time, or at once when every teacher that
-    /// there is was refused; each endpoint is named with its reason.
+    /// there is was refused; each endpoint is named with its reason. When `cancel` is cancelled.
     pub fn connect(
         config: PoolConfig,
         expected: ExpectedTeacher,
         notices: NoticeSender,
+        cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, PoolError> {
-        runtime.block_on(Self::connect_async(config, expected, notices))
+        let connect = cancel.run_until_cancelled(Self::connect_async(config, expected, notices));
+        runtime
+            .block_on(connect)
+            .unwrap_or(Err(PoolError::Cancelled))
     }
 
     async fn connect_async(
@@ -152,9 +157,13 @@ impl Ticket {
     /// Waits for the answer. Must not be called from an async task: it blocks.
     ///
     /// # Errors
-    /// When a teacher refused the batch, when no teacher was there for the configured time, or when
-    /// the pool was dropped.
-    pub fn wait(self) -> Result<SoftTargets, PoolError> {
-        self.0.blocking_recv().unwrap_or(Err(PoolError::Closed))
+    /// When a teacher refused the batch, when no teacher was there for the configured time, when
+    /// the pool was dropped, or when `cancel` is cancelled.
+    pub fn wait(self, cancel: &CancellationToken) -> Result<SoftTargets, PoolError> {
+        match block_on(cancel.run_until_cancelled(self.0)) {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(PoolError::Closed),
+            None => Err(PoolError::Cancelled),
+        }
     }
 }

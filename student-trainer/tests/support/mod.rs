@@ -34,6 +34,18 @@ pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until `value` has been the same for a second.
+pub fn eventually_constant(what: &str, mut value: impl FnMut() -> f64) {
+    let mut last = (value(), Instant::now());
+    eventually(&format!("the end of {what}"), || {
+        let now = value();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+}
+
 /// The binary `name` of another crate of the workspace, built beside `own`, a binary of this one.
 pub fn built_beside(own: &str, name: &str) -> PathBuf {
     let path = Path::new(own).with_file_name(name);
@@ -158,23 +170,6 @@ impl Teacher {
     pub fn answered(&self) -> f64 {
         self.metric("retort_teacher_batches_total{outcome=\"answered\"}")
     }
-
-    /// Bytes that arrived at the service's port and that the process has not read: with a stopped
-    /// process, what was sent since.
-    pub fn unread_bytes(&self) -> u64 {
-        let port = format!(":{:04X}", self.grpc.port());
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let unread = |line: &str| {
-            let mut columns = line.split_ascii_whitespace();
-            let local = columns.nth(1)?;
-            let queues = columns.nth(2)?;
-            let received = queues.split_once(':')?.1;
-            local
-                .ends_with(&port)
-                .then(|| u64::from_str_radix(received, 16).unwrap())
-        };
-        table.lines().skip(1).filter_map(unread).sum()
-    }
 }
 
 /// Body of `http://address/path`.
@@ -212,4 +207,34 @@ pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, We
     let bytes = weights.to_safetensors().unwrap();
     std::fs::write(folder.join("weights.safetensors"), bytes).unwrap();
     (model, weights)
+}
+
+/// Writes a training split of random images and labels of 10 classes, as plain IDX files.
+pub fn write_idx(folder: &Path, samples: usize, [height, width]: [usize; 2]) {
+    // A linear congruential generator (Knuth, MMIX): the same data every time.
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let header = |kind: u8, sizes: &[usize]| {
+        let mut header = vec![0, 0, 8, kind];
+        header.extend(sizes.iter().flat_map(|size| (*size as u32).to_be_bytes()));
+        header
+    };
+    let mut images = header(3, &[samples, height, width]);
+    images.extend((0..samples * height * width).map(|_| next()));
+    let mut labels = header(1, &[samples]);
+    labels.extend((0..samples).map(|_| next() % 10));
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("train-images-idx3-ubyte"), images).unwrap();
+    std::fs::write(folder.join("train-labels-idx1-ubyte"), labels).unwrap();
+}
+
+/// An address on which nobody listens.
+pub fn unused_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }

@@ -1,0 +1,343 @@
+//! A run and its teachers as real processes: loss, refusal, absence, late arrival.
+
+mod support;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use support::{Process, Teacher, eventually, eventually_constant, write_artifact, write_idx};
+
+const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
+
+static TEACHER: LazyLock<PathBuf> =
+    LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
+
+const BATCH_SIZE: usize = 32;
+const STEPS: usize = 16;
+const EPOCHS: usize = 4;
+
+/// One batch takes a few tens of milliseconds, so that a run lasts long enough to be disturbed.
+const TEACHER_NETWORK: &str =
+    "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
+
+/// A folder with data, a teacher's artifact, a run's configuration and the runs.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self(tempfile::tempdir().unwrap());
+        write_idx(&scene.path("data"), BATCH_SIZE * STEPS, [28, 28]);
+        write_artifact(&scene.artifact(), TEACHER_NETWORK, 1);
+        let config = format!(
+            r#"
+            threads = 1
+            precision = "f32"
+            [data]
+            path = "{data}"
+            [network]
+            input = [1, 28, 28]
+            classes = 10
+            preset = "cnn"
+            widths = [4, 8]
+            [[phases]]
+            epochs = {EPOCHS}
+            batch_size = {BATCH_SIZE}
+            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
+            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}
+            schedule = {{ kind = "constant", learning_rate = 0.05 }}
+            [teacher]
+            endpoints = []
+            wait_timeout_seconds = 20
+            "#,
+            data = scene.path("data").display()
+        );
+        fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn artifact(&self) -> PathBuf {
+        self.path("teacher")
+    }
+
+    fn teacher(&self, settings: &[&str]) -> Teacher {
+        Teacher::start(&TEACHER, &self.artifact(), settings)
+    }
+
+    /// Starts a run that leaves its folder under `name`.
+    fn run(&self, name: &str, endpoints: &[&str], settings: &[&str]) -> Run {
+        let endpoints = format!("teacher.endpoints={endpoints:?}");
+        let folder = self.path(name);
+        let mut command = Command::new(TRAINER);
+        command.arg("run").arg(self.path("run.toml"));
+        command.arg("--output").arg(&folder);
+        for setting in [endpoints.as_str()].iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        let process = Process::start(command);
+        Run { process, folder }
+    }
+}
+
+struct Run {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Run {
+    /// Waits for the end of a run that succeeds; gives what it wrote for people.
+    fn succeed(mut self) -> String {
+        let status = self.process.wait();
+        let output = self.process.stderr();
+        assert!(status.success(), "{output}");
+        output
+    }
+
+    /// Waits for the end of a run that fails; gives its last line.
+    fn fail(mut self) -> String {
+        let status = self.process.wait();
+        let output = self.process.stderr();
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(!output.contains("panicked"), "{output}");
+        output.lines().last().unwrap_or_default().to_owned()
+    }
+
+    fn says(&self, text: &str) {
+        eventually(text, || self.process.stderr().contains(text).then_some(()));
+    }
+}
+
+/// The student that a run left, as bytes.
+fn student(folder: &Path) -> [Vec<u8>; 2] {
+    ["weights.safetensors", "model.onnx"]
+        .map(|file| fs::read(folder.join("artifact").join(file)).unwrap())
+}
+
+fn address(teacher: &Teacher) -> String {
+    teacher.grpc.to_string()
+}
+
+/// The two counts in "(answered 7 batches; 3 go back to the queue)" of a lost teacher's notice.
+fn account(output: &str, lost: &Teacher) -> (u64, u64) {
+    let start = format!("teacher {} is away", lost.grpc);
+    let line = output.lines().find(|line| line.contains(&start));
+    let line = line.unwrap_or_else(|| panic!("{start} is not in: {output}"));
+    let (_, counts) = line.rsplit_once("(answered ").unwrap();
+    let (answered, rest) = counts.split_once(" batches; ").unwrap();
+    let (back, _) = rest.split_once(" go back").unwrap();
+    (answered.parse().unwrap(), back.parse().unwrap())
+}
+
+#[test]
+fn a_killed_teacher_leaves_no_trace_in_the_student() {
+    let scene = Scene::new();
+    let stays = scene.teacher(&[]);
+    let killed = scene.teacher(&[]);
+    let endpoints = [address(&stays), address(&killed)];
+    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+
+    scene.run("undisturbed", &endpoints, &[]).succeed();
+    let batches = (STEPS * EPOCHS) as f64;
+    let before = killed.answered();
+    assert_eq!(stays.answered() + before, batches);
+    assert!(before > 0.0, "both teachers were used");
+
+    let mut disturbed = scene.run("disturbed", &endpoints, &[]);
+    eventually("an answer of the teacher to be killed", || {
+        (killed.answered() > before).then_some(())
+    });
+    // Stopped, it keeps what it has: training takes batches in order, so once it comes to the first
+    // of them, the other teacher runs out of work, and at least one is in flight here.
+    killed.process.signal("STOP");
+    eventually_constant("work of the other teacher", || stays.answered());
+    assert!(
+        disturbed.process.is_running(),
+        "the run waits for the stopped teacher"
+    );
+    killed.process.signal("KILL");
+
+    let folder = disturbed.folder.clone();
+    let output = disturbed.succeed();
+    let (answered, requeued) = account(&output, &killed);
+    assert!(answered >= 1, "{output}");
+    assert!(requeued >= 1, "{output}");
+    assert!(
+        student(&folder) == student(&scene.path("undisturbed")),
+        "the student differs from that of an undisturbed run"
+    );
+
+    let endpoint = address(&stays);
+    scene.run("alone", &[&endpoint], &[]).succeed();
+    assert!(
+        student(&scene.path("alone")) == student(&folder),
+        "one teacher, other bits"
+    );
+    scene.run("other seed", &[&endpoint], &["seed=2"]).succeed();
+    for (other, first) in student(&scene.path("other seed"))
+        .iter()
+        .zip(student(&folder))
+    {
+        assert!(*other != first, "another seed gives the same bytes");
+    }
+}
+
+#[test]
+fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
+    let scene = Scene::new();
+    let first = scene.teacher(&["compute.precision=f32"]);
+    let others = [
+        scene.teacher(&["compute.precision=bf16"]),
+        scene.teacher(&["compute.precision=f32", "compute.cpu_isa=avx2"]),
+    ];
+    for (index, other) in others.iter().enumerate() {
+        let endpoints = [address(&first), address(other)];
+        let endpoints = [endpoints[0].as_str(), endpoints[1].as_str()];
+        let name = format!("same {index}");
+        let run = scene.run(&name, &endpoints, &[]);
+        run.says(&format!("teacher {} is refused", other.grpc));
+        let output = run.succeed();
+        let notice = format!("teacher {} is refused: ", other.grpc);
+        let refusal = output.lines().find(|line| line.contains(&notice)).unwrap();
+        for named in [other.grpc, first.grpc].map(|address| numerics(&address.to_string())) {
+            assert!(refusal.contains(&named), "{named} is not in: {refusal}");
+        }
+        assert!(refusal.contains(&address(&first)), "{refusal}");
+        assert_eq!(other.answered(), 0.0, "{output}");
+    }
+    let mixed = [address(&first), address(&others[0])];
+    let mixed: Vec<&str> = mixed.iter().map(String::as_str).collect();
+    scene
+        .run("any", &mixed, &["teacher.numerics=any"])
+        .succeed();
+    assert!(others[0].answered() > 0.0, "numerics = any mixes them");
+    let manifest = fs::read_to_string(scene.path("any").join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["bit_reproducible"], false);
+}
+
+/// The numerics that a teacher says it has.
+fn numerics(address: &str) -> String {
+    let output = Command::new(&*TEACHER)
+        .args(["describe", address])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("numerics:"));
+    line.unwrap().trim().to_owned()
+}
+
+#[test]
+fn another_model_is_refused_and_both_are_named() {
+    let scene = Scene::new();
+    let first = scene.teacher(&[]);
+    let other_artifact = scene.path("other teacher");
+    write_artifact(&other_artifact, TEACHER_NETWORK, 2);
+    let other = Teacher::start(&TEACHER, &other_artifact, &[]);
+    let endpoints = [address(&first), address(&other)];
+    let output = scene
+        .run(
+            "run",
+            &[&endpoints[0], &endpoints[1]],
+            &["teacher.numerics=any"],
+        )
+        .succeed();
+    let notice = format!("teacher {} is refused: it is model ", other.grpc);
+    let refusal = output.lines().find(|line| line.contains(&notice));
+    assert!(
+        refusal.is_some_and(|line| line.contains(&address(&first))),
+        "{output}"
+    );
+    assert_eq!(other.answered(), 0.0);
+}
+
+#[test]
+fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
+    let scene = Scene::new();
+    for (network, named) in [
+        (
+            TEACHER_NETWORK.replace("28, 28", "14, 14"),
+            ["[1, 14, 14]", "[1, 28, 28]"],
+        ),
+        (
+            TEACHER_NETWORK.replace("classes = 10", "classes = 7"),
+            ["7 classes", "10"],
+        ),
+    ] {
+        write_artifact(&scene.artifact(), &network, 1);
+        let teacher = scene.teacher(&[]);
+        let started = std::time::Instant::now();
+        let settings = ["teacher.wait_timeout_seconds=600"];
+        let error = scene.run("run", &[&address(&teacher)], &settings).fail();
+        assert!(started.elapsed() < support::SOON);
+        for part in named {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+        assert!(error.contains(&address(&teacher)), "{error}");
+    }
+}
+
+#[test]
+fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
+    let scene = Scene::new();
+    let nobody = support::unused_address();
+    let endpoints = [nobody.as_str(), "no.such.host.invalid:1"];
+    let error = scene
+        .run("run", &endpoints, &["teacher.wait_timeout_seconds=1"])
+        .fail();
+    for endpoint in endpoints {
+        assert!(error.contains(endpoint), "{endpoint} is not in: {error}");
+    }
+    assert!(!scene.path("run/artifact").exists(), "nothing half-written");
+}
+
+#[test]
+fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
+    let scene = Scene::new();
+    let teacher = scene.teacher(&[]);
+    let endpoint = address(&teacher);
+    let run = scene.run("run", &[&endpoint], &["teacher.wait_timeout_seconds=1"]);
+    eventually("an answer", || (teacher.answered() > 0.0).then_some(()));
+    teacher.process.signal("KILL");
+    run.says("no teacher is connected; waiting");
+    let error = run.fail();
+    assert!(
+        error.contains("no teacher for 1 s") && error.contains(&endpoint),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
+    let scene = Scene::new();
+    let first = scene.teacher(&[]);
+    scene
+        .run("alone", &[&address(&first)], &["phases[0].epochs=16"])
+        .succeed();
+
+    let second_address = support::unused_address();
+    let endpoints = [address(&first), second_address.clone()];
+    let run = scene.run(
+        "run",
+        &[&endpoints[0], &endpoints[1]],
+        &["phases[0].epochs=16"],
+    );
+    run.says(&format!("teacher {second_address} is away"));
+    let mut first = first;
+    let second = Teacher::start_at(&TEACHER, &scene.artifact(), &second_address, &[]);
+    eventually("an answer of the teacher that joined", || {
+        (second.answered() > 0.0).then_some(())
+    });
+    first.process.signal("TERM");
+    assert_eq!(first.process.wait().code(), Some(0));
+    let output = run.succeed();
+    let told = format!("teacher {} is shutting down", endpoints[0]);
+    assert!(output.contains(&told), "{output}");
+    assert!(student(&scene.path("run")) == student(&scene.path("alone")));
+}
