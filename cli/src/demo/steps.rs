@@ -112,9 +112,9 @@ impl<'a> Steps<'a> {
             served: served_figures,
             seconds: self.seconds,
         };
-        self.draw_examples(&served);
         let rows = table::rows(&summary);
-        println!("{}", table::text(&rows));
+        println!("\n{}", table::text(&rows));
+        self.draw_examples(&served);
         let report = Report {
             summary: &summary,
             rows: &rows,
@@ -309,7 +309,6 @@ impl<'a> Steps<'a> {
     }
 
     fn draw_examples(&self, served: &Served) {
-        println!();
         for (index, logits) in served.logits.iter().take(DRAWN_IMAGES).enumerate() {
             let example = Example {
                 index,

@@ -67,10 +67,10 @@ impl Progress {
             latest_epoch: None,
         });
         self.line_only(&format!(
-            "{}: {} epochs of {} steps",
+            "{}: {} of {}",
             phase_name(&started.kind),
-            started.epochs,
-            started.steps_per_epoch,
+            counted(started.epochs.into(), "epoch"),
+            counted(started.steps_per_epoch, "step"),
         ));
     }
 
@@ -186,14 +186,18 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
         format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} images/s");
     if *teachers > 0 {
         let waiting = 100.0 * teacher_wait_share;
-        let noun = if *teachers == 1 {
-            "teacher"
-        } else {
-            "teachers"
-        };
-        text += &format!(", {teachers} {noun} ({waiting:.0} % waiting)");
+        let teachers = counted(u64::from(*teachers), "teacher");
+        text += &format!(", {teachers} ({waiting:.0} % waiting)");
     }
     text
+}
+
+/// "1 epoch", "3 epochs"
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
 }
 
 fn epoch_text(started: &PhaseStarted, finished: &EpochFinished) -> String {

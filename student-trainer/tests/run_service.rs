@@ -1,0 +1,245 @@
+//! The run service as clients see it: `student-trainer serve` as a real process.
+
+use std::{fs, path::Path, process::Command};
+
+use proto::runs::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, Run, RunState, SubmitRunRequest,
+    WatchRunRequest, WatchRunResponse, run_service_client::RunServiceClient,
+    watch_run_response::Event,
+};
+use support::Process;
+use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_types::StatusExt;
+
+mod support;
+
+const IMAGES: usize = 32;
+const SIDE: usize = 8;
+/// Epochs of a run that a test has to stop.
+const ENDLESS: usize = 1_000_000;
+
+struct Trainer {
+    process: Process,
+    client: RunServiceClient<Channel>,
+    folder: tempfile::TempDir,
+}
+
+impl Trainer {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path());
+        let ready_file = folder.path().join("ready.json");
+        let runs = format!("runs_folder={}", folder.path().join("runs").display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        command.args(["serve", "--set", "grpc.listen=127.0.0.1:0", "--set", &runs]);
+        command.arg("--ready-file").arg(&ready_file);
+        let mut process = Process::start(command);
+        let address = process.ready(&ready_file)["grpc"];
+        let client = RunServiceClient::connect(format!("http://{address}"));
+        Self {
+            process,
+            client: client.await.unwrap(),
+            folder,
+        }
+    }
+
+    /// A small run on this trainer's images.
+    fn config(&self, epochs: usize) -> String {
+        format!(
+            r#"
+            threads = 1
+            data = {{ path = "{}" }}
+            export = {{ onnx = false }}
+            network = {{ input = [1, {SIDE}, {SIDE}], classes = 10, preset = "cnn", widths = [4], strides = [2] }}
+            [[phases]]
+            epochs = {epochs}
+            batch_size = 8
+            loss = {{ kind = "cross_entropy" }}
+            optimizer = {{ kind = "sgd" }}
+            schedule = {{ kind = "constant", learning_rate = 0.01 }}
+            "#,
+            self.folder.path().display()
+        )
+    }
+
+    async fn submit(&mut self, name: &str, config_toml: String) -> Result<Run, Status> {
+        let name = name.to_owned();
+        let request = SubmitRunRequest { name, config_toml };
+        let response = self.client.submit_run(request).await?;
+        Ok(response.into_inner().run.unwrap())
+    }
+
+    async fn watch(&mut self, run: &Run) -> Streaming<WatchRunResponse> {
+        let run_id = run.run_id.clone();
+        let response = self.client.watch_run(WatchRunRequest { run_id }).await;
+        response.unwrap().into_inner()
+    }
+}
+
+/// 32 images of noise and their labels, for both splits.
+fn write_images(folder: &Path) {
+    let header = |dimensions: &[usize]| {
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        for dimension in dimensions {
+            bytes.extend((*dimension as u32).to_be_bytes());
+        }
+        bytes
+    };
+    for split in ["train", "t10k"] {
+        let mut images = header(&[IMAGES, SIDE, SIDE]);
+        images.extend((0..IMAGES * SIDE * SIDE).map(|place| (place * 37 % 251) as u8));
+        let mut labels = header(&[IMAGES]);
+        labels.extend((0..IMAGES).map(|image| (image % 10) as u8));
+        fs::write(folder.join(format!("{split}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{split}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+/// Every event up to the end of the stream.
+async fn all(mut events: Streaming<WatchRunResponse>) -> Vec<Event> {
+    let mut all = Vec::new();
+    while let Some(response) = events.message().await.unwrap() {
+        all.extend(response.event);
+    }
+    all
+}
+
+/// The run as it ended, from its last event.
+fn ended(events: &[Event]) -> (RunState, String) {
+    match events.last() {
+        Some(Event::StateChanged(run)) => (run.state(), run.reason.clone()),
+        other => panic!("the last event is {other:?}"),
+    }
+}
+
+async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
+    loop {
+        let response = events.message().await.unwrap();
+        match response.expect("the run goes on").event {
+            Some(Event::StepProgress(_) | Event::EpochFinished(_)) => return,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_done_and_a_late_watcher_is_told_all_of_it() {
+    let mut trainer = Trainer::start().await;
+    let run = trainer.submit("small", trainer.config(3)).await.unwrap();
+    assert_eq!(run.run_id, "small");
+    let events = trainer.watch(&run).await;
+    let events = all(events).await;
+    assert_eq!(ended(&events), (RunState::Succeeded, String::new()));
+    let late = trainer.watch(&run).await;
+    let late = all(late).await;
+    let epochs = |events: &[Event]| {
+        let epoch = |event: &Event| match event {
+            Event::EpochFinished(finished) => Some(finished.epoch),
+            _ => None,
+        };
+        events.iter().filter_map(epoch).collect::<Vec<u32>>()
+    };
+    assert_eq!(
+        (epochs(&events), epochs(&late)),
+        (vec![1, 2, 3], vec![1, 2, 3])
+    );
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "artifact/weights.safetensors",
+    ] {
+        assert!(Path::new(&run.folder).join(file).is_file(), "{file}");
+    }
+    let again = trainer.submit("small", trainer.config(1)).await.unwrap();
+    assert_eq!(again.run_id, "small-2");
+    let listed = trainer.client.list_runs(ListRunsRequest {}).await.unwrap();
+    assert_eq!(listed.into_inner().runs.len(), 2);
+}
+
+#[tokio::test]
+async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
+    let mut trainer = Trainer::start().await;
+    let running = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
+    let mut events = trainer.watch(&running).await;
+    wait_for_a_step(&mut events).await;
+    let waiting = trainer.submit("b", trainer.config(1)).await.unwrap();
+    assert_eq!(waiting.state(), RunState::Queued);
+    for run in [&waiting, &running] {
+        let run_id = run.run_id.clone();
+        trainer
+            .client
+            .cancel_run(CancelRunRequest { run_id })
+            .await
+            .unwrap();
+    }
+    let (state, reason) = ended(&all(events).await);
+    assert_eq!(
+        (state, reason.as_str()),
+        (RunState::Cancelled, "cancelled on request")
+    );
+    assert!(!Path::new(&running.folder).join("manifest.json").exists());
+    let events = trainer.watch(&waiting).await;
+    assert_eq!(ended(&all(events).await).0, RunState::Cancelled);
+
+    let run_id = running.run_id.clone();
+    let error = trainer
+        .client
+        .cancel_run(CancelRunRequest { run_id })
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_at_once() {
+    let mut trainer = Trainer::start().await;
+    let wrong = trainer.config(0).replace("threads = 1", "threads = 99999");
+    let wrong = wrong + "[publish]\nendpoint = 'nowhere'\nmodel = 'm'\n";
+    let error = trainer.submit("a", wrong).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    for key in ["threads", "phases[0].epochs", "publish.endpoint"] {
+        assert!(error.message().contains(key), "{key}: {}", error.message());
+    }
+    let info = error.get_details_error_info().unwrap();
+    assert_eq!((&*info.reason, &*info.domain), ("INVALID_CONFIG", "retort"));
+
+    let error = trainer.submit("../a", trainer.config(1)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let run_id = "nobody".to_owned();
+    let error = trainer
+        .client
+        .get_run(GetRunRequest { run_id })
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("`nobody`"), "{}", error.message());
+    let left = fs::read_dir(trainer.folder.path().join("runs"));
+    assert!(left.is_err(), "a refused run leaves no folder");
+}
+
+#[tokio::test]
+async fn a_run_without_data_fails_and_names_the_file() {
+    let mut trainer = Trainer::start().await;
+    let images = trainer.folder.path().join("train-images-idx3-ubyte");
+    let bytes = fs::read(&images).unwrap();
+    fs::write(&images, &bytes[..bytes.len() - 1]).unwrap();
+    let run = trainer.submit("a", trainer.config(1)).await.unwrap();
+    let events = trainer.watch(&run).await;
+    let (state, reason) = ended(&all(events).await);
+    assert_eq!(state, RunState::Failed);
+    assert!(reason.contains("train-images-idx3-ubyte"), "{reason}");
+}
+
+#[tokio::test]
+async fn sigterm_cancels_the_running_run_tells_its_watcher_and_exits_with_0() {
+    let mut trainer = Trainer::start().await;
+    let run = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
+    let mut events = trainer.watch(&run).await;
+    wait_for_a_step(&mut events).await;
+    trainer.process.signal("TERM");
+    let (state, reason) = ended(&all(events).await);
+    assert_eq!(state, RunState::Cancelled);
+    assert!(reason.contains("shut down"), "{reason}");
+    drop(trainer.client);
+    assert!(trainer.process.wait().success());
+}
