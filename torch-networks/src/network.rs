@@ -83,11 +83,14 @@ impl TorchNetwork {
     ) -> Result<Tensor, TorchError> {
         let expected = self.spec.input.map(|size| size as i64);
         let size = input.size();
-        if size.len() != 4 || size[1..] != expected {
+        if size.len() != 4 || size[0] == 0 || size[1..] != expected {
             return Err(TorchError::Input {
                 what: "shape of the network's input",
                 found: format!("{size:?}"),
-                expected: format!("[n, {}, {}, {}]", expected[0], expected[1], expected[2]),
+                expected: format!(
+                    "[at least 1, {}, {}, {}]",
+                    expected[0], expected[1], expected[2]
+                ),
             });
         }
         Ok(run(&self.modules, input, Pass { mode, precision })?)
