@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use common::{
     config::{ConfigError, EXIT_CODE},
@@ -17,7 +17,9 @@ use student_trainer::{
     config::{RunConfig, TrainerConfig},
     run, service,
 };
+use tracing::warn;
 
+mod openmp;
 mod progress;
 
 const EXAMPLES: &str = "\
@@ -84,10 +86,14 @@ struct ServeArguments {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.log_format);
+    if let Err(error) = openmp::let_idle_threads_sleep() {
+        warn!(%error, "idle threads will spin, which is slow where others want the same cores");
+    }
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Not the chain of causes: each error's own text says everything.
+            eprintln!("error: {error}");
             match error.downcast_ref::<ConfigError>() {
                 Some(_) => ExitCode::from(EXIT_CODE),
                 None => ExitCode::FAILURE,
@@ -101,7 +107,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         .enable_all()
         .worker_threads(2)
         .build()
-        .context("cannot start the network threads")?;
+        .map_err(|error| anyhow!("cannot start the network threads: {error}"))?;
     match command {
         Command::Run(arguments) => train(&arguments, &runtime),
         Command::Serve(arguments) => {
@@ -124,10 +130,11 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
     };
     let cancel = {
         let _guard = runtime.enter();
-        common::shutdown::on_signal().context("cannot listen for signals")?
+        common::shutdown::on_signal()
+            .map_err(|error| anyhow!("cannot listen for signals: {error}"))?
     };
     let events = progress::sink(std::io::stderr().is_terminal());
-    run::execute(config, &folder, &events, &cancel, runtime.handle())
-        .with_context(|| format!("run {}", folder.display()))?;
+    run::execute(config, &folder, &events, &cancel, runtime.handle())?;
+    eprintln!("the run is in {}", folder.display());
     Ok(())
 }

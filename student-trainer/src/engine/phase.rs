@@ -228,7 +228,7 @@ impl Phase<'_> {
         // Asked for only now: the student's forward pass needs none.
         let waiting = Instant::now();
         let soft_targets = match batch.ticket {
-            Some(ticket) => Some(soft_targets(ticket.wait()?)?),
+            Some(ticket) => Some(soft_targets(ticket.wait(self.context.cancel)?)?),
             None => None,
         };
         let waited = waiting.elapsed();

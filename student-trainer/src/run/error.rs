@@ -75,7 +75,7 @@ pub enum RunError {
     },
     /// Soft targets cannot be had; the text names the endpoint.
     #[error(transparent)]
-    Teacher(#[from] PoolError),
+    Teacher(PoolError),
     /// libtorch failed.
     #[error(transparent)]
     Torch(#[from] TorchError),
@@ -84,7 +84,7 @@ pub enum RunError {
     Export(#[from] ExportError),
     /// The model could not be uploaded. The run folder is complete but for its manifest.
     #[error(transparent)]
-    Publish(#[from] PublishError),
+    Publish(PublishError),
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -93,5 +93,23 @@ pub enum RunError {
 impl From<tch::TchError> for RunError {
     fn from(error: tch::TchError) -> Self {
         Self::Torch(error.into())
+    }
+}
+
+impl From<PoolError> for RunError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Cancelled => Self::Cancelled,
+            error => Self::Teacher(error),
+        }
+    }
+}
+
+impl From<PublishError> for RunError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Cancelled => Self::Cancelled,
+            error => Self::Publish(error),
+        }
     }
 }

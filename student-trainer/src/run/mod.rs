@@ -15,6 +15,7 @@ use common::{
 };
 use datasets::Dataset;
 use networks::{Weights, model_id};
+use onnx_runtime::SessionError;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Device, numerics};
@@ -28,7 +29,7 @@ use crate::{
     config::{NumericsPolicy, RunConfig},
     engine::{self, PhaseContext, Precision, TorchNetwork},
     events::EventSink,
-    export::{self, ExportSource, ExportedModel},
+    export::{self, ExportError, ExportSource, ExportedModel},
     pool::{ExpectedTeacher, TeacherPool},
     publish::{self, ModelUpload},
 };
@@ -60,6 +61,12 @@ pub fn execute(
     cancel: &CancellationToken,
     runtime: &Handle,
 ) -> Result<RunOutcome, RunError> {
+    if config.export.onnx {
+        // Now rather than after the training.
+        onnx_runtime::load_library()
+            .map_err(SessionError::from)
+            .map_err(ExportError::from)?;
+    }
     let config_toml = config.to_toml();
     let folder = RunFolder::create(folder, &config_toml)?;
     let data = TrainingData::load(&config)?;
@@ -156,7 +163,8 @@ impl Run<'_> {
             classes: self.data.train.classes(),
         };
         let notices = self.events.notices();
-        let pool = TeacherPool::connect(config.clone(), expected, notices, self.runtime)?;
+        let pool =
+            TeacherPool::connect(config.clone(), expected, notices, self.cancel, self.runtime)?;
         Ok(Some(pool))
     }
 
