@@ -1,5 +1,7 @@
 //! A run and its teachers as real processes: loss, refusal, absence, late arrival.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use std::{

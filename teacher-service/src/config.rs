@@ -9,7 +9,7 @@ use common::{
 use serde::Deserialize;
 use torch_networks::PrecisionChoice;
 
-use crate::instruction_set::CpuIsa;
+use crate::libtorch_environment::CpuIsa;
 
 /// The shipped file, which is the compiled default.
 pub const SHIPPED: &str = include_str!("../../configs/teacher-service.toml");

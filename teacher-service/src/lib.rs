@@ -16,7 +16,7 @@ pub mod batch;
 pub mod compute;
 pub mod config;
 pub mod error;
-pub mod instruction_set;
+pub mod libtorch_environment;
 pub mod metrics;
 pub mod queue;
 pub mod server;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
@@ -12,7 +12,7 @@ use common::{
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
 use teacher_service::{
     config::{ENVIRONMENT_PREFIX, SHIPPED, TeacherConfig},
-    server,
+    libtorch_environment, server,
 };
 
 /// Streams a teacher's logits (soft targets) over gRPC.
@@ -88,7 +88,8 @@ fn main() -> ExitCode {
         Command::Describe(peer) => describe(&peer),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("teacher-service: {error:#}");
+        // Not the chain of causes: each error's own text says everything.
+        eprintln!("teacher-service: {error}");
         ExitCode::FAILURE
     })
 }
@@ -114,13 +115,13 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
         }
     };
     // Before any thread exists and before libtorch is used: may start the process anew.
-    let isa = config.compute.cpu_isa;
-    isa.apply()
-        .with_context(|| format!("cannot restart under compute.cpu_isa = {isa:?}"))?;
+    libtorch_environment::settle(config.compute.cpu_isa)
+        .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))?;
 
     telemetry::init(arguments.log_format);
     runtime()?.block_on(async {
-        let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
+        let shutdown =
+            shutdown::on_signal().map_err(|error| anyhow!("cannot listen for signals: {error}"))?;
         server::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
@@ -139,12 +140,12 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
     let endpoint = grpc::endpoint(address)?.timeout(peer.timeout());
     let teacher = runtime()?.block_on(async {
         let channel = endpoint.connect().await.map_err(|error| {
-            anyhow::anyhow!("cannot connect to {address}: {}", grpc::root_cause(&error))
+            anyhow!("cannot connect to {address}: {}", grpc::root_cause(&error))
         })?;
         let response = TeacherServiceClient::new(channel)
             .describe(DescribeRequest {})
             .await
-            .map_err(|status| anyhow::anyhow!("{address} answered {status}"))?;
+            .map_err(|status| anyhow!("{address} answered {status}"))?;
         anyhow::Ok(response.into_inner())
     })?;
     let numerics = teacher.numerics.unwrap_or_default();
@@ -168,5 +169,6 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new().context("cannot start the async runtime")
+    tokio::runtime::Runtime::new()
+        .map_err(|error| anyhow!("cannot start the network threads: {error}"))
 }

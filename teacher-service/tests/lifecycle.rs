@@ -1,5 +1,7 @@
 //! Starting and stopping a real process: bad configurations, bad artifacts, draining, health.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use std::{
@@ -70,6 +72,7 @@ fn a_bad_artifact_is_refused_by_file() {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         assert!(!text.contains("panicked"), "{text}");
+        assert_eq!(text.trim_end().lines().count(), 1, "one line: {text}");
     };
     refused(&["model.toml", "No such file"]);
 

@@ -1,5 +1,7 @@
 //! The soft-target stream of a real process: exact logits, bad batches, refused streams, fairness.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use proto::teacher::v1::{

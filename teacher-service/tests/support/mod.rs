@@ -47,9 +47,13 @@ pub struct Trainer {
 impl Trainer {
     /// A stream on which nothing was sent yet.
     pub async fn silent(teacher: &Teacher) -> Self {
+        Self::over(connect(teacher).await).await
+    }
+
+    /// The same over a client's connection.
+    pub async fn over(mut client: TeacherServiceClient<Channel>) -> Self {
         let (outbound, requests) = mpsc::unbounded_channel();
-        let inbound = connect(teacher)
-            .await
+        let inbound = client
             .stream_soft_targets(UnboundedReceiverStream::new(requests))
             .await
             .unwrap()
