@@ -39,7 +39,7 @@ fn versions_are_numbered_kept_and_activated() {
     drop(store);
 
     let store = ModelStore::open(folder.path()).unwrap();
-    assert_eq!(store.models().unwrap(), [model.clone()]);
+    assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
     assert_eq!(numbers(&store, &model), [1, 2]);
     let active = store.active(&model).unwrap().unwrap();
     assert_eq!((active.version, active.newest_served), (1, 2));

@@ -19,26 +19,34 @@ pub(super) struct Checks {
     pub(super) runtime: RuntimeConfig,
 }
 
-/// Checks and loads a model on a thread of its own, so that a model that never finishes holds up
-/// nothing but itself.
+/// Checks and loads a model, within `limit`.
 pub(super) async fn prepare(
     onnx: Bytes,
     manifest: Arc<ArtifactManifest>,
     checks: Checks,
     limit: Duration,
 ) -> Result<Sessions, PublishError> {
-    let (done, sessions) = oneshot::channel();
-    let load = move || {
+    within(limit, move || load(&onnx, &manifest, &checks)).await
+}
+
+/// Runs `work` on a thread of its own, so that a model that never finishes holds up nothing but
+/// itself.
+async fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
+) -> Result<T, PublishError> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
         // An error means that the time was up, and nobody waits for it any more.
-        let _ = done.send(load(&onnx, &manifest, &checks));
+        let _ = done.send(work());
     };
-    let thread = thread::Builder::new().name("load".to_owned()).spawn(load);
+    let thread = thread::Builder::new().name("load".to_owned()).spawn(work);
     if let Err(error) = thread {
         error!("cannot start a thread to load a model: {error}");
         return Err(PublishError::Internal);
     }
-    match timeout(limit, sessions).await {
-        Ok(Ok(loaded)) => loaded,
+    match timeout(limit, result).await {
+        Ok(Ok(result)) => result,
         // The thread panicked.
         Ok(Err(_)) => Err(PublishError::Internal),
         Err(_) => Err(PublishError::LoadTimedOut {
@@ -139,3 +147,6 @@ fn compare_golden_batch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{Artifact, MODEL, Service, ServiceOptions, run_to_the_end, upload};
+use crate::support::{
+    Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request, run_to_the_end, upload,
+};
 use common::{
     digest::Sha256,
     model_store::{ModelName, ModelStore},
@@ -116,6 +118,42 @@ async fn versions_are_activated_rolled_back_and_deleted() {
         counted,
         expected.map(|(version, count)| (version.to_owned(), count))
     );
+}
+
+/// The old version answers until the new one does, and every answer is that of the version it names.
+#[tokio::test]
+async fn a_swap_under_load_loses_no_request() {
+    const CALLERS: usize = 8;
+    let service = start();
+    let artifacts = [Artifact::new(1), Artifact::new(2)];
+    publish(&service, &artifacts[0]).await;
+    let (request, values) = infer_request(1);
+    let expected = artifacts
+        .each_ref()
+        .map(|artifact| artifact.logits(&values));
+    let client = service.inference().await;
+    let callers = (0..CALLERS).map(|_| {
+        let (mut client, request, expected) = (client.clone(), request.clone(), expected.clone());
+        tokio::spawn(async move {
+            loop {
+                let response = client
+                    .model_infer(request.clone())
+                    .await
+                    .expect("it answers");
+                let response = response.into_inner();
+                let version: usize = response.model_version.parse().expect("it is a number");
+                assert_close(&response.raw_output_contents[0], &expected[version - 1]);
+                if version == 2 {
+                    return;
+                }
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    assert_eq!(publish(&service, &artifacts[1]).await, (2, false));
+    for caller in callers {
+        caller.await.expect("the caller is content");
+    }
 }
 
 #[tokio::test]

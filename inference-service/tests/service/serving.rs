@@ -1,6 +1,8 @@
 //! The Open Inference Protocol, over real sockets.
 
-use crate::support::{Artifact, CLASSES, MODEL, Service, ServiceOptions, infer_request};
+use crate::support::{
+    Artifact, CLASSES, MODEL, Service, ServiceOptions, assert_close, infer_request,
+};
 use proto::inference::{
     InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
     ModelStatisticsRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
@@ -15,21 +17,6 @@ async fn serving(artifact: &Artifact) -> Service {
         .await
         .expect("the model is published");
     service
-}
-
-#[track_caller]
-fn assert_close(bytes: &[u8], expected: &[f32]) {
-    let (values, _) = bytes.as_chunks();
-    let values: Vec<f32> = values
-        .iter()
-        .map(|value| f32::from_le_bytes(*value))
-        .collect();
-    assert_eq!(values.len(), expected.len());
-    let close = values
-        .iter()
-        .zip(expected)
-        .all(|(a, b)| (a - b).abs() <= 1e-5);
-    assert!(close, "{values:?} {expected:?}");
 }
 
 #[tokio::test]

@@ -144,3 +144,19 @@ fn base64(bytes: &[u8]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     STANDARD.encode(bytes)
 }
+
+/// Whether `bytes`, little-endian f32, are `expected`.
+#[track_caller]
+pub fn assert_close(bytes: &[u8], expected: &[f32]) {
+    let (values, _) = bytes.as_chunks();
+    let values: Vec<f32> = values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect();
+    assert_eq!(values.len(), expected.len());
+    let close = values
+        .iter()
+        .zip(expected)
+        .all(|(a, b)| (a - b).abs() <= 1e-5);
+    assert!(close, "{values:?} {expected:?}");
+}

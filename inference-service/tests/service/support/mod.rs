@@ -3,5 +3,5 @@
 mod artifact;
 mod service;
 
-pub use artifact::{Artifact, CLASSES, MODEL, infer_request, upload};
+pub use artifact::{Artifact, CLASSES, MODEL, assert_close, infer_request, upload};
 pub use service::{Service, ServiceOptions, run_to_the_end, wait_until};
