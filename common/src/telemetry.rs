@@ -1,5 +1,7 @@
 //! Structured logs on standard error.
 
+use std::io::{IsTerminal, stderr};
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt};
@@ -19,7 +21,10 @@ pub enum LogFormat {
 /// level, as `tracing-subscriber` documents it. Later calls change nothing.
 pub fn init(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr);
     // An error means that a subscriber is installed already, which is what the caller wants.
     let _ = match format {
         LogFormat::Human => logs.with_target(false).try_init(),
