@@ -1,5 +1,7 @@
 //! `retort demo` as newcomers run it: real processes, real data, the quick recipe.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{
     fs,
     io::{BufRead, BufReader},

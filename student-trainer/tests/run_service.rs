@@ -1,5 +1,7 @@
 //! The run service as clients see it: `student-trainer serve` as a real process.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{fs, path::Path, process::Command};
 
 use proto::runs::v1::{

@@ -33,7 +33,7 @@ pub struct RunArguments {
     /// The run's configuration, TOML; laid over the trainer's defaults (configs/run.toml).
     config: PathBuf,
     /// host:port of the trainer.
-    #[arg(long, default_value = DEFAULT_TRAINER, env = "RETORT_TRAINER")]
+    #[arg(long, default_value = DEFAULT_TRAINER)]
     trainer: String,
     /// Name of the run and its folder [default: the file's name].
     #[arg(long)]
@@ -58,7 +58,7 @@ Examples:
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
     /// host:port of the trainer.
-    #[arg(long, default_value = DEFAULT_TRAINER, env = "RETORT_TRAINER", global = true)]
+    #[arg(long, default_value = DEFAULT_TRAINER, global = true)]
     trainer: String,
     #[command(subcommand)]
     command: RunsCommand,

@@ -156,7 +156,7 @@ pub(crate) fn phase_name(kind: &str) -> String {
 
 fn bar_style() -> ProgressStyle {
     // Holds: the template is constant and a test draws it.
-    ProgressStyle::with_template("  {prefix} [{bar:30}] {percent:>3} %  {eta:>4} left  {wide_msg}")
+    ProgressStyle::with_template("  {prefix} [{bar:40}] {percent:>3} %  {eta:>4} left\n    {msg}")
         .expect("the template is well-formed")
         .progress_chars("=> ")
 }
