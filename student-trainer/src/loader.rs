@@ -107,3 +107,86 @@ impl<'d> BatchPlan<'d> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, thread};
+
+    use datasets::{Split, load_idx};
+
+    use super::*;
+
+    const SAMPLES: u8 = 10;
+
+    /// Images whose one pixel is their position.
+    fn dataset() -> Dataset {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, header: &[u8]| {
+            let values: Vec<u8> = (0..SAMPLES).collect();
+            fs::write(folder.path().join(name), [header, &values].concat()).unwrap();
+        };
+        write(
+            "train-images-idx3-ubyte",
+            &[0, 0, 8, 3, 0, 0, 0, SAMPLES, 0, 0, 0, 1, 0, 0, 0, 1],
+        );
+        write("train-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, SAMPLES]);
+        let class_names: Vec<_> = (0..SAMPLES).map(|class| class.to_string()).collect();
+        load_idx(folder.path(), Split::Train, &class_names).unwrap()
+    }
+
+    fn plan<'d>(dataset: &'d Dataset, normalization: &'d Normalization) -> BatchPlan<'d> {
+        BatchPlan {
+            dataset,
+            normalization,
+            augmentation: Augmentation::default(),
+            seed: 1,
+            phase: 0,
+            epochs: 3,
+            batch_size: 4,
+            teachers: None,
+        }
+    }
+
+    fn normalization() -> Normalization {
+        Normalization {
+            mean: vec![0.0],
+            std: vec![1.0],
+        }
+    }
+
+    #[test]
+    fn every_epoch_has_every_sample_once_with_its_pixels_and_label() {
+        let (dataset, normalization) = (dataset(), normalization());
+        let plan = plan(&dataset, &normalization);
+        assert_eq!(plan.steps_per_epoch(), 3);
+        let batches: Vec<_> = thread::scope(|scope| plan.load(scope).iter().collect());
+        let sizes: Vec<_> = batches.iter().map(|batch| batch.samples.len()).collect();
+        assert_eq!(sizes, [4, 4, 2, 4, 4, 2, 4, 4, 2]);
+        for epoch in 0..3 {
+            let mut seen = BTreeSet::new();
+            for batch in batches.iter().filter(|batch| batch.epoch == epoch) {
+                for (position, sample) in batch.samples.iter().enumerate() {
+                    assert_eq!(batch.input[position], *sample as f32 / 255.0);
+                    assert_eq!(batch.labels[position], i64::from(*sample));
+                    assert!(seen.insert(*sample));
+                }
+            }
+            assert_eq!(seen.len(), usize::from(SAMPLES));
+        }
+        assert_ne!(
+            batches[0].samples, batches[3].samples,
+            "epochs are shuffled alike"
+        );
+    }
+
+    #[test]
+    fn the_loader_ends_when_nobody_takes_its_batches() {
+        let (dataset, normalization) = (dataset(), normalization());
+        let endless = BatchPlan {
+            epochs: usize::MAX,
+            ..plan(&dataset, &normalization)
+        };
+        // The scope returns only when the loader has ended.
+        thread::scope(|scope| drop(endless.load(scope)));
+    }
+}
