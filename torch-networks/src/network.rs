@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use networks::{NetworkSpec, TensorSpec, WeightTensor, Weights, tensors};
+use networks::{Layer, NetworkSpec, Operation, TensorSpec, WeightTensor, Weights, tensors};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{
@@ -39,6 +39,7 @@ impl TorchNetwork {
     /// A wrong spec, or weights of another network.
     pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
         let layers = spec.layers()?;
+        let channels_last = channels_last_pays(&layers);
         let mut parameters = Vec::new();
         let mut statistics = Vec::new();
         let mut by_name = BTreeMap::new();
@@ -46,7 +47,7 @@ impl TorchNetwork {
             let values = weights
                 .get(&name)
                 .ok_or_else(|| networks::WeightsError::Missing(name.clone()))?;
-            let tensor = to_tensor(values)?
+            let tensor = arrange(to_tensor(values)?, channels_last)?
                 .f_to_device(device)?
                 .set_requires_grad(role.is_trainable());
             by_name.insert(name.clone(), tensor.shallow_clone());
@@ -141,6 +142,27 @@ impl TorchNetwork {
             Ok(())
         })
     }
+}
+
+/// Whether activations are better kept channels-last. Measured on 2 cores with AVX512_BF16, batch
+/// 128: residual networks train 4 to 25 % faster so on two threads (alike on one), pooling windows
+/// run up to 30 % faster; plain strided convolutions train up to 25 % slower.
+fn channels_last_pays(layers: &[Layer]) -> bool {
+    layers.iter().any(|layer| {
+        matches!(
+            layer.operation,
+            Operation::Residual { .. } | Operation::MaxPool(_) | Operation::AvgPool(_)
+        )
+    })
+}
+
+/// Gives a convolution's weight its place in memory; the activations follow it.
+fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
+    if !channels_last || tensor.dim() != 4 {
+        return Ok(tensor);
+    }
+    let rows = tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+    Ok(rows.f_permute([0, 3, 1, 2])?)
 }
 
 fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
