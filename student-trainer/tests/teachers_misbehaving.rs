@@ -1,0 +1,300 @@
+//! The pool against teachers that break the contract, played in this process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use proto::teacher::v1::{
+    Batch, BatchError, DescribeRequest, DescribeResponse, Encoding, Numerics, Opened, SoftTargets,
+    StreamSoftTargetsRequest, StreamSoftTargetsResponse,
+    stream_soft_targets_request::Message as Request,
+    stream_soft_targets_response::Message as Response,
+    teacher_service_server::{TeacherService, TeacherServiceServer},
+};
+use student_trainer::{
+    config::{NumericsPolicy, PoolConfig},
+    events::{EventSink, RunEvent},
+    pool::{ExpectedTeacher, PoolError, TeacherPool},
+};
+use support::eventually;
+use tokio::{net::TcpListener, runtime::Runtime};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request as Call, Response as Reply, Status, Streaming, transport::server::TcpIncoming,
+};
+
+const CLASSES: usize = 3;
+const SHAPE: [usize; 4] = [2, 1, 2, 2];
+
+/// How a teacher answers a batch.
+type Answer = fn(&Batch) -> Result<Response, Status>;
+
+/// A teacher whose answers are as bad as a test wants them.
+struct Played(Answer);
+
+#[tonic::async_trait]
+impl TeacherService for Played {
+    type StreamSoftTargetsStream =
+        Pin<Box<dyn Stream<Item = Result<StreamSoftTargetsResponse, Status>> + Send>>;
+
+    async fn describe(&self, _: Call<DescribeRequest>) -> Result<Reply<DescribeResponse>, Status> {
+        Ok(Reply::new(DescribeResponse {
+            model_id: "m".into(),
+            numerics: Some(Numerics::default()),
+            input_shape: SHAPE[1..].iter().map(|size| *size as u64).collect(),
+            class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
+            ..DescribeResponse::default()
+        }))
+    }
+
+    async fn stream_soft_targets(
+        &self,
+        call: Call<Streaming<StreamSoftTargetsRequest>>,
+    ) -> Result<Reply<Self::StreamSoftTargetsStream>, Status> {
+        let answer = self.0;
+        let responses = call.into_inner().map(move |request| {
+            let message = match request?.message.unwrap() {
+                Request::Open(_) => Response::Opened(Opened { credit: 4 }),
+                Request::Batch(batch) => answer(&batch)?,
+            };
+            let message = Some(message);
+            Ok(StreamSoftTargetsResponse { message })
+        });
+        // After the first error the stream is over.
+        let mut over = false;
+        let responses = responses.take_while(move |response: &Result<_, Status>| {
+            let goes_on = !over;
+            over = response.is_err();
+            futures::future::ready(goes_on)
+        });
+        Ok(Reply::new(Box::pin(responses)))
+    }
+}
+
+fn good(batch: &Batch) -> SoftTargets {
+    let logits = [1.0f32; SHAPE[0] * CLASSES].map(f32::to_le_bytes).concat();
+    SoftTargets {
+        id: batch.id,
+        encoding: Encoding::F32.into(),
+        shape: vec![SHAPE[0] as u64, CLASSES as u64],
+        logits: logits.into(),
+    }
+}
+
+fn answers_well(batch: &Batch) -> Result<Response, Status> {
+    Ok(Response::SoftTargets(good(batch)))
+}
+
+struct Scene {
+    runtime: Runtime,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            runtime: Runtime::new().unwrap(),
+            told: Arc::default(),
+        }
+    }
+
+    fn play(&self, answer: Answer) -> SocketAddr {
+        let _guard = self.runtime.enter();
+        let listener = self
+            .runtime
+            .block_on(TcpListener::bind("127.0.0.1:0"))
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = common::grpc::server().add_service(TeacherServiceServer::new(Played(answer)));
+        self.runtime
+            .spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        address
+    }
+
+    fn pool(&self, teachers: &[SocketAddr], wait_timeout_seconds: u64) -> TeacherPool {
+        let told = Arc::clone(&self.told);
+        let events = EventSink::new(move |event| {
+            if let RunEvent::Notice { text } = event {
+                told.lock().unwrap().push(text);
+            }
+        });
+        let config = PoolConfig {
+            endpoints: teachers.iter().map(ToString::to_string).collect(),
+            numerics: NumericsPolicy::Same,
+            wait_timeout_seconds,
+            prefetch: 8,
+        };
+        let [_, channels, height, width] = SHAPE;
+        let expected = ExpectedTeacher {
+            input_shape: [channels, height, width],
+            classes: CLASSES,
+        };
+        let cancel = CancellationToken::new();
+        let notices = events.notices();
+        TeacherPool::connect(config, expected, notices, &cancel, self.runtime.handle()).unwrap()
+    }
+
+    fn told(&self, text: &str) -> bool {
+        self.told
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|line| line.contains(text))
+    }
+}
+
+fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
+    let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
+    let tickets: Vec<_> = (0..batches)
+        .map(|_| pool.submit(pixels.clone(), SHAPE))
+        .collect();
+    let cancel = CancellationToken::new();
+    let wait = |ticket: student_trainer::pool::Ticket| {
+        let targets = ticket.wait(&cancel)?;
+        assert_eq!(targets.logits, [1.0; SHAPE[0] * CLASSES]);
+        assert_eq!(targets.classes, CLASSES);
+        Ok(())
+    };
+    tickets.into_iter().map(wait).collect()
+}
+
+#[test]
+fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
+    let cases: [(Answer, &str); 6] = [
+        (
+            |batch| {
+                let mut answer = good(batch);
+                answer.shape.swap(0, 1);
+                Ok(Response::SoftTargets(answer))
+            },
+            "shape [3, 2]",
+        ),
+        (
+            |batch| {
+                let mut answer = good(batch);
+                answer.logits.truncate(8);
+                Ok(Response::SoftTargets(answer))
+            },
+            "8 bytes of logits",
+        ),
+        (
+            |batch| {
+                let logits = [f32::NAN; SHAPE[0] * CLASSES]
+                    .map(f32::to_le_bytes)
+                    .concat();
+                let logits = logits.into();
+                let answer = good(batch);
+                Ok(Response::SoftTargets(SoftTargets { logits, ..answer }))
+            },
+            "a logit is NaN",
+        ),
+        (
+            |batch| {
+                let id = batch.id + 1000;
+                let answer = good(batch);
+                Ok(Response::SoftTargets(SoftTargets { id, ..answer }))
+            },
+            "which it does not have",
+        ),
+        (
+            |_| Ok(Response::Opened(Opened { credit: 1 })),
+            "opened an open stream",
+        ),
+        (
+            |_| Err(Status::out_of_range("the message is too large")),
+            "the message is too large",
+        ),
+    ];
+    for (answer, reason) in cases {
+        let scene = Scene::new();
+        let [bad, well] = [scene.play(answer), scene.play(answers_well)];
+        let pool = scene.pool(&[bad, well], 30);
+        let barred = format!("teacher {bad} is refused");
+        eventually("both connected, or the bad one barred already", || {
+            (pool.teachers() == 2 || scene.told(&barred)).then_some(())
+        });
+        eventually("the bad one barred", || {
+            assert_eq!(ask(&pool, 8), vec![Ok(()); 8], "{reason}");
+            scene.told(&barred).then_some(())
+        });
+        assert!(scene.told(reason), "{:?}", scene.told);
+        assert!(pool.requeued() > 0);
+    }
+}
+
+#[test]
+fn when_everybody_is_barred_the_run_fails_and_says_why() {
+    let scene = Scene::new();
+    let bad = scene.play(|_| Err(Status::invalid_argument("no")));
+    let pool = scene.pool(&[bad], 1);
+    for answer in ask(&pool, 3) {
+        let error = answer.unwrap_err();
+        assert!(
+            matches!(error, PoolError::NoTeacher { seconds: 1, .. }),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains(&bad.to_string()) && text.contains("no"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_batch_fails_its_own_ticket_only() {
+    let scene = Scene::new();
+    let teacher = scene.play(|batch| match batch.id {
+        1 => Ok(Response::BatchError(BatchError {
+            id: 1,
+            reason: "I do not like it".into(),
+        })),
+        _ => answers_well(batch),
+    });
+    let pool = scene.pool(&[teacher], 30);
+    let answers = ask(&pool, 3);
+    assert_eq!([&answers[0], &answers[2]], [&Ok(()), &Ok(())]);
+    let error = answers[1].clone().unwrap_err().to_string();
+    assert!(
+        error.contains("I do not like it") && error.contains(&teacher.to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_stream_that_breaks_again_and_again_loses_nothing() {
+    let scene = Scene::new();
+    // Breaks on every fifth batch that it sees, whoever sent it.
+    static SEEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let teacher =
+        scene.play(
+            |batch| match SEEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 5 {
+                4 => Err(Status::unavailable("a wire broke")),
+                _ => answers_well(batch),
+            },
+        );
+    let pool = scene.pool(&[teacher], 30);
+    assert_eq!(ask(&pool, 40), vec![Ok(()); 40]);
+    assert!(pool.requeued() > 0);
+    assert!(scene.told("a wire broke"));
+}
+
+#[test]
+fn a_ticket_of_a_dropped_pool_fails() {
+    let scene = Scene::new();
+    // Never answers: a credit message is no answer.
+    let teacher = scene.play(|_| Ok(Response::Credit(proto::teacher::v1::Credit { credit: 4 })));
+    let pool = scene.pool(&[teacher], 30);
+    let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE);
+    drop(pool);
+    let answer = ticket.wait(&CancellationToken::new());
+    assert_eq!(answer.unwrap_err(), PoolError::Closed);
+}
