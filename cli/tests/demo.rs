@@ -4,9 +4,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines, Read},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +17,14 @@ use serde_json::Value;
 
 /// Longest time for an end that was asked for.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Demos that train at the same time take each other's cores and more than twice the time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    // That another test failed is no reason for this one to fail.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn data() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.deps/fashion-mnist");
@@ -46,14 +55,17 @@ fn retort(arguments: &[&str]) -> Output {
 }
 
 /// Processes, other than the demo itself, that were told of `folder` on their command line.
-fn children(folder: &Path) -> Vec<String> {
+fn children(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.canonicalize().unwrap();
     let folder = folder.to_str().unwrap();
     let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let commands = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    commands
-        .map(|command| String::from_utf8_lossy(&command).replace('\0', " "))
-        .filter(|command| command.contains(folder) && !command.contains(" demo "))
+    processes
+        .filter_map(|process| {
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            let command = fs::read(process.path().join("cmdline")).ok()?;
+            Some((pid, String::from_utf8_lossy(&command).replace('\0', " ")))
+        })
+        .filter(|(_, command)| command.contains(folder) && !command.contains(" demo "))
         .collect()
 }
 
@@ -90,10 +102,11 @@ fn wait(child: &mut Child) -> ExitStatus {
 
 #[test]
 fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let output = demo(folder.path(), &["--seed", "3"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(children(folder.path()), [""; 0]);
+    assert_eq!(children(folder.path()), []);
 
     let summary = summary(folder.path());
     assert_eq!(number(&summary, "seed"), 3.0);
@@ -147,6 +160,7 @@ fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
 
 #[test]
 fn kept_services_answer_and_hold_their_folder_until_they_are_stopped() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let output = demo(folder.path(), &["--keep"]).output().unwrap();
     let said = text(&output);
@@ -224,31 +238,69 @@ impl Drop for Kept {
     }
 }
 
+/// A demo that has begun to train, with the trainer and the inference service up.
+struct Training {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Training {
+    fn start(folder: &Path) -> Self {
+        let mut command = demo(folder, &[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let begun = output.find(|line| line.as_ref().unwrap().contains("supervised: 2 epochs"));
+        assert!(begun.is_some(), "the demo ended before it trained");
+        assert_eq!(children(folder).len(), 2);
+        Self { child, output }
+    }
+
+    /// Waits for its end; the exit code and the rest of what it said.
+    fn end(mut self) -> (Option<i32>, String) {
+        let mut said: String = self.output.map(|line| line.unwrap() + "\n").collect();
+        let mut errors = self.child.stderr.take().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        (wait(&mut self.child).code(), said)
+    }
+}
+
 #[test]
 fn ctrl_c_ends_every_child_and_says_where_things_are() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let mut command = demo(folder.path(), &[]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
-    let begun = lines.find(|line| line.contains("supervised: 2 epochs"));
-    assert!(begun.is_some(), "the demo ended before it trained");
-    assert_eq!(children(folder.path()).len(), 2);
-    signal(child.id(), Signal::INT);
-    let said: Vec<String> = lines.collect();
-    assert_eq!(wait(&mut child).code(), Some(130), "{said:?}");
-    assert_eq!(children(folder.path()), [""; 0]);
-    let said = said.join("\n");
+    let training = Training::start(folder.path());
+    signal(training.child.id(), Signal::INT);
+    let (code, said) = training.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert_eq!(children(folder.path()), []);
     let logs = folder.path().canonicalize().unwrap().join("logs");
-    for words in ["while training the teacher", logs.to_str().unwrap()] {
+    for words in [
+        "while training the teacher",
+        logs.to_str().unwrap(),
+        "Ctrl-C",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!folder.path().join("summary.json").exists());
+}
+
+#[test]
+fn a_child_that_dies_is_named_with_its_log() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let training = Training::start(folder.path());
+    let children_now = children(folder.path());
+    let trainer = children_now
+        .iter()
+        .find(|(_, command)| command.contains("student-trainer"));
+    signal(trainer.unwrap().0, Signal::KILL);
+    let (code, said) = training.end();
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(children(folder.path()), []);
+    for words in ["trainer has ended", "SIGKILL", "trainer.log", "run begins"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 #[test]
