@@ -115,11 +115,15 @@ fn ended(events: &[Event]) -> (RunState, String) {
 }
 
 async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
+    let is_step = |event| matches!(event, Event::StepProgress(_) | Event::EpochFinished(_));
     loop {
         let response = events.message().await.unwrap();
-        match response.expect("the run goes on").event {
-            Some(Event::StepProgress(_) | Event::EpochFinished(_)) => return,
-            _ => {}
+        if response
+            .expect("the run goes on")
+            .event
+            .is_some_and(is_step)
+        {
+            return;
         }
     }
 }
