@@ -19,7 +19,7 @@ use student_trainer::{
 };
 use tracing::warn;
 
-mod openmp;
+mod process_environment;
 mod progress;
 
 const EXAMPLES: &str = "\
@@ -86,8 +86,8 @@ struct ServeArguments {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.log_format);
-    if let Err(error) = openmp::let_idle_threads_sleep() {
-        warn!(%error, "idle threads will spin, which is slow where others want the same cores");
+    if let Err(error) = process_environment::prepare() {
+        warn!(%error, "training will be slower than it could be");
     }
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
