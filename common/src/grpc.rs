@@ -1,6 +1,6 @@
 //! What every gRPC edge of Retort does alike: keepalive, health checks, error details.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tonic::{
     Code, Status,
@@ -83,11 +83,6 @@ pub async fn check_health(address: &str, timeout: Duration) -> Result<(), String
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
     Status::with_error_details(code, message, details)
-}
-
-/// Whether only this machine can reach `address`.
-pub fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().is_loopback()
 }
 
 /// The innermost source of `error`: tonic's own text is only "transport error".

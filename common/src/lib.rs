@@ -5,6 +5,7 @@ pub mod atomic_file;
 pub mod config;
 pub mod digest;
 pub mod grpc;
+pub mod listen;
 pub mod manifest;
 pub mod model_store;
 pub mod ready_file;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     config::{Problems, Validate},
-    grpc::is_loopback,
+    listen::Access,
 };
 use serde::Deserialize;
 
@@ -54,16 +54,6 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Who may publish.
     pub access: Access,
-}
-
-/// Who may use a port that knows no authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Access {
-    /// Only loopback addresses are listened on.
-    ThisMachineOnly,
-    /// Any address may be listened on.
-    AnyoneWhoReachesThePort,
 }
 
 /// The Prometheus endpoint.
@@ -155,13 +145,7 @@ impl Validate for InferenceConfig {
             "give a folder for the models",
         );
         let AdminConfig { listen, access } = &self.admin;
-        problems.require(
-            is_loopback(listen) || *access == Access::AnyoneWhoReachesThePort,
-            "admin.listen",
-            listen,
-            "can be reached from other machines, and there is no authentication: use a loopback \
-             address, or say admin.access = \"anyone_who_reaches_the_port\"",
-        );
+        access.validate("admin.access", "admin.listen", *listen, problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             let message = format!("must be {least} to {most}");
             problems.require((least..=most).contains(&value), key, value, &message);

@@ -12,6 +12,7 @@ use std::{
 
 use common::{
     grpc,
+    listen::{ListenError, bind},
     model_store::{ModelStore, StoreError},
     ready_file,
 };
@@ -46,15 +47,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// A port is taken, or the address is not this machine's.
-    #[error("cannot listen on {address} ({key}): {source}")]
-    Listen {
-        /// Key in the configuration.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -230,20 +224,4 @@ impl Ports {
             ],
         })
     }
-}
-
-async fn bind(
-    key: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), ServerError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    listen.await.map_err(|source| ServerError::Listen {
-        key,
-        address,
-        source,
-    })
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     config::{Problems, Validate},
-    grpc::is_loopback,
+    listen::Access,
 };
 use serde::Deserialize;
 use torch_networks::PrecisionChoice;
@@ -61,16 +61,6 @@ pub struct GrpcConfig {
     pub max_message_bytes: usize,
 }
 
-/// Who may use a service that knows no authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Access {
-    /// Only loopback addresses are listened on.
-    ThisMachineOnly,
-    /// Any address may be listened on.
-    AnyoneWhoReachesThePort,
-}
-
 /// The Prometheus endpoint.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,13 +106,7 @@ impl Validate for TeacherConfig {
             ("grpc.listen", grpc.listen),
             ("metrics.listen", self.metrics.listen),
         ] {
-            problems.require(
-                is_loopback(&listen) || grpc.access == Access::AnyoneWhoReachesThePort,
-                key,
-                listen,
-                "can be reached from other machines, and there is no authentication: use a loopback \
-                 address, or say grpc.access = \"anyone_who_reaches_the_port\"",
-            );
+            grpc.access.validate("grpc.access", key, listen, problems);
         }
         let message = "must be 1 to 1024";
         let credit = grpc.credit;

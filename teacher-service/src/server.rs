@@ -1,9 +1,13 @@
 //! The running service: ports, health, metrics, and how it stops.
 
-use std::{io, net::SocketAddr, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
-use common::{grpc, ready_file};
-use tokio::{net::TcpListener, time::timeout};
+use common::{
+    grpc,
+    listen::{ListenError, bind},
+    ready_file,
+};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
@@ -28,15 +32,8 @@ const WINDOW_BYTES: u32 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// A port is taken, or the address is not this machine's.
-    #[error("cannot listen on {address} ({key}): {source}")]
-    Listen {
-        /// Key in the configuration.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// There is no teacher.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -136,22 +133,6 @@ pub async fn run(
     }
     info!("stopped");
     drained
-}
-
-async fn bind(
-    key: &'static str,
-    address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), ServerError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    listen.await.map_err(|source| ServerError::Listen {
-        key,
-        address,
-        source,
-    })
 }
 
 async fn set_serving(health: &HealthReporter, serving: bool) {

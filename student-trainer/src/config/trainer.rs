@@ -8,7 +8,7 @@ use std::{
 
 use common::{
     config::{ConfigError, Layers, Problems, Validate},
-    grpc::is_loopback,
+    listen::Access,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,16 +46,6 @@ pub struct GrpcConfig {
     pub access: Access,
     /// Largest message accepted, in bytes.
     pub max_message_bytes: usize,
-}
-
-/// Who may use a service that knows no authentication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Access {
-    /// Only loopback addresses are listened on.
-    ThisMachineOnly,
-    /// Any address may be listened on.
-    AnyoneWhoReachesThePort,
 }
 
 /// How the service stops.
@@ -106,13 +96,8 @@ impl Validate for TrainerConfig {
             let allowed = format!("must be from {lowest} to 100000");
             problems.require((lowest..=100_000).contains(&count), key, count, &allowed);
         }
-        problems.require(
-            is_loopback(&grpc.listen) || grpc.access == Access::AnyoneWhoReachesThePort,
-            "grpc.listen",
-            grpc.listen,
-            "can be reached from other machines, and there is no authentication: use a loopback \
-             address, or say grpc.access = \"anyone_who_reaches_the_port\"",
-        );
+        grpc.access
+            .validate("grpc.access", "grpc.listen", grpc.listen, problems);
         let bytes = grpc.max_message_bytes;
         let allowed = "must be from 1024 to 1073741824 (1 GiB)";
         let fits = (1024..=1 << 30).contains(&bytes);

@@ -2,9 +2,13 @@
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
-use common::{grpc as edge, ready_file};
+use common::{
+    grpc as edge,
+    listen::{self, ListenError},
+    ready_file,
+};
 use proto::runs::v1::run_service_server::RunServiceServer;
-use tokio::{net::TcpListener, runtime::Handle, task, time};
+use tokio::{runtime::Handle, task, time};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -24,14 +28,9 @@ mod record;
 /// Why the service did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// The address configured.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
+    /// The port is taken, or the address is not this machine's.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The operating system lets nobody listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -69,7 +68,7 @@ pub async fn serve_until(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let (listener, address) = listen(config.grpc.listen).await?;
+    let (listener, address) = listen::bind("grpc.listen", config.grpc.listen).await?;
     let runs_folder = config.runs_folder.clone();
     let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
     let queue = Arc::new(queue);
@@ -119,13 +118,6 @@ pub async fn serve_until(
             Ok(())
         }
     }
-}
-
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |error| ServeError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 fn announce(address: SocketAddr, file: Option<&Path>, runs: &Path) -> Result<(), ServeError> {
