@@ -6,22 +6,23 @@ from pathlib import Path
 # Minutes measured on two cores of an AMD EPYC with AVX512_BF16 (docs/results.md).
 MEASURED_CORES = 2
 BUILD_MINUTES = 6
-DEMO_MINUTES = 10
+DEMO_MINUTES = 8
 # Training in f32 takes about this many times as long as in bf16.
 WITHOUT_BF16 = 1.9
-# Neither the demo nor the build gains from more cores than about this many.
-USEFUL_CORES = 8
+# The build gains nothing from more cores than about this many, the demo from more than it uses.
+BUILD_CORES = 8
+DEMO_CORES = 2
 
 
 def describe() -> str:
     """One paragraph about this machine."""
     cores = len(os.sched_getaffinity(0))
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-    scale = MEASURED_CORES / min(cores, USEFUL_CORES)
-    demo = DEMO_MINUTES * scale * (1 if bf16 else WITHOUT_BF16)
+    build = BUILD_MINUTES * MEASURED_CORES / min(cores, BUILD_CORES)
+    demo = DEMO_MINUTES * MEASURED_CORES / min(cores, DEMO_CORES) * (1 if bf16 else WITHOUT_BF16)
     return (
         f"Ready. This machine: {cores} core{'s' if cores > 1 else ''}, AVX512_BF16 {'yes' if bf16 else 'no'}. "
-        f"Estimates: first build about {minutes(BUILD_MINUTES * scale)}, demo about {minutes(demo)}."
+        f"Estimates: first build about {minutes(build)}, demo about {minutes(demo)}."
     )
 
 
