@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn points_lie_within_the_axes_and_keep_their_colour() {
         let html = chart(vec![(1.0, 0.5), (2.0, 1.0)]);
-        assert!(html.contains("d=\"M197.0 157.0L348.0 12.0\""), "{html}");
+        assert!(html.contains("d=\"M202.0 157.0L348.0 12.0\""), "{html}");
         assert!(html.contains("<title>training: 50.0 %</title>"), "{html}");
         assert!(
             html.contains("key s1") && !html.contains("nothing"),
