@@ -11,6 +11,8 @@ pub use inference::logits;
 pub use phase::{Consumption, PhaseContext, PhaseSummary, train_phase};
 pub use torch_networks::{Precision, TorchError, TorchNetwork};
 
+use crate::run::RunError;
+
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores where that is 0. Returns how many that is.
 pub fn set_threads(configured: usize) -> usize {
@@ -20,4 +22,11 @@ pub fn set_threads(configured: usize) -> usize {
     };
     torch_networks::set_threads(threads);
     threads
+}
+
+// Here and not beside the error: libtorch's types stay within the engine.
+impl From<tch::TchError> for RunError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.into())
+    }
 }

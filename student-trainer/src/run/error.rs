@@ -90,12 +90,6 @@ pub enum RunError {
     Cancelled,
 }
 
-impl From<tch::TchError> for RunError {
-    fn from(error: tch::TchError) -> Self {
-        Self::Torch(error.into())
-    }
-}
-
 impl From<PoolError> for RunError {
     fn from(error: PoolError) -> Self {
         match error {
