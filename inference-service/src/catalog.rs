@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use arc_swap::ArcSwap;
-use common::model_store::{ModelName, parse_version};
+use common::{
+    manifest::ArtifactManifest,
+    model_store::{ModelName, parse_version},
+};
 use onnx_runtime::{ModelInterface, Session};
 
 use crate::{
@@ -20,6 +23,9 @@ pub(crate) struct LoadedVersion {
     pub(crate) model: ModelName,
     pub(crate) version: u64,
     pub(crate) interface: ModelInterface,
+    /// What was published with the model.
+    #[allow(dead_code)]
+    pub(crate) manifest: Arc<ArtifactManifest>,
     pub(crate) batching: BatchingConfig,
     pub(crate) batcher: Batcher,
     pub(crate) statistics: Arc<VersionStatistics>,
@@ -86,6 +92,7 @@ impl Catalog {
         model: &ModelName,
         version: u64,
         sessions: Sessions,
+        manifest: Arc<ArtifactManifest>,
         batching: BatchingConfig,
     ) -> io::Result<LoadedVersion> {
         let known = self.models.load().get(model).map(Arc::clone);
@@ -99,6 +106,7 @@ impl Catalog {
             model: model.clone(),
             version,
             interface: sessions.interface,
+            manifest,
             batching,
             batcher: Batcher::start(sessions.sessions, batching, &statistics)?,
             statistics,

@@ -4,10 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use common::{
@@ -38,7 +35,8 @@ use crate::{
     catalog::Catalog,
     config::InferenceConfig,
     error::PublishError,
-    inference::InferenceService,
+    grpc::InferenceEdge,
+    inference::Inference,
     metrics::{self, Metrics},
     publisher::{Publisher, PublisherEdge},
 };
@@ -98,15 +96,14 @@ pub async fn run(
     }
 
     let stop = CancellationToken::new();
-    let ready = Arc::new(AtomicBool::new(true));
-    let inference = InferenceService {
-        catalog: Arc::clone(&catalog),
-        ready: Arc::clone(&ready),
+    let inference = Arc::new(Inference::new(Arc::clone(&catalog)));
+    let inference_edge = InferenceEdge {
+        inference: Arc::clone(&inference),
     };
     let metrics_server = metrics::serve(ports.metrics, metrics, catalog, stop.clone());
     let (health, mut servers) = start_grpc(
         config,
-        (ports.grpc, inference),
+        (ports.grpc, inference_edge),
         (ports.admin, PublisherEdge { publisher }),
         &stop,
     )?;
@@ -126,7 +123,7 @@ pub async fn run(
             return Err(ServerError::Stopped(name));
         }
     }
-    ready.store(false, Ordering::Relaxed);
+    inference.ready.store(false, Ordering::Relaxed);
     set_health(&health, ServingStatus::NotServing).await;
     sleep(config.shutdown.grace()).await;
     stop.cancel();
@@ -146,7 +143,7 @@ type Servers = JoinSet<Result<(), &'static str>>;
 /// Starts the two gRPC servers, which end after `stop` when the last call has been answered.
 fn start_grpc(
     config: &InferenceConfig,
-    (grpc_listener, inference): (TcpListener, InferenceService),
+    (grpc_listener, inference): (TcpListener, InferenceEdge),
     (admin_listener, publisher): (TcpListener, PublisherEdge),
     stop: &CancellationToken,
 ) -> Result<(HealthReporter, Servers), ServerError> {

@@ -100,9 +100,11 @@ impl Publisher {
         let manifest = Arc::new(manifest);
         let sessions = self.prepare(onnx.clone(), Arc::clone(&manifest)).await?;
         let name = model.clone();
-        let commit = move |store: &ModelStore| store.commit(&name, &onnx, &manifest);
+        let committed = Arc::clone(&manifest);
+        let commit = move |store: &ModelStore| store.commit(&name, &onnx, &committed);
         let version = self.blocking(commit).await?;
-        self.activate_loaded(&model, version, sessions).await?;
+        self.activate_loaded(&model, version, sessions, manifest)
+            .await?;
         info!(%model, version, "published");
         Ok(Published {
             version,
@@ -201,8 +203,9 @@ impl Publisher {
             Ok((Bytes::from(onnx), Arc::new(manifest)))
         };
         let (onnx, manifest) = self.blocking(read).await?;
-        let sessions = self.prepare(onnx, manifest).await?;
-        self.activate_loaded(model, version, sessions).await
+        let sessions = self.prepare(onnx, Arc::clone(&manifest)).await?;
+        self.activate_loaded(model, version, sessions, manifest)
+            .await
     }
 
     /// The swap. What can fail comes before anything has changed.
@@ -211,8 +214,11 @@ impl Publisher {
         model: &ModelName,
         version: u64,
         sessions: Sessions,
+        manifest: Arc<ArtifactManifest>,
     ) -> Result<(), PublishError> {
-        let loaded = self.catalog.load(model, version, sessions, self.batching);
+        let loaded = self
+            .catalog
+            .load(model, version, sessions, manifest, self.batching);
         let loaded = loaded.map_err(|error| {
             error!(%model, version, "cannot start the threads of a session: {error}");
             PublishError::Internal

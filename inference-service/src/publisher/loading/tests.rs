@@ -1,7 +1,5 @@
-use common::digest::Sha256;
-use networks::{NetworkSpec, Weights};
-
 use super::*;
+use crate::test_model::model;
 
 const CHECKS: Checks = Checks {
     max_model_bytes: 1 << 20,
@@ -11,28 +9,6 @@ const CHECKS: Checks = Checks {
         threads: 1,
     },
 };
-
-/// A model of one pixel and two classes, and a manifest with `logits` for three images.
-fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
-    let network = "input = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [4]";
-    let spec = NetworkSpec::from_toml(network).unwrap();
-    let onnx = networks::onnx::export(&spec, &Weights::initial(&spec, 1).unwrap()).unwrap();
-    let json = serde_json::json!({
-        "format_version": 1,
-        "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
-        "input_shape": [1, 1, 1],
-        "class_names": ["dark", "light"],
-        "preprocessing": {"mean": [0.0], "std": [1.0]},
-        "golden_batch": {"images": "AED/", "logits": logits, "tolerance": 1e-4},
-        "network": {},
-        "provenance": {
-            "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",
-            "teacher": null, "metrics": {},
-        },
-    });
-    let manifest = ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap();
-    (onnx.into(), Arc::new(manifest))
-}
 
 /// The model's own logits of the three images.
 fn right_logits() -> Vec<[f32; 2]> {

@@ -5,19 +5,20 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    catalog::Sessions,
+    catalog::{Catalog, Sessions},
     config::BatchingConfig,
     metrics::Metrics,
     statistics::{FailureReason, Totals},
+    test_model,
 };
 
 /// A service whose only model has no session: whatever gets into its queue stays there.
-fn stuck(max_queue_size: usize) -> Arc<InferenceService> {
+fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let catalog = Catalog::new(Arc::new(Metrics::new().unwrap()));
     let sessions = Sessions {
         interface: ModelInterface {
             input_shape: [1, 1, 1],
-            classes: 1,
+            classes: 2,
         },
         sessions: Vec::new(),
     };
@@ -27,11 +28,12 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceService> {
         max_queue_size,
     };
     let model = ModelName::new("m").unwrap();
-    let loaded = catalog.load(&model, 1, sessions, batching).unwrap();
+    let (_, manifest) = test_model::model(&[[0.0; 2]; 3]);
+    let loaded = catalog.load(&model, 1, sessions, manifest, batching);
+    let loaded = loaded.unwrap();
     catalog.serve(loaded);
-    Arc::new(InferenceService {
-        catalog: Arc::new(catalog),
-        ready: Arc::new(AtomicBool::new(true)),
+    Arc::new(InferenceEdge {
+        inference: Arc::new(Inference::new(Arc::new(catalog))),
     })
 }
 
@@ -55,19 +57,25 @@ fn request(timeout: Option<&'static str>) -> Request<ModelInferRequest> {
     request
 }
 
-fn totals(service: &InferenceService) -> Totals {
-    service.catalog.find("m", "").unwrap().statistics.totals()
+fn totals(service: &InferenceEdge) -> Totals {
+    service
+        .inference
+        .catalog
+        .find("m", "")
+        .unwrap()
+        .statistics
+        .totals()
 }
 
-fn failures(service: &InferenceService, reason: FailureReason) -> u64 {
+fn failures(service: &InferenceEdge, reason: FailureReason) -> u64 {
     totals(service)
         .failures
         .get(&reason)
         .map_or(0, |failure| failure.count)
 }
 
-async fn queued(service: &Arc<InferenceService>) -> tokio::task::JoinHandle<()> {
-    let version = service.catalog.find("m", "").unwrap();
+async fn queued(service: &Arc<InferenceEdge>) -> tokio::task::JoinHandle<()> {
+    let version = service.inference.catalog.find("m", "").unwrap();
     let before = version.batcher.pending();
     let call = Arc::clone(service);
     let task = tokio::spawn(async move { drop(call.model_infer(request(None)).await) });

@@ -1,62 +1,51 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol v2.
 
+mod messages;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
 use proto::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
     ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
-    model_metadata_response::TensorMetadata,
 };
-use tokio::{sync::oneshot, time::timeout_at};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    batcher::{Job, Refused},
-    catalog::{Catalog, LoadedVersion, no_such_model, no_such_version},
-    error::InferenceError,
-    request::{F32, respond, take_input},
+    catalog::{no_such_model, no_such_version},
+    inference::Inference,
 };
-
-/// Triton's name for ONNX models in ONNX Runtime.
-const PLATFORM: &str = "onnxruntime_onnx";
 
 /// The answer "too late" leaves this long before the caller's own deadline, to be there in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(2);
 
 /// Answers the protocol's calls.
 #[derive(Debug)]
-pub(crate) struct InferenceService {
-    pub(crate) catalog: Arc<Catalog>,
-    /// False as soon as the service is asked to stop.
-    pub(crate) ready: Arc<AtomicBool>,
+pub(crate) struct InferenceEdge {
+    pub(crate) inference: Arc<Inference>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
-impl GrpcInferenceService for InferenceService {
+impl GrpcInferenceService for InferenceEdge {
     async fn server_live(&self, _: Request<ServerLiveRequest>) -> Answer<ServerLiveResponse> {
         Ok(Response::new(ServerLiveResponse { live: true }))
     }
 
     async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
-        let ready = self.ready.load(Ordering::Relaxed);
+        let ready = self.inference.is_ready();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
         let request = request.get_ref();
-        let found = self.catalog.find(&request.name, &request.version).is_ok();
-        let ready = found && self.ready.load(Ordering::Relaxed);
+        let found = self.inference.catalog.find(&request.name, &request.version);
+        let ready = found.is_ok() && self.inference.is_ready();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -76,20 +65,18 @@ impl GrpcInferenceService for InferenceService {
         request: Request<ModelMetadataRequest>,
     ) -> Answer<ModelMetadataResponse> {
         let request = request.get_ref();
-        let version = self.catalog.find(&request.name, &request.version)?;
-        Ok(Response::new(metadata(&version)))
+        let version = self
+            .inference
+            .catalog
+            .find(&request.name, &request.version)?;
+        Ok(Response::new(messages::metadata(&version)))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
         let deadline = deadline(request.metadata());
-        let request = request.into_inner();
-        let version = self
-            .catalog
-            .find(&request.model_name, &request.model_version)?;
-        let record = version.statistics.begin();
-        let outcome = infer(&version, request, deadline).await;
-        record.end(&outcome);
-        Ok(Response::new(outcome?))
+        let request = messages::to_request(request.into_inner(), deadline)?;
+        let response = self.inference.infer(request).await?;
+        Ok(Response::new(messages::to_message(response)))
     }
 
     async fn model_statistics(
@@ -97,7 +84,7 @@ impl GrpcInferenceService for InferenceService {
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
         let request = request.get_ref();
-        let models = self.catalog.models();
+        let models = self.inference.catalog.models();
         if !request.name.is_empty() {
             let served = models.get(request.name.as_str());
             let served = served.ok_or_else(|| no_such_model(&request.name))?;
@@ -122,59 +109,6 @@ impl GrpcInferenceService for InferenceService {
             .filter(|statistics| wanted(&request.version, &statistics.version))
             .collect();
         Ok(Response::new(ModelStatisticsResponse { model_stats }))
-    }
-}
-
-async fn infer(
-    version: &LoadedVersion,
-    mut request: ModelInferRequest,
-    deadline: Option<Instant>,
-) -> Result<ModelInferResponse, InferenceError> {
-    let max_batch_size = version.batching.max_batch_size;
-    let input = take_input(&mut request, &version.interface, max_batch_size)?;
-    let (reply, answer) = oneshot::channel();
-    let job = Job {
-        input: input.values,
-        samples: input.samples,
-        enqueued: Instant::now(),
-        deadline,
-        reply,
-    };
-    let stopped = || InferenceError::WorkerStopped {
-        model: version.model.clone(),
-    };
-    version.batcher.push(job).map_err(|refused| match refused {
-        Refused::Full => InferenceError::QueueFull {
-            capacity: version.batching.max_queue_size,
-        },
-        Refused::Closed => stopped(),
-    })?;
-    let answer = match deadline {
-        None => answer.await,
-        Some(deadline) => timeout_at(deadline.into(), answer)
-            .await
-            .map_err(|_| InferenceError::DeadlineExceeded)?,
-    };
-    let logits = answer.map_err(|_| stopped())??;
-    Ok(respond(request, version.version, input.samples, logits))
-}
-
-fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
-    let tensor = |name: &str, sample: &[usize]| TensorMetadata {
-        name: name.to_owned(),
-        datatype: F32.to_owned(),
-        // -1 is the batch.
-        shape: [-1]
-            .into_iter()
-            .chain(sample.iter().map(|size| *size as i64))
-            .collect(),
-    };
-    ModelMetadataResponse {
-        name: version.model.to_string(),
-        versions: vec![version.version.to_string()],
-        platform: PLATFORM.to_owned(),
-        inputs: vec![tensor(INPUT_NAME, &version.interface.input_shape)],
-        outputs: vec![tensor(OUTPUT_NAME, &[version.interface.classes])],
     }
 }
 

@@ -1,9 +1,9 @@
-use proto::inference::{
-    InferParameter, infer_parameter::ParameterChoice,
-    model_infer_request::InferRequestedOutputTensor,
-};
+use bytes::Bytes;
+use onnx_runtime::ModelInterface;
+use proto::inference::model_infer_request::InferRequestedOutputTensor;
 
 use super::*;
+use crate::inference::Input;
 
 const INTERFACE: ModelInterface = ModelInterface {
     input_shape: [1, 2, 3],
@@ -32,8 +32,9 @@ fn typed(values: usize) -> Option<InferTensorContents> {
     })
 }
 
-fn take(mut request: ModelInferRequest) -> Result<Input, InferenceError> {
-    take_input(&mut request, &INTERFACE, 8)
+fn take(message: ModelInferRequest) -> Result<Input, InferenceError> {
+    let request = to_request(message, None)?;
+    Ok(request.check(&INTERFACE, 8)?.0)
 }
 
 #[test]
@@ -60,6 +61,36 @@ fn unknown_parameters_are_ignored() {
         .parameters
         .insert("surprise".into(), value);
     assert!(take(request).is_ok());
+}
+
+#[test]
+fn the_earlier_of_deadline_and_timeout_counts() {
+    let timeout = |choice| {
+        let mut request = request();
+        let parameter_choice = Some(choice);
+        let value = InferParameter { parameter_choice };
+        request.parameters.insert("timeout".into(), value);
+        request
+    };
+    let soon = Instant::now() + Duration::from_secs(1);
+    let hour = ParameterChoice::Int64Param(3_600_000_000);
+    let instant = ParameterChoice::Uint64Param(1);
+    let none = ParameterChoice::Int64Param(0);
+    let deadline = |choice: &ParameterChoice, deadline| {
+        let request = to_request(timeout(choice.clone()), deadline).unwrap();
+        request.deadline
+    };
+    assert_eq!(deadline(&hour, Some(soon)), Some(soon));
+    assert!(deadline(&instant, Some(soon)).unwrap() < soon);
+    assert!(deadline(&hour, None).unwrap() > soon);
+    assert_eq!(deadline(&none, None), None);
+    for bad in [
+        ParameterChoice::Int64Param(-1),
+        ParameterChoice::StringParam("1 s".into()),
+    ] {
+        let error = to_request(timeout(bad), None).unwrap_err().to_string();
+        assert!(error.starts_with("parameters.timeout: "), "{error}");
+    }
 }
 
 #[test]
@@ -109,7 +140,7 @@ fn what_cannot_be_used_is_named_by_field() {
         ),
         (
             |r| r.raw_input_contents.push(Bytes::new()),
-            "raw_input_contents: 2 buffers",
+            "raw_input_contents: more buffers than there are inputs",
         ),
         (
             |r| r.inputs[0].contents = typed(12),
@@ -163,7 +194,14 @@ fn outputs_may_be_named_and_long_names_are_cut() {
 #[test]
 fn the_answer_says_which_request_and_version_it_is_of() {
     let logits = Bytes::from(vec![7_u8; 2 * 4 * 4]);
-    let response = respond(request(), 12, 2, logits.clone());
+    let response = to_message(InferenceResponse {
+        model: "m".into(),
+        version: 12,
+        id: "an id".into(),
+        samples: 2,
+        classes: 4,
+        logits: logits.clone(),
+    });
     assert_eq!(
         (response.id.as_str(), response.model_name.as_str()),
         ("an id", "m")

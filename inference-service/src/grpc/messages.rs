@@ -1,0 +1,152 @@
+//! Between the protocol's messages and the request path's own types.
+
+use std::time::{Duration, Instant};
+
+use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
+use proto::inference::{
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
+    ModelMetadataResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
+};
+
+use crate::{
+    batcher::InputValues,
+    catalog::LoadedVersion,
+    error::InferenceError,
+    inference::{F32, InferenceRequest, InferenceResponse, InputTensor, invalid},
+};
+
+/// Triton's name for ONNX models in ONNX Runtime.
+const PLATFORM: &str = "onnxruntime_onnx";
+
+/// Triton's parameter: how long the request may take, microseconds; 0 for no limit.
+const TIMEOUT: &str = "timeout";
+
+/// The request of a message. Parameters other than [`TIMEOUT`] are ignored.
+///
+/// # Errors
+/// [`InferenceError::Invalid`] for a time-out that is none.
+pub(super) fn to_request(
+    message: ModelInferRequest,
+    deadline: Option<Instant>,
+) -> Result<InferenceRequest, InferenceError> {
+    let timeout = message
+        .parameters
+        .get(TIMEOUT)
+        .map(read_timeout)
+        .transpose()?;
+    let timeout = timeout.filter(|timeout| !timeout.is_zero());
+    let time_out = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut raw = message.raw_input_contents.into_iter();
+    let mut inputs: Vec<_> = message
+        .inputs
+        .into_iter()
+        .map(|input| to_tensor(input, raw.next().map(InputValues::Raw)))
+        .collect();
+    if let (Some(input), true) = (inputs.first_mut(), raw.next().is_some()) {
+        input.values = Err(invalid(
+            "raw_input_contents",
+            "more buffers than there are inputs",
+        ));
+    }
+    Ok(InferenceRequest {
+        model: message.model_name,
+        version: message.model_version,
+        id: message.id,
+        deadline: [deadline, time_out].into_iter().flatten().min(),
+        inputs,
+        outputs: message
+            .outputs
+            .into_iter()
+            .map(|output| output.name)
+            .collect(),
+    })
+}
+
+/// The message of a response.
+pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
+    let output = InferOutputTensor {
+        name: OUTPUT_NAME.to_owned(),
+        datatype: F32.to_owned(),
+        shape: vec![response.samples as i64, response.classes as i64],
+        ..InferOutputTensor::default()
+    };
+    ModelInferResponse {
+        model_name: response.model,
+        model_version: response.version.to_string(),
+        id: response.id,
+        outputs: vec![output],
+        raw_output_contents: vec![response.logits],
+        ..ModelInferResponse::default()
+    }
+}
+
+/// What goes into a version and what comes out.
+pub(super) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
+    let tensor = |name: &str, sample: &[usize]| TensorMetadata {
+        name: name.to_owned(),
+        datatype: F32.to_owned(),
+        // -1 is the batch.
+        shape: [-1]
+            .into_iter()
+            .chain(sample.iter().map(|size| *size as i64))
+            .collect(),
+    };
+    ModelMetadataResponse {
+        name: version.model.to_string(),
+        versions: vec![version.version.to_string()],
+        platform: PLATFORM.to_owned(),
+        inputs: vec![tensor(INPUT_NAME, &version.interface.input_shape)],
+        outputs: vec![tensor(OUTPUT_NAME, &[version.interface.classes])],
+    }
+}
+
+fn to_tensor(input: InferInputTensor, raw: Option<InputValues>) -> InputTensor {
+    let (values, values_field) = match (raw, input.contents) {
+        (Some(_), Some(_)) => {
+            let problem = "given beside inputs[0].contents; give one of them";
+            (Err(invalid("raw_input_contents", problem)), "")
+        }
+        (Some(raw), None) => (Ok(raw), "raw_input_contents[0]"),
+        (None, Some(contents)) => (to_values(contents), "inputs[0].contents.fp32_contents"),
+        (None, None) => {
+            let problem = "no values; give them here or in raw_input_contents";
+            (Err(invalid("inputs[0].contents", problem)), "")
+        }
+    };
+    InputTensor {
+        name: input.name,
+        datatype: input.datatype,
+        shape: input.shape,
+        values,
+        values_field,
+    }
+}
+
+fn to_values(contents: InferTensorContents) -> Result<InputValues, InferenceError> {
+    let InferTensorContents { fp32_contents, .. } = contents;
+    let of_other_types = InferTensorContents {
+        fp32_contents: Vec::new(),
+        ..contents
+    };
+    if of_other_types != InferTensorContents::default() {
+        let problem = format!("values of another type than {F32}");
+        return Err(invalid("inputs[0].contents", problem));
+    }
+    Ok(InputValues::Typed(fp32_contents))
+}
+
+fn read_timeout(parameter: &InferParameter) -> Result<Duration, InferenceError> {
+    let microseconds = match parameter.parameter_choice {
+        Some(ParameterChoice::Int64Param(value)) => u64::try_from(value).ok(),
+        Some(ParameterChoice::Uint64Param(value)) => Some(value),
+        _ => None,
+    };
+    microseconds.map(Duration::from_micros).ok_or_else(|| {
+        let problem = "not an integer of 0 or more; expected microseconds";
+        invalid("parameters.timeout", problem)
+    })
+}
+
+#[cfg(test)]
+mod tests;

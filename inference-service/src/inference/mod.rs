@@ -1,0 +1,131 @@
+//! The one request path: whatever protocol a request came by, it goes through here.
+
+mod request;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use tokio::{sync::oneshot, time::timeout_at};
+
+use crate::{
+    batcher::{Job, Refused},
+    catalog::{Catalog, LoadedVersion},
+    error::InferenceError,
+};
+
+#[cfg(test)]
+pub(crate) use request::Input;
+pub(crate) use request::{F32, InferenceRequest, InputTensor, invalid};
+
+/// Answers requests; what the protocols' edges share.
+#[derive(Debug)]
+pub(crate) struct Inference {
+    pub(crate) catalog: Arc<Catalog>,
+    /// False as soon as the service is asked to stop.
+    pub(crate) ready: AtomicBool,
+}
+
+/// The answer to an [`InferenceRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InferenceResponse {
+    /// As in the request.
+    pub(crate) model: String,
+    /// The version that answered.
+    pub(crate) version: u64,
+    /// As in the request.
+    pub(crate) id: String,
+    pub(crate) samples: usize,
+    pub(crate) classes: usize,
+    /// Little-endian f32 [samples, classes].
+    pub(crate) logits: Bytes,
+}
+
+impl Inference {
+    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+        Self {
+            catalog,
+            ready: AtomicBool::new(true),
+        }
+    }
+
+    /// Whether the service wants to be sent requests.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Answers `request` by the version that it names. Dropping the future withdraws the request:
+    /// unless it is being computed already, it never is.
+    ///
+    /// # Errors
+    /// See [`InferenceError`].
+    pub(crate) async fn infer(
+        &self,
+        request: InferenceRequest,
+    ) -> Result<InferenceResponse, InferenceError> {
+        let version = self.catalog.find(&request.model, &request.version)?;
+        version.infer(request).await
+    }
+}
+
+impl LoadedVersion {
+    /// Answers `request`, for this version and counted with it, whatever version it names: for a
+    /// caller that has looked at the version before, to make the input from something else.
+    ///
+    /// # Errors
+    /// See [`InferenceError`].
+    pub(crate) async fn infer(
+        &self,
+        request: InferenceRequest,
+    ) -> Result<InferenceResponse, InferenceError> {
+        let record = self.statistics.begin();
+        let outcome = self.compute(request).await;
+        record.end(&outcome);
+        outcome
+    }
+
+    async fn compute(
+        &self,
+        request: InferenceRequest,
+    ) -> Result<InferenceResponse, InferenceError> {
+        let deadline = request.deadline;
+        let (input, named) = request.check(&self.interface, self.batching.max_batch_size)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            input: input.values,
+            samples: input.samples,
+            enqueued: Instant::now(),
+            deadline,
+            reply,
+        };
+        let stopped = || InferenceError::WorkerStopped {
+            model: self.model.clone(),
+        };
+        self.batcher.push(job).map_err(|refused| match refused {
+            Refused::Full => InferenceError::QueueFull {
+                capacity: self.batching.max_queue_size,
+            },
+            Refused::Closed => stopped(),
+        })?;
+        let answer = match deadline {
+            None => answer.await,
+            Some(deadline) => timeout_at(deadline.into(), answer)
+                .await
+                .map_err(|_| InferenceError::DeadlineExceeded)?,
+        };
+        let logits = answer.map_err(|_| stopped())??;
+        Ok(InferenceResponse {
+            model: named.model,
+            version: self.version,
+            id: named.id,
+            samples: input.samples,
+            classes: self.interface.classes,
+            logits,
+        })
+    }
+}

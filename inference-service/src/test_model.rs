@@ -1,0 +1,29 @@
+//! A model for unit tests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{digest::Sha256, manifest::ArtifactManifest};
+use networks::{NetworkSpec, Weights};
+
+/// A model of one pixel and two classes, and a manifest with `logits` for three images.
+pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
+    let network = "input = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [4]";
+    let spec = NetworkSpec::from_toml(network).unwrap();
+    let onnx = networks::onnx::export(&spec, &Weights::initial(&spec, 1).unwrap()).unwrap();
+    let json = serde_json::json!({
+        "format_version": 1,
+        "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
+        "input_shape": [1, 1, 1],
+        "class_names": ["dark", "light"],
+        "preprocessing": {"mean": [0.0], "std": [1.0]},
+        "golden_batch": {"images": "AED/", "logits": logits, "tolerance": 1e-4},
+        "network": {},
+        "provenance": {
+            "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",
+            "teacher": null, "metrics": {},
+        },
+    });
+    let manifest = ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap();
+    (onnx.into(), Arc::new(manifest))
+}
