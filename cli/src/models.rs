@@ -25,7 +25,12 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct ModelsArguments {
     /// host:port of the inference service's admin port.
-    #[arg(long, default_value = "127.0.0.1:8003", global = true)]
+    #[arg(
+        long,
+        env = "RETORT_ADMIN_ADDRESS",
+        default_value = "127.0.0.1:8003",
+        global = true
+    )]
     admin: String,
     #[command(subcommand)]
     command: ModelsCommand,

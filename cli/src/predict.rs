@@ -27,7 +27,11 @@ for at the admin port, or read from a file.";
 #[command(after_help = EXAMPLES)]
 pub struct PredictArguments {
     /// host:port of the inference service's gRPC port.
-    #[arg(long, default_value = "127.0.0.1:8001")]
+    #[arg(
+        long,
+        env = "RETORT_INFERENCE_ADDRESS",
+        default_value = "127.0.0.1:8001"
+    )]
     url: String,
     /// Name of the model.
     #[arg(long)]
@@ -36,7 +40,7 @@ pub struct PredictArguments {
     #[arg(long)]
     version: Option<u64>,
     /// host:port of the inference service's admin port, which is asked for the manifest.
-    #[arg(long, default_value = "127.0.0.1:8003")]
+    #[arg(long, env = "RETORT_ADMIN_ADDRESS", default_value = "127.0.0.1:8003")]
     admin: String,
     /// The model's manifest.json, instead of asking the admin port.
     #[arg(long)]

@@ -16,6 +16,7 @@ pub(crate) use progress::{Progress, Style, screen_style};
 pub(crate) use trainer::{Observer, RunClient, watch};
 
 const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
+const TRAINER_VARIABLE: &str = "RETORT_TRAINER_ADDRESS";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -33,7 +34,7 @@ pub struct RunArguments {
     /// The run's configuration, TOML; laid over the trainer's defaults (configs/run.toml).
     config: PathBuf,
     /// host:port of the trainer.
-    #[arg(long, default_value = DEFAULT_TRAINER)]
+    #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER)]
     trainer: String,
     /// Name of the run and its folder [default: the file's name].
     #[arg(long)]
@@ -58,7 +59,7 @@ Examples:
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
     /// host:port of the trainer.
-    #[arg(long, default_value = DEFAULT_TRAINER, global = true)]
+    #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER, global = true)]
     trainer: String,
     #[command(subcommand)]
     command: RunsCommand,
