@@ -6,16 +6,27 @@ import sys
 from . import estimate, fashion_mnist, libtorch, onnxruntime, test_python
 from .part import SetupError, exclusive
 
+# The image build asks for one at a time.
+PARTS = ["libtorch", "onnxruntime", "fashion-mnist"]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup")
     parser.add_argument("--tests", action="store_true", help="also the Python packages that the tests call")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what libtorch computes on")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(PARTS)}")
     arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no part is called {', '.join(sorted(unknown))}")
     try:
         with exclusive():
-            libtorch.install()
-            onnxruntime.install()
-            fashion_mnist.install()
+            wanted = arguments.parts or PARTS
+            if "libtorch" in wanted:
+                libtorch.install(arguments.device)
+            if "onnxruntime" in wanted:
+                onnxruntime.install()
+            if "fashion-mnist" in wanted:
+                fashion_mnist.install()
             if arguments.tests:
                 test_python.install()
     except SetupError as error:
@@ -24,7 +35,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("scripts/setup: interrupted; what was complete is kept, run it again to go on", file=sys.stderr)
         return 130
-    print(estimate.describe())
+    if not arguments.parts:
+        print(estimate.describe())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""libtorch for the CPU: headers and libraries out of the PyTorch wheel, without Python."""
+"""libtorch: headers and libraries out of the PyTorch wheel, without Python."""
 
 import os
 import re
@@ -10,21 +10,23 @@ from . import part, wheels
 from .part import DEPS, PINS, REPOSITORY, SetupError
 
 PIN = PINS / "libtorch.txt"
+PIN_CUDA = PINS / "libtorch-cuda.txt"
 VERSION = re.search(r"^torch==(\S+)", PIN.read_text(), re.MULTILINE).group(1)
 
 
-def install():
-    """Installs .deps/libtorch, or checks the one that LIBTORCH names."""
+def install(device="cpu"):
+    """Installs .deps/libtorch for "cpu" or "cuda", or checks the one that LIBTORCH names."""
     if "LIBTORCH" in os.environ:
         check_own(Path(os.environ["LIBTORCH"]))
         return
+    pin, fill = {"cpu": (PIN, fill_cpu), "cuda": (PIN_CUDA, fill_cuda)}[device]
     replaces = (DEPS / "libtorch").exists()
-    if part.install("libtorch", PIN.read_text(), fill) and replaces:
+    if part.install("libtorch", pin.read_text(), fill) and replaces:
         forget_build()
 
 
-def fill(folder):
-    """Puts lib/, include/ and the licences into `folder`."""
+def fill_cpu(folder):
+    """Puts lib/, include/ and the licences into `folder`, without what only GPUs need."""
     part.require_space(2)
     part.say(f"libtorch: fetching PyTorch {VERSION} (545 MB, of which 520 MB unpacked are kept)")
     with part.scratch("wheels") as downloads:
@@ -47,6 +49,36 @@ def fill(folder):
     # The wheel's own libtorch.so only names the others, libtorch_cuda.so among them.
     (lib / "libtorch.so").symlink_to("libtorch_cpu.so")
     (folder / "build-version").write_text(f"{VERSION}+cpu\n")
+
+
+def fill_cuda(folder):
+    """Puts lib/, include/ and the licences into `folder`, with everything that NVIDIA's GPUs need."""
+    part.require_space(9)
+    part.say(f"libtorch: fetching PyTorch {VERSION} and NVIDIA's libraries (2.7 GB)")
+    with part.scratch("wheels") as downloads:
+        wheels.download(PIN_CUDA, downloads)
+        part.say("libtorch: unpacking")
+        lib = folder / "lib"
+        wheels.unpack(
+            downloads,
+            {
+                "torch/lib/libc10*.so": ("torch/lib/", lib),
+                "torch/lib/libcaffe2_nvrtc.so": ("torch/lib/", lib),
+                "torch/lib/libgomp.so.1": ("torch/lib/", lib),
+                "torch/lib/libtorch.so": ("torch/lib/", lib),
+                "torch/lib/libtorch_cpu.so": ("torch/lib/", lib),
+                "torch/lib/libtorch_cuda*.so": ("torch/lib/", lib),
+                "torch/lib/libtorch_nvshmem.so": ("torch/lib/", lib),
+                "torch/include/*": ("torch/include/", folder / "include"),
+                "nvidia/cu13/lib/*.so*": ("nvidia/cu13/lib/", lib),
+                "nvidia/cudnn/lib/*.so*": ("nvidia/cudnn/lib/", lib),
+                "nvidia/cusparselt/lib/*.so*": ("nvidia/cusparselt/lib/", lib),
+                "nvidia/nccl/lib/*.so*": ("nvidia/nccl/lib/", lib),
+                "nvidia/nvshmem/lib/libnvshmem_host.so*": ("nvidia/nvshmem/lib/", lib),
+                "*.dist-info/licenses/*": ("", folder / "licenses"),
+            },
+        )
+    (folder / "build-version").write_text(f"{VERSION}+cu130\n")
 
 
 def check_own(folder):
