@@ -6,7 +6,7 @@ use common::{grpc::InvalidAddress, manifest::ManifestError};
 use datasets::DatasetError;
 use tonic::Code;
 
-use crate::{demo::DemoError, signals::Signal};
+use crate::{bench::BenchError, demo::DemoError, signals::Signal};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -78,6 +78,9 @@ pub enum CliError {
         /// Why.
         error: io::Error,
     },
+    /// A benchmark gives no figures.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The demo could not go on.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -107,6 +110,7 @@ impl CliError {
             | Self::Data(_)
             | Self::Manifest(_)
             | Self::File { .. }
+            | Self::Bench(_)
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

@@ -5,6 +5,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod client;
 pub mod demo;
 mod drawing;
@@ -17,6 +18,7 @@ mod run_config;
 mod runs;
 mod signals;
 
+pub use bench::BenchError;
 pub use error::{CliError, EXIT_USAGE};
 
 const EXAMPLES: &str = "\
@@ -26,6 +28,7 @@ Examples:
   retort runs list                     what the trainer has done and is doing
   retort predict --model fashion-mnist --index 0,1,2
   retort models list                   what the inference service serves
+  retort bench serve                   how fast it serves, and what that is compared with
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
 
@@ -44,6 +47,7 @@ enum Command {
     Runs(runs::RunsArguments),
     Predict(predict::PredictArguments),
     Models(models::ModelsArguments),
+    Bench(bench::BenchArguments),
 }
 
 /// Does what the command line says.
@@ -57,5 +61,6 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,
         Command::Models(arguments) => models::execute(arguments).await,
+        Command::Bench(arguments) => bench::execute(arguments).await,
     }
 }

@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod listen;
 pub mod manifest;
 pub mod model_store;
+pub mod raw_codec;
 pub mod ready_file;
 pub mod shutdown;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 //! checks, loading) → the model store → `catalog`, where the new version takes the old one's place.
 
 mod batcher;
+pub mod bench;
 mod catalog;
 pub mod config;
 mod error;

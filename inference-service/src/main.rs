@@ -1,5 +1,7 @@
 //! Command line of the inference service.
 
+mod bench_command;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
@@ -34,6 +36,9 @@ enum Command {
     /// Ask a running service whether it is ready; exit code 0 or 1.
     #[command(after_help = "Example:\n  inference-service healthcheck 127.0.0.1:8001")]
     Healthcheck(Healthcheck),
+    /// Measure what `retort bench serve` compares this service with.
+    #[command(subcommand)]
+    Bench(bench_command::BenchCommand),
 }
 
 #[derive(clap::Args)]
@@ -74,6 +79,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(arguments) => serve(arguments),
         Command::Healthcheck(arguments) => healthcheck(&arguments),
+        Command::Bench(command) => {
+            runtime().and_then(|runtime| bench_command::execute(command, &runtime))
+        }
     };
     done.unwrap_or_else(|error| {
         eprintln!("inference-service: {error:#}");

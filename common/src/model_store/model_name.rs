@@ -1,6 +1,6 @@
 //! The name of a model, safe as a folder name.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 const LONGEST: usize = 64;
 
@@ -34,6 +34,14 @@ impl ModelName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = InvalidModelName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidModelName> {
+        Self::new(name)
     }
 }
 

@@ -1,0 +1,166 @@
+//! `retort bench serve`: what the inference service adds to ONNX Runtime, or how fast any server of
+//! the Open Inference Protocol v2 answers.
+
+mod comparison;
+mod footprint;
+mod load;
+mod report;
+mod target;
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::CliError;
+use comparison::Setting;
+use load::{Load, Window};
+use report::{Answers, AtRate, WithCallers};
+use target::Target;
+
+const WARM_UP: Duration = Duration::from_millis(300);
+/// Of the times at which an open loop calls.
+const SEED: u64 = 1;
+
+/// Measure an inference service, or any server of the Open Inference Protocol v2.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  retort bench serve                         start the service, compare it with ONNX Runtime itself
+  retort bench serve --json --turns 3
+  retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,8,64
+  retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --rate 500
+
+Callers call in a closed loop: again as soon as they have their answer. --rate calls in an open loop,
+at Poisson-distributed times however long answers take, and counts latency from the time at which a
+call was due. Requests hold one sample of random values.
+
+Without --url the service runs on one core, with one session of one thread, and the load on another:
+throughput_ratio is calls/s with 64 callers over ONNX Runtime's best samples/s in process (batch
+sizes 1 to 64); p50_overhead_ratio is the median latency of one caller over ONNX Runtime's for one
+sample plus that of a bare gRPC server that answers with the same bytes; half_load_p99_over_p50 is
+taken in an open loop at half of the throughput with 64 callers.")]
+pub(super) struct ServeArguments {
+    /// Measure this server, host:port, instead of starting one.
+    #[arg(long, value_name = "ADDRESS", requires = "model")]
+    url: Option<String>,
+    /// The model to call at --url.
+    #[arg(long, requires = "url")]
+    model: Option<String>,
+    /// Numbers of callers at the same time, at --url.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,64", value_parser = at_least_one)]
+    callers: Vec<usize>,
+    /// Also call --url in an open loop, so many times a second.
+    #[arg(long, value_name = "CALLS", requires = "url", value_parser = above_zero)]
+    rate: Option<f64>,
+    /// What is served where no --url is given.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "resnet8,demo-student",
+        conflicts_with = "url"
+    )]
+    networks: Vec<Network>,
+    /// Connections that the callers share.
+    #[arg(long, default_value_t = 8, value_parser = at_least_one)]
+    connections: usize,
+    /// How often everything is measured, in turn; medians are reported.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    turns: usize,
+    /// How long each load lasts.
+    #[arg(long, default_value_t = 2.0, value_parser = above_zero)]
+    seconds: f64,
+    /// Core of the service.
+    #[arg(long, default_value_t = 0, conflicts_with = "url")]
+    service_core: usize,
+    /// Core of the load.
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Networks with random weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// A ResNet-8 of 77K parameters.
+    Resnet8,
+    /// The demo's student, a plain CNN of 39K parameters.
+    DemoStudent,
+}
+
+impl Network {
+    /// As `inference-service bench store` knows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Resnet8 => "resnet8",
+            Self::DemoStudent => "demo-student",
+        }
+    }
+}
+
+pub(super) async fn execute(arguments: ServeArguments) -> Result<(), CliError> {
+    match (&arguments.url, &arguments.model) {
+        (Some(url), Some(model)) => {
+            let answers = measure_server(&arguments, url, model).await?;
+            report::print(&answers, arguments.json)
+        }
+        _ => {
+            let figures = comparison::measure(&arguments.setting(), &arguments.networks).await?;
+            report::print(&figures, arguments.json)
+        }
+    }
+}
+
+async fn measure_server(
+    arguments: &ServeArguments,
+    url: &str,
+    model: &str,
+) -> Result<Answers, CliError> {
+    let setting = arguments.setting();
+    let target = Target::of_model(url, model, setting.connections).await?;
+    let mut answers = Answers {
+        url: url.to_owned(),
+        model: model.to_owned(),
+        callers: Vec::new(),
+        open_loop: None,
+    };
+    for callers in &arguments.callers {
+        let load = Load::Closed { callers: *callers };
+        let turns = setting.repeat(&target, load).await?;
+        answers.callers.push(WithCallers::new(*callers, &turns));
+    }
+    if let Some(rate) = arguments.rate {
+        let turns = setting
+            .repeat(&target, Load::Open { rate, seed: SEED })
+            .await?;
+        answers.open_loop = Some(AtRate::new(rate, &turns));
+    }
+    Ok(answers)
+}
+
+impl ServeArguments {
+    fn setting(&self) -> Setting {
+        Setting {
+            connections: self.connections,
+            turns: self.turns,
+            window: Window {
+                warm_up: WARM_UP,
+                measured: Duration::from_secs_f64(self.seconds),
+            },
+            service_core: self.service_core,
+            load_core: self.load_core,
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "give a whole number of 1 or more".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "give a number above 0".to_owned())
+}

@@ -1,0 +1,158 @@
+//! What is called: a server's address, and requests that are encoded once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::raw_codec::RawCodec;
+use prost::Message;
+use proto::inference::{
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+    grpc_inference_service_client::GrpcInferenceServiceClient,
+    model_infer_request::InferInputTensor,
+};
+use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
+
+use crate::{CliError, client::Remote, inference::with_deadline};
+
+/// Different requests that are sent in turn.
+const REQUESTS: usize = 64;
+const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+/// A server and what it is asked. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    remote: Remote,
+    connections: usize,
+    /// Encoded [`ModelInferRequest`]s of one sample.
+    requests: Arc<[Bytes]>,
+    /// An encoded [`ModelInferResponse`] as the server gave it.
+    answer: Bytes,
+}
+
+/// Connections to a [`Target`], of the runtime that made them.
+pub(super) struct Connections {
+    clients: Vec<Grpc<Channel>>,
+    requests: Arc<[Bytes]>,
+}
+
+/// One of many that call at the same time.
+pub(super) struct Caller {
+    client: Grpc<Channel>,
+    requests: Arc<[Bytes]>,
+    next: usize,
+}
+
+impl Target {
+    /// Asks the server what `model` takes and calls it once.
+    pub(super) async fn of_model(
+        address: &str,
+        model: &str,
+        connections: usize,
+    ) -> Result<Self, CliError> {
+        let remote = Remote::inference(address);
+        let mut client = GrpcInferenceServiceClient::new(remote.connect().await?);
+        let request = ModelMetadataRequest {
+            name: model.to_owned(),
+            ..ModelMetadataRequest::default()
+        };
+        let metadata = client.model_metadata(with_deadline(request)).await;
+        let metadata = metadata.map_err(remote.refused())?.into_inner();
+        let requests: Vec<_> = (0..REQUESTS)
+            .map(|number| infer_request(model, &metadata, number))
+            .collect();
+        let answer = client.model_infer(with_deadline(requests[0].clone())).await;
+        let answer = answer.map_err(remote.refused())?.into_inner();
+        Ok(Self {
+            remote,
+            connections,
+            requests: requests.iter().map(encode).collect(),
+            answer: encode(&answer),
+        })
+    }
+
+    /// The same requests to another server.
+    pub(super) fn at(&self, address: &str) -> Self {
+        Self {
+            remote: Remote::inference(address),
+            ..self.clone()
+        }
+    }
+
+    /// What the server answered, encoded.
+    pub(super) fn answer(&self) -> &[u8] {
+        &self.answer
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connections, CliError> {
+        let mut clients = Vec::new();
+        for _ in 0..self.connections {
+            clients.push(Grpc::new(self.remote.connect().await?));
+        }
+        Ok(Connections {
+            clients,
+            requests: Arc::clone(&self.requests),
+        })
+    }
+}
+
+impl Connections {
+    /// The caller of this number; callers share the connections evenly.
+    pub(super) fn caller(&self, number: usize) -> Caller {
+        Caller {
+            client: self.clients[number % self.clients.len()].clone(),
+            requests: Arc::clone(&self.requests),
+            next: number,
+        }
+    }
+}
+
+impl Caller {
+    /// One unary call with one sample.
+    pub(super) async fn call(&mut self) -> Result<(), Status> {
+        let request = self.requests[self.next % self.requests.len()].clone();
+        self.next += 1;
+        let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+        self.client.ready().await.map_err(unavailable)?;
+        let path = PathAndQuery::from_static(PATH);
+        let answer = self.client.unary(Request::new(request), path, RawCodec);
+        let answer: Bytes = answer.await?.into_inner();
+        let answer = ModelInferResponse::decode(answer)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        match answer.outputs.is_empty() {
+            true => Err(Status::internal("an answer without outputs")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// One sample for every input of the model, all FP32; every number gives other values.
+fn infer_request(
+    model: &str,
+    metadata: &ModelMetadataResponse,
+    number: usize,
+) -> ModelInferRequest {
+    let mut request = ModelInferRequest {
+        model_name: model.to_owned(),
+        ..ModelInferRequest::default()
+    };
+    for input in &metadata.inputs {
+        // The batch, and what else is left open, is 1.
+        let shape: Vec<i64> = input.shape.iter().map(|size| (*size).max(1)).collect();
+        // Holds: sizes are at least 1.
+        let values = shape.iter().product::<i64>().unsigned_abs();
+        let value = |index: u64| ((index * 31 + number as u64 * 7) % 255) as f32 / 255.0;
+        let bytes: Vec<u8> = (0..values).flat_map(|i| value(i).to_le_bytes()).collect();
+        request.raw_input_contents.push(bytes.into());
+        request.inputs.push(InferInputTensor {
+            name: input.name.clone(),
+            datatype: input.datatype.clone(),
+            shape,
+            ..InferInputTensor::default()
+        });
+    }
+    request
+}
+
+fn encode(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
