@@ -101,6 +101,8 @@ pub struct PublishConfig {
     pub max_model_bytes: usize,
     /// Largest manifest, bytes.
     pub max_manifest_bytes: usize,
+    /// Most memory that the tensors between a model's operators may take in a full batch, bytes.
+    pub max_activation_bytes: u64,
     /// Longest time to load a model, warm it up and compute its golden batch, seconds.
     pub load_timeout_seconds: u64,
 }
@@ -186,6 +188,12 @@ impl Validate for InferenceConfig {
             1 << 28,
         );
         within(
+            "publish.max_activation_bytes",
+            self.publish.max_activation_bytes,
+            1 << 20,
+            1 << 40,
+        );
+        within(
             "publish.load_timeout_seconds",
             self.publish.load_timeout_seconds,
             1,
@@ -257,6 +265,7 @@ mod tests {
             "runtime.threads=257",
             "publish.max_model_bytes=0",
             "publish.max_manifest_bytes=0",
+            "publish.max_activation_bytes=0",
             "publish.load_timeout_seconds=0",
             "shutdown.grace_seconds=3601",
             "shutdown.drain_seconds=-1",

@@ -13,6 +13,7 @@ use networks::onnx::schema::{
 use prost::Message;
 
 use crate::{
+    cost::{self, Cost},
     interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME},
     operators,
     wire::{self, Census},
@@ -32,6 +33,12 @@ pub struct Limits {
     pub fields: usize,
     /// Largest absolute value of an integer attribute, for example a padding or a kernel size.
     pub attribute: u64,
+    /// Samples of the largest batch that will be run; the limits below are for such a batch.
+    pub batch: usize,
+    /// Memory of the tensors between nodes that exist at one time, bytes.
+    pub activation_bytes: u64,
+    /// Multiply-adds and the like.
+    pub operations: u64,
 }
 
 impl Default for Limits {
@@ -42,6 +49,10 @@ impl Default for Limits {
             nodes: 10_000,
             fields: 200_000,
             attribute: 4096,
+            batch: 64,
+            activation_bytes: 1 << 30,
+            // A minute or two of one core.
+            operations: 1_000_000_000_000,
         }
     }
 }
@@ -98,6 +109,29 @@ pub enum ModelError {
         /// See [`Limits::attribute`].
         allowed: u64,
     },
+    /// The shapes of the graph do not fit together, or depend on values.
+    #[error("{place}: {problem}")]
+    Shape {
+        /// Which node, or the graph.
+        place: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A run would need too much.
+    #[error(
+        "a batch of {batch} would need {} {what}; at most {allowed} are allowed",
+        at_least(*needed)
+    )]
+    TooCostly {
+        /// See [`Limits::batch`].
+        batch: usize,
+        /// Of what.
+        what: &'static str,
+        /// As much as is needed; `u64::MAX` stands for more than that.
+        needed: u64,
+        /// See [`Limits::activation_bytes`] and [`Limits::operations`].
+        allowed: u64,
+    },
     /// The graph takes or gives other tensors than Retort's.
     #[error(
         "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
@@ -130,7 +164,9 @@ pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<ModelInterface, Model
     for (index, node) in graph.node.iter().enumerate() {
         check_node(index, node, limits)?;
     }
-    read_interface(&graph)
+    let interface = read_interface(&graph)?;
+    check_cost(&graph, &interface, limits)?;
+    Ok(interface)
 }
 
 fn decode(onnx: &[u8], limits: &Limits) -> Result<ModelProto, ModelError> {
@@ -167,9 +203,50 @@ fn check_initializers(graph: &GraphProto) -> Result<(), ModelError> {
     })
 }
 
-fn check_node(index: usize, node: &NodeProto, limits: &Limits) -> Result<(), ModelError> {
+fn check_cost(
+    graph: &GraphProto,
+    interface: &ModelInterface,
+    limits: &Limits,
+) -> Result<(), ModelError> {
+    let cost = cost::measure(graph, interface, limits.batch).map_err(|unknown| {
+        let place = unknown.node.map(|index| place(index, &graph.node[index]));
+        ModelError::Shape {
+            place: place.unwrap_or_else(|| "the graph".to_owned()),
+            problem: unknown.problem,
+        }
+    })?;
+    let Cost { values, operations } = cost;
+    let bytes = values.saturating_mul(size_of::<f32>() as u64);
+    for (what, needed, allowed) in [
+        ("bytes of memory", bytes, limits.activation_bytes),
+        ("operations", operations, limits.operations),
+    ] {
+        if needed > allowed {
+            return Err(ModelError::TooCostly {
+                batch: limits.batch,
+                what,
+                needed,
+                allowed,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn at_least(needed: u64) -> String {
+    match needed {
+        u64::MAX => format!("more than {needed}"),
+        needed => needed.to_string(),
+    }
+}
+
+fn place(index: usize, node: &NodeProto) -> String {
     let name = shorten(node.name.as_deref().unwrap_or_default());
-    let place = format!("node {index} (`{name}`)");
+    format!("node {index} (`{name}`)")
+}
+
+fn check_node(index: usize, node: &NodeProto, limits: &Limits) -> Result<(), ModelError> {
+    let place = place(index, node);
     let operator = node.op_type.as_deref().unwrap_or_default();
     let domain = node.domain.as_deref().unwrap_or_default();
     if !operators::is_allowed(domain, operator) {

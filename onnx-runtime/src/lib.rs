@@ -7,6 +7,7 @@
 //! program that links this crate starts without it.
 
 mod check;
+mod cost;
 mod interface;
 mod library;
 mod operators;
@@ -16,4 +17,4 @@ mod wire;
 pub use check::{Limits, ModelError, check_model};
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 pub use library::{LibraryError, load_library};
-pub use session::{Session, SessionError, SessionOptions};
+pub use session::{Interrupt, Session, SessionError, SessionOptions};

@@ -1,6 +1,17 @@
 //! One loaded model.
 
-use ort::value::{Outlet, TensorElementType, TensorRef};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ort::{
+    session::RunOptions,
+    value::{Outlet, TensorElementType, TensorRef},
+};
 
 use crate::{
     interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME},
@@ -57,9 +68,58 @@ pub enum SessionError {
         /// Values needed, at least one sample's.
         expected: usize,
     },
+    /// An [`Interrupt`] ended the run.
+    #[error("the run was interrupted")]
+    Interrupted,
     /// The model failed on this input.
     #[error("ONNX Runtime cannot run the model: {0}")]
     Run(String),
+}
+
+/// Ends runs from another thread, for good: a run that is under way ends at its next operator, and
+/// a later one at its first.
+#[derive(Clone)]
+pub struct Interrupt(Arc<InterruptState>);
+
+struct InterruptState {
+    options: RunOptions,
+    interrupted: AtomicBool,
+}
+
+impl Interrupt {
+    /// # Errors
+    /// [`SessionError::Library`], or [`SessionError::Run`] where ONNX Runtime has no memory for it.
+    pub fn new() -> Result<Self, SessionError> {
+        library::environment()?;
+        let options = RunOptions::new();
+        let options = options.map_err(|error| SessionError::Run(error.message().to_owned()))?;
+        Ok(Self(Arc::new(InterruptState {
+            options,
+            interrupted: AtomicBool::new(false),
+        })))
+    }
+
+    /// Ends every run that was given this.
+    pub fn interrupt(&self) {
+        self.0.interrupted.store(true, Ordering::Release);
+        if let Err(error) = self.0.options.terminate() {
+            // Holds: the options are valid, and setting a flag cannot fail.
+            debug_assert!(false, "{error}");
+        }
+    }
+
+    /// Whether [`interrupt`](Self::interrupt) was called.
+    pub fn is_interrupted(&self) -> bool {
+        self.0.interrupted.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupt")
+            .field(&self.0.interrupted)
+            .finish()
+    }
 }
 
 impl Session {
@@ -91,6 +151,32 @@ impl Session {
     /// # Errors
     /// [`SessionError::InputSize`] or [`SessionError::Run`].
     pub fn run(&mut self, input: &[f32], batch: usize) -> Result<Vec<f32>, SessionError> {
+        self.run_with(input, batch, None)
+    }
+
+    /// As [`run`](Self::run), unless `interrupt` ends it.
+    ///
+    /// # Errors
+    /// [`SessionError::Interrupted`], beside those of [`run`](Self::run).
+    pub fn run_unless(
+        &mut self,
+        interrupt: &Interrupt,
+        input: &[f32],
+        batch: usize,
+    ) -> Result<Vec<f32>, SessionError> {
+        let logits = self.run_with(input, batch, Some(&interrupt.0.options));
+        match interrupt.is_interrupted() {
+            true => Err(SessionError::Interrupted),
+            false => logits,
+        }
+    }
+
+    fn run_with(
+        &mut self,
+        input: &[f32],
+        batch: usize,
+        options: Option<&RunOptions>,
+    ) -> Result<Vec<f32>, SessionError> {
         let expected = self.interface.sample_values().saturating_mul(batch.max(1));
         if batch == 0 || input.len() != expected {
             return Err(SessionError::InputSize {
@@ -100,7 +186,7 @@ impl Session {
             });
         }
         let logits = self
-            .compute(input, batch)
+            .compute(input, batch, options)
             .map_err(|error| SessionError::Run(error.message().to_owned()))?;
         let expected = batch * self.interface.classes;
         if logits.len() != expected {
@@ -111,10 +197,19 @@ impl Session {
         Ok(logits)
     }
 
-    fn compute(&mut self, input: &[f32], batch: usize) -> ort::Result<Vec<f32>> {
+    fn compute(
+        &mut self,
+        input: &[f32],
+        batch: usize,
+        options: Option<&RunOptions>,
+    ) -> ort::Result<Vec<f32>> {
         let [channels, height, width] = self.interface.input_shape;
         let tensor = TensorRef::from_array_view(([batch, channels, height, width], input))?;
-        let outputs = self.session.run(ort::inputs![tensor])?;
+        let inputs = ort::inputs![tensor];
+        let outputs = match options {
+            None => self.session.run(inputs)?,
+            Some(options) => self.session.run_with_options(inputs, options)?,
+        };
         let (_, logits) = outputs[0].try_extract_tensor::<f32>()?;
         Ok(logits.to_vec())
     }

@@ -1,7 +1,7 @@
 //! Models that Retort exports, run by ONNX Runtime.
 
 use networks::{NetworkSpec, Weights};
-use onnx_runtime::{Limits, Session, SessionError, SessionOptions, check_model};
+use onnx_runtime::{Interrupt, Limits, Session, SessionError, SessionOptions, check_model};
 
 fn exported() -> Vec<u8> {
     let spec = NetworkSpec::from_toml(
@@ -64,4 +64,20 @@ fn an_input_of_another_size_is_refused_with_both_sizes() {
 fn what_is_no_model_does_not_load() {
     let error = Session::load(b"no model", SessionOptions::default()).expect_err("it is refused");
     assert!(matches!(error, SessionError::Load(_)), "{error}");
+}
+
+#[test]
+fn an_interrupt_ends_runs_for_good_and_leaves_the_session_usable() {
+    let mut session = Session::load(&exported(), SessionOptions::default()).expect("it loads");
+    let interrupt = Interrupt::new().expect("the library is there");
+    let logits = session.run(&images(1), 1).expect("it runs");
+    let same = session.run_unless(&interrupt, &images(1), 1);
+    assert_eq!(same.as_ref(), Ok(&logits));
+
+    interrupt.interrupt();
+    for _ in 0..2 {
+        let ended = session.run_unless(&interrupt, &images(1), 1);
+        assert_eq!(ended, Err(SessionError::Interrupted));
+    }
+    assert_eq!(session.run(&images(1), 1), Ok(logits));
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use common::manifest::ArtifactManifest;
 use datasets::Normalization;
-use onnx_runtime::{Limits, ModelInterface, Session, SessionOptions, check_model};
+use onnx_runtime::{Interrupt, Limits, ModelInterface, Session, SessionOptions, check_model};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::error;
 
@@ -16,6 +16,7 @@ use crate::{catalog::Sessions, config::RuntimeConfig, error::PublishError};
 pub(super) struct Checks {
     pub(super) max_model_bytes: usize,
     pub(super) max_batch_size: usize,
+    pub(super) max_activation_bytes: u64,
     pub(super) runtime: RuntimeConfig,
 }
 
@@ -26,7 +27,17 @@ pub(super) async fn prepare(
     checks: Checks,
     limit: Duration,
 ) -> Result<Sessions, PublishError> {
-    within(limit, move || load(&onnx, &manifest, &checks)).await
+    let interrupt = Interrupt::new()?;
+    let work = {
+        let interrupt = interrupt.clone();
+        move || load(&onnx, &manifest, &checks, &interrupt)
+    };
+    let loaded = within(limit, work).await;
+    if matches!(loaded, Err(PublishError::LoadTimedOut { .. })) {
+        // What is left of it ends by itself soon: the graph's size was checked first.
+        interrupt.interrupt();
+    }
+    loaded
 }
 
 /// Runs `work` on a thread of its own, so that a model that never finishes holds up nothing but
@@ -59,9 +70,12 @@ fn load(
     onnx: &[u8],
     manifest: &ArtifactManifest,
     checks: &Checks,
+    interrupt: &Interrupt,
 ) -> Result<Sessions, PublishError> {
     let limits = Limits {
         bytes: checks.max_model_bytes,
+        batch: checks.max_batch_size,
+        activation_bytes: checks.max_activation_bytes,
         ..Limits::default()
     };
     let interface = check_model(onnx, &limits)?;
@@ -72,8 +86,8 @@ fn load(
     let mut sessions = Vec::new();
     for _ in 0..checks.runtime.sessions {
         let mut session = Session::load(onnx, options)?;
-        warm_up(&mut session, checks.max_batch_size)?;
-        compare_golden_batch(&mut session, manifest, checks.max_batch_size)?;
+        warm_up(&mut session, checks.max_batch_size, interrupt)?;
+        compare_golden_batch(&mut session, manifest, checks.max_batch_size, interrupt)?;
         sessions.push(session);
     }
     Ok(Sessions {
@@ -104,10 +118,14 @@ fn compare_interface(
 }
 
 /// The first run of a size allocates; no caller is to wait for it.
-fn warm_up(session: &mut Session, max_batch_size: usize) -> Result<(), PublishError> {
+fn warm_up(
+    session: &mut Session,
+    max_batch_size: usize,
+    interrupt: &Interrupt,
+) -> Result<(), PublishError> {
     let sample_values = session.interface().sample_values();
     for batch in [1, max_batch_size] {
-        session.run(&vec![0.0; batch * sample_values], batch)?;
+        session.run_unless(interrupt, &vec![0.0; batch * sample_values], batch)?;
     }
     Ok(())
 }
@@ -116,6 +134,7 @@ fn compare_golden_batch(
     session: &mut Session,
     manifest: &ArtifactManifest,
     max_batch_size: usize,
+    interrupt: &Interrupt,
 ) -> Result<(), PublishError> {
     let [_, height, width] = manifest.input_shape;
     let golden = &manifest.golden_batch;
@@ -128,7 +147,8 @@ fn compare_golden_batch(
     let sample_values = session.interface().sample_values();
     let mut found = Vec::new();
     for batch in input.chunks(max_batch_size * sample_values) {
-        found.extend(session.run(batch, batch.len() / sample_values)?);
+        let samples = batch.len() / sample_values;
+        found.extend(session.run_unless(interrupt, batch, samples)?);
     }
     let classes = session.interface().classes;
     let expected = golden.logits.iter().flatten();

@@ -238,6 +238,7 @@ impl Publisher {
         let checks = loading::Checks {
             max_model_bytes: self.limits.max_model_bytes,
             max_batch_size: self.batching.max_batch_size,
+            max_activation_bytes: self.limits.max_activation_bytes,
             runtime: self.runtime,
         };
         loading::prepare(onnx, manifest, checks, self.limits.load_timeout()).await

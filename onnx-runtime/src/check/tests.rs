@@ -172,6 +172,57 @@ fn what_is_not_allowed_is_named() {
 }
 
 #[test]
+fn what_would_need_too_much_at_the_first_run_is_refused() {
+    let weight = |name: &str, dims: &[i64]| TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(DataType::Float as i32),
+        raw_data: Some(vec![0; 4 * dims.iter().product::<i64>() as usize]),
+        ..TensorProto::default()
+    };
+    let node = |operator: &str, inputs: [&str; 2], output: &str| NodeProto {
+        op_type: Some(operator.into()),
+        input: inputs.map(String::from).to_vec(),
+        output: vec![output.into()],
+        ..NodeProto::default()
+    };
+    // A column and a row of 100,000 are a table of 40 GB.
+    let table = refusal(|_, graph| {
+        graph.initializer.push(weight("column", &[100_000, 1]));
+        graph.initializer.push(weight("row", &[1, 100_000]));
+        graph
+            .node
+            .insert(0, node("Add", ["column", "row"], "table"));
+    });
+    assert!(table.contains("bytes of memory; at most"), "{table}");
+    // 4096 zeros on every side of an 8x8 image.
+    let padded = refusal(|_, graph| {
+        let pads = AttributeProto {
+            name: Some("pads".into()),
+            ints: vec![4096; 4],
+            ..AttributeProto::default()
+        };
+        let mut conv = node("Conv", ["input", "one"], "padded");
+        conv.attribute.push(pads);
+        graph.initializer.push(weight("one", &[1, 1, 1, 1]));
+        graph.node.insert(0, conv);
+    });
+    assert!(padded.contains("bytes of memory; at most"), "{padded}");
+    // Little memory, but hours of work.
+    let slow = refusal(|_, graph| {
+        graph.initializer.push(weight("square", &[2000, 2000]));
+        let squares = (0..200).map(|_| node("MatMul", ["square", "square"], "power"));
+        graph.node.splice(0..0, squares);
+    });
+    assert!(slow.contains("operations; at most"), "{slow}");
+    let loose = refusal(|_, graph| graph.node[1].input[0] = "nowhere".into());
+    assert!(
+        loose.contains("node 1 (`") && loose.contains("`nowhere`"),
+        "{loose}"
+    );
+}
+
+#[test]
 fn another_interface_is_refused_and_described() {
     fn type_of(value: &mut ValueInfoProto) -> &mut networks::onnx::schema::TensorTypeProto {
         match value.r#type.as_mut().and_then(|t| t.value.as_mut()) {

@@ -4,6 +4,7 @@ use crate::test_model::model;
 const CHECKS: Checks = Checks {
     max_model_bytes: 1 << 20,
     max_batch_size: 2,
+    max_activation_bytes: 1 << 20,
     runtime: RuntimeConfig {
         sessions: 2,
         threads: 1,
