@@ -110,7 +110,10 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     telemetry::init(arguments.log_format);
     runtime()?.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-        server::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
+        // Not the chain of causes: each error's own text says everything.
+        server::run(&config, arguments.ready_file.as_deref(), shutdown)
+            .await
+            .map_err(|error| anyhow::Error::msg(error.to_string()))?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -12,6 +12,7 @@ use common::{
     listen::{ListenError, bind},
     model_store::{ModelStore, StoreError},
     ready_file,
+    writable_folder::{self, FolderError},
 };
 use onnx_runtime::LibraryError;
 use proto::{
@@ -50,6 +51,9 @@ pub enum ServerError {
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// The model store cannot be written to.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The model store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,6 +92,7 @@ pub async fn run(
 
     let metrics = Arc::new(Metrics::new()?);
     let catalog = Arc::new(Catalog::new(Arc::clone(&metrics)));
+    writable_folder::check("store", &config.store)?;
     let store = ModelStore::open(&config.store)?;
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
     tokio::select! {

@@ -86,7 +86,9 @@ struct ServeArguments {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.log_format);
-    if let Err(error) = process_environment::prepare() {
+    // A health check computes nothing, and starting anew would double what it costs.
+    let computes = !matches!(cli.command, Command::Healthcheck { .. });
+    if computes && let Err(error) = process_environment::prepare() {
         warn!(%error, "training will be slower than it could be");
     }
     match execute(cli.command) {

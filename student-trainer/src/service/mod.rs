@@ -6,6 +6,7 @@ use common::{
     grpc as edge,
     listen::{self, ListenError},
     ready_file,
+    writable_folder::{self, FolderError},
 };
 use proto::runs::v1::run_service_server::RunServiceServer;
 use tokio::{runtime::Handle, task, time};
@@ -31,6 +32,9 @@ pub enum ServeError {
     /// The port is taken, or the address is not this machine's.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Runs could not be kept.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The operating system lets nobody listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -70,6 +74,7 @@ pub async fn serve_until(
 ) -> Result<(), ServeError> {
     let (listener, address) = listen::bind("grpc.listen", config.grpc.listen).await?;
     let runs_folder = config.runs_folder.clone();
+    writable_folder::check("runs_folder", &runs_folder)?;
     let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
     let queue = Arc::new(queue);
 
