@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tracing::{debug, error, warn};
+use tracing::{error, info, warn};
 
 use crate::events::NoticeSender;
 
@@ -102,7 +102,7 @@ impl Roster {
     fn tell(&self, place: &Place, before: Option<&Standing>, now: &Standing) {
         let text = format!("teacher {place} {now}");
         match now {
-            Standing::Connected | Standing::ShuttingDown => debug!("{text}"),
+            Standing::Connected | Standing::ShuttingDown => info!("{text}"),
             Standing::Refused(_) => error!("{text}"),
             // One attempt after another fails, perhaps with other words: told once.
             Standing::Away(_) => match before {
