@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod listen;
 pub mod manifest;
 pub mod memory_limit;
+pub mod metrics_server;
 pub mod model_store;
 pub mod raw_codec;
 pub mod ready_file;

@@ -47,6 +47,10 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
+    /// Over the same steps, against the hard labels, on the augmented training images, 0 to 1.
+    pub train_accuracy: f64,
+    /// Of the last of these steps.
+    pub learning_rate: f64,
     /// Training speed since the last report.
     pub samples_per_second: f64,
     /// Share of that time in which training waited for soft targets, 0 to 1.

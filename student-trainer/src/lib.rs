@@ -12,6 +12,7 @@
 //! - [`export`], [`publish`]: ONNX, its check against libtorch, its upload.
 //! - [`evaluate`]: the one look at the test split.
 //! - [`service`]: runs over gRPC.
+//! - [`metrics`]: what Prometheus sees of it all.
 //!
 //! Every random choice is a pure function of (seed, purpose, phase, epoch, sample index): the same
 //! configuration with the same thread count and instruction set gives the same bits, whatever the
@@ -24,6 +25,7 @@ pub mod evaluate;
 pub mod events;
 pub mod export;
 pub mod loader;
+pub mod metrics;
 pub mod pool;
 pub mod publish;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,13 +12,14 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use common::{
     config::{ConfigError, EXIT_CODE},
+    listen, metrics_server,
     telemetry::{self, LogFormat},
 };
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
-    run, service,
+    metrics, run, service,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 mod process_environment;
 mod progress;
@@ -68,6 +70,9 @@ struct RunArguments {
     /// Overrides one key of the configuration; may be repeated.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<String>,
+    /// Serves Prometheus text on http://HOST:PORT/metrics, to whoever reaches it, while the run goes on.
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +140,12 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
         common::shutdown::on_signal()
             .map_err(|error| anyhow!("cannot listen for signals: {error}"))?
     };
+    if let Some(address) = arguments.metrics {
+        let (listener, address) = runtime.block_on(listen::bind("--metrics", address))?;
+        let recorder = metrics::install()?;
+        runtime.spawn(metrics_server::serve(listener, recorder));
+        info!(metrics = %address, "serving metrics");
+    }
     let events = progress::sink(std::io::stderr().is_terminal());
     run::execute(config, &folder, &events, &cancel, runtime.handle())?;
     eprintln!("the run is in {}", folder.display());

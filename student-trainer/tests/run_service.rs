@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use proto::runs::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, Run, RunState, SubmitRunRequest,
     WatchRunRequest, WatchRunResponse, run_service_client::RunServiceClient,
     watch_run_response::Event,
 };
-use support::Process;
+use student_trainer::metrics::Metric;
+use support::{Process, Teacher, http_get, metric};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
@@ -23,6 +24,7 @@ const ENDLESS: usize = 1_000_000;
 struct Trainer {
     process: Process,
     client: RunServiceClient<Channel>,
+    metrics: SocketAddr,
     folder: tempfile::TempDir,
 }
 
@@ -33,14 +35,22 @@ impl Trainer {
         let ready_file = folder.path().join("ready.json");
         let runs = format!("runs_folder={}", folder.path().join("runs").display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
-        command.args(["serve", "--set", "grpc.listen=127.0.0.1:0", "--set", &runs]);
+        command.arg("serve");
+        for setting in [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            &runs,
+        ] {
+            command.args(["--set", setting]);
+        }
         command.arg("--ready-file").arg(&ready_file);
         let mut process = Process::start(command);
-        let address = process.ready(&ready_file)["grpc"];
-        let client = RunServiceClient::connect(format!("http://{address}"));
+        let addresses = process.ready(&ready_file);
+        let client = RunServiceClient::connect(format!("http://{}", addresses["grpc"]));
         Self {
             process,
             client: client.await.unwrap(),
+            metrics: addresses["metrics"],
             folder,
         }
     }
@@ -221,6 +231,78 @@ async fn what_is_wrong_with_a_request_is_told_at_once() {
     assert!(error.message().contains("`nobody`"), "{}", error.message());
     let left = fs::read_dir(trainer.folder.path().join("runs"));
     assert!(left.is_err(), "a refused run leaves no folder");
+}
+
+#[tokio::test]
+async fn prometheus_sees_a_distillation_and_its_teacher() {
+    let mut trainer = Trainer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let network = format!(
+        "input = [1, {SIDE}, {SIDE}]\nclasses = 10\npreset = \"cnn\"\nwidths = [4]\nstrides = [2]"
+    );
+    support::write_artifact(folder.path(), &network, 1);
+    let binary = support::built_beside(env!("CARGO_BIN_EXE_student-trainer"), "teacher-service");
+    let teacher = Teacher::start(&binary, folder.path(), &[]);
+    let text = http_get(trainer.metrics, "/metrics");
+    for metric in Metric::ALL {
+        let name = metric.name();
+        let later = [Metric::StepSeconds, Metric::WaitSeconds].contains(&metric);
+        assert!(text.contains(name) || later, "{name} is not in: {text}");
+    }
+
+    let config = trainer.config(ENDLESS).replace(
+        r#"{ kind = "cross_entropy" }"#,
+        r#"{ kind = "soft_cross_entropy", temperature = 2.0 }"#,
+    );
+    let config = format!("{config}\n[teacher]\nendpoints = [\"{}\"]", teacher.grpc);
+    let run = trainer.submit("a", config).await.unwrap();
+    let mut events = trainer.watch(&run).await;
+    wait_for_a_step(&mut events).await;
+    for (line, value) in [
+        ("retort_trainer_runs{state=\"running\"}", 1.0),
+        ("retort_trainer_phase{kind=\"distill\"}", 1.0),
+        ("retort_trainer_phase{kind=\"supervised\"}", 0.0),
+        ("retort_trainer_phase_epochs", ENDLESS as f64),
+        ("retort_trainer_epoch_steps", IMAGES as f64 / 8.0),
+        ("retort_trainer_learning_rate", 0.01),
+        ("retort_trainer_teachers", 1.0),
+    ] {
+        assert_eq!(metric(trainer.metrics, line), value, "{line}");
+    }
+    let samples = || metric(trainer.metrics, "retort_trainer_samples_total");
+    let before = samples();
+    support::eventually("more samples", || (samples() > before).then_some(()));
+    assert!(metric(trainer.metrics, "retort_trainer_loss") > 0.0);
+    let [steps, waits] = ["step", "wait"].map(|name| {
+        metric(
+            trainer.metrics,
+            &format!("retort_trainer_{name}_seconds_sum"),
+        )
+    });
+    assert!(0.0 < waits && waits < steps, "{waits} of {steps} seconds");
+
+    // Asked for eight batches ahead, and nobody is left who would answer them.
+    drop(teacher);
+    support::eventually("the loss of the teacher", || {
+        let lost = metric(trainer.metrics, "retort_trainer_teachers") == 0.0
+            && metric(trainer.metrics, "retort_trainer_batches_in_flight") >= 8.0;
+        lost.then_some(())
+    });
+    let run_id = run.run_id.clone();
+    let cancel = CancelRunRequest { run_id };
+    trainer.client.cancel_run(cancel).await.unwrap();
+    assert_eq!(ended(&all(events).await).0, RunState::Cancelled);
+    for (line, value) in [
+        ("retort_trainer_runs{state=\"running\"}", 0.0),
+        (
+            "retort_trainer_runs_ended_total{outcome=\"cancelled\"}",
+            1.0,
+        ),
+        ("retort_trainer_phase{kind=\"distill\"}", 0.0),
+        ("retort_trainer_batches_in_flight", 0.0),
+    ] {
+        assert_eq!(metric(trainer.metrics, line), value, "{line}");
+    }
 }
 
 #[tokio::test]

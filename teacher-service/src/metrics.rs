@@ -1,11 +1,9 @@
 //! What the service counts, under its Prometheus names.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use axum::{Router, routing::get};
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
 
 /// Every metric of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +76,6 @@ const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// How often the exporter tidies its histograms.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Starts counting, in the whole process.
 ///
 /// # Errors
@@ -102,23 +97,6 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     }
     counter!(Metric::Samples.name()).increment(0);
     Ok(handle)
-}
-
-/// Serves `/metrics` until the task is dropped.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, handle: PrometheusHandle) -> io::Result<()> {
-    let upkeep = handle.clone();
-    tokio::spawn(async move {
-        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
-        loop {
-            interval.tick().await;
-            upkeep.run_upkeep();
-        }
-    });
-    let render = move || std::future::ready(handle.render());
-    axum::serve(listener, Router::new().route("/metrics", get(render))).await
 }
 
 /// Batches that wait.

@@ -5,7 +5,7 @@ use std::{io, path::Path, time::Duration};
 use common::{
     grpc,
     listen::{ListenError, bind},
-    ready_file,
+    metrics_server, ready_file,
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,7 @@ pub async fn run(
         "teacher loaded"
     );
 
-    tokio::spawn(metrics::serve(metrics_listener, recorder));
+    tokio::spawn(metrics_server::serve(metrics_listener, recorder));
     let stopping = Stopping::default();
     let teacher = Teacher::service(compute.clone(), &config.grpc, stopping.clone());
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -155,12 +155,12 @@ impl<'a> Steps<'a> {
         let begin = Instant::now();
         let runs_folder = set("runs_folder", self.folder.path().display());
         let grpc = set("grpc.listen", ANY_PORT);
-        let arguments = [runs_folder, grpc.clone()];
+        let metrics = set("metrics.listen", ANY_PORT);
+        let arguments = [runs_folder, grpc.clone(), metrics.clone()];
         let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
         let trainer = port(&trainer.await?, "grpc")?;
         let store = set("store", self.folder.join("models").display());
-        let mut arguments = vec![store, grpc];
-        arguments.extend(["admin.listen", "metrics.listen"].map(|key| set(key, ANY_PORT)));
+        let arguments = [store, grpc, set("admin.listen", ANY_PORT), metrics];
         let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
         let inference = port(&inference.await?, "grpc")?;
         self.seconds.start = begin.elapsed().as_secs_f64();

@@ -8,7 +8,7 @@ mod trainer;
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
 pub use teacher::{NumericsPolicy, PoolConfig};
-pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
+pub use trainer::{GrpcConfig, MetricsConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]
 mod tests;

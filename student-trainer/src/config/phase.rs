@@ -145,6 +145,9 @@ impl PhaseConfig {
 }
 
 impl PhaseKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Supervised, Self::Distill, Self::FineTune];
+
     /// The name used in files and events.
     pub fn as_str(self) -> &'static str {
         match self {

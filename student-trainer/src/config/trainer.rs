@@ -22,6 +22,8 @@ pub struct TrainerConfig {
     pub queue: QueueConfig,
     /// The gRPC server.
     pub grpc: GrpcConfig,
+    /// The Prometheus endpoint.
+    pub metrics: MetricsConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -46,6 +48,14 @@ pub struct GrpcConfig {
     pub access: Access,
     /// Largest message accepted, in bytes.
     pub max_message_bytes: usize,
+}
+
+/// The Prometheus endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Port 0 takes any free port.
+    pub listen: SocketAddr,
 }
 
 /// How the service stops.
@@ -85,6 +95,7 @@ impl Validate for TrainerConfig {
             runs_folder,
             queue,
             grpc,
+            metrics,
             shutdown,
         } = self;
         let named = !runs_folder.as_os_str().is_empty();
@@ -96,8 +107,12 @@ impl Validate for TrainerConfig {
             let allowed = format!("must be from {lowest} to 100000");
             problems.require((lowest..=100_000).contains(&count), key, count, &allowed);
         }
-        grpc.access
-            .validate("grpc.access", "grpc.listen", grpc.listen, problems);
+        for (key, listen) in [
+            ("grpc.listen", grpc.listen),
+            ("metrics.listen", metrics.listen),
+        ] {
+            grpc.access.validate("grpc.access", key, listen, problems);
+        }
         let bytes = grpc.max_message_bytes;
         let allowed = "must be from 1024 to 1073741824 (1 GiB)";
         let fits = (1024..=1 << 30).contains(&bytes);

@@ -29,6 +29,7 @@ use crate::{
     config::PhaseConfig,
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch},
+    metrics,
     pool::{SoftTargets, TeacherPool},
     run::RunError,
 };
@@ -156,6 +157,12 @@ struct StepOutput {
     waited: Duration,
 }
 
+impl StepOutput {
+    fn samples(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+}
+
 impl Phase<'_> {
     fn train(&mut self, batches: &Receiver<LoadedBatch>) -> Result<PhaseSummary, RunError> {
         let epochs = self.context.config.epochs;
@@ -185,6 +192,7 @@ impl Phase<'_> {
         let dropout = RandomStreams::new(seed, Purpose::Dropout, index as u64, epoch as u64);
         let mut totals = Totals::default();
         let mut interval = Interval::start()?;
+        let mut step_began = Instant::now();
         for step in 0..self.steps_per_epoch {
             if self.context.cancel.is_cancelled() {
                 return Err(RunError::Cancelled);
@@ -195,6 +203,10 @@ impl Phase<'_> {
             let learning_rate = self.learning_rate(epoch, step);
             let output = self.step(batch, learning_rate, dropout.at(step).next_u64())?;
             interval.add(&output)?;
+            let now = Instant::now();
+            let took = now.duration_since(step_began);
+            metrics::step_done(output.samples(), took, output.waited);
+            step_began = now;
             let done = step + 1;
             if done % REPORT_INTERVAL == 0 || done == self.steps_per_epoch {
                 totals += self.report(epoch, done, &interval)?;
@@ -293,6 +305,8 @@ impl Phase<'_> {
                 epoch: epoch + 1,
                 step,
                 loss,
+                train_accuracy: totals.accuracy(),
+                learning_rate: self.learning_rate(epoch, step - 1),
                 samples_per_second: totals.samples as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
                 teachers: teachers.map_or(0, |(pool, _)| pool.teachers()),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{PoolError, SoftTargets};
+use crate::metrics::{self, BatchInFlight};
 
 /// A batch's number in the order of submission; its id on every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,7 @@ pub(super) struct PendingBatch {
     /// [batch, channels, height, width]
     pub shape: [usize; 4],
     reply: oneshot::Sender<Result<SoftTargets, PoolError>>,
+    _in_flight: BatchInFlight,
 }
 
 impl PendingBatch {
@@ -58,6 +60,7 @@ impl BatchQueue {
             pixels,
             shape,
             reply,
+            _in_flight: BatchInFlight::count(),
         };
         self.lock().insert(number, batch);
         self.arrived.notify_waiters();
@@ -67,6 +70,7 @@ impl BatchQueue {
     pub fn requeue(&self, batches: BTreeMap<BatchNumber, PendingBatch>) {
         self.requeued
             .fetch_add(batches.len() as u64, Ordering::Relaxed);
+        metrics::batches_requeued(batches.len());
         self.lock().extend(batches);
         self.arrived.notify_waiters();
     }

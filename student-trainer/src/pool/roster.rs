@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::events::NoticeSender;
+use crate::{events::NoticeSender, metrics};
 
 /// Where a teacher is, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +120,7 @@ impl Roster {
         let count = standings.values().filter(connected).count();
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
+        metrics::teachers(count);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Standing>> {

@@ -30,6 +30,7 @@ use crate::{
     engine::{self, PhaseContext, Precision, TorchNetwork},
     events::EventSink,
     export::{self, ExportError, ExportSource, ExportedModel},
+    metrics::RunUnderWay,
     pool::{ExpectedTeacher, TeacherPool},
     publish::{self, ModelUpload},
 };
@@ -71,8 +72,9 @@ pub fn execute(
     let folder = RunFolder::create(folder, &config_toml)?;
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
+    let _gauges = RunUnderWay::begin();
     let run = Run {
-        events: metrics::log_to(&folder.metrics(), events)?,
+        events: crate::metrics::follow(&metrics::log_to(&folder.metrics(), events)?),
         config_sha256: Sha256::of(config_toml.as_bytes()),
         precision: config.precision.resolve(),
         started: Instant::now(),

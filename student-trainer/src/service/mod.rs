@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc};
 use common::{
     grpc as edge,
     listen::{self, ListenError},
-    ready_file,
+    metrics_server, ready_file,
     writable_folder::{self, FolderError},
 };
 use proto::runs::v1::run_service_server::RunServiceServer;
@@ -15,7 +15,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
-use crate::config::TrainerConfig;
+use crate::{config::TrainerConfig, metrics};
 use grpc::RunServer;
 use queue::RunQueue;
 
@@ -35,6 +35,9 @@ pub enum ServeError {
     /// Runs could not be kept.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// Something counts in this process already.
+    #[error("cannot start the metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// The operating system lets nobody listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -73,6 +76,9 @@ pub async fn serve_until(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (listener, address) = listen::bind("grpc.listen", config.grpc.listen).await?;
+    let (metrics_listener, metrics_address) =
+        listen::bind("metrics.listen", config.metrics.listen).await?;
+    let recorder = metrics::install()?;
     let runs_folder = config.runs_folder.clone();
     writable_folder::check("runs_folder", &runs_folder)?;
     let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
@@ -97,7 +103,9 @@ pub async fn serve_until(
             drained.clone().cancelled_owned(),
         );
     let mut server = task::spawn(server);
-    announce(address, ready_file, &config.runs_folder)?;
+    task::spawn(metrics_server::serve(metrics_listener, recorder));
+    let addresses = [("grpc", address), ("metrics", metrics_address)];
+    announce(addresses, ready_file, &config.runs_folder)?;
 
     tokio::select! {
         ended = &mut server => return finished(ended),
@@ -125,10 +133,15 @@ pub async fn serve_until(
     }
 }
 
-fn announce(address: SocketAddr, file: Option<&Path>, runs: &Path) -> Result<(), ServeError> {
-    info!(grpc = %address, runs_folder = %runs.display(), "student-trainer serves");
+fn announce(
+    addresses: [(&str, SocketAddr); 2],
+    file: Option<&Path>,
+    runs: &Path,
+) -> Result<(), ServeError> {
+    let [(_, grpc), (_, metrics)] = addresses;
+    info!(%grpc, %metrics, runs_folder = %runs.display(), "student-trainer serves");
     match file {
-        Some(file) => ready_file::write(file, &[("grpc", address)]).map_err(ServeError::ReadyFile),
+        Some(file) => ready_file::write(file, &addresses).map_err(ServeError::ReadyFile),
         None => Ok(()),
     }
 }

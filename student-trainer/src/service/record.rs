@@ -13,7 +13,7 @@ use proto::runs::v1::{
 use tokio_util::sync::CancellationToken;
 
 use super::event_log::{EventLog, is_final};
-use crate::events::RunEvent;
+use crate::{events::RunEvent, metrics};
 
 /// Names a run: the name of its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +119,7 @@ impl RunRecord {
 
     fn change(&self, state: RunState, reason: String) {
         let mut status = self.lock();
+        metrics::run_changed(status.state, state);
         *status = Status { state, reason };
         // Under the lock, so that the log has the states in the order they were taken.
         self.log.record(Event::StateChanged(self.describe(&status)));
@@ -168,6 +169,8 @@ fn to_proto(event: RunEvent) -> Event {
             samples_per_second: progress.samples_per_second,
             teacher_wait_share: progress.teacher_wait_share,
             teachers: narrow(progress.teachers),
+            learning_rate: progress.learning_rate,
+            train_accuracy: progress.train_accuracy,
         }),
         RunEvent::EpochFinished(finished) => Event::EpochFinished(EpochFinished {
             phase: narrow(finished.phase),

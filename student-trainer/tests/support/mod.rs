@@ -159,17 +159,22 @@ impl Teacher {
 
     /// Value of a line of `/metrics`, such as `retort_teacher_streams`; 0 where there is none.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = http_get(self.metrics, "/metrics");
-        let value = text
-            .lines()
-            .find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
-        value.map_or(0.0, |value| value.parse().unwrap())
+        metric(self.metrics, line)
     }
 
     /// Batches answered so far.
     pub fn answered(&self) -> f64 {
         self.metric("retort_teacher_batches_total{outcome=\"answered\"}")
     }
+}
+
+/// Value of a line of `http://address/metrics`; 0 where there is none.
+pub fn metric(address: SocketAddr, line: &str) -> f64 {
+    let text = http_get(address, "/metrics");
+    let value = text
+        .lines()
+        .find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().unwrap())
 }
 
 /// Body of `http://address/path`.

@@ -1,0 +1,340 @@
+//! What the trainer counts, under its Prometheus names.
+//!
+//! A trainer does one run at a time, so the gauges are those of the run under way; without one
+//! they are 0. Counters go on from run to run.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use proto::runs::v1::RunState;
+
+use crate::{
+    config::PhaseKind,
+    events::{EventSink, RunEvent},
+};
+
+/// Every metric of the trainer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Gauge by `state`, which is `queued` or `running`: runs that have not ended.
+    Runs,
+    /// Counter by `outcome`, which is `succeeded`, `failed` or `cancelled`: runs that have ended.
+    RunsEnded,
+    /// Gauge by `kind`, which is `supervised`, `distill` or `fine_tune`: 1 for the phase under way.
+    Phase,
+    /// Gauge: epochs of the phase.
+    PhaseEpochs,
+    /// Gauge: steps of an epoch of the phase.
+    EpochSteps,
+    /// Gauge: the epoch under way, 1-based.
+    Epoch,
+    /// Gauge: steps done in the epoch.
+    Step,
+    /// Gauge: mean loss of the newest steps.
+    Loss,
+    /// Gauge: learning rate of the newest step.
+    LearningRate,
+    /// Gauge: accuracy of the newest steps against the hard labels, 0 to 1.
+    TrainAccuracy,
+    /// Gauge: accuracy on the validation split after the newest epoch, 0 to 1.
+    ValidationAccuracy,
+    /// Counter: samples trained on.
+    Samples,
+    /// Histogram: time of a step, from one to the next; its sum is the time spent in steps.
+    StepSeconds,
+    /// Histogram: the part of a step in which training waited for soft targets.
+    WaitSeconds,
+    /// Gauge: teachers connected.
+    Teachers,
+    /// Gauge: batches that the teachers were asked for and have not answered.
+    BatchesInFlight,
+    /// Counter: batches sent again because their teacher was lost.
+    BatchesRequeued,
+}
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Runs,
+        Self::RunsEnded,
+        Self::Phase,
+        Self::PhaseEpochs,
+        Self::EpochSteps,
+        Self::Epoch,
+        Self::Step,
+        Self::Loss,
+        Self::LearningRate,
+        Self::TrainAccuracy,
+        Self::ValidationAccuracy,
+        Self::Samples,
+        Self::StepSeconds,
+        Self::WaitSeconds,
+        Self::Teachers,
+        Self::BatchesInFlight,
+        Self::BatchesRequeued,
+    ];
+
+    /// The name that Prometheus sees.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Runs => "retort_trainer_runs",
+            Self::RunsEnded => "retort_trainer_runs_ended_total",
+            Self::Phase => "retort_trainer_phase",
+            Self::PhaseEpochs => "retort_trainer_phase_epochs",
+            Self::EpochSteps => "retort_trainer_epoch_steps",
+            Self::Epoch => "retort_trainer_epoch",
+            Self::Step => "retort_trainer_step",
+            Self::Loss => "retort_trainer_loss",
+            Self::LearningRate => "retort_trainer_learning_rate",
+            Self::TrainAccuracy => "retort_trainer_train_accuracy",
+            Self::ValidationAccuracy => "retort_trainer_validation_accuracy",
+            Self::Samples => "retort_trainer_samples_total",
+            Self::StepSeconds => "retort_trainer_step_seconds",
+            Self::WaitSeconds => "retort_trainer_wait_seconds",
+            Self::Teachers => "retort_trainer_teachers",
+            Self::BatchesInFlight => "retort_trainer_batches_in_flight",
+            Self::BatchesRequeued => "retort_trainer_batches_requeued_total",
+        }
+    }
+
+    const fn help(self) -> &'static str {
+        match self {
+            Self::Runs => "Runs that have not ended, by state: queued or running.",
+            Self::RunsEnded => "Runs that have ended, by outcome: succeeded, failed or cancelled.",
+            Self::Phase => "1 for the kind of the phase under way.",
+            Self::PhaseEpochs => "Epochs of the phase under way.",
+            Self::EpochSteps => "Steps of an epoch of the phase under way.",
+            Self::Epoch => "Epoch under way, from 1.",
+            Self::Step => "Steps done in the epoch under way.",
+            Self::Loss => "Mean loss of the newest steps.",
+            Self::LearningRate => "Learning rate of the newest step.",
+            Self::TrainAccuracy => "Accuracy of the newest steps against the hard labels, 0 to 1.",
+            Self::ValidationAccuracy => {
+                "Accuracy on the validation split after the newest epoch, 0 to 1."
+            }
+            Self::Samples => "Samples trained on.",
+            Self::StepSeconds => "Time of a training step; the sum is the time spent in steps.",
+            Self::WaitSeconds => "Part of a step in which training waited for soft targets.",
+            Self::Teachers => "Teachers connected.",
+            Self::BatchesInFlight => "Batches asked of the teachers and not answered yet.",
+            Self::BatchesRequeued => "Batches sent again because their teacher was lost.",
+        }
+    }
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::StepSeconds | Self::WaitSeconds => Kind::Histogram(&SECONDS_BUCKETS),
+            Self::RunsEnded | Self::Samples | Self::BatchesRequeued => Kind::Counter,
+            Self::Runs
+            | Self::Phase
+            | Self::PhaseEpochs
+            | Self::EpochSteps
+            | Self::Epoch
+            | Self::Step
+            | Self::Loss
+            | Self::LearningRate
+            | Self::TrainAccuracy
+            | Self::ValidationAccuracy
+            | Self::Teachers
+            | Self::BatchesInFlight => Kind::Gauge,
+        }
+    }
+
+    fn describe(self) {
+        match self.kind() {
+            Kind::Counter => metrics::describe_counter!(self.name(), self.help()),
+            Kind::Gauge => metrics::describe_gauge!(self.name(), self.help()),
+            Kind::Histogram(_) => metrics::describe_histogram!(self.name(), self.help()),
+        }
+    }
+
+    /// Makes it visible before the first event.
+    fn start_at_zero(self) {
+        match self {
+            Self::Runs => {
+                for state in ["queued", "running"] {
+                    gauge!(self.name(), "state" => state).set(0);
+                }
+            }
+            Self::RunsEnded => {
+                for outcome in ["succeeded", "failed", "cancelled"] {
+                    counter!(self.name(), "outcome" => outcome).increment(0);
+                }
+            }
+            Self::Phase => set_phase(None),
+            metric => match metric.kind() {
+                Kind::Counter => counter!(metric.name()).increment(0),
+                Kind::Gauge => gauge!(metric.name()).set(0),
+                // It has no series before the first value.
+                Kind::Histogram(_) => {}
+            },
+        }
+    }
+}
+
+/// Bucket bounds of both histograms, seconds.
+const SECONDS_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// Starts counting, in the whole process.
+///
+/// # Errors
+/// When the process counts already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in Metric::ALL {
+        if let Kind::Histogram(buckets) = metric.kind() {
+            let matcher = Matcher::Full(metric.name().to_owned());
+            builder = builder.set_buckets_for_metric(matcher, buckets)?;
+        }
+    }
+    let handle = builder.install_recorder()?;
+    for metric in Metric::ALL {
+        metric.describe();
+        metric.start_at_zero();
+    }
+    Ok(handle)
+}
+
+/// A sink that sets the gauges by each event and passes it on to `next`.
+pub(crate) fn follow(next: &EventSink) -> EventSink {
+    let next = next.clone();
+    EventSink::new(move |event| {
+        note(&event);
+        next.send(event);
+    })
+}
+
+fn note(event: &RunEvent) {
+    let set = |metric: Metric, value: f64| gauge!(metric.name()).set(value);
+    match event {
+        RunEvent::PhaseStarted(started) => {
+            set_phase(Some(started.kind));
+            set(Metric::PhaseEpochs, started.epochs as f64);
+            set(Metric::EpochSteps, started.steps_per_epoch as f64);
+            set(Metric::Epoch, 1.0);
+            set(Metric::Step, 0.0);
+        }
+        RunEvent::StepProgress(progress) => {
+            set(Metric::Epoch, progress.epoch as f64);
+            set(Metric::Step, progress.step as f64);
+            set(Metric::Loss, progress.loss);
+            set(Metric::LearningRate, progress.learning_rate);
+            set(Metric::TrainAccuracy, progress.train_accuracy);
+        }
+        RunEvent::EpochFinished(finished) => {
+            if let Some(accuracy) = finished.validation_accuracy {
+                set(Metric::ValidationAccuracy, accuracy);
+            }
+        }
+        RunEvent::Notice { .. } => {}
+    }
+}
+
+fn set_phase(under_way: Option<PhaseKind>) {
+    for kind in PhaseKind::ALL {
+        let value = if under_way == Some(kind) { 1 } else { 0 };
+        gauge!(Metric::Phase.name(), "kind" => kind.to_string()).set(value);
+    }
+}
+
+/// The gauges of a run go back to 0 when it is dropped.
+pub(crate) struct RunUnderWay(());
+
+impl RunUnderWay {
+    pub(crate) fn begin() -> Self {
+        Self(())
+    }
+}
+
+impl Drop for RunUnderWay {
+    fn drop(&mut self) {
+        set_phase(None);
+        for metric in [
+            Metric::PhaseEpochs,
+            Metric::EpochSteps,
+            Metric::Epoch,
+            Metric::Step,
+            Metric::Loss,
+            Metric::LearningRate,
+            Metric::TrainAccuracy,
+            Metric::ValidationAccuracy,
+        ] {
+            gauge!(metric.name()).set(0);
+        }
+    }
+}
+
+/// A run went from one state to another.
+pub(crate) fn run_changed(before: RunState, now: RunState) {
+    if let Some(state) = unfinished(before) {
+        gauge!(Metric::Runs.name(), "state" => state).decrement(1);
+    }
+    if let Some(state) = unfinished(now) {
+        gauge!(Metric::Runs.name(), "state" => state).increment(1);
+    }
+    if let Some(outcome) = outcome(now) {
+        counter!(Metric::RunsEnded.name(), "outcome" => outcome).increment(1);
+    }
+}
+
+const fn unfinished(state: RunState) -> Option<&'static str> {
+    match state {
+        RunState::Queued => Some("queued"),
+        RunState::Running => Some("running"),
+        RunState::Unspecified | RunState::Succeeded | RunState::Failed | RunState::Cancelled => {
+            None
+        }
+    }
+}
+
+const fn outcome(state: RunState) -> Option<&'static str> {
+    match state {
+        RunState::Succeeded => Some("succeeded"),
+        RunState::Failed => Some("failed"),
+        RunState::Cancelled => Some("cancelled"),
+        RunState::Unspecified | RunState::Queued | RunState::Running => None,
+    }
+}
+
+/// A training step was done.
+pub(crate) fn step_done(samples: usize, took: Duration, waited: Duration) {
+    counter!(Metric::Samples.name()).increment(samples as u64);
+    histogram!(Metric::StepSeconds.name()).record(took);
+    histogram!(Metric::WaitSeconds.name()).record(waited);
+}
+
+/// Teachers connected now.
+pub(crate) fn teachers(connected: usize) {
+    gauge!(Metric::Teachers.name()).set(connected as f64);
+}
+
+/// Batches went back to the queue.
+pub(crate) fn batches_requeued(count: usize) {
+    counter!(Metric::BatchesRequeued.name()).increment(count as u64);
+}
+
+/// Counts a batch for as long as it has no answer.
+#[derive(Debug)]
+pub(crate) struct BatchInFlight(());
+
+impl BatchInFlight {
+    pub(crate) fn count() -> Self {
+        gauge!(Metric::BatchesInFlight.name()).increment(1);
+        Self(())
+    }
+}
+
+impl Drop for BatchInFlight {
+    fn drop(&mut self) {
+        gauge!(Metric::BatchesInFlight.name()).decrement(1);
+    }
+}
