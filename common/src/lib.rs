@@ -15,3 +15,4 @@ pub mod ready_file;
 pub mod shutdown;
 pub mod telemetry;
 pub mod writable_folder;
+pub mod turn;

@@ -18,6 +18,7 @@
 //! configuration with the same thread count and instruction set gives the same bits, whatever the
 //! timing and however many teachers come and go.
 
+pub mod bench;
 mod classification;
 pub mod config;
 pub mod engine;

@@ -58,6 +58,7 @@ enum Command {
     },
     /// Measures models on the test split, all together, in f32.
     Evaluate(student_trainer::evaluate::EvaluateArguments),
+    Bench(student_trainer::bench::BenchArguments),
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +126,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Healthcheck { address } => runtime
             .block_on(common::grpc::check_health(&address, Duration::from_secs(5)))
             .map_err(anyhow::Error::msg),
+        Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),
         Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod backend;
 pub mod batch;
+pub mod bench;
 pub mod compute;
 pub mod config;
 pub mod error;

@@ -11,6 +11,7 @@ use common::{
 };
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
 use teacher_service::{
+    bench::{self, BenchArguments},
     config::{ENVIRONMENT_PREFIX, SHIPPED, TeacherConfig},
     libtorch_environment, server,
 };
@@ -39,6 +40,7 @@ enum Command {
     /// Print what a running service's teacher is and what it expects.
     #[command(after_help = "Example:\n  teacher-service describe 127.0.0.1:50051")]
     Describe(Peer),
+    Bench(BenchArguments),
 }
 
 #[derive(clap::Args)]
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve(arguments),
         Command::Healthcheck(peer) => healthcheck(&peer),
         Command::Describe(peer) => describe(&peer),
+        Command::Bench(arguments) => bench::execute(arguments).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         // Not the chain of causes: each error's own text says everything.

@@ -26,7 +26,7 @@ use crate::{
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
 /// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link.
-const WINDOW_BYTES: u32 = 8 << 20;
+pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
 
 /// Why the service does not run, or stopped by itself.
 #[derive(Debug, thiserror::Error)]

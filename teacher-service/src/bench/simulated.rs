@@ -1,0 +1,121 @@
+//! Teachers that are none, for benchmarks of everything around them.
+
+use std::{thread, time::Duration};
+
+use clap::Args;
+use common::{listen::Access, manifest::TeacherIdentity, ready_file};
+use futures::future::join_all;
+
+use super::{ReadyFile, incoming, listen, server, shutdown};
+use crate::{
+    backend::{Backend, BackendError, Description},
+    batch::Batch,
+    compute::Compute,
+    config::GrpcConfig,
+    service::Teacher,
+    stream::Stopping,
+};
+
+#[derive(Args)]
+pub(super) struct SimulatedArguments {
+    /// How many, each on a port of its own; the ready file calls them 0, 1, 2, …
+    #[arg(long, default_value_t = 1)]
+    teachers: usize,
+    /// Time for one batch, whatever its size.
+    #[arg(long, default_value_t = 20)]
+    milliseconds: u64,
+    /// Batches that one stream may have in flight.
+    #[arg(long, default_value_t = 2)]
+    credit: u32,
+    /// Shape of one sample: channels, height and width.
+    #[arg(long, value_delimiter = ',', num_args = 3, default_values_t = [1, 28, 28])]
+    shape: Vec<usize>,
+    /// Logits a sample.
+    #[arg(long, default_value_t = 10)]
+    classes: usize,
+    #[command(flatten)]
+    ready_file: ReadyFile,
+}
+
+pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()> {
+    let stop = shutdown()?;
+    let stopping = Stopping {
+        drain: stop.clone(),
+        ..Stopping::default()
+    };
+    let mut servers = Vec::new();
+    let mut addresses = Vec::new();
+    for _ in 0..arguments.teachers {
+        let teacher = SimulatedTeacher::new(arguments);
+        let compute = Compute::start(move || Ok(teacher)).await?;
+        let (listener, address) = listen().await?;
+        addresses.push(address);
+        let config = GrpcConfig {
+            listen: address,
+            access: Access::ThisMachineOnly,
+            credit: arguments.credit,
+            max_streams: 64,
+            max_message_bytes: 64 << 20,
+        };
+        let service = Teacher::service(compute, &config, stopping.clone());
+        let served = server()
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming(listener), stop.clone().cancelled_owned());
+        servers.push(tokio::spawn(served));
+    }
+    let names: Vec<_> = (0..addresses.len())
+        .map(|index| index.to_string())
+        .collect();
+    let named: Vec<_> = names.iter().map(String::as_str).zip(addresses).collect();
+    ready_file::write(&arguments.ready_file.path, &named)?;
+    for served in join_all(servers).await {
+        served??;
+    }
+    Ok(())
+}
+
+/// Waits, and answers zeros.
+struct SimulatedTeacher {
+    time: Duration,
+    description: Description,
+}
+
+impl SimulatedTeacher {
+    fn new(arguments: &SimulatedArguments) -> Self {
+        let mut input_shape = [0; 3];
+        input_shape.copy_from_slice(&arguments.shape);
+        let channels = input_shape[0];
+        Self {
+            time: Duration::from_millis(arguments.milliseconds),
+            description: Description {
+                identity: TeacherIdentity {
+                    model_id: "simulated".to_owned(),
+                    numerics: "simulated".to_owned(),
+                    probe_sha256: "simulated".to_owned(),
+                },
+                input_shape,
+                normalization_mean: vec![0.0; channels],
+                normalization_std: vec![1.0; channels],
+                class_names: (0..arguments.classes)
+                    .map(|class| class.to_string())
+                    .collect(),
+            },
+        }
+    }
+}
+
+impl Backend for SimulatedTeacher {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
+        if !self.time.is_zero() {
+            thread::sleep(self.time);
+        }
+        Ok(vec![
+            0.0;
+            batch.samples * self.description.class_names.len()
+        ])
+    }
+}
