@@ -1,10 +1,14 @@
 //! Benchmarks. Each starts the services' own programs, compares within one run, in turn, and prints
 //! ratios; docs/benchmarks.md tells what each means and its last figures.
 
+mod cpu_time;
+mod distill;
 mod error;
 mod process;
+mod report;
 mod series;
 mod serve;
+mod stream;
 
 use clap::{Args, Subcommand};
 
@@ -15,6 +19,8 @@ use crate::{CliError, signals::Signals};
 /// Measure Retort on this machine.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  retort bench distill                                what soft targets cost training
+  retort bench stream                                 how fast soft targets can come
   retort bench serve                                  what the inference service adds to ONNX Runtime
   retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,64
 docs/benchmarks.md explains every figure.")]
@@ -25,6 +31,8 @@ pub struct BenchArguments {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    Distill(distill::DistillArguments),
+    Stream(stream::StreamArguments),
     Serve(serve::ServeArguments),
 }
 
@@ -33,6 +41,8 @@ pub(crate) async fn execute(arguments: BenchArguments) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
     let benchmark = async {
         match arguments.benchmark {
+            Benchmark::Distill(arguments) => distill::execute(&arguments).await,
+            Benchmark::Stream(arguments) => stream::execute(&arguments).await,
             Benchmark::Serve(arguments) => serve::execute(arguments).await,
         }
     };
@@ -40,4 +50,15 @@ pub(crate) async fn execute(arguments: BenchArguments) -> Result<(), CliError> {
         done = benchmark => done,
         signal = signals.next() => Err(CliError::Stopped(signal)),
     }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "give a whole number of 1 or more".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "give a number above 0".to_owned())
 }

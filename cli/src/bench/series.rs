@@ -31,6 +31,12 @@ impl Series {
     }
 }
 
+/// Of `figure` at each of `turns`, of which there is at least one.
+pub(super) fn series<T>(turns: &[T], figure: impl Fn(&T) -> f64) -> Series {
+    // Holds: see above.
+    Series::of(turns.iter().map(figure)).expect("a turn")
+}
+
 /// `median (minimum to maximum)`, with the precision asked for.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ mod summary;
 mod table;
 
 pub use error::DemoError;
+pub(crate) use recipe::{STUDENT_RECIPE, TEACHER_RECIPE};
 
 /// How long the end of a process may come after the failed call that it caused.
 const DEATH_NOTICE: Duration = Duration::from_secs(1);

@@ -13,6 +13,12 @@ pub(super) const MODEL: &str = "fashion-mnist";
 /// What the trainer lays every configuration over.
 const TRAINER_DEFAULTS: &str = include_str!("../../../configs/run.toml");
 
+/// The run of the demo's teacher.
+pub(crate) const TEACHER_RECIPE: &str = include_str!("../../../configs/demo/teacher.toml");
+
+/// The run of the demo's student.
+pub(crate) const STUDENT_RECIPE: &str = include_str!("../../../configs/demo/student.toml");
+
 /// Test images that the quick demo measures on.
 const QUICK_TEST_SAMPLES: usize = 1_000;
 
@@ -36,9 +42,9 @@ pub(super) struct Shared<'a> {
 impl Recipe {
     /// The demo that reaches the figures of docs/results.md.
     pub(super) const FULL: Self = Self {
-        teacher: include_str!("../../../configs/demo/teacher.toml"),
+        teacher: TEACHER_RECIPE,
         baseline: include_str!("../../../configs/demo/baseline.toml"),
-        student: include_str!("../../../configs/demo/student.toml"),
+        student: STUDENT_RECIPE,
         test_samples: None,
     };
 

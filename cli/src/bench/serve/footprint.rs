@@ -11,13 +11,10 @@ use serde::Serialize;
 
 use crate::{
     CliError,
-    bench::{BenchError, series::Series},
+    bench::{BenchError, cpu_time::cpu_seconds, series::Series},
 };
 
 const IDLE: Duration = Duration::from_secs(10);
-/// Field numbers of /proc/PID/stat after the program's name (proc(5): 14 and 15, from 1).
-const USER_TICKS: usize = 11;
-const SYSTEM_TICKS: usize = 12;
 
 /// Of the demo's kind of model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,9 +35,9 @@ pub(super) struct Footprint {
 pub(super) async fn of(pid: u32, ready_ms: Vec<f64>) -> Result<Footprint, CliError> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let resident_mb = resident_kib(&process)? as f64 * 1024.0 / 1e6;
-    let before = cpu_seconds(&process)?;
+    let before = cpu_seconds(pid)?;
     tokio::time::sleep(IDLE).await;
-    let idle_cpu_seconds = cpu_seconds(&process)? - before;
+    let idle_cpu_seconds = cpu_seconds(pid)? - before;
     let megabytes = |path: &Path| -> Result<f64, CliError> {
         let metadata = fs::metadata(path).map_err(CliError::file(path))?;
         Ok(metadata.len() as f64 / 1e6)
@@ -68,26 +65,6 @@ fn resident_kib(process: &Path) -> Result<u64, CliError> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.ok_or_else(|| CliError::file(path)(io::Error::other("no VmRSS")))
-}
-
-fn cpu_seconds(process: &Path) -> Result<f64, CliError> {
-    let path = process.join("stat");
-    let stat = fs::read_to_string(&path).map_err(CliError::file(&path))?;
-    // The program's name stands in brackets and may hold blanks.
-    let fields: Vec<_> = stat
-        .rsplit_once(')')
-        .map_or("", |(_, fields)| fields)
-        .split_whitespace()
-        .collect();
-    let ticks = |number: usize| {
-        fields
-            .get(number)
-            .and_then(|field| field.parse::<u64>().ok())
-    };
-    let all = ticks(USER_TICKS).zip(ticks(SYSTEM_TICKS));
-    let (user, system) =
-        all.ok_or_else(|| CliError::file(path)(io::Error::other("no processor time")))?;
-    Ok((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// The library that the process has mapped.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::{above_zero, at_least_one, report::print};
 use crate::CliError;
 use comparison::Setting;
 use load::{Load, Window};
@@ -103,11 +104,11 @@ pub(super) async fn execute(arguments: ServeArguments) -> Result<(), CliError> {
     match (&arguments.url, &arguments.model) {
         (Some(url), Some(model)) => {
             let answers = measure_server(&arguments, url, model).await?;
-            report::print(&answers, arguments.json)
+            print(&answers, arguments.json)
         }
         _ => {
             let figures = comparison::measure(&arguments.setting(), &arguments.networks).await?;
-            report::print(&figures, arguments.json)
+            print(&figures, arguments.json)
         }
     }
 }
@@ -152,15 +153,4 @@ impl ServeArguments {
             load_core: self.load_core,
         }
     }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "give a whole number of 1 or more".to_owned())
-}
-
-fn above_zero(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok();
-    let number = number.filter(|number: &f64| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "give a number above 0".to_owned())
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 
 use super::{comparison::BatchSpeed, footprint::Footprint, load::Measured};
-use crate::{CliError, bench::series::Series};
+use crate::bench::series::{Series, series};
 
 /// Everything that was measured at one turn.
 pub(super) struct Turn {
@@ -87,19 +87,6 @@ pub(super) struct Figures {
     footprint: Option<Footprint>,
     #[serde(skip)]
     order: Vec<&'static str>,
-}
-
-/// Prints `figures`.
-pub(super) fn print<T: Serialize + fmt::Display>(figures: &T, json: bool) -> Result<(), CliError> {
-    match json {
-        // Holds: every key is a string or a number.
-        true => println!(
-            "{}",
-            serde_json::to_string_pretty(figures).unwrap_or_default()
-        ),
-        false => println!("{figures}"),
-    }
-    Ok(())
 }
 
 impl Speed {
@@ -318,9 +305,4 @@ impl fmt::Display for OneLine<'_> {
             "{throughput:.0} calls/s, p50 {p50_us:.0} µs, p99 {p99_us:.0} µs, p99.9 {p999_us:.0} µs"
         )
     }
-}
-
-fn series<T>(turns: &[T], figure: impl Fn(&T) -> f64) -> Series {
-    // Holds: there is at least one turn.
-    Series::of(turns.iter().map(figure)).expect("a turn")
 }

@@ -1,0 +1,82 @@
+//! `retort bench distill`: what soft targets cost training.
+
+mod report;
+mod teachers;
+mod training;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use common::turn::Turn;
+use indicatif::ProgressBar;
+use tempfile::TempDir;
+
+use super::{BenchError, at_least_one, report::print};
+use crate::CliError;
+use report::Figures;
+use teachers::{Architecture, Teacher};
+use training::{SoftTargets, Trainer};
+
+/// Measure what soft targets cost training.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  retort bench distill
+  retort bench distill --json --turns 3 --samples 10000
+
+Trains the demo's student, from hard labels (the denominator) and from soft targets, in turn, with the same images, augmentation and phase code, in one trainer. The first
+epoch of each turn is not counted.
+
+live_ratio      samples/s from a teacher of negligible cost, in a process of its own, over samples/s
+                from hard labels
+cpu_ratio       processor seconds of trainer and teacher, the demo's ResNet-14, while they distil,
+                over those of its forward pass alone plus those of the student's training alone")]
+pub(super) struct DistillArguments {
+    /// How often everything is measured, in turn; medians are reported.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    turns: usize,
+    /// Training images that are used.
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one)]
+    samples: usize,
+    /// Epochs of a turn that count.
+    #[arg(long, default_value_t = 2, value_parser = at_least_one)]
+    epochs: usize,
+    /// Folder of Fashion-MNIST's IDX files; `scripts/setup` fetches them.
+    #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
+    data: PathBuf,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was measured at one turn.
+struct Round {
+    supervised: Turn,
+    live: Turn,
+    /// With the demo's teacher: trainer and teacher together.
+    demo_live: Turn,
+    /// The demo's teacher alone.
+    demo_forward: Turn,
+}
+
+pub(super) async fn execute(arguments: &DistillArguments) -> Result<(), CliError> {
+    let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
+    let tiny = Teacher::write(folder.path(), Architecture::OneLinearLayer)?;
+    let demo = Teacher::write(folder.path(), Architecture::Demo)?;
+    let (tiny_server, demo_server) = (tiny.serve().await?, demo.serve().await?);
+    let trainer = Trainer::start(folder.path(), arguments).await?;
+
+    let progress = ProgressBar::new(arguments.turns as u64);
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.turns {
+        progress.println(format!("turn {number} of {}", arguments.turns));
+        rounds.push(Round {
+            supervised: trainer.turn(SoftTargets::None, None).await?,
+            live: trainer.turn(SoftTargets::Live, Some(&tiny_server)).await?,
+            demo_live: trainer.turn(SoftTargets::Live, Some(&demo_server)).await?,
+            demo_forward: demo.forward(arguments.samples).await?,
+        });
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    print(&Figures::of(&rounds), arguments.json)
+}

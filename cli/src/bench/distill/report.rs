@@ -1,0 +1,93 @@
+//! The figures, as a table or as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Round;
+use crate::bench::series::{Series, series};
+
+/// All figures of `retort bench distill`. The ratios are medians.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Figures {
+    live_ratio: f64,
+    cpu_ratio: f64,
+    turns: usize,
+    details: Details,
+}
+
+/// Every figure with its minimum and maximum.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Details {
+    live_ratio: Series,
+    cpu_ratio: Series,
+    /// Samples a second of the student's training.
+    supervised_samples_per_second: Series,
+    live_samples_per_second: Series,
+    /// Processor time a sample, microseconds: trainer and teacher of negligible cost.
+    supervised_cpu_us: Series,
+    live_cpu_us: Series,
+    /// The same with the demo's teacher, and that teacher alone.
+    demo_live_cpu_us: Series,
+    demo_forward_cpu_us: Series,
+}
+
+impl Figures {
+    pub(super) fn of(rounds: &[Round]) -> Self {
+        let speed = |turn: fn(&Round) -> common::turn::Turn| {
+            series(rounds, |round| turn(round).samples_per_second())
+        };
+        let cpu = |turn: fn(&Round) -> common::turn::Turn| {
+            series(rounds, |round| 1e6 * turn(round).cpu_seconds_per_sample())
+        };
+        let details = Details {
+            live_ratio: series(rounds, |round| {
+                round.live.samples_per_second() / round.supervised.samples_per_second()
+            }),
+            cpu_ratio: series(rounds, |round| {
+                let alone = round.demo_forward.cpu_seconds_per_sample()
+                    + round.supervised.cpu_seconds_per_sample();
+                round.demo_live.cpu_seconds_per_sample() / alone
+            }),
+            supervised_samples_per_second: speed(|round| round.supervised),
+            live_samples_per_second: speed(|round| round.live),
+            supervised_cpu_us: cpu(|round| round.supervised),
+            live_cpu_us: cpu(|round| round.live),
+            demo_live_cpu_us: cpu(|round| round.demo_live),
+            demo_forward_cpu_us: cpu(|round| round.demo_forward),
+        };
+        Self {
+            live_ratio: details.live_ratio.median,
+            cpu_ratio: details.cpu_ratio.median,
+            turns: rounds.len(),
+            details,
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let details = &self.details;
+        writeln!(f, "{} turns: median (minimum to maximum)", self.turns)?;
+        writeln!(f, "  live_ratio      {:.3}", details.live_ratio)?;
+        writeln!(f, "  cpu_ratio       {:.3}", details.cpu_ratio)?;
+        for (what, speed, cpu) in [
+            (
+                "hard labels",
+                details.supervised_samples_per_second,
+                details.supervised_cpu_us,
+            ),
+            ("live", details.live_samples_per_second, details.live_cpu_us),
+        ] {
+            writeln!(
+                f,
+                "  {what:<12} {speed:.0} samples/s, {cpu:.1} µs of processor time a sample"
+            )?;
+        }
+        writeln!(
+            f,
+            "  with the demo's teacher, {:.1} µs a sample; that teacher alone, {:.1} µs",
+            details.demo_live_cpu_us, details.demo_forward_cpu_us
+        )
+    }
+}

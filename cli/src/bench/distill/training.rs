@@ -1,0 +1,173 @@
+//! The trainer, doing one run a turn.
+
+use std::path::Path;
+
+use common::turn::Turn;
+use proto::runs::v1::watch_run_response::Event;
+use toml::{Table, Value};
+
+use super::DistillArguments;
+use crate::{
+    CliError,
+    bench::{
+        BenchError,
+        cpu_time::cpu_seconds,
+        process::{Program, Server},
+    },
+    demo::STUDENT_RECIPE,
+    run_config::RunConfigText,
+    runs::{Observer, RunClient, succeeded, watch},
+};
+
+const PROGRAM: &str = "student-trainer";
+
+/// Where a run's soft targets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SoftTargets {
+    /// None: hard labels.
+    None,
+    /// A teacher, batch by batch.
+    Live,
+}
+
+/// A trainer that serves.
+pub(super) struct Trainer {
+    server: Server,
+    client: RunClient,
+    data: String,
+    samples: usize,
+    epochs: usize,
+}
+
+impl Trainer {
+    /// Starts one whose runs are below `folder`.
+    pub(super) async fn start(
+        folder: &Path,
+        arguments: &DistillArguments,
+    ) -> Result<Self, CliError> {
+        let runs = format!("runs_folder={}", folder.join("runs").display());
+        let settings = [
+            "serve",
+            "--set",
+            &runs,
+            "--set",
+            "grpc.listen=127.0.0.1:0",
+            "--set",
+            "metrics.listen=127.0.0.1:0",
+        ];
+        let server = Program::new(PROGRAM, &settings).serve().await?;
+        Ok(Self {
+            client: RunClient::connect(&server.grpc()).await?,
+            server,
+            data: arguments.data.display().to_string(),
+            samples: arguments.samples,
+            epochs: arguments.epochs,
+        })
+    }
+
+    /// Trains the demo's student through its first phase; all epochs but the first are the turn.
+    /// The teacher's processor time counts, too.
+    pub(super) async fn turn(
+        &self,
+        soft_targets: SoftTargets,
+        teacher: Option<&Server>,
+    ) -> Result<Turn, CliError> {
+        let config = self.config(soft_targets, teacher).map_err(|problem| {
+            // The shipped recipe is at fault, and with it this program.
+            BenchError::Output {
+                program: "the demo's recipe".to_owned(),
+                problem,
+            }
+        })?;
+        let run = self.client.submit(soft_targets.name(), &config).await?;
+        let pids = [Some(self.server.pid()), teacher.map(Server::pid)];
+        let mut epochs = Epochs {
+            pids: pids.into_iter().flatten().collect(),
+            ends: Vec::new(),
+        };
+        succeeded(&watch(&self.client, &run.run_id, &mut [&mut epochs]).await?)?;
+        epochs.turn(self.samples as u64)
+    }
+
+    fn config(
+        &self,
+        soft_targets: SoftTargets,
+        teacher: Option<&Server>,
+    ) -> Result<RunConfigText, String> {
+        let mut config = RunConfigText::parse(STUDENT_RECIPE)?;
+        let recipe: Table = STUDENT_RECIPE.parse().map_err(|error| format!("{error}"))?;
+        let phase = recipe.get("phases").and_then(|phases| phases.get(0));
+        let mut phase = phase.and_then(Value::as_table).ok_or("no phase")?.clone();
+        // One more, which is not counted.
+        phase.insert("epochs".to_owned(), Value::from(self.epochs as i64 + 1));
+        if soft_targets == SoftTargets::None {
+            let hard_labels = Table::from_iter([("kind".to_owned(), "cross_entropy".into())]);
+            phase.insert("loss".to_owned(), Value::Table(hard_labels));
+        }
+        config.set("phases", vec![phase])?;
+        config.set("export.onnx", false)?;
+        config.set("data.path", self.data.as_str())?;
+        config.set("data.train_samples", self.samples as i64)?;
+        if let Some(teacher) = teacher {
+            config.set("teacher.endpoints", vec![teacher.grpc()])?;
+        }
+        Ok(config)
+    }
+}
+
+impl SoftTargets {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "supervised",
+            Self::Live => "live",
+        }
+    }
+}
+
+/// Notes the time at the end of each epoch.
+struct Epochs {
+    /// Whose processor time counts.
+    pids: Vec<u32>,
+    ends: Vec<EpochEnd>,
+}
+
+struct EpochEnd {
+    /// Wall-clock time of this epoch.
+    seconds: f64,
+    /// Processor time so far.
+    cpu_seconds: Result<f64, CliError>,
+}
+
+impl Observer for Epochs {
+    fn observe(&mut self, event: &Event) {
+        if let Event::EpochFinished(finished) = event {
+            self.ends.push(EpochEnd {
+                seconds: finished.seconds,
+                cpu_seconds: self.pids.iter().map(|pid| cpu_seconds(*pid)).sum(),
+            });
+        }
+    }
+}
+
+impl Epochs {
+    /// All but the first, of `samples` each.
+    fn turn(self, samples: u64) -> Result<Turn, CliError> {
+        let mut ends = self.ends.into_iter();
+        let missing = || BenchError::Output {
+            program: PROGRAM.to_owned(),
+            problem: "a run without epochs".to_owned(),
+        };
+        let began = ends.next().ok_or_else(missing)?.cpu_seconds?;
+        let mut turn = Turn {
+            samples: 0,
+            seconds: 0.0,
+            cpu_seconds: 0.0,
+        };
+        for end in ends {
+            turn.samples += samples;
+            turn.seconds += end.seconds;
+            turn.cpu_seconds = end.cpu_seconds? - began;
+        }
+        Ok(turn)
+    }
+}
