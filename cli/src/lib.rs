@@ -28,7 +28,7 @@ Examples:
   retort runs list                     what the trainer has done and is doing
   retort predict --model fashion-mnist --index 0,1,2
   retort models list                   what the inference service serves
-  retort bench serve                   how fast it serves, and what that is compared with
+  retort bench distill                 what soft targets cost training; also bench stream, bench serve
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
 

@@ -14,5 +14,5 @@ pub mod raw_codec;
 pub mod ready_file;
 pub mod shutdown;
 pub mod telemetry;
-pub mod writable_folder;
 pub mod turn;
+pub mod writable_folder;
