@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 5] = [
     &["proto"],
     &["common"],
     &["datasets", "networks"],
-    &["onnx-runtime", "torch-networks"],
+    &["onnx-runtime", "soft-targets", "torch-networks"],
     &[
         "cli",
         "inference-service",
@@ -46,13 +46,14 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// These build and run on a machine that has no libtorch.
-const WITHOUT_LIBTORCH: [&str; 6] = [
+const WITHOUT_LIBTORCH: [&str; 7] = [
     "cli",
     "common",
     "datasets",
     "inference-service",
     "networks",
     "onnx-runtime",
+    "soft-targets",
 ];
 
 #[test]

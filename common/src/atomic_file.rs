@@ -9,6 +9,9 @@ use std::{
 
 use tempfile::NamedTempFile;
 
+/// Of temporary files.
+const PREFIX: &str = ".writing-";
+
 /// Writes `bytes` to `path`: to a temporary file in the same folder, synced, then renamed over
 /// `path`, then the folder is synced. Missing parent folders are made.
 ///
@@ -31,13 +34,32 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder)?;
-    let mut file = NamedTempFile::with_prefix_in(".writing-", folder)?;
+    let mut file = NamedTempFile::with_prefix_in(PREFIX, folder)?;
     file.write_all(bytes)?;
     let permissions = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(permissions)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     File::open(folder)?.sync_all()
+}
+
+/// Removes the temporary files that processes killed within [`write`] left in `folder`. The caller sees to
+/// it that nobody writes there now.
+///
+/// # Errors
+/// Any I/O error.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes())
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What Retort's services share: configuration, telemetry, atomic files, the artifact manifest and
-//! the model store. Knows neither libtorch nor ONNX Runtime.
+//! What Retort's services share: configuration, telemetry, atomic files, the artifact manifest,
+//! the model store and the encodings of soft targets. Knows neither libtorch nor ONNX Runtime.
 
 pub mod atomic_file;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod model_store;
 pub mod raw_codec;
 pub mod ready_file;
 pub mod shutdown;
+pub mod soft_targets;
 pub mod telemetry;
 pub mod turn;
 pub mod writable_folder;

@@ -18,13 +18,23 @@ pub struct Batch {
 
 /// Decides how samples are augmented: the same view gives a sample the same pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// The run's seed.
-    pub seed: u64,
-    /// Position of the phase in the run.
-    pub phase: u64,
-    /// Position of the epoch in the phase.
-    pub epoch: u64,
+pub enum View {
+    /// New for every epoch.
+    OfEpoch {
+        /// The run's seed.
+        seed: u64,
+        /// Position of the phase in the run.
+        phase: u64,
+        /// Position of the epoch in the phase.
+        epoch: u64,
+    },
+    /// One of a set that runs share, whatever their seeds and phases.
+    Fixed {
+        /// Of the set.
+        seed: u64,
+        /// Position in the set.
+        view: u64,
+    },
 }
 
 /// Assembles augmented batches of one view.
@@ -38,11 +48,16 @@ pub struct BatchAssembler<'d> {
 impl<'d> BatchAssembler<'d> {
     /// Batches of `dataset` under `view`.
     pub fn new(dataset: &'d Dataset, augmentation: Augmentation, view: View) -> Self {
-        let View { seed, phase, epoch } = view;
+        let streams = match view {
+            View::OfEpoch { seed, phase, epoch } => {
+                RandomStreams::new(seed, Purpose::Augmentation, phase, epoch)
+            }
+            View::Fixed { seed, view } => RandomStreams::new(seed, Purpose::FixedView, 0, view),
+        };
         Self {
             dataset,
             augmentation,
-            streams: RandomStreams::new(seed, Purpose::Augmentation, phase, epoch),
+            streams,
         }
     }
 
@@ -80,17 +95,27 @@ mod tests {
             pad: 2,
             horizontal_flip: true,
         };
-        let view = View {
+        let of_epoch = |epoch| View::OfEpoch {
             seed: 1,
             phase: 0,
-            epoch: 0,
+            epoch,
         };
-        let assembler = BatchAssembler::new(&data, augmentation, view);
-        let both = assembler.assemble(&[3, 1]);
-        assert_eq!(both.pixels[64..], assembler.assemble(&[1]).pixels);
-        assert_eq!(both.labels, [0, 0]);
-        let other = View { epoch: 1, ..view };
-        let other = BatchAssembler::new(&data, augmentation, other).assemble(&[3, 1]);
-        assert_ne!(both.pixels, other.pixels);
+        let fixed = |seed, view| View::Fixed { seed, view };
+        let views = [
+            of_epoch(0),
+            of_epoch(1),
+            fixed(1, 0),
+            fixed(1, 1),
+            fixed(2, 0),
+        ];
+        let mut seen = Vec::new();
+        for view in views {
+            let assembler = BatchAssembler::new(&data, augmentation, view);
+            let both = assembler.assemble(&[3, 1]);
+            assert_eq!(both.pixels[64..], assembler.assemble(&[1]).pixels);
+            assert_eq!(both.labels, [0, 0]);
+            assert!(!seen.contains(&both.pixels), "{view:?}");
+            seen.push(both.pixels);
+        }
     }
 }

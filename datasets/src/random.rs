@@ -13,6 +13,8 @@ pub enum Purpose {
     Shuffle,
     /// How a sample is augmented.
     Augmentation,
+    /// How a sample is augmented in one of a fixed set of views.
+    FixedView,
     /// The seed of dropout masks of a step.
     Dropout,
 }
@@ -23,6 +25,7 @@ impl Purpose {
             Self::ValidationSplit => "validation split",
             Self::Shuffle => "shuffle",
             Self::Augmentation => "augmentation",
+            Self::FixedView => "fixed view",
             Self::Dropout => "dropout",
         }
     }

@@ -72,15 +72,15 @@ impl<'d> BatchPlan<'d> {
 
     fn run(&self, sender: &SyncSender<LoadedBatch>) {
         for epoch in 0..self.epochs {
-            let view = View {
+            let (phase, number) = (self.phase as u64, epoch as u64);
+            let view = View::OfEpoch {
                 seed: self.seed,
-                phase: self.phase as u64,
-                epoch: epoch as u64,
+                phase,
+                epoch: number,
             };
             let assembler = BatchAssembler::new(self.dataset, self.augmentation, view);
             let samples = self.dataset.len();
-            let sampler =
-                EpochSampler::new(samples, self.batch_size, self.seed, view.phase, view.epoch);
+            let sampler = EpochSampler::new(samples, self.batch_size, self.seed, phase, number);
             for samples in sampler.iter() {
                 // An error means that training has ended early.
                 if sender.send(self.make(epoch, &assembler, samples)).is_err() {

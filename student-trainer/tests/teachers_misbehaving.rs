@@ -51,6 +51,7 @@ impl TeacherService for Played {
             numerics: Some(Numerics::default()),
             input_shape: SHAPE[1..].iter().map(|size| *size as u64).collect(),
             class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
+            encodings: vec![Encoding::F32.into()],
             ..DescribeResponse::default()
         }))
     }
@@ -86,6 +87,7 @@ fn good(batch: &Batch) -> SoftTargets {
         encoding: Encoding::F32.into(),
         shape: vec![SHAPE[0] as u64, CLASSES as u64],
         logits: logits.into(),
+        ..SoftTargets::default()
     }
 }
 
@@ -128,6 +130,7 @@ impl Scene {
         });
         let config = PoolConfig {
             endpoints: teachers.iter().map(ToString::to_string).collect(),
+            encoding: common::soft_targets::Encoding::F32,
             numerics: NumericsPolicy::Same,
             wait_timeout_seconds,
             prefetch: 8,
@@ -159,8 +162,9 @@ fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
     let cancel = CancellationToken::new();
     let wait = |ticket: student_trainer::pool::Ticket| {
         let targets = ticket.wait(&cancel)?;
-        assert_eq!(targets.logits, [1.0; SHAPE[0] * CLASSES]);
-        assert_eq!(targets.classes, CLASSES);
+        let logits: Vec<f32> = targets.logits().collect();
+        assert_eq!(logits, [1.0; SHAPE[0] * CLASSES]);
+        assert_eq!(targets.classes(), CLASSES);
         Ok(())
     };
     tickets.into_iter().map(wait).collect()

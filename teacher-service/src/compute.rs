@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
+use common::soft_targets::{Encoder, Encoding, SoftTargets};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,8 @@ pub struct Job {
     pub id: u64,
     /// The input.
     pub batch: Batch,
+    /// How the answer is encoded.
+    pub encoding: Encoding,
     /// When it arrived.
     pub arrived: Instant,
     /// Where the answer goes.
@@ -31,18 +34,10 @@ pub struct Job {
 pub struct Answer {
     /// The trainer's name for the batch.
     pub id: u64,
-    /// Raw logits, or why there are none.
-    pub logits: Result<Logits, BackendError>,
+    /// Encoded logits, or why there are none.
+    pub soft_targets: Result<SoftTargets, BackendError>,
     /// The batch's share of its stream's credit.
     pub permit: OwnedSemaphorePermit,
-}
-
-/// Raw logits: row-major [samples, classes].
-pub struct Logits {
-    /// Number of rows.
-    pub samples: usize,
-    /// The values, all finite.
-    pub values: Vec<f32>,
 }
 
 /// A handle to the compute thread. Everything of the engine lives on that thread alone.
@@ -127,30 +122,26 @@ impl Compute {
 }
 
 fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
+    let classes = backend.description().class_names.len();
+    let mut encoder = Encoder::default();
     while let Some(job) = queue.pop() {
         metrics::queue_depth(queue.len());
         let started = Instant::now();
-        let logits = backend.logits(&job.batch).and_then(|values| {
-            match values.iter().all(|value| value.is_finite()) {
-                true => Ok(Logits {
-                    samples: job.batch.samples,
-                    values,
-                }),
-                false => Err(BackendError(
-                    "the teacher gave a logit that is not finite".into(),
-                )),
-            }
+        let soft_targets = backend.logits(&job.batch).and_then(|logits| {
+            encoder
+                .encode(job.encoding, &logits, classes)
+                .map_err(|error| BackendError(error.to_string()))
         });
         let computed = started.elapsed();
         metrics::batch_computed(&metrics::ComputedBatch {
             samples: job.batch.samples,
-            answered: logits.is_ok(),
+            answered: soft_targets.is_ok(),
             computed,
             since_arrival: job.arrived.elapsed(),
         });
         job.answers.send(Answer {
             id: job.id,
-            logits,
+            soft_targets,
             permit: job.permit,
         });
     }

@@ -22,8 +22,16 @@ pub enum StreamError {
     #[error("a message is neither Open nor Batch")]
     UnknownMessage,
     /// The teacher cannot answer like that.
-    #[error("encoding {0} is not offered; ask for ENCODING_F32")]
-    Encoding(i32),
+    #[error(
+        "encoding {encoding} with k = {k} is not offered; ask for one that Describe lists, top-k ones \
+         with k from 1 to 65536"
+    )]
+    Encoding {
+        /// As in the message.
+        encoding: i32,
+        /// As in the message.
+        k: u32,
+    },
     /// The trainer wants other weights or another architecture.
     #[error("the stream was opened for model {wanted}, but this teacher is model {served}")]
     OtherModel {
@@ -77,7 +85,7 @@ impl StreamError {
             StreamError::OpenTimedOut { .. } => (Code::InvalidArgument, "OPEN_TIMED_OUT"),
             StreamError::OpenedTwice => (Code::InvalidArgument, "OPENED_TWICE"),
             StreamError::UnknownMessage => (Code::InvalidArgument, "UNKNOWN_MESSAGE"),
-            StreamError::Encoding(_) => (Code::InvalidArgument, "ENCODING_NOT_OFFERED"),
+            StreamError::Encoding { .. } => (Code::InvalidArgument, "ENCODING_NOT_OFFERED"),
             StreamError::OtherModel { .. } => (Code::FailedPrecondition, "OTHER_MODEL"),
             StreamError::OtherNumerics { .. } => (Code::FailedPrecondition, "OTHER_NUMERICS"),
             StreamError::CreditExceeded { .. } => (Code::ResourceExhausted, "CREDIT_EXCEEDED"),

@@ -20,6 +20,14 @@ use crate::{
     stream::{Responses, Session, Stopping},
 };
 
+/// What [`common::soft_targets`] can write.
+const OFFERED_ENCODINGS: [Encoding; 4] = [
+    Encoding::F32,
+    Encoding::F16,
+    Encoding::TopKF32,
+    Encoding::TopKF16,
+];
+
 /// The gRPC face of one teacher.
 pub struct Teacher {
     compute: Compute,
@@ -93,7 +101,7 @@ impl TeacherService for Teacher {
             normalization_std: description.normalization_std,
             class_names: description.class_names,
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
-            encodings: vec![Encoding::F32.into()],
+            encodings: OFFERED_ENCODINGS.map(i32::from).to_vec(),
         }))
     }
 

@@ -4,6 +4,7 @@
 
 mod support;
 
+use common::soft_targets::Encoder;
 use proto::teacher::v1::{
     DataType, Encoding, SoftTargets, Tensor, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
@@ -78,6 +79,35 @@ async fn logits_equal_those_of_the_network_bit_for_bit() {
         let bare = "retort_teacher_samples_total";
         assert_eq!(teacher.metric(bare), 2.0 * (1 + 5 + 32) as f64);
         assert_eq!(teacher.answered(), 6.0);
+    }
+}
+
+#[tokio::test]
+async fn every_encoding_carries_what_f32_does() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 7);
+    let teacher = start(folder.path(), &[]);
+    let tensor = u8_tensor([5, 1, 8, 8], 3);
+    let (mut trainer, _) = Trainer::open(&teacher).await;
+    trainer.send_batch(1, tensor.clone());
+    let exact = soft_targets(trainer.next().await.unwrap());
+    let exact = common::soft_targets::SoftTargets::from_wire(exact, "f32".parse().unwrap(), 5, 3);
+    let exact: Vec<f32> = exact.unwrap().logits().collect();
+    for encoding in ["f16", "top-1", "top-2-f32", "top-100"] {
+        let encoding: common::soft_targets::Encoding = encoding.parse().unwrap();
+        let mut open = fitting_open(&teacher).await;
+        let (kind, k) = encoding.to_wire();
+        (open.encoding, open.k) = (kind.into(), k);
+        let mut trainer = Trainer::silent(&teacher).await;
+        trainer.send(Request::Open(open));
+        assert!(matches!(
+            trainer.next().await.unwrap(),
+            Some(Response::Opened(_))
+        ));
+        trainer.send_batch(2, tensor.clone());
+        let answer = soft_targets(trainer.next().await.unwrap());
+        let expected = Encoder::default().encode(encoding, &exact, 3).unwrap();
+        assert_eq!(answer, expected.to_wire(2), "{encoding}");
     }
 }
 
@@ -170,7 +200,13 @@ async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
             vec![changed(|open| open.encoding = 0)],
             Code::InvalidArgument,
             "ENCODING_NOT_OFFERED",
-            vec!["ENCODING_F32"],
+            vec!["encoding 0", "Describe"],
+        ),
+        (
+            vec![changed(|open| open.encoding = Encoding::TopKF16.into())],
+            Code::InvalidArgument,
+            "ENCODING_NOT_OFFERED",
+            vec!["k = 0"],
         ),
         (
             vec![changed(|open| open.model_id = "abc".into())],

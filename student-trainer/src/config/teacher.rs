@@ -1,6 +1,6 @@
 //! The `[teacher]` table of a run: where its soft targets come from.
 
-use common::config::Problems;
+use common::{config::Problems, soft_targets::Encoding};
 use serde::{Deserialize, Serialize};
 
 /// Which teachers a run uses and how it waits for them.
@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct PoolConfig {
     /// `host:port` each; a name stands for all its addresses and is looked up again and again.
     pub endpoints: Vec<String>,
+    /// How logits travel.
+    #[serde(default = "default_encoding")]
+    pub encoding: Encoding,
     /// Whether teachers whose numerics differ may be mixed.
     #[serde(default)]
     pub numerics: NumericsPolicy,
@@ -29,6 +32,10 @@ pub enum NumericsPolicy {
     Same,
     /// Yes; the run is not bit-reproducible and its manifest says so.
     Any,
+}
+
+fn default_encoding() -> Encoding {
+    Encoding::F32
 }
 
 fn default_wait_timeout_seconds() -> u64 {

@@ -1,8 +1,10 @@
 //! What training minimizes. z_s and z_t are the logits of student and teacher, y the hard labels,
-//! T the temperature; every loss is a mean over the batch.
+//! T the temperature; every loss is a mean over the batch. Sums are over the outcomes: all classes, or
+//! with top-k soft targets the classes that were kept and a tail bucket ([`TeacherLogits`]).
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::soft_targets::TeacherLogits;
 use crate::config::LossConfig;
 
 /// What a batch is compared with.
@@ -10,8 +12,8 @@ use crate::config::LossConfig;
 pub struct Targets<'t> {
     /// i64 [batch]
     pub labels: &'t Tensor,
-    /// The teacher's logits, f32 [batch, classes], where the loss needs them.
-    pub soft_targets: Option<&'t Tensor>,
+    /// The teacher's logits, where the loss needs them.
+    pub soft_targets: Option<&'t TeacherLogits>,
 }
 
 /// The loss of `logits`, f32 [batch, classes]: a scalar that gradients flow through.
@@ -37,7 +39,7 @@ pub fn loss(
     }
 }
 
-fn soft_targets<'t>(targets: &Targets<'t>) -> Result<&'t Tensor, TchError> {
+fn soft_targets<'t>(targets: &Targets<'t>) -> Result<&'t TeacherLogits, TchError> {
     targets
         .soft_targets
         .ok_or_else(|| TchError::Shape("the loss needs soft targets".to_owned()))
@@ -52,14 +54,12 @@ fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
 /// −T² Σ softmax(z_t / T) log softmax(z_s / T)
 fn soft_cross_entropy(
     logits: &Tensor,
-    teacher: &Tensor,
+    teacher: &TeacherLogits,
     temperature: f64,
 ) -> Result<Tensor, TchError> {
-    let student = softened(logits, temperature)?;
-    let teacher = teacher
-        .f_div_scalar(temperature)?
-        .f_softmax(-1, Kind::Float)?;
-    // Sum over classes, mean over the batch: a mean over both would divide by the classes too.
+    let student = teacher.of_student(softened(logits, temperature)?)?;
+    let teacher = teacher.softened(temperature)?.f_softmax(-1, Kind::Float)?;
+    // Sum over outcomes, mean over the batch: a mean over both would divide by the classes too.
     let batch = logits.size()[0] as f64;
     let sum = teacher.f_mul(&student)?.f_sum(Kind::Float)?;
     sum.f_mul_scalar(-temperature * temperature / batch)
@@ -67,9 +67,15 @@ fn soft_cross_entropy(
 
 /// T² KL(softmax(z_t / T) ‖ softmax(z_s / T)): Hinton et al. 2015, "Distilling the Knowledge in a
 /// Neural Network", section 2.
-fn divergence(logits: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
-    let student = softened(logits, temperature)?;
-    let teacher = softened(teacher, temperature)?;
+fn divergence(
+    logits: &Tensor,
+    teacher: &TeacherLogits,
+    temperature: f64,
+) -> Result<Tensor, TchError> {
+    let student = teacher.of_student(softened(logits, temperature)?)?;
+    let teacher = teacher
+        .softened(temperature)?
+        .f_log_softmax(-1, Kind::Float)?;
     let batch = logits.size()[0] as f64;
     let difference = teacher.f_sub(&student)?;
     let sum = teacher.f_exp()?.f_mul(&difference)?.f_sum(Kind::Float)?;
@@ -85,6 +91,7 @@ fn softened(logits: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
+    use common::soft_targets::{Encoder, Encoding};
     use serde::Deserialize;
 
     use super::*;
@@ -95,6 +102,8 @@ mod tests {
         loss: LossConfig,
         student: Vec<Vec<f32>>,
         teacher: Vec<Vec<f32>>,
+        /// How the teacher's logits are encoded on their way.
+        encoding: Encoding,
         labels: Vec<i64>,
         value: f64,
         gradient: Vec<Vec<f32>>,
@@ -108,15 +117,21 @@ mod tests {
         Tensor::from_slice2(rows)
     }
 
+    fn teacher(rows: &[Vec<f32>], encoding: Encoding) -> TeacherLogits {
+        let mut encoder = Encoder::default();
+        let targets = encoder.encode(encoding, &rows.concat(), rows[0].len());
+        TeacherLogits::new(&targets.unwrap()).unwrap()
+    }
+
     #[test]
     fn values_and_gradients_are_pytorchs() {
         let cases = golden();
-        assert!(cases.len() >= 6);
+        assert!(cases.len() >= 15);
         for case in cases {
             let logits = matrix(&case.student).set_requires_grad(true);
             let targets = Targets {
                 labels: &Tensor::from_slice(&case.labels),
-                soft_targets: Some(&matrix(&case.teacher)),
+                soft_targets: Some(&teacher(&case.teacher, case.encoding)),
             };
             let value = loss(case.loss, &logits, &targets).unwrap();
             let found = value.double_value(&[]);
@@ -136,12 +151,31 @@ mod tests {
     #[test]
     fn soft_cross_entropy_differs_from_the_divergence_by_the_teachers_entropy_alone() {
         let case = &golden()[0];
-        let (student, teacher) = (matrix(&case.student), matrix(&case.teacher));
-        let entropy = soft_cross_entropy(&teacher, &teacher, 3.0).unwrap();
+        let student = matrix(&case.student);
+        let teacher = teacher(&case.teacher, Encoding::F32);
+        let entropy = soft_cross_entropy(&matrix(&case.teacher), &teacher, 3.0).unwrap();
         let soft = soft_cross_entropy(&student, &teacher, 3.0).unwrap();
         let divergence = divergence(&student, &teacher, 3.0).unwrap();
         let difference = (soft - entropy - divergence).double_value(&[]).abs();
         assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn top_k_that_keeps_every_class_gives_the_bits_of_f32() {
+        for case in golden() {
+            let [dense, all] = ["f32", "top-4-f32"].map(|encoding| {
+                let logits = matrix(&case.student).set_requires_grad(true);
+                let targets = Targets {
+                    labels: &Tensor::from_slice(&case.labels),
+                    soft_targets: Some(&teacher(&case.teacher, encoding.parse().unwrap())),
+                };
+                let value = loss(case.loss, &logits, &targets).unwrap();
+                let bits = value.double_value(&[]).to_bits();
+                let gradient = &Tensor::run_backward(&[value], &[&logits], false, false)[0];
+                (bits, Vec::<f32>::try_from(gradient.reshape([-1])).unwrap())
+            });
+            assert_eq!(dense, all, "{}", case.name);
+        }
     }
 
     #[test]

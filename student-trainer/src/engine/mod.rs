@@ -6,6 +6,7 @@ mod meter;
 mod optimizer;
 mod phase;
 mod schedule;
+mod soft_targets;
 
 pub use inference::logits;
 pub use phase::{Consumption, PhaseContext, PhaseSummary, train_phase};

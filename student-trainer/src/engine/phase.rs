@@ -23,6 +23,7 @@ use super::{
     meter::{Meter, Totals},
     optimizer::Sgd,
     schedule::Schedule,
+    soft_targets::TeacherLogits,
 };
 use crate::{
     classification::{accuracy, predictions},
@@ -30,7 +31,7 @@ use crate::{
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch},
     metrics,
-    pool::{SoftTargets, TeacherPool},
+    pool::TeacherPool,
     run::RunError,
 };
 
@@ -240,7 +241,7 @@ impl Phase<'_> {
         // Asked for only now: the student's forward pass needs none.
         let waiting = Instant::now();
         let soft_targets = match batch.ticket {
-            Some(ticket) => Some(soft_targets(ticket.wait(self.context.cancel)?)?),
+            Some(ticket) => Some(TeacherLogits::new(&ticket.wait(self.context.cancel)?)?),
             None => None,
         };
         let waited = waiting.elapsed();
@@ -327,11 +328,6 @@ impl Phase<'_> {
         let predictions = predictions(&logits, validation.classes());
         Ok(Some(accuracy(&predictions, validation.labels())))
     }
-}
-
-fn soft_targets(targets: SoftTargets) -> Result<Tensor, TorchError> {
-    let logits = Tensor::f_from_slice(&targets.logits)?;
-    Ok(logits.f_view([-1, targets.classes as i64])?)
 }
 
 /// The steps since the last report.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{grpc, manifest::TeacherIdentity};
+use common::{grpc, manifest::TeacherIdentity, soft_targets::Encoding};
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
@@ -24,6 +24,8 @@ pub(super) struct Candidate {
     pub identity: TeacherIdentity,
     input_shape: Vec<u64>,
     classes: usize,
+    /// As in the message: kinds that this version does not know among them.
+    encodings: Vec<i32>,
 }
 
 /// The teacher whose identity all others must share.
@@ -69,14 +71,15 @@ impl Candidate {
             },
             input_shape: described.input_shape,
             classes: described.class_names.len(),
+            encodings: described.encodings,
         }
     }
 
-    /// Whether its input and output fit the run's data.
+    /// Whether its input and output fit the run's data, and its answers what the run asks for.
     ///
     /// # Errors
     /// What does not fit, for people.
-    pub fn fits(&self, expected: ExpectedTeacher) -> Result<(), String> {
+    pub fn fits(&self, expected: ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
         let ExpectedTeacher {
             input_shape,
             classes,
@@ -91,6 +94,12 @@ impl Candidate {
             return Err(format!(
                 "knows {} classes, but the run's data have {classes}",
                 self.classes
+            ));
+        }
+        if !self.encodings.contains(&encoding.to_wire().0.into()) {
+            return Err(format!(
+                "does not offer soft targets as {encoding}; it is too old, or teacher.encoding asks \
+                 for too much"
             ));
         }
         Ok(())

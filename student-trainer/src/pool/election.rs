@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::soft_targets::Encoding;
 use futures::future::join_all;
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ pub(super) async fn elect(
             .into_iter()
             .map(|(place, address)| async move { (place, Candidate::meet(address).await) });
         for (place, met) in join_all(asked).await {
-            match judge(met, expected) {
+            match judge(met, expected, config.encoding) {
                 Ok(candidate) => {
                     return Ok(Reference {
                         place,
@@ -56,8 +57,14 @@ pub(super) async fn elect(
     }
 }
 
-fn judge(met: Result<Candidate, String>, expected: ExpectedTeacher) -> Result<Candidate, Standing> {
+fn judge(
+    met: Result<Candidate, String>,
+    expected: ExpectedTeacher,
+    encoding: Encoding,
+) -> Result<Candidate, Standing> {
     let candidate = met.map_err(Standing::Away)?;
-    candidate.fits(expected).map_err(Standing::Refused)?;
+    candidate
+        .fits(expected, encoding)
+        .map_err(Standing::Refused)?;
     Ok(candidate)
 }

@@ -76,7 +76,7 @@ impl Member {
             ..
         } = &*self.shared;
         let fits = candidate
-            .fits(*expected)
+            .fits(*expected, config.encoding)
             .and_then(|()| reference.agrees(&candidate.identity, config.numerics));
         match fits {
             Ok(()) => stream::serve(candidate, &self.place, &self.shared, back_off).await,

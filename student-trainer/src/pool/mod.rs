@@ -10,7 +10,6 @@
 //! - A member connects, checks who is there ([`candidate`]), and keeps a [`stream`] to it.
 //! - [`roster`] knows who is connected and tells people about it; [`watchdog`] gives up when nobody is.
 
-mod answer;
 mod back_off;
 mod candidate;
 mod discovery;
@@ -25,7 +24,7 @@ mod watchdog;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::manifest::TeacherIdentity;
+use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
 use futures::executor::block_on;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,15 +51,6 @@ pub struct ExpectedTeacher {
     /// Shape of one image: [channels, height, width].
     pub input_shape: [usize; 3],
     /// Number of classes.
-    pub classes: usize,
-}
-
-/// A teacher's answer for one batch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SoftTargets {
-    /// Raw logits, row-major [batch, classes], all finite.
-    pub logits: Vec<f32>,
-    /// Length of one row.
     pub classes: usize,
 }
 

@@ -9,9 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use common::soft_targets::SoftTargets;
 use tokio::sync::{Notify, oneshot};
 
-use super::{PoolError, SoftTargets};
+use super::PoolError;
 use crate::metrics::{self, BatchInFlight};
 
 /// A batch's number in the order of submission; its id on every stream.

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use common::soft_targets::{Encoding, SoftTargets};
 use proto::teacher::v1::{
-    self as wire, Batch, DataType, Encoding, Numerics, Open, StreamSoftTargetsRequest,
+    self as wire, Batch, DataType, Numerics, Open, StreamSoftTargetsRequest,
     StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
@@ -12,7 +13,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    PoolError, Shared, answer,
+    PoolError, Shared,
     back_off::BackOff,
     candidate::Candidate,
     member::Ended,
@@ -31,7 +32,7 @@ pub(super) async fn serve(
     shared: &Shared,
     back_off: &mut BackOff,
 ) -> Ended {
-    let opened = timeout(OPEN_TIMEOUT, open(candidate)).await;
+    let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
         Err(Ended::Lost(reason))
@@ -64,16 +65,21 @@ type Outbound = mpsc::UnboundedSender<StreamSoftTargetsRequest>;
 type Inbound = Streaming<StreamSoftTargetsResponse>;
 
 /// Opens the stream; gives both directions and the teacher's credit.
-async fn open(mut candidate: Candidate) -> Result<(Outbound, Inbound, u32), Ended> {
+async fn open(
+    mut candidate: Candidate,
+    encoding: Encoding,
+) -> Result<(Outbound, Inbound, u32), Ended> {
     // Bounded by the credit: a batch is sent only while fewer are in flight.
     let (outbound, requests) = mpsc::unbounded_channel();
+    let (encoding, k) = encoding.to_wire();
     let open = Open {
         model_id: candidate.identity.model_id,
         numerics: Some(Numerics {
             descriptor: candidate.identity.numerics,
             probe_sha256: candidate.identity.probe_sha256,
         }),
-        encoding: Encoding::F32.into(),
+        encoding: encoding.into(),
+        k,
     };
     send(&outbound, Request::Open(open));
     let requests = UnboundedReceiverStream::new(requests);
@@ -172,7 +178,8 @@ impl TeacherStream<'_> {
 
     fn settle(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
         let batch = self.in_flight.take(targets.id)?;
-        match answer::read(&targets, batch.shape[0], self.shared.expected.classes) {
+        let (encoding, classes) = (self.shared.config.encoding, self.shared.expected.classes);
+        match SoftTargets::from_wire(targets, encoding, batch.shape[0], classes) {
             Ok(soft_targets) => {
                 self.answered += 1;
                 batch.answer(Ok(soft_targets));

@@ -4,9 +4,9 @@ mod responses;
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
-use common::manifest::TeacherIdentity;
+use common::{manifest::TeacherIdentity, soft_targets::Encoding};
 use proto::teacher::v1::{
-    self as wire, Draining, Encoding, Open, Opened, StreamSoftTargetsRequest,
+    self as wire, Draining, Open, Opened, StreamSoftTargetsRequest,
     stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
@@ -99,23 +99,23 @@ impl Session {
         let first = first.map_err(|_| StreamError::OpenTimedOut {
             seconds: OPEN_TIMEOUT.as_secs(),
         })??;
-        match first {
+        let encoding = match first {
             Some(Request::Open(open)) => self.accept(open)?,
             Some(Request::Batch(_)) | None => return Err(StreamError::NotOpened),
-        }
+        };
         let credit = self.limit;
         self.answers.tell(Response::Opened(Opened { credit }));
-        info!(trainer = self.id.0, credit, "stream opened");
+        info!(trainer = self.id.0, credit, %encoding, "stream opened");
 
         let drain = &self.stopping.drain;
         loop {
             let request = tokio::select! {
                 biased;
-                () = drain.cancelled() => break self.drain(&mut inbound).await?,
+                () = drain.cancelled() => break self.drain(&mut inbound, encoding).await?,
                 request = next(&mut inbound) => request?,
             };
             match request {
-                Some(request) => self.take(request)?,
+                Some(request) => self.take(request, encoding)?,
                 None => break,
             }
         }
@@ -125,11 +125,14 @@ impl Session {
         Ok(())
     }
 
-    fn accept(&self, open: Open) -> Result<(), StreamError> {
+    /// Checks what the stream was opened for; gives the encoding of its answers.
+    fn accept(&self, open: Open) -> Result<Encoding, StreamError> {
         let served = &self.compute.description().identity;
-        if open.encoding() != Encoding::F32 {
-            return Err(StreamError::Encoding(open.encoding));
-        }
+        let encoding =
+            Encoding::from_wire(open.encoding(), open.k).ok_or(StreamError::Encoding {
+                encoding: open.encoding,
+                k: open.k,
+            })?;
         if open.model_id != served.model_id {
             return Err(StreamError::OtherModel {
                 wanted: open.model_id,
@@ -143,7 +146,7 @@ impl Session {
             probe_sha256: numerics.probe_sha256,
         };
         match wanted == *served {
-            true => Ok(()),
+            true => Ok(encoding),
             false => Err(StreamError::OtherNumerics {
                 wanted: Box::new(wanted),
                 served: Box::new(served.clone()),
@@ -151,7 +154,7 @@ impl Session {
         }
     }
 
-    fn take(&self, request: Request) -> Result<(), StreamError> {
+    fn take(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
         let wire::Batch { id, input } = match request {
             Request::Batch(batch) => batch,
             Request::Open(_) => return Err(StreamError::OpenedTwice),
@@ -165,6 +168,7 @@ impl Session {
                 let job = Job {
                     id,
                     batch,
+                    encoding,
                     arrived: Instant::now(),
                     answers: self.answers.clone(),
                     permit,
@@ -186,13 +190,14 @@ impl Session {
     async fn drain(
         &self,
         inbound: &mut Streaming<StreamSoftTargetsRequest>,
+        encoding: Encoding,
     ) -> Result<(), StreamError> {
         self.answers.tell(Response::Draining(Draining {}));
         let idle = self.limit as usize;
         loop {
             match timeout(QUIET, next(inbound)).await {
                 Ok(request) => match request? {
-                    Some(request) => self.take(request)?,
+                    Some(request) => self.take(request, encoding)?,
                     None => return Ok(()),
                 },
                 Err(_) if self.credit.available_permits() == idle => return Ok(()),

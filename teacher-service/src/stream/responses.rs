@@ -5,17 +5,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use futures::Stream;
 use proto::teacher::v1::{
-    BatchError, Encoding, SoftTargets, StreamSoftTargetsResponse,
-    stream_soft_targets_response::Message as Response,
+    BatchError, StreamSoftTargetsResponse, stream_soft_targets_response::Message as Response,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use crate::{
-    compute::{Answer, Compute, Logits},
+    compute::{Answer, Compute},
     metrics::OpenStream,
     queue::StreamId,
 };
@@ -55,8 +53,8 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
 impl Answers {
     /// Sends what the backend gave for one batch.
     pub fn send(&self, answer: Answer) {
-        let response = match answer.logits {
-            Ok(logits) => Response::SoftTargets(soft_targets(answer.id, &logits)),
+        let response = match answer.soft_targets {
+            Ok(targets) => Response::SoftTargets(targets.to_wire(answer.id)),
             Err(error) => batch_error(answer.id, error.to_string()),
         };
         let _ = self.0.send(Outgoing::Answer(response, answer.permit));
@@ -78,20 +76,6 @@ impl Answers {
 
     pub(super) async fn closed(&self) {
         self.0.closed().await;
-    }
-}
-
-fn soft_targets(id: u64, logits: &Logits) -> SoftTargets {
-    let Logits { samples, values } = logits;
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    SoftTargets {
-        id,
-        encoding: Encoding::F32.into(),
-        shape: vec![*samples as u64, (values.len() / samples) as u64],
-        logits: Bytes::from(bytes),
     }
 }
 

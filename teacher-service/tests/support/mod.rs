@@ -105,6 +105,7 @@ pub async fn fitting_open(teacher: &Teacher) -> Open {
         model_id: described.model_id,
         numerics: described.numerics,
         encoding: Encoding::F32.into(),
+        k: 0,
     }
 }
 

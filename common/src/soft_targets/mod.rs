@@ -1,0 +1,305 @@
+//! Soft targets in their encodings: one codec for the wire and for recordings.
+//!
+//! A teacher gives raw logits z, one row of as many values as there are classes for each sample. They
+//! travel and are stored as f32, as f16, or as the k largest of each row and what is known about the
+//! rest ([`Rest`]). Temperature is applied by whoever computes a loss: raw logits serve any.
+
+mod encoder;
+mod encoding;
+mod rest;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use half::f16;
+
+pub use encoder::{EncodeError, Encoder};
+pub use encoding::{Encoding, InvalidEncoding, SampleBytes, ValueType};
+pub use rest::Rest;
+
+/// A teacher's answer for some samples, still encoded. What is in it was checked: lengths fit, every
+/// number is finite, and the classes of each top-k row rise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SoftTargets {
+    encoding: Encoding,
+    samples: usize,
+    classes: usize,
+    parts: Parts,
+}
+
+/// The bytes of soft targets: little-endian, row-major, one row a sample.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parts {
+    /// Raw logits: [samples, classes], or [samples, k] of the kept classes.
+    pub logits: Bytes,
+    /// Which classes are kept, rising in each row: u16, or u32 where there are more than 65,536
+    /// classes; [samples, k]. Empty unless top-k.
+    pub kept_classes: Bytes,
+    /// f32 [samples, 2]: see [`Rest`]. Empty unless top-k, and where every class is kept.
+    pub rest: Bytes,
+}
+
+/// What is wrong with encoded soft targets, for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// More or fewer bytes than the samples need.
+    #[error(
+        "{found} bytes of {part} for [{samples}, {classes}] as {encoding}, which needs {needed}"
+    )]
+    Length {
+        /// "logits", "kept classes" or "rest".
+        part: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        needed: usize,
+        /// Rows.
+        samples: usize,
+        /// Classes of the teacher.
+        classes: usize,
+        /// How the rows are encoded.
+        encoding: Encoding,
+    },
+    /// Infinite, or not a number.
+    #[error("a logit is {0}")]
+    NotFinite(String),
+    /// A row names a class twice, or not in rising order.
+    #[error("the kept classes of sample {sample} do not rise")]
+    Unordered {
+        /// The row.
+        sample: usize,
+    },
+    /// A row names a class that there is not.
+    #[error("sample {sample} keeps class {class}, but there are {classes} classes")]
+    NoSuchClass {
+        /// The row.
+        sample: usize,
+        /// The class.
+        class: u32,
+        /// Classes of the teacher.
+        classes: usize,
+    },
+}
+
+impl SoftTargets {
+    /// Takes encoded bytes as they are, without a copy, once they are checked.
+    ///
+    /// # Errors
+    /// See [`Malformed`].
+    pub fn new(
+        encoding: Encoding,
+        samples: usize,
+        classes: usize,
+        parts: Parts,
+    ) -> Result<Self, Malformed> {
+        let targets = Self {
+            encoding,
+            samples,
+            classes,
+            parts,
+        };
+        targets.check_lengths()?;
+        targets.check_values()?;
+        targets.check_kept_classes()?;
+        Ok(targets)
+    }
+
+    /// How the rows are encoded.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Number of rows.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Classes of the teacher, whether kept or not.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Values kept of each row: all classes, or k.
+    pub fn kept(&self) -> usize {
+        self.encoding.kept(self.classes)
+    }
+
+    /// The encoded bytes.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// The first `samples` rows; shares the bytes.
+    ///
+    /// # Panics
+    /// Where there are fewer.
+    pub fn take(&self, samples: usize) -> Self {
+        let row = self.encoding.sample_bytes(self.classes);
+        Self {
+            samples,
+            parts: Parts {
+                logits: self.parts.logits.slice(..samples * row.logits),
+                kept_classes: self.parts.kept_classes.slice(..samples * row.kept_classes),
+                rest: self.parts.rest.slice(..samples * row.rest),
+            },
+            ..*self
+        }
+    }
+
+    /// Rows of soft targets of the same encoding and classes as `like`, each a pair of soft targets and
+    /// a row in them, copied into new buffers in the order given.
+    ///
+    /// # Panics
+    /// Where there is no such row, or where encoding or classes differ.
+    pub fn gather<'t>(like: &Self, rows: impl ExactSizeIterator<Item = (&'t Self, usize)>) -> Self {
+        let samples = rows.len();
+        let size = like.encoding.sample_bytes(like.classes);
+        let mut logits = Vec::with_capacity(samples * size.logits);
+        let mut kept_classes = Vec::with_capacity(samples * size.kept_classes);
+        let mut rest = Vec::with_capacity(samples * size.rest);
+        for (targets, row) in rows {
+            assert_eq!(
+                (targets.encoding, targets.classes),
+                (like.encoding, like.classes)
+            );
+            let cut = |bytes: usize| row * bytes..(row + 1) * bytes;
+            logits.extend_from_slice(&targets.parts.logits[cut(size.logits)]);
+            kept_classes.extend_from_slice(&targets.parts.kept_classes[cut(size.kept_classes)]);
+            rest.extend_from_slice(&targets.parts.rest[cut(size.rest)]);
+        }
+        Self {
+            samples,
+            parts: Parts {
+                logits: logits.into(),
+                kept_classes: kept_classes.into(),
+                rest: rest.into(),
+            },
+            ..*like
+        }
+    }
+
+    /// All rows of `batches`, one after the other; `None` of none.
+    ///
+    /// # Panics
+    /// Where their encodings or classes differ.
+    pub fn concat(batches: &[Self]) -> Option<Self> {
+        let like = batches.first()?;
+        let alike = |batch: &Self| (batch.encoding, batch.classes) == (like.encoding, like.classes);
+        assert!(batches.iter().all(alike));
+        let join = |part: fn(&Parts) -> &Bytes| -> Bytes {
+            let parts: Vec<&[u8]> = batches
+                .iter()
+                .map(|batch| &part(&batch.parts)[..])
+                .collect();
+            parts.concat().into()
+        };
+        Some(Self {
+            samples: batches.iter().map(Self::samples).sum(),
+            parts: Parts {
+                logits: join(|parts| &parts.logits),
+                kept_classes: join(|parts| &parts.kept_classes),
+                rest: join(|parts| &parts.rest),
+            },
+            ..*like
+        })
+    }
+
+    /// The kept logits as f32: [samples, kept].
+    pub fn logits(&self) -> impl Iterator<Item = f32> {
+        let bytes = &self.parts.logits;
+        let (wide, narrow) = match self.encoding.value_type() {
+            ValueType::F32 => (&bytes[..], &[][..]),
+            ValueType::F16 => (&[][..], &bytes[..]),
+        };
+        let wide = wide.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        let narrow = narrow.as_chunks().0.iter().copied().map(f16::from_le_bytes);
+        wide.chain(narrow.map(f16::to_f32))
+    }
+
+    /// The classes that the kept logits belong to: [samples, kept].
+    pub fn kept_classes(&self) -> impl Iterator<Item = u32> {
+        let bytes = &self.parts.kept_classes;
+        let implied = match self.encoding {
+            Encoding::Dense(_) => self.samples,
+            Encoding::TopK { .. } => 0,
+        };
+        let (narrow, wide) = match encoding::fits_u16(self.classes) {
+            true => (&bytes[..], &[][..]),
+            false => (&[][..], &bytes[..]),
+        };
+        let narrow = narrow.as_chunks().0.iter().copied().map(u16::from_le_bytes);
+        let wide = wide.as_chunks().0.iter().copied().map(u32::from_le_bytes);
+        // Holds: a class fits u32, or no row of it would fit into memory.
+        let classes = self.classes as u32;
+        let implied = (0..implied).flat_map(move |_| 0..classes);
+        narrow.map(u32::from).chain(wide).chain(implied)
+    }
+
+    /// What is known about the classes that are not kept, one a sample; none where all are kept.
+    pub fn rests(&self) -> impl Iterator<Item = Rest> {
+        let (rows, _) = self.parts.rest.as_chunks::<{ Rest::BYTES }>();
+        rows.iter().map(Rest::from_le_bytes)
+    }
+
+    fn check_lengths(&self) -> Result<(), Malformed> {
+        let row = self.encoding.sample_bytes(self.classes);
+        let Parts {
+            logits,
+            kept_classes,
+            rest,
+        } = &self.parts;
+        for (part, bytes, row) in [
+            ("logits", logits, row.logits),
+            ("kept classes", kept_classes, row.kept_classes),
+            ("rest", rest, row.rest),
+        ] {
+            let needed = self.samples.saturating_mul(row);
+            if bytes.len() != needed {
+                return Err(Malformed::Length {
+                    part,
+                    found: bytes.len(),
+                    needed,
+                    samples: self.samples,
+                    classes: self.classes,
+                    encoding: self.encoding,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_values(&self) -> Result<(), Malformed> {
+        let rests = self
+            .rests()
+            .flat_map(|rest| [rest.log_mass, rest.mean_logit]);
+        match self.logits().chain(rests).find(|value| !value.is_finite()) {
+            Some(value) => Err(Malformed::NotFinite(value.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_kept_classes(&self) -> Result<(), Malformed> {
+        let Encoding::TopK { .. } = self.encoding else {
+            return Ok(());
+        };
+        let (kept, classes) = (self.kept(), self.classes);
+        let mut before = None;
+        for (position, class) in self.kept_classes().enumerate() {
+            let sample = position / kept;
+            if position % kept > 0 && before >= Some(class) {
+                return Err(Malformed::Unordered { sample });
+            }
+            if class as usize >= classes {
+                return Err(Malformed::NoSuchClass {
+                    sample,
+                    class,
+                    classes,
+                });
+            }
+            before = Some(class);
+        }
+        Ok(())
+    }
+}

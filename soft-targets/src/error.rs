@@ -1,0 +1,109 @@
+//! Why recorded soft targets cannot be used.
+
+use std::{io, path::PathBuf};
+
+use crate::{ShardFault, recording::FORMAT_VERSION, space::human_bytes};
+
+/// Why recorded soft targets cannot be used; the text is one line and names the file or folder.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// The folder holds no recording, or its description cannot be read.
+    #[error("{} holds no recording that can be read: {problem}", folder.display())]
+    NoRecording {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Written by a newer Retort.
+    #[error(
+        "{}: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads",
+        file.display()
+    )]
+    NewerFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Somebody else writes to it.
+    #[error("another process records into {}; wait until it is done, or stop it", folder.display())]
+    Locked {
+        /// The recording's folder.
+        folder: PathBuf,
+    },
+    /// Shards are missing or damaged.
+    #[error(
+        "{} of the shards in {} cannot be used: {}{}; `retort record` with the run's configuration \
+         records those again", faults.len(), folder.display(), faults[0],
+        if faults.len() > 1 { ", and others" } else { "" }
+    )]
+    Faulty {
+        /// The recording's folder.
+        folder: PathBuf,
+        /// At least one.
+        faults: Vec<ShardFault>,
+    },
+    /// No recording fits a run.
+    #[error("no recording in {} fits this run: {}", store.display(), found)]
+    NoneFits {
+        /// The folder of recordings.
+        store: PathBuf,
+        /// What there is instead, and how it differs.
+        found: String,
+    },
+    /// Several recordings fit a run.
+    #[error(
+        "several recordings in {} fit this run: {}; say which with soft_targets.encoding or \
+         soft_targets.teacher", store.display(), names.join(", ")
+    )]
+    Ambiguous {
+        /// The folder of recordings.
+        store: PathBuf,
+        /// Their folders.
+        names: Vec<String>,
+    },
+    /// The disk would not hold what is to be written.
+    #[error(
+        "{} has {} free, but {} would be written; free some space, or set fewer soft_targets.views or a \
+         smaller teacher.encoding", folder.display(), human_bytes(*free), human_bytes(*needed)
+    )]
+    NoSpace {
+        /// Where.
+        folder: PathBuf,
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// A packed file is damaged, or none.
+    #[error("{}: {problem}", file.display())]
+    BadPack {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What is to be unpacked is there already.
+    #[error("{} is there already; remove it first, or unpack elsewhere", folder.display())]
+    AlreadyThere {
+        /// The recording's folder.
+        folder: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// For `map_err`: an I/O error of `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |error| Self::Io { path, error }
+    }
+}

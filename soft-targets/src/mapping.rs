@@ -1,0 +1,25 @@
+//! Files mapped into memory.
+
+use std::{fs::File, io, path::Path};
+
+use bytes::Bytes;
+use memmap2::Mmap;
+
+/// The content of the file at `path`, read by the operating system when it is touched.
+///
+/// # Errors
+/// Any I/O error.
+pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        // An empty file cannot be mapped.
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the bytes of a map must not change under it. Shards never change: they are made under
+    // another name, renamed over what was there (which lives on in the maps of it) and never written
+    // again. Whoever overwrites one in place, against that, may make a run read other numbers or kill
+    // it by SIGBUS where the file shrinks; numbers of any bits are valid u8, so nothing worse.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) }?;
+    Ok(Bytes::from_owner(map))
+}

@@ -1,0 +1,376 @@
+//! The folder of one recording.
+
+use std::{
+    fs::{self, File, TryLockError},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use common::{atomic_file, digest::Sha256, soft_targets::SoftTargets};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Fault, RecordedImages, RecordingIdentity, ShardFault, ShardId, Space, StoreError,
+    WantedRecording, free_bytes, mapping, shard::ShardLayout,
+};
+
+/// The newest format of `recording.json` and of shards that this build reads, and the one it writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Largest shard: what fits a machine's memory.
+const MAX_SHARD_BYTES: u64 = 1 << 40;
+
+const DESCRIPTION: &str = "recording.json";
+const LOCK: &str = ".lock";
+
+/// A recording, whole or in part.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    folder: PathBuf,
+    id: Sha256,
+    description: Description,
+}
+
+/// `recording.json`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format_version: u32,
+    /// Images a shard; the last of a view may hold fewer.
+    samples_per_shard: u32,
+    identity: RecordingIdentity,
+}
+
+/// The right to write to a recording; held by one process at a time.
+#[derive(Debug)]
+pub struct RecordingLock {
+    _file: File,
+}
+
+impl Recording {
+    /// Opens the recording in `folder`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRecording`], [`StoreError::NewerFormat`].
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let file = folder.join(DESCRIPTION);
+        let broken = |problem: String| StoreError::NoRecording {
+            folder: folder.to_owned(),
+            problem: format!("{DESCRIPTION}: {problem}"),
+        };
+        let bytes = fs::read(&file).map_err(|error| broken(error.to_string()))?;
+        let description = Self::parse(&bytes, &file)?.map_err(broken)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            id: description.identity.id(),
+            description,
+        })
+    }
+
+    /// Opens the recording of `identity` below `store`; starts one where there is none. What is there
+    /// keeps its own number of samples a shard.
+    ///
+    /// # Errors
+    /// I/O errors, or a description that cannot be read.
+    pub fn open_or_create(
+        store: &Path,
+        identity: &RecordingIdentity,
+        samples_per_shard: u32,
+    ) -> Result<Self, StoreError> {
+        let folder = store.join(identity.folder_name());
+        let file = folder.join(DESCRIPTION);
+        if !file.exists() {
+            let description = Description {
+                format_version: FORMAT_VERSION,
+                samples_per_shard,
+                identity: identity.clone(),
+            };
+            atomic_file::write(&file, &description.to_json()).map_err(StoreError::io(&file))?;
+        }
+        let recording = Self::open(&folder)?;
+        match recording.identity() == identity {
+            true => Ok(recording),
+            false => Err(StoreError::NoRecording {
+                folder,
+                problem: "it was changed: its name says another recording than its description"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// All recordings below `store`, by name; none where there is no such folder. What is no recording
+    /// is left out.
+    ///
+    /// # Errors
+    /// I/O errors; a description that cannot be read.
+    pub fn list(store: &Path) -> Result<Vec<Self>, StoreError> {
+        let entries = match fs::read_dir(store) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StoreError::io(store)(error)),
+        };
+        let mut folders = Vec::new();
+        for entry in entries {
+            let folder = entry.map_err(StoreError::io(store))?.path();
+            let hidden = folder
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+            if !hidden && folder.join(DESCRIPTION).exists() {
+                folders.push(folder);
+            }
+        }
+        folders.sort();
+        folders.iter().map(|folder| Self::open(folder)).collect()
+    }
+
+    /// The one recording below `store` that fits a run; of several teachers', the one whose model id
+    /// starts with `teacher`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`].
+    pub fn find(
+        store: &Path,
+        wanted: &WantedRecording<'_>,
+        teacher: Option<&str>,
+    ) -> Result<Self, StoreError> {
+        let teacher = teacher.unwrap_or_default();
+        let mut differing = Vec::new();
+        let mut fitting = Vec::new();
+        for recording in Self::list(store)? {
+            let model = &recording.identity().teacher.model_id;
+            let differences = match model.starts_with(teacher) {
+                true => recording.identity().differences(wanted),
+                false => format!("teacher {model:.12} instead of {teacher}"),
+            };
+            match differences.is_empty() {
+                true => fitting.push(recording),
+                false => differing.push(format!("{} has {differences}", recording.name())),
+            }
+        }
+        let store = store.to_owned();
+        match fitting.len() {
+            1 => Ok(fitting.remove(0)),
+            0 if differing.is_empty() => Err(StoreError::NoneFits {
+                store,
+                found: "there is none at all; `retort record` makes one".to_owned(),
+            }),
+            0 => Err(StoreError::NoneFits {
+                store,
+                found: differing.join("; "),
+            }),
+            _ => Err(StoreError::Ambiguous {
+                store,
+                names: fitting.iter().map(Self::name).collect(),
+            }),
+        }
+    }
+
+    /// What was recorded, from whom.
+    pub fn identity(&self) -> &RecordingIdentity {
+        &self.description.identity
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Name of its folder.
+    pub fn name(&self) -> String {
+        let name = self.folder.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Images a shard; the last of a view may hold fewer.
+    pub fn samples_per_shard(&self) -> u32 {
+        self.description.samples_per_shard
+    }
+
+    /// Shards of one view.
+    pub fn shards_per_view(&self) -> u32 {
+        let samples = self.identity().images.samples;
+        samples.div_ceil(self.samples_per_shard())
+    }
+
+    /// All shards of the first `views` views, in order.
+    pub fn shards(&self, views: u32) -> impl Iterator<Item = ShardId> {
+        let shards = self.shards_per_view();
+        (0..views).flat_map(move |view| (0..shards).map(move |shard| ShardId { view, shard }))
+    }
+
+    /// Views of which there is a shard: one more than the last of them.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn views(&self) -> Result<u32, StoreError> {
+        let mut views = 0;
+        for entry in fs::read_dir(&self.folder).map_err(StoreError::io(&self.folder))? {
+            let name = entry.map_err(StoreError::io(&self.folder))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("view-"));
+            if let Some(number) = number.and_then(|digits| digits.parse::<u32>().ok()) {
+                views = views.max(number.saturating_add(1));
+            }
+        }
+        Ok(views)
+    }
+
+    /// Positions of the images of shard number `shard` of any view.
+    pub fn samples(&self, shard: u32) -> Range<u32> {
+        let (size, all) = (self.samples_per_shard(), self.identity().images.samples);
+        let start = shard.saturating_mul(size).min(all);
+        start..start.saturating_add(size).min(all)
+    }
+
+    /// Bytes that the file of a shard has.
+    pub fn file_bytes(&self, id: ShardId) -> u64 {
+        self.layout(id).file_bytes()
+    }
+
+    /// Maps a shard and checks every byte of it.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn read(&self, id: ShardId) -> Result<SoftTargets, Fault> {
+        let file = match mapping::map(&self.folder.join(id.path())) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Fault::Missing);
+            }
+            Err(error) => return Err(Fault::Unreadable(error.to_string())),
+        };
+        self.layout(id).read(&file)
+    }
+
+    /// The shards of the first `views` views that cannot be used; reads all of them.
+    pub fn faults(&self, views: u32) -> Vec<ShardFault> {
+        let fault = |id| self.read(id).err().map(|fault| ShardFault { id, fault });
+        self.shards(views).filter_map(fault).collect()
+    }
+
+    /// What writing `shards` takes, and what there is.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn space(&self, shards: impl IntoIterator<Item = ShardId>) -> Result<Space, StoreError> {
+        let bytes = shards.into_iter().map(|id| self.file_bytes(id));
+        Ok(Space {
+            needed: bytes.fold(0, u64::saturating_add),
+            free: free_bytes(&self.folder)?,
+        })
+    }
+
+    /// Takes the right to write, and removes what a killed process left half-written.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], I/O errors.
+    pub fn lock(&self) -> Result<RecordingLock, StoreError> {
+        let path = self.folder.join(LOCK);
+        let file = File::create(&path).map_err(StoreError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let folder = self.folder.clone();
+                return Err(StoreError::Locked { folder });
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path)(error)),
+        }
+        for view in 0..self.views()? {
+            let folder = self.folder.join(format!("view-{view:04}"));
+            if folder.exists() {
+                atomic_file::remove_unfinished(&folder).map_err(StoreError::io(&folder))?;
+            }
+        }
+        Ok(RecordingLock { _file: file })
+    }
+
+    /// Writes a shard, whole or not at all.
+    ///
+    /// # Errors
+    /// I/O errors.
+    ///
+    /// # Panics
+    /// When `targets` are not of as many samples as the shard holds.
+    pub fn write(
+        &self,
+        id: ShardId,
+        targets: &SoftTargets,
+        _lock: &RecordingLock,
+    ) -> Result<(), StoreError> {
+        let layout = self.layout(id);
+        assert_eq!(targets.samples(), layout.samples.len());
+        let path = self.folder.join(id.path());
+        atomic_file::write(&path, &layout.write(targets)).map_err(StoreError::io(path))
+    }
+
+    pub(crate) fn description_json(&self) -> Vec<u8> {
+        self.description.to_json()
+    }
+
+    /// Reads a description: whether its version is known, then what it says.
+    pub(crate) fn from_json(bytes: &[u8], folder: &Path) -> Result<Self, StoreError> {
+        let description =
+            Self::parse(bytes, folder)?.map_err(|problem| StoreError::NoRecording {
+                folder: folder.to_owned(),
+                problem,
+            })?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            id: description.identity.id(),
+            description,
+        })
+    }
+
+    fn parse(bytes: &[u8], file: &Path) -> Result<Result<Description, String>, StoreError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format_version: u32,
+        }
+        // Before the fields: a newer format may have others.
+        match serde_json::from_slice::<Versioned>(bytes) {
+            Ok(Versioned { format_version }) if format_version > FORMAT_VERSION => {
+                return Err(StoreError::NewerFormat {
+                    file: file.to_owned(),
+                    found: format_version,
+                });
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let description = serde_json::from_slice::<Description>(bytes);
+        let check = |description: Description| match description.is_sound() {
+            true => Ok(description),
+            false => Err("samples, classes or samples_per_shard are 0 or too large".to_owned()),
+        };
+        Ok(description
+            .map_err(|error| error.to_string())
+            .and_then(check))
+    }
+
+    fn layout(&self, id: ShardId) -> ShardLayout<'_> {
+        ShardLayout {
+            identity: self.identity(),
+            recording: &self.id,
+            id,
+            samples: self.samples(id.shard),
+        }
+    }
+}
+
+impl Description {
+    /// Whether sizes computed from it stay within what numbers hold.
+    fn is_sound(&self) -> bool {
+        let RecordedImages {
+            samples, classes, ..
+        } = self.identity.images;
+        let row = self.identity.encoding.sample_bytes(classes as usize);
+        let shard = u64::from(self.samples_per_shard.min(samples)).checked_mul(row.total() as u64);
+        let positive = self.samples_per_shard > 0 && samples > 0 && classes > 0;
+        positive && shard.is_some_and(|bytes| bytes <= MAX_SHARD_BYTES)
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        // Holds: every key is a string.
+        let mut json = serde_json::to_vec_pretty(self).expect("a description serializes");
+        json.push(b'\n');
+        json
+    }
+}

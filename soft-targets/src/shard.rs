@@ -1,0 +1,298 @@
+//! The file of one shard: the targets of consecutive images in one view.
+//!
+//! A safetensors file: eight bytes of header length, a JSON header padded to a multiple of eight, then
+//! the tensors' bytes. The header is written here and not by the `safetensors` crate, so that equal
+//! content is equal bytes, whatever version of whatever library; readers of the format take it as any
+//! other.
+
+use std::{fmt, ops::Range, path::PathBuf};
+
+use bytes::Bytes;
+use common::{
+    digest::Sha256,
+    soft_targets::{Encoding, Parts, SoftTargets, ValueType},
+};
+use serde_json::Value;
+
+use crate::{RecordingIdentity, recording::FORMAT_VERSION};
+
+/// Which shard of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId {
+    /// Position of the view, 0-based.
+    pub view: u32,
+    /// Position in the view, 0-based.
+    pub shard: u32,
+}
+
+/// A shard that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardFault {
+    /// Which.
+    pub id: ShardId,
+    /// Why.
+    pub fault: Fault,
+}
+
+/// Why a shard cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// There is none.
+    #[error("not recorded")]
+    Missing,
+    /// The file is shorter or longer than it should be.
+    #[error("{found} bytes long instead of {expected}")]
+    Length {
+        /// Bytes in the file.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// A whole shard of another recording, or of another place in this one.
+    #[error("a shard of {0}")]
+    Foreign(String),
+    /// A byte has changed.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// What the bytes of a shard must be.
+#[derive(Debug, Clone)]
+pub(crate) struct ShardLayout<'r> {
+    pub identity: &'r RecordingIdentity,
+    pub recording: &'r Sha256,
+    pub id: ShardId,
+    /// Positions of its images in the data set.
+    pub samples: Range<u32>,
+}
+
+/// One tensor in the file.
+struct Tensor {
+    name: &'static str,
+    dtype: &'static str,
+    columns: usize,
+    bytes: usize,
+}
+
+impl ShardLayout<'_> {
+    /// Length of the whole file.
+    pub fn file_bytes(&self) -> u64 {
+        let header = self.header(&Sha256::of(b""));
+        (header.len() + self.data_bytes()) as u64
+    }
+
+    /// The file that holds `targets`.
+    pub fn write(&self, targets: &SoftTargets) -> Vec<u8> {
+        debug_assert_eq!(targets.samples(), self.samples.len());
+        let parts = self.in_order(targets.parts());
+        let mut digest = common::digest::RollingSha256::default();
+        for part in &parts {
+            digest.update(part);
+        }
+        let mut file = self.header(&digest.finish());
+        file.reserve_exact(self.data_bytes());
+        for part in parts {
+            file.extend_from_slice(part);
+        }
+        file
+    }
+
+    /// Checks a file, every byte of it, and takes the targets out of it without a copy.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn read(&self, file: &Bytes) -> Result<SoftTargets, Fault> {
+        let (found, expected) = (file.len() as u64, self.file_bytes());
+        let data_start = file.len().saturating_sub(self.data_bytes());
+        let (header, data) = file.split_at(data_start);
+        let fits = found == expected && header == self.header(&Sha256::of(data));
+        if !fits {
+            return Err(self.explain(file, expected));
+        }
+        let mut start = data_start;
+        let mut parts = Parts::default();
+        for tensor in self.tensors() {
+            let bytes = file.slice(start..start + tensor.bytes);
+            start += tensor.bytes;
+            match tensor.name {
+                LOGITS => parts.logits = bytes,
+                KEPT_CLASSES => parts.kept_classes = bytes,
+                _ => parts.rest = bytes,
+            }
+        }
+        let RecordingIdentity {
+            images, encoding, ..
+        } = self.identity;
+        SoftTargets::new(
+            *encoding,
+            self.samples.len(),
+            images.classes as usize,
+            parts,
+        )
+        .map_err(|error| Fault::Damaged(error.to_string()))
+    }
+
+    /// Why a file that is not what it should be is not.
+    fn explain(&self, file: &[u8], expected: u64) -> Fault {
+        let found = file.len() as u64;
+        let Some(header) = parse_header(file) else {
+            return match found == expected {
+                true => Fault::Damaged("its header cannot be read".to_owned()),
+                false => Fault::Length { found, expected },
+            };
+        };
+        let text = |key: &str| {
+            header[METADATA][key]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let place = |view: &str, shard: &str| format!("view {view}, shard {shard}");
+        let [view, shard] = [self.id.view, self.id.shard].map(|number| number.to_string());
+        if text("recording") != self.recording.as_str() {
+            Fault::Foreign(format!(
+                "another recording: teacher {:.12}, encoding {}, data set {:.12}, {}",
+                text("teacher"),
+                text("encoding"),
+                text("images"),
+                text("views"),
+            ))
+        } else if [text("view"), text("shard")] != [view, shard] {
+            Fault::Foreign(format!(
+                "another place, {}",
+                place(&text("view"), &text("shard"))
+            ))
+        } else if found != expected {
+            Fault::Length { found, expected }
+        } else {
+            Fault::Damaged("its SHA-256 is not the one that was written".to_owned())
+        }
+    }
+
+    /// Everything before the tensors' bytes, which have the digest `data`.
+    fn header(&self, data: &Sha256) -> Vec<u8> {
+        let RecordingIdentity {
+            teacher,
+            images,
+            views,
+            encoding,
+        } = self.identity;
+        let augmentation = views.augmentation;
+        let metadata = [
+            ("format_version", FORMAT_VERSION.to_string()),
+            ("recording", self.recording.to_string()),
+            ("view", self.id.view.to_string()),
+            ("shard", self.id.shard.to_string()),
+            ("first_sample", self.samples.start.to_string()),
+            ("classes", images.classes.to_string()),
+            ("encoding", encoding.to_string()),
+            ("teacher", teacher.model_id.clone()),
+            ("images", images.fingerprint.clone()),
+            (
+                "views",
+                format!(
+                    "pad {}, horizontal_flip {}, view_seed {}",
+                    augmentation.pad, augmentation.horizontal_flip, views.seed
+                ),
+            ),
+            ("data_sha256", data.to_string()),
+        ];
+        let quoted = |text: &str| Value::from(text).to_string();
+        let metadata = metadata.map(|(key, value)| format!("\"{key}\":{}", quoted(&value)));
+        let mut entries = vec![format!("\"{METADATA}\":{{{}}}", metadata.join(","))];
+        let mut start = 0;
+        for Tensor {
+            name,
+            dtype,
+            columns,
+            bytes,
+        } in self.tensors()
+        {
+            let (rows, end) = (self.samples.len(), start + bytes);
+            entries.push(format!(
+                "\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{rows},{columns}],\
+                 \"data_offsets\":[{start},{end}]}}"
+            ));
+            start = end;
+        }
+        let mut json = format!("{{{}}}", entries.join(",")).into_bytes();
+        json.resize(json.len().next_multiple_of(8), b' ');
+        [&(json.len() as u64).to_le_bytes(), &json[..]].concat()
+    }
+
+    /// In the order of their bytes: wider values first, so that all are aligned.
+    fn tensors(&self) -> Vec<Tensor> {
+        let encoding = self.identity.encoding;
+        let classes = self.identity.images.classes as usize;
+        let (row, kept) = (encoding.sample_bytes(classes), encoding.kept(classes));
+        let tensor = |name, dtype, columns, row_bytes| Tensor {
+            name,
+            dtype,
+            columns,
+            bytes: row_bytes * self.samples.len(),
+        };
+        let values = match encoding.value_type() {
+            ValueType::F32 => "F32",
+            ValueType::F16 => "F16",
+        };
+        let mut tensors = vec![tensor(LOGITS, values, kept, row.logits)];
+        if let Encoding::TopK { .. } = encoding {
+            let wide = row.kept_classes == 4 * kept;
+            let dtype = if wide { "U32" } else { "U16" };
+            tensors.push(tensor(KEPT_CLASSES, dtype, kept, row.kept_classes));
+            if row.rest > 0 {
+                tensors.push(tensor(REST, "F32", 2, row.rest));
+            }
+            tensors.sort_by_key(|tensor| tensor.dtype.ends_with("16"));
+        }
+        tensors
+    }
+
+    fn in_order<'p>(&self, parts: &'p Parts) -> Vec<&'p Bytes> {
+        let part = |tensor: &Tensor| match tensor.name {
+            LOGITS => &parts.logits,
+            KEPT_CLASSES => &parts.kept_classes,
+            _ => &parts.rest,
+        };
+        self.tensors().iter().map(part).collect()
+    }
+
+    fn data_bytes(&self) -> usize {
+        self.tensors().iter().map(|tensor| tensor.bytes).sum()
+    }
+}
+
+const METADATA: &str = "__metadata__";
+const LOGITS: &str = "logits";
+const KEPT_CLASSES: &str = "kept_classes";
+const REST: &str = "rest";
+
+fn parse_header(file: &[u8]) -> Option<Value> {
+    let (length, rest) = file.split_first_chunk::<8>()?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    let header: Value = serde_json::from_slice(rest.get(..length)?).ok()?;
+    header[METADATA].is_object().then_some(header)
+}
+
+impl ShardId {
+    /// Path below the recording's folder.
+    pub fn path(self) -> PathBuf {
+        let Self { view, shard } = self;
+        PathBuf::from(format!("view-{view:04}/shard-{shard:05}.safetensors"))
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path().display())
+    }
+}
+
+impl fmt::Display for ShardFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}", self.id, self.fault)
+    }
+}

@@ -1,0 +1,196 @@
+//! The teacher's side of a loss, as tensors.
+
+use common::soft_targets::{Encoding, SoftTargets, ValueType};
+use tch::{Kind, TchError, Tensor};
+
+/// Soft targets of a batch: what may be the sample's class, and how likely the teacher finds it.
+///
+/// The outcomes are the classes; with top-k soft targets they are the k classes that were kept and
+/// one *tail bucket* for all others, so that teacher and student are each a proper distribution over
+/// the same outcomes.
+#[derive(Debug)]
+pub enum TeacherLogits {
+    /// f32 [batch, classes]
+    Dense(Tensor),
+    /// Some of the classes.
+    TopK(TopK),
+}
+
+/// Top-k soft targets of a batch.
+#[derive(Debug)]
+pub struct TopK {
+    /// f32 [batch, k]
+    logits: Tensor,
+    /// i64 [batch, k]
+    kept_classes: Tensor,
+    /// `None` where every class is kept.
+    rest: Option<Rest>,
+}
+
+/// The classes that are not kept; [`common::soft_targets::Rest`] says what is known about them.
+#[derive(Debug)]
+struct Rest {
+    /// f32 [batch, 1]
+    log_mass: Tensor,
+    /// f32 [batch, 1]
+    mean_logit: Tensor,
+    /// How many they are.
+    classes: usize,
+}
+
+impl TeacherLogits {
+    /// Copies encoded bytes into tensors, once, and lets libtorch widen them.
+    pub fn new(targets: &SoftTargets) -> Result<Self, TchError> {
+        let parts = targets.parts();
+        let kept = targets.kept();
+        let kind = match targets.encoding().value_type() {
+            ValueType::F32 => Kind::Float,
+            ValueType::F16 => Kind::Half,
+        };
+        let logits = rows(&parts.logits, kept, kind)?.f_to_kind(Kind::Float)?;
+        match targets.encoding() {
+            Encoding::Dense(_) => Ok(Self::Dense(logits)),
+            Encoding::TopK { .. } => Ok(Self::TopK(TopK {
+                logits,
+                kept_classes: kept_classes(targets)?,
+                rest: match parts.rest.is_empty() {
+                    true => None,
+                    false => {
+                        let rest = rows(&parts.rest, 2, Kind::Float)?;
+                        Some(Rest {
+                            log_mass: rest.f_narrow(1, 0, 1)?,
+                            mean_logit: rest.f_narrow(1, 1, 1)?,
+                            classes: targets.classes() - kept,
+                        })
+                    }
+                },
+            })),
+        }
+    }
+
+    /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
+    /// tail bucket what [`common::soft_targets::Rest`] estimates. f32 [batch, outcomes].
+    pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
+        match self {
+            Self::Dense(logits) => logits.f_div_scalar(temperature),
+            Self::TopK(top) => {
+                let kept = top.logits.f_div_scalar(temperature)?;
+                match &top.rest {
+                    None => Ok(kept),
+                    Some(rest) => Tensor::f_cat(&[kept, rest.softened(temperature)?], 1),
+                }
+            }
+        }
+    }
+
+    /// The student's log-probabilities of the same outcomes from those of all classes, f32 [batch,
+    /// classes]: of the tail bucket, the sum of the probabilities in it. Gradients flow through.
+    pub fn of_student(&self, log_probabilities: Tensor) -> Result<Tensor, TchError> {
+        let Self::TopK(top) = self else {
+            return Ok(log_probabilities);
+        };
+        let kept = log_probabilities.f_gather(1, &top.kept_classes, false)?;
+        if top.rest.is_none() {
+            return Ok(kept);
+        }
+        // Not 1 minus the others, which loses all digits where the bucket is small.
+        let others = log_probabilities.f_scatter_value(1, &top.kept_classes, f64::NEG_INFINITY)?;
+        Tensor::f_cat(&[kept, others.f_logsumexp([1], true)?], 1)
+    }
+}
+
+impl Rest {
+    /// [`common::soft_targets::Rest::log_mass_at`], for a batch: f32 [batch, 1].
+    fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
+        let inverse = 1.0 / temperature;
+        let log_count = (self.classes as f64).ln();
+        let curvature = self
+            .log_mass
+            .f_sub_scalar(log_count)?
+            .f_sub(&self.mean_logit)?;
+        let estimate = curvature
+            .f_mul_scalar(inverse)?
+            .f_add(&self.mean_logit)?
+            .f_mul_scalar(inverse)?
+            .f_add_scalar(log_count)?;
+        let bound = self.log_mass.f_mul_scalar(inverse)?;
+        match temperature >= 1.0 {
+            true => estimate.f_maximum(&bound),
+            false => estimate.f_minimum(&bound),
+        }
+    }
+}
+
+/// i64 [batch, k]
+fn kept_classes(targets: &SoftTargets) -> Result<Tensor, TchError> {
+    let classes: Vec<i64> = targets.kept_classes().map(i64::from).collect();
+    Tensor::f_from_slice(&classes)?.f_view([-1, targets.kept() as i64])
+}
+
+/// Little-endian `bytes` as a tensor [rows, `columns`].
+fn rows(bytes: &[u8], columns: usize, kind: Kind) -> Result<Tensor, TchError> {
+    let values = bytes.len() / kind.elt_size_in_bytes();
+    Tensor::f_from_data_size(bytes, &[values as i64], kind)?.f_view([-1, columns as i64])
+}
+
+#[cfg(test)]
+mod tests {
+    use common::soft_targets::Encoder;
+
+    use super::*;
+
+    const ROWS: [f32; 8] = [1.5, -2.0, 0.25, 4.0, 0.0, 3.0, -1.0, 2.5];
+
+    fn encoded(encoding: &str) -> SoftTargets {
+        let encoding = encoding.parse().unwrap();
+        Encoder::default().encode(encoding, &ROWS, 4).unwrap()
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        Vec::try_from(tensor.reshape([-1])).unwrap()
+    }
+
+    #[test]
+    fn every_encoding_becomes_the_tensor_that_it_says() {
+        for encoding in ["f32", "f16", "top-4", "top-2", "top-3-f32"] {
+            let targets = encoded(encoding);
+            let teacher = TeacherLogits::new(&targets).unwrap();
+            let softened = teacher.softened(2.0).unwrap();
+            let mut expected = Vec::new();
+            let logits: Vec<f32> = targets.logits().collect();
+            let mut rests = targets.rests();
+            for row in logits.chunks(targets.kept()) {
+                expected.extend(row.iter().map(|logit| logit / 2.0));
+                let others = 4 - targets.kept();
+                expected.extend(
+                    rests
+                        .next()
+                        .map(|rest| rest.log_mass_at(2.0, others) as f32),
+                );
+            }
+            for (found, expected) in values(&softened).iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{encoding}: {softened:?} {expected}"
+                );
+            }
+            assert_eq!(softened.numel(), expected.len(), "{encoding}");
+        }
+    }
+
+    #[test]
+    fn the_student_is_a_distribution_over_the_same_outcomes() {
+        let student = Tensor::from_slice2(&[[0.1f32, 30.0, -40.0, 2.0], [1.0, 1.0, 1.0, 1.0]]);
+        let log_probabilities = student.log_softmax(-1, Kind::Float);
+        for encoding in ["f32", "top-1", "top-3", "top-9"] {
+            let teacher = TeacherLogits::new(&encoded(encoding)).unwrap();
+            let outcomes = teacher
+                .of_student(log_probabilities.shallow_clone())
+                .unwrap();
+            assert_eq!(outcomes.size(), teacher.softened(1.0).unwrap().size());
+            for mass in values(&outcomes.logsumexp([1], false)) {
+                assert!(mass.abs() < 1e-5, "{encoding}: {mass}");
+            }
+        }
+    }
+}
