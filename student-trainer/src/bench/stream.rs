@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use common::turn::Turn;
+use common::{soft_targets::Encoding, turn::Turn};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,7 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
     };
     let config = PoolConfig {
         endpoints: arguments.endpoints.clone(),
+        encoding: Encoding::F32,
         numerics: NumericsPolicy::Same,
         wait_timeout_seconds: CONNECT_WITHIN.as_secs(),
         prefetch: load.ahead,
@@ -74,7 +75,7 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
         let oldest = tickets.pop_front();
         let oldest = oldest.ok_or_else(|| anyhow!("--ahead must be 1 or more"))?;
         let answer = oldest.wait(&cancel)?;
-        if let Some(turn) = counter.count(answer.logits.len() / answer.classes) {
+        if let Some(turn) = counter.count(answer.samples()) {
             return Ok(turn);
         }
     }

@@ -102,6 +102,7 @@ fn answer(
         encoding: Encoding::F32.into(),
         shape: vec![samples, classes as u64],
         logits: zeros.clone(),
+        ..SoftTargets::default()
     });
     Some(StreamSoftTargetsResponse {
         message: Some(message),

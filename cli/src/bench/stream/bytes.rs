@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use common::soft_targets::{Encoder, Encoding, SoftTargets, ValueType};
 use prost::Message;
 use proto::teacher::v1::{
-    Encoding, SoftTargets, StreamSoftTargetsResponse,
-    stream_soft_targets_response::Message as Response,
+    StreamSoftTargetsResponse, stream_soft_targets_response::Message as Response,
 };
 use serde::Serialize;
 
@@ -15,37 +15,65 @@ use super::BATCH_SIZE;
 const CLASSES: [usize; 3] = [10, 1_000, 21_841];
 /// gRPC's prefix of a message: a flag and its length.
 const PREFIX: usize = 5;
+const ENCODINGS: [Encoding; 4] = [Encoding::F32, Encoding::F16, top_k(8), top_k(32)];
+
+const fn top_k(k: u32) -> Encoding {
+    let values = ValueType::F16;
+    Encoding::TopK { k, values }
+}
 
 /// Bytes of a sample, by encoding and number of classes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct BytesPerSample(BTreeMap<&'static str, BTreeMap<usize, f64>>);
+pub(super) struct BytesPerSample {
+    /// In the messages that the teacher sends for a batch.
+    wire: Table,
+    /// In a recording, without its files' headers: some 900 bytes a shard.
+    disk: Table,
+}
+
+type Table = BTreeMap<String, BTreeMap<usize, f64>>;
 
 impl BytesPerSample {
-    /// Of the messages that the teacher sends for a batch.
+    /// Counts them in one batch of zeros.
     pub(super) fn measure() -> Self {
-        let wire = CLASSES.map(|classes| {
-            let message = Response::SoftTargets(SoftTargets {
-                id: 1_000,
-                encoding: Encoding::F32.into(),
-                shape: vec![BATCH_SIZE as u64, classes as u64],
-                logits: vec![0; 4 * BATCH_SIZE * classes].into(),
-            });
-            let message = StreamSoftTargetsResponse {
-                message: Some(message),
+        let (mut wire, mut disk) = (Table::new(), Table::new());
+        for encoding in ENCODINGS {
+            let by_classes = |bytes: fn(&SoftTargets) -> usize| {
+                let of = |classes| {
+                    let zeros = vec![0.0; BATCH_SIZE * classes];
+                    // Holds: a zero can be encoded in any way.
+                    let targets = Encoder::default().encode(encoding, &zeros, classes);
+                    let bytes = bytes(&targets.expect("zeros are finite"));
+                    (classes, bytes as f64 / BATCH_SIZE as f64)
+                };
+                (encoding.to_string(), BTreeMap::from(CLASSES.map(of)))
             };
-            let bytes = PREFIX + message.encoded_len();
-            (classes, bytes as f64 / BATCH_SIZE as f64)
-        });
-        Self(BTreeMap::from([("f32", BTreeMap::from(wire))]))
+            wire.extend([by_classes(message_bytes)]);
+            disk.extend([by_classes(stored_bytes)]);
+        }
+        Self { wire, disk }
     }
+}
+
+fn message_bytes(targets: &SoftTargets) -> usize {
+    let message = StreamSoftTargetsResponse {
+        message: Some(Response::SoftTargets(targets.to_wire(1_000))),
+    };
+    PREFIX + message.encoded_len()
+}
+
+fn stored_bytes(targets: &SoftTargets) -> usize {
+    targets.samples() * targets.encoding().sample_bytes(targets.classes()).total()
 }
 
 impl fmt::Display for BytesPerSample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "bytes_per_sample, on the wire")?;
-        for (encoding, by_classes) in &self.0 {
-            for (classes, bytes) in by_classes {
-                writeln!(f, "  {encoding:<8} {classes:>6} classes: {bytes:.1}")?;
+        for (where_to, table) in [("on the wire", &self.wire), ("on disk", &self.disk)] {
+            writeln!(f, "bytes_per_sample, {where_to}")?;
+            for (encoding, by_classes) in table {
+                for (classes, bytes) in by_classes {
+                    writeln!(f, "  {encoding:<8} {classes:>6} classes: {bytes:.1}")?;
+                }
             }
         }
         Ok(())
