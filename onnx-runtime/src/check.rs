@@ -57,6 +57,15 @@ impl Default for Limits {
     }
 }
 
+/// What is known of a model that passed every check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedModel {
+    /// What goes in and what comes out.
+    pub interface: ModelInterface,
+    /// Memory of the tensors between nodes that exist at one time in a batch of [`Limits::batch`].
+    pub activation_bytes: u64,
+}
+
 /// Why a model is not fit to be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
@@ -149,7 +158,7 @@ pub enum ModelError {
 ///
 /// # Errors
 /// [`ModelError`], at the first thing that is not allowed.
-pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<ModelInterface, ModelError> {
+pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<CheckedModel, ModelError> {
     let model = decode(onnx, limits)?;
     refuse_if(!model.functions.is_empty(), "the model", "functions")?;
     refuse_if(
@@ -165,8 +174,11 @@ pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<ModelInterface, Model
         check_node(index, node, limits)?;
     }
     let interface = read_interface(&graph)?;
-    check_cost(&graph, &interface, limits)?;
-    Ok(interface)
+    let activation_bytes = check_cost(&graph, &interface, limits)?;
+    Ok(CheckedModel {
+        interface,
+        activation_bytes,
+    })
 }
 
 fn decode(onnx: &[u8], limits: &Limits) -> Result<ModelProto, ModelError> {
@@ -203,11 +215,12 @@ fn check_initializers(graph: &GraphProto) -> Result<(), ModelError> {
     })
 }
 
+/// Returns what [`CheckedModel::activation_bytes`] is.
 fn check_cost(
     graph: &GraphProto,
     interface: &ModelInterface,
     limits: &Limits,
-) -> Result<(), ModelError> {
+) -> Result<u64, ModelError> {
     let cost = cost::measure(graph, interface, limits.batch).map_err(|unknown| {
         let place = unknown.node.map(|index| place(index, &graph.node[index]));
         ModelError::Shape {
@@ -230,7 +243,7 @@ fn check_cost(
             });
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn at_least(needed: u64) -> String {

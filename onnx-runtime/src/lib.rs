@@ -14,7 +14,7 @@ mod operators;
 mod session;
 mod wire;
 
-pub use check::{Limits, ModelError, check_model};
+pub use check::{CheckedModel, Limits, ModelError, check_model};
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 pub use library::{LibraryError, load_library};
 pub use session::{Interrupt, Session, SessionError, SessionOptions};

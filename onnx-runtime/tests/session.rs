@@ -24,7 +24,8 @@ fn images(count: usize) -> Vec<f32> {
 #[test]
 fn a_sample_has_the_same_logits_alone_and_in_a_batch() {
     let onnx = exported();
-    let interface = check_model(&onnx, &Limits::default()).expect("the model passes");
+    let checked = check_model(&onnx, &Limits::default()).expect("the model passes");
+    let interface = checked.interface;
     for threads in [1, 2] {
         let mut session = Session::load(&onnx, SessionOptions { threads }).expect("it loads");
         assert_eq!(*session.interface(), interface);

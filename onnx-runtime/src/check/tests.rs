@@ -25,7 +25,7 @@ fn exported() -> ModelProto {
 }
 
 fn check(model: &ModelProto) -> Result<ModelInterface, ModelError> {
-    check_model(&model.encode_to_vec(), &Limits::default())
+    check_model(&model.encode_to_vec(), &Limits::default()).map(|checked| checked.interface)
 }
 
 /// The exported network with one thing changed, and what is said about it.
