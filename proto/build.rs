@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "inference/grpc_service.proto",
+    "inference/model_config.proto",
     "retort/publish/v1/publisher_service.proto",
     "retort/runs/v1/run_service.proto",
     "retort/teacher/v1/teacher_service.proto",

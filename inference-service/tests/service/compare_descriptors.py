@@ -8,16 +8,15 @@ import pathlib
 import sys
 
 from google.protobuf import descriptor_pb2
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 SERVICE = "GRPCInferenceService"
 
 
 def main():
     ours = descriptor_pb2.FileDescriptorSet.FromString(pathlib.Path(sys.argv[1]).read_bytes())
-    (ours,) = (file for file in ours.file if file.package == "inference")
-    theirs = descriptor_pb2.FileDescriptorProto()
-    service_pb2.DESCRIPTOR.CopyToProto(theirs)
+    ours = merge(file for file in ours.file if file.package == "inference")
+    theirs = merge(describe_file(module) for module in (model_config_pb2, service_pb2))
 
     differences = compare_messages("", ours.message_type, theirs.message_type)
     differences += compare_calls(ours, theirs)
@@ -25,6 +24,20 @@ def main():
         print(difference)
     print("compared", ", ".join(message.name for message in ours.message_type))
     sys.exit(bool(differences))
+
+
+def merge(files):
+    merged = descriptor_pb2.FileDescriptorProto()
+    for file in files:
+        merged.message_type.extend(file.message_type)
+        merged.service.extend(file.service)
+    return merged
+
+
+def describe_file(module):
+    file = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(file)
+    return file
 
 
 def compare_messages(prefix, ours, theirs):
