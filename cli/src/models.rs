@@ -1,10 +1,19 @@
 //! `retort models`: what an inference service stores, and which version serves.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
 use clap::{Args, Subcommand};
+use common::{manifest::ArtifactManifest, upload::upload};
 use proto::publish::v1::{
     ActivateVersionRequest, DeleteVersionRequest, ModelVersion,
     publisher_service_client::PublisherServiceClient,
 };
+use tonic::Request;
 
 use crate::{
     CliError,
@@ -12,12 +21,16 @@ use crate::{
     inference::{versions, with_deadline},
 };
 
+/// The service checks, loads and warms the model before it answers.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
+
 const EXAMPLES: &str = "\
 Examples:
   retort models list
   retort models versions fashion-mnist
   retort models activate fashion-mnist 2
   retort models rollback fashion-mnist      back to the version before the active one
+  retort models publish fashion-mnist runs/student/artifact
   retort models delete fashion-mnist 1 --admin 127.0.0.1:8003";
 
 /// Lists the models of an inference service, chooses and deletes versions.
@@ -57,6 +70,14 @@ enum ModelsCommand {
         /// As listed.
         model: String,
     },
+    /// Uploads a model and serves it: what a run does at its end, for example after that failed.
+    /// Nothing is stored twice.
+    Publish {
+        /// Its name in the service.
+        model: String,
+        /// Folder with model.onnx and manifest.json.
+        artifact: PathBuf,
+    },
     /// Deletes a version that is not active.
     Delete {
         /// As listed.
@@ -90,6 +111,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             })?;
             activate(&admin, &model, version).await
         }
+        ModelsCommand::Publish { model, artifact } => publish(&admin, &model, &artifact).await,
         ModelsCommand::Delete { model, version } => {
             let mut client = PublisherServiceClient::new(admin.connect().await?);
             let model_name = model.clone();
@@ -120,6 +142,30 @@ async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliEr
         .into_inner()
         .previous_version;
     println!("{model}: version {version} serves; before it served version {previous}");
+    Ok(())
+}
+
+async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), CliError> {
+    let read = |name: &str| {
+        let path = artifact.join(name);
+        fs::read(&path)
+            .map(Bytes::from)
+            .map_err(|error| CliError::File { path, error })
+    };
+    let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
+    // What the service would say only after the upload.
+    ArtifactManifest::from_json(&manifest_json)?;
+    let messages = upload(model, onnx, manifest_json);
+    let mut client = PublisherServiceClient::new(admin.connect().await?);
+    let mut request = Request::new(tokio_stream::iter(messages));
+    request.set_timeout(PUBLISH_DEADLINE);
+    let response = client.publish(request).await.map_err(admin.refused())?;
+    let response = response.into_inner();
+    let version = response.version;
+    match response.already_published {
+        true => println!("{model}: is in the store already, as version {version}"),
+        false => println!("{model}: version {version} serves"),
+    }
     Ok(())
 }
 

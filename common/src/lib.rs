@@ -16,4 +16,5 @@ pub mod shutdown;
 pub mod soft_targets;
 pub mod telemetry;
 pub mod turn;
+pub mod upload;
 pub mod writable_folder;

@@ -6,11 +6,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{digest::Sha256, grpc};
-use proto::publish::v1::{
-    PublishHeader, PublishRequest, PublishResponse, publish_request::Part,
-    publisher_service_client::PublisherServiceClient,
-};
+use common::grpc;
+use proto::publish::v1::{PublishResponse, publisher_service_client::PublisherServiceClient};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +15,6 @@ use tonic::{Code, Status};
 
 use crate::config::PublishConfig;
 
-/// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
-const CHUNK: usize = 1 << 20;
 /// The server checks, loads and warms the model before it answers.
 const DEADLINE: Duration = Duration::from_secs(120);
 const ATTEMPTS: u32 = 5;
@@ -125,19 +120,11 @@ async fn send(
     config: &PublishConfig,
     upload: &ModelUpload,
 ) -> Result<PublishResponse, Status> {
-    let header = PublishHeader {
-        model_name: config.model.clone(),
-        sha256: Sha256::of(&upload.onnx).to_string(),
-        size: upload.onnx.len() as u64,
-        manifest_json: upload.manifest_json.clone(),
-    };
-    let onnx = upload.onnx.clone();
-    let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
-        let end = onnx.len().min(start + CHUNK);
-        Part::Chunk(onnx.slice(start..end))
-    });
-    let parts = std::iter::once(Part::Header(header)).chain(chunks);
-    let messages = parts.map(|part| PublishRequest { part: Some(part) });
+    let ModelUpload {
+        onnx,
+        manifest_json,
+    } = upload.clone();
+    let messages = common::upload::upload(&config.model, onnx, manifest_json);
     let mut request = tonic::Request::new(tokio_stream::iter(messages));
     request.set_timeout(DEADLINE);
     Ok(client.publish(request).await?.into_inner())

@@ -1,0 +1,57 @@
+//! The messages that upload a model to an inference service.
+
+use bytes::Bytes;
+use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
+
+use crate::digest::Sha256;
+
+/// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
+const CHUNK: usize = 1 << 20;
+
+/// The stream of `PublisherService.Publish`: a header, then the file `onnx` in order.
+pub fn upload(
+    model: &str,
+    onnx: Bytes,
+    manifest_json: Bytes,
+) -> impl Iterator<Item = PublishRequest> + Send + use<> {
+    let header = PublishHeader {
+        model_name: model.to_owned(),
+        sha256: Sha256::of(&onnx).to_string(),
+        size: onnx.len() as u64,
+        manifest_json,
+    };
+    let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
+        let end = onnx.len().min(start + CHUNK);
+        Part::Chunk(onnx.slice(start..end))
+    });
+    let parts = std::iter::once(Part::Header(header)).chain(chunks);
+    parts.map(|part| PublishRequest { part: Some(part) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chunks_are_the_file_in_order() {
+        let file: Vec<u8> = (0..CHUNK + 5).map(|i| (i % 251) as u8).collect();
+        let mut messages = upload("m", file.clone().into(), Bytes::from_static(b"{}"));
+        let Some(Part::Header(header)) = messages.next().unwrap().part else {
+            panic!("the first message is the header");
+        };
+        assert_eq!(
+            (header.model_name.as_str(), header.size),
+            ("m", file.len() as u64)
+        );
+        assert_eq!(header.sha256, Sha256::of(&file).to_string());
+        let mut sent = Vec::new();
+        for message in messages {
+            let Some(Part::Chunk(chunk)) = message.part else {
+                panic!("then come chunks");
+            };
+            assert!(chunk.len() <= CHUNK);
+            sent.extend_from_slice(&chunk);
+        }
+        assert!(sent == file);
+    }
+}
