@@ -161,6 +161,20 @@ impl ModelStore {
         Ok(versions)
     }
 
+    /// The numbers of the committed versions of `model`, in ascending order, without a look into
+    /// their manifests.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn version_numbers(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
+        let mut versions = self.version_folders(model)?;
+        versions.retain(|version| {
+            let folder = self.version_folder(model, *version);
+            folder.join(MANIFEST_FILE).exists()
+        });
+        Ok(versions)
+    }
+
     /// The manifest of a committed version.
     ///
     /// # Errors

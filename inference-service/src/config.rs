@@ -1,12 +1,18 @@
 //! What the service is told: `configs/inference-service.toml` and what is laid over it.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod model;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     config::{Problems, Validate},
     listen::Access,
 };
 use serde::Deserialize;
+
+pub use model::{
+    Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
+};
 
 /// The shipped file, which is the compiled default.
 pub const SHIPPED: &str = include_str!("../../configs/inference-service.toml");
@@ -30,6 +36,16 @@ pub struct InferenceConfig {
     pub batching: BatchingConfig,
     /// How batches are computed.
     pub runtime: RuntimeConfig,
+    /// Which versions of a model answer.
+    #[serde(default)]
+    pub version_policy: VersionPolicy,
+    /// What holds for single models, by name.
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelOverrides>,
+    /// How much memory models may take.
+    pub memory: MemoryConfig,
+    /// What is logged of a request.
+    pub log: LogConfig,
     /// What may be published.
     pub publish: PublishConfig,
     /// How the service stops.
@@ -64,33 +80,33 @@ pub struct MetricsConfig {
     pub listen: SocketAddr,
 }
 
-/// How requests become batches.
+/// How much memory models may take.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BatchingConfig {
-    /// Samples computed together, at most.
-    pub max_batch_size: usize,
-    /// How long the first request of a batch waits for others.
-    pub max_queue_delay_microseconds: u64,
-    /// Requests that may wait.
-    pub max_queue_size: usize,
+pub struct MemoryConfig {
+    /// Of all loaded versions together, as estimated; 0 for no limit.
+    pub max_model_bytes: u64,
+    /// What becomes of a version that would not fit beside those loaded.
+    pub on_swap: SwapPolicy,
 }
 
-impl BatchingConfig {
-    /// How long the first request of a batch waits for others.
-    pub fn max_queue_delay(&self) -> Duration {
-        Duration::from_micros(self.max_queue_delay_microseconds)
-    }
+/// What becomes of a version that would not fit beside those loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwapPolicy {
+    /// It is refused.
+    Refuse,
+    /// The model's loaded versions are unloaded first; requests are refused until the new one is
+    /// loaded.
+    UnloadFirst,
 }
 
-/// How batches are computed.
+/// What is logged of a request.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuntimeConfig {
-    /// Sessions a model, each on a thread of its own.
-    pub sessions: usize,
-    /// Threads that share the work of one batch.
-    pub threads: usize,
+pub struct LogConfig {
+    /// Whether every request has a line.
+    pub access: bool,
 }
 
 /// What may be published.
@@ -136,6 +152,56 @@ impl ShutdownConfig {
     }
 }
 
+impl InferenceConfig {
+    /// The shipped configuration.
+    #[cfg(test)]
+    pub(crate) fn shipped() -> Self {
+        let layers = common::config::Layers {
+            shipped: SHIPPED,
+            file: None,
+            environment: Vec::new(),
+            overrides: Vec::new(),
+        };
+        layers.load().expect("the shipped file is complete")
+    }
+
+    /// What holds for the model `name`.
+    pub fn model(&self, name: &str) -> ModelConfig {
+        let general = self.general();
+        match self.models.get(name) {
+            Some(overrides) => general.overridden(overrides),
+            None => general,
+        }
+    }
+
+    /// What holds for a model of which nothing else is said.
+    fn general(&self) -> ModelConfig {
+        ModelConfig {
+            batching: self.batching,
+            runtime: self.runtime,
+            version_policy: self.version_policy.clone(),
+            log_access: self.log.access,
+        }
+    }
+
+    fn validate_models(&self, problems: &mut Problems) {
+        let general = self.general();
+        general.validate(problems, |section, field| section.default_key(field));
+        let mut general_problems = Problems::default();
+        general.validate(&mut general_problems, |section, field| {
+            section.default_key(field)
+        });
+        for name in self.models.keys() {
+            model::validate_name(name, problems);
+            // What is wrong in general is not reported again for every model.
+            if general_problems.is_empty() {
+                let model = self.model(name);
+                model.validate(problems, |_, field| format!("models.{name}.{field}"));
+            }
+        }
+    }
+}
+
 impl Validate for InferenceConfig {
     fn validate(&self, problems: &mut Problems) {
         let store = self.store.display();
@@ -148,33 +214,17 @@ impl Validate for InferenceConfig {
         );
         let AdminConfig { listen, access } = &self.admin;
         access.validate("admin.access", "admin.listen", *listen, problems);
+        self.validate_models(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             let message = format!("must be {least} to {most}");
             problems.require((least..=most).contains(&value), key, value, &message);
         };
-        let batching = &self.batching;
-        let delay = batching.max_queue_delay_microseconds;
         within(
             "grpc.max_message_bytes",
             self.grpc.max_message_bytes as u64,
             4096,
             1 << 30,
         );
-        within(
-            "batching.max_batch_size",
-            batching.max_batch_size as u64,
-            1,
-            4096,
-        );
-        within("batching.max_queue_delay_microseconds", delay, 0, 1_000_000);
-        within(
-            "batching.max_queue_size",
-            batching.max_queue_size as u64,
-            1,
-            1 << 20,
-        );
-        within("runtime.sessions", self.runtime.sessions as u64, 1, 256);
-        within("runtime.threads", self.runtime.threads as u64, 1, 256);
         within(
             "publish.max_model_bytes",
             self.publish.max_model_bytes as u64,
@@ -239,6 +289,32 @@ mod tests {
     }
 
     #[test]
+    fn a_models_own_table_overrides_the_general_one() {
+        let config = load(&[
+            "models.cats.max_batch_size=8",
+            "models.cats.deterministic=true",
+            "models.cats.version_policy={ specific = { versions = [2] } }",
+            "models.dogs.instances=3",
+            "runtime.threads=2",
+        ]);
+        let config = config.unwrap();
+        let cats = config.model("cats");
+        assert_eq!(cats.batching.max_batch_size, 8);
+        assert_eq!(cats.batching.max_queue_size, config.batching.max_queue_size);
+        assert!(cats.runtime.deterministic);
+        assert_eq!(cats.runtime.threads, 2);
+        let versions = vec![2];
+        assert_eq!(cats.version_policy, VersionPolicy::Specific { versions });
+        let dogs = config.model("dogs");
+        assert_eq!(dogs.runtime.instances, Instances::Count(3));
+        assert_eq!(dogs.batching.max_batch_size, config.batching.max_batch_size);
+        assert_eq!(
+            dogs.version_policy,
+            VersionPolicy::Latest { num_versions: 1 }
+        );
+    }
+
+    #[test]
     fn other_machines_may_publish_only_by_words() {
         for open in ["admin.listen=0.0.0.0:8003", "admin.listen=[::]:8003"] {
             let error = load(&[open]).unwrap_err();
@@ -261,7 +337,17 @@ mod tests {
             "batching.max_batch_size=0",
             "batching.max_queue_delay_microseconds=1000001",
             "batching.max_queue_size=0",
-            "runtime.sessions=0",
+            "batching.default_timeout_microseconds=-1",
+            "runtime.instances=0",
+            "runtime.instances=many",
+            "runtime.deterministic=2",
+            "version_policy={ latest = { num_versions = 0 } }",
+            "version_policy={ newest = {} }",
+            "models.a.threads=0",
+            "models.a.max_batch=3",
+            "memory.max_model_bytes=-1",
+            "memory.on_swap=hope",
+            "log.access=all",
             "runtime.threads=257",
             "publish.max_model_bytes=0",
             "publish.max_manifest_bytes=0",
@@ -274,6 +360,9 @@ mod tests {
             let error = load(&[bad]).unwrap_err();
             let key = bad.split_once('=').unwrap().0;
             assert!(error.contains(key), "{bad}: {error}");
+        }
+        for bad in ["models.-a.threads=1", "models.-a.threads=0"] {
+            assert!(load(&[bad]).unwrap_err().contains("models.-a"), "{bad}");
         }
     }
 }

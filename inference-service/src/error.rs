@@ -18,15 +18,21 @@ pub enum InferenceError {
         /// The name asked for, cut to a sensible length.
         model: String,
     },
-    /// Another version of the model serves.
-    #[error("model `{model}`: version `{requested}` is not being served; version {active} is")]
+    /// Other versions of the model serve.
+    #[error("model `{model}`: version `{requested}` is not being served; being served: {serving}")]
     NoSuchVersion {
         /// The model.
-        model: ModelName,
+        model: String,
         /// The version asked for, cut to a sensible length.
         requested: String,
-        /// The version that serves.
-        active: u64,
+        /// The versions that serve.
+        serving: String,
+    },
+    /// The model is there, but none of its versions is loaded.
+    #[error("no version of model `{model}` is loaded at present")]
+    NotLoaded {
+        /// The model.
+        model: String,
     },
     /// A field of the request cannot be used.
     #[error("{field}: {problem}")]
@@ -134,6 +140,19 @@ pub enum PublishError {
         /// The manifest's tolerance.
         tolerance: f32,
     },
+    /// The loaded models take too much memory for another one.
+    #[error(
+        "the model needs about {needed} bytes of memory; loaded models take {loaded} of the \
+         {allowed} that memory.max_model_bytes allows"
+    )]
+    Memory {
+        /// Estimated for the model, all its sessions.
+        needed: u64,
+        /// Estimated for the versions that are loaded.
+        loaded: u64,
+        /// See `memory.max_model_bytes`.
+        allowed: u64,
+    },
     /// The version that serves cannot be deleted.
     #[error(
         "model `{model}`: version {version} is active; activate another one before deleting it"
@@ -143,6 +162,12 @@ pub enum PublishError {
         model: ModelName,
         /// The version.
         version: u64,
+    },
+    /// There is no version of the model.
+    #[error("model `{model}` has no version in the store")]
+    NothingStored {
+        /// The model.
+        model: ModelName,
     },
     /// The store refuses.
     #[error(transparent)]
@@ -182,20 +207,18 @@ impl From<PublishError> for Status {
     }
 }
 
+impl InferenceError {
+    /// The machine-readable reason, as in the details of a gRPC status.
+    pub fn reason(&self) -> &'static str {
+        inference_code_and_reason(self).1
+    }
+}
+
 /// The one place where errors become gRPC codes.
 fn code_and_reason(error: &ServiceError) -> (Code, &'static str) {
-    use InferenceError as I;
     use PublishError as P;
     match error {
-        ServiceError::Inference(error) => match error {
-            I::NoSuchModel { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
-            I::NoSuchVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
-            I::Invalid { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
-            I::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
-            I::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-            I::Session(_) => (Code::Internal, "INFERENCE_FAILED"),
-            I::WorkerStopped { .. } => (Code::Internal, "WORKER_STOPPED"),
-        },
+        ServiceError::Inference(error) => inference_code_and_reason(error),
         ServiceError::Publish(error) => match error {
             P::ModelName(_) => (Code::InvalidArgument, "INVALID_MODEL_NAME"),
             P::Upload(_) | P::Size { .. } => (Code::InvalidArgument, "INVALID_UPLOAD"),
@@ -209,6 +232,8 @@ fn code_and_reason(error: &ServiceError) -> (Code, &'static str) {
             P::Session(_) => (Code::InvalidArgument, "MODEL_UNUSABLE"),
             P::LoadTimedOut { .. } => (Code::DeadlineExceeded, "LOAD_TIMED_OUT"),
             P::GoldenBatch { .. } => (Code::InvalidArgument, "GOLDEN_BATCH_DISAGREES"),
+            P::Memory { .. } => (Code::ResourceExhausted, "MEMORY_LIMIT"),
+            P::NothingStored { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
             P::VersionActive { .. } => (Code::FailedPrecondition, "VERSION_ACTIVE"),
             P::Store(StoreError::NoSuchVersion { .. }) => (Code::NotFound, "VERSION_NOT_FOUND"),
             P::Store(
@@ -219,6 +244,20 @@ fn code_and_reason(error: &ServiceError) -> (Code, &'static str) {
             ) => (Code::Internal, "STORE_FAILED"),
             P::Internal => (Code::Internal, "INTERNAL"),
         },
+    }
+}
+
+fn inference_code_and_reason(error: &InferenceError) -> (Code, &'static str) {
+    use InferenceError as I;
+    match error {
+        I::NoSuchModel { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
+        I::NoSuchVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
+        I::NotLoaded { .. } => (Code::Unavailable, "MODEL_NOT_LOADED"),
+        I::Invalid { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+        I::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+        I::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+        I::Session(_) => (Code::Internal, "INFERENCE_FAILED"),
+        I::WorkerStopped { .. } => (Code::Internal, "WORKER_STOPPED"),
     }
 }
 

@@ -16,7 +16,7 @@ use common::{
 };
 use onnx_runtime::LibraryError;
 use proto::{
-    inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer},
+    inference::grpc_inference_service_server,
     publish::v1::publisher_service_server::{self, PublisherServiceServer},
 };
 use tokio::{
@@ -36,9 +36,9 @@ use crate::{
     catalog::Catalog,
     config::InferenceConfig,
     error::PublishError,
-    grpc::InferenceEdge,
+    grpc::{InferenceEdge, InferenceServer},
     inference::Inference,
-    metrics::{self, Metrics},
+    metrics,
     publisher::{Publisher, PublisherEdge},
 };
 
@@ -60,9 +60,6 @@ pub enum ServerError {
     /// The stored models cannot be read.
     #[error("cannot load the stored models: {0}")]
     Restore(#[source] PublishError),
-    /// The metrics cannot be set up.
-    #[error("cannot set up the metrics: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// The reflection service refuses the descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -90,8 +87,7 @@ pub async fn run(
     let addresses = ports.addresses;
     onnx_runtime::load_library()?;
 
-    let metrics = Arc::new(Metrics::new()?);
-    let catalog = Arc::new(Catalog::new(Arc::clone(&metrics)));
+    let catalog = Arc::new(Catalog::default());
     writable_folder::check("store", &config.store)?;
     let store = ModelStore::open(&config.store)?;
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
@@ -102,14 +98,17 @@ pub async fn run(
 
     let stop = CancellationToken::new();
     let inference = Arc::new(Inference::new(Arc::clone(&catalog)));
-    let inference_edge = InferenceEdge {
+    let edge = |publisher: Option<&Arc<Publisher>>| InferenceEdge {
         inference: Arc::clone(&inference),
+        publisher: publisher.map(Arc::clone),
+        stop: stop.clone(),
     };
-    let metrics_server = metrics::serve(ports.metrics, metrics, catalog, stop.clone());
+    let admin_edge = edge(Some(&publisher));
+    let metrics_server = metrics::serve(ports.metrics, catalog, stop.clone());
     let (health, mut servers) = start_grpc(
         config,
-        (ports.grpc, inference_edge),
-        (ports.admin, PublisherEdge { publisher }),
+        (ports.grpc, edge(None)),
+        (ports.admin, admin_edge, PublisherEdge { publisher }),
         &stop,
     )?;
     servers.spawn(async move { metrics_server.await.map_err(|_| "metrics") });
@@ -149,28 +148,25 @@ type Servers = JoinSet<Result<(), &'static str>>;
 fn start_grpc(
     config: &InferenceConfig,
     (grpc_listener, inference): (TcpListener, InferenceEdge),
-    (admin_listener, publisher): (TcpListener, PublisherEdge),
+    (admin_listener, admin, publisher): (TcpListener, InferenceEdge, PublisherEdge),
     stop: &CancellationToken,
 ) -> Result<(HealthReporter, Servers), ServerError> {
     let limit = config.grpc.max_message_bytes;
-    let inference = GrpcInferenceServiceServer::new(inference)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
+    let [inference, admin] = [inference, admin].map(|edge| InferenceServer::new(edge, limit));
     let publisher = PublisherServiceServer::new(publisher)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit)
         .max_encoding_message_size(limit);
     let (reporter, health) = health_reporter();
-    let reflection = |service: &'static str| {
+    let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(service)
+            .with_service_name(grpc_inference_service_server::SERVICE_NAME)
             .with_service_name("grpc.health.v1.Health")
     };
-    let inference_reflection = reflection(grpc_inference_service_server::SERVICE_NAME);
-    let publisher_reflection = reflection(publisher_service_server::SERVICE_NAME);
+    let inference_reflection = reflection();
+    let admin_reflection = reflection().with_service_name(publisher_service_server::SERVICE_NAME);
     let inference_server = grpc::server()
         .add_service(inference)
         .add_service(health.clone())
@@ -181,8 +177,9 @@ fn start_grpc(
         );
     let admin_server = grpc::server()
         .add_service(publisher)
+        .add_service(admin)
         .add_service(health)
-        .add_service(publisher_reflection.build_v1()?)
+        .add_service(admin_reflection.build_v1()?)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(admin_listener).with_nodelay(Some(true)),
             stop.clone().cancelled_owned(),

@@ -2,16 +2,25 @@
 //! a batch, computes them together and answers each one.
 
 mod queue;
+mod replies;
 mod worker;
 
-use std::{io, sync::Arc, thread, time::Instant};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use onnx_runtime::Session;
 use tokio::sync::oneshot;
 
-use crate::{config::BatchingConfig, error::InferenceError, statistics::VersionStatistics};
+use crate::{config::ModelConfig, statistics::VersionStatistics};
 use queue::JobQueue;
+use replies::{Answer, Replies};
+
+use worker::Worker;
 
 pub(crate) use queue::Refused;
 
@@ -36,7 +45,7 @@ pub(crate) struct Job {
     /// When its caller stops waiting.
     pub(crate) deadline: Option<Instant>,
     /// Takes the logits, little-endian f32 [samples, classes]. Closed when the caller has gone.
-    pub(crate) reply: oneshot::Sender<Result<Bytes, InferenceError>>,
+    pub(crate) reply: oneshot::Sender<Answer>,
 }
 
 /// The queue of one model version and the threads that empty it.
@@ -45,29 +54,49 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Batcher {
     queue: Arc<JobQueue>,
+    /// Held by every thread, until its session has been unloaded.
+    sessions: Weak<()>,
 }
 
 impl Batcher {
-    /// Starts a thread for every session.
+    /// Starts a thread for every session. To be called within the async runtime.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
     pub(crate) fn start(
         sessions: Vec<Session>,
-        config: BatchingConfig,
+        config: &ModelConfig,
         statistics: &Arc<VersionStatistics>,
     ) -> io::Result<Self> {
+        let loaded = Arc::new(());
         let batcher = Self {
-            queue: Arc::new(JobQueue::new(config)),
+            queue: Arc::new(JobQueue::new(config.batching)),
+            sessions: Arc::downgrade(&loaded),
         };
+        let replies = Replies::start();
         for session in sessions {
-            let queue = Arc::clone(&batcher.queue);
-            let statistics = Arc::clone(statistics);
+            let worker = Worker {
+                session,
+                deterministic: config.runtime.deterministic,
+                queue: Arc::clone(&batcher.queue),
+                replies: replies.clone(),
+                statistics: Arc::clone(statistics),
+            };
+            let loaded = Arc::clone(&loaded);
+            let work = move || {
+                worker.work();
+                drop(loaded);
+            };
             thread::Builder::new()
                 .name("session".to_owned())
-                .spawn(move || worker::work(session, &queue, &statistics))?;
+                .spawn(work)?;
         }
         Ok(batcher)
+    }
+
+    /// Dead when every session has been unloaded, which is some time after the batcher is dropped.
+    pub(crate) fn sessions(&self) -> Weak<()> {
+        Weak::clone(&self.sessions)
     }
 
     /// Puts a request into the queue, without waiting.

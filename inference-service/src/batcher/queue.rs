@@ -31,6 +31,10 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// Of all jobs together.
     samples: usize,
+    /// Threads that sleep in [`JobQueue::take`], and how many of them have been woken but did not run
+    /// yet. Waking nobody, or somebody twice, would still be a system call.
+    sleeping: usize,
+    woken: usize,
     closed: bool,
 }
 
@@ -57,8 +61,7 @@ impl JobQueue {
         }
         waiting.samples += job.samples;
         waiting.jobs.push_back(job);
-        drop(waiting);
-        self.arrived.notify_one();
+        self.wake_one(waiting);
         Ok(())
     }
 
@@ -74,10 +77,12 @@ impl JobQueue {
                 if waiting.closed {
                     return false;
                 }
+                waiting.sleeping += 1;
                 waiting = self
                     .arrived
                     .wait(waiting)
                     .unwrap_or_else(PoisonError::into_inner);
+                waiting.awake();
                 continue;
             };
             let due = first.enqueued + self.config.max_queue_delay();
@@ -89,13 +94,15 @@ impl JobQueue {
                     break;
                 }
             } else {
+                waiting.sleeping += 1;
                 let waited = self.arrived.wait_timeout(waiting, due - now);
                 (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                waiting.awake();
             }
         }
         if !waiting.jobs.is_empty() {
             // Another session's thread may have slept through the news of these.
-            self.arrived.notify_one();
+            self.wake_one(waiting);
         }
         true
     }
@@ -118,6 +125,14 @@ impl JobQueue {
 
     pub(super) fn len(&self) -> usize {
         self.lock().jobs.len()
+    }
+
+    fn wake_one(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        if waiting.sleeping > waiting.woken {
+            waiting.woken += 1;
+            drop(waiting);
+            self.arrived.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -149,6 +164,12 @@ impl Waiting {
             taken += job.samples;
             batch.push(job);
         }
+    }
+
+    /// A thread has stopped sleeping, woken or by itself.
+    fn awake(&mut self) {
+        self.sleeping -= 1;
+        self.woken = self.woken.saturating_sub(1);
     }
 
     fn remove_abandoned(&mut self) {

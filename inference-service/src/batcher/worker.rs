@@ -1,24 +1,91 @@
 //! The thread of one session: takes batches, computes them, answers.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use onnx_runtime::{Session, SessionError};
 use tracing::error;
 
-use super::{InputValues, Job, queue::JobQueue};
+use super::{InputValues, Job, queue::JobQueue, replies::Replies};
 use crate::{
     error::InferenceError,
     statistics::{Execution, VersionStatistics},
 };
 
-/// Serves `queue` until it is closed and empty.
-pub(super) fn work(mut session: Session, queue: &JobQueue, statistics: &VersionStatistics) {
-    let _abandon = AbandonOnPanic(queue);
-    let mut batch = Vec::new();
-    let mut input = Vec::new();
-    while queue.take(&mut batch) {
-        compute(&mut session, &mut batch, &mut input, statistics);
+/// What a session's thread works with.
+pub(super) struct Worker {
+    pub(super) session: Session,
+    /// Every sample alone: see [`run`](Self::run).
+    pub(super) deterministic: bool,
+    pub(super) queue: Arc<JobQueue>,
+    pub(super) replies: Replies,
+    pub(super) statistics: Arc<VersionStatistics>,
+}
+
+impl Worker {
+    /// Serves the queue until it is closed and empty.
+    pub(super) fn work(mut self) {
+        let queue = Arc::clone(&self.queue);
+        let _abandon = AbandonOnPanic(&queue);
+        let mut batch = Vec::new();
+        let mut input = Vec::new();
+        while queue.take(&mut batch) {
+            self.compute(&mut batch, &mut input);
+        }
+    }
+
+    /// Computes and answers `batch`, which is empty afterwards. `input` is memory to use again.
+    fn compute(&mut self, batch: &mut Vec<Job>, input: &mut Vec<f32>) {
+        let began = Instant::now();
+        let samples = batch.iter().map(|job| job.samples).sum();
+        gather(batch, input);
+        let gathered = Instant::now();
+        let logits = self.run(input, samples);
+        let computed = Instant::now();
+        let logits = match logits {
+            Ok(logits) => to_le_bytes(&logits),
+            Err(error) => return self.refuse(batch, &error),
+        };
+        // Before anybody is answered: a caller that asks for statistics next finds itself in them.
+        let execution = Execution {
+            samples,
+            batches: if self.deterministic { samples } else { 1 },
+            gathering: gathered - began,
+            computing: computed - gathered,
+            scattering: computed.elapsed(),
+        };
+        let queued = batch.iter().map(|job| began - job.enqueued);
+        self.statistics.executed(&execution, queued);
+        let bytes_a_sample = logits.len() / samples;
+        let mut rest = logits;
+        let answered = batch.drain(..).map(|job| {
+            let answer = rest.split_to(job.samples * bytes_a_sample);
+            (job.reply, Ok(answer))
+        });
+        self.replies.send(answered.collect());
+    }
+
+    /// Logits of `samples` samples.
+    ///
+    /// ONNX Runtime chooses its kernels by the shapes it gets, and another kernel may add in another
+    /// order. In a deterministic model every sample is a batch of 1, so that there is one shape.
+    fn run(&mut self, input: &[f32], samples: usize) -> Result<Vec<f32>, SessionError> {
+        if !self.deterministic {
+            return self.session.run(input, samples);
+        }
+        let sample_values = self.session.interface().sample_values();
+        let mut logits = Vec::with_capacity(samples * self.session.interface().classes);
+        for sample in input.chunks_exact(sample_values) {
+            logits.extend(self.session.run(sample, 1)?);
+        }
+        Ok(logits)
+    }
+
+    fn refuse(&self, batch: &mut Vec<Job>, error: &SessionError) {
+        let refused = batch
+            .drain(..)
+            .map(|job| (job.reply, Err(InferenceError::Session(error.clone()))));
+        self.replies.send(refused.collect());
     }
 }
 
@@ -31,41 +98,6 @@ impl Drop for AbandonOnPanic<'_> {
             error!("a session's thread panicked; its model answers no more");
             self.0.abandon();
         }
-    }
-}
-
-/// Computes and answers `batch`, which is empty afterwards. `input` is memory to use again.
-fn compute(
-    session: &mut Session,
-    batch: &mut Vec<Job>,
-    input: &mut Vec<f32>,
-    statistics: &VersionStatistics,
-) {
-    let began = Instant::now();
-    let samples = batch.iter().map(|job| job.samples).sum();
-    gather(batch, input);
-    let gathered = Instant::now();
-    let logits = session.run(input, samples);
-    let computed = Instant::now();
-    let logits = match logits {
-        Ok(logits) => to_le_bytes(&logits),
-        Err(error) => return refuse(batch, &error),
-    };
-    // Before anybody is answered: a caller that asks for statistics next finds itself in them.
-    statistics.executed(&Execution {
-        samples,
-        requests: batch.len(),
-        queued: batch.iter().map(|job| began - job.enqueued).sum(),
-        gathering: gathered - began,
-        computing: computed - gathered,
-        scattering: computed.elapsed(),
-    });
-    let bytes_a_sample = logits.len() / samples;
-    let mut rest = logits;
-    for job in batch.drain(..) {
-        let answer = rest.split_to(job.samples * bytes_a_sample);
-        // An error means that the caller has gone.
-        let _ = job.reply.send(Ok(answer));
     }
 }
 
@@ -89,10 +121,4 @@ fn to_le_bytes(values: &[f32]) -> Bytes {
         .flat_map(|value| value.to_le_bytes())
         .collect();
     bytes.into()
-}
-
-fn refuse(batch: &mut Vec<Job>, error: &SessionError) {
-    for job in batch.drain(..) {
-        let _ = job.reply.send(Err(InferenceError::Session(error.clone())));
-    }
 }

@@ -5,22 +5,48 @@ use std::time::{Duration, Instant};
 use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
 use proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
-    ModelMetadataResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
-    model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
+    ModelMetadataResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice,
+    model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
+    model_metadata_response::TensorMetadata,
 };
 
+use tonic::metadata::MetadataMap;
+
+use super::deadline::deadline;
 use crate::{
     batcher::InputValues,
-    catalog::LoadedVersion,
+    catalog::{LoadedVersion, shorten},
     error::InferenceError,
-    inference::{F32, InferenceRequest, InferenceResponse, InputTensor, invalid},
+    inference::{F32, Inference, InferenceRequest, InferenceResponse, InputTensor, invalid},
 };
 
 /// Triton's name for ONNX models in ONNX Runtime.
-const PLATFORM: &str = "onnxruntime_onnx";
+pub(super) const PLATFORM: &str = "onnxruntime_onnx";
+
+/// Header with the caller's own name for its request, where the message has none.
+const REQUEST_ID: &str = "x-request-id";
 
 /// Triton's parameter: how long the request may take, microseconds; 0 for no limit.
 const TIMEOUT: &str = "timeout";
+
+/// What a call's headers say of its caller.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Caller {
+    /// When it stops waiting.
+    pub(super) deadline: Option<Instant>,
+    /// Its name for the call.
+    pub(super) request_id: Option<String>,
+}
+
+impl Caller {
+    pub(super) fn of(headers: &MetadataMap) -> Self {
+        let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        Self {
+            deadline: deadline(headers),
+            request_id: request_id.map(shorten),
+        }
+    }
+}
 
 /// The request of a message. Parameters other than [`TIMEOUT`] are ignored.
 ///
@@ -28,7 +54,7 @@ const TIMEOUT: &str = "timeout";
 /// [`InferenceError::Invalid`] for a time-out that is none.
 pub(super) fn to_request(
     message: ModelInferRequest,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<InferenceRequest, InferenceError> {
     let timeout = message
         .parameters
@@ -53,7 +79,8 @@ pub(super) fn to_request(
         model: message.model_name,
         version: message.model_version,
         id: message.id,
-        deadline: [deadline, time_out].into_iter().flatten().min(),
+        request_id: caller.request_id.clone(),
+        deadline: [caller.deadline, time_out].into_iter().flatten().min(),
         inputs,
         outputs: message
             .outputs
@@ -61,6 +88,30 @@ pub(super) fn to_request(
             .map(|output| output.name)
             .collect(),
     })
+}
+
+/// Answers one request of a stream.
+pub(super) async fn answer_in_stream(
+    inference: &Inference,
+    message: ModelInferRequest,
+    caller: &Caller,
+) -> ModelStreamInferResponse {
+    let failed = ModelInferResponse {
+        model_name: shorten(&message.model_name),
+        id: message.id.clone(),
+        ..ModelInferResponse::default()
+    };
+    let answer = async { inference.infer(to_request(message, caller)?).await };
+    match answer.await {
+        Ok(response) => ModelStreamInferResponse {
+            error_message: String::new(),
+            infer_response: Some(to_message(response)),
+        },
+        Err(error) => ModelStreamInferResponse {
+            error_message: error.to_string(),
+            infer_response: Some(failed),
+        },
+    }
 }
 
 /// The message of a response.

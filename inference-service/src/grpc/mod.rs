@@ -1,35 +1,60 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol v2.
 
+mod deadline;
+mod direct;
 mod messages;
+mod model_config;
+mod repository;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::Pin, sync::Arc};
 
+use futures::{Stream, StreamExt};
 use proto::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
-    ModelReadyRequest, ModelReadyResponse, ModelStatisticsRequest, ModelStatisticsResponse,
+    ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
+    ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
+    ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+    RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
+    RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
 };
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     catalog::{no_such_model, no_such_version},
     inference::Inference,
+    publisher::{Publisher, to_the_end},
 };
+use messages::Caller;
 
-/// The answer "too late" leaves this long before the caller's own deadline, to be there in time.
-const ANSWER_MARGIN: Duration = Duration::from_millis(2);
+pub(crate) use direct::InferenceServer;
+
+/// Requests of one stream that may be under way at a time; more are not read.
+const IN_FLIGHT_A_STREAM: usize = 64;
+
+/// The protocol's extensions that are there, in Triton's names.
+const EXTENSIONS: [&str; 3] = ["model_configuration", "model_repository", "statistics"];
 
 /// Answers the protocol's calls.
 #[derive(Debug)]
 pub(crate) struct InferenceEdge {
     pub(crate) inference: Arc<Inference>,
+    /// On the admin port: who loads and unloads models.
+    pub(crate) publisher: Option<Arc<Publisher>>,
+    /// Streams take no more requests then.
+    pub(crate) stop: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+impl InferenceEdge {
+    /// Who loads and unloads models.
+    fn publisher(&self) -> Result<Arc<Publisher>, Status> {
+        let publisher = self.publisher.as_ref().map(Arc::clone);
+        publisher.ok_or_else(|| Status::unimplemented("models are loaded on the admin port"))
+    }
+}
 
 #[tonic::async_trait]
 impl GrpcInferenceService for InferenceEdge {
@@ -56,7 +81,7 @@ impl GrpcInferenceService for InferenceEdge {
         Ok(Response::new(ServerMetadataResponse {
             name: "retort".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: vec!["statistics".to_owned()],
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
         }))
     }
 
@@ -73,10 +98,70 @@ impl GrpcInferenceService for InferenceEdge {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
-        let deadline = deadline(request.metadata());
-        let request = messages::to_request(request.into_inner(), deadline)?;
+        let caller = Caller::of(request.metadata());
+        let request = messages::to_request(request.into_inner(), &caller)?;
         let response = self.inference.infer(request).await?;
         Ok(Response::new(messages::to_message(response)))
+    }
+
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Answer<Self::ModelStreamInferStream> {
+        let caller = Arc::new(Caller::of(request.metadata()));
+        let inference = Arc::clone(&self.inference);
+        let answer = move |message: Result<ModelInferRequest, Status>| {
+            let (inference, caller) = (Arc::clone(&inference), Arc::clone(&caller));
+            async move { Ok(messages::answer_in_stream(&inference, message?, &caller).await) }
+        };
+        let requests = request
+            .into_inner()
+            .take_until(self.stop.clone().cancelled_owned());
+        let answers = requests.map(answer).buffered(IN_FLIGHT_A_STREAM);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Answer<ModelConfigResponse> {
+        let request = request.get_ref();
+        let catalog = &self.inference.catalog;
+        let version = catalog.find(&request.name, &request.version)?;
+        Ok(Response::new(model_config::to_message(&version)))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Answer<RepositoryIndexResponse> {
+        let models = self.inference.catalog.models();
+        let index = repository::index(&models, request.get_ref().ready);
+        Ok(Response::new(index))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Answer<RepositoryModelLoadResponse> {
+        let publisher = self.publisher()?;
+        let request = request.into_inner();
+        let (model, version) = repository::wanted(&request)?;
+        to_the_end(publisher.load(model, version)).await?;
+        Ok(Response::new(RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Answer<RepositoryModelUnloadResponse> {
+        let publisher = self.publisher()?;
+        let model = repository::model_name(&request.get_ref().model_name)?;
+        to_the_end(publisher.unload(model)).await?;
+        Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
 
     async fn model_statistics(
@@ -93,7 +178,7 @@ impl GrpcInferenceService for InferenceEdge {
                 .keys()
                 .any(|v| v.to_string() == request.version);
             if !request.version.is_empty() && !known {
-                return Err(no_such_version(&served.active, &request.version).into());
+                return Err(no_such_version(&request.name, served, &request.version).into());
             }
         }
         let wanted = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
@@ -109,31 +194,6 @@ impl GrpcInferenceService for InferenceEdge {
             .filter(|statistics| wanted(&request.version, &statistics.version))
             .collect();
         Ok(Response::new(ModelStatisticsResponse { model_stats }))
-    }
-}
-
-/// When the caller stops waiting, less [`ANSWER_MARGIN`]; `None` for a caller that waits for ever.
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)?;
-    Instant::now().checked_add(timeout.saturating_sub(ANSWER_MARGIN))
-}
-
-/// The header's format: at most 8 digits and a unit
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
     }
 }
 

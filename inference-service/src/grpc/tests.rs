@@ -5,35 +5,35 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    catalog::{Catalog, Sessions},
-    config::BatchingConfig,
-    metrics::Metrics,
+    catalog::{Catalog, Prepared},
+    config::InferenceConfig,
     statistics::{FailureReason, Totals},
     test_model,
 };
 
 /// A service whose only model has no session: whatever gets into its queue stays there.
 fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
-    let catalog = Catalog::new(Arc::new(Metrics::new().unwrap()));
-    let sessions = Sessions {
+    let (_, manifest) = test_model::model(&[[0.0; 2]; 3]);
+    let prepared = Prepared {
         interface: ModelInterface {
             input_shape: [1, 1, 1],
             classes: 2,
         },
+        manifest,
         sessions: Vec::new(),
+        memory_bytes: 0,
     };
-    let batching = BatchingConfig {
-        max_batch_size: 4,
-        max_queue_delay_microseconds: 0,
-        max_queue_size,
-    };
+    let mut config = InferenceConfig::shipped();
+    config.batching.max_queue_size = max_queue_size;
+    let config = Arc::new(config.model("m"));
     let model = ModelName::new("m").unwrap();
-    let (_, manifest) = test_model::model(&[[0.0; 2]; 3]);
-    let loaded = catalog.load(&model, 1, sessions, manifest, batching);
-    let loaded = loaded.unwrap();
-    catalog.serve(loaded);
+    let catalog = Catalog::default();
+    let loaded = catalog.load(&model, 1, prepared, config).unwrap();
+    catalog.serve(&model, Some(1), [(1, loaded)].into(), [(1, None)].into());
     Arc::new(InferenceEdge {
         inference: Arc::new(Inference::new(Arc::new(catalog))),
+        publisher: None,
+        stop: CancellationToken::new(),
     })
 }
 
@@ -118,22 +118,4 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_a_caller_hangs_up(
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert_eq!(failures(&service, FailureReason::Canceled), 1);
     assert_eq!(failures(&service, FailureReason::Rejected), 2);
-}
-
-#[test]
-fn timeouts_are_read_as_the_protocol_writes_them() {
-    let cases = [
-        ("1H", Duration::from_secs(3600)),
-        ("2M", Duration::from_secs(120)),
-        ("99999999S", Duration::from_secs(99_999_999)),
-        ("250m", Duration::from_millis(250)),
-        ("3u", Duration::from_micros(3)),
-        ("0n", Duration::ZERO),
-    ];
-    for (text, expected) in cases {
-        assert_eq!(parse_timeout(text), Some(expected), "{text}");
-    }
-    for bad in ["", "1", "S", "1s", "-1S", "+1S", "123456789S", "1é", "é"] {
-        assert_eq!(parse_timeout(bad), None, "{bad}");
-    }
 }

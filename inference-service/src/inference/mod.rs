@@ -1,5 +1,6 @@
 //! The one request path: whatever protocol a request came by, it goes through here.
 
+mod access;
 mod request;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout_at};
+use tracing::{Instrument, debug_span};
 
 use crate::{
     batcher::{Job, Refused},
@@ -19,8 +21,10 @@ use crate::{
     error::InferenceError,
 };
 
+use access::Access;
 #[cfg(test)]
 pub(crate) use request::Input;
+
 pub(crate) use request::{F32, InferenceRequest, InputTensor, invalid};
 
 /// Answers requests; what the protocols' edges share.
@@ -84,8 +88,18 @@ impl LoadedVersion {
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
         let record = self.statistics.begin();
-        let outcome = self.compute(request).await;
+        let access = self.config.log_access.then(|| Access::of(&request));
+        let span = debug_span!(
+            "infer",
+            model = %self.model,
+            version = self.version,
+            request = request.name(),
+        );
+        let outcome = self.compute(request).instrument(span).await;
         record.end(&outcome);
+        if let Some(access) = access {
+            access.log(self, &outcome);
+        }
         outcome
     }
 
@@ -93,13 +107,18 @@ impl LoadedVersion {
         &self,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
-        let deadline = request.deadline;
-        let (input, named) = request.check(&self.interface, self.batching.max_batch_size)?;
+        let batching = &self.config.batching;
+        let arrived = Instant::now();
+        let deadline = request.deadline.or_else(|| {
+            let timeout = batching.default_timeout()?;
+            arrived.checked_add(timeout)
+        });
+        let (input, named) = request.check(&self.interface, batching.max_batch_size)?;
         let (reply, answer) = oneshot::channel();
         let job = Job {
             input: input.values,
             samples: input.samples,
-            enqueued: Instant::now(),
+            enqueued: arrived,
             deadline,
             reply,
         };
@@ -108,7 +127,7 @@ impl LoadedVersion {
         };
         self.batcher.push(job).map_err(|refused| match refused {
             Refused::Full => InferenceError::QueueFull {
-                capacity: self.batching.max_queue_size,
+                capacity: batching.max_queue_size,
             },
             Refused::Closed => stopped(),
         })?;

@@ -9,35 +9,112 @@ use onnx_runtime::{Interrupt, Limits, ModelInterface, Session, SessionOptions, c
 use tokio::{sync::oneshot, time::timeout};
 use tracing::error;
 
-use crate::{catalog::Sessions, config::RuntimeConfig, error::PublishError};
+use crate::{
+    catalog::Prepared,
+    config::{ModelConfig, PublishConfig},
+    error::PublishError,
+};
 
-/// What a model is held against.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Checks {
-    pub(super) max_model_bytes: usize,
-    pub(super) max_batch_size: usize,
-    pub(super) max_activation_bytes: u64,
-    pub(super) runtime: RuntimeConfig,
+/// Memory of a session for every byte of its ONNX file: the file's weights, those weights again in
+/// the order that the kernels want, and the graph's own structures.
+const MEMORY_FOR_A_BYTE: u64 = 3;
+
+/// A model's files and what they are held against.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    pub(super) onnx: Bytes,
+    pub(super) manifest: Arc<ArtifactManifest>,
+    pub(super) limits: PublishConfig,
+    pub(super) config: Arc<ModelConfig>,
 }
 
-/// Checks and loads a model, within `limit`.
-pub(super) async fn prepare(
-    onnx: Bytes,
-    manifest: Arc<ArtifactManifest>,
-    checks: Checks,
-    limit: Duration,
-) -> Result<Sessions, PublishError> {
-    let interrupt = Interrupt::new()?;
-    let work = {
-        let interrupt = interrupt.clone();
-        move || load(&onnx, &manifest, &checks, &interrupt)
-    };
-    let loaded = within(limit, work).await;
-    if matches!(loaded, Err(PublishError::LoadTimedOut { .. })) {
-        // What is left of it ends by itself soon: the graph's size was checked first.
-        interrupt.interrupt();
+/// A candidate that is fit to be loaded.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    candidate: Candidate,
+    interface: ModelInterface,
+    /// Estimated, of all its sessions together.
+    pub(super) memory_bytes: u64,
+}
+
+impl Candidate {
+    /// Checks the files, without loading the model.
+    pub(super) async fn check(self) -> Result<Checked, PublishError> {
+        let limit = self.limits.load_timeout();
+        within(limit, move || self.check_files()).await
     }
-    loaded
+
+    fn check_files(self) -> Result<Checked, PublishError> {
+        let batch = self.largest_batch();
+        let limits = Limits {
+            bytes: self.limits.max_model_bytes,
+            batch,
+            activation_bytes: self.limits.max_activation_bytes,
+            ..Limits::default()
+        };
+        let checked = check_model(&self.onnx, &limits)?;
+        compare_interface(&checked.interface, &self.manifest)?;
+        let weights = MEMORY_FOR_A_BYTE * self.onnx.len() as u64;
+        let session = weights.saturating_add(checked.activation_bytes);
+        let sessions = self.config.runtime.instances.count() as u64;
+        Ok(Checked {
+            interface: checked.interface,
+            memory_bytes: session.saturating_mul(sessions),
+            candidate: self,
+        })
+    }
+
+    /// Samples of the largest batch that ONNX Runtime is given.
+    fn largest_batch(&self) -> usize {
+        match self.config.runtime.deterministic {
+            true => 1,
+            false => self.config.batching.max_batch_size,
+        }
+    }
+}
+
+impl Checked {
+    /// Loads the model: its sessions, warm, each held against the golden batch.
+    pub(super) async fn load(self) -> Result<Prepared, PublishError> {
+        let interrupt = Interrupt::new()?;
+        let limit = self.candidate.limits.load_timeout();
+        let work = {
+            let interrupt = interrupt.clone();
+            move || self.load_sessions(&interrupt)
+        };
+        let loaded = within(limit, work).await;
+        if matches!(loaded, Err(PublishError::LoadTimedOut { .. })) {
+            // What is left of it ends by itself soon: the graph's size was checked first.
+            interrupt.interrupt();
+        }
+        loaded
+    }
+
+    fn load_sessions(self, interrupt: &Interrupt) -> Result<Prepared, PublishError> {
+        let Candidate {
+            onnx,
+            manifest,
+            config,
+            ..
+        } = &self.candidate;
+        let options = SessionOptions {
+            threads: config.runtime.threads,
+        };
+        let largest_batch = self.candidate.largest_batch();
+        let mut sessions = Vec::new();
+        for _ in 0..config.runtime.instances.count() {
+            let mut session = Session::load(onnx, options)?;
+            warm_up(&mut session, largest_batch, interrupt)?;
+            compare_golden_batch(&mut session, manifest, largest_batch, interrupt)?;
+            sessions.push(session);
+        }
+        Ok(Prepared {
+            interface: self.interface,
+            manifest: Arc::clone(manifest),
+            sessions,
+            memory_bytes: self.memory_bytes,
+        })
+    }
 }
 
 /// Runs `work` on a thread of its own, so that a model that never finishes holds up nothing but
@@ -66,36 +143,6 @@ async fn within<T: Send + 'static>(
     }
 }
 
-fn load(
-    onnx: &[u8],
-    manifest: &ArtifactManifest,
-    checks: &Checks,
-    interrupt: &Interrupt,
-) -> Result<Sessions, PublishError> {
-    let limits = Limits {
-        bytes: checks.max_model_bytes,
-        batch: checks.max_batch_size,
-        activation_bytes: checks.max_activation_bytes,
-        ..Limits::default()
-    };
-    let interface = check_model(onnx, &limits)?;
-    compare_interface(&interface, manifest)?;
-    let options = SessionOptions {
-        threads: checks.runtime.threads,
-    };
-    let mut sessions = Vec::new();
-    for _ in 0..checks.runtime.sessions {
-        let mut session = Session::load(onnx, options)?;
-        warm_up(&mut session, checks.max_batch_size, interrupt)?;
-        compare_golden_batch(&mut session, manifest, checks.max_batch_size, interrupt)?;
-        sessions.push(session);
-    }
-    Ok(Sessions {
-        interface,
-        sessions,
-    })
-}
-
 fn compare_interface(
     interface: &ModelInterface,
     manifest: &ArtifactManifest,
@@ -117,15 +164,17 @@ fn compare_interface(
     Ok(())
 }
 
-/// The first run of a size allocates; no caller is to wait for it.
+/// Runs every size of batch that there may be. The first run of a size plans its memory, and no caller
+/// is to wait for it; the largest comes first, so that the memory is there for the others.
 fn warm_up(
     session: &mut Session,
-    max_batch_size: usize,
+    largest_batch: usize,
     interrupt: &Interrupt,
 ) -> Result<(), PublishError> {
     let sample_values = session.interface().sample_values();
-    for batch in [1, max_batch_size] {
-        session.run_unless(interrupt, &vec![0.0; batch * sample_values], batch)?;
+    let input = vec![0.0; largest_batch * sample_values];
+    for batch in (1..=largest_batch).rev() {
+        session.run_unless(interrupt, &input[..batch * sample_values], batch)?;
     }
     Ok(())
 }
@@ -133,7 +182,7 @@ fn warm_up(
 fn compare_golden_batch(
     session: &mut Session,
     manifest: &ArtifactManifest,
-    max_batch_size: usize,
+    largest_batch: usize,
     interrupt: &Interrupt,
 ) -> Result<(), PublishError> {
     let [_, height, width] = manifest.input_shape;
@@ -146,7 +195,7 @@ fn compare_golden_batch(
     normalization.apply(&golden.images, height * width, &mut input);
     let sample_values = session.interface().sample_values();
     let mut found = Vec::new();
-    for batch in input.chunks(max_batch_size * sample_values) {
+    for batch in input.chunks(largest_batch * sample_values) {
         let samples = batch.len() / sample_values;
         found.extend(session.run_unless(interrupt, batch, samples)?);
     }

@@ -1,10 +1,11 @@
 //! Publishing: from an upload to a version that serves, and from one version to another.
 //!
 //! One change at a time. A change that began is carried out even if its caller hangs up, and whatever
-//! fails in between, the version before goes on serving.
+//! fails in between, what served before goes on serving.
 
 mod loading;
 mod service;
+mod swap;
 mod upload;
 
 use std::sync::Arc;
@@ -15,25 +16,24 @@ use common::{
     model_store::{ModelName, ModelStore, StoreError, StoredVersion},
 };
 use tokio::{sync::Mutex, task};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    catalog::{Catalog, Sessions},
-    config::{BatchingConfig, InferenceConfig, PublishConfig, RuntimeConfig},
+    catalog::Catalog,
+    config::{InferenceConfig, ModelConfig},
     error::PublishError,
 };
-
-pub(crate) use service::PublisherEdge;
+use loading::Candidate;
 use upload::Upload;
 
-/// Changes which versions there are and which one serves.
+pub(crate) use service::{PublisherEdge, to_the_end};
+
+/// Changes which versions there are and which ones serve.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     store: ModelStore,
     catalog: Arc<Catalog>,
-    batching: BatchingConfig,
-    runtime: RuntimeConfig,
-    limits: PublishConfig,
+    config: InferenceConfig,
     /// Held for the length of a change.
     change: Mutex<()>,
 }
@@ -45,7 +45,7 @@ struct Published {
     already_published: bool,
 }
 
-/// A stored version and whether it serves.
+/// A stored version and whether it is the active one.
 #[derive(Debug)]
 struct ListedVersion {
     model: ModelName,
@@ -58,19 +58,20 @@ impl Publisher {
         Self {
             store,
             catalog,
-            batching: config.batching,
-            runtime: config.runtime,
-            limits: config.publish,
+            config: config.clone(),
             change: Mutex::default(),
         }
     }
 
-    /// Serves what served before the process ended. A model that cannot be loaded is reported and
+    /// Serves what served before the process ended, or what was committed after that by a publish which
+    /// was cut off before its activation. A model that cannot be loaded is reported and
     /// left out: the others are not to suffer.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), PublishError> {
+        let _change = self.change.lock().await;
         for model in self.blocking(|store| store.models()).await? {
             if let Err(error) = self.restore_model(&model).await {
                 error!(%model, "the model does not serve: {error}");
+                self.catalog.fail(&model, &error.to_string());
             }
         }
         Ok(())
@@ -78,8 +79,24 @@ impl Publisher {
 
     async fn restore_model(self: &Arc<Self>, model: &ModelName) -> Result<(), PublishError> {
         let name = model.clone();
-        match self.blocking(move |store| store.active(&name)).await? {
-            Some(active) => self.serve_stored(model, active.version).await,
+        let stored = self
+            .blocking({
+                let name = model.clone();
+                move |store| store.version_numbers(&name)
+            })
+            .await?;
+        self.catalog.store(model, &stored);
+        let active = self.blocking(move |store| store.active(&name)).await?;
+        // It passed every check before it was committed; only its activation was cut off.
+        let newest_served = active.map_or(0, |active| active.newest_served);
+        if let Some(newest) = stored.last().filter(|newest| **newest > newest_served) {
+            match self.make_active(model, *newest, None).await {
+                Ok(()) => return Ok(()),
+                Err(error) => warn!(%model, version = *newest, "cannot be activated: {error}"),
+            }
+        }
+        match active {
+            Some(active) => self.make_active(model, active.version, None).await,
             None => Ok(()),
         }
     }
@@ -98,13 +115,12 @@ impl Publisher {
             });
         }
         let manifest = Arc::new(manifest);
-        let sessions = self.prepare(onnx.clone(), Arc::clone(&manifest)).await?;
-        let name = model.clone();
-        let committed = Arc::clone(&manifest);
-        let commit = move |store: &ModelStore| store.commit(&name, &onnx, &committed);
-        let version = self.blocking(commit).await?;
-        self.activate_loaded(&model, version, sessions, manifest)
-            .await?;
+        let candidate = self.candidate(&model, onnx.clone(), Arc::clone(&manifest));
+        let commit = {
+            let name = model.clone();
+            move |store: &ModelStore| store.commit(&name, &onnx, &manifest)
+        };
+        let version = self.publish_loaded(&model, candidate, commit).await?;
         info!(%model, version, "published");
         Ok(Published {
             version,
@@ -131,7 +147,7 @@ impl Publisher {
         if let Some(version) = same
             && active.is_none_or(|active| active.newest_served < version)
         {
-            self.serve_stored(model, version).await?;
+            self.make_active(model, version, None).await?;
         }
         Ok(same)
     }
@@ -145,10 +161,43 @@ impl Publisher {
         let _change = self.change.lock().await;
         let previous = self.catalog.active_version(&model).unwrap_or(0);
         if previous != version {
-            self.serve_stored(&model, version).await?;
+            self.make_active(&model, version, None).await?;
             info!(%model, version, previous, "activated");
         }
         Ok(previous)
+    }
+
+    /// Makes a model answer again: by `version`, else by its active version, else by its newest.
+    pub(crate) async fn load(
+        self: Arc<Self>,
+        model: ModelName,
+        version: Option<u64>,
+    ) -> Result<(), PublishError> {
+        let _change = self.change.lock().await;
+        let name = model.clone();
+        let choose = move |store: &ModelStore| match (version, store.active(&name)?) {
+            (Some(version), _) => Ok(Some(version)),
+            (None, Some(active)) => Ok(Some(active.version)),
+            (None, None) => Ok(store.version_numbers(&name)?.last().copied()),
+        };
+        let version = self.blocking(choose).await?;
+        let version = version.ok_or_else(|| PublishError::NothingStored {
+            model: model.clone(),
+        })?;
+        self.make_active(&model, version, None).await?;
+        info!(%model, version, "loaded");
+        Ok(())
+    }
+
+    /// Lets no version of the model answer until it is loaded again, or the service is started again.
+    pub(crate) async fn unload(self: Arc<Self>, model: ModelName) -> Result<(), PublishError> {
+        let _change = self.change.lock().await;
+        if self.catalog.models().get(&model).is_none() {
+            return Err(PublishError::NothingStored { model });
+        }
+        self.catalog.unload(&model);
+        info!(%model, "unloaded");
+        Ok(())
     }
 
     async fn delete(self: Arc<Self>, model: ModelName, version: u64) -> Result<(), PublishError> {
@@ -161,6 +210,7 @@ impl Publisher {
         let name = model.clone();
         self.blocking(move |store| store.delete(&name, version))
             .await?;
+        self.catalog.forget(&model, version);
         info!(%model, version, "deleted");
         Ok(())
     }
@@ -190,58 +240,22 @@ impl Publisher {
         .await
     }
 
-    /// Loads and checks a stored version, then lets it serve.
-    async fn serve_stored(
-        self: &Arc<Self>,
-        model: &ModelName,
-        version: u64,
-    ) -> Result<(), PublishError> {
-        let name = model.clone();
-        let read = move |store: &ModelStore| {
-            let manifest = store.manifest(&name, version)?;
-            let onnx = store.onnx(&name, version, &manifest)?;
-            Ok((Bytes::from(onnx), Arc::new(manifest)))
-        };
-        let (onnx, manifest) = self.blocking(read).await?;
-        let sessions = self.prepare(onnx, Arc::clone(&manifest)).await?;
-        self.activate_loaded(model, version, sessions, manifest)
-            .await
-    }
-
-    /// The swap. What can fail comes before anything has changed.
-    async fn activate_loaded(
-        self: &Arc<Self>,
-        model: &ModelName,
-        version: u64,
-        sessions: Sessions,
-        manifest: Arc<ArtifactManifest>,
-    ) -> Result<(), PublishError> {
-        let loaded = self
-            .catalog
-            .load(model, version, sessions, manifest, self.batching);
-        let loaded = loaded.map_err(|error| {
-            error!(%model, version, "cannot start the threads of a session: {error}");
-            PublishError::Internal
-        })?;
-        let name = model.clone();
-        self.blocking(move |store| store.activate(&name, version))
-            .await?;
-        self.catalog.serve(loaded);
-        Ok(())
-    }
-
-    async fn prepare(
+    fn candidate(
         &self,
+        model: &ModelName,
         onnx: Bytes,
         manifest: Arc<ArtifactManifest>,
-    ) -> Result<Sessions, PublishError> {
-        let checks = loading::Checks {
-            max_model_bytes: self.limits.max_model_bytes,
-            max_batch_size: self.batching.max_batch_size,
-            max_activation_bytes: self.limits.max_activation_bytes,
-            runtime: self.runtime,
-        };
-        loading::prepare(onnx, manifest, checks, self.limits.load_timeout()).await
+    ) -> Candidate {
+        Candidate {
+            onnx,
+            manifest,
+            limits: self.config.publish,
+            config: self.model_config(model),
+        }
+    }
+
+    fn model_config(&self, model: &ModelName) -> Arc<ModelConfig> {
+        Arc::new(self.config.model(model.as_str()))
     }
 
     /// Runs `work`, which reads or writes files, off the async threads.

@@ -27,7 +27,7 @@ impl PublisherService for PublisherEdge {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Answer<PublishResponse> {
-        let upload = upload::receive(request.into_inner(), &self.publisher.limits).await?;
+        let upload = upload::receive(request.into_inner(), &self.publisher.config.publish).await?;
         let published = to_the_end(Arc::clone(&self.publisher).publish(upload)).await?;
         Ok(Response::new(PublishResponse {
             version: published.version,
@@ -73,7 +73,7 @@ impl PublisherService for PublisherEdge {
 }
 
 /// Carries a change out, also when its caller hangs up in the middle.
-async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, PublishError>> + Send + 'static,
 ) -> Result<T, PublishError> {
     let done = tokio::spawn(change).await;

@@ -2,6 +2,9 @@
 
 mod clients;
 mod lifecycle;
+mod metric_names;
 mod publishing;
 mod serving;
 mod support;
+mod swaps;
+mod versions;

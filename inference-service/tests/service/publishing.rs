@@ -201,7 +201,7 @@ async fn a_restart_serves_what_served_before() {
 }
 
 #[tokio::test]
-async fn a_publish_cut_off_before_its_activation_is_completed_by_its_repetition() {
+async fn a_publish_cut_off_before_its_activation_is_completed_by_the_next_start() {
     let models = tempfile::tempdir().unwrap();
     let (first, second) = (Artifact::new(1), Artifact::new(2));
     let name = ModelName::new(MODEL).unwrap();
@@ -215,8 +215,9 @@ async fn a_publish_cut_off_before_its_activation_is_completed_by_its_repetition(
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);
-    assert_eq!(service.serving_version().await, "1");
+    assert_eq!(service.serving_version().await, "2");
     assert_eq!(publish(&service, &second).await, (2, true));
+    assert_eq!(publish(&service, &first).await, (1, true));
     assert_eq!(service.serving_version().await, "2");
 }
 
@@ -388,8 +389,8 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
         ),
         (
             with_onnx(with_operator("Softmax")),
-            "MODEL_UNUSABLE",
-            "ONNX Runtime cannot load",
+            "MODEL_REFUSED",
+            "a batch of 64 gives `logits` [64, 8], expected [64, 3]",
         ),
     ];
     for (upload, reason, named) in cases {

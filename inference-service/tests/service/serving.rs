@@ -245,7 +245,12 @@ async fn the_server_and_its_models_describe_themselves() {
         .into_inner();
     assert_eq!(
         (server.name.as_str(), server.extensions),
-        ("retort", vec!["statistics".to_owned()])
+        (
+            "retort",
+            ["model_configuration", "model_repository", "statistics"]
+                .map(str::to_owned)
+                .to_vec()
+        )
     );
     for (name, version, expected) in [
         (MODEL, "", true),

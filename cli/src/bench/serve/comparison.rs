@@ -160,7 +160,7 @@ impl Setting {
                 "--store",
                 store,
                 "--set",
-                "runtime.sessions=1",
+                "runtime.instances=1",
                 "--set",
                 "runtime.threads=1",
                 "--set",

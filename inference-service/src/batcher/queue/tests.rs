@@ -13,6 +13,7 @@ fn queue(max_batch_size: usize, delay: Duration, max_queue_size: usize) -> JobQu
         max_batch_size,
         max_queue_delay_microseconds: delay.as_micros() as u64,
         max_queue_size,
+        default_timeout_microseconds: 0,
     })
 }
 

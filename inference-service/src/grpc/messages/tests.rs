@@ -33,7 +33,7 @@ fn typed(values: usize) -> Option<InferTensorContents> {
 }
 
 fn take(message: ModelInferRequest) -> Result<Input, InferenceError> {
-    let request = to_request(message, None)?;
+    let request = to_request(message, &Caller::default())?;
     Ok(request.check(&INTERFACE, 8)?.0)
 }
 
@@ -77,7 +77,11 @@ fn the_earlier_of_deadline_and_timeout_counts() {
     let instant = ParameterChoice::Uint64Param(1);
     let none = ParameterChoice::Int64Param(0);
     let deadline = |choice: &ParameterChoice, deadline| {
-        let request = to_request(timeout(choice.clone()), deadline).unwrap();
+        let caller = Caller {
+            deadline,
+            request_id: None,
+        };
+        let request = to_request(timeout(choice.clone()), &caller).unwrap();
         request.deadline
     };
     assert_eq!(deadline(&hour, Some(soon)), Some(soon));
@@ -88,7 +92,9 @@ fn the_earlier_of_deadline_and_timeout_counts() {
         ParameterChoice::Int64Param(-1),
         ParameterChoice::StringParam("1 s".into()),
     ] {
-        let error = to_request(timeout(bad), None).unwrap_err().to_string();
+        let error = to_request(timeout(bad), &Caller::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("parameters.timeout: "), "{error}");
     }
 }

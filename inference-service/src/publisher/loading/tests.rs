@@ -1,15 +1,26 @@
 use super::*;
-use crate::test_model::model;
-
-const CHECKS: Checks = Checks {
-    max_model_bytes: 1 << 20,
-    max_batch_size: 2,
-    max_activation_bytes: 1 << 20,
-    runtime: RuntimeConfig {
-        sessions: 2,
-        threads: 1,
-    },
+use crate::{
+    config::{InferenceConfig, Instances},
+    test_model::model,
 };
+
+fn candidate(logits: &[[f32; 2]], deterministic: bool) -> Candidate {
+    let (onnx, manifest) = model(logits);
+    let mut config = InferenceConfig::shipped();
+    config.batching.max_batch_size = 2;
+    config.runtime.instances = Instances::Count(2);
+    config.runtime.deterministic = deterministic;
+    Candidate {
+        onnx,
+        manifest,
+        limits: config.publish,
+        config: Arc::new(config.model("m")),
+    }
+}
+
+async fn prepare(candidate: Candidate) -> Result<Prepared, PublishError> {
+    candidate.check().await?.load().await
+}
 
 /// The model's own logits of the three images.
 fn right_logits() -> Vec<[f32; 2]> {
@@ -23,20 +34,29 @@ fn right_logits() -> Vec<[f32; 2]> {
 #[tokio::test]
 async fn every_session_is_loaded_and_held_against_the_golden_batch() {
     let logits = right_logits();
-    let (onnx, manifest) = model(&logits);
-    let limit = Duration::from_secs(60);
-    let sessions = prepare(onnx, manifest, CHECKS, limit).await.unwrap();
-    assert_eq!(sessions.sessions.len(), 2);
-    assert_eq!(sessions.interface.classes, 2);
-
-    let mut wrong = logits;
+    let mut wrong = logits.clone();
     wrong[2][1] += 0.01;
-    let (onnx, manifest) = model(&wrong);
-    let error = prepare(onnx, manifest, CHECKS, limit)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("image 2, class 1"), "{error}");
+    for deterministic in [false, true] {
+        let prepared = prepare(candidate(&logits, deterministic)).await.unwrap();
+        assert_eq!(prepared.sessions.len(), 2);
+        assert_eq!(prepared.interface.classes, 2);
+
+        let error = prepare(candidate(&wrong, deterministic)).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("image 2, class 1"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_memory_of_a_model_grows_with_its_sessions_and_its_batches() {
+    let logits = right_logits();
+    let checked = candidate(&logits, false).check().await.unwrap();
+    let alone = candidate(&logits, true).check().await.unwrap();
+    let (onnx, _) = model(&logits);
+    let weights = 2 * MEMORY_FOR_A_BYTE * onnx.len() as u64;
+    assert!(weights < alone.memory_bytes, "{alone:?}");
+    let (two, one) = (checked.memory_bytes - weights, alone.memory_bytes - weights);
+    assert_eq!(two, 2 * one);
 }
 
 #[tokio::test]

@@ -25,15 +25,36 @@ pub struct Artifact {
 impl Artifact {
     /// A small network; every seed gives another one.
     pub fn new(seed: u64) -> Self {
-        let network = r#"
-            input = [1, 8, 8]
-            classes = 3
-            preset = "cnn"
-            widths = [4, 8]
-        "#;
-        let spec = NetworkSpec::from_toml(network).expect("the spec is valid");
+        let spec = spec("preset = \"cnn\"\nwidths = [4, 8]");
         let weights = Weights::initial(&spec, seed).expect("the spec is valid");
-        let onnx = networks::onnx::export(&spec, &weights).expect("the weights fit");
+        Self::of(&spec, &weights, seed)
+    }
+
+    /// A network whose logits are [n, 2n, -n], whatever it is shown.
+    pub fn constant(n: u64) -> Self {
+        let spec = spec("preset = \"mlp\"\nwidths = [4]");
+        let weights = Weights::initial(&spec, 1).expect("the spec is valid");
+        let tensors = weights.iter().map(|(name, tensor)| {
+            let mut tensor = tensor.clone();
+            match tensor.shape.as_slice() {
+                [CLASSES] => tensor.data = Self::constant_logits(n).to_vec(),
+                [CLASSES, _] => tensor.data.fill(0.0),
+                _ => {}
+            }
+            (name.to_owned(), tensor)
+        });
+        let weights = Weights::from_tensors(tensors, &spec).expect("the weights fit");
+        Self::of(&spec, &weights, n)
+    }
+
+    /// The logits of [`constant`](Self::constant).
+    pub fn constant_logits(n: u64) -> [f32; CLASSES] {
+        let n = n as f32;
+        [n, 2.0 * n, -n]
+    }
+
+    fn of(spec: &NetworkSpec, weights: &Weights, seed: u64) -> Self {
+        let onnx = networks::onnx::export(spec, weights).expect("the weights fit");
         let images = images(GOLDEN_IMAGES);
         let (mean, std) = (0.25, 0.5);
         let mut input = Vec::new();
@@ -86,6 +107,11 @@ impl Artifact {
     pub fn logits(&self, input: &[f32]) -> Vec<f32> {
         run(&self.onnx, input)
     }
+}
+
+fn spec(layers: &str) -> NetworkSpec {
+    let head = "input = [1, 8, 8]\nclasses = 3\n";
+    NetworkSpec::from_toml(&format!("{head}{layers}")).expect("the spec is valid")
 }
 
 /// A header and two chunks.

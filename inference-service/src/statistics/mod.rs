@@ -1,31 +1,33 @@
 //! What one model version has done, exactly. The service's own warm-up and golden batches are not
 //! in it.
 
+mod distribution;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use metrics::Histogram;
 use proto::inference::{InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 
 use crate::error::InferenceError;
 
-/// The counts of one version, from its first activation in this process on.
-#[derive(Debug)]
-pub struct VersionStatistics {
-    totals: Mutex<Totals>,
-    histograms: Histograms,
-}
+pub(crate) use distribution::Distribution;
 
-/// Distributions for Prometheus.
-#[derive(Debug, Clone)]
-pub(crate) struct Histograms {
-    /// From a request's arrival to its answer, seconds; successful requests.
-    pub(crate) request_seconds: Histogram,
-    /// Samples an execution.
-    pub(crate) batch_size: Histogram,
+/// Upper bounds of the distributions of times, seconds.
+const SECONDS: [f64; 16] = [
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+    2.5, 5.0,
+];
+
+/// Upper bounds of the distribution of batch sizes, samples.
+const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
+
+/// The counts of one version, from its first activation in this process on.
+#[derive(Debug, Default)]
+pub(crate) struct VersionStatistics {
+    totals: Mutex<Totals>,
 }
 
 /// A count and the time that was spent on what it counts.
@@ -36,7 +38,7 @@ pub(crate) struct Timed {
 }
 
 /// Everything that is counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Totals {
     /// Samples inferred.
     pub(crate) inferences: u64,
@@ -52,6 +54,32 @@ pub(crate) struct Totals {
     last_inference: Option<SystemTime>,
     /// By samples an execution.
     batches: BTreeMap<usize, BatchTotals>,
+    /// Seconds from a request's arrival to its answer; successful requests.
+    pub(crate) request_seconds: Distribution,
+    /// Seconds of a request in the queue.
+    pub(crate) queue_seconds: Distribution,
+    /// Samples an execution.
+    pub(crate) batch_size: Distribution,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            inferences: 0,
+            executions: 0,
+            success: Timed::default(),
+            failures: BTreeMap::new(),
+            queue: Timed::default(),
+            compute_input: Timed::default(),
+            compute_infer: Timed::default(),
+            compute_output: Timed::default(),
+            last_inference: None,
+            batches: BTreeMap::new(),
+            request_seconds: Distribution::new(&SECONDS),
+            queue_seconds: Distribution::new(&SECONDS),
+            batch_size: Distribution::new(&BATCH_SIZES),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,18 +121,18 @@ impl FailureReason {
             InferenceError::Session(_) | InferenceError::WorkerStopped { .. } => Self::Backend,
             InferenceError::Invalid { .. }
             | InferenceError::NoSuchModel { .. }
-            | InferenceError::NoSuchVersion { .. } => Self::Other,
+            | InferenceError::NoSuchVersion { .. }
+            | InferenceError::NotLoaded { .. } => Self::Other,
         }
     }
 }
 
-/// One successful execution of the model.
+/// What a session did, successfully, with the requests that it took from the queue together.
 #[derive(Debug)]
 pub(crate) struct Execution {
     pub(crate) samples: usize,
-    pub(crate) requests: usize,
-    /// Time in the queue, summed over the requests.
-    pub(crate) queued: Duration,
+    /// Batches of the same size that the samples were computed in, one after the other.
+    pub(crate) batches: usize,
     /// Time to put the batch together.
     pub(crate) gathering: Duration,
     /// Time in ONNX Runtime.
@@ -114,13 +142,6 @@ pub(crate) struct Execution {
 }
 
 impl VersionStatistics {
-    pub(crate) fn new(histograms: Histograms) -> Self {
-        Self {
-            totals: Mutex::default(),
-            histograms,
-        }
-    }
-
     /// Counts a request, whatever becomes of it: as canceled unless [`RequestRecord::end`] is
     /// called.
     pub(crate) fn begin(&self) -> RequestRecord<'_> {
@@ -131,24 +152,34 @@ impl VersionStatistics {
         }
     }
 
-    pub(crate) fn executed(&self, execution: &Execution) {
-        let requests = execution.requests as u64;
+    /// Counts an execution; `queued` is how long each of its requests was in the queue.
+    pub(crate) fn executed(
+        &self,
+        execution: &Execution,
+        queued: impl ExactSizeIterator<Item = Duration>,
+    ) {
+        let requests = queued.len() as u64;
+        let batches = execution.batches as u64;
+        let batch_size = execution.samples / execution.batches;
         let mut totals = self.lock();
         totals.inferences += execution.samples as u64;
-        totals.executions += 1;
-        totals.queue.add(requests, execution.queued);
+        totals.executions += batches;
+        totals.queue.count += requests;
+        for queued in queued {
+            totals.queue.time += queued;
+            totals.queue_seconds.record(queued.as_secs_f64(), 1);
+        }
         totals.compute_input.add_each(requests, execution.gathering);
         totals.compute_infer.add_each(requests, execution.computing);
         totals
             .compute_output
             .add_each(requests, execution.scattering);
         totals.last_inference = Some(SystemTime::now());
-        let batch = totals.batches.entry(execution.samples).or_default();
-        batch.compute_input.add(1, execution.gathering);
-        batch.compute_infer.add(1, execution.computing);
-        batch.compute_output.add(1, execution.scattering);
-        drop(totals);
-        self.histograms.batch_size.record(execution.samples as f64);
+        let batch = totals.batches.entry(batch_size).or_default();
+        batch.compute_input.add(batches, execution.gathering);
+        batch.compute_infer.add(batches, execution.computing);
+        batch.compute_output.add(batches, execution.scattering);
+        totals.batch_size.record(batch_size as f64, batches);
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -175,8 +206,9 @@ impl RequestRecord<'_> {
         match outcome {
             Ok(_) => {
                 let elapsed = self.began.elapsed();
-                self.statistics.lock().success.add(1, elapsed);
-                self.statistics.histograms.request_seconds.record(elapsed);
+                let mut totals = self.statistics.lock();
+                totals.success.add(1, elapsed);
+                totals.request_seconds.record(elapsed.as_secs_f64(), 1);
             }
             Err(error) => self.fail(FailureReason::of(error)),
         }
@@ -274,30 +306,24 @@ fn milliseconds(time: SystemTime) -> u64 {
 mod tests {
     use super::*;
 
-    fn statistics() -> VersionStatistics {
-        VersionStatistics::new(Histograms {
-            request_seconds: Histogram::noop(),
-            batch_size: Histogram::noop(),
-        })
-    }
-
-    fn execution(samples: usize, requests: usize) -> Execution {
-        Execution {
+    fn execute(statistics: &VersionStatistics, samples: usize, batches: usize, requests: usize) {
+        let execution = Execution {
             samples,
-            requests,
-            queued: Duration::from_nanos(10),
+            batches,
             gathering: Duration::from_nanos(1),
             computing: Duration::from_nanos(100),
             scattering: Duration::from_nanos(2),
-        }
+        };
+        let queued = (0..requests).map(|_| Duration::from_nanos(5));
+        statistics.executed(&execution, queued);
     }
 
     #[test]
     fn samples_executions_and_requests_are_counted_apart() {
-        let statistics = statistics();
-        statistics.executed(&execution(8, 3));
-        statistics.executed(&execution(8, 1));
-        statistics.executed(&execution(1, 1));
+        let statistics = VersionStatistics::default();
+        execute(&statistics, 8, 1, 3);
+        execute(&statistics, 8, 1, 1);
+        execute(&statistics, 1, 1, 1);
         let message = statistics.totals().to_message("digits", 7);
         assert_eq!(
             (message.name.as_str(), message.version.as_str()),
@@ -306,7 +332,7 @@ mod tests {
         assert_eq!((message.inference_count, message.execution_count), (17, 3));
         assert!(message.last_inference > 0);
         let stats = message.inference_stats.unwrap();
-        assert_eq!(stats.queue, Some(StatisticDuration { count: 5, ns: 30 }));
+        assert_eq!(stats.queue, Some(StatisticDuration { count: 5, ns: 25 }));
         assert_eq!(
             stats.compute_infer,
             Some(StatisticDuration { count: 5, ns: 500 })
@@ -321,8 +347,22 @@ mod tests {
     }
 
     #[test]
+    fn a_deterministic_model_executes_every_sample() {
+        let statistics = VersionStatistics::default();
+        execute(&statistics, 8, 8, 3);
+        let message = statistics.totals().to_message("digits", 7);
+        assert_eq!((message.inference_count, message.execution_count), (8, 8));
+        let [batch] = message.batch_stats.as_slice() else {
+            panic!("{message:?}");
+        };
+        assert_eq!(batch.batch_size, 1);
+        let timed = StatisticDuration { count: 8, ns: 100 };
+        assert_eq!(batch.compute_infer, Some(timed));
+    }
+
+    #[test]
     fn every_request_counts_once_as_what_it_came_to() {
-        let statistics = statistics();
+        let statistics = VersionStatistics::default();
         statistics.begin().end(&Ok(()));
         statistics
             .begin()

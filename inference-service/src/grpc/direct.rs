@@ -1,0 +1,298 @@
+//! `ModelInfer` from and to HTTP/2 frames, without a codec in between.
+//!
+//! tonic's codecs serve streams of messages of any size: for every call they set up a buffer to collect a
+//! request in, one to encode a response in, and a stream for each. This is the call that is made
+//! thousands of times a second, and its request most often comes in one frame, which holds the
+//! values already where they can be taken from. Everything else, compressed requests among it, is
+//! tonic's.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::future::BoxFuture;
+use http_body::{Body as _, Frame};
+use prost::Message;
+use proto::inference::{
+    ModelInferRequest,
+    grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME},
+};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{Service, http},
+    metadata::{GRPC_CONTENT_TYPE, MetadataMap},
+    server::NamedService,
+};
+
+use super::{
+    InferenceEdge,
+    messages::{self, Caller},
+};
+
+const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+/// Before every message: whether it is compressed, and its length
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+const PREFIX: usize = 5;
+
+/// The protocol's server.
+#[derive(Debug, Clone)]
+pub(crate) struct InferenceServer {
+    edge: Arc<InferenceEdge>,
+    /// Every other call.
+    rest: GrpcInferenceServiceServer<InferenceEdge>,
+    max_message_bytes: usize,
+}
+
+impl InferenceServer {
+    /// `max_message_bytes` holds in both directions.
+    pub(crate) fn new(edge: InferenceEdge, max_message_bytes: usize) -> Self {
+        let edge = Arc::new(edge);
+        let rest = GrpcInferenceServiceServer::from_arc(Arc::clone(&edge))
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+            .max_decoding_message_size(max_message_bytes)
+            .max_encoding_message_size(max_message_bytes);
+        Self {
+            edge,
+            rest,
+            max_message_bytes,
+        }
+    }
+}
+
+impl NamedService for InferenceServer {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl Service<http::Request<Body>> for InferenceServer {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != PATH || is_compressed(request.headers()) {
+            return self.rest.call(request);
+        }
+        let edge = Arc::clone(&self.edge);
+        let max_message_bytes = self.max_message_bytes;
+        Box::pin(async move {
+            let answer = answer(&edge, request, max_message_bytes).await;
+            Ok(answer.unwrap_or_else(Status::into_http))
+        })
+    }
+}
+
+fn is_compressed(headers: &http::HeaderMap) -> bool {
+    let encoding = headers.get("grpc-encoding");
+    encoding.is_some_and(|encoding| encoding != "identity")
+}
+
+async fn answer(
+    edge: &InferenceEdge,
+    request: http::Request<Body>,
+    max_message_bytes: usize,
+) -> Result<http::Response<Body>, Status> {
+    let (head, body) = request.into_parts();
+    let caller = Caller::of(&MetadataMap::from_headers(head.headers));
+    let message = read_message(body, max_message_bytes).await?;
+    let message = ModelInferRequest::decode(message)
+        .map_err(|error| Status::invalid_argument(format!("ModelInferRequest: {error}")))?;
+    let request = messages::to_request(message, &caller)?;
+    let response = messages::to_message(edge.inference.infer(request).await?);
+    let mut encoded = BytesMut::with_capacity(PREFIX + response.encoded_len());
+    encoded.put_u8(0);
+    encoded.put_u32(response.encoded_len() as u32);
+    response
+        .encode(&mut encoded)
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let mut response = http::Response::new(Body::new(Answer {
+        message: Some(encoded.freeze()),
+        ended: false,
+    }));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+    Ok(response)
+}
+
+/// The one message of a request.
+async fn read_message(mut body: Body, max_message_bytes: usize) -> Result<Bytes, Status> {
+    let mut received = Bytes::new();
+    let mut length = None;
+    while let Some(data) = next_data(&mut body).await? {
+        received = match received.is_empty() {
+            true => data,
+            // Rare: a large request. What has arrived so far is copied, into room for all of it.
+            false => append(received, &data, length.unwrap_or(0)),
+        };
+        if length.is_none() && received.len() >= PREFIX {
+            length = Some(read_prefix(
+                &mut received.slice(..PREFIX),
+                max_message_bytes,
+            )?);
+        }
+        if length.is_some_and(|length| received.len() > PREFIX + length) {
+            return Err(Status::invalid_argument(
+                "more bytes arrived than one message has",
+            ));
+        }
+    }
+    match length {
+        Some(length) if received.len() == PREFIX + length => Ok(received.slice(PREFIX..)),
+        _ => Err(Status::invalid_argument(
+            "the request ended before its message did",
+        )),
+    }
+}
+
+fn append(received: Bytes, data: &[u8], length: usize) -> Bytes {
+    let mut whole = match received.try_into_mut() {
+        Ok(whole) => whole,
+        Err(shared) => BytesMut::from(&shared[..]),
+    };
+    let missing = (PREFIX + length).saturating_sub(whole.len());
+    // The length is only a promise so far: room grows with what arrives.
+    whole.reserve(missing.min(whole.len()).max(data.len()));
+    whole.extend_from_slice(data);
+    whole.freeze()
+}
+
+fn read_prefix(prefix: &mut Bytes, max_message_bytes: usize) -> Result<usize, Status> {
+    if prefix.get_u8() != 0 {
+        let problem = "the message is compressed, but grpc-encoding does not say how";
+        return Err(Status::invalid_argument(problem));
+    }
+    let length = prefix.get_u32() as usize;
+    match length <= max_message_bytes {
+        true => Ok(length),
+        // As tonic answers for every other call.
+        false => Err(Status::new(
+            Code::OutOfRange,
+            format!("message of {length} bytes; at most {max_message_bytes} are allowed"),
+        )),
+    }
+}
+
+async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Status> {
+    while !body.is_end_stream() {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        match frame.transpose()? {
+            None => return Ok(None),
+            // Anything else are trailers, which a request has no use for.
+            Some(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The body of a response that is no error: one message, then the trailers that say so.
+struct Answer {
+    message: Option<Bytes>,
+    ended: bool,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.ended = true;
+        let mut trailers = http::HeaderMap::with_capacity(1);
+        trailers.insert(Status::GRPC_STATUS, http::HeaderValue::from_static("0"));
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A request's body in the given pieces.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    async fn read(bytes: &[u8], piece: usize) -> Result<Bytes, Status> {
+        let pieces = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+        read_message(Body::new(Pieces(pieces)), 100).await
+    }
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend((message.len() as u32).to_be_bytes());
+        bytes.extend(message);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_in_whatever_pieces_it_comes() {
+        for length in [0, 1, 99, 100] {
+            let message: Vec<u8> = (0..length).collect();
+            let framed = framed(&message);
+            for piece in [1, 3, 5, 6, 64, 1000] {
+                let read = read(&framed, piece).await.expect("it is whole");
+                assert!(read == message, "{length} bytes in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_one_message_is_refused() {
+        let whole = framed(&[7; 50]);
+        let mut compressed = whole.clone();
+        compressed[0] = 1;
+        let longer = [whole.as_slice(), &[0]].concat();
+        let cases: [(&[u8], Code); 5] = [
+            (b"", Code::InvalidArgument),
+            (&whole[..4], Code::InvalidArgument),
+            (&whole[..54], Code::InvalidArgument),
+            (&longer, Code::InvalidArgument),
+            (&compressed, Code::InvalidArgument),
+        ];
+        for (bytes, code) in cases {
+            for piece in [1, 1000] {
+                let status = read(bytes, piece).await.expect_err("it is refused");
+                assert_eq!(status.code(), code, "{status}");
+            }
+        }
+        let status = read(&framed(&[0; 101]), 1000).await;
+        assert_eq!(status.expect_err("it is too long").code(), Code::OutOfRange);
+    }
+}

@@ -1,0 +1,174 @@
+//! Many publishes and roll-backs under load, and crashes among them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use proto::inference::ModelInferResponse;
+use tonic::Status;
+
+use crate::support::{Artifact, MODEL, Service, ServiceOptions, infer_request};
+
+const MEGABYTE: u64 = 1 << 20;
+
+/// The number that a response's logits encode, which must be that of its version.
+fn encoded(response: &ModelInferResponse) -> u64 {
+    let version: u64 = response.model_version.parse().expect("it is a number");
+    let (logits, _) = response.raw_output_contents[0].as_chunks();
+    let logits: Vec<f32> = logits
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect();
+    assert_eq!(logits, Artifact::constant_logits(version));
+    version
+}
+
+/// Calls without a pause and without retries, on several connections.
+struct Load {
+    calls: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    callers: Vec<tokio::task::JoinHandle<Result<(), Status>>>,
+}
+
+impl Load {
+    async fn start(service: &Service, callers: usize) -> Self {
+        let calls = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for _ in 0..callers {
+            let mut client = service.inference().await;
+            let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
+            tasks.push(tokio::spawn(async move {
+                let (request, _) = infer_request(1);
+                while !stop.load(Ordering::Relaxed) {
+                    let response = client.model_infer(request.clone()).await?;
+                    encoded(response.get_ref());
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }));
+        }
+        Self {
+            calls,
+            stop,
+            callers: tasks,
+        }
+    }
+
+    /// Ends the load. Not one call may have failed.
+    async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for caller in self.callers {
+            let called = caller.await.expect("every answer is that of its version");
+            called.expect("no call fails");
+        }
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_memory_behind() {
+    const PUBLISHES: u64 = 200;
+    const ROLL_BACKS: u64 = 50;
+    /// After these, memory is what it will be.
+    const SETTLED: u64 = 50;
+    let service = Service::start(&ServiceOptions::default());
+    let publish = async |n: u64| {
+        let published = service.publish(Artifact::constant(n).upload()).await;
+        published.expect("it is published")
+    };
+    assert_eq!(publish(1).await.version, 1);
+    let load = Load::start(&service, 4).await;
+    let began = Instant::now();
+    let mut settled = 0;
+    for n in 2..=PUBLISHES {
+        assert_eq!(publish(n).await.version, n);
+        if n % (PUBLISHES / ROLL_BACKS) == 0 {
+            let back = service.activate(MODEL, n - 1).await;
+            assert_eq!(back.expect("it is rolled back"), n);
+            let (request, _) = infer_request(1);
+            let response = service.infer(request).await.expect("it answers");
+            assert_eq!(encoded(&response), n - 1);
+        }
+        if n == SETTLED {
+            settled = service.resident_bytes();
+        }
+    }
+    let elapsed = began.elapsed();
+    let grown = service.resident_bytes().saturating_sub(settled);
+    let calls = load.end().await;
+    println!(
+        "{PUBLISHES} publishes and {ROLL_BACKS} roll-backs in {:.1} s under {:.0} calls/s; \
+         memory {:.1} MB, {:.1} MB more than after {SETTLED}",
+        elapsed.as_secs_f64(),
+        calls as f64 / elapsed.as_secs_f64(),
+        settled as f64 / 1e6,
+        grown as f64 / 1e6,
+    );
+    assert!(calls > PUBLISHES, "there was no load");
+    assert!(grown < 16 * MEGABYTE, "{grown} bytes more");
+
+    // As after a lost reply.
+    let again = publish(PUBLISHES - 7).await;
+    assert_eq!(
+        (again.version, again.already_published),
+        (PUBLISHES - 7, true)
+    );
+    assert_eq!(service.versions().await.len() as u64, PUBLISHES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_among_publishes_leaves_a_store_that_serves_the_last_committed_version() {
+    const PUBLISHES: u64 = 20;
+    const CRASHES: u64 = 6;
+    for crash in 0..CRASHES {
+        let models = tempfile::tempdir().expect("a folder");
+        let options = ServiceOptions {
+            store: Some(models.path()),
+            ..ServiceOptions::default()
+        };
+        let mut service = Service::start(&options);
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let publisher = service.publisher().await;
+        let uploads: Vec<_> = (1..=PUBLISHES)
+            .map(|n| Artifact::constant(n).upload())
+            .collect();
+        let publishing = {
+            let (mut publisher, acknowledged) = (publisher, Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                for (n, upload) in (1..).zip(uploads) {
+                    if publisher.publish(tokio_stream::iter(upload)).await.is_err() {
+                        return;
+                    }
+                    acknowledged.store(n, Ordering::SeqCst);
+                }
+            })
+        };
+        // Another moment of a publish, and another publish, for every crash.
+        while acknowledged.load(Ordering::SeqCst) < crash * 3 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(crash * 4)).await;
+        service.kill();
+        publishing.await.expect("it ends");
+        let acknowledged = acknowledged.load(Ordering::SeqCst);
+
+        let service = Service::start(&options);
+        let versions = service.versions().await;
+        let committed = versions.iter().map(|version| version.version).max();
+        let committed = committed.unwrap_or(0);
+        // The reply to the last one may have been lost.
+        assert!((acknowledged..=acknowledged + 1).contains(&committed));
+        if committed > 0 {
+            let (request, _) = infer_request(1);
+            let response = service.infer(request).await.expect("it answers");
+            assert_eq!(encoded(&response), committed);
+        }
+        let next = service.publish(Artifact::constant(committed + 1).upload());
+        assert_eq!(next.await.expect("it is published").version, committed + 1);
+    }
+}
