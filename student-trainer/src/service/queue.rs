@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use proto::runs::v1::RunState;
+use proto::runs::v1::{Run, RunState};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -166,7 +166,13 @@ impl Shared {
                 Ok(Err(error)) => record.end_early(&error.to_string()),
                 Err(panic) => record.end_early(&format!("internal error: {}", text(&*panic))),
             }
-            info!(run = %record.id(), state = record.state().as_str_name(), "run ended");
+            let Run { run_id, reason, .. } = record.to_proto();
+            info!(
+                run = run_id,
+                state = record.state().as_str_name(),
+                reason,
+                "run ended"
+            );
         }
     }
 
