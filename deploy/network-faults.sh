@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# A teacher that is cut off while a run distils, then has a slow and lossy link: the same bytes, and what it cost.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    cat <<'USAGE'
+Usage: deploy/network-faults.sh [--keep]
+
+Two runs of one configuration, with two teachers. During the second, one teacher
+
+  - is cut off for 20 s: its packets are dropped in both directions, and nobody is told;
+  - then answers over a link with 100 ms of delay and 1 % of its packets lost.
+
+Needs root, the images (deploy/build.sh), iptables, nsenter and curl. The delay is made by tc netem where the kernel
+has it, and else by deploy/delay-packets (then iptables loses the packets).
+USAGE
+}
+
+keep=no
+case "${1:-}" in
+"") ;;
+--keep) keep=yes ;;
+--help | -h) usage && exit 0 ;;
+*) usage >&2 && exit 64 ;;
+esac
+
+export COMPOSE_PROJECT_NAME=retort-faults
+. deploy/project.sh
+[ "$(id -u)" = 0 ] || fail "root is needed, to change the network of a container"
+docker info >/dev/null 2>&1 || fail "no Docker engine answers"
+
+CUT_SECONDS=20 DELAY_MILLISECONDS=100 LOSS_PERCENT=1
+delayer=""
+
+finish() {
+    local status=$?
+    [ -z "$delayer" ] || kill "$delayer" 2>/dev/null || true
+    [ "$status" -eq 0 ] || compose logs --tail 40 || true
+    [ "$keep" = yes ] || down || true
+    exit "$status"
+}
+trap finish EXIT
+
+# within COMMAND...: in the network of the teacher that is tried
+within() {
+    nsenter --target "$pid" --net "$@"
+}
+
+cut_off() {
+    within iptables -I INPUT -i eth0 -j DROP
+    within iptables -I OUTPUT -o eth0 -j DROP
+}
+
+reconnect() {
+    within iptables -D INPUT -i eth0 -j DROP
+    within iptables -D OUTPUT -o eth0 -j DROP
+}
+
+slow_link() {
+    if within tc qdisc add dev eth0 root netem delay "${DELAY_MILLISECONDS}ms" loss "$LOSS_PERCENT%" 2>/dev/null; then
+        say "link: ${DELAY_MILLISECONDS} ms, $LOSS_PERCENT % lost (netem)"
+        return
+    fi
+    within iptables -A OUTPUT -o eth0 -m statistic --mode random --probability "0.0$LOSS_PERCENT" -j DROP
+    within iptables -A OUTPUT -o eth0 -j NFQUEUE --queue-num 1 --queue-bypass
+    nsenter --target "$pid" --net deploy/delay-packets --queue 1 --milliseconds "$DELAY_MILLISECONDS" &
+    delayer=$!
+    say "link: ${DELAY_MILLISECONDS} ms, $LOSS_PERCENT % lost (netfilter queue; this kernel has no netem)"
+}
+
+# run NAME: submits it and waits until it distils
+run() {
+    submit "$1" --set data.train_samples=0 2>/dev/null
+    begin=$SECONDS
+    wait_for 60 "the run distils" distilling
+}
+
+# end NAME: waits for its end; the seconds that it took
+end() {
+    retort runs watch "$1" >/dev/null 2>&1 || fail "the run failed: $(retort runs show "$1" 2>/dev/null)"
+    seconds=$((SECONDS - begin))
+    say "took $seconds s; batches sent again: $(metric retort_trainer_batches_requeued_total)"
+}
+
+step "two teachers"
+down || true
+compose up --detach --no-build --scale teacher=2 2>&1 | tail -n 3
+for service in trainer teacher; do
+    wait_for 90 "$service is healthy" healthy "$service"
+done
+
+step "undisturbed"
+run undisturbed
+wait_for 20 "2 teachers are connected" metric_is retort_trainer_teachers 2
+end undisturbed
+undisturbed="$seconds"
+
+step "disturbed"
+run disturbed
+wait_for 20 "2 teachers are connected" metric_is retort_trainer_teachers 2
+pid="$(docker inspect -f '{{.State.Pid}}' "$(containers teacher | sed -n 1p)")"
+cut_off
+say "cut off one teacher"
+for _ in $(seq "$CUT_SECONDS"); do
+    sleep 1
+done
+say "after $CUT_SECONDS s: $(metric retort_trainer_teachers) teachers connected, step $(metric retort_trainer_step)"
+reconnect
+slow_link
+distilling || fail "the run was over too early: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+wait_for 40 "2 teachers are connected again" metric_is retort_trainer_teachers 2
+distilling || fail "the run was over too early: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+end disturbed
+
+[ "$(weights undisturbed)" = "$(weights disturbed)" ] || fail "the weights differ"
+say "both runs have the same weights: sha256 $(weights disturbed)"
+compose logs --no-color trainer | grep "teacher teacher:50051" | tail -n 8 | sed 's/^/   /'
+printf '\nnetwork faults: the same bytes; undisturbed %d s, disturbed %d s\n' "$undisturbed" "$seconds"

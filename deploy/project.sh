@@ -1,0 +1,116 @@
+# Sourced by the tests in this folder: a compose project under test, beside whatever else runs on this machine.
+# shellcheck shell=bash
+
+export COMPOSE_PROJECT_NAME="${COMPOSE_PROJECT_NAME:-retort-test}"
+export RETORT_RECIPE=demo-quick
+export RETORT_TRAINER_PORT=15052 RETORT_INFERENCE_PORT=18001 RETORT_INFERENCE_METRICS_PORT=18002
+export RETORT_ADMIN_PORT=18003 PROMETHEUS_PORT=19090
+RETORT_VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)"
+export RETORT_VERSION
+# The teacher is the bottleneck, so that a run lasts long enough for what is done to it.
+export RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.5}"
+
+# COMPOSE names the program; without it Compose v2 is preferred.
+if [ -z "${COMPOSE:-}" ]; then
+    COMPOSE="docker compose"
+    docker compose version >/dev/null 2>&1 || COMPOSE=docker-compose
+fi
+
+compose() {
+    $COMPOSE "$@"
+}
+
+step() {
+    printf '\n== %s (%d s)\n' "$1" "$SECONDS"
+}
+
+say() {
+    printf '   %s\n' "$1"
+}
+
+fail() {
+    printf '\nFAILED: %s\n' "$1" >&2
+    exit 1
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds; says how long it took
+wait_for() {
+    local limit="$1" what="$2" begin=$SECONDS
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $((SECONDS - begin)) -lt "$limit" ] || fail "$what: not within $limit s"
+        sleep 0.3
+    done
+    say "$what: after $((SECONDS - begin)) s"
+}
+
+# Base images that neither are there nor can be pulled are made from Debian's packages.
+base_images() {
+    local image
+    for image in debian:bookworm-slim rust:1.95.0-bookworm gcr.io/distroless/cc-debian12:nonroot prom/prometheus:v2.42.0; do
+        if ! docker image inspect "$image" >/dev/null 2>&1 && ! docker pull --quiet "$image" 2>/dev/null; then
+            deploy/base-images.sh
+            return
+        fi
+    done
+}
+
+# containers SERVICE: the ids of its running containers
+containers() {
+    compose ps -q "$1" | while read -r id; do
+        [ "$(docker inspect -f '{{.State.Running}}' "$id")" = false ] || echo "$id"
+    done
+}
+
+# address CONTAINER: within the project's network, which this machine reaches too
+address() {
+    docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"
+}
+
+# metric NAME: a number of the trainer's metrics
+metric() {
+    curl -sf "http://$(address "$(containers trainer)"):50062/metrics" | awk -v name="$1" '$1 == name {print $2}'
+}
+
+# metric_is NAME VALUE
+metric_is() {
+    [ "$(metric "$1")" = "$2" ]
+}
+
+healthy() {
+    local id
+    for id in $(containers "$1"); do
+        [ "$(docker inspect -f '{{.State.Health.Status}}' "$id")" = healthy ] || return 1
+    done
+}
+
+retort() {
+    compose run --rm -T retort "$@"
+}
+
+# submit NAME [--set ...]: a run of the quick student; does not wait
+submit() {
+    local name="$1"
+    shift
+    retort run "/etc/retort/$RETORT_RECIPE/student.toml" --name "$name" --detach \
+        --set data.path=/data/fashion-mnist --set 'teacher.endpoints=["teacher:50051"]' "$@"
+}
+
+# distilling: whether the trainer is in a distill phase, some steps into it
+distilling() {
+    metric_is 'retort_trainer_phase{kind="distill"}' 1 && [ "$(metric retort_trainer_step)" -gt 5 ]
+}
+
+# artifact RUN FOLDER: copies what the run left out of the volume
+artifact() {
+    docker cp "$(containers trainer):/runs/$1/artifact" "$2"
+}
+
+# weights RUN: their digest
+weights() {
+    docker cp "$(containers trainer):/runs/$1/artifact/weights.safetensors" - | tar -xO | sha256sum | cut -d' ' -f1
+}
+
+down() {
+    compose --profile observability --profile student --profile cli down --volumes --remove-orphans "$@" >/dev/null 2>&1
+}

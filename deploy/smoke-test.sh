@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# The compose project from nothing to a served student, scaled and damaged while it trains.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    cat <<'USAGE'
+Usage: deploy/smoke-test.sh [--no-build] [--keep]
+
+Needs a Docker engine, Compose (v2 or 1.29), curl, and Python with tritonclient (scripts/setup --tests installs it).
+Everything happens in a project of its own, on ports of its own, and is removed at the end.
+
+  --no-build  takes the images that are there
+  --keep      leaves the project up
+
+COMPOSE names the program: COMPOSE=docker-compose deploy/smoke-test.sh
+USAGE
+}
+
+build=yes keep=no
+for argument in "$@"; do
+    case "$argument" in
+    --help | -h) usage && exit 0 ;;
+    --no-build) build=no ;;
+    --keep) keep=yes ;;
+    *) usage >&2 && exit 64 ;;
+    esac
+done
+
+. deploy/project.sh
+docker info >/dev/null 2>&1 || fail "no Docker engine answers"
+python=.deps/python/bin/python
+"$python" -c 'import tritonclient.grpc' 2>/dev/null || fail "tritonclient is missing: run scripts/setup --tests"
+folder="$(mktemp -d)"
+
+finish() {
+    local status=$?
+    if [ "$status" -ne 0 ]; then
+        compose ps || true
+        compose logs --tail 40 || true
+    fi
+    rm -rf "$folder"
+    [ "$keep" = yes ] || down || true
+    exit "$status"
+}
+trap finish EXIT
+
+# predict ARTIFACT: from the host, through Triton's client; compared with the model file in ONNX Runtime
+predict() {
+    "$python" examples/python/predict.py --url "127.0.0.1:$RETORT_INFERENCE_PORT" --model fashion-mnist \
+        --artifact "$1" --compare
+}
+
+# train_undisturbed and train_disturbed give the same bytes.
+SAMPLES=(--set data.train_samples=0)
+
+if [ "$build" = yes ]; then
+    step "base images"
+    base_images
+    step "images"
+    deploy/build.sh >"$folder/build.log" 2>&1 || { tail -n 40 "$folder/build.log" >&2 && fail "the build failed"; }
+fi
+docker images --format '   {{.Repository}}:{{.Tag}} {{.Size}}' | grep "retort-.*:$RETORT_VERSION " || true
+
+step "first start: data set, teacher, services ($($COMPOSE version --short 2>/dev/null || $COMPOSE version))"
+down || true
+compose up --detach --no-build 2>&1 | tail -n 5
+compose --profile observability up --detach --no-build --no-recreate prometheus >/dev/null 2>&1
+compose logs --no-color prepare | sed 's/^/   /'
+for service in trainer teacher inference; do
+    wait_for 90 "$service is healthy" healthy "$service"
+done
+
+step "a run, submitted by the one-shot service; its student, called from the host"
+compose run --rm -T student 2>/dev/null | sed 's/^/   /'
+artifact student "$folder/student"
+predict "$folder/student" | sed 's/^/   /'
+
+step "a longer run, undisturbed"
+submit undisturbed "${SAMPLES[@]}" 2>/dev/null
+begin=$SECONDS
+retort runs watch undisturbed >/dev/null 2>&1 || fail "the run failed: $(retort runs show undisturbed 2>/dev/null)"
+say "took $((SECONDS - begin)) s"
+
+step "the same run, disturbed"
+submit disturbed "${SAMPLES[@]}" 2>/dev/null
+wait_for 60 "the run distils" distilling
+metric_is retort_trainer_teachers 1 || fail "$(metric retort_trainer_teachers) teachers are connected, not 1"
+compose up --detach --no-build --no-recreate --scale teacher=3 teacher >/dev/null 2>&1
+wait_for 40 "3 teachers are connected" metric_is retort_trainer_teachers 3
+distilling || fail "the run was over before its teachers were scaled: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+
+victim="$(containers teacher | sed -n 1p)"
+kill -9 "$(docker inspect -f '{{.State.Pid}}' "$victim")"
+say "killed the teacher at $(address "$victim")"
+wait_for 10 "2 teachers are connected" metric_is retort_trainer_teachers 2
+wait_for 40 "3 teachers are connected again" metric_is retort_trainer_teachers 3
+distilling || fail "the run was over before the killed teacher was back: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+
+compose up --detach --no-build --no-recreate --scale teacher=1 teacher >/dev/null 2>&1
+wait_for 10 "1 teacher is connected" metric_is retort_trainer_teachers 1
+distilling || fail "the run was over before its teachers were scaled down: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+say "batches sent again so far: $(metric retort_trainer_batches_requeued_total)"
+retort runs watch disturbed >/dev/null 2>&1 || fail "the run failed: $(retort runs show disturbed 2>/dev/null)"
+
+compose logs --no-color trainer >"$folder/trainer.log"
+for text in "is connected" "is shutting down" "is away"; do
+    grep -m 3 "teacher teacher:50051.*$text" "$folder/trainer.log" | sed 's/^/   /' ||
+        fail "the trainer's log has no line \"teacher … $text\""
+done
+undisturbed="$(weights undisturbed)" disturbed="$(weights disturbed)"
+[ "$undisturbed" = "$disturbed" ] || fail "the disturbed run's weights differ: $disturbed, not $undisturbed"
+say "both runs have the same weights: sha256 $undisturbed"
+
+step "Prometheus has data for every target, alert rule and panel"
+for _ in $(seq 40); do
+    predict "$folder/student" >/dev/null
+done
+wait_for 60 "every query has data" deploy/check-observability "http://127.0.0.1:$PROMETHEUS_PORT"
+deploy/check-observability "http://127.0.0.1:$PROMETHEUS_PORT" | sed 's/^/   /'
+
+step "down and up: models and runs are kept"
+compose --profile observability down >/dev/null 2>&1
+compose up --detach --no-build >/dev/null 2>&1
+for service in trainer teacher inference; do
+    wait_for 90 "$service is healthy" healthy "$service"
+done
+compose logs --no-color prepare | sed 's/^/   /'
+predict "$folder/student" | sed 's/^/   /'
+[ "$(weights disturbed)" = "$disturbed" ] || fail "the run's weights are not those from before"
+retort runs list 2>/dev/null | sed 's/^/   /'
+
+printf '\nsmoke test: passed in %d s\n' "$SECONDS"
