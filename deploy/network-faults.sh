@@ -72,7 +72,7 @@ slow_link() {
 # run NAME: submits it and waits until it distils
 run() {
     submit "$1" --set data.train_samples=0 2>/dev/null
-    begin=$SECONDS
+    begin=$SECONDS waited_before="$(metric retort_trainer_wait_seconds_sum)"
     wait_for 60 "the run distils" distilling
 }
 
@@ -80,7 +80,10 @@ run() {
 end() {
     retort runs watch "$1" >/dev/null 2>&1 || fail "the run failed: $(retort runs show "$1" 2>/dev/null)"
     seconds=$((SECONDS - begin))
-    say "took $seconds s; batches sent again: $(metric retort_trainer_batches_requeued_total)"
+    waited="$(awk -v all="$(metric retort_trainer_wait_seconds_sum)" -v before="${waited_before:-0}" \
+        'BEGIN {printf "%.1f", all - before}')"
+    say "took $seconds s, of which training waited $waited s for soft targets; batches sent again so far: $(
+        metric retort_trainer_batches_requeued_total)"
 }
 
 step "two teachers"
@@ -94,7 +97,7 @@ step "undisturbed"
 run undisturbed
 wait_for 20 "2 teachers are connected" metric_is retort_trainer_teachers 2
 end undisturbed
-undisturbed="$seconds"
+undisturbed="$seconds s ($waited s waiting for soft targets)"
 
 step "disturbed"
 run disturbed
@@ -116,4 +119,5 @@ end disturbed
 [ "$(weights undisturbed)" = "$(weights disturbed)" ] || fail "the weights differ"
 say "both runs have the same weights: sha256 $(weights disturbed)"
 compose logs --no-color trainer | grep "teacher teacher:50051" | tail -n 8 | sed 's/^/   /'
-printf '\nnetwork faults: the same bytes; undisturbed %d s, disturbed %d s\n' "$undisturbed" "$seconds"
+printf '\nnetwork faults: the same bytes; undisturbed %s, disturbed %s\n' \
+    "$undisturbed" "$seconds s ($waited s waiting for soft targets)"

@@ -4,28 +4,44 @@
 //! memory before a program's first line runs: under too small a limit the kernel ends it without a
 //! word, and it could not say so itself.
 
-use std::{env, error::Error, os::unix::process::CommandExt, process::Command};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
 
 use common::memory_limit::memory_limit;
 
 const MIB: u64 = 1 << 20;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args_os().skip(1);
-    let usage = "usage: require-memory MIB PROGRAM [ARGUMENT...]";
-    let needed = arguments.next().ok_or(usage)?;
-    let needed: u64 = needed.to_str().ok_or(usage)?.parse().map_err(|_| usage)?;
-    let program = arguments.next().ok_or(usage)?;
-    let limit = memory_limit().map(|bytes| bytes / MIB);
-    if let Some(limit) = limit.filter(|limit| *limit < needed) {
-        let program = program.display();
-        return Err(format!(
-            "{program} needs at least {needed} MiB of memory, and this container may use {limit} MiB: raise its limit \
-             (mem_limit in a compose file, --memory of docker run)"
-        )
-        .into());
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let [needed, program, arguments @ ..] = arguments.as_slice() else {
+        return fail("usage: require-memory MIB PROGRAM [ARGUMENT...]");
+    };
+    let Some(needed) = needed.to_str().and_then(|text| text.parse::<u64>().ok()) else {
+        return fail("usage: require-memory MIB PROGRAM [ARGUMENT...]");
+    };
+    match memory_limit().map(|bytes| bytes / MIB) {
+        Some(limit) if limit < needed => fail(&too_little(program, needed, limit)),
+        _ => {
+            // Only returns when it failed.
+            let error = Command::new(program).args(arguments).exec();
+            fail(&format!("cannot start {}: {error}", program.display()))
+        }
     }
-    // Only returns when it failed.
-    let error = Command::new(&program).args(arguments).exec();
-    Err(format!("cannot start {}: {error}", program.display()).into())
+}
+
+fn too_little(program: &OsStr, needed: u64, limit: u64) -> String {
+    format!(
+        "{} needs at least {needed} MiB of memory, and this container may use {limit} MiB: raise \
+         its limit (mem_limit in a compose file, --memory of docker run)",
+        program.display()
+    )
+}
+
+fn fail(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
 }
