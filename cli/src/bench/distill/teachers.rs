@@ -15,6 +15,12 @@ use crate::{
 };
 
 const PROGRAM: &str = "teacher-service";
+/// 784 pixels to 10 logits.
+const ONE_LINEAR_LAYER: &str = "\
+input = [1, 28, 28]
+classes = 10
+layers = [{ type = \"flatten\" }, { type = \"linear\", features = 10 }]
+";
 /// Of the random weights.
 const SEED: u64 = 1;
 
@@ -121,9 +127,7 @@ impl Architecture {
     fn network(self) -> Result<NetworkSpec, String> {
         let text = match self {
             Self::OneLinearLayer => {
-                return NetworkSpec::from_toml(
-                    "input = [1, 28, 28]\nclasses = 10\npreset = \"mlp\"\nwidths = []",
-                );
+                return NetworkSpec::from_toml(ONE_LINEAR_LAYER);
             }
             Self::Demo => TEACHER_RECIPE,
         };

@@ -26,6 +26,9 @@ const CREDIT: usize = 2;
 /// Batches that the teacher which answers a constant has in flight; as shipped.
 const SHIPPED_CREDIT: usize = 8;
 
+/// Batches on the way over the bare stream: enough that neither end waits for the other.
+const ECHO_AHEAD: usize = 64;
+
 /// Measure how fast soft targets can come.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -77,9 +80,7 @@ pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError>
     for number in 1..=arguments.turns {
         progress.println(format!("turn {number} of {}", arguments.turns));
         let stream = arguments.stream(&constant, 1, 2 * SHIPPED_CREDIT).await?;
-        let echo = arguments
-            .part("echo", &[echo.grpc()], SHIPPED_CREDIT)
-            .await?;
+        let echo = arguments.part("echo", &[echo.grpc()], ECHO_AHEAD).await?;
         let mut scaling = BTreeMap::new();
         for &teachers in &arguments.teachers {
             // Twice what is in flight, so that an answer may wait for an earlier one.
