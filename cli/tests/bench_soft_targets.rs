@@ -1,5 +1,7 @@
 //! `retort bench distill` and `retort bench stream`, with real services and little work.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::process::Command;
 
 use serde_json::Value;
