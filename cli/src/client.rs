@@ -1,7 +1,10 @@
 //! A service at an address, named in every error.
 
-use common::grpc::{endpoint, root_cause};
-use tonic::{Status, transport::Channel};
+use common::{
+    grpc::reason,
+    security::client::{Channel, ConnectError, CredentialArguments, Credentials},
+};
+use tonic::Status;
 
 use crate::CliError;
 
@@ -10,6 +13,7 @@ use crate::CliError;
 pub(crate) struct Remote {
     service: &'static str,
     address: String,
+    credentials: Credentials,
 }
 
 impl Remote {
@@ -29,17 +33,29 @@ impl Remote {
     }
 
     fn new(service: &'static str, address: impl Into<String>) -> Self {
-        let address = address.into();
-        Self { service, address }
+        Self {
+            service,
+            address: address.into(),
+            credentials: Credentials::default(),
+        }
+    }
+
+    /// Shows it what the command line and the environment say.
+    pub(crate) fn with(mut self, credentials: &CredentialArguments) -> Result<Self, CliError> {
+        self.credentials = credentials.credentials()?;
+        Ok(self)
     }
 
     /// Connects once.
     pub(crate) async fn connect(&self) -> Result<Channel, CliError> {
-        let connected = endpoint(&self.address)?.connect().await;
-        connected.map_err(|error| CliError::Unreachable {
-            service: self.service,
-            address: self.address.clone(),
-            reason: root_cause(&error),
+        let connected = self.credentials.connect(&self.address).await;
+        connected.map_err(|error| match error {
+            ConnectError::Unreachable(reason) => CliError::Unreachable {
+                service: self.service,
+                address: self.address.clone(),
+                reason,
+            },
+            error => error.into(),
         })
     }
 
@@ -49,7 +65,7 @@ impl Remote {
             service: self.service,
             address: self.address.clone(),
             code: status.code(),
-            message: status.message().to_owned(),
+            message: reason(&status),
         }
     }
 

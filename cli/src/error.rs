@@ -2,7 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use common::{grpc::InvalidAddress, manifest::ManifestError};
+use common::{
+    manifest::ManifestError,
+    security::{client::ConnectError, tokens_file::TokensError},
+};
 use datasets::DatasetError;
 use tonic::Code;
 
@@ -17,9 +20,12 @@ pub enum CliError {
     /// Arguments that do not fit together, or do not fit what is there.
     #[error("{0}")]
     Usage(String),
-    /// An argument is no address.
+    /// An argument is no address, or the credentials cannot be used.
     #[error(transparent)]
-    Address(#[from] InvalidAddress),
+    Connect(#[from] ConnectError),
+    /// A tokens file cannot be used or changed; the text names it.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// Nobody answers.
     #[error("cannot reach the {service} at {address}: {reason}; is it running?")]
     Unreachable {
@@ -97,7 +103,8 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
-            | Self::Address(_)
+            | Self::Connect(_)
+            | Self::Tokens(_)
             | Self::Refused {
                 code: Code::InvalidArgument,
                 ..

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::manifest::{ArtifactManifest, Preprocessing};
+use common::{
+    manifest::{ArtifactManifest, Preprocessing},
+    security::client::Channel,
+};
 use proto::{
     inference::{
         ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelStatisticsRequest,
@@ -14,7 +17,7 @@ use proto::{
         ListVersionsRequest, ModelVersion, publisher_service_client::PublisherServiceClient,
     },
 };
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use crate::{CliError, client::Remote};
 
@@ -36,11 +39,10 @@ pub(crate) struct ServedModel {
 impl ServedModel {
     /// Asks what the model takes and gives. `version` None: the one that is active at each call.
     pub(crate) async fn connect(
-        address: &str,
+        remote: Remote,
         model: &str,
         version: Option<u64>,
     ) -> Result<Self, CliError> {
-        let remote = Remote::inference(address);
         let mut client = GrpcInferenceServiceClient::new(remote.connect().await?);
         let version = version
             .map(|version| version.to_string())

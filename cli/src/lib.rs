@@ -17,6 +17,7 @@ mod prediction;
 mod run_config;
 mod runs;
 mod signals;
+mod tokens;
 
 pub use bench::BenchError;
 pub use error::{CliError, EXIT_USAGE};
@@ -29,6 +30,7 @@ Examples:
   retort predict --model fashion-mnist --index 0,1,2
   retort models list                   what the inference service serves
   retort bench distill                 what soft targets cost training; also bench stream, bench serve
+  retort tokens create --name ci --scope publish
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
 
@@ -48,6 +50,7 @@ enum Command {
     Predict(predict::PredictArguments),
     Models(models::ModelsArguments),
     Bench(bench::BenchArguments),
+    Tokens(tokens::TokensArguments),
 }
 
 /// Does what the command line says.
@@ -62,5 +65,6 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Predict(arguments) => predict::execute(arguments).await,
         Command::Models(arguments) => models::execute(arguments).await,
         Command::Bench(arguments) => bench::execute(arguments).await,
+        Command::Tokens(arguments) => tokens::execute(arguments),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use common::{manifest::ArtifactManifest, upload::upload};
+use common::{manifest::ArtifactManifest, security::client::CredentialArguments, upload::upload};
 use proto::publish::v1::{
     ActivateVersionRequest, DeleteVersionRequest, ModelVersion,
     publisher_service_client::PublisherServiceClient,
@@ -45,6 +45,8 @@ pub struct ModelsArguments {
         global = true
     )]
     admin: String,
+    #[command(flatten)]
+    credentials: CredentialArguments,
     #[command(subcommand)]
     command: ModelsCommand,
 }
@@ -89,7 +91,7 @@ enum ModelsCommand {
 
 /// `retort models`.
 pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> {
-    let admin = Remote::admin(&arguments.admin);
+    let admin = Remote::admin(&arguments.admin).with(&arguments.credentials)?;
     match arguments.command {
         ModelsCommand::List => {
             let stored = versions(&admin, "").await?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::manifest::ArtifactManifest;
+use common::{manifest::ArtifactManifest, security::client::CredentialArguments};
 use datasets::Split;
 
 use crate::{
@@ -54,6 +54,8 @@ pub struct PredictArguments {
     /// Positions of images in the split, from 0.
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     index: Vec<usize>,
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -79,7 +81,7 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
             ArtifactManifest::from_json(&json)?
         }
         None => {
-            let admin = Remote::admin(&arguments.admin);
+            let admin = Remote::admin(&arguments.admin).with(&arguments.credentials)?;
             manifest(&admin, &arguments.model, arguments.version).await?
         }
     };
@@ -90,7 +92,8 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
         let message = format!("--index {index}: the split has {count} images, counted from 0");
         return Err(CliError::Usage(message));
     }
-    let model = ServedModel::connect(&arguments.url, &arguments.model, arguments.version).await?;
+    let remote = Remote::inference(&arguments.url).with(&arguments.credentials)?;
+    let model = ServedModel::connect(remote, &arguments.model, arguments.version).await?;
     if model.shape() != images.shape() {
         return Err(CliError::Usage(format!(
             "model `{}` takes images of {:?}, but those of {} are {:?}",

@@ -56,6 +56,10 @@ const WITHOUT_LIBTORCH: [&str; 7] = [
     "soft-targets",
 ];
 
+/// A second provider of cryptography beside ring: rustls panics where both are there and none is
+/// chosen.
+const SECOND_PROVIDER: &str = "aws-lc-rs";
+
 #[test]
 fn every_arrow_points_down() {
     assert_eq!(
@@ -66,7 +70,7 @@ fn every_arrow_points_down() {
 
 #[test]
 fn a_wrong_arrow_is_found() {
-    let cases: [(&[(&str, &str)], &str); 4] = [
+    let cases: [(&[(&str, &str)], &str); 5] = [
         (
             &[("common", "networks")],
             "common depends on networks, which is not below it",
@@ -75,6 +79,10 @@ fn a_wrong_arrow_is_found() {
         (
             &[("networks", "smuggler"), ("smuggler", "torch-sys")],
             "networks needs libtorch",
+        ),
+        (
+            &[("cli", "smuggler"), ("smuggler", "aws-lc-rs")],
+            "cli needs aws-lc-rs beside ring",
         ),
         (
             &[("newcomer", "proto")],
@@ -190,6 +198,9 @@ impl Graph {
             }
             if WITHOUT_LIBTORCH.contains(&member.as_str()) && self.needs(member, "torch-sys") {
                 found.push(format!("{member} needs libtorch"));
+            }
+            if self.needs(member, SECOND_PROVIDER) {
+                found.push(format!("{member} needs {SECOND_PROVIDER} beside ring"));
             }
         }
         found

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tonic::{
     Code, Status,
-    transport::{Channel, Endpoint, Server},
+    transport::{Endpoint, Server},
 };
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::security::client::Credentials;
 
 /// The `domain` of the `ErrorInfo` in Retort's error details.
 pub const ERROR_DOMAIN: &str = "retort";
@@ -57,17 +59,20 @@ pub struct InvalidAddress(String);
 ///
 /// # Errors
 /// Why it is not, in words, naming the address.
-pub async fn check_health(address: &str, timeout: Duration) -> Result<(), String> {
+pub async fn check_health(
+    credentials: &Credentials,
+    address: &str,
+    timeout: Duration,
+) -> Result<(), String> {
     let ask = async {
-        let endpoint = endpoint(address).map_err(|error| error.to_string())?;
-        let channel: Channel = endpoint
-            .connect()
+        let channel = credentials
+            .connect(address)
             .await
-            .map_err(|error| format!("cannot connect to {address}: {}", root_cause(&error)))?;
+            .map_err(|error| format!("cannot connect to {address}: {error}"))?;
         let response = HealthClient::new(channel)
             .check(HealthCheckRequest::default())
             .await
-            .map_err(|status| format!("{address} answered {status}"))?
+            .map_err(|status| format!("{address} answered: {}", reason(&status)))?
             .into_inner();
         match response.status() {
             ServingStatus::Serving => Ok(()),
@@ -83,6 +88,14 @@ pub async fn check_health(address: &str, timeout: Duration) -> Result<(), String
 pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
     let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
     Status::with_error_details(code, message, details)
+}
+
+/// What a call failed of: the server's words, or why the connection was lost before there were any.
+pub fn reason(status: &Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => root_cause(source),
+        None => status.message().to_owned(),
+    }
 }
 
 /// The innermost source of `error`: tonic's own text is only "transport error".
@@ -114,7 +127,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let error = check_health(&address, Duration::from_secs(5)).await;
+        let error = check_health(&Credentials::default(), &address, Duration::from_secs(5)).await;
         assert!(error.unwrap_err().contains(&address));
     }
 }

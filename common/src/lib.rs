@@ -1,5 +1,6 @@
-//! What Retort's services share: configuration, telemetry, atomic files, the artifact manifest,
-//! the model store and the encodings of soft targets. Knows neither libtorch nor ONNX Runtime.
+//! What Retort's services share: configuration, telemetry, TLS and tokens, atomic files, the artifact
+//! manifest, the model store and the encodings of soft targets. Knows neither libtorch nor ONNX
+//! Runtime.
 
 pub mod atomic_file;
 pub mod config;
@@ -12,6 +13,7 @@ pub mod metrics_server;
 pub mod model_store;
 pub mod raw_codec;
 pub mod ready_file;
+pub mod security;
 pub mod shutdown;
 pub mod soft_targets;
 pub mod telemetry;

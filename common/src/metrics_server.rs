@@ -4,7 +4,9 @@ use std::{future, io, time::Duration};
 
 use axum::{Router, http::header, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{net::TcpListener, time};
+use tokio::time;
+
+use crate::{listen::Peer, security::GuardedPort};
 
 /// How often the exporter tidies its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -16,7 +18,7 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, handle: PrometheusHandle) -> io::Result<()> {
+pub async fn serve(port: GuardedPort, handle: PrometheusHandle) -> io::Result<()> {
     let upkeep = handle.clone();
     let keep_up = async move {
         let mut interval = time::interval(UPKEEP_INTERVAL);
@@ -26,9 +28,12 @@ pub async fn serve(listener: TcpListener, handle: PrometheusHandle) -> io::Resul
         }
     };
     let render = move || future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()));
-    let router = Router::new().route("/metrics", get(render));
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .layer(port.layer)
+        .into_make_service_with_connect_info::<Peer>();
     tokio::select! {
-        served = async { axum::serve(listener, router).await } => served,
+        served = async { axum::serve(port.listener, router).await } => served,
         () = keep_up => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use common::{grpc, manifest::ArtifactManifest};
+use common::{manifest::ArtifactManifest, security::client::CredentialArguments};
 use datasets::Normalization;
 use proto::inference::{
     ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
@@ -34,6 +34,8 @@ struct Arguments {
     /// How many images of FILE.
     #[arg(long, default_value_t = 8)]
     count: usize,
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 #[tokio::main]
@@ -44,7 +46,8 @@ async fn main() -> anyhow::Result<()> {
     let manifest = ArtifactManifest::from_json(&json)?;
     let pixels = read_images(&arguments, &manifest)?;
 
-    let channel = grpc::endpoint(&arguments.url)?.connect().await?;
+    let credentials = arguments.credentials.credentials()?;
+    let channel = credentials.connect(&arguments.url).await?;
     let mut client = GrpcInferenceServiceClient::new(channel);
     let request = request(&arguments.model, &pixels, &manifest);
     let response = client.model_infer(request).await?.into_inner();

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use common::{
     config::{Problems, Validate},
     listen::Access,
+    security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 use serde::Deserialize;
 
@@ -30,6 +31,9 @@ pub struct InferenceConfig {
     pub grpc: GrpcConfig,
     /// The server for publishing.
     pub admin: AdminConfig,
+    /// Who may use them.
+    #[serde(default)]
+    pub auth: AuthConfig,
     /// The Prometheus endpoint.
     pub metrics: MetricsConfig,
     /// How requests become batches.
@@ -58,6 +62,10 @@ pub struct InferenceConfig {
 pub struct GrpcConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Who may ask for predictions.
+    pub access: Access,
+    /// The certificate of every port; without it, plain text is spoken.
+    pub tls: Option<ServerTls>,
     /// Largest message in either direction, bytes.
     pub max_message_bytes: usize,
 }
@@ -78,6 +86,8 @@ pub struct AdminConfig {
 pub struct MetricsConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Who may read them.
+    pub access: Access,
 }
 
 /// How much memory models may take.
@@ -200,6 +210,33 @@ impl InferenceConfig {
             }
         }
     }
+
+    /// The port of the inference protocol.
+    pub fn grpc_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "grpc",
+            listen: self.grpc.listen,
+            access: self.grpc.access,
+        }
+    }
+
+    /// The port for publishing and versions.
+    pub fn admin_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "admin",
+            listen: self.admin.listen,
+            access: self.admin.access,
+        }
+    }
+
+    /// The port of the Prometheus endpoint.
+    pub fn metrics_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "metrics",
+            listen: self.metrics.listen,
+            access: self.metrics.access,
+        }
+    }
 }
 
 impl Validate for InferenceConfig {
@@ -212,8 +249,8 @@ impl Validate for InferenceConfig {
             format!("\"{store}\""),
             "give a folder for the models",
         );
-        let AdminConfig { listen, access } = &self.admin;
-        access.validate("admin.access", "admin.listen", *listen, problems);
+        let ports = [self.grpc_port(), self.admin_port(), self.metrics_port()];
+        security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             let message = format!("must be {least} to {most}");
@@ -315,16 +352,15 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_may_publish_only_by_words() {
-        for open in ["admin.listen=0.0.0.0:8003", "admin.listen=[::]:8003"] {
-            let error = load(&[open]).unwrap_err();
-            assert!(
-                error.contains("admin.access = \"anyone_who_reaches_the_port\""),
-                "{error}"
-            );
-            assert!(load(&[open, "admin.access=anyone_who_reaches_the_port"]).is_ok());
+    fn other_machines_are_let_in_only_by_words_port_by_port() {
+        for table in ["grpc", "admin", "metrics"] {
+            let open = format!("{table}.listen=0.0.0.0:1");
+            let error = load(&[&open]).unwrap_err();
+            let words = format!("{table}.access = \"anyone_who_reaches_the_port\"");
+            assert!(error.contains(&words), "{error}");
+            let words = format!("{table}.access=anyone_who_reaches_the_port");
+            assert!(load(&[&open, &words]).is_ok());
         }
-        assert!(load(&["grpc.listen=0.0.0.0:8001", "metrics.listen=0.0.0.0:8002"]).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! → `catalog` (which version answers) → `batcher` (a queue, then a session's own thread) → answer. A publish goes: `publisher` (upload,
 //! checks, loading) → the model store → `catalog`, where the new version takes the old one's place.
 
+mod access;
 mod batcher;
 pub mod bench;
 mod catalog;

@@ -8,7 +8,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
-    grpc, shutdown,
+    grpc,
+    security::client::CredentialArguments,
+    shutdown,
     telemetry::{self, LogFormat},
 };
 use inference_service::{
@@ -80,6 +82,8 @@ struct Healthcheck {
     /// Longest time to wait for an answer, seconds.
     #[arg(long, default_value_t = 5)]
     timeout: u64,
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 fn main() -> ExitCode {
@@ -127,8 +131,13 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
 
 fn healthcheck(arguments: &Healthcheck) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_secs(arguments.timeout);
+    let credentials = arguments.credentials.credentials()?;
     runtime()?
-        .block_on(grpc::check_health(&arguments.address, timeout))
+        .block_on(grpc::check_health(
+            &credentials,
+            &arguments.address,
+            timeout,
+        ))
         .map_err(anyhow::Error::msg)?;
     println!("{} is ready", arguments.address);
     Ok(ExitCode::SUCCESS)

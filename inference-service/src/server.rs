@@ -9,9 +9,9 @@ use std::{
 
 use common::{
     grpc,
-    listen::{ListenError, bind},
     model_store::{ModelStore, StoreError},
     ready_file,
+    security::{GuardedPort, Rules, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
 use onnx_runtime::LibraryError;
@@ -20,12 +20,11 @@ use proto::{
     publish::v1::publisher_service_server::{self, PublisherServiceServer},
 };
 use tokio::{
-    net::TcpListener,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{codec::CompressionEncoding, transport::server::TcpIncoming};
+use tonic::codec::CompressionEncoding;
 use tonic_health::{
     ServingStatus,
     server::{HealthReporter, health_reporter},
@@ -33,6 +32,7 @@ use tonic_health::{
 use tracing::{info, warn};
 
 use crate::{
+    access,
     catalog::Catalog,
     config::InferenceConfig,
     error::PublishError,
@@ -45,9 +45,9 @@ use crate::{
 /// Why the service does not run, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A port is taken, or the address is not this machine's.
+    /// A port is taken, or a certificate, key or tokens file cannot be used.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    Security(#[from] SecurityError),
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -147,8 +147,8 @@ type Servers = JoinSet<Result<(), &'static str>>;
 /// Starts the two gRPC servers, which end after `stop` when the last call has been answered.
 fn start_grpc(
     config: &InferenceConfig,
-    (grpc_listener, inference): (TcpListener, InferenceEdge),
-    (admin_listener, admin, publisher): (TcpListener, InferenceEdge, PublisherEdge),
+    (grpc_port, inference): (GuardedPort, InferenceEdge),
+    (admin_port, admin, publisher): (GuardedPort, InferenceEdge, PublisherEdge),
     stop: &CancellationToken,
 ) -> Result<(HealthReporter, Servers), ServerError> {
     let limit = config.grpc.max_message_bytes;
@@ -168,20 +168,22 @@ fn start_grpc(
     let inference_reflection = reflection();
     let admin_reflection = reflection().with_service_name(publisher_service_server::SERVICE_NAME);
     let inference_server = grpc::server()
+        .layer(grpc_port.layer)
         .add_service(inference)
         .add_service(health.clone())
         .add_service(inference_reflection.build_v1()?)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(grpc_listener).with_nodelay(Some(true)),
+            grpc_port.listener.into_stream(),
             stop.clone().cancelled_owned(),
         );
     let admin_server = grpc::server()
+        .layer(admin_port.layer)
         .add_service(publisher)
         .add_service(admin)
         .add_service(health)
         .add_service(admin_reflection.build_v1()?)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(admin_listener).with_nodelay(Some(true)),
+            admin_port.listener.into_stream(),
             stop.clone().cancelled_owned(),
         );
     let mut servers = Servers::new();
@@ -200,27 +202,29 @@ async fn set_health(reporter: &HealthReporter, status: ServingStatus) {
 
 /// The three ports, taken but not yet served.
 struct Ports {
-    grpc: TcpListener,
-    admin: TcpListener,
-    metrics: TcpListener,
+    grpc: GuardedPort,
+    admin: GuardedPort,
+    metrics: GuardedPort,
     /// As the ready file names them, with port 0 resolved.
     addresses: [(&'static str, SocketAddr); 3],
 }
 
 impl Ports {
     async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
-        let (grpc, grpc_address) = bind("grpc.listen", config.grpc.listen).await?;
-        let (admin, admin_address) = bind("admin.listen", config.admin.listen).await?;
-        let (metrics, metrics_address) = bind("metrics.listen", config.metrics.listen).await?;
+        let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
+        let grpc = security.bind(config.grpc_port(), access::GRPC).await?;
+        let admin = security.bind(config.admin_port(), access::ADMIN).await?;
+        let metrics = security.bind(config.metrics_port(), Rules::METRICS).await?;
+        let addresses = [
+            ("grpc", grpc.address),
+            ("admin", admin.address),
+            ("metrics", metrics.address),
+        ];
         Ok(Self {
             grpc,
             admin,
             metrics,
-            addresses: [
-                ("grpc", grpc_address),
-                ("admin", admin_address),
-                ("metrics", metrics_address),
-            ],
+            addresses,
         })
     }
 }

@@ -12,7 +12,9 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use common::{
     config::{ConfigError, EXIT_CODE},
-    listen, metrics_server,
+    listen::Access,
+    metrics_server,
+    security::{ListenConfig, Rules, Security, client::CredentialArguments},
     telemetry::{self, LogFormat},
 };
 use student_trainer::{
@@ -55,6 +57,8 @@ enum Command {
         /// host:port of its gRPC server.
         #[arg(default_value = "127.0.0.1:50052")]
         address: String,
+        #[command(flatten)]
+        credentials: CredentialArguments,
     },
     /// Measures models on the test split, all together, in f32.
     Evaluate(student_trainer::evaluate::EvaluateArguments),
@@ -123,9 +127,15 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let ready_file = arguments.ready_file.as_deref();
             Ok(runtime.block_on(service::serve(config, ready_file))?)
         }
-        Command::Healthcheck { address } => runtime
-            .block_on(common::grpc::check_health(&address, Duration::from_secs(5)))
-            .map_err(anyhow::Error::msg),
+        Command::Healthcheck {
+            address,
+            credentials,
+        } => {
+            let credentials = credentials.credentials()?;
+            let timeout = Duration::from_secs(5);
+            let check = common::grpc::check_health(&credentials, &address, timeout);
+            runtime.block_on(check).map_err(anyhow::Error::msg)
+        }
         Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),
         Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
     }
@@ -143,10 +153,16 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
             .map_err(|error| anyhow!("cannot listen for signals: {error}"))?
     };
     if let Some(address) = arguments.metrics {
-        let (listener, address) = runtime.block_on(listen::bind("--metrics", address))?;
+        let port = ListenConfig {
+            table: "metrics",
+            listen: address,
+            // Whoever gives the flag chooses the address.
+            access: Access::AnyoneWhoReachesThePort,
+        };
+        let port = runtime.block_on(Security::default().bind(port, Rules::METRICS))?;
         let recorder = metrics::install()?;
-        runtime.spawn(metrics_server::serve(listener, recorder));
-        info!(metrics = %address, "serving metrics");
+        info!(metrics = %port.address, "serving metrics");
+        runtime.spawn(metrics_server::serve(port, recorder));
     }
     let events = progress::sink(std::io::stderr().is_terminal());
     run::execute(config, &folder, &events, &cancel, runtime.handle())?;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::grpc;
+use common::{
+    grpc,
+    security::client::{Channel, ConnectError},
+};
 use proto::publish::v1::{PublishResponse, publisher_service_client::PublisherServiceClient};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -32,9 +35,9 @@ pub struct ModelUpload {
 /// Why a model was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The endpoint is no address.
-    #[error("publish.endpoint: {0}")]
-    Address(#[from] grpc::InvalidAddress),
+    /// The endpoint is no address, or the credentials for it cannot be used.
+    #[error("publish: {0}")]
+    Credentials(ConnectError),
     /// Nobody listens there, or not for long enough.
     #[error(
         "the inference service at {endpoint} cannot be reached: {reason}; the model is in {} \
@@ -77,19 +80,19 @@ pub async fn publish(
     artifact: &Path,
     cancel: &CancellationToken,
 ) -> Result<PublishResponse, PublishError> {
-    let endpoint = grpc::endpoint(&config.endpoint)?;
+    let credentials = config.credentials();
     let mut backoff = Backoff::new();
     loop {
         let attempt = async {
-            let channel = endpoint
-                .connect()
-                .await
-                .map_err(|error| Status::unavailable(grpc::root_cause(&error)))?;
-            send(PublisherServiceClient::new(channel), config, upload).await
+            match credentials.connect(&config.endpoint).await {
+                Ok(channel) => Ok(send(channel, config, upload).await),
+                Err(ConnectError::Unreachable(reason)) => Ok(Err(Status::unavailable(reason))),
+                Err(error) => Err(PublishError::Credentials(error)),
+            }
         };
         let status = tokio::select! {
             () = cancel.cancelled() => return Err(PublishError::Cancelled),
-            result = attempt => match result {
+            result = attempt => match result? {
                 Ok(response) => return Ok(response),
                 Err(status) => status,
             },
@@ -97,14 +100,14 @@ pub async fn publish(
         if status.code() != Code::Unavailable {
             return Err(PublishError::Refused {
                 endpoint: config.endpoint.clone(),
-                reason: status.message().to_owned(),
+                reason: grpc::reason(&status),
                 code: status.code(),
             });
         }
         let Some(pause) = backoff.next_pause() else {
             return Err(PublishError::Unreachable {
                 endpoint: config.endpoint.clone(),
-                reason: status.message().to_owned(),
+                reason: grpc::reason(&status),
                 artifact: artifact.to_owned(),
             });
         };
@@ -116,7 +119,7 @@ pub async fn publish(
 }
 
 async fn send(
-    mut client: PublisherServiceClient<tonic::transport::Channel>,
+    channel: Channel,
     config: &PublishConfig,
     upload: &ModelUpload,
 ) -> Result<PublishResponse, Status> {
@@ -127,6 +130,7 @@ async fn send(
     let messages = common::upload::upload(&config.model, onnx, manifest_json);
     let mut request = tonic::Request::new(tokio_stream::iter(messages));
     request.set_timeout(DEADLINE);
+    let mut client = PublisherServiceClient::new(channel);
     Ok(client.publish(request).await?.into_inner())
 }
 
@@ -183,6 +187,9 @@ mod tests {
         let config = PublishConfig {
             endpoint: endpoint.clone(),
             model: "m".to_owned(),
+            token_file: None,
+            token_in_plain_text: Default::default(),
+            tls: None,
         };
         let upload = ModelUpload {
             onnx: Bytes::from_static(b"onnx"),

@@ -35,11 +35,13 @@ impl Trainer {
         let ready_file = folder.path().join("ready.json");
         let runs = format!("runs_folder={}", folder.path().join("runs").display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        let allowed = format!("allowed_folders=[\"{}\"]", folder.path().display());
         command.arg("serve");
         for setting in [
             "grpc.listen=127.0.0.1:0",
             "metrics.listen=127.0.0.1:0",
             &runs,
+            &allowed,
         ] {
             command.args(["--set", setting]);
         }

@@ -20,7 +20,7 @@ use proto::teacher::v1::{
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
 use student_trainer::{
-    config::{NumericsPolicy, PoolConfig},
+    config::PoolConfig,
     events::{EventSink, RunEvent},
     pool::{ExpectedTeacher, PoolError, TeacherPool},
 };
@@ -129,11 +129,8 @@ impl Scene {
             }
         });
         let config = PoolConfig {
-            endpoints: teachers.iter().map(ToString::to_string).collect(),
-            encoding: common::soft_targets::Encoding::F32,
-            numerics: NumericsPolicy::Same,
             wait_timeout_seconds,
-            prefetch: 8,
+            ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
         };
         let [_, channels, height, width] = SHAPE;
         let expected = ExpectedTeacher {

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use common::{
     config::{Problems, Validate},
     listen::Access,
+    security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 use serde::Deserialize;
 use torch_networks::PrecisionChoice;
@@ -27,6 +28,9 @@ pub struct TeacherConfig {
     pub compute: ComputeConfig,
     /// The gRPC server.
     pub grpc: GrpcConfig,
+    /// Who may use it.
+    #[serde(default)]
+    pub auth: AuthConfig,
     /// The Prometheus endpoint.
     pub metrics: MetricsConfig,
     /// How the service stops.
@@ -53,6 +57,8 @@ pub struct GrpcConfig {
     pub listen: SocketAddr,
     /// Who may use the service.
     pub access: Access,
+    /// The certificate of every port; without it, plain text is spoken.
+    pub tls: Option<ServerTls>,
     /// Batches that one stream may have in flight.
     pub credit: u32,
     /// Streams at a time.
@@ -67,6 +73,8 @@ pub struct GrpcConfig {
 pub struct MetricsConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Who may read them.
+    pub access: Access,
 }
 
 /// How the service stops.
@@ -81,6 +89,26 @@ impl ShutdownConfig {
     /// Longest time for batches in flight.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
+    }
+}
+
+impl TeacherConfig {
+    /// The port of the gRPC server.
+    pub fn grpc_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "grpc",
+            listen: self.grpc.listen,
+            access: self.grpc.access,
+        }
+    }
+
+    /// The port of the Prometheus endpoint.
+    pub fn metrics_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "metrics",
+            listen: self.metrics.listen,
+            access: self.metrics.access,
+        }
     }
 }
 
@@ -102,12 +130,8 @@ impl Validate for TeacherConfig {
         problems.require(threads <= 1024, "compute.threads", threads, message);
 
         let grpc = &self.grpc;
-        for (key, listen) in [
-            ("grpc.listen", grpc.listen),
-            ("metrics.listen", self.metrics.listen),
-        ] {
-            grpc.access.validate("grpc.access", key, listen, problems);
-        }
+        let ports = [self.grpc_port(), self.metrics_port()];
+        security::validate(grpc.tls.as_ref(), &self.auth, &ports, problems);
         let message = "must be 1 to 1024";
         let credit = grpc.credit;
         problems.require((1..=1024).contains(&credit), "grpc.credit", credit, message);
@@ -169,7 +193,11 @@ mod tests {
         assert!(error.contains("grpc.listen = 0.0.0.0:1"), "{error}");
         assert!(error.contains("metrics.listen = [::]:2"), "{error}");
         assert!(error.contains("anyone_who_reaches_the_port"), "{error}");
-        let said = [&open[..], &["grpc.access=anyone_who_reaches_the_port"]].concat();
+        let words = [
+            "grpc.access=anyone_who_reaches_the_port",
+            "metrics.access=anyone_who_reaches_the_port",
+        ];
+        let said = [&open[..], &words].concat();
         assert!(load(&said).is_ok());
     }
 

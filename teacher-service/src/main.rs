@@ -6,7 +6,9 @@ use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
-    grpc, shutdown,
+    grpc,
+    security::client::CredentialArguments,
+    shutdown,
     telemetry::{self, LogFormat},
 };
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
@@ -75,6 +77,8 @@ struct Peer {
     /// Longest time to wait for an answer, seconds.
     #[arg(long, default_value_t = 5)]
     timeout: u64,
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 impl Peer {
@@ -131,8 +135,13 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
 }
 
 fn healthcheck(peer: &Peer) -> anyhow::Result<ExitCode> {
+    let credentials = peer.credentials.credentials()?;
     runtime()?
-        .block_on(grpc::check_health(&peer.address, peer.timeout()))
+        .block_on(grpc::check_health(
+            &credentials,
+            &peer.address,
+            peer.timeout(),
+        ))
         .map_err(anyhow::Error::msg)?;
     println!("{} is serving", peer.address);
     Ok(ExitCode::SUCCESS)
@@ -140,17 +149,19 @@ fn healthcheck(peer: &Peer) -> anyhow::Result<ExitCode> {
 
 fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
     let address = &peer.address;
-    let endpoint = grpc::endpoint(address)?.timeout(peer.timeout());
-    let teacher = runtime()?.block_on(async {
-        let channel = endpoint.connect().await.map_err(|error| {
-            anyhow!("cannot connect to {address}: {}", grpc::root_cause(&error))
-        })?;
+    let credentials = peer.credentials.credentials()?;
+    let ask = async {
+        let channel = credentials.connect(address).await;
+        let channel = channel.map_err(|error| anyhow!("cannot connect to {address}: {error}"))?;
         let response = TeacherServiceClient::new(channel)
             .describe(DescribeRequest {})
             .await
-            .map_err(|status| anyhow!("{address} answered {status}"))?;
+            .map_err(|status| anyhow!("{address} answered: {}", grpc::reason(&status)))?;
         anyhow::Ok(response.into_inner())
-    })?;
+    };
+    let teacher = runtime()?
+        .block_on(async { tokio::time::timeout(peer.timeout(), ask).await })
+        .map_err(|_| anyhow!("{address} did not answer within {} s", peer.timeout))??;
     let numerics = teacher.numerics.unwrap_or_default();
     println!("model id:       {}", teacher.model_id);
     println!("numerics:       {}", numerics.descriptor);

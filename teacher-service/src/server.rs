@@ -3,13 +3,11 @@
 use std::{io, path::Path, time::Duration};
 
 use common::{
-    grpc,
-    listen::{ListenError, bind},
-    metrics_server, ready_file,
+    grpc, metrics_server, ready_file,
+    security::{Rules, Scope, Security, SecurityError},
 };
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
@@ -28,12 +26,15 @@ const LAST_GRACE: Duration = Duration::from_secs(2);
 /// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link.
 pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
 
+/// Logits are all that a teacher gives away.
+const RULES: Rules = Rules::grpc(&[Scope::SoftTargets], &[]);
+
 /// Why the service does not run, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A port is taken, or the address is not this machine's.
+    /// A port is taken, or a certificate, key or tokens file cannot be used.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    Security(#[from] SecurityError),
     /// There is no teacher.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -66,8 +67,10 @@ pub async fn run(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
-    let (grpc_listener, grpc_address) = bind("grpc.listen", config.grpc.listen).await?;
-    let (metrics_listener, metrics_address) = bind("metrics.listen", config.metrics.listen).await?;
+    let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
+    let grpc_port = security.bind(config.grpc_port(), RULES).await?;
+    let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
+    let (grpc_address, metrics_address) = (grpc_port.address, metrics_port.address);
     let recorder = metrics::install()?;
     let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
     let load = Compute::start(move || RetortNetwork::load(&artifact, &compute_config));
@@ -82,7 +85,7 @@ pub async fn run(
         "teacher loaded"
     );
 
-    tokio::spawn(metrics_server::serve(metrics_listener, recorder));
+    tokio::spawn(metrics_server::serve(metrics_port, recorder));
     let stopping = Stopping::default();
     let teacher = Teacher::service(compute.clone(), &config.grpc, stopping.clone());
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -94,11 +97,12 @@ pub async fn run(
     let server = grpc::server()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .layer(grpc_port.layer)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(teacher)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(grpc_listener).with_nodelay(Some(true)),
+            grpc_port.listener.into_stream(),
             stopping.drain.clone().cancelled_owned(),
         );
     let mut server = tokio::spawn(server);

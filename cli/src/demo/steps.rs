@@ -156,7 +156,9 @@ impl<'a> Steps<'a> {
         let runs_folder = set("runs_folder", self.folder.path().display());
         let grpc = set("grpc.listen", ANY_PORT);
         let metrics = set("metrics.listen", ANY_PORT);
-        let arguments = [runs_folder, grpc.clone(), metrics.clone()];
+        let data = toml::Value::from(vec![self.data.display().to_string()]);
+        let allowed_folders = set("allowed_folders", data);
+        let arguments = [runs_folder, allowed_folders, grpc.clone(), metrics.clone()];
         let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
         let trainer = port(&trainer.await?, "grpc")?;
         let store = set("store", self.folder.join("models").display());
@@ -173,7 +175,7 @@ impl<'a> Steps<'a> {
         trainer: &SocketAddr,
         inference: &SocketAddr,
     ) -> Result<Histories, CliError> {
-        let trainer = RunClient::connect(&trainer.to_string()).await?;
+        let trainer = RunClient::connect(Remote::trainer(trainer.to_string())).await?;
         let recipe = self.recipe;
 
         self.doing = "training the teacher";
@@ -288,7 +290,8 @@ impl<'a> Steps<'a> {
             "The served student answers the same test images over gRPC, one request each.",
         );
         let begin = Instant::now();
-        let model = ServedModel::connect(&inference.to_string(), MODEL, None).await?;
+        let remote = Remote::inference(inference.to_string());
+        let model = ServedModel::connect(remote, MODEL, None).await?;
         let admin = Remote::admin(self.service_port(INFERENCE, "admin")?.to_string());
         let preprocessing = manifest(&admin, MODEL, None).await?.preprocessing;
         let served = serve_images(&model, &self.images, count, &preprocessing).await?;

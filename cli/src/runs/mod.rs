@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use common::security::client::CredentialArguments;
 use proto::runs::v1::{Run, RunState};
 
-use crate::{CliError, run_config::RunConfigText, signals::Signals};
+use crate::{CliError, client::Remote, run_config::RunConfigText, signals::Signals};
 
 mod history;
 mod progress;
@@ -45,6 +46,8 @@ pub struct RunArguments {
     /// Submits the run and does not wait for it.
     #[arg(long)]
     detach: bool,
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 const RUNS_EXAMPLES: &str = "\
@@ -61,6 +64,8 @@ pub struct RunsArguments {
     /// host:port of the trainer.
     #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER, global = true)]
     trainer: String,
+    #[command(flatten)]
+    credentials: CredentialArguments,
     #[command(subcommand)]
     command: RunsCommand,
 }
@@ -97,7 +102,8 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
         .name
         .unwrap_or_else(|| stem.to_string_lossy().into_owned());
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
-    let trainer = RunClient::connect(&arguments.trainer).await?;
+    let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
+    let trainer = RunClient::connect(remote).await?;
     let run = trainer.submit(&name, &config).await?;
     println!("run {} in {}", run.run_id, run.folder);
     if arguments.detach {
@@ -128,7 +134,8 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
 
 /// `retort runs`.
 pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
-    let trainer = RunClient::connect(&arguments.trainer).await?;
+    let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
+    let trainer = RunClient::connect(remote).await?;
     match arguments.command {
         RunsCommand::List => {
             println!("{:<24} {:<14} FOLDER", "RUN", "STATE");

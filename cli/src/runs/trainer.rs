@@ -2,12 +2,13 @@
 
 use std::{future::Future, time::Duration};
 
+use common::security::client::Channel;
 use proto::runs::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, Run, SubmitRunRequest, WatchRunRequest,
     run_service_client::RunServiceClient, watch_run_response::Event,
 };
 use tokio::time;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status};
 
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
@@ -27,8 +28,7 @@ pub(crate) trait Observer: Send {
 }
 
 impl RunClient {
-    pub(crate) async fn connect(address: &str) -> Result<Self, CliError> {
-        let remote = Remote::trainer(address);
+    pub(crate) async fn connect(remote: Remote) -> Result<Self, CliError> {
         let client = RunServiceClient::new(remote.connect().await?);
         Ok(Self { remote, client })
     }

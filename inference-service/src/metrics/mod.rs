@@ -8,7 +8,7 @@ mod text;
 use std::{future, io, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
-use tokio::net::TcpListener;
+use common::{listen::Peer, security::GuardedPort};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
@@ -133,7 +133,7 @@ impl Metric {
 /// # Errors
 /// When the listener fails.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    port: GuardedPort,
     catalog: Arc<Catalog>,
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -141,8 +141,11 @@ pub(crate) async fn serve(
         let text = text::render(&catalog.models());
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
-    let router = Router::new().route("/metrics", get(render));
-    axum::serve(listener, router)
+    let router = Router::new()
+        .route("/metrics", get(render))
+        .layer(port.layer)
+        .into_make_service_with_connect_info::<Peer>();
+    axum::serve(port.listener, router)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
 }

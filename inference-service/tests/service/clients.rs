@@ -58,7 +58,7 @@ impl Published {
     }
 }
 
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package
         .parent()
@@ -66,7 +66,7 @@ fn repository() -> PathBuf {
         .to_owned()
 }
 
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     let python = repository().join(".deps/python/bin/python");
     assert!(
         python.exists(),

@@ -1,9 +1,14 @@
 //! The service as its users meet it: a process, sockets, files.
 
+#[path = "../../../common/tests/support/certificates.rs"]
+mod certificates;
 mod clients;
 mod lifecycle;
 mod metric_names;
 mod publishing;
+#[path = "../../../common/tests/support/refusals.rs"]
+mod refusals;
+mod security;
 mod serving;
 mod support;
 mod swaps;

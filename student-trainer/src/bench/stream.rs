@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use common::{soft_targets::Encoding, turn::Turn};
+use common::turn::Turn;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Load;
 use crate::{
-    config::{NumericsPolicy, PoolConfig},
+    config::PoolConfig,
     events::EventSink,
     pool::{ExpectedTeacher, TeacherPool},
 };
@@ -44,11 +44,9 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
         classes: arguments.classes,
     };
     let config = PoolConfig {
-        endpoints: arguments.endpoints.clone(),
-        encoding: Encoding::F32,
-        numerics: NumericsPolicy::Same,
         wait_timeout_seconds: CONNECT_WITHIN.as_secs(),
         prefetch: load.ahead,
+        ..PoolConfig::new(arguments.endpoints.clone())
     };
     let cancel = CancellationToken::new();
     let notices = EventSink::new(|_| {}).notices();

@@ -1,10 +1,12 @@
 //! What a run, and the service that does runs, is told.
 
+mod allowed_folders;
 mod phase;
 mod run;
 mod teacher;
 mod trainer;
 
+pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
 pub use teacher::{NumericsPolicy, PoolConfig};

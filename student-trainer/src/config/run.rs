@@ -2,13 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use common::config::{ConfigError, Layers, Problems, Validate};
+use common::{
+    config::{ConfigError, Layers, Problems, Validate},
+    security::{
+        client::{Credentials, TokenInPlainText, TokenSource},
+        tls::ClientTls,
+    },
+};
 use datasets::{Augmentation, Normalization};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use torch_networks::PrecisionChoice;
 
-use super::{PhaseConfig, PoolConfig};
+use super::{PhaseConfig, PoolConfig, teacher::is_default};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -89,6 +95,15 @@ pub struct PublishConfig {
     pub endpoint: String,
     /// Name under which the model is served.
     pub model: String,
+    /// File with the token that is shown to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Whether the token may travel to another machine without TLS.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub token_in_plain_text: TokenInPlainText,
+    /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
 }
 
 impl RunConfig {
@@ -97,16 +112,19 @@ impl RunConfig {
     /// # Errors
     /// Everything that is wrong with them.
     pub fn load(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        Layers {
+        let layers = Layers {
             shipped: SHIPPED,
             file: Some(file.to_owned()),
             environment: common::config::environment("RETORT_RUN"),
             overrides: overrides.to_vec(),
-        }
-        .load()
+        };
+        let config: Self = layers.load()?;
+        config.check_credentials()?;
+        Ok(config)
     }
 
-    /// Lays `text` over the shipped defaults.
+    /// Lays `text` over the shipped defaults. Looks at no file that it names: whoever sent it may not
+    /// be allowed to ask for them.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -118,6 +136,43 @@ impl RunConfig {
             overrides: Vec::new(),
         }
         .load_text(text)
+    }
+
+    /// Looks at the tokens, certificates and keys that it names.
+    ///
+    /// # Errors
+    /// Every file that cannot be used.
+    pub fn check_credentials(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        if let Some(teacher) = &self.teacher {
+            teacher.credentials().validate("teacher", &mut problems);
+        }
+        if let Some(publish) = &self.publish {
+            publish.credentials().validate("publish", &mut problems);
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(ConfigError::Invalid {
+                file: None,
+                problems,
+            }),
+        }
+    }
+
+    /// Every file and folder that it names, with its key.
+    pub fn paths(&self) -> Vec<(String, &Path)> {
+        let mut paths = vec![("data.path".to_owned(), self.data.path.as_path())];
+        let teacher = self.teacher.as_ref();
+        let teacher = teacher.map(|pool| ("teacher", &pool.token_file, &pool.tls));
+        let publish = self.publish.as_ref();
+        let publish = publish.map(|to| ("publish", &to.token_file, &to.tls));
+        for (table, token_file, tls) in teacher.into_iter().chain(publish) {
+            let token_file = token_file.iter().map(|file| ("token_file", file.as_path()));
+            paths.extend(token_file.map(|(key, file)| (format!("{table}.{key}"), file)));
+            let tls = tls.iter().flat_map(ClientTls::files);
+            paths.extend(tls.map(|(key, file)| (format!("{table}.tls.{key}"), file)));
+        }
+        paths
     }
 
     /// The whole configuration as TOML; [`from_toml`](Self::from_toml) gives it back.
@@ -203,8 +258,17 @@ impl ExportConfig {
 }
 
 impl PublishConfig {
+    /// What is shown to the inference service.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            tls: self.tls.clone(),
+            token: TokenSource::from_file(self.token_file.as_deref()),
+            token_in_plain_text: self.token_in_plain_text,
+        }
+    }
+
     fn validate(&self, problems: &mut Problems) {
-        if let Err(error) = common::grpc::endpoint(&self.endpoint) {
+        if let Err(error) = self.credentials().check_address(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
         problems.require(

@@ -1,6 +1,15 @@
 //! The `[teacher]` table of a run: where its soft targets come from.
 
-use common::{config::Problems, soft_targets::Encoding};
+use std::path::PathBuf;
+
+use common::{
+    config::Problems,
+    security::{
+        client::{Credentials, TokenInPlainText, TokenSource},
+        tls::ClientTls,
+    },
+    soft_targets::Encoding,
+};
 use serde::{Deserialize, Serialize};
 
 /// Which teachers a run uses and how it waits for them.
@@ -21,6 +30,15 @@ pub struct PoolConfig {
     /// Batches that may be with the teachers, or answered and not yet trained on, at a time.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
+    /// File with the token that is shown to the teachers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Whether the token may travel to another machine without TLS.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub token_in_plain_text: TokenInPlainText,
+    /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
 }
 
 /// Whether teachers whose numerics differ may be mixed.
@@ -46,12 +64,41 @@ fn default_prefetch() -> usize {
     8
 }
 
+/// For values that a configuration need not repeat.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl PoolConfig {
+    /// Teachers at `endpoints`, everything else as it is where a run does not say it.
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Self {
+            endpoints,
+            encoding: default_encoding(),
+            numerics: NumericsPolicy::default(),
+            wait_timeout_seconds: default_wait_timeout_seconds(),
+            prefetch: default_prefetch(),
+            token_file: None,
+            token_in_plain_text: TokenInPlainText::default(),
+            tls: None,
+        }
+    }
+
+    /// What is shown to the teachers.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            tls: self.tls.clone(),
+            token: TokenSource::from_file(self.token_file.as_deref()),
+            token_in_plain_text: self.token_in_plain_text,
+        }
+    }
+
     pub(super) fn validate(&self, problems: &mut Problems) {
         let count = self.endpoints.len();
         problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");
+        let credentials = self.credentials();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            if let Err(error) = common::grpc::endpoint(endpoint) {
+            if let Err(error) = credentials.check_address(endpoint) {
                 let key = format!("teacher.endpoints[{index}]");
                 problems.add(key, endpoint, &error.to_string());
             }

@@ -9,8 +9,11 @@ use std::{
 use common::{
     config::{ConfigError, Layers, Problems, Validate},
     listen::Access,
+    security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 use serde::{Deserialize, Serialize};
+
+use super::AllowedFolders;
 
 /// What the run service is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,10 +21,15 @@ use serde::{Deserialize, Serialize};
 pub struct TrainerConfig {
     /// Folder under which every run gets a folder of its own.
     pub runs_folder: PathBuf,
+    /// What submitted runs may read and write.
+    pub allowed_folders: AllowedFolders,
     /// How many runs are held.
     pub queue: QueueConfig,
     /// The gRPC server.
     pub grpc: GrpcConfig,
+    /// Who may use it.
+    #[serde(default)]
+    pub auth: AuthConfig,
     /// The Prometheus endpoint.
     pub metrics: MetricsConfig,
     /// How the service stops.
@@ -46,6 +54,9 @@ pub struct GrpcConfig {
     pub listen: SocketAddr,
     /// Who may use the service.
     pub access: Access,
+    /// The certificate of every port; without it, plain text is spoken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
     /// Largest message accepted, in bytes.
     pub max_message_bytes: usize,
 }
@@ -56,6 +67,8 @@ pub struct GrpcConfig {
 pub struct MetricsConfig {
     /// Port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Who may read them.
+    pub access: Access,
 }
 
 /// How the service stops.
@@ -80,6 +93,24 @@ impl TrainerConfig {
         }
         .load()
     }
+
+    /// The port of the gRPC server.
+    pub fn grpc_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "grpc",
+            listen: self.grpc.listen,
+            access: self.grpc.access,
+        }
+    }
+
+    /// The port of the Prometheus endpoint.
+    pub fn metrics_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "metrics",
+            listen: self.metrics.listen,
+            access: self.metrics.access,
+        }
+    }
 }
 
 impl ShutdownConfig {
@@ -93,9 +124,11 @@ impl Validate for TrainerConfig {
     fn validate(&self, problems: &mut Problems) {
         let Self {
             runs_folder,
+            allowed_folders: _,
             queue,
             grpc,
-            metrics,
+            auth,
+            metrics: _,
             shutdown,
         } = self;
         let named = !runs_folder.as_os_str().is_empty();
@@ -107,12 +140,8 @@ impl Validate for TrainerConfig {
             let allowed = format!("must be from {lowest} to 100000");
             problems.require((lowest..=100_000).contains(&count), key, count, &allowed);
         }
-        for (key, listen) in [
-            ("grpc.listen", grpc.listen),
-            ("metrics.listen", metrics.listen),
-        ] {
-            grpc.access.validate("grpc.access", key, listen, problems);
-        }
+        let ports = [self.grpc_port(), self.metrics_port()];
+        security::validate(grpc.tls.as_ref(), auth, &ports, problems);
         let bytes = grpc.max_message_bytes;
         let allowed = "must be from 1024 to 1073741824 (1 GiB)";
         let fits = (1024..=1 << 30).contains(&bytes);

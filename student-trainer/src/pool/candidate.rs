@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use common::{grpc, manifest::TeacherIdentity, soft_targets::Encoding};
+use common::{
+    grpc,
+    manifest::TeacherIdentity,
+    security::client::{Channel, Credentials},
+    soft_targets::Encoding,
+};
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
 use super::{ExpectedTeacher, roster::Place};
 use crate::config::NumericsPolicy;
@@ -36,23 +40,24 @@ pub(super) struct Reference {
 }
 
 impl Candidate {
-    /// Connects to `address` and asks who is there.
+    /// Connects to `address`, one of those that the endpoint of `place` stands for, and asks who is there.
     ///
     /// # Errors
     /// Why nobody answers, for people.
-    pub async fn meet(address: SocketAddr) -> Result<Self, String> {
+    pub async fn meet(
+        place: &Place,
+        address: SocketAddr,
+        credentials: &Credentials,
+    ) -> Result<Self, String> {
         let meet = async {
-            let channel = grpc::endpoint(&address.to_string())
-                .map_err(|error| error.to_string())?
-                .connect()
-                .await
-                .map_err(|error| grpc::root_cause(&error))?;
+            let channel = credentials.connect_to(place.endpoint(), address).await;
+            let channel = channel.map_err(|error| error.to_string())?;
             let mut client =
                 TeacherServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
             let described = client
                 .describe(DescribeRequest {})
                 .await
-                .map_err(|status| format!("does not describe itself: {}", status.message()))?;
+                .map_err(|status| format!("does not describe itself: {}", grpc::reason(&status)))?;
             Ok(Self::new(client, described.into_inner()))
         };
         timeout(DESCRIBE_TIMEOUT, meet)

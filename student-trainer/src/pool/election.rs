@@ -29,12 +29,14 @@ pub(super) async fn elect(
 ) -> Result<Reference, PoolError> {
     let seconds = config.wait_timeout_seconds;
     let deadline = Instant::now() + Duration::from_secs(seconds);
+    let credentials = config.credentials();
     let mut back_off = BackOff::default();
     loop {
         let found = directory.look_up(roster).await;
-        let asked = found
-            .into_iter()
-            .map(|(place, address)| async move { (place, Candidate::meet(address).await) });
+        let asked = found.into_iter().map(async |(place, address)| {
+            let met = Candidate::meet(&place, address, &credentials).await;
+            (place, met)
+        });
         for (place, met) in join_all(asked).await {
             match judge(met, expected, config.encoding) {
                 Ok(candidate) => {

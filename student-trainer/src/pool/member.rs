@@ -65,7 +65,9 @@ impl Member {
     }
 
     async fn connect(&self, back_off: &mut BackOff) -> Ended {
-        let candidate = match Candidate::meet(self.address).await {
+        let credentials = self.shared.config.credentials();
+        let met = Candidate::meet(&self.place, self.address, &credentials).await;
+        let candidate = match met {
             Ok(candidate) => candidate,
             Err(reason) => return Ended::Lost(reason),
         };

@@ -137,6 +137,11 @@ impl Place {
             address,
         }
     }
+
+    /// As in the configuration.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
 }
 
 impl fmt::Display for Place {

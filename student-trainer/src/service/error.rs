@@ -6,11 +6,15 @@ use common::{config::ConfigError, grpc};
 use proto::runs::v1::RunState;
 use tonic::{Code, Status};
 
+use crate::config::NotAllowed;
+
 /// Why a call was refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServiceError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
     #[error(
         "`{name}` cannot name a run: use up to 64 letters, digits, `-`, `_` and `.`, not \
          beginning with a dot"
@@ -33,6 +37,7 @@ impl From<ServiceError> for Status {
         use ServiceError as E;
         let (code, reason) = match &error {
             E::Config(_) => (Code::InvalidArgument, "INVALID_CONFIG"),
+            E::NotAllowed(_) => (Code::PermissionDenied, "FOLDER_NOT_ALLOWED"),
             E::InvalidName { .. } => (Code::InvalidArgument, "INVALID_RUN_NAME"),
             E::UnknownRun { .. } => (Code::NotFound, "UNKNOWN_RUN"),
             E::AlreadyEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),

@@ -16,7 +16,10 @@ use super::{
     queue::{Job, RunQueue},
     record::RunId,
 };
-use crate::{config::RunConfig, run};
+use crate::{
+    config::{AllowedFolders, RunConfig},
+    run,
+};
 
 /// Name of a run that was submitted without one.
 const DEFAULT_NAME: &str = "run";
@@ -25,12 +28,28 @@ const DEFAULT_NAME: &str = "run";
 pub(super) struct RunServer {
     queue: Arc<RunQueue>,
     runtime: Handle,
+    allowed_folders: AllowedFolders,
 }
 
 impl RunServer {
-    /// Runs do their network traffic in `runtime`.
-    pub(super) fn new(queue: Arc<RunQueue>, runtime: Handle) -> Self {
-        Self { queue, runtime }
+    /// Runs do their network traffic in `runtime` and their files are below `allowed_folders`.
+    pub(super) fn new(
+        queue: Arc<RunQueue>,
+        runtime: Handle,
+        allowed_folders: AllowedFolders,
+    ) -> Self {
+        Self {
+            queue,
+            runtime,
+            allowed_folders,
+        }
+    }
+
+    fn read(&self, config_toml: &str) -> Result<RunConfig, ServiceError> {
+        let config = RunConfig::from_toml(config_toml)?;
+        self.allowed_folders.check(&config)?;
+        config.check_credentials()?;
+        Ok(config)
     }
 
     fn job(&self, config: RunConfig) -> Job {
@@ -49,7 +68,7 @@ impl RunService for RunServer {
         request: Request<SubmitRunRequest>,
     ) -> Result<Response<SubmitRunResponse>, Status> {
         let SubmitRunRequest { name, config_toml } = request.into_inner();
-        let config = RunConfig::from_toml(&config_toml).map_err(ServiceError::Config)?;
+        let config = self.read(&config_toml)?;
         let name = match name.as_str() {
             "" => DEFAULT_NAME,
             name => name,

@@ -3,15 +3,13 @@
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
 use common::{
-    grpc as edge,
-    listen::{self, ListenError},
-    metrics_server, ready_file,
+    grpc as edge, metrics_server, ready_file,
+    security::{Rules, Scope, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
 use proto::runs::v1::run_service_server::RunServiceServer;
 use tokio::{runtime::Handle, task, time};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
@@ -26,12 +24,15 @@ mod grpc;
 mod queue;
 mod record;
 
+/// Runs are one right: whoever may submit them may also see and stop them.
+const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
+
 /// Why the service did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The port is taken, or the address is not this machine's.
+    /// The port is taken, or a certificate, key or tokens file cannot be used.
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    Security(#[from] SecurityError),
     /// Runs could not be kept.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -75,9 +76,10 @@ pub async fn serve_until(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let (listener, address) = listen::bind("grpc.listen", config.grpc.listen).await?;
-    let (metrics_listener, metrics_address) =
-        listen::bind("metrics.listen", config.metrics.listen).await?;
+    let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
+    let port = security.bind(config.grpc_port(), RULES).await?;
+    let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
+    let addresses = [("grpc", port.address), ("metrics", metrics_port.address)];
     let recorder = metrics::install()?;
     let runs_folder = config.runs_folder.clone();
     writable_folder::check("runs_folder", &runs_folder)?;
@@ -90,21 +92,22 @@ pub async fn serve_until(
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let runs = RunServiceServer::new(RunServer::new(Arc::clone(&queue), Handle::current()))
-        .max_decoding_message_size(config.grpc.max_message_bytes);
+    let allowed_folders = config.allowed_folders.clone();
+    let runs = RunServer::new(Arc::clone(&queue), Handle::current(), allowed_folders);
+    let runs = RunServiceServer::new(runs).max_decoding_message_size(config.grpc.max_message_bytes);
 
     let drained = CancellationToken::new();
     let server = edge::server()
+        .layer(port.layer)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(runs)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            port.listener.into_stream(),
             drained.clone().cancelled_owned(),
         );
     let mut server = task::spawn(server);
-    task::spawn(metrics_server::serve(metrics_listener, recorder));
-    let addresses = [("grpc", address), ("metrics", metrics_address)];
+    task::spawn(metrics_server::serve(metrics_port, recorder));
     announce(addresses, ready_file, &config.runs_folder)?;
 
     tokio::select! {

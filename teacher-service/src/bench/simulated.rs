@@ -53,6 +53,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
         let config = GrpcConfig {
             listen: address,
             access: Access::ThisMachineOnly,
+            tls: None,
             credit: arguments.credit,
             max_streams: 64,
             max_message_bytes: 64 << 20,

@@ -14,6 +14,7 @@ use crate::{
         cpu_time::cpu_seconds,
         process::{Program, Server},
     },
+    client::Remote,
     demo::STUDENT_RECIPE,
     run_config::RunConfigText,
     runs::{Observer, RunClient, succeeded, watch},
@@ -46,10 +47,14 @@ impl Trainer {
         arguments: &DistillArguments,
     ) -> Result<Self, CliError> {
         let runs = format!("runs_folder={}", folder.join("runs").display());
+        let data = toml::Value::from(vec![arguments.data.display().to_string()]);
+        let allowed_folders = format!("allowed_folders={data}");
         let settings = [
             "serve",
             "--set",
             &runs,
+            "--set",
+            &allowed_folders,
             "--set",
             "grpc.listen=127.0.0.1:0",
             "--set",
@@ -57,7 +62,7 @@ impl Trainer {
         ];
         let server = Program::new(PROGRAM, &settings).serve().await?;
         Ok(Self {
-            client: RunClient::connect(&server.grpc()).await?,
+            client: RunClient::connect(Remote::trainer(server.grpc())).await?,
             server,
             data: arguments.data.display().to_string(),
             samples: arguments.samples,

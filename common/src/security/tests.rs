@@ -1,0 +1,50 @@
+use super::*;
+
+fn problems(listen: &str, access: Access, tokens_file: Option<&str>) -> String {
+    let auth = AuthConfig {
+        tokens_file: tokens_file.map(PathBuf::from),
+    };
+    let port = ListenConfig {
+        table: "grpc",
+        listen: listen.parse().unwrap(),
+        access,
+    };
+    let mut problems = Problems::default();
+    validate(None, &auth, &[port], &mut problems);
+    problems.to_string()
+}
+
+#[test]
+fn other_machines_are_let_in_with_credentials_or_by_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens.toml");
+    Tokens::create(&file, "ci", [Scope::Runs].into()).unwrap();
+    let tokens = file.to_str();
+    for (listen, access, tokens, refused) in [
+        ("127.0.0.1:1", Access::ThisMachineOnly, None, false),
+        ("[::1]:1", Access::ThisMachineOnly, None, false),
+        ("0.0.0.0:1", Access::ThisMachineOnly, None, true),
+        ("[::]:1", Access::ThisMachineOnly, None, true),
+        ("192.168.1.1:1", Access::ThisMachineOnly, None, true),
+        ("192.168.1.1:1", Access::ThisMachineOnly, tokens, false),
+        ("0.0.0.0:1", Access::AnyoneWhoReachesThePort, None, false),
+    ] {
+        let told = problems(listen, access, tokens);
+        assert_eq!(!told.is_empty(), refused, "{listen} {access:?}: {told}");
+        assert_eq!(told.contains(&format!("grpc.listen = {listen}")), refused);
+        assert_eq!(told.contains("say grpc.access = "), refused);
+    }
+}
+
+#[test]
+fn a_tokens_file_that_is_not_there_is_a_problem_on_loopback_too() {
+    let told = problems(
+        "127.0.0.1:1",
+        Access::ThisMachineOnly,
+        Some("/no/tokens.toml"),
+    );
+    assert!(
+        told.contains("auth.tokens_file = /no/tokens.toml"),
+        "{told}"
+    );
+}

@@ -1,0 +1,302 @@
+//! The file that says which tokens a service accepts: their names, scopes and hashes.
+//!
+//! ```toml
+//! format_version = 1
+//!
+//! [[tokens]]
+//! name = "ci"
+//! scopes = ["publish"]
+//! sha256 = "…"
+//! ```
+//!
+//! A token itself stands nowhere. Its SHA-256 tells nobody the token: see [`Token`].
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::{Scope, Token};
+use crate::{atomic_file, digest::Sha256};
+
+const FORMAT_VERSION: u32 = 1;
+const LONGEST_NAME: usize = 64;
+const HEADER: &str = "\
+# Tokens that a Retort service accepts, made by `retort tokens create`. The tokens themselves are not
+# here, only their SHA-256. Delete an entry, or `retort tokens revoke NAME`, to revoke a token: a
+# running service notices.
+";
+
+/// The tokens that a service accepts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tokens(Vec<TokenEntry>);
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenEntry {
+    /// Whose it is, or what for; stands in logs.
+    pub name: String,
+    /// What it allows.
+    pub scopes: BTreeSet<Scope>,
+    /// Of the token's text.
+    pub sha256: Sha256,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    format_version: u32,
+    #[serde(default)]
+    tokens: Vec<TokenEntry>,
+}
+
+/// Why a tokens file cannot be used or changed; the text names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TokensError {
+    /// It cannot be read.
+    #[error("cannot read the tokens file {}: {error}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is not TOML, or not of this form.
+    #[error("the tokens file {} is not understood: {reason}", file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// No token has that name.
+    #[error("no token `{name}` in {}", file.display())]
+    Unknown {
+        /// The file.
+        file: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A name that cannot be used.
+    #[error("`{name}` cannot name a token in {}: {reason}", file.display())]
+    Name {
+        /// The file.
+        file: PathBuf,
+        /// The name.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// It cannot be written; the error names it.
+    #[error(transparent)]
+    Write(io::Error),
+}
+
+impl Tokens {
+    /// Reads the tokens file at `path`.
+    ///
+    /// # Errors
+    /// When it is missing, not of the form above, or written by a newer Retort.
+    pub fn load(path: &Path) -> Result<Self, TokensError> {
+        let text = fs::read_to_string(path).map_err(|error| TokensError::Unreadable {
+            file: path.to_owned(),
+            error,
+        })?;
+        let invalid = |reason: String| TokensError::Invalid {
+            file: path.to_owned(),
+            reason,
+        };
+        let file: TokensFile = toml::from_str(&text).map_err(|error| {
+            let line = error
+                .span()
+                .map_or(1, |span| text[..span.start].lines().count().max(1));
+            invalid(format!("line {line}: {}", error.message()))
+        })?;
+        if file.format_version != FORMAT_VERSION {
+            return Err(invalid(format!(
+                "format_version is {}, this Retort reads {FORMAT_VERSION}",
+                file.format_version
+            )));
+        }
+        let mut tokens = Self::default();
+        for entry in file.tokens {
+            if entry.scopes.is_empty() {
+                return Err(invalid(format!("token `{}` has no scope", entry.name)));
+            }
+            tokens.push(path, entry)?;
+        }
+        Ok(tokens)
+    }
+
+    /// Every token, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = &TokenEntry> {
+        self.0.iter()
+    }
+
+    /// The entry of the token whose text is `text`. Takes the same time whichever it is, and
+    /// whether it is there.
+    pub fn find(&self, text: &str) -> Option<&TokenEntry> {
+        let shown = Sha256::of(text.as_bytes());
+        let mut found = None;
+        for entry in &self.0 {
+            let known = entry.sha256.as_str().as_bytes();
+            if bool::from(known.ct_eq(shown.as_str().as_bytes())) {
+                found = Some(entry);
+            }
+        }
+        found
+    }
+
+    /// Adds a new token to the file at `path`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the name is taken or cannot be used, or the file cannot be read or written.
+    pub fn create(path: &Path, name: &str, scopes: BTreeSet<Scope>) -> Result<Token, TokensError> {
+        let mut tokens = match Self::load(path) {
+            Err(TokensError::Unreadable { error, .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                Self::default()
+            }
+            loaded => loaded?,
+        };
+        let token = Token::generate().map_err(|error| {
+            let reason = format!("the operating system gives no random numbers: {error}");
+            TokensError::Write(io::Error::other(reason))
+        })?;
+        let entry = TokenEntry {
+            name: name.to_owned(),
+            scopes,
+            sha256: token.sha256(),
+        };
+        tokens.push(path, entry)?;
+        tokens.write(path)?;
+        Ok(token)
+    }
+
+    /// Takes the token called `name` out of the file at `path`.
+    ///
+    /// # Errors
+    /// When there is none, or the file cannot be read or written.
+    pub fn revoke(path: &Path, name: &str) -> Result<(), TokensError> {
+        let mut tokens = Self::load(path)?;
+        let before = tokens.0.len();
+        tokens.0.retain(|entry| entry.name != name);
+        if tokens.0.len() == before {
+            return Err(TokensError::Unknown {
+                file: path.to_owned(),
+                name: name.to_owned(),
+            });
+        }
+        tokens.write(path)
+    }
+
+    fn push(&mut self, path: &Path, entry: TokenEntry) -> Result<(), TokensError> {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let fits =
+            (1..=LONGEST_NAME).contains(&entry.name.len()) && entry.name.chars().all(is_allowed);
+        let reason = if !fits {
+            "use up to 64 letters, digits, `-`, `_` and `.`"
+        } else if self.0.iter().any(|known| known.name == entry.name) {
+            "the name is taken"
+        } else {
+            self.0.push(entry);
+            return Ok(());
+        };
+        Err(TokensError::Name {
+            file: path.to_owned(),
+            name: entry.name,
+            reason,
+        })
+    }
+
+    fn write(&self, path: &Path) -> Result<(), TokensError> {
+        let file = TokensFile {
+            format_version: FORMAT_VERSION,
+            tokens: self.0.clone(),
+        };
+        // Holds: names, scopes and digests are plain text.
+        let text = toml::to_string(&file).expect("tokens are TOML");
+        atomic_file::write(path, format!("{HEADER}{text}").as_bytes()).map_err(TokensError::Write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(path: &Path, name: &str, scope: Scope) -> Result<Token, TokensError> {
+        Tokens::create(path, name, BTreeSet::from([scope]))
+    }
+
+    #[test]
+    fn a_token_is_created_found_and_revoked_and_its_text_is_not_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let ci = create(&path, "ci", Scope::Publish).unwrap();
+        let web = create(&path, "web", Scope::Predict).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        for token in [&ci, &web] {
+            assert!(!text.contains(token.reveal()), "{text}");
+        }
+        let tokens = Tokens::load(&path).unwrap();
+        let found = tokens.find(web.reveal()).unwrap();
+        assert_eq!(found.name, "web");
+        assert_eq!(found.scopes, BTreeSet::from([Scope::Predict]));
+        assert_eq!(tokens.find(&format!("{} ", web.reveal())), None);
+
+        Tokens::revoke(&path, "web").unwrap();
+        let tokens = Tokens::load(&path).unwrap();
+        assert_eq!(tokens.find(web.reveal()), None);
+        assert!(tokens.find(ci.reveal()).is_some());
+        let error = Tokens::revoke(&path, "web").unwrap_err().to_string();
+        assert!(error.contains("no token `web`"), "{error}");
+    }
+
+    #[test]
+    fn names_are_used_once_and_fit_a_log_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        create(&path, "ci", Scope::Admin).unwrap();
+        for bad in ["ci", "", "a b", "a\nb", "ä", &"x".repeat(65)] {
+            let error = create(&path, bad, Scope::Admin).unwrap_err();
+            assert!(matches!(error, TokensError::Name { .. }), "{error}");
+        }
+        assert_eq!(Tokens::load(&path).unwrap().iter().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_understood_is_named_with_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let digest = "0".repeat(64);
+        for (text, expected) in [
+            ("tokens = 1", "line 1"),
+            ("format_version = 2", "format_version is 2"),
+            ("format_version = 1\nusers = []", "unknown field `users`"),
+            (
+                "format_version = 1\n[[tokens]]\nname = \"a\"\nscopes = [\"root\"]\nsha256 = \"\"",
+                "line 4",
+            ),
+            (
+                "format_version = 1\n[[tokens]]\nname = \"a\"\nscopes = []\nsha256 = \"DIGEST\"",
+                "no scope",
+            ),
+        ] {
+            fs::write(&path, text.replace("DIGEST", &digest)).unwrap();
+            let error = Tokens::load(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("tokens.toml") && error.contains(expected),
+                "{error}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        let error = Tokens::load(&path).unwrap_err().to_string();
+        assert!(error.contains("tokens.toml"), "{error}");
+    }
+}

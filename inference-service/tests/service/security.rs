@@ -1,0 +1,245 @@
+//! Who is let in: certificates and tokens at every port.
+
+use std::{path::Path, process::Command};
+
+use common::security::{
+    Scope,
+    client::{Channel, Credentials},
+};
+use proto::{
+    inference::grpc_inference_service_client::GrpcInferenceServiceClient,
+    publish::v1::{
+        ActivateVersionRequest, ListVersionsRequest,
+        publisher_service_client::PublisherServiceClient,
+    },
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::{
+    certificates::Keys,
+    clients::{python, repository},
+    refusals::{self, Guarded},
+    support::{
+        Artifact, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+    },
+};
+
+fn start(settings: &[String]) -> Service {
+    let set: Vec<_> = settings.iter().map(String::as_str).collect();
+    Service::start(&ServiceOptions {
+        set: &set,
+        ..ServiceOptions::default()
+    })
+}
+
+async fn channel(
+    service: &Service,
+    port: &str,
+    credentials: &Credentials,
+) -> Result<Channel, Option<Status>> {
+    let connected = credentials.connect(&service.address(port)).await;
+    connected.map_err(|_| None)
+}
+
+/// The port for predictions.
+struct Predictions(Service);
+
+impl Guarded for Predictions {
+    const SCOPE: Scope = Scope::Predict;
+
+    fn log(&self) -> String {
+        self.0.log()
+    }
+
+    async fn call(&self, credentials: &Credentials) -> Result<(), Option<Status>> {
+        let channel = channel(&self.0, "grpc", credentials).await?;
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let live = client.server_live(proto::inference::ServerLiveRequest {});
+        live.await.map(drop).map_err(Some)
+    }
+}
+
+/// The port for publishing and versions.
+struct Admin(Service);
+
+impl Guarded for Admin {
+    const SCOPE: Scope = Scope::Admin;
+
+    fn log(&self) -> String {
+        self.0.log()
+    }
+
+    async fn call(&self, credentials: &Credentials) -> Result<(), Option<Status>> {
+        let channel = channel(&self.0, "admin", credentials).await?;
+        let mut client = PublisherServiceClient::new(channel);
+        let list = client.list_versions(ListVersionsRequest::default());
+        list.await.map(drop).map_err(Some)
+    }
+}
+
+#[tokio::test]
+async fn predictions_are_for_those_who_may() {
+    let keys = Keys::new();
+    let service = Predictions(start(&refusals::settings(&keys, Predictions::SCOPE)));
+    refusals::refuses_all_but_good_callers(&service, &keys).await;
+    let plain = Predictions(start(&[]));
+    refusals::refuses_tls_on_a_plain_port(&plain, &keys).await;
+}
+
+#[tokio::test]
+async fn versions_are_for_those_who_may() {
+    let keys = Keys::new();
+    let service = Admin(start(&refusals::settings(&keys, Admin::SCOPE)));
+    refusals::refuses_all_but_good_callers(&service, &keys).await;
+    let plain = Admin(start(&[]));
+    refusals::refuses_tls_on_a_plain_port(&plain, &keys).await;
+}
+
+#[tokio::test]
+async fn publishing_and_choosing_are_different_rights() {
+    let keys = Keys::new();
+    for (name, scope) in [("publisher", Scope::Publish), ("operator", Scope::Admin)] {
+        keys.token(name, scope);
+    }
+    let service = start(&[keys.tokens_setting()]);
+    let client = async |token| {
+        let credentials = keys.plain_client(Some(token));
+        let channel = credentials.connect(&service.address("admin")).await;
+        PublisherServiceClient::new(channel.expect("it connects"))
+    };
+    let publish = async |token| {
+        let upload = tokio_stream::iter(Artifact::new(1).upload());
+        client(token).await.publish(upload).await
+    };
+    let activate = async |token| {
+        let request = ActivateVersionRequest {
+            model_name: MODEL.to_owned(),
+            version: 1,
+        };
+        client(token).await.activate_version(request).await
+    };
+    let refused = publish("operator").await.expect_err("it may not publish");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(publish("publisher").await.is_ok());
+    let refused = activate("publisher").await.expect_err("it may not choose");
+    let info = refused.get_details_error_info().expect("a reason is given");
+    assert_eq!(info.reason, "SCOPE_MISSING");
+    assert!(activate("operator").await.is_ok());
+}
+
+/// tritonclient over TLS with a token, and Prometheus's way to the metrics.
+#[tokio::test]
+async fn public_clients_reach_a_guarded_service() {
+    let keys = Keys::new();
+    keys.token("web", Scope::Predict);
+    keys.token("publisher", Scope::Publish);
+    keys.token("prometheus", Scope::Metrics);
+    let mut settings = keys.tls_settings();
+    settings.push(keys.tokens_setting());
+    let service = start(&settings);
+    let credentials = keys.client("ca", None, Some("publisher"));
+    let channel = credentials.connect(&service.address("admin")).await;
+    let upload = tokio_stream::iter(Artifact::new(1).upload());
+    PublisherServiceClient::new(channel.expect("it connects"))
+        .publish(upload)
+        .await
+        .expect("it is published");
+
+    let script = repository().join("inference-service/tests/service/guarded_client.py");
+    let output = Command::new(python())
+        .arg(script)
+        .args([service.address("grpc"), service.address("metrics")])
+        .args(["ca.pem", "web.token", "prometheus.token"].map(|name| keys.path(name)))
+        .output()
+        .expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    assert!(text.contains("all as expected"), "{text}");
+}
+
+#[tokio::test]
+async fn tokens_and_certificates_are_replaced_while_it_serves() {
+    let keys = Keys::new();
+    let old = keys.token("old", Scope::Predict);
+    let mut settings = keys.tls_settings();
+    settings.push(keys.tokens_setting());
+    let service = Predictions(start(&settings));
+    let call = async |ca, token| service.call(&keys.client(ca, None, Some(token))).await;
+    assert!(call("ca", "old").await.is_ok());
+
+    keys.token("new", Scope::Predict);
+    common::security::tokens_file::Tokens::revoke(&keys.tokens_file(), "old").expect("it is there");
+    for (from, to) in [("foreign.pem", "server.pem"), ("foreign.key", "server.key")] {
+        let bytes = std::fs::read(keys.path(from)).expect("it is there");
+        common::atomic_file::write(&keys.path(to), &bytes).expect("it is written");
+    }
+    wait_until(|| {
+        let log = service.0.log();
+        ["tokens", "certificates"]
+            .iter()
+            .all(|what| log.contains(&format!("read again after a change what=\"{what}\"")))
+    });
+    assert!(call("foreign-ca", "new").await.is_ok());
+    let refused = call("foreign-ca", "old").await.expect_err("it was revoked");
+    assert_eq!(refused.expect("an answer").code(), Code::Unauthenticated);
+    assert!(
+        call("ca", "new").await.is_err(),
+        "the old certificate is gone"
+    );
+    assert!(!service.0.log().contains(old.reveal()));
+}
+
+/// Files that cannot be used, each named, before anything listens.
+#[test]
+fn unusable_files_are_reported_at_once_with_exit_code_64() {
+    let keys = Keys::new();
+    let set = |key: &str, file: &Path| format!("{key}={}", file.display());
+    let settings = [
+        set("grpc.tls.certificate", &keys.path("missing.pem")),
+        set("grpc.tls.key", &keys.path("ca.pem")),
+        set("grpc.tls.client_ca", &keys.path("server.key")),
+        set("auth.tokens_file", &keys.path("server.pem")),
+    ];
+    let arguments = settings.iter().flat_map(|setting| ["--set", setting]);
+    let arguments: Vec<_> = ["serve"].into_iter().chain(arguments).collect();
+    let output = run_to_the_end(&arguments);
+    assert_eq!(output.status.code(), Some(64), "{}", output.stderr);
+    for named in [
+        "missing.pem",
+        "ca.pem",
+        "server.key",
+        "server.pem",
+        "4 problems",
+    ] {
+        assert!(output.stderr.contains(named), "{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_good_request_is_answered_over_tls_as_without() {
+    let keys = Keys::new();
+    let settings = refusals::settings(&keys, Scope::Predict);
+    keys.token("publisher", Scope::Publish);
+    let service = start(&settings);
+    let artifact = Artifact::new(1);
+    let publisher = keys.client("ca", Some("client"), Some("publisher"));
+    let channel = channel(&service, "admin", &publisher)
+        .await
+        .expect("it connects");
+    PublisherServiceClient::new(channel)
+        .publish(tokio_stream::iter(artifact.upload()))
+        .await
+        .expect("it is published");
+    let (request, values) = infer_request(3);
+    let connected = refusals::good(&keys)
+        .connect(&service.address("grpc"))
+        .await;
+    let response = GrpcInferenceServiceClient::new(connected.expect("it connects"))
+        .model_infer(request)
+        .await
+        .expect("it answers")
+        .into_inner();
+    crate::support::assert_close(&response.raw_output_contents[0], &artifact.logits(&values));
+}
