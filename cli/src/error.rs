@@ -7,6 +7,7 @@ use common::{
     security::{client::ConnectError, tokens_file::TokensError},
 };
 use datasets::DatasetError;
+use soft_targets::StoreError;
 use tonic::Code;
 
 use crate::{bench::BenchError, demo::DemoError, signals::Signal};
@@ -87,6 +88,14 @@ pub enum CliError {
     /// A benchmark gives no figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// Recorded soft targets cannot be used; the text names the file or folder.
+    #[error(transparent)]
+    SoftTargets(#[from] StoreError),
+    /// Shards cannot be used; they were listed.
+    #[error(
+        "{0} shards cannot be used; `retort record` with the run's configuration records those again"
+    )]
+    FaultyShards(usize),
     /// The demo could not go on.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -118,6 +127,8 @@ impl CliError {
             | Self::Manifest(_)
             | Self::File { .. }
             | Self::Bench(_)
+            | Self::SoftTargets(_)
+            | Self::FaultyShards(_)
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

@@ -14,9 +14,11 @@ mod inference;
 mod models;
 mod predict;
 mod prediction;
+mod record;
 mod run_config;
 mod runs;
 mod signals;
+mod targets;
 mod tokens;
 
 pub use bench::BenchError;
@@ -31,6 +33,8 @@ Examples:
   retort models list                   what the inference service serves
   retort bench distill                 what soft targets cost training; also bench stream, bench serve
   retort tokens create --name ci --scope publish
+  retort record configs/run.toml       record a teacher's soft targets ahead of a run
+  retort targets list targets          what is recorded
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
 
@@ -51,6 +55,8 @@ enum Command {
     Models(models::ModelsArguments),
     Bench(bench::BenchArguments),
     Tokens(tokens::TokensArguments),
+    Record(record::RecordArguments),
+    Targets(targets::TargetsArguments),
 }
 
 /// Does what the command line says.
@@ -66,5 +72,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Models(arguments) => models::execute(arguments).await,
         Command::Bench(arguments) => bench::execute(arguments).await,
         Command::Tokens(arguments) => tokens::execute(arguments),
+        Command::Record(arguments) => record::execute(&arguments),
+        Command::Targets(arguments) => targets::execute(arguments),
     }
 }

@@ -194,8 +194,11 @@ impl Recording {
 
     /// All shards of the first `views` views, in order.
     pub fn shards(&self, views: u32) -> impl Iterator<Item = ShardId> {
-        let shards = self.shards_per_view();
-        (0..views).flat_map(move |view| (0..shards).map(move |shard| ShardId { view, shard }))
+        (0..views).flat_map(|view| self.shards_of(view))
+    }
+
+    fn shards_of(&self, view: u32) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards_per_view()).map(move |shard| ShardId { view, shard })
     }
 
     /// Views of which there is a shard: one more than the last of them.
@@ -247,12 +250,43 @@ impl Recording {
         self.shards(views).filter_map(fault).collect()
     }
 
+    /// What the shards of the first `views` views take that are not there yet, without a look into those
+    /// that are.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn estimate(&self, views: u32) -> Result<Space, StoreError> {
+        let there: u64 = self
+            .shards(self.views()?.min(views))
+            .filter_map(|id| fs::metadata(self.folder.join(id.path())).ok())
+            .map(|file| file.len())
+            .sum();
+        Ok(Space {
+            needed: self.bytes_of(views).saturating_sub(there),
+            free: free_bytes(&self.folder)?,
+        })
+    }
+
+    /// Bytes of all shards of the first `views` views.
+    fn bytes_of(&self, views: u32) -> u64 {
+        let mut bytes = 0u64;
+        // Views whose numbers have as many digits take as many bytes.
+        let (mut first, mut end) = (0, 10u32);
+        while first < views {
+            let alike = end.min(views) - first;
+            let view: u64 = self.shards_of(first).map(|id| self.file_bytes(id)).sum();
+            bytes = bytes.saturating_add(view.saturating_mul(alike.into()));
+            (first, end) = (end, end.saturating_mul(10));
+        }
+        bytes
+    }
+
     /// What writing `shards` takes, and what there is.
     ///
     /// # Errors
     /// I/O errors.
-    pub fn space(&self, shards: impl IntoIterator<Item = ShardId>) -> Result<Space, StoreError> {
-        let bytes = shards.into_iter().map(|id| self.file_bytes(id));
+    pub fn space(&self, shards: &[ShardId]) -> Result<Space, StoreError> {
+        let bytes = shards.iter().map(|id| self.file_bytes(*id));
         Ok(Space {
             needed: bytes.fold(0, u64::saturating_add),
             free: free_bytes(&self.folder)?,

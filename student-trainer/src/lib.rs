@@ -9,6 +9,7 @@
 //! - [`loader`]: batches in seeded order, made ahead of training; asks teachers for soft targets.
 //! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
 //! - [`pool`]: the teachers that a run is connected to.
+//! - [`soft_targets`]: what of theirs is asked, recorded and replayed.
 //! - [`export`], [`publish`]: ONNX, its check against libtorch, its upload.
 //! - [`evaluate`]: the one look at the test split.
 //! - [`service`]: runs over gRPC.
@@ -31,3 +32,4 @@ pub mod pool;
 pub mod publish;
 pub mod run;
 pub mod service;
+pub mod soft_targets;

@@ -9,10 +9,12 @@ use std::{
     thread::Scope,
 };
 
-use bytes::Bytes;
 use datasets::{Augmentation, BatchAssembler, Dataset, EpochSampler, Normalization, View};
 
-use crate::pool::{TeacherPool, Ticket};
+use crate::{
+    config::FixedViews,
+    soft_targets::{PendingSoftTargets, Request, SoftTargetSource},
+};
 
 /// Batches made ahead where there is no pool that says how many.
 const PREFETCH: usize = 4;
@@ -34,12 +36,14 @@ pub struct BatchPlan<'d> {
     pub epochs: usize,
     /// Images a batch; an epoch's last may be smaller.
     pub batch_size: usize,
-    /// Who is asked for soft targets, if anybody, and for how many batches ahead.
-    pub teachers: Option<(&'d TeacherPool, usize)>,
+    /// Where soft targets come from, if there are any.
+    pub soft_targets: Option<SoftTargetSource<'d>>,
+    /// What the images show, where not a new view every epoch.
+    pub views: Option<FixedViews>,
 }
 
 /// Images, labels and, where asked for, soft targets to come, of one step.
-pub struct LoadedBatch {
+pub struct LoadedBatch<'d> {
     /// Position of the epoch in the phase, 0-based.
     pub epoch: usize,
     /// Positions in the data set.
@@ -48,8 +52,8 @@ pub struct LoadedBatch {
     pub input: Vec<f32>,
     /// Hard labels.
     pub labels: Vec<i64>,
-    /// Redeems the teacher's logits for exactly these pixels.
-    pub ticket: Option<Ticket>,
+    /// The teacher's logits for exactly these pixels, on their way.
+    pub soft_targets: Option<PendingSoftTargets<'d>>,
 }
 
 impl<'d> BatchPlan<'d> {
@@ -59,24 +63,39 @@ impl<'d> BatchPlan<'d> {
     }
 
     /// Starts the loader in `scope`. It ends after the last batch, or when the receiver is dropped.
-    pub fn load<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Receiver<LoadedBatch>
+    pub fn load<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Receiver<LoadedBatch<'d>>
     where
         'd: 'scope,
     {
-        let ahead = self.teachers.map_or(PREFETCH, |(_, prefetch)| prefetch);
+        let ahead = self
+            .soft_targets
+            .map_or(PREFETCH, |source| source.prefetch());
         // One more batch is in the loader's hand, waiting for room in the channel.
         let (sender, receiver) = sync_channel(ahead.saturating_sub(1));
         scope.spawn(move || self.run(&sender));
         receiver
     }
 
-    fn run(&self, sender: &SyncSender<LoadedBatch>) {
+    /// Seed and number of the view that the images show in `epoch`, where there is a fixed set.
+    fn fixed_view(&self, epoch: usize) -> Option<(u64, u32)> {
+        let FixedViews { count, seed } = self.views?;
+        // Holds: the remainder is below a u32.
+        Some((seed, (epoch as u64 % u64::from(count)) as u32))
+    }
+
+    fn run(&self, sender: &SyncSender<LoadedBatch<'d>>) {
         for epoch in 0..self.epochs {
             let (phase, number) = (self.phase as u64, epoch as u64);
-            let view = View::OfEpoch {
-                seed: self.seed,
-                phase,
-                epoch: number,
+            let view = match self.fixed_view(epoch) {
+                Some((seed, view)) => View::Fixed {
+                    seed,
+                    view: view.into(),
+                },
+                None => View::OfEpoch {
+                    seed: self.seed,
+                    phase,
+                    epoch: number,
+                },
             };
             let assembler = BatchAssembler::new(self.dataset, self.augmentation, view);
             let samples = self.dataset.len();
@@ -90,27 +109,39 @@ impl<'d> BatchPlan<'d> {
         }
     }
 
-    fn make(&self, epoch: usize, assembler: &BatchAssembler<'_>, samples: &[u32]) -> LoadedBatch {
+    fn make(
+        &self,
+        epoch: usize,
+        assembler: &BatchAssembler<'_>,
+        samples: &[u32],
+    ) -> LoadedBatch<'d> {
         let batch = assembler.assemble(samples);
         let [channels, height, width] = self.dataset.shape();
         let mut input = Vec::new();
         self.normalization
             .apply(&batch.pixels, height * width, &mut input);
-        let shape = [samples.len(), channels, height, width];
-        let pixels = Bytes::from(batch.pixels);
+        let request = Request {
+            view: self.fixed_view(epoch).map(|(_, view)| view),
+            samples,
+            pixels: batch.pixels,
+            image: [channels, height, width],
+        };
         LoadedBatch {
             epoch,
             samples: batch.samples,
             input,
             labels: batch.labels,
-            ticket: self.teachers.map(|(pool, _)| pool.submit(pixels, shape)),
+            soft_targets: self.soft_targets.map(|source| source.ask(request)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, thread};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        fs, thread,
+    };
 
     use datasets::{Split, load_idx};
 
@@ -120,16 +151,23 @@ mod tests {
 
     /// Images whose one pixel is their position.
     fn dataset() -> Dataset {
+        square_images(1)
+    }
+
+    /// Images whose pixels are all different.
+    fn square_images(side: u8) -> Dataset {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, header: &[u8]| {
-            let values: Vec<u8> = (0..SAMPLES).collect();
+        let write = |name: &str, header: &[u8], values: u8| {
+            let values: Vec<u8> = (0..values).collect();
             fs::write(folder.path().join(name), [header, &values].concat()).unwrap();
         };
         write(
             "train-images-idx3-ubyte",
-            &[0, 0, 8, 3, 0, 0, 0, SAMPLES, 0, 0, 0, 1, 0, 0, 0, 1],
+            &[0, 0, 8, 3, 0, 0, 0, SAMPLES, 0, 0, 0, side, 0, 0, 0, side],
+            SAMPLES * side * side,
         );
-        write("train-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, SAMPLES]);
+        let header = [0, 0, 8, 1, 0, 0, 0, SAMPLES];
+        write("train-labels-idx1-ubyte", &header, SAMPLES);
         let class_names: Vec<_> = (0..SAMPLES).map(|class| class.to_string()).collect();
         load_idx(folder.path(), Split::Train, &class_names).unwrap()
     }
@@ -143,7 +181,8 @@ mod tests {
             phase: 0,
             epochs: 3,
             batch_size: 4,
-            teachers: None,
+            soft_targets: None,
+            views: None,
         }
     }
 
@@ -177,6 +216,42 @@ mod tests {
             batches[0].samples, batches[3].samples,
             "epochs are shuffled alike"
         );
+    }
+
+    #[test]
+    fn fixed_views_come_in_turn_whatever_the_runs_seed() {
+        let (dataset, normalization) = (square_images(5), normalization());
+        let epochs_of = |seed, views| {
+            let plan = BatchPlan {
+                augmentation: Augmentation {
+                    pad: 1,
+                    horizontal_flip: true,
+                },
+                seed,
+                epochs: 6,
+                batch_size: SAMPLES.into(),
+                views,
+                ..plan(&dataset, &normalization)
+            };
+            let batches: Vec<_> = thread::scope(|scope| plan.load(scope).iter().collect());
+            let in_order = |batch: LoadedBatch<'_>| {
+                let pixels = batch.samples.iter().zip(batch.input.chunks(5 * 5));
+                let bits = |image: &[f32]| image.iter().map(|value| value.to_bits()).collect();
+                let ordered: BTreeMap<u32, Vec<u32>> = pixels
+                    .map(|(sample, image)| (*sample, bits(image)))
+                    .collect();
+                ordered.into_values().collect::<Vec<_>>()
+            };
+            batches.into_iter().map(in_order).collect::<Vec<_>>()
+        };
+        let views = Some(FixedViews { count: 2, seed: 5 });
+        let epochs = epochs_of(1, views);
+        assert_eq!(epochs, epochs_of(2, views));
+        assert_eq!([&epochs[0], &epochs[1]], [&epochs[4], &epochs[5]]);
+        assert_ne!(epochs[0], epochs[1]);
+        let free = epochs_of(1, None);
+        assert!((1..6).all(|epoch| free[epoch] != free[0]));
+        assert_ne!(free, epochs_of(2, None));
     }
 
     #[test]

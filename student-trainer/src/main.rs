@@ -17,19 +17,25 @@ use common::{
     security::{ListenConfig, Rules, Security, client::CredentialArguments},
     telemetry::{self, LogFormat},
 };
+use recording_progress::RecordingProgress;
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
+    events::{EventSink, RunEvent},
     metrics, run, service,
+    soft_targets::record,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 mod process_environment;
 mod progress;
+mod recording_progress;
 
 const EXAMPLES: &str = "\
 Examples:
   student-trainer run configs/demo/teacher.toml --output runs/teacher
   student-trainer run configs/demo/student.toml --set seed=2 --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
+  student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4
   student-trainer serve --set grpc.listen=127.0.0.1:0 --ready-file trainer.json
   student-trainer healthcheck 127.0.0.1:50052
   student-trainer evaluate --data .deps/fashion-mnist --model teacher=runs/teacher --teacher teacher \\
@@ -50,6 +56,11 @@ struct Cli {
 enum Command {
     /// Does one run and exits.
     Run(RunArguments),
+    /// Records a teacher's soft targets for a run, ahead of it.
+    ///
+    /// Needs [teacher], and in [soft_targets] a folder and the number of views. What is recorded already
+    /// stays: after an interruption the same command goes on.
+    Record(RecordArguments),
     /// Serves the run service: submit, watch, cancel; runs queue and are done one at a time.
     Serve(ServeArguments),
     /// Asks a serving trainer whether it is healthy; exit code 0 or 1.
@@ -78,6 +89,15 @@ struct RunArguments {
     /// Serves Prometheus text on http://HOST:PORT/metrics, to whoever reaches it, while the run goes on.
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct RecordArguments {
+    /// TOML file of a run; laid over the defaults of configs/run.toml.
+    config: PathBuf,
+    /// Overrides one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    overrides: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +142,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         .map_err(|error| anyhow!("cannot start the network threads: {error}"))?;
     match command {
         Command::Run(arguments) => train(&arguments, &runtime),
+        Command::Record(arguments) => record_soft_targets(&arguments, &runtime),
         Command::Serve(arguments) => {
             let config = TrainerConfig::load(arguments.config.as_deref(), &arguments.overrides)?;
             let ready_file = arguments.ready_file.as_deref();
@@ -141,17 +162,18 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
 }
 
+fn cancelled_by_signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<CancellationToken> {
+    let _guard = runtime.enter();
+    common::shutdown::on_signal().map_err(|error| anyhow!("cannot listen for signals: {error}"))
+}
+
 fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
     let folder = match &arguments.output {
         Some(folder) => folder.clone(),
         None => Path::new("runs").join(arguments.config.file_stem().unwrap_or_default()),
     };
-    let cancel = {
-        let _guard = runtime.enter();
-        common::shutdown::on_signal()
-            .map_err(|error| anyhow!("cannot listen for signals: {error}"))?
-    };
+    let cancel = cancelled_by_signals(runtime)?;
     if let Some(address) = arguments.metrics {
         let port = ListenConfig {
             table: "metrics",
@@ -167,5 +189,31 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
     let events = progress::sink(std::io::stderr().is_terminal());
     run::execute(config, &folder, &events, &cancel, runtime.handle())?;
     eprintln!("the run is in {}", folder.display());
+    Ok(())
+}
+
+fn record_soft_targets(
+    arguments: &RecordArguments,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<()> {
+    let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
+    let cancel = cancelled_by_signals(runtime)?;
+    let notices = EventSink::new(|event| {
+        if let RunEvent::Notice { text } = event {
+            eprintln!("{text}");
+        }
+    })
+    .notices();
+    let mut progress = RecordingProgress::new(std::io::stderr().is_terminal());
+    let recorded = record::record(
+        &config,
+        &notices,
+        &cancel,
+        runtime.handle(),
+        RecordingProgress::plan,
+        |work, done| progress.show(work, done),
+    );
+    progress.finish();
+    eprintln!("the recording {} is whole", recorded?.display());
     Ok(())
 }

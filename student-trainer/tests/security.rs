@@ -140,6 +140,10 @@ async fn submitted_runs_name_files_below_the_allowed_folders_only() {
             "teacher.token_file",
         ),
         (teacher("tls = { ca = \"/etc/ssl\" }"), "teacher.tls.ca"),
+        (
+            format!("{data}\nsoft_targets = {{ folder = \"secret\" }}"),
+            "soft_targets.folder",
+        ),
     ] {
         let refused = trainer.submit(&settings).await.expect_err(&settings);
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");

@@ -14,7 +14,10 @@ use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use torch_networks::PrecisionChoice;
 
-use super::{PhaseConfig, PoolConfig, teacher::is_default};
+use super::{
+    NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone,
+    teacher::is_default,
+};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -37,6 +40,9 @@ pub struct RunConfig {
     /// Needed where a phase's loss needs soft targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PoolConfig>,
+    /// Views and recordings; without it, teachers are asked for every batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_targets: Option<SoftTargetsConfig>,
     /// What is made of the weights at the end.
     pub export: ExportConfig,
     /// Where the exported model is uploaded, if anywhere.
@@ -162,6 +168,8 @@ impl RunConfig {
     /// Every file and folder that it names, with its key.
     pub fn paths(&self) -> Vec<(String, &Path)> {
         let mut paths = vec![("data.path".to_owned(), self.data.path.as_path())];
+        let recordings = self.soft_targets.iter().flat_map(|targets| &targets.folder);
+        paths.extend(recordings.map(|folder| ("soft_targets.folder".to_owned(), folder.as_path())));
         let teacher = self.teacher.as_ref();
         let teacher = teacher.map(|pool| ("teacher", &pool.token_file, &pool.tls));
         let publish = self.publish.as_ref();
@@ -181,11 +189,53 @@ impl RunConfig {
         toml::to_string(self).expect("a checked configuration is TOML")
     }
 
-    /// Whether any phase learns from a teacher.
-    pub fn needs_teacher(&self) -> bool {
+    /// Whether any phase learns from soft targets.
+    pub fn needs_soft_targets(&self) -> bool {
         self.phases
             .iter()
             .any(|phase| phase.loss.needs_soft_targets())
+    }
+
+    /// Whether a teacher must be there.
+    pub fn needs_teacher(&self) -> bool {
+        self.needs_soft_targets() && self.soft_targets_mode() != SoftTargetsMode::Recorded
+    }
+
+    /// Where soft targets come from.
+    pub fn soft_targets_mode(&self) -> SoftTargetsMode {
+        let targets = self.soft_targets.as_ref();
+        targets.map_or(SoftTargetsMode::Live, |targets| targets.mode)
+    }
+
+    /// Whether the run's soft targets can be recorded: from whom, and where to.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn can_record(&self) -> Result<(), &'static str> {
+        if !self.needs_soft_targets() {
+            return Err("no phase needs any");
+        }
+        let teacher = self.teacher.as_ref().ok_or("[teacher] is missing")?;
+        let targets = self.soft_targets.as_ref();
+        let targets = targets.ok_or("[soft_targets] is missing")?;
+        if targets.folder.is_none() {
+            return Err("soft_targets.folder is missing");
+        }
+        if targets.views.is_none() {
+            return Err("soft_targets.views is missing");
+        }
+        if teacher.numerics != NumericsPolicy::Same {
+            return Err("teacher.numerics must be \"same\"");
+        }
+        if targets
+            .encoding
+            .is_some_and(|encoding| encoding != teacher.encoding)
+        {
+            return Err(
+                "soft_targets.encoding must be teacher.encoding: what comes over the wire is recorded",
+            );
+        }
+        Ok(())
     }
 }
 
@@ -215,6 +265,22 @@ impl Validate for RunConfig {
                 problems.add("teacher", "(none)", message);
             }
             None => {}
+        }
+        let when_gone = self.teacher.as_ref().map(|teacher| teacher.when_gone);
+        let recordings = self
+            .soft_targets
+            .as_ref()
+            .and_then(SoftTargetsConfig::recordings);
+        if when_gone == Some(WhenGone::RecordedTargets) && recordings.is_none() {
+            let message = "needs soft_targets.folder and soft_targets.views";
+            problems.add("teacher.when_gone", "recorded_targets", message);
+        }
+        let live = self.soft_targets_mode() == SoftTargetsMode::Live;
+        let fails = matches!(when_gone, None | Some(WhenGone::Fail));
+        let message = "must be \"fail\" unless soft_targets.mode is \"live\"";
+        problems.require(live || fails, "teacher.when_gone", "(set)", message);
+        if let Some(targets) = &self.soft_targets {
+            targets.validate(self.teacher.as_ref(), problems);
         }
         self.export.validate(problems);
         if let Some(publish) = &self.publish {

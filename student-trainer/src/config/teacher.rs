@@ -27,6 +27,9 @@ pub struct PoolConfig {
     /// How long a run waits with no teacher connected before it fails.
     #[serde(default = "default_wait_timeout_seconds")]
     pub wait_timeout_seconds: u64,
+    /// What a run does once it has waited so long in a phase with soft targets.
+    #[serde(default)]
+    pub when_gone: WhenGone,
     /// Batches that may be with the teachers, or answered and not yet trained on, at a time.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
@@ -39,6 +42,19 @@ pub struct PoolConfig {
     /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+}
+
+/// What a run does when all its teachers are gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenGone {
+    /// It fails.
+    #[default]
+    Fail,
+    /// It goes on from a recording of the same teacher, which must be whole: same bits.
+    RecordedTargets,
+    /// It goes on with hard labels until a teacher is back: other bits, and its manifest says so.
+    HardLabels,
 }
 
 /// Whether teachers whose numerics differ may be mixed.
@@ -77,6 +93,7 @@ impl PoolConfig {
             encoding: default_encoding(),
             numerics: NumericsPolicy::default(),
             wait_timeout_seconds: default_wait_timeout_seconds(),
+            when_gone: WhenGone::default(),
             prefetch: default_prefetch(),
             token_file: None,
             token_in_plain_text: TokenInPlainText::default(),

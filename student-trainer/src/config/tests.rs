@@ -122,3 +122,71 @@ fn the_committed_resolved_configurations_are_up_to_date() {
         assert_eq!(committed, resolved, "{}", path.display());
     }
 }
+
+#[test]
+fn what_recordings_need_is_checked() {
+    let with = |teacher: &str, targets: &str| {
+        let text = SMALLEST.replace("cross_entropy\"", "soft_cross_entropy\", temperature = 2.0");
+        RunConfig::from_toml(&format!("{text}\n{teacher}\n[soft_targets]\n{targets}"))
+    };
+    let teacher = "[teacher]\nendpoints = [\"t:1\"]";
+    let folder = "folder = \"f\"\nviews = 2";
+    for (teacher, targets, part) in [
+        (
+            teacher,
+            "mode = \"record\"",
+            "soft_targets.folder = (none): is missing",
+        ),
+        (
+            teacher,
+            "mode = \"recorded\"",
+            "soft_targets.views = (none): is missing",
+        ),
+        (
+            teacher,
+            "views = 0",
+            "soft_targets.views = 0: must be from 1",
+        ),
+        (
+            teacher,
+            "samples_per_shard = 0",
+            "soft_targets.samples_per_shard = 0",
+        ),
+        (teacher, "encoding = \"f8\"", "`f8` is no encoding"),
+        (
+            teacher,
+            "mode = \"record\"\nencoding = \"f16\"",
+            "soft_targets.encoding = f16: must be teacher.encoding, f32",
+        ),
+        ("", "mode = \"record\"", "teacher = (none): is missing"),
+    ] {
+        let error = with(teacher, targets).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    for (settings, targets, part) in [
+        (
+            "numerics = \"any\"",
+            format!("mode = \"record\"\n{folder}"),
+            "teacher.numerics = any",
+        ),
+        (
+            "when_gone = \"recorded_targets\"",
+            "views = 2".to_owned(),
+            "needs soft_targets.folder",
+        ),
+        (
+            "when_gone = \"hard_labels\"",
+            format!("mode = \"record\"\n{folder}"),
+            "must be \"fail\" unless",
+        ),
+    ] {
+        let error = with(&format!("{teacher}\n{settings}"), &targets)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    // No teacher is needed to replay.
+    let config = with("", &format!("mode = \"recorded\"\n{folder}")).unwrap();
+    assert!(!config.needs_teacher() && config.needs_soft_targets());
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+}

@@ -27,12 +27,12 @@ use super::{
 };
 use crate::{
     classification::{accuracy, predictions},
-    config::PhaseConfig,
+    config::{FixedViews, LossConfig, PhaseConfig},
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch},
     metrics,
-    pool::TeacherPool,
     run::RunError,
+    soft_targets::SoftTargetSource,
 };
 
 /// Steps between two looks at the loss.
@@ -57,8 +57,10 @@ pub struct PhaseContext<'r> {
     pub normalization: &'r Normalization,
     /// Random changes to training images.
     pub augmentation: Augmentation,
-    /// The teachers, and how many batches they may be ahead.
-    pub teachers: Option<(&'r TeacherPool, usize)>,
+    /// Where soft targets come from.
+    pub soft_targets: Option<SoftTargetSource<'r>>,
+    /// What images show in a phase with soft targets, where not a new view every epoch.
+    pub views: Option<FixedViews>,
     /// Where progress is told.
     pub events: &'r EventSink,
     /// Looked at between steps.
@@ -104,8 +106,11 @@ pub fn train_phase(
         phase: context.index,
         epochs: context.config.epochs,
         batch_size: context.config.batch_size,
-        teachers: context
-            .teachers
+        soft_targets: context
+            .soft_targets
+            .filter(|_| context.config.loss.needs_soft_targets()),
+        views: context
+            .views
             .filter(|_| context.config.loss.needs_soft_targets()),
     };
     let steps_per_epoch = plan.steps_per_epoch() as u64;
@@ -156,6 +161,8 @@ struct StepOutput {
     labels: Tensor,
     /// For soft targets.
     waited: Duration,
+    /// False where none are wanted, and where all teachers are gone and hard labels had to do.
+    used_soft_targets: bool,
 }
 
 impl StepOutput {
@@ -165,7 +172,7 @@ impl StepOutput {
 }
 
 impl Phase<'_> {
-    fn train(&mut self, batches: &Receiver<LoadedBatch>) -> Result<PhaseSummary, RunError> {
+    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, RunError> {
         let epochs = self.context.config.epochs;
         let mut last = (Totals::default(), None);
         for epoch in 0..epochs {
@@ -186,7 +193,7 @@ impl Phase<'_> {
     fn train_epoch(
         &mut self,
         epoch: usize,
-        batches: &Receiver<LoadedBatch>,
+        batches: &Receiver<LoadedBatch<'_>>,
     ) -> Result<(Totals, Option<f64>), RunError> {
         let started = Instant::now();
         let PhaseContext { index, seed, .. } = self.context;
@@ -199,11 +206,12 @@ impl Phase<'_> {
                 return Err(RunError::Cancelled);
             }
             // The loader ends early only by a panic, which the scope passes on.
-            let batch = batches.recv().map_err(|_| RunError::Cancelled)?;
-            self.note_consumed(&batch);
+            let mut batch = batches.recv().map_err(|_| RunError::Cancelled)?;
+            let samples = std::mem::take(&mut batch.samples);
             let learning_rate = self.learning_rate(epoch, step);
             let output = self.step(batch, learning_rate, dropout.at(step).next_u64())?;
             interval.add(&output)?;
+            self.note_consumed(epoch, &samples, output.used_soft_targets);
             let now = Instant::now();
             let took = now.duration_since(step_began);
             metrics::step_done(output.samples(), took, output.waited);
@@ -230,7 +238,7 @@ impl Phase<'_> {
 
     fn step(
         &mut self,
-        batch: LoadedBatch,
+        batch: LoadedBatch<'_>,
         learning_rate: f64,
         dropout_seed: u64,
     ) -> Result<StepOutput, RunError> {
@@ -240,16 +248,23 @@ impl Phase<'_> {
         let logits = self.network.forward(&input, mode, self.context.precision)?;
         // Asked for only now: the student's forward pass needs none.
         let waiting = Instant::now();
-        let soft_targets = match batch.ticket {
-            Some(ticket) => Some(TeacherLogits::new(&ticket.wait(self.context.cancel)?)?),
+        let asked = batch.soft_targets.is_some();
+        let soft_targets = match batch.soft_targets {
+            Some(pending) => pending.wait(self.context.cancel)?,
             None => None,
         };
+        let hard_labels_only = asked && soft_targets.is_none();
+        let soft_targets = soft_targets.as_ref().map(TeacherLogits::new).transpose()?;
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,
             soft_targets: soft_targets.as_ref(),
         };
-        let loss = loss(self.context.config.loss, &logits, &targets)?;
+        let config = match hard_labels_only {
+            true => LossConfig::CrossEntropy {},
+            false => self.context.config.loss,
+        };
+        let loss = loss(config, &logits, &targets)?;
         let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false)?;
         self.optimizer
             .step(&mut self.parameters, gradients, learning_rate)?;
@@ -258,6 +273,7 @@ impl Phase<'_> {
             logits,
             labels,
             waited,
+            used_soft_targets: soft_targets.is_some(),
         })
     }
 
@@ -266,15 +282,13 @@ impl Phase<'_> {
             .learning_rate(epoch as u64 * self.steps_per_epoch + step)
     }
 
-    fn note_consumed(&mut self, batch: &LoadedBatch) {
-        let teacher = match batch.ticket {
-            Some(_) => self.context.teachers.map(|(pool, _)| pool.identity()),
-            None => None,
-        };
-        for sample in &batch.samples {
+    fn note_consumed(&mut self, epoch: usize, samples: &[u32], used_soft_targets: bool) {
+        let source = self.context.soft_targets.filter(|_| used_soft_targets);
+        let teacher = source.map(|source| source.teacher());
+        for sample in samples {
             self.consumed
                 .update(&(self.context.index as u64).to_le_bytes());
-            self.consumed.update(&(batch.epoch as u64).to_le_bytes());
+            self.consumed.update(&(epoch as u64).to_le_bytes());
             self.consumed.update(&sample.to_le_bytes());
             if let Some(teacher) = teacher {
                 self.consumed.update(teacher.model_id.as_bytes());
@@ -298,7 +312,7 @@ impl Phase<'_> {
         }
         let seconds = interval.started.elapsed().as_secs_f64().max(1e-9);
         let asks_teachers = self.context.config.loss.needs_soft_targets();
-        let teachers = self.context.teachers.filter(|_| asks_teachers);
+        let source = self.context.soft_targets.filter(|_| asks_teachers);
         self.context
             .events
             .send(RunEvent::StepProgress(StepProgress {
@@ -310,7 +324,7 @@ impl Phase<'_> {
                 learning_rate: self.learning_rate(epoch, step - 1),
                 samples_per_second: totals.samples as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
-                teachers: teachers.map_or(0, |(pool, _)| pool.teachers()),
+                teachers: source.map_or(0, |source| source.teachers()),
             }));
         Ok(totals)
     }

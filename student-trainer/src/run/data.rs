@@ -6,16 +6,16 @@ use super::RunError;
 use crate::config::{DataFormat, RunConfig};
 
 /// The training split, without and with what is held out of it. The test split is not read.
-pub(super) struct TrainingData {
-    pub(super) train: Dataset,
-    pub(super) validation: Option<Dataset>,
+pub(crate) struct TrainingData {
+    pub(crate) train: Dataset,
+    pub(crate) validation: Option<Dataset>,
     /// Of the whole training split.
-    pub(super) fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
 impl TrainingData {
     /// Loads the images and checks that they fit the network.
-    pub(super) fn load(config: &RunConfig) -> Result<Self, RunError> {
+    pub(crate) fn load(config: &RunConfig) -> Result<Self, RunError> {
         let data = &config.data;
         let whole = match data.format {
             DataFormat::Idx => load_idx(&data.path, Split::Train, &data.class_names)?,

@@ -76,6 +76,12 @@ pub enum RunError {
     /// Soft targets cannot be had; the text names the endpoint.
     #[error(transparent)]
     Teacher(PoolError),
+    /// A recording cannot be used; the text names it.
+    #[error(transparent)]
+    SoftTargets(#[from] soft_targets::StoreError),
+    /// The configuration says too little to record, or contradicts itself.
+    #[error("soft targets cannot be recorded: {0}")]
+    CannotRecord(&'static str),
     /// libtorch failed.
     #[error(transparent)]
     Torch(#[from] TorchError),

@@ -44,7 +44,12 @@ pub struct RunManifest {
     pub validation_samples: usize,
     /// Whose soft targets were used.
     pub teacher: Option<TeacherIdentity>,
-    /// False where teachers of unlike numerics were allowed.
+    /// Batches that were trained on hard labels alone because all teachers were gone: the run is not what
+    /// its configuration says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hard_label_batches: u64,
+    /// False where teachers of unlike numerics were allowed, or hard labels took the place of soft
+    /// targets.
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
     pub model_id: ModelId,
@@ -76,6 +81,10 @@ pub struct PhaseRecord {
     pub validation_accuracy: Option<f64>,
     /// Wall-clock time.
     pub seconds: f64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl PhaseRecord {

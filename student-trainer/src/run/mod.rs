@@ -31,10 +31,10 @@ use crate::{
     events::EventSink,
     export::{self, ExportError, ExportSource, ExportedModel},
     metrics::RunUnderWay,
-    pool::{ExpectedTeacher, TeacherPool},
     publish::{self, ModelUpload},
+    soft_targets::{SoftTargetSource, SoftTargetSupply, SupplyContext},
 };
-use data::TrainingData;
+pub(crate) use data::TrainingData;
 
 /// What a run left behind.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,8 +106,16 @@ impl Run<'_> {
     fn execute(&self) -> Result<RunOutcome, RunError> {
         let initial = Weights::initial(&self.config.network, self.config.seed)?;
         let network = TorchNetwork::new(&self.config.network, &initial, Device::Cpu)?;
-        let teachers = self.connect_teachers()?;
-        let phases = self.train(&network, teachers.as_ref())?;
+        let supply = self.soft_targets()?;
+        let phases = supply.while_training(|source| self.train(&network, source))?;
+
+        let hard_label_batches = supply.hard_label_batches();
+        if hard_label_batches > 0 {
+            self.events.notices().notice(format!(
+                "{hard_label_batches} batches were trained on hard labels alone because no teacher was \
+                 there; the run is marked as not reproducible"
+            ));
+        }
 
         let weights = network.weights()?;
         let artifact = ModelFolder::new(self.folder.artifact());
@@ -126,8 +134,9 @@ impl Run<'_> {
             dataset: self.data.fingerprint.clone(),
             train_samples: self.data.train.len(),
             validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
-            teacher: teachers.as_ref().map(|pool| pool.identity().clone()),
-            bit_reproducible: self.is_bit_reproducible(),
+            teacher: supply.teacher().cloned(),
+            bit_reproducible: self.is_bit_reproducible() && hard_label_batches == 0,
+            hard_label_batches,
             model_id: model_id(&self.config.network, &weights)?,
             phases,
             onnx_sha256: None,
@@ -135,7 +144,7 @@ impl Run<'_> {
             seconds: 0.0,
         };
         // From here on no teacher is needed.
-        drop(teachers);
+        drop(supply);
         if self.config.export.onnx {
             let model = self.export(&network, &weights)?;
             let upload = self.write_onnx(&artifact, model, &manifest)?;
@@ -151,35 +160,23 @@ impl Run<'_> {
         })
     }
 
-    fn connect_teachers(&self) -> Result<Option<TeacherPool>, RunError> {
-        let Some(config) = self
-            .config
-            .teacher
-            .as_ref()
-            .filter(|_| self.config.needs_teacher())
-        else {
-            return Ok(None);
+    fn soft_targets(&self) -> Result<SoftTargetSupply<'_>, RunError> {
+        let context = SupplyContext {
+            config: &self.config,
+            train: &self.data.train,
+            cancel: self.cancel,
+            runtime: self.runtime,
         };
-        let expected = ExpectedTeacher {
-            input_shape: self.data.train.shape(),
-            classes: self.data.train.classes(),
-        };
-        let notices = self.events.notices();
-        let pool =
-            TeacherPool::connect(config.clone(), expected, notices, self.cancel, self.runtime)?;
-        Ok(Some(pool))
+        SoftTargetSupply::prepare(context, self.events.notices())
     }
 
     fn train(
         &self,
         network: &TorchNetwork,
-        teachers: Option<&TeacherPool>,
+        soft_targets: Option<SoftTargetSource<'_>>,
     ) -> Result<Vec<PhaseRecord>, RunError> {
-        let prefetch = self
-            .config
-            .teacher
-            .as_ref()
-            .map_or(1, |teacher| teacher.prefetch);
+        let views = self.config.soft_targets.as_ref();
+        let views = views.and_then(|targets| targets.fixed_views());
         let mut records = Vec::new();
         for (index, phase) in self.config.phases.iter().enumerate() {
             let started = Instant::now();
@@ -194,7 +191,8 @@ impl Run<'_> {
                     validation: self.data.validation.as_ref(),
                     normalization: &self.config.data.normalization,
                     augmentation: self.config.data.augmentation,
-                    teachers: teachers.map(|pool| (pool, prefetch)),
+                    soft_targets,
+                    views,
                     events: &self.events,
                     cancel: self.cancel,
                 },

@@ -1,0 +1,47 @@
+//! `retort record`: soft targets ahead of a run.
+
+use std::{
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::Args;
+
+use crate::CliError;
+
+const EXAMPLES: &str = "\
+Examples:
+  retort record configs/demo/student.toml --set 'teacher.endpoints=[\"127.0.0.1:50051\"]' \\
+      --set soft_targets.folder=targets --set soft_targets.views=4
+
+The run itself then needs no teacher: --set soft_targets.mode=recorded. After an interruption the same
+command goes on where it was. It needs `student-trainer` beside this program.";
+
+/// Records a teacher's soft targets for a run, ahead of it and on this machine.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RecordArguments {
+    /// The run's configuration, TOML, with [teacher] and [soft_targets] folder and views.
+    config: PathBuf,
+    /// Overrides one key of the configuration; may be repeated.
+    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
+    overrides: Vec<String>,
+}
+
+/// `retort record`: becomes `student-trainer record`, which has the augmentation and the teacher pool;
+/// terminal, signals and exit code are its own.
+pub(crate) fn execute(arguments: &RecordArguments) -> Result<(), CliError> {
+    let own = std::env::current_exe().map_err(CliError::file("retort"))?;
+    let program = own
+        .parent()
+        .unwrap_or(Path::new("."))
+        .join("student-trainer");
+    let mut command = Command::new(&program);
+    command.arg("record").arg(&arguments.config);
+    for setting in &arguments.overrides {
+        command.arg("--set").arg(setting);
+    }
+    // Only returns when it failed.
+    Err(CliError::file(program)(command.exec()))
+}

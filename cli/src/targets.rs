@@ -1,0 +1,174 @@
+//! `retort targets`: recorded soft targets on this machine.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use common::soft_targets::Encoding;
+use soft_targets::{Fault, Recording, human_bytes, pack, unpack};
+
+use crate::CliError;
+
+const EXAMPLES: &str = "\
+Examples:
+  retort targets list targets
+  retort targets verify targets               reads and checks every byte
+  retort targets pack targets/3f9a1c0b7d2e-f16-0c4f6a5b1e2d --output targets.tar
+  retort targets unpack targets.tar --into targets
+  retort targets sizes --classes 10,1000,21841";
+
+/// Lists, checks, packs and unpacks recorded soft targets.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TargetsArguments {
+    #[command(subcommand)]
+    command: TargetsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TargetsCommand {
+    /// The recordings in a folder.
+    List {
+        /// A `soft_targets.folder`.
+        folder: PathBuf,
+    },
+    /// Checks every byte of a folder's recordings; exit code 1 where a shard cannot be used.
+    Verify {
+        /// A `soft_targets.folder`, or the folder of one recording.
+        folder: PathBuf,
+    },
+    /// Writes one recording into one file, to ship it.
+    Pack {
+        /// The folder of one recording.
+        recording: PathBuf,
+        /// The file to write, a tar file.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Takes a recording out of its file, checking every byte.
+    Unpack {
+        /// What `pack` wrote.
+        file: PathBuf,
+        /// A `soft_targets.folder`.
+        #[arg(long)]
+        into: PathBuf,
+    },
+    /// Bytes of one sample's soft targets in each encoding.
+    Sizes {
+        /// Numbers of classes.
+        #[arg(long, value_delimiter = ',', default_values_t = [10, 1000, 21_841])]
+        classes: Vec<usize>,
+    },
+}
+
+/// `retort targets`.
+pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
+    match arguments.command {
+        TargetsCommand::List { folder } => list(&Recording::list(&folder)?),
+        TargetsCommand::Verify { folder } => match Recording::list(&folder)? {
+            recordings if recordings.is_empty() => verify(&[Recording::open(&folder)?]),
+            recordings => verify(&recordings),
+        },
+        TargetsCommand::Pack { recording, output } => {
+            let packed = pack(&Recording::open(&recording)?, &output)?;
+            println!(
+                "{}: {} shards, {}, SHA-256 {}",
+                packed.path.display(),
+                packed.shards,
+                human_bytes(packed.bytes),
+                packed.sha256
+            );
+            Ok(())
+        }
+        TargetsCommand::Unpack { file, into } => {
+            let unpacked = unpack(&file, &into)?;
+            println!(
+                "{}: {} shards, all whole; SHA-256 of {}: {}",
+                unpacked.path.display(),
+                unpacked.shards,
+                file.display(),
+                unpacked.sha256
+            );
+            Ok(())
+        }
+        TargetsCommand::Sizes { classes } => {
+            sizes(&classes);
+            Ok(())
+        }
+    }
+}
+
+fn list(recordings: &[Recording]) -> Result<(), CliError> {
+    println!(
+        "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  AUGMENTATION",
+        "RECORDING", "IMAGES", "CLASSES", "ENCODING", "VIEWS", "SHARDS", "SIZE"
+    );
+    for recording in recordings {
+        let views = recording.views()?;
+        let (mut shards, mut there, mut bytes) = (0, 0, 0);
+        for id in recording.shards(views) {
+            shards += 1;
+            if let Ok(file) = std::fs::metadata(recording.folder().join(id.path())) {
+                there += 1;
+                bytes += file.len();
+            }
+        }
+        let identity = recording.identity();
+        let augmentation = identity.views.augmentation;
+        println!(
+            "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  pad {}, horizontal_flip {}, view_seed {}",
+            recording.name(),
+            identity.images.samples,
+            identity.images.classes,
+            identity.encoding.to_string(),
+            views,
+            format!("{there} of {shards}"),
+            human_bytes(bytes),
+            augmentation.pad,
+            augmentation.horizontal_flip,
+            identity.views.seed
+        );
+    }
+    Ok(())
+}
+
+fn verify(recordings: &[Recording]) -> Result<(), CliError> {
+    let mut faulty = 0;
+    for recording in recordings {
+        let views = recording.views()?;
+        let faults = recording.faults(views);
+        for fault in &faults {
+            println!("{}/{fault}", recording.name());
+        }
+        let missing = faults.iter().filter(|fault| fault.fault == Fault::Missing);
+        let (all, missing) = (recording.shards(views).count(), missing.count());
+        let damaged = faults.len() - missing;
+        println!(
+            "{}: {views} views, {} of {all} shards are whole, {missing} missing, {damaged} damaged",
+            recording.name(),
+            all - faults.len()
+        );
+        faulty += faults.len();
+    }
+    match faulty {
+        0 => Ok(()),
+        faulty => Err(CliError::FaultyShards(faulty)),
+    }
+}
+
+fn sizes(classes: &[usize]) {
+    print!("{:<12}", "ENCODING");
+    for count in classes {
+        print!(" {:>16}", format!("{count} classes"));
+    }
+    println!("   bytes a sample");
+    for text in ["f32", "f16", "top-8", "top-32", "top-32-f32", "top-128"] {
+        let Ok(encoding) = text.parse::<Encoding>() else {
+            continue;
+        };
+        print!("{text:<12}");
+        for count in classes {
+            print!(" {:>16}", encoding.sample_bytes(*count).total());
+        }
+        println!();
+    }
+}

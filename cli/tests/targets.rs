@@ -1,0 +1,116 @@
+//! `retort targets` on recordings on disk.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use common::{digest::Sha256, manifest::TeacherIdentity, soft_targets::Encoder};
+use datasets::Augmentation;
+use soft_targets::{RecordedImages, Recording, RecordingIdentity, ViewSet};
+
+fn retort(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+    command.args(arguments).output().expect("retort starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Two views of five images of three classes, two images a shard.
+fn record(store: &Path) -> Recording {
+    let identity = RecordingIdentity {
+        teacher: TeacherIdentity {
+            model_id: "ab".repeat(32),
+            numerics: "f32".into(),
+            probe_sha256: "cd".repeat(32),
+        },
+        images: RecordedImages {
+            fingerprint: "ef".repeat(32),
+            samples: 5,
+            classes: 3,
+        },
+        views: ViewSet {
+            seed: 1,
+            augmentation: Augmentation::default(),
+            probe_sha256: Sha256::of(b"views"),
+        },
+        encoding: "f16".parse().expect("an encoding"),
+    };
+    let recording = Recording::open_or_create(store, &identity, 2).expect("it is made");
+    let lock = recording.lock().expect("nobody else writes");
+    for id in recording.shards(2) {
+        let logits = vec![1.0; recording.samples(id.shard).len() * 3];
+        let targets = Encoder::default().encode(identity.encoding, &logits, 3);
+        let targets = targets.expect("they can be encoded");
+        recording.write(id, &targets, &lock).expect("it is written");
+    }
+    recording
+}
+
+#[test]
+fn recordings_are_listed_verified_packed_and_unpacked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (here, there, file) = (path("here"), path("there"), path("targets.tar"));
+    let recording = record(Path::new(&here));
+    let listed = text(&retort(&["targets", "list", &here]).stdout);
+    for part in [recording.name().as_str(), "6 of 6", "f16", "pad 0"] {
+        assert!(listed.contains(part), "{listed}");
+    }
+    let one = recording.folder().display().to_string();
+    for place in [&here, &one] {
+        let verified = retort(&["targets", "verify", place]);
+        assert!(verified.status.success());
+        assert!(text(&verified.stdout).contains("6 of 6 shards are whole"));
+    }
+    let packed = retort(&["targets", "pack", &one, "--output", &file]);
+    assert!(packed.status.success(), "{}", text(&packed.stderr));
+    let unpacked = retort(&["targets", "unpack", &file, "--into", &there]);
+    assert!(unpacked.status.success(), "{}", text(&unpacked.stderr));
+    let sha256 = |output: &Output| text(&output.stdout).rsplit(' ').next().map(str::to_owned);
+    assert_eq!(sha256(&packed), sha256(&unpacked));
+    assert!(text(&retort(&["targets", "verify", &there]).stdout).contains("6 of 6"));
+    let again = retort(&["targets", "unpack", &file, "--into", &there]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("is there already"));
+}
+
+#[test]
+fn a_damaged_shard_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("targets");
+    let recording = record(&store);
+    let shard = recording.folder().join("view-0001/shard-00002.safetensors");
+    let mut bytes = std::fs::read(&shard).expect("it is there");
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    std::fs::write(&shard, bytes).expect("it can be written");
+    std::fs::remove_file(recording.folder().join("view-0000/shard-00000.safetensors"))
+        .expect("it is there");
+    let verified = retort(&["targets", "verify", &store.display().to_string()]);
+    assert_eq!(verified.status.code(), Some(1));
+    let said = text(&verified.stdout);
+    for part in [
+        "view-0001/shard-00002.safetensors is damaged",
+        "view-0000/shard-00000.safetensors is not recorded",
+        "4 of 6 shards are whole, 1 missing, 1 damaged",
+    ] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    assert!(text(&verified.stderr).contains("2 shards cannot be used"));
+}
+
+#[test]
+fn what_is_no_recording_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nothing = folder.path().display().to_string();
+    let verified = retort(&["targets", "verify", &nothing]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(text(&verified.stderr).contains("holds no recording"));
+    let sizes = text(&retort(&["targets", "sizes"]).stdout);
+    assert!(
+        sizes.contains("21841 classes") && sizes.contains("87364"),
+        "{sizes}"
+    );
+}

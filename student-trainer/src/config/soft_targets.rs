@@ -1,0 +1,125 @@
+//! `[soft_targets]` of a run: views and recordings.
+
+use std::path::{Path, PathBuf};
+
+use common::{config::Problems, soft_targets::Encoding};
+use serde::{Deserialize, Serialize};
+
+use super::{NumericsPolicy, PoolConfig};
+
+/// Whether soft targets come from teachers or from a recording, and of which views.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SoftTargetsConfig {
+    /// Where they come from.
+    #[serde(default)]
+    pub mode: SoftTargetsMode,
+    /// Augmented views of the images that phases with soft targets see, in turn, one an epoch; by
+    /// default every epoch has a new one, and nothing can be recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub views: Option<u32>,
+    /// Of the random changes that make the views; not the run's seed, so that runs of any seed share
+    /// a recording.
+    #[serde(default = "default_view_seed")]
+    pub view_seed: u64,
+    /// Folder of the recordings; relative to the working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+    /// How recorded logits are stored: as they come over the wire. Where several recordings fit, it
+    /// picks one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
+    /// First digits of the recorded teacher's model id; where several recordings fit, it picks one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// Images a shard of a new recording.
+    #[serde(default = "default_samples_per_shard")]
+    pub samples_per_shard: u32,
+}
+
+/// Where soft targets come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SoftTargetsMode {
+    /// Teachers, asked for every batch.
+    #[default]
+    Live,
+    /// A recording; what it lacks is recorded from teachers while the run goes on.
+    Record,
+    /// A recording that is whole. No teacher is needed.
+    Recorded,
+}
+
+/// A fixed set of views, and where they are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FixedViews {
+    /// How many; 1 or more.
+    pub count: u32,
+    /// Of their random changes.
+    pub seed: u64,
+}
+
+fn default_view_seed() -> u64 {
+    1
+}
+
+fn default_samples_per_shard() -> u32 {
+    8192
+}
+
+impl SoftTargetsConfig {
+    /// The views, where there is a fixed set.
+    pub fn fixed_views(&self) -> Option<FixedViews> {
+        self.views.map(|count| FixedViews {
+            count,
+            seed: self.view_seed,
+        })
+    }
+
+    /// Folder and views of recordings, where both are given.
+    pub fn recordings(&self) -> Option<(&Path, FixedViews)> {
+        Some((self.folder.as_deref()?, self.fixed_views()?))
+    }
+
+    pub(super) fn validate(&self, teacher: Option<&PoolConfig>, problems: &mut Problems) {
+        if let Some(views) = self.views {
+            let allowed = "must be from 1 to 1000000000";
+            let fits = (1..=1_000_000_000).contains(&views);
+            problems.require(fits, "soft_targets.views", views, allowed);
+        }
+        let fits = i64::try_from(self.view_seed).is_ok();
+        let seed = self.view_seed;
+        problems.require(fits, "soft_targets.view_seed", seed, "must be below 2^63");
+        let samples = self.samples_per_shard;
+        let fits = (1..=1 << 24).contains(&samples);
+        let allowed = "must be from 1 to 16777216";
+        problems.require(fits, "soft_targets.samples_per_shard", samples, allowed);
+        if self.mode == SoftTargetsMode::Live {
+            return;
+        }
+        let needed = "is missing, and soft targets cannot be recorded without";
+        problems.require(
+            self.folder.is_some(),
+            "soft_targets.folder",
+            "(none)",
+            needed,
+        );
+        problems.require(self.views.is_some(), "soft_targets.views", "(none)", needed);
+        let (SoftTargetsMode::Record, Some(teacher)) = (self.mode, teacher) else {
+            return;
+        };
+        if let Some(encoding) = self
+            .encoding
+            .filter(|encoding| *encoding != teacher.encoding)
+        {
+            let message = format!(
+                "must be teacher.encoding, {}: what comes over the wire is what is recorded",
+                teacher.encoding
+            );
+            problems.add("soft_targets.encoding", encoding, &message);
+        }
+        let same = teacher.numerics == NumericsPolicy::Same;
+        let message = "must be \"same\": a recording holds the logits of one teacher, bit for bit";
+        problems.require(same, "teacher.numerics", "any", message);
+    }
+}

@@ -1,0 +1,84 @@
+//! A recording's progress on standard error: a bar on a terminal, lines elsewhere.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use soft_targets::human_bytes;
+use student_trainer::soft_targets::{
+    Progress,
+    record::{RecordingPlan, Work},
+};
+
+/// Between two lines where there is no bar.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+const BAR: &str =
+    "{msg} [{wide_bar}] {percent} %  {human_pos} of {human_len} images  {per_sec}  {eta} left";
+
+/// Shows how a recording goes on.
+pub struct RecordingProgress {
+    is_terminal: bool,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    latest_line: Instant,
+}
+
+impl RecordingProgress {
+    pub fn new(is_terminal: bool) -> Self {
+        Self {
+            is_terminal,
+            bar: None,
+            started: Instant::now(),
+            latest_line: Instant::now(),
+        }
+    }
+
+    /// Says what is about to be recorded and how much room it takes.
+    pub fn plan(plan: &RecordingPlan) {
+        eprintln!(
+            "recording {} views of {} images as {}: {} bytes an image, {} to write to {}, {} free",
+            plan.views,
+            plan.images,
+            plan.encoding,
+            plan.bytes_per_image,
+            human_bytes(plan.space.needed),
+            plan.folder.display(),
+            human_bytes(plan.space.free)
+        );
+    }
+
+    /// Shows the state after a batch.
+    pub fn show(&mut self, work: Work, progress: Progress) {
+        let view = format!("view {}", progress.shard.view + 1);
+        if self.is_terminal {
+            let bar = self.bar.get_or_insert_with(|| new_bar(work.images));
+            bar.set_message(view);
+            bar.set_position(progress.images);
+            return;
+        }
+        let done = progress.images == work.images;
+        if done || self.latest_line.elapsed() >= LINE_INTERVAL {
+            self.latest_line = Instant::now();
+            let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+            let rate = progress.images as f64 / seconds;
+            let left = (work.images - progress.images) as f64 / rate;
+            eprintln!(
+                "{view}: {} of {} images, {rate:.0} images/s, {left:.0} s left",
+                progress.images, work.images
+            );
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+}
+
+fn new_bar(images: u64) -> ProgressBar {
+    // Holds: the template is a constant, and right.
+    let style = ProgressStyle::with_template(BAR).expect("the template is right");
+    ProgressBar::new(images).with_style(style.progress_chars("=> "))
+}

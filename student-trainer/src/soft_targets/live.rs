@@ -1,0 +1,140 @@
+//! Teachers that are asked for every batch, and what takes their place when all of them are gone.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use common::soft_targets::SoftTargets;
+use tokio_util::sync::CancellationToken;
+
+use super::{PendingSoftTargets, RecordedTargets, Request, padding};
+use crate::{
+    events::NoticeSender,
+    pool::{PoolError, TeacherPool, Ticket},
+    run::RunError,
+};
+
+/// Teachers that are asked for every batch.
+#[derive(Clone, Copy)]
+pub struct LiveTargets<'r> {
+    /// Who is asked.
+    pub pool: &'r TeacherPool,
+    /// For how many batches ahead of training.
+    pub prefetch: usize,
+    /// What takes their place when the pool has waited for them in vain; without, the run fails.
+    pub when_gone: Option<&'r Gone>,
+}
+
+/// What takes the teachers' place when all of them are gone.
+#[derive(Debug)]
+pub struct Gone {
+    /// Used instead.
+    pub substitute: Substitute,
+    notices: NoticeSender,
+    /// The pool has waited in vain since a teacher was last connected. Batches are not queued then, each
+    /// to wait in vain again.
+    waited: AtomicBool,
+    hard_label_batches: AtomicU64,
+}
+
+/// What is used instead of teachers.
+#[derive(Debug)]
+pub enum Substitute {
+    /// A recording of theirs, which is whole.
+    Recorded(Box<RecordedTargets>),
+    /// Hard labels.
+    HardLabels,
+}
+
+/// A batch that teachers were asked for. The answer may have more rows than there are samples.
+pub struct AskedTeachers<'r> {
+    ticket: Ticket,
+    view: Option<u32>,
+    samples: Vec<u32>,
+    when_gone: Option<&'r Gone>,
+}
+
+impl<'r> LiveTargets<'r> {
+    /// Queues a batch for the teachers; where they are gone and something takes their place, asks that.
+    pub(super) fn ask(&self, request: Request<'_>) -> PendingSoftTargets<'r> {
+        let Request {
+            view,
+            samples,
+            pixels,
+            image: [channels, height, width],
+        } = request;
+        if let Some(gone) = self.when_gone.filter(|gone| gone.are_gone(self.pool)) {
+            return gone.instead(view, samples);
+        }
+        let (pixels, asked) = match view {
+            Some(_) => padding::fill_up(pixels, samples.len()),
+            None => (pixels, samples.len()),
+        };
+        let shape = [asked, channels, height, width];
+        PendingSoftTargets::Asked(AskedTeachers {
+            ticket: self.pool.submit(Bytes::from(pixels), shape),
+            view,
+            samples: samples.to_vec(),
+            when_gone: self.when_gone,
+        })
+    }
+}
+
+impl AskedTeachers<'_> {
+    /// Waits for the answer; see [`PendingSoftTargets::wait`].
+    pub(super) fn wait(self, cancel: &CancellationToken) -> Result<Option<SoftTargets>, RunError> {
+        match (self.ticket.wait(cancel), self.when_gone) {
+            (Ok(targets), _) => Ok(Some(targets.take(self.samples.len()))),
+            (Err(error @ PoolError::NoTeacher { .. }), Some(gone)) => {
+                gone.notice(&error);
+                gone.instead(self.view, &self.samples).wait(cancel)
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+}
+
+impl Gone {
+    /// Tells people through `notices` when it comes to that.
+    pub fn new(substitute: Substitute, notices: NoticeSender) -> Self {
+        Self {
+            substitute,
+            notices,
+            waited: AtomicBool::new(false),
+            hard_label_batches: AtomicU64::new(0),
+        }
+    }
+
+    /// Batches that were trained on hard labels for want of teachers.
+    pub fn hard_label_batches(&self) -> u64 {
+        self.hard_label_batches.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_hard_labels(&self) {
+        self.hard_label_batches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn are_gone(&self, pool: &TeacherPool) -> bool {
+        if pool.teachers() > 0 {
+            self.waited.store(false, Ordering::Relaxed);
+        }
+        self.waited.load(Ordering::Relaxed)
+    }
+
+    fn notice(&self, error: &PoolError) {
+        if self.waited.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let instead = match self.substitute {
+            Substitute::Recorded(_) => "going on from recorded soft targets",
+            Substitute::HardLabels => "going on with hard labels alone until a teacher is back",
+        };
+        self.notices.notice(format!("{error}; {instead}"));
+    }
+
+    fn instead(&self, view: Option<u32>, samples: &[u32]) -> PendingSoftTargets<'_> {
+        match &self.substitute {
+            Substitute::Recorded(recorded) => recorded.ask(view, samples),
+            Substitute::HardLabels => PendingSoftTargets::HardLabels(self),
+        }
+    }
+}
