@@ -61,6 +61,14 @@ pub enum BatchProblem {
 }
 
 impl Batch {
+    /// Memory that the values take.
+    pub fn bytes(&self) -> usize {
+        match &self.input {
+            Input::U8(pixels) => pixels.len(),
+            Input::F32(values) => size_of_val(values.as_slice()),
+        }
+    }
+
     /// Checks `tensor` against `expected`, the shape of one sample. u8 data is not copied.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, thread, time::Instant};
 
 use common::soft_targets::{Encoder, Encoding, SoftTargets};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,7 +28,15 @@ pub struct Job {
     pub answers: Answers,
     /// The batch's share of its stream's credit.
     pub permit: OwnedSemaphorePermit,
+    /// The batch's part of the memory for all batches.
+    pub memory: Memory,
 }
+
+/// A part of the memory for batches that wait, taken until it is dropped.
+pub struct Memory(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// Memory is counted in these, bytes: a semaphore's permits are u32.
+const MEMORY_UNIT: usize = 1024;
 
 /// What the backend answered for one batch.
 pub struct Answer {
@@ -45,15 +53,18 @@ pub struct Answer {
 pub struct Compute {
     queue: Arc<FairQueue<Job>>,
     description: Arc<Description>,
+    memory: Arc<Semaphore>,
     stopped: CancellationToken,
 }
 
 impl Compute {
-    /// Starts the thread, which loads its backend by `load`, and waits until it is loaded.
+    /// Starts the thread, which loads its backend by `load`, and waits until it is loaded. Batches
+    /// that wait take at most `max_queued_bytes` together.
     ///
     /// # Errors
     /// What `load` refuses; no thread is left then.
     pub async fn start<B: Backend>(
+        max_queued_bytes: usize,
         load: impl FnOnce() -> Result<B, LoadError> + Send + 'static,
     ) -> Result<Self, StartError> {
         let queue = Arc::new(FairQueue::new());
@@ -82,6 +93,7 @@ impl Compute {
         Ok(Self {
             queue,
             description,
+            memory: Arc::new(Semaphore::new(max_queued_bytes.div_ceil(MEMORY_UNIT))),
             stopped,
         })
     }
@@ -89,6 +101,14 @@ impl Compute {
     /// What the teacher is and what it expects.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Waits for memory for a batch of `bytes`; first come, first served.
+    pub async fn reserve(&self, bytes: usize) -> Memory {
+        let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
+        let permits = Arc::clone(&self.memory).acquire_many_owned(units).await;
+        // Holds: the semaphore is never closed.
+        Memory(permits.expect("memory is there as long as the service"))
     }
 
     /// Queues a batch of `stream`.
@@ -133,8 +153,10 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
                 .map_err(|error| BackendError(error.to_string()))
         });
         let computed = started.elapsed();
+        let samples = job.batch.samples;
+        drop((job.batch, job.memory));
         metrics::batch_computed(&metrics::ComputedBatch {
-            samples: job.batch.samples,
+            samples,
             answered: soft_targets.is_ok(),
             computed,
             since_arrival: job.arrived.elapsed(),

@@ -8,7 +8,7 @@ use common::{
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 use serde::Deserialize;
-use torch_networks::PrecisionChoice;
+use torch_networks::{DeviceChoice, PrecisionChoice};
 
 use crate::libtorch_environment::CpuIsa;
 
@@ -47,6 +47,10 @@ pub struct ComputeConfig {
     pub precision: PrecisionChoice,
     /// Newest instruction set that libtorch may use.
     pub cpu_isa: CpuIsa,
+    /// Where logits are computed.
+    pub device: DeviceChoice,
+    /// Most that batches which wait may take, over all streams, bytes.
+    pub max_queued_bytes: usize,
 }
 
 /// The gRPC server.
@@ -61,8 +65,12 @@ pub struct GrpcConfig {
     pub tls: Option<ServerTls>,
     /// Batches that one stream may have in flight.
     pub credit: u32,
+    /// Connections at a time.
+    pub max_connections: usize,
     /// Streams at a time.
     pub max_streams: usize,
+    /// How long a trainer may leave its answers unread.
+    pub reader_timeout_seconds: u64,
     /// Largest message in either direction, bytes.
     pub max_message_bytes: usize,
 }
@@ -132,17 +140,33 @@ impl Validate for TeacherConfig {
         let grpc = &self.grpc;
         let ports = [self.grpc_port(), self.metrics_port()];
         security::validate(grpc.tls.as_ref(), &self.auth, &ports, problems);
-        let message = "must be 1 to 1024";
-        let credit = grpc.credit;
-        problems.require((1..=1024).contains(&credit), "grpc.credit", credit, message);
-        let streams = grpc.max_streams;
-        let allowed = (1..=1024).contains(&streams);
-        problems.require(allowed, "grpc.max_streams", streams, message);
+        for (key, value, most) in [
+            ("grpc.credit", grpc.credit as usize, 1024),
+            ("grpc.max_connections", grpc.max_connections, 65536),
+            ("grpc.max_streams", grpc.max_streams, 1024),
+        ] {
+            let message = format!("must be 1 to {most}");
+            problems.require((1..=most).contains(&value), key, value, &message);
+        }
         problems.require(
             (MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&grpc.max_message_bytes),
             "grpc.max_message_bytes",
             grpc.max_message_bytes,
             "must be 4096 to 1073741824 (1 GiB)",
+        );
+        // F32 values are kept as they came, so a batch takes no more than its message.
+        problems.require(
+            self.compute.max_queued_bytes >= grpc.max_message_bytes,
+            "compute.max_queued_bytes",
+            self.compute.max_queued_bytes,
+            "must be at least grpc.max_message_bytes",
+        );
+        let seconds = grpc.reader_timeout_seconds;
+        problems.require(
+            (1..=3600).contains(&seconds),
+            "grpc.reader_timeout_seconds",
+            seconds,
+            "must be 1 to 3600",
         );
         let seconds = self.shutdown.drain_seconds;
         problems.require(
@@ -208,7 +232,11 @@ mod tests {
             "compute.precision=f64",
             "compute.cpu_isa=sse",
             "grpc.credit=0",
+            "grpc.max_connections=0",
             "grpc.max_streams=0",
+            "grpc.reader_timeout_seconds=0",
+            "compute.device=tpu",
+            "compute.max_queued_bytes=1",
             "grpc.max_message_bytes=1",
             "grpc.listen=localhost",
             "shutdown.drain_seconds=3601",

@@ -69,6 +69,12 @@ pub enum StreamError {
     /// The teacher stopped before everything was answered.
     #[error("this teacher shut down before every batch was answered")]
     CutOff,
+    /// The trainer leaves its answers lying.
+    #[error("none of the waiting answers was taken for {seconds} s")]
+    SlowReader {
+        /// How long the service waited.
+        seconds: u64,
+    },
     /// The compute thread is gone.
     #[error("this teacher cannot compute any more")]
     ComputeStopped,
@@ -92,6 +98,7 @@ impl StreamError {
             StreamError::TooManyStreams { .. } => (Code::ResourceExhausted, "TOO_MANY_STREAMS"),
             StreamError::Draining => (Code::Unavailable, "DRAINING"),
             StreamError::CutOff => (Code::Unavailable, "CUT_OFF"),
+            StreamError::SlowReader { .. } => (Code::ResourceExhausted, "SLOW_READER"),
             StreamError::ComputeStopped => (Code::Internal, "COMPUTE_STOPPED"),
             StreamError::Inbound(status) => return status,
         };

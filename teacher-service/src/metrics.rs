@@ -10,6 +10,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 pub enum Metric {
     /// Gauge: batches that wait for the compute thread.
     QueueDepth,
+    /// Gauge: connections that are open.
+    Connections,
     /// Gauge: streams that are open.
     Streams,
     /// Counter by `outcome`, which is `answered` or `refused`.
@@ -24,8 +26,9 @@ pub enum Metric {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Metric; 6] = [
+    pub const ALL: [Metric; 7] = [
         Metric::QueueDepth,
+        Metric::Connections,
         Metric::Streams,
         Metric::Batches,
         Metric::Samples,
@@ -37,6 +40,7 @@ impl Metric {
     pub const fn name(self) -> &'static str {
         match self {
             Metric::QueueDepth => "retort_teacher_queue_depth",
+            Metric::Connections => "retort_teacher_connections",
             Metric::Streams => "retort_teacher_streams",
             Metric::Batches => "retort_teacher_batches_total",
             Metric::Samples => "retort_teacher_samples_total",
@@ -48,17 +52,20 @@ impl Metric {
     const fn help(self) -> &'static str {
         match self {
             Metric::QueueDepth => "Batches that wait for the compute thread.",
+            Metric::Connections => "Connections that are open.",
             Metric::Streams => "Streams that are open.",
             Metric::Batches => "Batches done, by outcome: answered or refused.",
-            Metric::Samples => "Samples of answered batches.",
-            Metric::ComputeSeconds => "Time a batch kept the compute thread busy.",
+            Metric::Samples => "Samples of answered batches; its rate is the speed.",
+            Metric::ComputeSeconds => {
+                "Time a batch kept the compute thread busy; the rate of its sum is the busy share."
+            }
             Metric::BatchSeconds => "Time from a batch's arrival to its answer.",
         }
     }
 
     fn describe(self) {
         match self {
-            Metric::QueueDepth | Metric::Streams => {
+            Metric::QueueDepth | Metric::Connections | Metric::Streams => {
                 metrics::describe_gauge!(self.name(), self.help());
             }
             Metric::Batches | Metric::Samples => {
@@ -91,6 +98,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         metric.describe();
     }
     queue_depth(0);
+    gauge!(Metric::Connections.name()).set(0);
     gauge!(Metric::Streams.name()).set(0);
     for outcome in ["answered", "refused"] {
         counter!(Metric::Batches.name(), "outcome" => outcome).increment(0);
@@ -104,20 +112,29 @@ pub fn queue_depth(batches: usize) {
     gauge!(Metric::QueueDepth.name()).set(batches as f64);
 }
 
-/// Counts a stream for as long as it lives.
-pub struct OpenStream(());
+/// Something that is open, counted for as long as it lives.
+pub struct Open(Metric);
 
-impl OpenStream {
-    /// Counts one more.
-    pub fn count() -> Self {
-        gauge!(Metric::Streams.name()).increment(1);
-        Self(())
+impl Open {
+    /// One more stream.
+    pub fn stream() -> Self {
+        Self::count(Metric::Streams)
+    }
+
+    /// One more connection.
+    pub fn connection() -> Self {
+        Self::count(Metric::Connections)
+    }
+
+    fn count(metric: Metric) -> Self {
+        gauge!(metric.name()).increment(1);
+        Self(metric)
     }
 }
 
-impl Drop for OpenStream {
+impl Drop for Open {
     fn drop(&mut self) {
-        gauge!(Metric::Streams.name()).decrement(1);
+        gauge!(self.0.name()).decrement(1);
     }
 }
 

@@ -23,6 +23,8 @@ struct State<T> {
     waiting: BTreeMap<StreamId, VecDeque<T>>,
     /// The streams in `waiting`, next one first.
     turns: VecDeque<StreamId>,
+    /// Items in `waiting`.
+    len: usize,
     closed: bool,
 }
 
@@ -33,6 +35,7 @@ impl<T> FairQueue<T> {
             state: Mutex::new(State {
                 waiting: BTreeMap::new(),
                 turns: VecDeque::new(),
+                len: 0,
                 closed: false,
             }),
             changed: Condvar::new(),
@@ -53,6 +56,7 @@ impl<T> FairQueue<T> {
         if queue.len() == 1 {
             state.turns.push_back(stream);
         }
+        state.len += 1;
         self.changed.notify_one();
         Ok(())
     }
@@ -77,8 +81,10 @@ impl<T> FairQueue<T> {
     /// Drops what waits for a stream that is gone.
     pub fn discard(&self, stream: StreamId) {
         let mut state = self.lock();
-        state.turns.retain(|other| *other != stream);
-        state.waiting.remove(&stream);
+        if let Some(queue) = state.waiting.remove(&stream) {
+            state.len -= queue.len();
+            state.turns.retain(|other| *other != stream);
+        }
     }
 
     /// Drops everything that waits and takes no more.
@@ -87,17 +93,18 @@ impl<T> FairQueue<T> {
         state.closed = true;
         state.turns.clear();
         state.waiting.clear();
+        state.len = 0;
         self.changed.notify_all();
     }
 
     /// Number of items that wait.
     pub fn len(&self) -> usize {
-        self.lock().waiting.values().map(VecDeque::len).sum()
+        self.lock().len
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.lock().waiting.is_empty()
+        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -121,6 +128,7 @@ impl<T> State<T> {
             true => drop(self.waiting.remove(&stream)),
             false => self.turns.push_back(stream),
         }
+        self.len -= 1;
         item
     }
 }

@@ -6,16 +6,17 @@ use common::{
     grpc, metrics_server, ready_file,
     security::{Rules, Scope, Security, SecurityError},
 };
+use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
     backend::RetortNetwork,
     compute::{Compute, StartError},
     config::TeacherConfig,
-    metrics,
+    connections, metrics,
     service::Teacher,
     stream::Stopping,
 };
@@ -23,8 +24,16 @@ use crate::{
 /// After the streams were cut, how long their connections and the compute thread may still take.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
-/// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link.
-pub(crate) const WINDOW_BYTES: u32 = 8 << 20;
+/// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link; and
+/// the most that a connection may send without being read.
+pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Calls at a time on one connection: a trainer needs three, its stream, a call, and a watch on the
+/// service's health.
+const MAX_CALLS_PER_CONNECTION: u32 = 16;
+
+/// Longest headers of a call.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// Logits are all that a teacher gives away.
 const RULES: Rules = Rules::grpc(&[Scope::SoftTargets], &[]);
@@ -73,7 +82,9 @@ pub async fn run(
     let (grpc_address, metrics_address) = (grpc_port.address, metrics_port.address);
     let recorder = metrics::install()?;
     let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
-    let load = Compute::start(move || RetortNetwork::load(&artifact, &compute_config));
+    let load = Compute::start(config.compute.max_queued_bytes, move || {
+        RetortNetwork::load(&artifact, &compute_config)
+    });
     let compute = tokio::select! {
         compute = load => compute?,
         () = shutdown.cancelled() => return Ok(()),
@@ -89,7 +100,11 @@ pub async fn run(
     let stopping = Stopping::default();
     let teacher = Teacher::service(compute.clone(), &config.grpc, stopping.clone());
     let (health, health_service) = tonic_health::server::health_reporter();
-    set_serving(&health, true).await;
+    for service in HEALTH_SERVICES {
+        health
+            .set_service_status(service, ServingStatus::Serving)
+            .await;
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -97,12 +112,14 @@ pub async fn run(
     let server = grpc::server()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(MAX_CALLS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .layer(grpc_port.layer)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(teacher)
         .serve_with_incoming_shutdown(
-            grpc_port.listener.into_stream(),
+            connections::limit(grpc_port.listener.into_stream(), config.grpc.max_connections),
             stopping.drain.clone().cancelled_owned(),
         );
     let mut server = tokio::spawn(server);
@@ -118,7 +135,7 @@ pub async fn run(
         () = compute.stopped() => return Err(ServerError::ComputeStopped),
         ended = &mut server => return served(ended),
     }
-    set_serving(&health, false).await;
+    stop_serving(health).await;
     stopping.drain.cancel();
     let drained = timeout(config.shutdown.drain(), &mut server).await;
     let drained = match drained {
@@ -139,12 +156,16 @@ pub async fn run(
     drained
 }
 
-async fn set_serving(health: &HealthReporter, serving: bool) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    let status = if serving { Serving } else { NotServing };
-    // The empty name stands for the whole server.
-    for name in ["", "retort.teacher.v1.TeacherService"] {
-        health.set_service_status(name, status).await;
+/// Names by which health is asked for; the empty one stands for the whole server.
+const HEALTH_SERVICES: [&str; 2] = ["", SERVICE_NAME];
+
+/// Tells who watches, and then ends their watches: a watch that stays open would hold the server up.
+async fn stop_serving(mut health: HealthReporter) {
+    for service in HEALTH_SERVICES {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+        health.clear_service_status(service).await;
     }
 }
 

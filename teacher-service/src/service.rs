@@ -1,8 +1,11 @@
 //! `retort.teacher.v1.TeacherService`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use proto::teacher::v1::{
@@ -17,7 +20,7 @@ use crate::{
     config::GrpcConfig,
     error::StreamError,
     queue::StreamId,
-    stream::{Responses, Session, Stopping},
+    stream::{Responses, Session, Stopping, StreamLimits},
 };
 
 /// What [`common::soft_targets`] can write.
@@ -31,7 +34,7 @@ const OFFERED_ENCODINGS: [Encoding; 4] = [
 /// The gRPC face of one teacher.
 pub struct Teacher {
     compute: Compute,
-    credit: u32,
+    limits: StreamLimits,
     max_streams: usize,
     streams: Arc<Semaphore>,
     next_stream: AtomicU64,
@@ -47,7 +50,10 @@ impl Teacher {
     ) -> TeacherServiceServer<Self> {
         let teacher = Self {
             compute,
-            credit: config.credit,
+            limits: StreamLimits {
+                credit: config.credit,
+                reader_timeout: Duration::from_secs(config.reader_timeout_seconds),
+            },
             max_streams: config.max_streams,
             streams: Arc::new(Semaphore::new(config.max_streams)),
             next_stream: AtomicU64::new(1),
@@ -72,7 +78,7 @@ impl Teacher {
         })?;
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let (session, responses) =
-            Session::new(id, self.compute.clone(), self.credit, self.stopping.clone());
+            Session::new(id, self.compute.clone(), self.limits, self.stopping.clone());
         tokio::spawn(async move {
             session.run(inbound).await;
             drop(place);

@@ -4,6 +4,7 @@
 //! on CUDA only, so the layers themselves cast to bf16 where that pays: see [`Precision`].
 //! [`numerics`] describes what else than the weights decides the bits of the logits.
 
+mod device;
 mod dropout;
 mod error;
 mod input;
@@ -13,6 +14,7 @@ mod network;
 mod numerics;
 mod precision;
 
+pub use device::{DeviceChoice, DeviceUnavailable};
 pub use error::TorchError;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;

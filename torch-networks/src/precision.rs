@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 use crate::InstructionSet;
 
@@ -41,6 +42,14 @@ impl PrecisionChoice {
             PrecisionChoice::Bf16 => Precision::Bf16,
             PrecisionChoice::Auto if InstructionSet::current().has_bf16() => Precision::Bf16,
             PrecisionChoice::Auto => Precision::F32,
+        }
+    }
+
+    /// Settles the choice for a device; on a GPU `Auto` is f32.
+    pub fn resolve_on(self, device: Device) -> Precision {
+        match (self, device) {
+            (PrecisionChoice::Auto, Device::Cuda(_)) => Precision::F32,
+            (choice, _) => choice.resolve(),
         }
     }
 }

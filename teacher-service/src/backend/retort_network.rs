@@ -8,8 +8,10 @@ use std::{
 
 use common::manifest::TeacherIdentity;
 use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
-use tch::{Device, Tensor};
-use torch_networks::{Mode, Precision, TorchError, TorchNetwork, normalize, numerics};
+use tch::Tensor;
+use torch_networks::{
+    Device, DeviceUnavailable, Mode, Precision, TorchError, TorchNetwork, normalize, numerics,
+};
 
 use super::{Backend, BackendError, Description};
 use crate::{
@@ -22,7 +24,7 @@ const WEIGHTS_FILE: &str = "weights.safetensors";
 /// What stands beside the weights.
 const MODEL_FILE: &str = "model.toml";
 
-/// A teacher from an artifact folder, on the CPU.
+/// A teacher from an artifact folder.
 pub struct RetortNetwork {
     network: TorchNetwork,
     precision: Precision,
@@ -64,6 +66,9 @@ pub enum LoadError {
         /// Why.
         source: SpecError,
     },
+    /// The configured device is not there.
+    #[error("compute.device: {0}")]
+    Device(#[from] DeviceUnavailable),
     /// libtorch cannot run the network.
     #[error("{}: {source}", path.display())]
     Engine {
@@ -99,8 +104,9 @@ impl RetortNetwork {
             path: path(),
             source,
         };
-        let network = TorchNetwork::new(&model.network, &weights, Device::Cpu).map_err(engine)?;
-        let precision = config.precision.resolve();
+        let device = config.device.resolve()?;
+        let network = TorchNetwork::new(&model.network, &weights, device).map_err(engine)?;
+        let precision = config.precision.resolve_on(device);
         let numerics = numerics(&network, precision).map_err(engine)?;
         let description = Description {
             identity: TeacherIdentity {
@@ -144,10 +150,11 @@ impl Backend for RetortNetwork {
 
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         let compute = || {
-            let input = self.input(batch)?;
+            let input = self.input(batch)?.f_to_device(self.network.device())?;
             let logits = self
                 .network
                 .forward(&input, Mode::Evaluate, self.precision)?;
+            let logits = logits.f_to_device(Device::Cpu)?;
             Ok(Vec::try_from(logits.f_reshape([-1])?)?)
         };
         tch::no_grad(compute).map_err(|error: TorchError| BackendError(error.to_string()))

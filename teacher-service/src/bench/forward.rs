@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use clap::Args;
 use common::turn::Stopwatch;
-use torch_networks::PrecisionChoice;
+use torch_networks::{DeviceChoice, PrecisionChoice};
 
 use crate::{
     backend::{Backend, RetortNetwork},
@@ -38,6 +38,8 @@ pub(super) fn execute(arguments: &ForwardArguments) -> anyhow::Result<()> {
         threads: arguments.threads,
         precision: PrecisionChoice::Auto,
         cpu_isa: CpuIsa::Auto,
+        device: DeviceChoice::Cpu,
+        max_queued_bytes: 0,
     };
     let mut teacher = RetortNetwork::load(&arguments.artifact, &config)?;
     let pixels: usize = teacher.description().input_shape.iter().product();

@@ -16,6 +16,9 @@ use crate::{
     stream::Stopping,
 };
 
+/// More than can be in flight.
+const MAX_QUEUED_BYTES: usize = 1 << 30;
+
 #[derive(Args)]
 pub(super) struct SimulatedArguments {
     /// How many, each on a port of its own; the ready file calls them 0, 1, 2, …
@@ -47,7 +50,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
     let mut addresses = Vec::new();
     for _ in 0..arguments.teachers {
         let teacher = SimulatedTeacher::new(arguments);
-        let compute = Compute::start(move || Ok(teacher)).await?;
+        let compute = Compute::start(MAX_QUEUED_BYTES, move || Ok(teacher)).await?;
         let (listener, address) = listen().await?;
         addresses.push(address);
         let config = GrpcConfig {
@@ -55,7 +58,9 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
             access: Access::ThisMachineOnly,
             tls: None,
             credit: arguments.credit,
+            max_connections: 64,
             max_streams: 64,
+            reader_timeout_seconds: 60,
             max_message_bytes: 64 << 20,
         };
         let service = Teacher::service(compute, &config, stopping.clone());

@@ -49,8 +49,17 @@ pub struct Session {
     /// comes back when the transport takes the answer, so a trainer that does not read its answers
     /// cannot fill the memory.
     credit: Arc<Semaphore>,
-    limit: u32,
+    limits: StreamLimits,
     stopping: Stopping,
+}
+
+/// What one stream may have.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// Batches in flight.
+    pub credit: u32,
+    /// Time without reading any of the answers that wait.
+    pub reader_timeout: Duration,
 }
 
 impl Session {
@@ -58,7 +67,7 @@ impl Session {
     pub fn new(
         id: StreamId,
         compute: Compute,
-        credit: u32,
+        limits: StreamLimits,
         stopping: Stopping,
     ) -> (Self, Responses) {
         let (answers, responses) = responses::channel(id, compute.clone());
@@ -66,8 +75,8 @@ impl Session {
             id,
             compute,
             answers,
-            credit: Arc::new(Semaphore::new(credit as usize)),
-            limit: credit,
+            credit: Arc::new(Semaphore::new(limits.credit as usize)),
+            limits,
             stopping,
         };
         (session, responses)
@@ -80,13 +89,20 @@ impl Session {
             biased;
             () = self.stopping.cut.cancelled() => Err(StreamError::CutOff),
             () = self.answers.closed() => return debug!(trainer, "the trainer is gone"),
+            () = self.answers.until_stuck(self.limits.reader_timeout) => {
+                let seconds = self.limits.reader_timeout.as_secs();
+                Err(StreamError::SlowReader { seconds })
+            }
             ended = self.serve(inbound) => ended,
         };
         match ended {
             Ok(()) => info!(trainer, "stream ended"),
             Err(error) => {
                 warn!(trainer, %error, "stream refused");
-                self.answers.end(error.into_status());
+                match error {
+                    StreamError::SlowReader { .. } => self.answers.abandon(error.into_status()),
+                    error => self.answers.end(error.into_status()),
+                }
             }
         }
     }
@@ -103,7 +119,7 @@ impl Session {
             Some(Request::Open(open)) => self.accept(open)?,
             Some(Request::Batch(_)) | None => return Err(StreamError::NotOpened),
         };
-        let credit = self.limit;
+        let credit = self.limits.credit;
         self.answers.tell(Response::Opened(Opened { credit }));
         info!(trainer = self.id.0, credit, %encoding, "stream opened");
 
@@ -115,13 +131,13 @@ impl Session {
                 request = next(&mut inbound) => request?,
             };
             match request {
-                Some(request) => self.take(request, encoding)?,
+                Some(request) => self.take(request, encoding).await?,
                 None => break,
             }
         }
         // The answers still go out: the stream ends when the last sender of them is dropped.
         // Closed: never, so this only waits.
-        let _all = self.credit.acquire_many(self.limit).await;
+        let _all = self.credit.acquire_many(credit).await;
         Ok(())
     }
 
@@ -154,19 +170,24 @@ impl Session {
         }
     }
 
-    fn take(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
+    /// Takes one batch; waits while the batches that wait for the compute thread fill the memory,
+    /// so that the trainer is held up by HTTP/2's flow control.
+    async fn take(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
         let wire::Batch { id, input } = match request {
             Request::Batch(batch) => batch,
             Request::Open(_) => return Err(StreamError::OpenedTwice),
         };
-        let permit = Arc::clone(&self.credit)
-            .try_acquire_owned()
-            .map_err(|_| StreamError::CreditExceeded { credit: self.limit })?;
+        let permit = Arc::clone(&self.credit).try_acquire_owned().map_err(|_| {
+            StreamError::CreditExceeded {
+                credit: self.limits.credit,
+            }
+        })?;
         let tensor = input.map(|wire::batch::Input::Tensor(tensor)| tensor);
         match Batch::from_tensor(tensor, self.compute.description().input_shape) {
             Ok(batch) => {
                 let job = Job {
                     id,
+                    memory: self.compute.reserve(batch.bytes()).await,
                     batch,
                     encoding,
                     arrived: Instant::now(),
@@ -193,11 +214,11 @@ impl Session {
         encoding: Encoding,
     ) -> Result<(), StreamError> {
         self.answers.tell(Response::Draining(Draining {}));
-        let idle = self.limit as usize;
+        let idle = self.limits.credit as usize;
         loop {
             match timeout(QUIET, next(inbound)).await {
                 Ok(request) => match request? {
-                    Some(request) => self.take(request, encoding)?,
+                    Some(request) => self.take(request, encoding).await?,
                     None => return Ok(()),
                 },
                 Err(_) if self.credit.available_permits() == idle => return Ok(()),

@@ -2,26 +2,34 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::Stream;
 use proto::teacher::v1::{
     BatchError, StreamSoftTargetsResponse, stream_soft_targets_response::Message as Response,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Instant, sleep},
+};
 use tonic::Status;
 
 use crate::{
     compute::{Answer, Compute},
-    metrics::OpenStream,
+    metrics,
     queue::StreamId,
 };
 
 /// A handle by which answers go out, from any thread and without blocking. What waits here is
 /// bounded by the credit: each answer holds its batch's permit.
 #[derive(Clone)]
-pub struct Answers(mpsc::UnboundedSender<Outgoing>);
+pub struct Answers {
+    outgoing: mpsc::UnboundedSender<Outgoing>,
+    backlog: Arc<Backlog>,
+}
 
 enum Outgoing {
     Message(Response),
@@ -29,24 +37,44 @@ enum Outgoing {
     End(Status),
 }
 
+/// What the transport has not taken yet.
+struct Backlog(Mutex<Waiting>);
+
+struct Waiting {
+    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    /// When the transport last took something.
+    last_taken: Instant,
+    /// How the stream ends once nothing is left.
+    end: Option<Status>,
+}
+
 /// The response stream as tonic polls it. Dropping it, as tonic does when the trainer is gone,
 /// drops what still waits for the compute thread.
 pub struct Responses {
     id: StreamId,
     compute: Compute,
-    outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    _open: OpenStream,
+    backlog: Arc<Backlog>,
+    _open: metrics::Open,
 }
 
 pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
     let (sender, outgoing) = mpsc::unbounded_channel();
+    let backlog = Arc::new(Backlog(Mutex::new(Waiting {
+        outgoing,
+        last_taken: Instant::now(),
+        end: None,
+    })));
     let responses = Responses {
         id,
         compute,
-        outgoing,
-        _open: OpenStream::count(),
+        backlog: Arc::clone(&backlog),
+        _open: metrics::Open::stream(),
     };
-    (Answers(sender), responses)
+    let answers = Answers {
+        outgoing: sender,
+        backlog,
+    };
+    (answers, responses)
 }
 
 // A trainer that is gone needs no answer: sending to it is no error.
@@ -57,25 +85,48 @@ impl Answers {
             Ok(targets) => Response::SoftTargets(targets.to_wire(answer.id)),
             Err(error) => batch_error(answer.id, error.to_string()),
         };
-        let _ = self.0.send(Outgoing::Answer(response, answer.permit));
+        let _ = self
+            .outgoing
+            .send(Outgoing::Answer(response, answer.permit));
     }
 
     pub(super) fn refuse(&self, id: u64, reason: String, permit: OwnedSemaphorePermit) {
         let _ = self
-            .0
+            .outgoing
             .send(Outgoing::Answer(batch_error(id, reason), permit));
     }
 
     pub(super) fn tell(&self, message: Response) {
-        let _ = self.0.send(Outgoing::Message(message));
+        let _ = self.outgoing.send(Outgoing::Message(message));
     }
 
     pub(super) fn end(&self, status: Status) {
-        let _ = self.0.send(Outgoing::End(status));
+        let _ = self.outgoing.send(Outgoing::End(status));
+    }
+
+    /// Drops what waits and ends the stream; what comes later is dropped as well.
+    pub(super) fn abandon(&self, status: Status) {
+        let mut waiting = self.backlog.lock();
+        waiting.end = Some(status);
+        waiting.outgoing.close();
+        while waiting.outgoing.try_recv().is_ok() {}
     }
 
     pub(super) async fn closed(&self) {
-        self.0.closed().await;
+        self.outgoing.closed().await;
+    }
+
+    /// Waits until the transport has taken nothing for `limit` though something waits: the trainer
+    /// does not read.
+    pub(super) async fn until_stuck(&self, limit: Duration) {
+        loop {
+            let taken = self.backlog.lock().last_taken;
+            sleep(limit.saturating_sub(taken.elapsed())).await;
+            let waiting = self.backlog.lock();
+            if waiting.last_taken == taken && !waiting.outgoing.is_empty() {
+                return;
+            }
+        }
     }
 }
 
@@ -86,19 +137,29 @@ fn batch_error(id: u64, reason: String) -> Response {
 impl Stream for Responses {
     type Item = Result<StreamSoftTargetsResponse, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.outgoing.poll_recv(context).map(|outgoing| {
-            let message = match outgoing? {
-                Outgoing::Message(message) => message,
-                Outgoing::Answer(message, permit) => {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut waiting = self.backlog.lock();
+        waiting.last_taken = Instant::now();
+        waiting.outgoing.poll_recv(context).map(|outgoing| {
+            let message = match outgoing {
+                Some(Outgoing::Message(message)) => message,
+                Some(Outgoing::Answer(message, permit)) => {
                     drop(permit);
                     message
                 }
-                Outgoing::End(status) => return Some(Err(status)),
+                Some(Outgoing::End(status)) => return Some(Err(status)),
+                None => return waiting.end.take().map(Err),
             };
             let message = Some(message);
             Some(Ok(StreamSoftTargetsResponse { message }))
         })
+    }
+}
+
+impl Backlog {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // No code that can panic runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

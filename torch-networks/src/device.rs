@@ -1,0 +1,126 @@
+//! Which device computes.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de};
+use tch::{Cuda, Device};
+
+/// What a config asks for: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device where libtorch can use one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+}
+
+/// A CUDA device was asked for that libtorch cannot use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceUnavailable {
+    /// There is none, or this libtorch was built for the CPU alone.
+    #[error(
+        "\"cuda:{asked}\" was asked for, but libtorch finds no CUDA device here; use \"cpu\", or a \
+         machine with a GPU and a libtorch built for it"
+    )]
+    NoCuda {
+        /// Number of the device.
+        asked: usize,
+    },
+    /// There are fewer.
+    #[error("\"cuda:{asked}\" was asked for, but there are only {count} CUDA devices, from 0 on")]
+    TooFew {
+        /// Number of the device.
+        asked: usize,
+        /// Devices that there are.
+        count: usize,
+    },
+}
+
+impl DeviceChoice {
+    /// Settles the choice on this machine.
+    ///
+    /// # Errors
+    /// A CUDA device that is not there.
+    pub fn resolve(self) -> Result<Device, DeviceUnavailable> {
+        let count = match Cuda::is_available() {
+            true => usize::try_from(Cuda::device_count()).unwrap_or(0),
+            false => 0,
+        };
+        match self {
+            DeviceChoice::Cpu => Ok(Device::Cpu),
+            DeviceChoice::Auto if count == 0 => Ok(Device::Cpu),
+            DeviceChoice::Auto => Ok(Device::Cuda(0)),
+            DeviceChoice::Cuda(asked) if asked < count => Ok(Device::Cuda(asked)),
+            DeviceChoice::Cuda(asked) if count == 0 => Err(DeviceUnavailable::NoCuda { asked }),
+            DeviceChoice::Cuda(asked) => Err(DeviceUnavailable::TooFew { asked, count }),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            other => other
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(DeviceChoice::Cuda)
+                .ok_or_else(|| {
+                    format!("`{other}` is no device; say \"auto\", \"cpu\", \"cuda\" or \"cuda:1\"")
+                }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        for (text, choice, shown) in [
+            ("auto", DeviceChoice::Auto, "auto"),
+            ("cpu", DeviceChoice::Cpu, "cpu"),
+            ("cuda", DeviceChoice::Cuda(0), "cuda:0"),
+            ("cuda:3", DeviceChoice::Cuda(3), "cuda:3"),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), shown);
+        }
+        for text in ["", "tpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+            let error = text.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_named() {
+        assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
+        let error = DeviceChoice::Cuda(99).resolve().unwrap_err().to_string();
+        assert!(error.contains("cuda:99"), "{error}");
+    }
+}
