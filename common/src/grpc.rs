@@ -17,7 +17,7 @@ use crate::security::client::Credentials;
 pub const ERROR_DOMAIN: &str = "retort";
 
 /// HTTP/2 pings notice a peer that vanished without a word.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 

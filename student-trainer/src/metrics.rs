@@ -51,6 +51,14 @@ pub enum Metric {
     BatchesInFlight,
     /// Counter: batches sent again because their teacher was lost.
     BatchesRequeued,
+    /// Counter: batches sent to a second teacher because the first was overdue.
+    BatchesHedged,
+    /// Counter: answers that came second, and were dropped.
+    AnswersDropped,
+    /// Gauge: teachers that answer and cannot be used.
+    TeachersRefused,
+    /// Counter: seconds in which training waited with no teacher connected.
+    WithoutTeacherSeconds,
 }
 
 enum Kind {
@@ -61,7 +69,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Runs,
         Self::RunsEnded,
         Self::Phase,
@@ -79,6 +87,10 @@ impl Metric {
         Self::Teachers,
         Self::BatchesInFlight,
         Self::BatchesRequeued,
+        Self::BatchesHedged,
+        Self::AnswersDropped,
+        Self::TeachersRefused,
+        Self::WithoutTeacherSeconds,
     ];
 
     /// The name that Prometheus sees.
@@ -101,6 +113,10 @@ impl Metric {
             Self::Teachers => "retort_trainer_teachers",
             Self::BatchesInFlight => "retort_trainer_batches_in_flight",
             Self::BatchesRequeued => "retort_trainer_batches_requeued_total",
+            Self::BatchesHedged => "retort_trainer_batches_hedged_total",
+            Self::AnswersDropped => "retort_trainer_answers_dropped_total",
+            Self::TeachersRefused => "retort_trainer_teachers_refused",
+            Self::WithoutTeacherSeconds => "retort_trainer_without_teacher_seconds_total",
         }
     }
 
@@ -125,13 +141,24 @@ impl Metric {
             Self::Teachers => "Teachers connected.",
             Self::BatchesInFlight => "Batches asked of the teachers and not answered yet.",
             Self::BatchesRequeued => "Batches sent again because their teacher was lost.",
+            Self::BatchesHedged => "Batches sent to a second teacher since the first was overdue.",
+            Self::AnswersDropped => "Answers that came second, and were dropped.",
+            Self::TeachersRefused => "Teachers that answer and cannot be used.",
+            Self::WithoutTeacherSeconds => {
+                "Seconds in which training waited with no teacher connected."
+            }
         }
     }
 
     const fn kind(self) -> Kind {
         match self {
             Self::StepSeconds | Self::WaitSeconds => Kind::Histogram(&SECONDS_BUCKETS),
-            Self::RunsEnded | Self::Samples | Self::BatchesRequeued => Kind::Counter,
+            Self::RunsEnded
+            | Self::Samples
+            | Self::BatchesRequeued
+            | Self::BatchesHedged
+            | Self::AnswersDropped
+            | Self::WithoutTeacherSeconds => Kind::Counter,
             Self::Runs
             | Self::Phase
             | Self::PhaseEpochs
@@ -143,6 +170,7 @@ impl Metric {
             | Self::TrainAccuracy
             | Self::ValidationAccuracy
             | Self::Teachers
+            | Self::TeachersRefused
             | Self::BatchesInFlight => Kind::Gauge,
         }
     }
@@ -312,9 +340,25 @@ pub(crate) fn step_done(samples: usize, took: Duration, waited: Duration) {
     histogram!(Metric::WaitSeconds.name()).record(waited);
 }
 
-/// Teachers connected now.
-pub(crate) fn teachers(connected: usize) {
+/// Teachers connected now, and those that answer and cannot be used.
+pub(crate) fn teachers(connected: usize, refused: usize) {
     gauge!(Metric::Teachers.name()).set(connected as f64);
+    gauge!(Metric::TeachersRefused.name()).set(refused as f64);
+}
+
+/// Training waited for a second with no teacher connected.
+pub(crate) fn second_without_teacher() {
+    counter!(Metric::WithoutTeacherSeconds.name()).increment(1);
+}
+
+/// A batch went to a second teacher.
+pub(crate) fn batch_hedged() {
+    counter!(Metric::BatchesHedged.name()).increment(1);
+}
+
+/// A second answer was dropped.
+pub(crate) fn answer_dropped() {
+    counter!(Metric::AnswersDropped.name()).increment(1);
 }
 
 /// Batches went back to the queue.

@@ -4,127 +4,19 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::LazyLock,
+#[path = "support/distillation.rs"]
+mod distillation;
+
+use std::{fs, process::Command};
+
+use distillation::{Scene, Size, TEACHER, TEACHER_NETWORK, address, student};
+use support::{Teacher, eventually, eventually_constant, write_artifact};
+
+const SIZE: Size = Size {
+    steps: 16,
+    epochs: 4,
+    widths: [4, 8],
 };
-
-use support::{Process, Teacher, eventually, eventually_constant, write_artifact, write_idx};
-
-const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
-
-static TEACHER: LazyLock<PathBuf> =
-    LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
-
-const BATCH_SIZE: usize = 32;
-const STEPS: usize = 16;
-const EPOCHS: usize = 4;
-
-/// One batch takes a few tens of milliseconds, so that a run lasts long enough to be disturbed.
-const TEACHER_NETWORK: &str =
-    "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
-
-/// A folder with data, a teacher's artifact, a run's configuration and the runs.
-struct Scene(tempfile::TempDir);
-
-impl Scene {
-    fn new() -> Self {
-        let scene = Self(tempfile::tempdir().unwrap());
-        write_idx(&scene.path("data"), BATCH_SIZE * STEPS, [28, 28]);
-        write_artifact(&scene.artifact(), TEACHER_NETWORK, 1);
-        let config = format!(
-            r#"
-            threads = 1
-            precision = "f32"
-            [data]
-            path = "{data}"
-            [network]
-            input = [1, 28, 28]
-            classes = 10
-            preset = "cnn"
-            widths = [4, 8]
-            [[phases]]
-            epochs = {EPOCHS}
-            batch_size = {BATCH_SIZE}
-            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
-            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}
-            schedule = {{ kind = "constant", learning_rate = 0.05 }}
-            [teacher]
-            endpoints = []
-            wait_timeout_seconds = 20
-            "#,
-            data = scene.path("data").display()
-        );
-        fs::write(scene.path("run.toml"), config).unwrap();
-        scene
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn artifact(&self) -> PathBuf {
-        self.path("teacher")
-    }
-
-    fn teacher(&self, settings: &[&str]) -> Teacher {
-        Teacher::start(&TEACHER, &self.artifact(), settings)
-    }
-
-    /// Starts a run that leaves its folder under `name`.
-    fn run(&self, name: &str, endpoints: &[&str], settings: &[&str]) -> Run {
-        let endpoints = format!("teacher.endpoints={endpoints:?}");
-        let folder = self.path(name);
-        let mut command = Command::new(TRAINER);
-        command.arg("run").arg(self.path("run.toml"));
-        command.arg("--output").arg(&folder);
-        for setting in [endpoints.as_str()].iter().chain(settings) {
-            command.args(["--set", setting]);
-        }
-        let process = Process::start(command);
-        Run { process, folder }
-    }
-}
-
-struct Run {
-    process: Process,
-    folder: PathBuf,
-}
-
-impl Run {
-    /// Waits for the end of a run that succeeds; gives what it wrote for people.
-    fn succeed(mut self) -> String {
-        let status = self.process.wait();
-        let output = self.process.stderr();
-        assert!(status.success(), "{output}");
-        output
-    }
-
-    /// Waits for the end of a run that fails; gives its last line.
-    fn fail(mut self) -> String {
-        let status = self.process.wait();
-        let output = self.process.stderr();
-        assert_eq!(status.code(), Some(1), "{output}");
-        assert!(!output.contains("panicked"), "{output}");
-        output.lines().last().unwrap_or_default().to_owned()
-    }
-
-    fn says(&self, text: &str) {
-        eventually(text, || self.process.stderr().contains(text).then_some(()));
-    }
-}
-
-/// The student that a run left, as bytes.
-fn student(folder: &Path) -> [Vec<u8>; 2] {
-    ["weights.safetensors", "model.onnx"]
-        .map(|file| fs::read(folder.join("artifact").join(file)).unwrap())
-}
-
-fn address(teacher: &Teacher) -> String {
-    teacher.grpc.to_string()
-}
 
 /// The two counts in "(answered 7 batches; 3 go back to the queue)" of a lost teacher's notice.
 fn account(output: &str, lost: &Teacher) -> (u64, u64) {
@@ -139,14 +31,13 @@ fn account(output: &str, lost: &Teacher) -> (u64, u64) {
 
 #[test]
 fn a_killed_teacher_leaves_no_trace_in_the_student() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let stays = scene.teacher(&[]);
     let killed = scene.teacher(&[]);
     let endpoints = [address(&stays), address(&killed)];
-    let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
 
     scene.run("undisturbed", &endpoints, &[]).succeed();
-    let batches = (STEPS * EPOCHS) as f64;
+    let batches = (SIZE.steps * SIZE.epochs) as f64;
     let before = killed.answered();
     assert_eq!(stays.answered() + before, batches);
     assert!(before > 0.0, "both teachers were used");
@@ -192,7 +83,7 @@ fn a_killed_teacher_leaves_no_trace_in_the_student() {
 
 #[test]
 fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let first = scene.teacher(&["compute.precision=f32"]);
     let others = [
         scene.teacher(&["compute.precision=bf16"]),
@@ -237,7 +128,7 @@ fn numerics(address: &str) -> String {
 
 #[test]
 fn another_model_is_refused_and_both_are_named() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let first = scene.teacher(&[]);
     let other_artifact = scene.path("other teacher");
     write_artifact(&other_artifact, TEACHER_NETWORK, 2);
@@ -261,7 +152,7 @@ fn another_model_is_refused_and_both_are_named() {
 
 #[test]
 fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     for (network, named) in [
         (
             TEACHER_NETWORK.replace("28, 28", "14, 14"),
@@ -287,7 +178,7 @@ fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
 
 #[test]
 fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let nobody = support::unused_address();
     let endpoints = [nobody.as_str(), "no.such.host.invalid:1"];
     let error = scene
@@ -301,7 +192,7 @@ fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
 
 #[test]
 fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let teacher = scene.teacher(&[]);
     let endpoint = address(&teacher);
     let run = scene.run("run", &[&endpoint], &["teacher.wait_timeout_seconds=1"]);
@@ -310,14 +201,14 @@ fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
     run.says("no teacher is connected; waiting");
     let error = run.fail();
     assert!(
-        error.contains("no teacher for 1 s") && error.contains(&endpoint),
+        error.contains("the teachers are gone, no answer for 1 s") && error.contains(&endpoint),
         "{error}"
     );
 }
 
 #[test]
 fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
-    let scene = Scene::new();
+    let scene = Scene::new(SIZE);
     let first = scene.teacher(&[]);
     scene
         .run("alone", &[&address(&first)], &["phases[0].epochs=16"])

@@ -115,7 +115,12 @@ impl Scene {
             .block_on(TcpListener::bind("127.0.0.1:0"))
             .unwrap();
         let address = listener.local_addr().unwrap();
-        let server = common::grpc::server().add_service(TeacherServiceServer::new(Played(answer)));
+        let (health, health_service) = tonic_health::server::health_reporter();
+        self.runtime
+            .block_on(health.set_serving::<TeacherServiceServer<Played>>());
+        let server = common::grpc::server()
+            .add_service(health_service)
+            .add_service(TeacherServiceServer::new(Played(answer)));
         self.runtime
             .spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         address
@@ -130,6 +135,7 @@ impl Scene {
         });
         let config = PoolConfig {
             wait_timeout_seconds,
+            answer_timeout_seconds: 30,
             ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
         };
         let [_, channels, height, width] = SHAPE;
@@ -227,7 +233,7 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
             scene.told(&barred).then_some(())
         });
         assert!(scene.told(reason), "{:?}", scene.told);
-        assert!(pool.requeued() > 0);
+        assert!(pool.figures().requeued > 0);
     }
 }
 
@@ -239,7 +245,7 @@ fn when_everybody_is_barred_the_run_fails_and_says_why() {
     for answer in ask(&pool, 3) {
         let error = answer.unwrap_err();
         assert!(
-            matches!(error, PoolError::NoTeacher { seconds: 1, .. }),
+            matches!(error, PoolError::TeachersGone { seconds: 1, .. }),
             "{error}"
         );
         let text = error.to_string();
@@ -284,7 +290,7 @@ fn a_stream_that_breaks_again_and_again_loses_nothing() {
         );
     let pool = scene.pool(&[teacher], 30);
     assert_eq!(ask(&pool, 40), vec![Ok(()); 40]);
-    assert!(pool.requeued() > 0);
+    assert!(pool.figures().requeued > 0);
     assert!(scene.told("a wire broke"));
 }
 

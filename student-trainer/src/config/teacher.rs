@@ -1,6 +1,6 @@
 //! The `[teacher]` table of a run: where its soft targets come from.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::{
     config::Problems,
@@ -12,24 +12,34 @@ use common::{
 };
 use serde::{Deserialize, Serialize};
 
+/// A week.
+const MAX_TIMEOUT_SECONDS: u64 = 604_800;
+
 /// Which teachers a run uses and how it waits for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
     /// `host:port` each; a name stands for all its addresses and is looked up again and again.
     pub endpoints: Vec<String>,
+    /// DNS server that is asked for names, in place of the system's resolver: nothing in between
+    /// caches then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_server: Option<SocketAddr>,
     /// How logits travel.
     #[serde(default = "default_encoding")]
     pub encoding: Encoding,
     /// Whether teachers whose numerics differ may be mixed.
     #[serde(default)]
     pub numerics: NumericsPolicy,
-    /// How long a run waits with no teacher connected before it fails.
+    /// How long a run waits with no teacher connected.
     #[serde(default = "default_wait_timeout_seconds")]
     pub wait_timeout_seconds: u64,
     /// What a run does once it has waited so long in a phase with soft targets.
     #[serde(default)]
     pub when_gone: WhenGone,
+    /// How long a teacher that has batches may go without an answer before it is let go.
+    #[serde(default = "default_answer_timeout_seconds")]
+    pub answer_timeout_seconds: u64,
     /// Batches that may be with the teachers, or answered and not yet trained on, at a time.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
@@ -76,6 +86,10 @@ fn default_wait_timeout_seconds() -> u64 {
     30
 }
 
+fn default_answer_timeout_seconds() -> u64 {
+    30
+}
+
 fn default_prefetch() -> usize {
     8
 }
@@ -90,10 +104,12 @@ impl PoolConfig {
     pub fn new(endpoints: Vec<String>) -> Self {
         Self {
             endpoints,
+            name_server: None,
             encoding: default_encoding(),
             numerics: NumericsPolicy::default(),
             wait_timeout_seconds: default_wait_timeout_seconds(),
             when_gone: WhenGone::default(),
+            answer_timeout_seconds: default_answer_timeout_seconds(),
             prefetch: default_prefetch(),
             token_file: None,
             token_in_plain_text: TokenInPlainText::default(),
@@ -110,6 +126,16 @@ impl PoolConfig {
         }
     }
 
+    /// How long a run waits with no teacher connected.
+    pub fn wait_timeout(&self) -> Duration {
+        Duration::from_secs(self.wait_timeout_seconds)
+    }
+
+    /// How long a teacher that has batches may go without an answer.
+    pub fn answer_timeout(&self) -> Duration {
+        Duration::from_secs(self.answer_timeout_seconds)
+    }
+
     pub(super) fn validate(&self, problems: &mut Problems) {
         let count = self.endpoints.len();
         problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");
@@ -120,9 +146,16 @@ impl PoolConfig {
                 problems.add(key, endpoint, &error.to_string());
             }
         }
-        let wait = self.wait_timeout_seconds;
-        let allowed = "must be 1 or more";
-        problems.require(wait > 0, "teacher.wait_timeout_seconds", wait, allowed);
+        for (key, seconds) in [
+            ("teacher.wait_timeout_seconds", self.wait_timeout_seconds),
+            (
+                "teacher.answer_timeout_seconds",
+                self.answer_timeout_seconds,
+            ),
+        ] {
+            let fits = (1..=MAX_TIMEOUT_SECONDS).contains(&seconds);
+            problems.require(fits, key, seconds, "must be from 1 to 604800 (a week)");
+        }
         let prefetch = self.prefetch;
         let allowed = "must be from 1 to 1024";
         let fits = (1..=1024).contains(&prefetch);

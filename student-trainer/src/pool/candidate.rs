@@ -13,11 +13,11 @@ use proto::teacher::v1::{
 };
 use tokio::time::timeout;
 
-use super::{ExpectedTeacher, roster::Place};
+use super::{ExpectedTeacher, health, roster::Place};
 use crate::config::NumericsPolicy;
 
 /// Deadline for connecting and asking who is there.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+const MEET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest answer that is read: 64 MiB, more than 16,000 samples of 1,000 classes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -25,6 +25,8 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Somebody who answered.
 pub(super) struct Candidate {
     pub client: TeacherServiceClient<Channel>,
+    /// The connection below the client.
+    pub channel: Channel,
     pub identity: TeacherIdentity,
     input_shape: Vec<u64>,
     classes: usize,
@@ -40,10 +42,11 @@ pub(super) struct Reference {
 }
 
 impl Candidate {
-    /// Connects to `address`, one of those that the endpoint of `place` stands for, and asks who is there.
+    /// Connects to `address`, one of those that the endpoint of `place` stands for, asks whether the
+    /// teacher there serves, and who it is.
     ///
     /// # Errors
-    /// Why nobody answers, for people.
+    /// Why it cannot be used, for people.
     pub async fn meet(
         place: &Place,
         address: SocketAddr,
@@ -52,23 +55,29 @@ impl Candidate {
         let meet = async {
             let channel = credentials.connect_to(place.endpoint(), address).await;
             let channel = channel.map_err(|error| error.to_string())?;
-            let mut client =
-                TeacherServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES);
+            health::check(channel.clone()).await?;
+            let mut client = TeacherServiceClient::new(channel.clone())
+                .max_decoding_message_size(MAX_ANSWER_BYTES);
             let described = client
                 .describe(DescribeRequest {})
                 .await
                 .map_err(|status| format!("does not describe itself: {}", grpc::reason(&status)))?;
-            Ok(Self::new(client, described.into_inner()))
+            Ok(Self::new(channel, client, described.into_inner()))
         };
-        timeout(DESCRIBE_TIMEOUT, meet)
+        timeout(MEET_TIMEOUT, meet)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {DESCRIBE_TIMEOUT:?}")))
+            .unwrap_or_else(|_| Err(format!("no answer within {MEET_TIMEOUT:?}")))
     }
 
-    fn new(client: TeacherServiceClient<Channel>, described: DescribeResponse) -> Self {
+    fn new(
+        channel: Channel,
+        client: TeacherServiceClient<Channel>,
+        described: DescribeResponse,
+    ) -> Self {
         let numerics = described.numerics.unwrap_or_default();
         Self {
             client,
+            channel,
             identity: TeacherIdentity {
                 model_id: described.model_id,
                 numerics: numerics.descriptor,

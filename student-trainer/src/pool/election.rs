@@ -1,7 +1,5 @@
 //! The first teacher: the one whose identity all others must share.
 
-use std::time::Duration;
-
 use common::soft_targets::Encoding;
 use futures::future::join_all;
 use tokio::time::Instant;
@@ -28,7 +26,7 @@ pub(super) async fn elect(
     expected: ExpectedTeacher,
 ) -> Result<Reference, PoolError> {
     let seconds = config.wait_timeout_seconds;
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let deadline = Instant::now() + config.wait_timeout();
     let credentials = config.credentials();
     let mut back_off = BackOff::default();
     loop {

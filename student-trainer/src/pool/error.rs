@@ -6,9 +6,18 @@ pub enum PoolError {
     /// An endpoint in the configuration is no address.
     #[error("teacher.endpoints: {0}")]
     Endpoint(String),
-    /// Nobody was connected for too long.
+    /// No teacher was found when the run began.
     #[error("no teacher for {seconds} s: {teachers}")]
     NoTeacher {
+        /// How long the run waited.
+        seconds: u64,
+        /// Every endpoint with its last error.
+        teachers: String,
+    },
+    /// There were teachers, and for too long none of them answered. A caller that can do without
+    /// soft targets may go on: each further ticket fails like this at once, until one is back.
+    #[error("the teachers are gone, no answer for {seconds} s: {teachers}")]
+    TeachersGone {
         /// How long the run waited.
         seconds: u64,
         /// Every endpoint with its last error.

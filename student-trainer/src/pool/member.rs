@@ -37,16 +37,18 @@ impl Member {
     /// Streams until the pool is closed or no endpoint stands for the address any more.
     pub async fn run(self) {
         let closed = self.shared.closed.clone();
-        tokio::select! {
-            () = closed.cancelled() => {}
-            () = self.stay_connected() => {}
+        if closed
+            .run_until_cancelled(self.stay_connected())
+            .await
+            .is_some()
+        {
+            self.shared.roster.leave(&self.place);
         }
-        self.shared.roster.remove(&self.place);
     }
 
     async fn stay_connected(&self) {
         let mut back_off = BackOff::default();
-        while self.wanted.borrow().contains(&self.address) {
+        while self.is_wanted() {
             let standing = match self.connect(&mut back_off).await {
                 Ended::Lost(reason) => Standing::Away(reason),
                 Ended::Drained => Standing::ShuttingDown,
@@ -59,9 +61,24 @@ impl Member {
                     return std::future::pending().await;
                 }
             };
-            self.shared.roster.set(&self.place, standing);
-            back_off.pause().await;
+            if self.is_wanted() {
+                self.shared.roster.set(&self.place, standing);
+                back_off.pause().await;
+            }
         }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.borrow().contains(&self.address)
+    }
+
+    /// Waits until no endpoint stands for the address any more.
+    async fn until_unwanted(&self) {
+        let mut wanted = self.wanted.clone();
+        // Discovery ends only when the pool is closed.
+        let _ = wanted
+            .wait_for(|wanted| !wanted.contains(&self.address))
+            .await;
     }
 
     async fn connect(&self, back_off: &mut BackOff) -> Ended {
@@ -81,7 +98,10 @@ impl Member {
             .fits(*expected, config.encoding)
             .and_then(|()| reference.agrees(&candidate.identity, config.numerics));
         match fits {
-            Ok(()) => stream::serve(candidate, &self.place, &self.shared, back_off).await,
+            Ok(()) => {
+                let released = self.until_unwanted();
+                stream::serve(candidate, &self.place, &self.shared, released, back_off).await
+            }
             Err(reason) => Ended::Unfit(reason),
         }
     }

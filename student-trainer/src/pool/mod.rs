@@ -1,27 +1,41 @@
 //! The teachers that a run is connected to.
 //!
 //! Every batch goes into one queue, from which the teachers pull: a faster teacher simply takes
-//! more. What a lost teacher had not answered goes back to the head of the queue, and each ticket
-//! gets exactly one answer, so which teacher answered, and how often one was lost, leaves no trace
-//! in the result.
+//! more. What a lost teacher had not answered goes back to the head of the queue; what a straggler
+//! holds up goes to a second teacher as well, and the first answer wins. Each ticket gets exactly
+//! one answer, so which teacher answered, and how often one was lost, leaves no trace in the result.
 //!
 //! - [`election`] picks the teacher whose identity all others must share.
-//! - [`discovery`] looks the endpoints up again and again and starts a [`member`] for each address.
-//! - A member connects, checks who is there ([`candidate`]), and keeps a [`stream`] to it.
-//! - [`roster`] knows who is connected and tells people about it; [`watchdog`] gives up when nobody is.
+//! - [`discovery`] looks the endpoints up again and again, by its [`resolver`], and starts a
+//!   [`member`] for each address.
+//! - A member connects, checks [`health`] and who is there ([`candidate`]), and keeps a [`stream`].
+//! - The [`queue`] knows who has which batch; [`straggler`] finds what is overdue by its
+//!   [`round_trip`].
+//! - [`roster`] knows who is connected and tells people about it; [`watchdog`] says when training
+//!   waits, and gives up when it waits for too long.
 
 mod back_off;
 mod candidate;
 mod discovery;
 mod election;
 mod error;
+mod health;
 mod member;
 mod queue;
+mod resolver;
 mod roster;
+mod round_trip;
+mod straggler;
 mod stream;
 mod watchdog;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
@@ -59,6 +73,29 @@ pub struct ExpectedTeacher {
 #[must_use = "the answer is lost with the ticket"]
 pub struct Ticket(oneshot::Receiver<Result<SoftTargets, PoolError>>);
 
+/// How a pool does, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolFigures {
+    /// Teachers connected.
+    pub connected: usize,
+    /// Teachers that answer and cannot be used: another model, other numerics, wrong answers.
+    pub refused: usize,
+    /// Batches that wait for a teacher.
+    pub waiting: usize,
+    /// Batches that a teacher has.
+    pub in_flight: usize,
+    /// Batches answered so far.
+    pub answered: u64,
+    /// Times that a batch went back to the queue because its teacher was lost.
+    pub requeued: u64,
+    /// Batches sent to a second teacher because the first was overdue.
+    pub hedged: u64,
+    /// Answers that came second, and were dropped.
+    pub dropped: u64,
+    /// How long training waited with no teacher connected, in whole seconds.
+    pub waited: Duration,
+}
+
 /// What the pool's tasks share.
 #[derive(Debug)]
 struct Shared {
@@ -67,6 +104,8 @@ struct Shared {
     reference: Reference,
     queue: BatchQueue,
     roster: Roster,
+    /// Seconds in which training waited with no teacher connected.
+    waited_seconds: AtomicU64,
     /// Cancelled when the pool is dropped.
     closed: CancellationToken,
 }
@@ -97,7 +136,7 @@ impl TeacherPool {
         expected: ExpectedTeacher,
         notices: NoticeSender,
     ) -> Result<Self, PoolError> {
-        let mut directory = Directory::new(&config.endpoints)?;
+        let mut directory = Directory::new(&config)?;
         let roster = Roster::new(notices);
         let reference = election::elect(&mut directory, &roster, &config, expected).await?;
         let closed = CancellationToken::new();
@@ -108,11 +147,13 @@ impl TeacherPool {
             reference,
             queue: BatchQueue::default(),
             roster,
+            waited_seconds: AtomicU64::new(0),
             closed,
         });
         tokio::spawn(discovery::run(directory, Arc::clone(&shared)));
         watchdog::first_teacher(&shared).await?;
         tokio::spawn(watchdog::run(Arc::clone(&shared)));
+        tokio::spawn(straggler::run(Arc::clone(&shared)));
         Ok(Self {
             shared,
             _guard: guard,
@@ -127,9 +168,7 @@ impl TeacherPool {
     /// Queues one batch of u8 pixels, [batch, channels, height, width] row-major; any free teacher
     /// takes it. Never blocks: the caller bounds what is in flight.
     pub fn submit(&self, pixels: Bytes, shape: [usize; 4]) -> Ticket {
-        let (reply, answer) = oneshot::channel();
-        self.shared.queue.submit(pixels, shape, reply);
-        Ticket(answer)
+        Ticket(self.shared.queue.submit(pixels, shape))
     }
 
     /// Teachers connected now.
@@ -137,9 +176,20 @@ impl TeacherPool {
         self.shared.roster.connected()
     }
 
-    /// Batches that went back to the queue because their teacher was lost.
-    pub fn requeued(&self) -> u64 {
-        self.shared.queue.requeued()
+    /// How the pool does.
+    pub fn figures(&self) -> PoolFigures {
+        let counts = self.shared.queue.counts();
+        PoolFigures {
+            connected: self.shared.roster.connected(),
+            refused: self.shared.roster.refused(),
+            waiting: counts.waiting,
+            in_flight: counts.in_flight,
+            answered: counts.answered,
+            requeued: counts.requeued,
+            hedged: counts.hedged,
+            dropped: counts.dropped,
+            waited: Duration::from_secs(self.shared.waited_seconds.load(Ordering::Relaxed)),
+        }
     }
 }
 
@@ -147,8 +197,8 @@ impl Ticket {
     /// Waits for the answer. Must not be called from an async task: it blocks.
     ///
     /// # Errors
-    /// When a teacher refused the batch, when no teacher was there for the configured time, when
-    /// the pool was dropped, or when `cancel` is cancelled.
+    /// [`PoolError::TeachersGone`] when no teacher answered for the configured time; when a teacher
+    /// refused the batch, when the pool was dropped, or when `cancel` is cancelled.
     pub fn wait(self, cancel: &CancellationToken) -> Result<SoftTargets, PoolError> {
         match block_on(cancel.run_until_cancelled(self.0)) {
             Some(Ok(answer)) => answer,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use crate::{events::NoticeSender, metrics};
 
@@ -30,6 +30,8 @@ pub(super) enum Standing {
     Away(String),
     /// It stops on purpose; attempts go on.
     ShuttingDown,
+    /// No endpoint stands for it any more; it finishes what it has.
+    Released,
     /// Somebody answers whom the run cannot use.
     Refused(String),
 }
@@ -61,14 +63,25 @@ impl Roster {
         });
     }
 
-    /// Forgets a place that no endpoint stands for any more.
+    /// Forgets a place.
     pub fn remove(&self, place: &Place) {
         self.change(|standings| drop(standings.remove(place)));
+    }
+
+    /// Forgets a place for which no endpoint stands any more, and says so.
+    pub fn leave(&self, place: &Place) {
+        self.remove(place);
+        self.notices.notice(format!("teacher {place} has left"));
     }
 
     /// Teachers connected now.
     pub fn connected(&self) -> usize {
         *self.connected.borrow()
+    }
+
+    /// Places that answer and cannot be used.
+    pub fn refused(&self) -> usize {
+        count_refused(&self.lock())
     }
 
     /// Follows the number of teachers connected.
@@ -79,8 +92,7 @@ impl Roster {
     /// Whether every place answers and none can be used.
     pub fn all_refused(&self) -> bool {
         let standings = self.lock();
-        let refused = |standing| matches!(standing, &Standing::Refused(_));
-        !standings.is_empty() && standings.values().all(refused)
+        !standings.is_empty() && count_refused(&standings) == standings.len()
     }
 
     /// Every place with its last error, on one line.
@@ -94,21 +106,20 @@ impl Roster {
     }
 
     /// Tells people something that is not about one place.
-    pub fn warn(&self, text: &str) {
-        warn!("{text}");
+    pub fn notice(&self, text: impl Into<String>) {
         self.notices.notice(text);
     }
 
     fn tell(&self, place: &Place, before: Option<&Standing>, now: &Standing) {
         let text = format!("teacher {place} {now}");
-        match now {
-            Standing::Connected | Standing::ShuttingDown => info!("{text}"),
-            Standing::Refused(_) => error!("{text}"),
+        match (now, before) {
             // One attempt after another fails, perhaps with other words: told once.
-            Standing::Away(_) => match before {
-                Some(Standing::Away(_) | Standing::ShuttingDown) => return,
-                _ => warn!("{text}"),
-            },
+            (Standing::Away(_), Some(Standing::Away(_) | Standing::ShuttingDown)) => return,
+            // Told once it has left.
+            (Standing::Released, _) => return,
+            // The run goes on without it, with a configuration that somebody has to look at.
+            (Standing::Refused(_), _) => error!("{text}"),
+            _ => {}
         }
         self.notices.notice(text);
     }
@@ -116,11 +127,10 @@ impl Roster {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Standing>)) {
         let mut standings = self.lock();
         change(&mut standings);
-        let connected = |standing: &&Standing| **standing == Standing::Connected;
-        let count = standings.values().filter(connected).count();
+        let count = count(&standings, |standing| *standing == Standing::Connected);
+        metrics::teachers(count, count_refused(&standings));
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
-        metrics::teachers(count);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Standing>> {
@@ -128,6 +138,25 @@ impl Roster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for Roster {
+    fn drop(&mut self) {
+        metrics::teachers(0, 0);
+    }
+}
+
+fn count(standings: &BTreeMap<Place, Standing>, which: impl Fn(&Standing) -> bool) -> usize {
+    standings
+        .values()
+        .filter(|standing| which(standing))
+        .count()
+}
+
+fn count_refused(standings: &BTreeMap<Place, Standing>) -> usize {
+    count(standings, |standing| {
+        matches!(standing, Standing::Refused(_))
+    })
 }
 
 impl Place {
@@ -162,6 +191,7 @@ impl fmt::Display for Standing {
             Standing::Connected => f.write_str("is connected"),
             Standing::Away(reason) => write!(f, "is away: {reason}"),
             Standing::ShuttingDown => f.write_str("is shutting down"),
+            Standing::Released => f.write_str("is let go"),
             Standing::Refused(reason) => write!(f, "is refused: it {reason}"),
         }
     }

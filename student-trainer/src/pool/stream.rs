@@ -1,6 +1,6 @@
 //! One stream to one teacher: batches go up as credit allows, soft targets come down.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use common::soft_targets::{Encoding, SoftTargets};
 use proto::teacher::v1::{
@@ -8,7 +8,10 @@ use proto::teacher::v1::{
     StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -16,22 +19,25 @@ use super::{
     PoolError, Shared,
     back_off::BackOff,
     candidate::Candidate,
+    health,
     member::Ended,
-    queue::{BatchNumber, BatchQueue, PendingBatch},
+    queue::{Assignment, BatchNumber, BatchQueue, StreamNumber},
     roster::{Place, Standing},
 };
 
 /// Deadline for the answer to Open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Streams until the teacher is lost, drained or found unfit. What it has not answered then goes
-/// back to the queue.
+/// Streams until the teacher is lost, drained or found unfit, or until `released`. What it has not
+/// answered when it is lost goes back to the queue.
 pub(super) async fn serve(
     candidate: Candidate,
     place: &Place,
     shared: &Shared,
+    released: impl Future<Output = ()>,
     back_off: &mut BackOff,
 ) -> Ended {
+    let unhealthy = health::until_not_serving(candidate.channel.clone());
     let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
@@ -41,7 +47,6 @@ pub(super) async fn serve(
         Ok(opened) => opened,
         Err(ended) => return ended,
     };
-    back_off.reset();
     shared.roster.set(place, Standing::Connected);
     let mut stream = TeacherStream {
         place,
@@ -50,11 +55,17 @@ pub(super) async fn serve(
         outbound: Some(outbound),
         in_flight: InFlight {
             batches: BTreeMap::new(),
+            stream: shared.queue.open_stream(),
             queue: &shared.queue,
         },
         answered: 0,
+        last_heard: Instant::now(),
     };
-    match stream.pump(inbound).await {
+    let ended = stream.pump(inbound, released, unhealthy).await;
+    if stream.answered > 0 {
+        back_off.reset();
+    }
+    match ended {
         Ended::Lost(reason) => Ended::Lost(stream.account(&reason)),
         Ended::Misbehaved(reason) => Ended::Misbehaved(stream.account(&reason)),
         ended @ (Ended::Drained | Ended::Unfit(_)) => ended,
@@ -103,16 +114,27 @@ struct TeacherStream<'a> {
     shared: &'a Shared,
     /// Batches that the teacher wants in flight at most.
     credit: u32,
-    /// Absent once the teacher drains: it is told so by the end of the requests.
+    /// Absent once the teacher gets no more: it is told so by the end of the requests.
     outbound: Option<Outbound>,
     in_flight: InFlight<'a>,
     answered: u64,
+    /// When the teacher's last answer came, or it got a batch while it had none, or its last one.
+    last_heard: Instant,
 }
 
 impl TeacherStream<'_> {
-    async fn pump(&mut self, mut inbound: Inbound) -> Ended {
+    async fn pump(
+        &mut self,
+        mut inbound: Inbound,
+        released: impl Future<Output = ()>,
+        unhealthy: impl Future<Output = String>,
+    ) -> Ended {
+        let (mut released, mut unhealthy) = (pin!(released), pin!(unhealthy));
+        let mut silence = pin!(sleep_until(self.answer_due()));
+        let queue = &self.shared.queue;
         loop {
-            let wants_more = self.outbound.is_some() && self.in_flight.batches.len() < self.share();
+            let gets_more = self.outbound.is_some();
+            let has_room = gets_more && self.in_flight.batches.len() < self.share();
             tokio::select! {
                 biased;
                 received = message(&mut inbound) => match received {
@@ -121,13 +143,43 @@ impl TeacherStream<'_> {
                             return Ended::Misbehaved(reason);
                         }
                     }
-                    Ok(None) if self.outbound.is_none() => return Ended::Drained,
+                    Ok(None) if !gets_more => return Ended::Drained,
                     Ok(None) => return Ended::Lost("the teacher ended the stream".into()),
                     Err(ended) => return ended,
                 },
-                batch = self.shared.queue.pull(), if wants_more => self.submit(batch),
+                batch = queue.pull(self.in_flight.stream), if has_room => self.submit(batch),
+                () = &mut silence => match self.answer_due() {
+                    due if due <= Instant::now() => {
+                        let limit = self.shared.config.answer_timeout();
+                        return Ended::Lost(format!("no answer within {limit:?}"));
+                    }
+                    due => silence.as_mut().reset(due),
+                },
+                () = &mut released, if gets_more => {
+                    self.finish(Standing::Released);
+                }
+                reason = &mut unhealthy, if gets_more => self.finish(Standing::Away(reason)),
             }
         }
+    }
+
+    /// When the teacher has to have answered, or ended the stream: a deadline for each answer, not
+    /// for each batch, since a batch may wait behind others.
+    fn answer_due(&self) -> Instant {
+        let idle = self.in_flight.batches.is_empty() && self.outbound.is_some();
+        let since = if idle {
+            Instant::now()
+        } else {
+            self.last_heard
+        };
+        since + self.shared.config.answer_timeout()
+    }
+
+    /// Sends no more; what the teacher has, it may still answer.
+    fn finish(&mut self, standing: Standing) {
+        self.outbound = None;
+        self.last_heard = Instant::now();
+        self.shared.roster.set(self.place, standing);
     }
 
     /// How many batches to hold: as the credit allows, but no more than an equal part of what the
@@ -138,17 +190,21 @@ impl TeacherStream<'_> {
         part.min(self.credit as usize)
     }
 
-    fn submit(&mut self, batch: PendingBatch) {
+    fn submit(&mut self, batch: Assignment) {
+        let samples = batch.shape[0];
         let tensor = Tensor {
             data_type: DataType::U8.into(),
             shape: batch.shape.map(|size| size as u64).to_vec(),
-            data: batch.pixels.clone(),
+            data: batch.pixels,
         };
         let request = Batch {
             id: batch.number.0,
             input: Some(batch::Input::Tensor(tensor)),
         };
-        self.in_flight.batches.insert(batch.number, batch);
+        if self.in_flight.batches.is_empty() {
+            self.last_heard = Instant::now();
+        }
+        self.in_flight.batches.insert(batch.number, samples);
         if let Some(outbound) = &self.outbound {
             send(outbound, Request::Batch(request));
         }
@@ -158,9 +214,10 @@ impl TeacherStream<'_> {
         match response {
             Response::SoftTargets(targets) => self.settle(targets),
             Response::BatchError(wire::BatchError { id, reason }) => {
+                let (number, _) = self.in_flight.find(id)?;
                 let teacher = self.place.to_string();
                 let error = PoolError::BatchRefused { teacher, reason };
-                self.in_flight.take(id)?.answer(Err(error));
+                self.in_flight.settle(number, Err(error));
                 Ok(())
             }
             Response::Credit(wire::Credit { credit }) => {
@@ -168,8 +225,7 @@ impl TeacherStream<'_> {
                 Ok(())
             }
             Response::Draining(_) => {
-                self.outbound = None;
-                self.shared.roster.set(self.place, Standing::ShuttingDown);
+                self.finish(Standing::ShuttingDown);
                 Ok(())
             }
             Response::Opened(_) => Err("opened an open stream".into()),
@@ -177,45 +233,54 @@ impl TeacherStream<'_> {
     }
 
     fn settle(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
-        let batch = self.in_flight.take(targets.id)?;
+        let (number, samples) = self.in_flight.find(targets.id)?;
         let (encoding, classes) = (self.shared.config.encoding, self.shared.expected.classes);
-        match SoftTargets::from_wire(targets, encoding, batch.shape[0], classes) {
-            Ok(soft_targets) => {
-                self.answered += 1;
-                batch.answer(Ok(soft_targets));
-                Ok(())
-            }
-            Err(reason) => {
-                self.in_flight.batches.insert(batch.number, batch);
-                Err(format!("gave a wrong answer: {reason}"))
-            }
-        }
+        let soft_targets = SoftTargets::from_wire(targets, encoding, samples, classes)
+            .map_err(|reason| format!("gave a wrong answer: {reason}"))?;
+        self.in_flight.settle(number, Ok(soft_targets));
+        self.last_heard = Instant::now();
+        self.answered += 1;
+        Ok(())
     }
 
-    fn account(&self, reason: &str) -> String {
-        let back = self.in_flight.batches.len();
+    fn account(&mut self, reason: &str) -> String {
+        let back = self.in_flight.give_back();
         let answered = self.answered;
         format!("{reason} (answered {answered} batches; {back} go back to the queue)")
     }
 }
 
-/// Batches that the teacher has; those left go back to the queue however the stream ends.
+/// Batches that the teacher has, with the samples of each; those left go back to the queue however
+/// the stream ends.
 struct InFlight<'a> {
-    batches: BTreeMap<BatchNumber, PendingBatch>,
+    batches: BTreeMap<BatchNumber, usize>,
+    stream: StreamNumber,
     queue: &'a BatchQueue,
 }
 
 impl InFlight<'_> {
-    fn take(&mut self, id: u64) -> Result<PendingBatch, String> {
-        self.batches
-            .remove(&BatchNumber(id))
-            .ok_or_else(|| format!("answered batch {id}, which it does not have"))
+    fn find(&self, id: u64) -> Result<(BatchNumber, usize), String> {
+        let number = BatchNumber(id);
+        match self.batches.get(&number) {
+            Some(samples) => Ok((number, *samples)),
+            None => Err(format!("answered batch {id}, which it does not have")),
+        }
+    }
+
+    fn settle(&mut self, number: BatchNumber, answer: Result<SoftTargets, PoolError>) {
+        self.batches.remove(&number);
+        self.queue.settle(self.stream, number, answer);
+    }
+
+    fn give_back(&mut self) -> usize {
+        let batches = std::mem::take(&mut self.batches);
+        self.queue.take_back(self.stream, batches.into_keys())
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.queue.requeue(std::mem::take(&mut self.batches));
+        self.give_back();
     }
 }
 

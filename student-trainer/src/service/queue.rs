@@ -20,7 +20,10 @@ use super::{
     folder,
     record::{RunId, RunRecord},
 };
-use crate::{config::QueueConfig, events::EventSink};
+use crate::{
+    config::QueueConfig,
+    events::{EventSink, RunEvent},
+};
 
 /// Why a run ended before its time; `Display` is shown to people.
 pub(super) type JobError = Box<dyn std::error::Error + Send + Sync>;
@@ -155,7 +158,12 @@ impl Shared {
             info!(run = %record.id(), folder = %record.folder().display(), "run begins");
             let sink = {
                 let record = Arc::clone(&record);
-                EventSink::new(move |event| record.record(event))
+                EventSink::new(move |event| {
+                    if let RunEvent::Notice { text } = &event {
+                        info!(run = %record.id(), "{text}");
+                    }
+                    record.record(event);
+                })
             };
             // A bug in one run must not end the service: nothing of the job is used afterwards.
             let result = catch_unwind(AssertUnwindSafe(|| {

@@ -23,13 +23,22 @@ pub const SOON: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// When it has not within [`SOON`].
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SOON;
+pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    eventually_within(SOON, what, check)
+}
+
+/// The same within `limit`.
+pub fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut check: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = check() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -94,9 +103,15 @@ impl Process {
 
     /// Waits until it has ended by itself.
     pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(SOON)
+    }
+
+    /// The same within `limit`.
+    pub fn wait_within(&mut self, limit: Duration) -> ExitStatus {
         let log = self.folder.path().join("stderr");
         let child = &mut self.child;
-        eventually(
+        eventually_within(
+            limit,
             &format!("the end of a process; see {}", log.display()),
             || child.try_wait().unwrap(),
         )

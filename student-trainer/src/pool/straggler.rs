@@ -1,0 +1,25 @@
+//! Sends a batch to a second teacher when the first is overdue and training waits for it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::Shared;
+
+/// Shortest time between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks after overdue batches until the pool is closed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let closed = shared.closed.clone();
+    closed.run_until_cancelled(hedge(&shared)).await;
+}
+
+async fn hedge(shared: &Shared) {
+    loop {
+        match shared.queue.hedge() {
+            Some(pause) => sleep(pause.max(PAUSE)).await,
+            None => shared.queue.demand().await,
+        }
+    }
+}
