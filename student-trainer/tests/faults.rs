@@ -46,8 +46,14 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     let scene = Scene::new(SIZE);
     let fleet = Fleet::start(&scene, 1..=2);
     let began = Instant::now();
-    scene.run("undisturbed", &fleet.endpoints(), &[]).succeed();
+    let mut run = scene.run("undisturbed", &fleet.endpoints(), &[]);
+    let peaks = peaks(&mut run, &fleet);
+    run.succeed();
     println!("undisturbed: {:.1} s", began.elapsed().as_secs_f64());
+    println!("peak memory of trainer and teacher, MiB, epoch 5 on: {peaks:?}");
+    let (early, late) = (peaks[0], peaks[peaks.len() - 1]);
+    assert!(late.0 <= early.0 + 16, "the trainer's memory grows");
+    assert!(late.1 <= early.1 + 16, "a teacher's memory grows");
     let folder = scene.path("undisturbed");
     Undisturbed {
         student: student(&folder),
@@ -55,6 +61,21 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
         scene,
     }
 });
+
+/// Peak memory of a run's trainer and its first teacher, MiB, again and again until the run ends.
+fn peaks(run: &mut Run, fleet: &Fleet) -> Vec<(u64, u64)> {
+    eventually("epoch 5", || {
+        (run.metric("retort_trainer_epoch") >= 5.0).then_some(())
+    });
+    let teacher = &fleet.teacher(1).process;
+    let mut peaks = Vec::new();
+    while run.process.is_running() {
+        let peak = run.process.peak_memory().zip(teacher.peak_memory());
+        peaks.extend(peak.filter(|peak| peaks.last() != Some(peak)));
+        thread::sleep(Duration::from_millis(100));
+    }
+    peaks
+}
 
 impl Undisturbed {
     fn assert_same(&self, folder: &Path) {

@@ -4,10 +4,14 @@
 
 mod support;
 
+#[path = "support/relay.rs"]
+mod relay;
+
 use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -19,6 +23,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
+use relay::Relay;
 use student_trainer::{
     config::PoolConfig,
     events::{EventSink, RunEvent},
@@ -30,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{
     Request as Call, Response as Reply, Status, Streaming, transport::server::TcpIncoming,
 };
+use tonic_health::server::HealthReporter;
 
 const CLASSES: usize = 3;
 const SHAPE: [usize; 4] = [2, 1, 2, 2];
@@ -109,6 +115,10 @@ impl Scene {
     }
 
     fn play(&self, answer: Answer) -> SocketAddr {
+        self.play_with_health(answer).0
+    }
+
+    fn play_with_health(&self, answer: Answer) -> (SocketAddr, HealthReporter) {
         let _guard = self.runtime.enter();
         let listener = self
             .runtime
@@ -116,14 +126,26 @@ impl Scene {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let (health, health_service) = tonic_health::server::health_reporter();
-        self.runtime
-            .block_on(health.set_serving::<TeacherServiceServer<Played>>());
+        self.serves(&health, true);
         let server = common::grpc::server()
             .add_service(health_service)
             .add_service(TeacherServiceServer::new(Played(answer)));
         self.runtime
             .spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        address
+        (address, health)
+    }
+
+    fn serves(&self, health: &HealthReporter, serves: bool) {
+        self.runtime.block_on(async {
+            match serves {
+                true => health.set_serving::<TeacherServiceServer<Played>>().await,
+                false => {
+                    health
+                        .set_not_serving::<TeacherServiceServer<Played>>()
+                        .await
+                }
+            }
+        });
     }
 
     fn pool(&self, teachers: &[SocketAddr], wait_timeout_seconds: u64) -> TeacherPool {
@@ -135,7 +157,7 @@ impl Scene {
         });
         let config = PoolConfig {
             wait_timeout_seconds,
-            answer_timeout_seconds: 30,
+            answer_timeout_seconds: 2,
             ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
         };
         let [_, channels, height, width] = SHAPE;
@@ -256,6 +278,78 @@ fn when_everybody_is_barred_the_run_fails_and_says_why() {
     }
 }
 
+/// Never answers: a credit message is no answer.
+fn answers_nothing(_: &Batch) -> Result<Response, Status> {
+    Ok(Response::Credit(proto::teacher::v1::Credit { credit: 4 }))
+}
+
+#[test]
+fn a_teacher_that_never_answers_is_helped_out_and_let_go() {
+    let scene = Scene::new();
+    let [silent, well] = [scene.play(answers_nothing), scene.play(answers_well)];
+    let pool = scene.pool(&[silent, well], 30);
+    eventually("both connected", || (pool.teachers() == 2).then_some(()));
+    assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
+    let figures = pool.figures();
+    assert!(figures.hedged > 0, "{figures:?}");
+    eventually("the silent one let go", || {
+        let told = format!("teacher {silent} is away: no answer within 2s");
+        scene.told(&told).then_some(())
+    });
+}
+
+#[test]
+fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
+    let scene = Scene::new();
+    let silent = scene.play(answers_nothing);
+    let pool = scene.pool(&[silent], 1);
+    let gone = |answers: Vec<Result<(), PoolError>>| {
+        for answer in answers {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, PoolError::TeachersGone { .. }), "{error}");
+            assert!(error.to_string().contains(&silent.to_string()), "{error}");
+        }
+    };
+    gone(ask(&pool, 3));
+    let again = Instant::now();
+    gone(ask(&pool, 3));
+    assert!(again.elapsed() < Duration::from_secs(1), "waited again");
+}
+
+#[test]
+fn only_a_teacher_that_says_it_serves_is_used() {
+    let scene = Scene::new();
+    let always = scene.play(answers_well);
+    let (at_times, health) = scene.play_with_health(answers_well);
+    scene.serves(&health, false);
+    let pool = scene.pool(&[always, at_times], 30);
+    let says = format!("teacher {at_times} is away: says that it is NOT_SERVING");
+    eventually("the one that does not serve", || {
+        scene.told(&says).then_some(())
+    });
+    assert_eq!(ask(&pool, 8), vec![Ok(()); 8]);
+    assert_eq!(pool.teachers(), 1);
+    scene.serves(&health, true);
+    eventually("both", || (pool.teachers() == 2).then_some(()));
+    scene.serves(&health, false);
+    eventually("one again", || (pool.teachers() == 1).then_some(()));
+    assert_eq!(ask(&pool, 8), vec![Ok(()); 8]);
+    assert_eq!(pool.figures().requeued, 0, "what it had, it answered");
+}
+
+#[test]
+fn a_wire_that_is_cut_without_a_word_is_noticed_and_used_again_once_mended() {
+    let scene = Scene::new();
+    let relay = Relay::to(scene.play(answers_well));
+    let pool = scene.pool(&[relay.address], 60);
+    assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);
+    relay.cut();
+    // Nothing is in flight: only the pings of HTTP/2 can tell.
+    eventually("the teacher lost", || (pool.teachers() == 0).then_some(()));
+    relay.mend();
+    assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);
+}
+
 #[test]
 fn a_refused_batch_fails_its_own_ticket_only() {
     let scene = Scene::new();
@@ -297,8 +391,7 @@ fn a_stream_that_breaks_again_and_again_loses_nothing() {
 #[test]
 fn a_ticket_of_a_dropped_pool_fails() {
     let scene = Scene::new();
-    // Never answers: a credit message is no answer.
-    let teacher = scene.play(|_| Ok(Response::Credit(proto::teacher::v1::Credit { credit: 4 })));
+    let teacher = scene.play(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
     let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE);
     drop(pool);

@@ -116,6 +116,18 @@ fn a_taken_port_is_named() {
     }
 }
 
+#[test]
+fn a_gpu_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let (code, text) = serve(folder.path(), &["compute.device=cuda:99"]);
+    assert_eq!(code, Some(1), "{text}");
+    for part in ["compute.device", "cuda:99"] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+    assert_eq!(text.trim_end().lines().count(), 1, "one line: {text}");
+}
+
 #[tokio::test]
 async fn a_running_service_can_be_asked_and_stopped() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,19 +5,15 @@
 
 mod support;
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use proto::teacher::v1::stream_soft_targets_response::Message as Response;
 use support::{SMALL, Teacher, Trainer, connect, eventually, start, u8_tensor, write_artifact};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-/// Peak resident memory of a process so far, MiB.
 fn peak(teacher: &Teacher) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", teacher.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.unwrap().trim().trim_end_matches(" kB");
-    kib.parse::<u64>().unwrap() / 1024
+    teacher.process.peak_memory().unwrap()
 }
 
 /// Sends batches of 128 and reads their answers, with the whole credit in flight.

@@ -25,8 +25,8 @@ pub(super) struct Member {
 pub(super) enum Ended {
     /// Nobody there, or lost: worth another attempt.
     Lost(String),
-    /// The teacher stopped on purpose.
-    Drained,
+    /// It got no more, and answered what it had.
+    Finished(Standing),
     /// Not the teacher that the run uses. Another may be started there: worth another attempt.
     Unfit(String),
     /// It does not keep to the contract: never again in this run.
@@ -51,7 +51,7 @@ impl Member {
         while self.is_wanted() {
             let standing = match self.connect(&mut back_off).await {
                 Ended::Lost(reason) => Standing::Away(reason),
-                Ended::Drained => Standing::ShuttingDown,
+                Ended::Finished(standing) => standing,
                 Ended::Unfit(reason) => Standing::Refused(reason),
                 Ended::Misbehaved(reason) => {
                     self.shared

@@ -53,6 +53,7 @@ pub(super) async fn serve(
         shared,
         credit,
         outbound: Some(outbound),
+        finishing: None,
         in_flight: InFlight {
             batches: BTreeMap::new(),
             stream: shared.queue.open_stream(),
@@ -68,7 +69,7 @@ pub(super) async fn serve(
     match ended {
         Ended::Lost(reason) => Ended::Lost(stream.account(&reason)),
         Ended::Misbehaved(reason) => Ended::Misbehaved(stream.account(&reason)),
-        ended @ (Ended::Drained | Ended::Unfit(_)) => ended,
+        ended @ (Ended::Finished(_) | Ended::Unfit(_)) => ended,
     }
 }
 
@@ -102,7 +103,7 @@ async fn open(
         .into_inner();
     match message(&mut inbound).await? {
         Some(Response::Opened(opened)) => Ok((outbound, inbound, opened.credit)),
-        Some(Response::Draining(_)) => Err(Ended::Drained),
+        Some(Response::Draining(_)) => Err(Ended::Finished(Standing::ShuttingDown)),
         Some(_) => Err(Ended::Misbehaved("did not answer Open with Opened".into())),
         None => Err(Ended::Lost("the stream ended before it was opened".into())),
     }
@@ -116,6 +117,8 @@ struct TeacherStream<'a> {
     credit: u32,
     /// Absent once the teacher gets no more: it is told so by the end of the requests.
     outbound: Option<Outbound>,
+    /// Why it gets no more.
+    finishing: Option<Standing>,
     in_flight: InFlight<'a>,
     answered: u64,
     /// When the teacher's last answer came, or it got a batch while it had none, or its last one.
@@ -143,8 +146,10 @@ impl TeacherStream<'_> {
                             return Ended::Misbehaved(reason);
                         }
                     }
-                    Ok(None) if !gets_more => return Ended::Drained,
-                    Ok(None) => return Ended::Lost("the teacher ended the stream".into()),
+                    Ok(None) => return match self.finishing.take() {
+                        Some(why) => Ended::Finished(why),
+                        None => Ended::Lost("the teacher ended the stream".into()),
+                    },
                     Err(ended) => return ended,
                 },
                 batch = queue.pull(self.in_flight.stream), if has_room => self.submit(batch),
@@ -155,9 +160,7 @@ impl TeacherStream<'_> {
                     }
                     due => silence.as_mut().reset(due),
                 },
-                () = &mut released, if gets_more => {
-                    self.finish(Standing::Released);
-                }
+                () = &mut released, if gets_more => self.finish(Standing::Released),
                 reason = &mut unhealthy, if gets_more => self.finish(Standing::Away(reason)),
             }
         }
@@ -176,10 +179,11 @@ impl TeacherStream<'_> {
     }
 
     /// Sends no more; what the teacher has, it may still answer.
-    fn finish(&mut self, standing: Standing) {
+    fn finish(&mut self, why: Standing) {
         self.outbound = None;
         self.last_heard = Instant::now();
-        self.shared.roster.set(self.place, standing);
+        self.shared.roster.set(self.place, why.clone());
+        self.finishing = Some(why);
     }
 
     /// How many batches to hold: as the credit allows, but no more than an equal part of what the

@@ -12,8 +12,8 @@ use crate::metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Without an answer for so long, something is wrong that is worth a line.
-const STALLED: Duration = Duration::from_secs(10);
+/// Without an answer for so many seconds, something is wrong that is worth a line.
+const STALLED_SECONDS: u64 = 10;
 
 /// Waits until a first teacher is connected.
 ///
@@ -81,12 +81,11 @@ async fn nobody_connected(shared: &Shared) {
 /// Teachers are connected, and no answer comes: says so, and gives up in the end. A teacher that is
 /// only slow is left in peace: the time for an answer comes on top of the time for a teacher.
 async fn nobody_answers(shared: &Shared) {
-    let limit = shared.config.wait_timeout_seconds + shared.config.answer_timeout_seconds;
+    let limit = longest_stall(shared);
     let mut reminders = Reminders::default();
     loop {
-        let stalled = shared.queue.stalled_for();
-        let waited = stalled.as_secs();
-        if stalled < STALLED || shared.roster.connected() == 0 {
+        let waited = shared.queue.stalled_for().as_secs();
+        if waited < STALLED_SECONDS.min(limit) || shared.roster.connected() == 0 {
             return;
         }
         if waited >= limit {
@@ -106,6 +105,11 @@ async fn nobody_answers(shared: &Shared) {
     }
 }
 
+/// Seconds without an answer, though teachers are connected, after which nobody waits any more.
+fn longest_stall(shared: &Shared) -> u64 {
+    shared.config.wait_timeout_seconds + shared.config.answer_timeout_seconds
+}
+
 /// Waits until the number of teachers connected is as `wanted`.
 async fn until_connected(shared: &Shared, wanted: impl Fn(usize) -> bool) {
     let mut connected = shared.roster.watch_connected();
@@ -114,8 +118,9 @@ async fn until_connected(shared: &Shared, wanted: impl Fn(usize) -> bool) {
 }
 
 async fn until_stalled(shared: &Shared) {
+    let stalled = Duration::from_secs(STALLED_SECONDS.min(longest_stall(shared)));
     loop {
-        let rest = STALLED.saturating_sub(shared.queue.stalled_for());
+        let rest = stalled.saturating_sub(shared.queue.stalled_for());
         if rest.is_zero() {
             return;
         }

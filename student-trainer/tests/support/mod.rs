@@ -90,6 +90,16 @@ impl Process {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
+    /// Its peak resident memory so far, MiB; `None` once it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        Some(kib / 1024)
+    }
+
     /// Sends a signal by its short name, `TERM`, `STOP`, `KILL`.
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -s {name} {}", self.id());

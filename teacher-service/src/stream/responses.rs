@@ -13,7 +13,7 @@ use proto::teacher::v1::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tonic::Status;
 
@@ -42,8 +42,8 @@ struct Backlog(Mutex<Waiting>);
 
 struct Waiting {
     outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    /// When the transport last took something.
-    last_taken: Instant,
+    /// How often the transport asked for more.
+    asked: u64,
     /// How the stream ends once nothing is left.
     end: Option<Status>,
 }
@@ -61,7 +61,7 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
     let (sender, outgoing) = mpsc::unbounded_channel();
     let backlog = Arc::new(Backlog(Mutex::new(Waiting {
         outgoing,
-        last_taken: Instant::now(),
+        asked: 0,
         end: None,
     })));
     let responses = Responses {
@@ -116,14 +116,17 @@ impl Answers {
         self.outgoing.closed().await;
     }
 
-    /// Waits until the transport has taken nothing for `limit` though something waits: the trainer
-    /// does not read.
+    /// Waits until the transport has taken nothing for `limit`, and less than twice that, though
+    /// something waits: the trainer does not read.
     pub(super) async fn until_stuck(&self, limit: Duration) {
-        loop {
-            let taken = self.backlog.lock().last_taken;
-            sleep(limit.saturating_sub(taken.elapsed())).await;
+        let look = || {
             let waiting = self.backlog.lock();
-            if waiting.last_taken == taken && !waiting.outgoing.is_empty() {
+            (waiting.asked, waiting.outgoing.is_empty())
+        };
+        loop {
+            let (asked, nothing_waits) = look();
+            sleep(limit).await;
+            if !nothing_waits && look() == (asked, false) {
                 return;
             }
         }
@@ -139,7 +142,7 @@ impl Stream for Responses {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut waiting = self.backlog.lock();
-        waiting.last_taken = Instant::now();
+        waiting.asked += 1;
         waiting.outgoing.poll_recv(context).map(|outgoing| {
             let message = match outgoing {
                 Some(Outgoing::Message(message)) => message,
