@@ -198,7 +198,7 @@ fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
     let run = scene.run("run", &[&endpoint], &["teacher.wait_timeout_seconds=1"]);
     eventually("an answer", || (teacher.answered() > 0.0).then_some(()));
     teacher.process.signal("KILL");
-    run.says("no teacher is connected; waiting");
+    run.says("no teacher is connected; training waits");
     let error = run.fail();
     assert!(
         error.contains("the teachers are gone, no answer for 1 s") && error.contains(&endpoint),

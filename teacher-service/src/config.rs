@@ -49,8 +49,6 @@ pub struct ComputeConfig {
     pub cpu_isa: CpuIsa,
     /// Where logits are computed.
     pub device: DeviceChoice,
-    /// Most that batches which wait may take, over all streams, bytes.
-    pub max_queued_bytes: usize,
 }
 
 /// The gRPC server.
@@ -69,6 +67,8 @@ pub struct GrpcConfig {
     pub max_connections: usize,
     /// Streams at a time.
     pub max_streams: usize,
+    /// Most that batches which wait may take, over all streams, bytes.
+    pub max_queued_bytes: usize,
     /// How long a trainer may leave its answers unread.
     pub reader_timeout_seconds: u64,
     /// Largest message in either direction, bytes.
@@ -156,9 +156,9 @@ impl Validate for TeacherConfig {
         );
         // F32 values are kept as they came, so a batch takes no more than its message.
         problems.require(
-            self.compute.max_queued_bytes >= grpc.max_message_bytes,
-            "compute.max_queued_bytes",
-            self.compute.max_queued_bytes,
+            grpc.max_queued_bytes >= grpc.max_message_bytes,
+            "grpc.max_queued_bytes",
+            grpc.max_queued_bytes,
             "must be at least grpc.max_message_bytes",
         );
         let seconds = grpc.reader_timeout_seconds;
@@ -236,7 +236,7 @@ mod tests {
             "grpc.max_streams=0",
             "grpc.reader_timeout_seconds=0",
             "compute.device=tpu",
-            "compute.max_queued_bytes=1",
+            "grpc.max_queued_bytes=1",
             "grpc.max_message_bytes=1",
             "grpc.listen=localhost",
             "shutdown.drain_seconds=3601",

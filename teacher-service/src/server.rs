@@ -82,7 +82,7 @@ pub async fn run(
     let (grpc_address, metrics_address) = (grpc_port.address, metrics_port.address);
     let recorder = metrics::install()?;
     let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
-    let load = Compute::start(config.compute.max_queued_bytes, move || {
+    let load = Compute::start(config.grpc.max_queued_bytes, move || {
         RetortNetwork::load(&artifact, &compute_config)
     });
     let compute = tokio::select! {

@@ -130,7 +130,7 @@ async fn batches_wait_for_memory_and_all_are_answered() {
     // Room for two batches of 64 KiB and their messages.
     let settings = [
         "grpc.max_message_bytes=131072",
-        "compute.max_queued_bytes=131072",
+        "grpc.max_queued_bytes=131072",
     ];
     let teacher = start(folder.path(), &settings);
     let mut trainers = Vec::new();

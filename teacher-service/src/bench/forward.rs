@@ -39,7 +39,6 @@ pub(super) fn execute(arguments: &ForwardArguments) -> anyhow::Result<()> {
         precision: PrecisionChoice::Auto,
         cpu_isa: CpuIsa::Auto,
         device: DeviceChoice::Cpu,
-        max_queued_bytes: 0,
     };
     let mut teacher = RetortNetwork::load(&arguments.artifact, &config)?;
     let pixels: usize = teacher.description().input_shape.iter().product();

@@ -60,6 +60,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
             credit: arguments.credit,
             max_connections: 64,
             max_streams: 64,
+            max_queued_bytes: MAX_QUEUED_BYTES,
             reader_timeout_seconds: 60,
             max_message_bytes: 64 << 20,
         };
