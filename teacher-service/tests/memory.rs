@@ -37,7 +37,7 @@ async fn stream(teacher: &Teacher, batches: u64) {
 
 /// `cargo test --release -p teacher-service --test memory -- --nocapture` prints the figures of
 /// docs/benchmarks.md.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
@@ -154,7 +154,7 @@ async fn batches_wait_for_memory_and_all_are_answered() {
     assert_eq!(depth, 0.0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trainer_that_does_not_read_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
