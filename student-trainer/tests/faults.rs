@@ -62,14 +62,17 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     }
 });
 
-/// Peak memory of a run's trainer and its first teacher, MiB, again and again until the run ends.
+/// Peak memory of a run's trainer and its first teacher, MiB, again and again while it trains: the
+/// export afterwards loads another library.
 fn peaks(run: &mut Run, fleet: &Fleet) -> Vec<(u64, u64)> {
     eventually("epoch 5", || {
         (run.metric("retort_trainer_epoch") >= 5.0).then_some(())
     });
     let teacher = &fleet.teacher(1).process;
     let mut peaks = Vec::new();
-    while run.process.is_running() {
+    let last_but_one = format!("epoch {}/{}", SIZE.epochs - 1, SIZE.epochs);
+    while !run.process.stderr().contains(&last_but_one) {
+        assert!(run.process.is_running());
         let peak = run.process.peak_memory().zip(teacher.peak_memory());
         peaks.extend(peak.filter(|peak| peaks.last() != Some(peak)));
         thread::sleep(Duration::from_millis(100));

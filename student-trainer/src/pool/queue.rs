@@ -340,6 +340,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use common::soft_targets::{Encoder, Encoding};
+
     use super::*;
 
     type Tickets = Vec<oneshot::Receiver<Answer>>;
@@ -350,10 +352,9 @@ mod tests {
     }
 
     fn targets(value: f32) -> SoftTargets {
-        SoftTargets {
-            logits: vec![value],
-            classes: 1,
-        }
+        Encoder::default()
+            .encode(Encoding::F32, &[value], 1)
+            .unwrap()
     }
 
     async fn pull(queue: &BatchQueue, stream: StreamNumber, count: usize) -> Vec<BatchNumber> {
