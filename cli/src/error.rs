@@ -71,6 +71,14 @@ pub enum CliError {
         /// On the trainer's machine.
         folder: String,
     },
+    /// A finished run is not what its configuration says.
+    #[error("{} is not verified: {problems}", folder.display())]
+    NotVerified {
+        /// The run's folder.
+        folder: PathBuf,
+        /// All that is wrong.
+        problems: String,
+    },
     /// Images cannot be read; the text names the file.
     #[error(transparent)]
     Data(#[from] DatasetError),
@@ -123,6 +131,7 @@ impl CliError {
             | Self::Refused { .. }
             | Self::Answer { .. }
             | Self::RunEnded { .. }
+            | Self::NotVerified { .. }
             | Self::Data(_)
             | Self::Manifest(_)
             | Self::File { .. }

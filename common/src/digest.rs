@@ -27,8 +27,17 @@ impl Sha256 {
         &self.0
     }
 
-    fn from_bytes(digest: &[u8]) -> Self {
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    /// The 32 bytes that the hex digits stand for.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let digits = self.0.as_bytes();
+        // Only hex digits get into a digest; see `parse`.
+        let value = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
+        std::array::from_fn(|byte| value(digits[2 * byte]) << 4 | value(digits[2 * byte + 1]))
+    }
+
+    /// The digest that `bytes` are, not the digest of them.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
@@ -82,6 +91,13 @@ mod tests {
         rolling.update(b"a");
         rolling.update(b"bc");
         assert_eq!(rolling.finish().as_str(), ABC);
+    }
+
+    #[test]
+    fn hex_digits_and_bytes_are_the_same_digest() {
+        let digest = Sha256::of(b"abc");
+        assert_eq!(digest.to_bytes()[..4], [0xba, 0x78, 0x16, 0xbf]);
+        assert_eq!(Sha256::from_bytes(&digest.to_bytes()), digest);
     }
 
     #[test]

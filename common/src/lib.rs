@@ -4,6 +4,7 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod consumption;
 pub mod digest;
 pub mod grpc;
 pub mod listen;

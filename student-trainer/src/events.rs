@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::PhaseKind;
 
 /// Something that happened in a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum RunEvent {
     /// A phase begins.
@@ -24,7 +24,7 @@ pub enum RunEvent {
 }
 
 /// A phase begins.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseStarted {
     /// 0-based.
     pub phase: usize,
@@ -37,7 +37,7 @@ pub struct PhaseStarted {
 }
 
 /// A few steps were done.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepProgress {
     /// 0-based.
     pub phase: usize,
@@ -60,7 +60,7 @@ pub struct StepProgress {
 }
 
 /// An epoch is over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochFinished {
     /// 0-based.
     pub phase: usize,

@@ -36,10 +36,21 @@ pub struct BatchPlan<'d> {
     pub epochs: usize,
     /// Images a batch; an epoch's last may be smaller.
     pub batch_size: usize,
+    /// Which batch is the first.
+    pub start: Position,
     /// Where soft targets come from, if there are any.
     pub soft_targets: Option<SoftTargetSource<'d>>,
     /// What the images show, where not a new view every epoch.
     pub views: Option<FixedViews>,
+}
+
+/// A batch of a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Position of the epoch in the phase, 0-based.
+    pub epoch: usize,
+    /// Position of the batch in the epoch, 0-based.
+    pub step: usize,
 }
 
 /// Images, labels and, where asked for, soft targets to come, of one step.
@@ -84,7 +95,7 @@ impl<'d> BatchPlan<'d> {
     }
 
     fn run(&self, sender: &SyncSender<LoadedBatch<'d>>) {
-        for epoch in 0..self.epochs {
+        for epoch in self.start.epoch..self.epochs {
             let (phase, number) = (self.phase as u64, epoch as u64);
             let view = match self.fixed_view(epoch) {
                 Some((seed, view)) => View::Fixed {
@@ -100,7 +111,11 @@ impl<'d> BatchPlan<'d> {
             let assembler = BatchAssembler::new(self.dataset, self.augmentation, view);
             let samples = self.dataset.len();
             let sampler = EpochSampler::new(samples, self.batch_size, self.seed, phase, number);
-            for samples in sampler.iter() {
+            let done = match epoch == self.start.epoch {
+                true => self.start.step,
+                false => 0,
+            };
+            for samples in sampler.iter().skip(done) {
                 // An error means that training has ended early.
                 if sender.send(self.make(epoch, &assembler, samples)).is_err() {
                     return;
@@ -181,6 +196,7 @@ mod tests {
             phase: 0,
             epochs: 3,
             batch_size: 4,
+            start: Position::default(),
             soft_targets: None,
             views: None,
         }
@@ -252,6 +268,28 @@ mod tests {
         let free = epochs_of(1, None);
         assert!((1..6).all(|epoch| free[epoch] != free[0]));
         assert_ne!(free, epochs_of(2, None));
+    }
+
+    #[test]
+    fn from_any_position_the_batches_are_those_of_a_whole_phase() {
+        let (dataset, normalization) = (dataset(), normalization());
+        let plan = plan(&dataset, &normalization);
+        let batches = |start| -> Vec<_> {
+            let plan = BatchPlan { start, ..plan };
+            let batches = thread::scope(|scope| plan.load(scope).iter().collect::<Vec<_>>());
+            let keep = |batch: LoadedBatch<'_>| (batch.epoch, batch.samples, batch.labels);
+            batches.into_iter().map(keep).collect()
+        };
+        let whole = batches(Position::default());
+        for done in 0..=whole.len() {
+            let start = Position {
+                epoch: done / 3,
+                step: done % 3,
+            };
+            assert_eq!(batches(start), whole[done..], "{start:?}");
+        }
+        // As an epoch's end may also be told.
+        assert_eq!(batches(Position { epoch: 0, step: 3 }), whole[3..]);
     }
 
     #[test]

@@ -21,7 +21,9 @@ use recording_progress::RecordingProgress;
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
     events::{EventSink, RunEvent},
-    metrics, run, service,
+    metrics,
+    run::{self, ResumePolicy, RunContext, RunError},
+    service,
     soft_targets::record,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,7 +56,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Does one run and exits.
+    /// Does one run and exits; on the folder of an interrupted run, goes on from its last checkpoint.
     Run(RunArguments),
     /// Records a teacher's soft targets for a run, ahead of it.
     ///
@@ -89,6 +91,10 @@ struct RunArguments {
     /// Serves Prometheus text on http://HOST:PORT/metrics, to whoever reaches it, while the run goes on.
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<SocketAddr>,
+    /// Goes on from a checkpoint also where threads, precision or numerics differ; the run is marked
+    /// as not bit-reproducible.
+    #[arg(long)]
+    allow_other_bits: bool,
 }
 
 #[derive(Debug, Args)]
@@ -187,8 +193,22 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
         runtime.spawn(metrics_server::serve(port, recorder));
     }
     let events = progress::sink(std::io::stderr().is_terminal());
-    run::execute(config, &folder, &events, &cancel, runtime.handle())?;
-    eprintln!("the run is in {}", folder.display());
+    let context = RunContext {
+        folder: &folder,
+        resume: match arguments.allow_other_bits {
+            true => ResumePolicy::OtherBits,
+            false => ResumePolicy::SameBits,
+        },
+        events: &events,
+        cancel: &cancel,
+        runtime: runtime.handle(),
+    };
+    match run::execute(config, context) {
+        Ok(_) => eprintln!("the run is in {}", folder.display()),
+        // As asked, by a signal: no failure.
+        Err(stopped @ RunError::Cancelled { .. }) => eprintln!("{stopped}"),
+        Err(error) => return Err(error.into()),
+    }
     Ok(())
 }
 

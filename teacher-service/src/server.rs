@@ -119,7 +119,10 @@ pub async fn run(
         .add_service(reflection)
         .add_service(teacher)
         .serve_with_incoming_shutdown(
-            connections::limit(grpc_port.listener.into_stream(), config.grpc.max_connections),
+            connections::limit(
+                grpc_port.listener.into_stream(),
+                config.grpc.max_connections,
+            ),
             stopping.drain.clone().cancelled_owned(),
         );
     let mut server = tokio::spawn(server);

@@ -18,7 +18,7 @@ pub use device::{DeviceChoice, DeviceUnavailable};
 pub use error::TorchError;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;
-pub use network::{Mode, TorchNetwork};
+pub use network::{Mode, TorchNetwork, to_tensor, to_values};
 pub use numerics::{Numerics, numerics};
 pub use precision::{Precision, PrecisionChoice};
 pub use tch::Device;

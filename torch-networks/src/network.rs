@@ -102,6 +102,32 @@ impl TorchNetwork {
         &self.parameters
     }
 
+    /// Copies batch-norm's running statistics, which a forward pass in [`Mode::Train`] changes.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn copy_statistics(&self) -> Result<Vec<Tensor>, TorchError> {
+        let copy = |(_, tensor): &(String, Tensor)| {
+            let mut copy = tensor.f_empty_like()?;
+            copy.f_copy_(tensor)?;
+            Ok(copy)
+        };
+        no_grad(|| self.statistics.iter().map(copy).collect())
+    }
+
+    /// Puts back what [`Self::copy_statistics`] copied.
+    ///
+    /// # Errors
+    /// What libtorch reports.
+    pub fn restore_statistics(&self, copies: &[Tensor]) -> Result<(), TorchError> {
+        no_grad(|| {
+            for ((_, tensor), copy) in self.statistics.iter().zip(copies) {
+                tensor.shallow_clone().f_copy_(copy)?;
+            }
+            Ok(())
+        })
+    }
+
     /// The network's spec.
     pub fn spec(&self) -> &NetworkSpec {
         &self.spec
@@ -165,12 +191,20 @@ fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
     Ok(rows.f_permute([0, 3, 1, 2])?)
 }
 
-fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
+/// The values as an f32 tensor on the CPU.
+///
+/// # Errors
+/// Values that do not fill the shape; what libtorch reports.
+pub fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
     let shape: Vec<_> = values.shape.iter().map(|&size| size as i64).collect();
     Ok(Tensor::f_from_slice(&values.data)?.f_view(shape.as_slice())?)
 }
 
-fn to_values(tensor: &Tensor) -> Result<WeightTensor, TorchError> {
+/// The values of a tensor of any layout, device and kind, as f32 in row-major order.
+///
+/// # Errors
+/// What libtorch reports.
+pub fn to_values(tensor: &Tensor) -> Result<WeightTensor, TorchError> {
     let shape = tensor.size().iter().map(|&size| size as usize).collect();
     let flat = tensor
         .f_detach()?

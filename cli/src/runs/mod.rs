@@ -10,7 +10,9 @@ use crate::{CliError, client::Remote, run_config::RunConfigText, signals::Signal
 
 mod history;
 mod progress;
+mod told;
 mod trainer;
+mod verification;
 
 pub(crate) use history::{PhaseHistory, RunHistory};
 pub(crate) use progress::{Progress, Style, screen_style};
@@ -25,6 +27,7 @@ Examples:
   retort run configs/demo/student.toml --name student --set seed=2 \\
       --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
   retort run configs/run.toml --detach      submit only; watch later with `retort runs watch ID`
+  retort run --verify runs/student          did it use each sample, view and teacher exactly once?
 
 Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C leaves at once.";
 
@@ -33,7 +36,12 @@ Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArguments {
     /// The run's configuration, TOML; laid over the trainer's defaults (configs/run.toml).
-    config: PathBuf,
+    #[arg(required_unless_present = "verify")]
+    config: Option<PathBuf>,
+    /// Submits nothing: recomputes what the finished run in this folder must have consumed, and says
+    /// whether it did; exit code 1 where it did not.
+    #[arg(long, value_name = "RUN_FOLDER", conflicts_with_all = ["config", "name", "overrides", "detach"])]
+    verify: Option<PathBuf>,
     /// host:port of the trainer.
     #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER)]
     trainer: String,
@@ -55,9 +63,10 @@ Examples:
   retort runs list
   retort runs show student
   retort runs watch student        all it did so far, then what it does; Ctrl-C leaves it running
-  retort runs cancel student";
+  retort runs cancel student
+  retort runs resume student       after it was cancelled or failed: from its last checkpoint";
 
-/// Lists, shows, watches and cancels training runs.
+/// Lists, shows, watches, cancels and resumes training runs.
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
@@ -84,6 +93,11 @@ enum RunsCommand {
         /// As listed.
         run_id: String,
     },
+    /// Queues a run again that failed or was cancelled; it goes on from its last checkpoint.
+    Resume {
+        /// As listed.
+        run_id: String,
+    },
     /// Takes a run out of the queue, or stops it.
     Cancel {
         /// As listed.
@@ -93,11 +107,15 @@ enum RunsCommand {
 
 /// `retort run`.
 pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
-    let mut config = RunConfigText::read(&arguments.config)?;
+    if let Some(folder) = &arguments.verify {
+        return verification::verify(folder);
+    }
+    let file = arguments.config.unwrap_or_default();
+    let mut config = RunConfigText::read(&file)?;
     for argument in &arguments.overrides {
         config.set_argument(argument)?;
     }
-    let stem = arguments.config.file_stem().unwrap_or_default();
+    let stem = file.file_stem().unwrap_or_default();
     let name = arguments
         .name
         .unwrap_or_else(|| stem.to_string_lossy().into_owned());
@@ -151,6 +169,10 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
         RunsCommand::Watch { run_id } => {
             let mut progress = Progress::new(screen_style());
             report_end(&watch(&trainer, &run_id, &mut [&mut progress]).await?)
+        }
+        RunsCommand::Resume { run_id } => {
+            show(&trainer.resume(&run_id).await?);
+            Ok(())
         }
         RunsCommand::Cancel { run_id } => {
             show(&trainer.cancel(&run_id).await?);

@@ -1,19 +1,29 @@
 //! Calls to a trainer's run service.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use common::security::client::Channel;
 use proto::runs::v1::{
-    CancelRunRequest, GetRunRequest, ListRunsRequest, Run, SubmitRunRequest, WatchRunRequest,
-    run_service_client::RunServiceClient, watch_run_response::Event,
+    CancelRunRequest, GetRunRequest, ListRunsRequest, Notice, ResumeRunRequest, Run, RunState,
+    SubmitRunRequest, WatchRunRequest, run_service_client::RunServiceClient,
+    watch_run_response::Event,
 };
 use tokio::time;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use super::told::Told;
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 /// A unary call that takes longer has failed.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A trainer that is away for longer will not come back: time enough for a machine to start anew.
+const RETURNS_WITHIN: Duration = Duration::from_secs(600);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A trainer that answered.
 pub(crate) struct RunClient {
@@ -60,6 +70,13 @@ impl RunClient {
         self.ask(call, |answer| answer.run).await
     }
 
+    pub(crate) async fn resume(&self, run_id: &str) -> Result<Run, CliError> {
+        let mut client = self.client.clone();
+        let run_id = run_id.to_owned();
+        let call = client.resume_run(with_deadline(ResumeRunRequest { run_id }));
+        self.ask(call, |answer| answer.run).await
+    }
+
     pub(crate) async fn list(&self) -> Result<Vec<Run>, CliError> {
         let mut client = self.client.clone();
         let call = client.list_runs(with_deadline(ListRunsRequest {}));
@@ -77,36 +94,120 @@ impl RunClient {
 }
 
 /// Passes every event of a run, from its beginning, to the observers; the run as it ended.
+///
+/// Where the trainer goes away meanwhile, waits for it to come back: a run survives its trainer.
 pub(crate) async fn watch(
     trainer: &RunClient,
     run_id: &str,
     observers: &mut [&mut dyn Observer],
 ) -> Result<Run, CliError> {
+    let mut audience = Audience {
+        told: Told::default(),
+        observers,
+    };
+    let watched = follow(trainer, run_id, &mut audience).await;
+    let mut watched = watched.map_err(trainer.remote.refused())?;
+    loop {
+        let reason = match watched {
+            Watched::Ended(run) => return Ok(run),
+            Watched::Interrupted(reason) => reason,
+        };
+        let minutes = RETURNS_WITHIN.as_secs() / 60;
+        audience.tell(&Event::Notice(Notice {
+            text: format!("the trainer is away ({reason}); waiting for it, at most {minutes} min"),
+        }));
+        audience.told.begin_again();
+        watched = come_back(trainer, run_id, &mut audience).await?;
+    }
+}
+
+/// Observers, and what they know.
+struct Audience<'a, 'o> {
+    told: Told,
+    observers: &'a mut [&'o mut dyn Observer],
+}
+
+impl Audience<'_, '_> {
+    fn tell(&mut self, event: &Event) {
+        if self.told.is_news(event) {
+            for observer in self.observers.iter_mut() {
+                observer.observe(event);
+            }
+        }
+    }
+}
+
+/// How the watching of a run ended.
+enum Watched {
+    /// As the run did.
+    Ended(Run),
+    /// Before the run; why, for people.
+    Interrupted(String),
+}
+
+/// Watches once.
+async fn follow(
+    trainer: &RunClient,
+    run_id: &str,
+    audience: &mut Audience<'_, '_>,
+) -> Result<Watched, Status> {
     let mut client = trainer.client.clone();
     let run_id = run_id.to_owned();
     let call = client.watch_run(WatchRunRequest { run_id });
     let mut events = time::timeout(DEADLINE, call)
         .await
-        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to WatchRun")))
-        .map_err(trainer.remote.refused())?
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to WatchRun")))?
         .into_inner();
-    let mut last = None;
-    while let Some(response) = events.message().await.map_err(trainer.remote.refused())? {
-        let Some(event) = response.event else {
+    let mut reason = "it ended the connection".to_owned();
+    loop {
+        let event = match events.message().await {
+            Ok(Some(response)) => response.event,
+            Ok(None) => return Ok(Watched::Interrupted(reason)),
+            Err(status) => return Ok(Watched::Interrupted(status.message().to_owned())),
+        };
+        let Some(event) = event else {
             continue; // An event of a newer trainer.
         };
-        for observer in observers.iter_mut() {
-            observer.observe(&event);
-        }
+        audience.tell(&event);
         if let Event::StateChanged(run) = event {
-            last = Some(run);
+            match run.state() {
+                RunState::Succeeded | RunState::Failed | RunState::Cancelled => {
+                    return Ok(Watched::Ended(run));
+                }
+                RunState::Queued | RunState::Running | RunState::Unspecified => {}
+            }
+            if !run.reason.is_empty() {
+                reason = run.reason;
+            }
         }
     }
-    last.ok_or_else(|| {
-        trainer
-            .remote
-            .misunderstood("the run's events lack its state")
-    })
+}
+
+/// Watches again as soon as the trainer answers.
+async fn come_back(
+    trainer: &RunClient,
+    run_id: &str,
+    audience: &mut Audience<'_, '_>,
+) -> Result<Watched, CliError> {
+    let deadline = Instant::now() + RETURNS_WITHIN;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        time::sleep(pause).await;
+        match follow(trainer, run_id, audience).await {
+            Ok(watched) => return Ok(watched),
+            Err(status) if is_away(status.code()) && Instant::now() < deadline => {}
+            Err(status) => return Err(trainer.remote.refused()(status)),
+        }
+        pause = (2 * pause).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether nobody answered, rather than somebody with a refusal.
+fn is_away(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    )
 }
 
 fn with_deadline<T>(message: T) -> Request<T> {

@@ -10,7 +10,7 @@ mod trainer;
 pub use self::soft_targets::{FixedViews, SoftTargetsConfig, SoftTargetsMode};
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
-pub use run::{DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
+pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
 pub use teacher::{NumericsPolicy, PoolConfig, WhenGone};
 pub use trainer::{GrpcConfig, MetricsConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 

@@ -43,6 +43,8 @@ pub struct RunConfig {
     /// Views and recordings; without it, teachers are asked for every batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_targets: Option<SoftTargetsConfig>,
+    /// When the run's state is kept on disk, to go on from after an interruption.
+    pub checkpoints: CheckpointConfig,
     /// What is made of the weights at the end.
     pub export: ExportConfig,
     /// Where the exported model is uploaded, if anywhere.
@@ -76,6 +78,19 @@ pub struct DataConfig {
 pub enum DataFormat {
     /// IDX files as of MNIST and Fashion-MNIST.
     Idx,
+}
+
+/// When the state of a run is kept on disk, and how many states are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Steps of a phase between two checkpoints; 0 for none but those at the end of epochs.
+    pub every_steps: u64,
+    /// The newest so many are kept, 1 or more.
+    pub keep_last: usize,
+    /// So many of the best are kept besides: by validation accuracy, or by training loss where
+    /// there is no validation split.
+    pub keep_best: usize,
 }
 
 /// What is made of the weights at the end of a run.
@@ -282,6 +297,7 @@ impl Validate for RunConfig {
         if let Some(targets) = &self.soft_targets {
             targets.validate(self.teacher.as_ref(), problems);
         }
+        self.checkpoints.validate(problems);
         self.export.validate(problems);
         if let Some(publish) = &self.publish {
             publish.validate(problems);
@@ -305,6 +321,21 @@ impl DataConfig {
         problems.require(fits, "data.normalization.std", format!("{std:?}"), allowed);
         let fits = !self.class_names.is_empty();
         problems.require(fits, "data.class_names", "[]", "needs at least one");
+    }
+}
+
+impl CheckpointConfig {
+    fn validate(&self, problems: &mut Problems) {
+        for (key, count, lowest) in [
+            ("checkpoints.keep_last", self.keep_last, 1),
+            ("checkpoints.keep_best", self.keep_best, 0),
+        ] {
+            let allowed = format!("must be from {lowest} to 1000");
+            problems.require((lowest..=1000).contains(&count), key, count, &allowed);
+        }
+        let steps = self.every_steps;
+        let fits = i64::try_from(steps).is_ok();
+        problems.require(fits, "checkpoints.every_steps", steps, "must be below 2^63");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
 /// Sums over the samples of some steps.
@@ -12,24 +13,30 @@ pub(super) struct Meter {
     /// Scalar i64.
     correct: Tensor,
     samples: u64,
+    /// Mean loss of each step that was added.
+    losses: Vec<Tensor>,
 }
 
-/// What was counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Totals {
+/// Sums over samples that were trained on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Totals {
+    /// Sum of the losses.
     loss: f64,
+    /// Samples whose class was predicted right.
     correct: i64,
+    /// How many.
     pub(super) samples: u64,
 }
 
 impl Totals {
     /// Mean over samples.
-    pub(super) fn loss(&self) -> f64 {
+    pub fn loss(&self) -> f64 {
         self.loss / self.samples as f64
     }
 
     /// 0 to 1.
-    pub(super) fn accuracy(&self) -> f64 {
+    pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.samples as f64
     }
 }
@@ -43,12 +50,14 @@ impl AddAssign for Totals {
 }
 
 impl Meter {
-    pub(super) fn new() -> Result<Self, TchError> {
+    /// Goes on from what was counted before.
+    pub(super) fn from(totals: Totals) -> Result<Self, TchError> {
         let scalar = |kind| Tensor::f_zeros([] as [i64; 0], (kind, tch::Device::Cpu));
         Ok(Self {
-            loss: scalar(Kind::Double)?,
-            correct: scalar(Kind::Int64)?,
-            samples: 0,
+            loss: scalar(Kind::Double)?.f_add_scalar(totals.loss)?,
+            correct: scalar(Kind::Int64)?.f_add_scalar(totals.correct)?,
+            samples: totals.samples,
+            losses: Vec::new(),
         })
     }
 
@@ -61,14 +70,27 @@ impl Meter {
     ) -> Result<(), TchError> {
         let samples = labels.size()[0];
         tch::no_grad(|| {
-            let sum = loss.f_detach()?.f_mul_scalar(samples)?;
+            let loss = loss.f_detach()?;
+            let sum = loss.f_mul_scalar(samples)?;
             self.loss = self.loss.f_add(&sum)?;
             let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
             self.correct = self.correct.f_add(&hits.f_sum(Kind::Int64)?)?;
+            self.losses.push(loss);
             Ok::<_, TchError>(())
         })?;
         self.samples += samples as u64;
         Ok(())
+    }
+
+    /// The first loss added that is no finite number: (steps added before it, the loss).
+    pub(super) fn first_not_finite(&self) -> Result<Option<(u64, f64)>, TchError> {
+        for (step, loss) in (0..).zip(&self.losses) {
+            let loss = loss.f_double_value(&[])?;
+            if !loss.is_finite() {
+                return Ok(Some((step, loss)));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn read(&self) -> Result<Totals, TchError> {
@@ -86,7 +108,7 @@ mod tests {
 
     #[test]
     fn means_are_over_samples_not_over_batches() {
-        let mut meter = Meter::new().unwrap();
+        let mut meter = Meter::from(Totals::default()).unwrap();
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
         meter.add(&Tensor::from(1.0_f32), &logits, &labels).unwrap();
@@ -99,5 +121,39 @@ mod tests {
         totals += totals;
         assert_eq!(totals.samples, 8);
         assert_eq!(totals.loss(), 2.0);
+    }
+
+    #[test]
+    fn a_meter_goes_on_from_totals_to_the_last_bit() {
+        let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
+        let labels = Tensor::from_slice(&[0_i64, 0, 0]);
+        let losses: Vec<_> = (1..50)
+            .map(|step| Tensor::from(1.0 / step as f32))
+            .collect();
+        let mut whole = Meter::from(Totals::default()).unwrap();
+        let mut resumed = Meter::from(Totals::default()).unwrap();
+        for loss in &losses {
+            whole.add(loss, &logits, &labels).unwrap();
+            let json = serde_json::to_string(&resumed.read().unwrap()).unwrap();
+            resumed = Meter::from(serde_json::from_str(&json).unwrap()).unwrap();
+            resumed.add(loss, &logits, &labels).unwrap();
+        }
+        assert_eq!(resumed.read().unwrap(), whole.read().unwrap());
+    }
+
+    #[test]
+    fn the_first_loss_that_is_no_number_is_found() {
+        let logits = Tensor::from_slice2(&[[2.0_f32, 1.0]]);
+        let labels = Tensor::from_slice(&[0_i64]);
+        let mut meter = Meter::from(Totals::default()).unwrap();
+        for loss in [1.0, 2.0] {
+            meter.add(&Tensor::from(loss), &logits, &labels).unwrap();
+        }
+        assert_eq!(meter.first_not_finite().unwrap(), None);
+        for loss in [f32::INFINITY, f32::NAN] {
+            meter.add(&Tensor::from(loss), &logits, &labels).unwrap();
+        }
+        assert!(!meter.read().unwrap().loss().is_finite());
+        assert_eq!(meter.first_not_finite().unwrap(), Some((2, f64::INFINITY)));
     }
 }

@@ -7,9 +7,12 @@ mod optimizer;
 mod phase;
 mod schedule;
 mod soft_targets;
+mod state;
 
 pub use inference::logits;
-pub use phase::{Consumption, PhaseContext, PhaseSummary, train_phase};
+pub use meter::Totals;
+pub use phase::{PhaseContext, PhaseSummary, train_phase};
+pub use state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState};
 pub use torch_networks::{Precision, TorchError, TorchNetwork};
 
 use crate::run::RunError;

@@ -17,8 +17,9 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// An optimizer with no velocity yet.
-    pub fn new(config: OptimizerConfig) -> Self {
+    /// An optimizer that goes on with the [`velocities`](Self::velocities) of another, or begins
+    /// with none.
+    pub fn new(config: OptimizerConfig, velocities: Vec<Tensor>) -> Self {
         let OptimizerConfig::Sgd {
             momentum,
             nesterov,
@@ -28,8 +29,14 @@ impl Sgd {
             momentum,
             nesterov,
             weight_decay,
-            velocities: Vec::new(),
+            velocities,
         }
+    }
+
+    /// All of its state: one velocity a parameter, in their order; none before the first step and
+    /// without momentum.
+    pub fn velocities(&self) -> &[Tensor] {
+        &self.velocities
     }
 
     /// Changes `parameters` by one step; `gradients` are in the same order and of the same shapes.
@@ -118,11 +125,14 @@ mod tests {
                     .map(|values| Tensor::from_slice(values))
                     .collect()
             };
-            let mut optimizer = Sgd::new(case.optimizer);
+            let mut optimizer = Sgd::new(case.optimizer, Vec::new());
             let mut parameters = tensors(&case.initial);
             assert!(case.gradients.len() >= 5);
             for (step, gradients) in case.gradients.iter().enumerate() {
                 let rate = case.learning_rates[step];
+                // Each step by an optimizer that knows of those before by their velocities alone.
+                let velocities = optimizer.velocities().iter().map(Tensor::copy).collect();
+                optimizer = Sgd::new(case.optimizer, velocities);
                 optimizer
                     .step(&mut parameters, tensors(gradients), rate)
                     .unwrap();

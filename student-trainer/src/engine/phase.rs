@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::digest::{RollingSha256, Sha256};
+use common::consumption::{ConsumedStep, Consumption};
 use datasets::{
     Augmentation, Dataset, Normalization,
     random::{Purpose, RandomStreams},
 };
+use networks::WeightsError;
 use rand::Rng;
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Mode, Precision, TorchNetwork};
+use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
 
 use super::{
     TorchError,
@@ -24,12 +25,13 @@ use super::{
     optimizer::Sgd,
     schedule::Schedule,
     soft_targets::TeacherLogits,
+    state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState},
 };
 use crate::{
     classification::{accuracy, predictions},
     config::{FixedViews, LossConfig, PhaseConfig},
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
-    loader::{BatchPlan, LoadedBatch},
+    loader::{BatchPlan, LoadedBatch, Position},
     metrics,
     run::RunError,
     soft_targets::SoftTargetSource,
@@ -61,6 +63,10 @@ pub struct PhaseContext<'r> {
     pub soft_targets: Option<SoftTargetSource<'r>>,
     /// What images show in a phase with soft targets, where not a new view every epoch.
     pub views: Option<FixedViews>,
+    /// What an earlier process did of the phase; its weights take the place of the network's.
+    pub resumed: Option<&'r PhaseState>,
+    /// Where checkpoints go; none are made without.
+    pub checkpoints: Option<&'r dyn Checkpoints>,
     /// Where progress is told.
     pub events: &'r EventSink,
     /// Looked at between steps.
@@ -70,30 +76,22 @@ pub struct PhaseContext<'r> {
 /// What a phase came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhaseSummary {
-    /// Mean over the last epoch's samples.
-    pub train_loss: f64,
-    /// In the last epoch, against the hard labels, on augmented images; 0 to 1.
-    pub train_accuracy: f64,
-    /// After the last epoch, where there is a validation split.
-    pub validation_accuracy: Option<f64>,
-    /// What was trained on.
+    /// The last epoch.
+    pub last_epoch: EpochSummary,
+    /// What was trained on, each sample exactly once an epoch.
     pub consumed: Consumption,
+    /// Batches that were trained on hard labels alone because all teachers were gone.
+    pub hard_label_batches: u64,
+    /// Wall-clock time of all epochs.
+    pub seconds: f64,
 }
 
-/// Proof of what was trained on, each sample exactly once an epoch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Consumption {
-    /// Samples, over all epochs.
-    pub samples: u64,
-    /// Of (phase, epoch, sample, teacher) of every sample in the order of training: phase and epoch
-    /// as u64 and the sample as u32, little-endian; the teacher's model id where one was asked.
-    pub sha256: Sha256,
-}
-
-/// Trains `network` through one phase.
+/// Trains `network` through one phase, or through what is left of it.
 ///
 /// # Errors
-/// [`RunError::Cancelled`], [`RunError::Diverged`], a lost teacher, or a failure of libtorch.
+/// [`RunError::Cancelled`], [`RunError::Diverged`], a lost teacher, a checkpoint that cannot be
+/// written, or a failure of libtorch. A phase that is cancelled or that lost its teachers leaves a
+/// checkpoint of the last step done.
 pub fn train_phase(
     network: &TorchNetwork,
     context: PhaseContext<'_>,
@@ -106,6 +104,7 @@ pub fn train_phase(
         phase: context.index,
         epochs: context.config.epochs,
         batch_size: context.config.batch_size,
+        start: context.resumed.map_or_else(Position::default, position),
         soft_targets: context
             .soft_targets
             .filter(|_| context.config.loss.needs_soft_targets()),
@@ -113,33 +112,24 @@ pub fn train_phase(
             .views
             .filter(|_| context.config.loss.needs_soft_targets()),
     };
-    let steps_per_epoch = plan.steps_per_epoch() as u64;
-    context.events.send(RunEvent::PhaseStarted(PhaseStarted {
-        phase: context.index,
-        kind: context.config.kind(),
-        epochs: context.config.epochs,
-        steps_per_epoch,
-    }));
-    thread::scope(|scope| {
-        let batches = plan.load(scope);
-        let mut phase = Phase {
-            context,
-            network,
-            parameters: network
-                .parameters()
-                .iter()
-                .map(|(_, parameter)| parameter.shallow_clone())
-                .collect(),
-            optimizer: Sgd::new(context.config.optimizer),
-            schedule: Schedule::new(
-                context.config.schedule,
-                steps_per_epoch * context.config.epochs as u64,
-            ),
-            steps_per_epoch,
-            consumed: RollingSha256::default(),
-        };
-        phase.train(&batches)
-    })
+    let mut phase = Phase::new(network, context, plan.steps_per_epoch() as u64)?;
+    // A resumed phase was announced when it began.
+    if context.resumed.is_none() {
+        context.events.send(RunEvent::PhaseStarted(PhaseStarted {
+            phase: context.index,
+            kind: context.config.kind(),
+            epochs: context.config.epochs,
+            steps_per_epoch: phase.steps_per_epoch,
+        }));
+    }
+    thread::scope(|scope| phase.train(&plan.load(scope)))
+}
+
+fn position(state: &PhaseState) -> Position {
+    Position {
+        epoch: state.progress.epoch,
+        step: state.progress.step as usize,
+    }
 }
 
 /// A phase while it trains.
@@ -151,7 +141,12 @@ struct Phase<'r> {
     optimizer: Sgd,
     schedule: Schedule,
     steps_per_epoch: u64,
-    consumed: RollingSha256,
+    /// Its `unreported` sums and its times are brought up to date by [`Self::state`].
+    progress: PhaseProgress,
+    interval: Interval,
+    /// From here on, time is not yet in `progress`.
+    uncounted_since: Instant,
+    step_ended: Instant,
 }
 
 /// What one step computed.
@@ -171,101 +166,149 @@ impl StepOutput {
     }
 }
 
-impl Phase<'_> {
-    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, RunError> {
-        let epochs = self.context.config.epochs;
-        let mut last = (Totals::default(), None);
-        for epoch in 0..epochs {
-            last = self.train_epoch(epoch, batches)?;
-        }
-        let (totals, validation_accuracy) = last;
-        Ok(PhaseSummary {
-            train_loss: totals.loss(),
-            train_accuracy: totals.accuracy(),
-            validation_accuracy,
-            consumed: Consumption {
-                samples: (self.context.train.len() * epochs) as u64,
-                sha256: std::mem::take(&mut self.consumed).finish(),
-            },
+impl<'r> Phase<'r> {
+    fn new(
+        network: &'r TorchNetwork,
+        context: PhaseContext<'r>,
+        steps_per_epoch: u64,
+    ) -> Result<Self, RunError> {
+        let config = context.config;
+        let steps = steps_per_epoch * config.epochs as u64;
+        let (progress, velocities) = match context.resumed {
+            None => (PhaseProgress::default(), Vec::new()),
+            Some(state) => {
+                network.load_weights(&state.weights)?;
+                (state.progress.clone(), velocities(network, state)?)
+            }
+        };
+        let parameters = network.parameters().iter();
+        Ok(Self {
+            context,
+            network,
+            parameters: parameters
+                .map(|(_, parameter)| parameter.shallow_clone())
+                .collect(),
+            optimizer: Sgd::new(config.optimizer, velocities),
+            schedule: Schedule::new(config.schedule, steps),
+            steps_per_epoch,
+            interval: Interval::start(progress.step, progress.unreported)?,
+            progress,
+            uncounted_since: Instant::now(),
+            step_ended: Instant::now(),
         })
     }
 
-    fn train_epoch(
-        &mut self,
-        epoch: usize,
-        batches: &Receiver<LoadedBatch<'_>>,
-    ) -> Result<(Totals, Option<f64>), RunError> {
-        let started = Instant::now();
-        let PhaseContext { index, seed, .. } = self.context;
-        let dropout = RandomStreams::new(seed, Purpose::Dropout, index as u64, epoch as u64);
-        let mut totals = Totals::default();
-        let mut interval = Interval::start()?;
-        let mut step_began = Instant::now();
-        for step in 0..self.steps_per_epoch {
-            if self.context.cancel.is_cancelled() {
-                return Err(RunError::Cancelled);
-            }
-            // The loader ends early only by a panic, which the scope passes on.
-            let mut batch = batches.recv().map_err(|_| RunError::Cancelled)?;
-            let samples = std::mem::take(&mut batch.samples);
-            let learning_rate = self.learning_rate(epoch, step);
-            let output = self.step(batch, learning_rate, dropout.at(step).next_u64())?;
-            interval.add(&output)?;
-            self.note_consumed(epoch, &samples, output.used_soft_targets);
-            let now = Instant::now();
-            let took = now.duration_since(step_began);
-            metrics::step_done(output.samples(), took, output.waited);
-            step_began = now;
-            let done = step + 1;
-            if done % REPORT_INTERVAL == 0 || done == self.steps_per_epoch {
-                totals += self.report(epoch, done, &interval)?;
-                interval = Interval::start()?;
-            }
+    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, RunError> {
+        while self.progress.epoch < self.context.config.epochs {
+            self.train_epoch(batches)?;
         }
-        let validation_accuracy = self.validate()?;
-        let finished = EpochFinished {
-            phase: index,
-            epoch: epoch + 1,
-            train_loss: totals.loss(),
-            train_accuracy: totals.accuracy(),
-            validation_accuracy,
-            learning_rate: self.learning_rate(epoch, self.steps_per_epoch - 1),
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        self.context.events.send(RunEvent::EpochFinished(finished));
-        Ok((totals, validation_accuracy))
+        let PhaseProgress {
+            last_epoch,
+            consumed,
+            hard_label_batches,
+            seconds,
+            ..
+        } = self.progress.clone();
+        Ok(PhaseSummary {
+            // Holds: a configuration has an epoch a phase at least, and after it this is set.
+            last_epoch: last_epoch.expect("a phase has an epoch"),
+            consumed,
+            hard_label_batches,
+            seconds,
+        })
     }
 
-    fn step(
+    /// Trains what is left of an epoch.
+    fn train_epoch(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<(), RunError> {
+        let PhaseContext { index, seed, .. } = self.context;
+        let epoch = self.progress.epoch;
+        let dropout = RandomStreams::new(seed, Purpose::Dropout, index as u64, epoch as u64);
+        self.step_ended = Instant::now();
+        while self.progress.step < self.steps_per_epoch {
+            if self.context.cancel.is_cancelled() {
+                return Err(self.end_early(RunError::Cancelled { checkpoint: None }));
+            }
+            // The loader ends early only by a panic, which the scope passes on.
+            let Ok(batch) = batches.recv() else {
+                return Err(self.end_early(RunError::Cancelled { checkpoint: None }));
+            };
+            self.step(batch, dropout.at(self.progress.step).next_u64())?;
+            let ends_epoch = self.progress.step == self.steps_per_epoch;
+            let checkpoint = !ends_epoch && self.checkpoint_is_due();
+            if ends_epoch || checkpoint || self.progress.step.is_multiple_of(REPORT_INTERVAL) {
+                self.report()?;
+            }
+            if checkpoint {
+                self.keep_checkpoint()?;
+            }
+        }
+        self.end_epoch()
+    }
+
+    /// One optimizer step, counted only when it is done.
+    fn step(&mut self, mut batch: LoadedBatch<'_>, dropout_seed: u64) -> Result<(), RunError> {
+        let samples = std::mem::take(&mut batch.samples);
+        let asked = batch.soft_targets.is_some();
+        let output = self.train_on(batch, dropout_seed)?;
+        self.interval.add(&output)?;
+        let took = self.step_ended.elapsed();
+        metrics::step_done(output.samples(), took, output.waited);
+        self.step_ended += took;
+        self.progress.step += 1;
+        self.progress.hard_label_batches += u64::from(asked && !output.used_soft_targets);
+        let source = self.context.soft_targets;
+        let teacher = source.filter(|_| output.used_soft_targets);
+        let epoch = self.progress.epoch as u64;
+        // A phase without soft targets shows a new view every epoch.
+        let views = self.context.views.filter(|_| asked);
+        self.progress.consumed.add(ConsumedStep {
+            phase: self.context.index as u64,
+            epoch,
+            view: views.map_or(epoch, |views| epoch % u64::from(views.count)),
+            samples: &samples,
+            teacher: teacher.map(|source| &*source.teacher().model_id),
+        });
+        Ok(())
+    }
+
+    /// Changes the network. Where the soft targets do not come, it is as it was.
+    fn train_on(
         &mut self,
         batch: LoadedBatch<'_>,
-        learning_rate: f64,
         dropout_seed: u64,
     ) -> Result<StepOutput, RunError> {
         let input = image_tensor(&batch.input, self.context.train.shape())?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
+        let asked = batch.soft_targets.is_some();
+        let statistics = match asked {
+            true => self.network.copy_statistics()?,
+            false => Vec::new(),
+        };
         let mode = Mode::Train { dropout_seed };
         let logits = self.network.forward(&input, mode, self.context.precision)?;
         // Asked for only now: the student's forward pass needs none.
         let waiting = Instant::now();
-        let asked = batch.soft_targets.is_some();
-        let soft_targets = match batch.soft_targets {
-            Some(pending) => pending.wait(self.context.cancel)?,
+        let pending = batch.soft_targets;
+        let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
             None => None,
+            Some(Ok(answer)) => answer.as_ref().map(TeacherLogits::new).transpose()?,
+            Some(Err(error)) => {
+                self.network.restore_statistics(&statistics)?;
+                return Err(self.end_early(error));
+            }
         };
-        let hard_labels_only = asked && soft_targets.is_none();
-        let soft_targets = soft_targets.as_ref().map(TeacherLogits::new).transpose()?;
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,
             soft_targets: soft_targets.as_ref(),
         };
-        let config = match hard_labels_only {
+        let config = match asked && soft_targets.is_none() {
             true => LossConfig::CrossEntropy {},
             false => self.context.config.loss,
         };
         let loss = loss(config, &logits, &targets)?;
         let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false)?;
+        let learning_rate = self.learning_rate(self.progress.step);
         self.optimizer
             .step(&mut self.parameters, gradients, learning_rate)?;
         Ok(StepOutput {
@@ -277,56 +320,132 @@ impl Phase<'_> {
         })
     }
 
-    fn learning_rate(&self, epoch: usize, step: u64) -> f64 {
+    /// Of step `step` of the epoch under way.
+    fn learning_rate(&self, step: u64) -> f64 {
         self.schedule
-            .learning_rate(epoch as u64 * self.steps_per_epoch + step)
+            .learning_rate(self.progress.epoch as u64 * self.steps_per_epoch + step)
     }
 
-    fn note_consumed(&mut self, epoch: usize, samples: &[u32], used_soft_targets: bool) {
-        let source = self.context.soft_targets.filter(|_| used_soft_targets);
-        let teacher = source.map(|source| source.teacher());
-        for sample in samples {
-            self.consumed
-                .update(&(self.context.index as u64).to_le_bytes());
-            self.consumed.update(&(epoch as u64).to_le_bytes());
-            self.consumed.update(&sample.to_le_bytes());
-            if let Some(teacher) = teacher {
-                self.consumed.update(teacher.model_id.as_bytes());
-            }
-        }
-    }
-
-    /// Tells how the steps of `interval` went; `step` is the last of them, 1-based.
-    fn report(&self, epoch: usize, step: u64, interval: &Interval) -> Result<Totals, RunError> {
-        let totals = interval.meter.read()?;
-        let loss = totals.loss();
-        if !loss.is_finite() {
-            return Err(RunError::Diverged {
-                loss,
-                phase: self.context.index,
-                kind: self.context.config.kind(),
-                epoch: epoch + 1,
-                step,
-                learning_rate: self.learning_rate(epoch, step - 1),
-            });
-        }
+    /// Tells how the steps since the last report went.
+    fn report(&mut self) -> Result<(), RunError> {
+        let totals = self.read_interval()?;
+        let interval = &self.interval;
         let seconds = interval.started.elapsed().as_secs_f64().max(1e-9);
         let asks_teachers = self.context.config.loss.needs_soft_targets();
         let source = self.context.soft_targets.filter(|_| asks_teachers);
+        let trained = totals.samples - interval.samples_before;
         self.context
             .events
             .send(RunEvent::StepProgress(StepProgress {
                 phase: self.context.index,
-                epoch: epoch + 1,
-                step,
-                loss,
+                epoch: self.progress.epoch + 1,
+                step: self.progress.step,
+                loss: totals.loss(),
                 train_accuracy: totals.accuracy(),
-                learning_rate: self.learning_rate(epoch, step - 1),
-                samples_per_second: totals.samples as f64 / seconds,
+                learning_rate: self.learning_rate(self.progress.step - 1),
+                samples_per_second: trained as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
                 teachers: source.map_or(0, |source| source.teachers()),
             }));
-        Ok(totals)
+        self.progress.reported += totals;
+        self.interval = Interval::start(self.progress.step, Totals::default())?;
+        Ok(())
+    }
+
+    /// Sums since the last report.
+    ///
+    /// # Errors
+    /// [`RunError::Diverged`] where a loss among them is no number.
+    fn read_interval(&self) -> Result<Totals, RunError> {
+        let totals = self.interval.meter.read()?;
+        if totals.samples == 0 || totals.loss().is_finite() {
+            return Ok(totals);
+        }
+        let first = self.interval.meter.first_not_finite()?;
+        // Without one, it is the sum that is too large.
+        let (steps_before, loss) = first.unwrap_or((0, totals.loss()));
+        let step = self.interval.first_step + steps_before;
+        Err(RunError::Diverged {
+            loss,
+            phase: self.context.index,
+            kind: self.context.config.kind(),
+            epoch: self.progress.epoch + 1,
+            step: step + 1,
+            learning_rate: self.learning_rate(step),
+            checkpoint: None,
+        })
+    }
+
+    fn end_epoch(&mut self) -> Result<(), RunError> {
+        let summary = EpochSummary {
+            train_loss: self.progress.reported.loss(),
+            train_accuracy: self.progress.reported.accuracy(),
+            validation_accuracy: self.validate()?,
+        };
+        self.take_time();
+        self.context
+            .events
+            .send(RunEvent::EpochFinished(EpochFinished {
+                phase: self.context.index,
+                epoch: self.progress.epoch + 1,
+                train_loss: summary.train_loss,
+                train_accuracy: summary.train_accuracy,
+                validation_accuracy: summary.validation_accuracy,
+                learning_rate: self.learning_rate(self.steps_per_epoch - 1),
+                seconds: self.progress.epoch_seconds,
+            }));
+        let progress = &mut self.progress;
+        progress.epoch += 1;
+        progress.step = 0;
+        progress.reported = Totals::default();
+        progress.last_epoch = Some(summary);
+        progress.epoch_seconds = 0.0;
+        self.interval = Interval::start(0, Totals::default())?;
+        self.keep_checkpoint()
+    }
+
+    /// Ends the phase between two steps, for want of soft targets or because it was asked to.
+    fn end_early(&mut self, error: RunError) -> RunError {
+        match self.keep_checkpoint() {
+            Ok(()) => error,
+            Err(error) => error,
+        }
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let done = self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step;
+        let every = self.context.checkpoints.map_or(0, Checkpoints::every_steps);
+        every > 0 && done.is_multiple_of(every)
+    }
+
+    fn keep_checkpoint(&mut self) -> Result<(), RunError> {
+        let Some(checkpoints) = self.context.checkpoints else {
+            return Ok(());
+        };
+        if (self.progress.epoch, self.progress.step) == (0, 0) {
+            // The end of the phase before, or the start of the run.
+            return Ok(());
+        }
+        self.progress.unreported = self.read_interval()?;
+        self.take_time();
+        let named = self.network.parameters().iter().map(|(name, _)| name);
+        let velocities = named
+            .zip(self.optimizer.velocities())
+            .map(|(name, velocity)| Ok((name.clone(), to_values(velocity)?)))
+            .collect::<Result<_, TorchError>>()?;
+        checkpoints.keep(PhaseState {
+            progress: self.progress.clone(),
+            weights: self.network.weights()?,
+            velocities,
+        })
+    }
+
+    /// Adds the time since the last call.
+    fn take_time(&mut self) {
+        let seconds = self.uncounted_since.elapsed().as_secs_f64();
+        self.uncounted_since = Instant::now();
+        self.progress.epoch_seconds += seconds;
+        self.progress.seconds += seconds;
     }
 
     fn validate(&self) -> Result<Option<f64>, RunError> {
@@ -344,17 +463,36 @@ impl Phase<'_> {
     }
 }
 
+/// The optimizer's velocities in `state`, in the order of the network's parameters.
+fn velocities(network: &TorchNetwork, state: &PhaseState) -> Result<Vec<Tensor>, TorchError> {
+    if state.velocities.is_empty() {
+        return Ok(Vec::new());
+    }
+    let velocity = |(name, _): &(String, Tensor)| {
+        let values = state.velocities.get(name);
+        let values = values.ok_or_else(|| WeightsError::Missing(name.clone()))?;
+        Ok(to_tensor(values)?.f_to_device(network.device())?)
+    };
+    network.parameters().iter().map(velocity).collect()
+}
+
 /// The steps since the last report.
 struct Interval {
     meter: Meter,
+    /// Step of the epoch that it begins with in this process, 0-based.
+    first_step: u64,
+    /// Counted by an earlier process.
+    samples_before: u64,
     started: Instant,
     waited: Duration,
 }
 
 impl Interval {
-    fn start() -> Result<Self, TorchError> {
+    fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
         Ok(Self {
-            meter: Meter::new()?,
+            meter: Meter::from(before)?,
+            first_step,
+            samples_before: before.samples,
             started: Instant::now(),
             waited: Duration::ZERO,
         })

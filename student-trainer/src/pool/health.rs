@@ -1,6 +1,6 @@
 //! Whether a teacher says that it serves, by `grpc.health.v1`: an open port is no proof.
 
-use common::{grpc, security::client::Channel};
+use common::security::client::Channel;
 use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{

@@ -68,6 +68,11 @@ impl ModelFolder {
         }
     }
 
+    /// Whether description and weights are there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.join(MODEL).exists()
+    }
+
     /// Path of the weights.
     pub fn weights(&self) -> PathBuf {
         self.0.join(WEIGHTS)

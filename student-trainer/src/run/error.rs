@@ -1,12 +1,15 @@
 //! Why a run ended early.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use datasets::DatasetError;
 use networks::SpecError;
 use torch_networks::TorchError;
 
-use super::ArtifactError;
+use super::{ArtifactError, CheckpointError};
 use crate::{config::PhaseKind, export::ExportError, pool::PoolError, publish::PublishError};
 
 /// Why a run ended early. Each text says what is wrong and, where there is something to do, what.
@@ -29,6 +32,90 @@ pub enum RunError {
     ForeignFolder {
         /// The output folder.
         folder: PathBuf,
+    },
+    /// Another process is at work in the folder.
+    #[error(
+        "another trainer is at work in {}; wait for it, or choose another output folder",
+        folder.display()
+    )]
+    FolderInUse {
+        /// The output folder.
+        folder: PathBuf,
+    },
+    /// The interrupted run in the folder is another one.
+    #[error(
+        "cannot go on from the checkpoint: {key} was {before} and is now {now}; put it back, or \
+         choose another output folder"
+    )]
+    ConfigChanged {
+        /// Key of the configuration.
+        key: String,
+        /// Its value in the interrupted run.
+        before: String,
+        /// Its value now.
+        now: String,
+    },
+    /// The interrupted run's configuration is damaged, or of another version of Retort.
+    #[error("cannot go on with the interrupted run: {}: {problem}", file.display())]
+    UnreadableConfig {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Thread count or numerics would change the bits.
+    #[error(
+        "cannot go on from the checkpoint with the same bits: it was made with {before}, here are \
+         {now}; make them alike, or give --allow-other-bits and the run is marked as not \
+         bit-reproducible"
+    )]
+    OtherCircumstances {
+        /// Those of the interrupted run.
+        before: String,
+        /// Those now.
+        now: String,
+    },
+    /// The images are not those of the interrupted run.
+    #[error(
+        "cannot go on from the checkpoint: the training images have fingerprint {now}, those of \
+         the interrupted run had {before}"
+    )]
+    OtherData {
+        /// Fingerprint in the checkpoint.
+        before: String,
+        /// Fingerprint now.
+        now: String,
+    },
+    /// The teachers are not those of the interrupted run.
+    #[error(
+        "cannot go on from the checkpoint: the teachers are {now}, those of the interrupted run \
+         were {before}"
+    )]
+    OtherTeacher {
+        /// Model and numerics in the checkpoint.
+        before: String,
+        /// Model and numerics now.
+        now: String,
+    },
+    /// There are checkpoints, and none is whole.
+    #[error(
+        "no checkpoint in {} can be used ({problem}); put a whole one there, or remove them and \
+         the run begins anew",
+        folder.display()
+    )]
+    NoUsableCheckpoint {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with the newest.
+        problem: String,
+    },
+    /// A checkpoint cannot be made.
+    #[error("{}: {error}", file.display())]
+    Checkpoint {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        error: CheckpointError,
     },
     /// A file of the run folder cannot be read or written; the text names it.
     #[error(transparent)]
@@ -56,8 +143,9 @@ pub enum RunError {
     },
     /// The loss is no longer a number.
     #[error(
-        "the loss became {loss} in phase {phase} ({kind}), epoch {epoch}, by step {step}, \
-         at learning rate {learning_rate:.2e}; lower the learning rate"
+        "the loss became {loss} in phase {phase} ({kind}), epoch {epoch}, step {step}, \
+         at learning rate {learning_rate:.2e}; lower the learning rate{}",
+        last_good(checkpoint)
     )]
     Diverged {
         /// NaN or infinite.
@@ -72,10 +160,17 @@ pub enum RunError {
         step: u64,
         /// Of that step.
         learning_rate: f64,
+        /// The last one before.
+        checkpoint: Option<PathBuf>,
     },
     /// Soft targets cannot be had; the text names the endpoint.
-    #[error(transparent)]
-    Teacher(PoolError),
+    #[error("{error}{}", to_go_on(checkpoint))]
+    Teacher {
+        /// Why.
+        error: PoolError,
+        /// Of the last step done.
+        checkpoint: Option<PathBuf>,
+    },
     /// A recording cannot be used; the text names it.
     #[error(transparent)]
     SoftTargets(#[from] soft_targets::StoreError),
@@ -92,15 +187,51 @@ pub enum RunError {
     #[error(transparent)]
     Publish(PublishError),
     /// The run was asked to stop.
-    #[error("cancelled")]
-    Cancelled,
+    #[error("stopped{}", to_go_on(checkpoint))]
+    Cancelled {
+        /// Of the last step done.
+        checkpoint: Option<PathBuf>,
+    },
+}
+
+impl RunError {
+    /// Names the checkpoint that the run left, where that is of use.
+    pub(super) fn with_checkpoint(mut self, newest: Option<&Path>) -> Self {
+        if let Self::Diverged { checkpoint, .. }
+        | Self::Teacher { checkpoint, .. }
+        | Self::Cancelled { checkpoint } = &mut self
+        {
+            *checkpoint = newest.map(Path::to_owned);
+        }
+        self
+    }
+}
+
+fn last_good(checkpoint: &Option<PathBuf>) -> String {
+    match checkpoint {
+        Some(file) => format!("; the last good checkpoint is {}", file.display()),
+        None => "; there is no checkpoint yet".to_owned(),
+    }
+}
+
+fn to_go_on(checkpoint: &Option<PathBuf>) -> String {
+    match checkpoint {
+        Some(file) => format!(
+            "; do the same run again and it goes on from {}",
+            file.display()
+        ),
+        None => "; there is no checkpoint yet, so the same run begins anew".to_owned(),
+    }
 }
 
 impl From<PoolError> for RunError {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Cancelled => Self::Cancelled,
-            error => Self::Teacher(error),
+            PoolError::Cancelled => Self::Cancelled { checkpoint: None },
+            error => Self::Teacher {
+                error,
+                checkpoint: None,
+            },
         }
     }
 }
@@ -108,7 +239,7 @@ impl From<PoolError> for RunError {
 impl From<PublishError> for RunError {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::Cancelled => Self::Cancelled,
+            PublishError::Cancelled => Self::Cancelled { checkpoint: None },
             error => Self::Publish(error),
         }
     }

@@ -3,82 +3,142 @@
 //! ```text
 //! config.toml                the resolved configuration
 //! metrics.jsonl              one JSON object an event
+//! checkpoints/               the run's state at some of its steps, to go on from
 //! phases/<index>-<name>/     weights and spec at the end of each phase
 //! artifact/                  weights and spec at the end; model.onnx and manifest.json if exported
 //! manifest.json              what decided the bits; written last: the run is finished
 //! ```
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
 use common::atomic_file;
 
 use super::RunError;
-use crate::config::PhaseKind;
+use crate::config::{PhaseKind, RunConfig};
 
 const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
 const ARTIFACT: &str = "artifact";
 
-/// The folder of one run.
-#[derive(Debug, Clone)]
-pub struct RunFolder(PathBuf);
+/// The folder of one run, which no other process takes meanwhile.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Of the folder itself; the operating system lets go of it when the process ends.
+    _lock: File,
+}
 
 impl RunFolder {
-    /// Takes `path` for a new run, making it where it is missing. What an unfinished run left there
-    /// is removed.
+    /// Takes `path` for a run, making it where it is missing. What an unfinished run left there
+    /// stays.
     ///
     /// # Errors
-    /// [`RunError::AlreadyFinished`], [`RunError::ForeignFolder`], I/O errors.
-    pub fn create(path: &Path, config_toml: &str) -> Result<Self, RunError> {
-        let folder = Self(path.to_owned());
-        if folder.manifest().exists() {
-            let folder = path.to_owned();
+    /// [`RunError::AlreadyFinished`], [`RunError::ForeignFolder`], [`RunError::FolderInUse`], I/O
+    /// errors.
+    pub fn take(path: &Path) -> Result<Self, RunError> {
+        let folder = path.to_owned();
+        fs::create_dir_all(path).map_err(|error| with_path(path, &error))?;
+        let lock = File::open(path).map_err(|error| with_path(path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder }),
+            Err(TryLockError::Error(error)) => return Err(with_path(path, &error).into()),
+        }
+        if manifest(path).exists() {
             return Err(RunError::AlreadyFinished { folder });
         }
-        let unfinished = folder.0.join(CONFIG).exists();
-        if unfinished {
-            for left in [PHASES, ARTIFACT] {
-                remove_if_there(fs::remove_dir_all(path.join(left)))?;
-            }
-            remove_if_there(fs::remove_file(folder.metrics()))?;
-        } else if path.exists() && fs::read_dir(path)?.next().is_some() {
-            let folder = path.to_owned();
+        if !path.join(CONFIG).exists() && fs::read_dir(path)?.next().is_some() {
             return Err(RunError::ForeignFolder { folder });
         }
-        atomic_file::write(&path.join(CONFIG), config_toml.as_bytes())?;
-        Ok(folder)
+        Ok(Self {
+            path: folder,
+            _lock: lock,
+        })
+    }
+
+    /// Removes what an unfinished run left that cannot go on.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn clear(&self) -> io::Result<()> {
+        for left in [PHASES, ARTIFACT, CHECKPOINTS] {
+            remove_if_there(fs::remove_dir_all(self.path.join(left)))?;
+        }
+        remove_if_there(fs::remove_file(self.metrics()))
+    }
+
+    /// The configuration of the unfinished run that is there.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not one that this build understands.
+    pub fn config(&self) -> Result<RunConfig, RunError> {
+        let file = self.path.join(CONFIG);
+        let text = fs::read_to_string(&file).map_err(|error| with_path(&file, &error))?;
+        RunConfig::from_toml(&text).map_err(|error| RunError::UnreadableConfig {
+            file,
+            problem: error.to_string(),
+        })
+    }
+
+    /// Writes the resolved configuration.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn write_config(&self, config_toml: &str) -> io::Result<()> {
+        atomic_file::write(&self.path.join(CONFIG), config_toml.as_bytes())
     }
 
     /// Name of the run: that of its folder.
     pub fn name(&self) -> String {
-        let name = self.0.file_name().unwrap_or_default();
+        let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 
     /// Path of the run's manifest.
     pub fn manifest(&self) -> PathBuf {
-        self.0.join(MANIFEST)
+        manifest(&self.path)
     }
 
     /// Path of the log of events.
     pub fn metrics(&self) -> PathBuf {
-        self.0.join(METRICS)
+        metrics(&self.path)
+    }
+
+    /// Folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
     }
 
     /// Folder of the final weights.
     pub fn artifact(&self) -> PathBuf {
-        self.0.join(ARTIFACT)
+        self.path.join(ARTIFACT)
     }
 
     /// Folder of the weights at the end of phase `index`, 0-based.
     pub fn phase(&self, index: usize, kind: PhaseKind) -> PathBuf {
-        self.0.join(PHASES).join(format!("{index}-{kind}"))
+        self.path.join(PHASES).join(format!("{index}-{kind}"))
     }
+}
+
+/// Path of the manifest of the run in `folder`.
+pub(super) fn manifest(folder: &Path) -> PathBuf {
+    folder.join(MANIFEST)
+}
+
+/// Path of the log of events of the run in `folder`.
+pub(super) fn metrics(folder: &Path) -> PathBuf {
+    folder.join(METRICS)
+}
+
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn remove_if_there(result: io::Result<()>) -> io::Result<()> {
@@ -95,11 +155,11 @@ mod tests {
     #[test]
     fn a_finished_run_is_refused_and_says_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunFolder::create(folder.path(), "seed = 1").unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        run.write_config("seed = 1").unwrap();
         fs::write(run.manifest(), "{}").unwrap();
-        let error = RunFolder::create(folder.path(), "")
-            .unwrap_err()
-            .to_string();
+        drop(run);
+        let error = RunFolder::take(folder.path()).unwrap_err().to_string();
         assert!(error.contains("finished run"), "{error}");
         assert!(error.contains("another output folder"), "{error}");
         let kept = fs::read_to_string(folder.path().join(CONFIG)).unwrap();
@@ -107,14 +167,29 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_run_is_cleared() {
+    fn an_unfinished_run_is_left_until_it_is_cleared() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunFolder::create(folder.path(), "seed = 1").unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        run.write_config("seed = 1").unwrap();
         fs::create_dir_all(run.phase(0, PhaseKind::Distill)).unwrap();
+        fs::create_dir_all(run.checkpoints()).unwrap();
         fs::write(run.metrics(), "old").unwrap();
-        RunFolder::create(folder.path(), "seed = 2").unwrap();
+        drop(run);
+        let run = RunFolder::take(folder.path()).unwrap();
+        assert!(run.phase(0, PhaseKind::Distill).exists() && run.metrics().exists());
+        run.clear().unwrap();
         assert!(!run.phase(0, PhaseKind::Distill).exists());
-        assert!(!run.metrics().exists());
+        assert!(!run.metrics().exists() && !run.checkpoints().exists());
+    }
+
+    #[test]
+    fn one_trainer_at_a_time_works_in_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        let error = RunFolder::take(folder.path()).unwrap_err();
+        assert!(matches!(error, RunError::FolderInUse { .. }), "{error}");
+        drop(run);
+        RunFolder::take(folder.path()).unwrap();
     }
 
     #[test]
@@ -122,7 +197,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("thesis.tex");
         fs::write(&other, "x").unwrap();
-        let error = RunFolder::create(folder.path(), "").unwrap_err();
+        let error = RunFolder::take(folder.path()).unwrap_err();
         assert!(matches!(error, RunError::ForeignFolder { .. }));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use common::{digest::Sha256, manifest::TeacherIdentity};
+use common::{consumption::Consumption, digest::Sha256, manifest::TeacherIdentity};
 use networks::ModelId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::PhaseKind,
-    engine::{Consumption, PhaseSummary, Precision},
+    engine::{PhaseSummary, Precision},
 };
 
 /// The format that is written.
@@ -48,8 +48,8 @@ pub struct RunManifest {
     /// its configuration says.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hard_label_batches: u64,
-    /// False where teachers of unlike numerics were allowed, or hard labels took the place of soft
-    /// targets.
+    /// False where teachers of unlike numerics were allowed, or a resumption under other numerics, or
+    /// where hard labels took the place of soft targets.
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
     pub model_id: ModelId,
@@ -71,8 +71,11 @@ pub struct PhaseRecord {
     pub kind: PhaseKind,
     /// Samples trained on, over all epochs.
     pub consumed_samples: u64,
-    /// Digest of what was trained on, in order; see [`Consumption::sha256`].
+    /// Digest of what was trained on, in order; see [`Consumption`].
     pub consumed_sha256: Sha256,
+    /// Batches that were trained on hard labels alone because all teachers were gone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hard_label_batches: u64,
     /// Mean over the last epoch's samples.
     pub train_loss: f64,
     /// In the last epoch, on augmented images; 0 to 1.
@@ -88,16 +91,17 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl PhaseRecord {
-    pub(super) fn new(kind: PhaseKind, summary: PhaseSummary, seconds: f64) -> Self {
+    pub(super) fn new(kind: PhaseKind, summary: PhaseSummary) -> Self {
         let Consumption { samples, sha256 } = summary.consumed;
         Self {
             kind,
             consumed_samples: samples,
             consumed_sha256: sha256,
-            train_loss: summary.train_loss,
-            train_accuracy: summary.train_accuracy,
-            validation_accuracy: summary.validation_accuracy,
-            seconds,
+            hard_label_batches: summary.hard_label_batches,
+            train_loss: summary.last_epoch.train_loss,
+            train_accuracy: summary.last_epoch.train_accuracy,
+            validation_accuracy: summary.last_epoch.validation_accuracy,
+            seconds: summary.seconds,
         }
     }
 }

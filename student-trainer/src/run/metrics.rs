@@ -2,41 +2,200 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
-    path::Path,
-    sync::Mutex,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tracing::warn;
 
 use crate::events::{EventSink, RunEvent};
 
-/// A sink that appends each event to a new file at `path` and passes it on to `next`.
-///
-/// # Errors
-/// When the file cannot be made.
-pub(super) fn log_to(path: &Path, next: &EventSink) -> io::Result<EventSink> {
-    let with_path = |error: io::Error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot write {}: {error}", path.display()),
-        )
-    };
-    let log = Mutex::new(File::create(path).map_err(with_path)?);
-    let (path, next) = (path.to_owned(), next.clone());
-    Ok(EventSink::new(move |event| {
-        if let Err(error) = append(&log, &event) {
-            // The weights matter more than this log.
-            warn!(file = %path.display(), %error, "cannot log an event");
-        }
-        next.send(event);
-    }))
+/// The log of a run's events.
+#[derive(Debug)]
+pub(super) struct MetricsLog {
+    path: PathBuf,
+    log: Mutex<Log>,
 }
 
-/// One write a line, so that a reader never sees a part of one.
-fn append(log: &Mutex<File>, event: &RunEvent) -> io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    let mut log = log.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    log.write_all(&line)
+#[derive(Debug)]
+struct Log {
+    file: File,
+    /// Bytes of whole lines.
+    length: u64,
+    /// Why a line is missing.
+    failure: Option<io::Error>,
+}
+
+impl MetricsLog {
+    /// Makes a new file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let file = File::create(path).map_err(with_path(path))?;
+        Ok(Self::new(path, file, 0))
+    }
+
+    /// Goes on with the file at `path` as it was when it had `length` bytes: later lines are cut
+    /// off, since their steps come again. Gives the events that are left.
+    ///
+    /// # Errors
+    /// When it cannot be read or cut.
+    pub(super) fn resume(path: &Path, length: u64) -> io::Result<(Self, Vec<RunEvent>)> {
+        let resume = || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let mut file = options.open(path)?;
+            let mut text = Vec::new();
+            Read::by_ref(&mut file)
+                .take(length)
+                .read_to_end(&mut text)?;
+            // What is shorter than it should be may end within a line.
+            let whole = text.iter().rposition(|byte| *byte == b'\n');
+            text.truncate(whole.map_or(0, |last| last + 1));
+            let length = text.len() as u64;
+            file.set_len(length)?;
+            file.seek(SeekFrom::Start(length))?;
+            Ok((Self::new(path, file, length), events(&text)))
+        };
+        resume().map_err(with_path(path))
+    }
+
+    fn new(path: &Path, file: File, length: u64) -> Self {
+        let failure = None;
+        Self {
+            path: path.to_owned(),
+            log: Mutex::new(Log {
+                file,
+                length,
+                failure,
+            }),
+        }
+    }
+
+    /// A sink that appends each event and passes it on to `next`.
+    pub(super) fn sink(self: &Arc<Self>, next: &EventSink) -> EventSink {
+        let (log, next) = (Arc::clone(self), next.clone());
+        EventSink::new(move |event| {
+            log.append(&event);
+            next.send(event);
+        })
+    }
+
+    /// Brings everything to the disk; gives the length in bytes.
+    ///
+    /// # Errors
+    /// When that fails, or when a line could not be written before.
+    pub(super) fn sync(&self) -> io::Result<u64> {
+        let mut log = self.lock();
+        let synced = match log.failure.take() {
+            Some(failure) => Err(failure),
+            None => log.file.sync_data(),
+        };
+        synced.map_err(with_path(&self.path))?;
+        Ok(log.length)
+    }
+
+    fn append(&self, event: &RunEvent) {
+        let mut log = self.lock();
+        if let Err(error) = log.append(event) {
+            // The next checkpoint stops the run; the sink must not.
+            warn!(file = %self.path.display(), %error, "cannot log an event");
+            log.failure.get_or_insert(error);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// One write a line, so that a reader never sees a part of one unless the process is killed.
+    fn append(&mut self, event: &RunEvent) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        if let Err(error) = self.file.write_all(&line) {
+            // A full disk may have taken a part of it.
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::Start(self.length))?;
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// The events in the log at `path`; none where there is no log.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn read(path: &Path) -> io::Result<Vec<RunEvent>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(events(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(with_path(path)(error)),
+    }
+}
+
+/// A line that is none of ours, or cut off, tells nothing.
+fn events(text: &[u8]) -> Vec<RunEvent> {
+    let lines = text.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect()
+}
+
+fn with_path(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| {
+        let text = format!("cannot read or write {}: {error}", path.display());
+        io::Error::new(error.kind(), text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn notice(text: &str) -> RunEvent {
+        RunEvent::Notice { text: text.into() }
+    }
+
+    #[test]
+    fn a_resumed_log_has_what_was_there_at_the_checkpoint_and_goes_on_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let log = MetricsLog::create(&path).unwrap();
+        log.append(&notice("a"));
+        let length = log.sync().unwrap();
+        log.append(&notice("b"));
+        let mut text = fs::read(&path).unwrap();
+        text.extend(b"{\"event\": \"not");
+        fs::write(&path, text).unwrap();
+
+        let (log, events) = MetricsLog::resume(&path, length).unwrap();
+        assert_eq!(events, [notice("a")]);
+        log.append(&notice("c"));
+        let (_, events) = MetricsLog::resume(&path, u64::MAX).unwrap();
+        assert_eq!(events, [notice("a"), notice("c")]);
+    }
+
+    #[test]
+    fn a_log_that_is_shorter_than_it_should_be_loses_its_cut_off_line_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let log = MetricsLog::create(&path).unwrap();
+        for text in ["a", "b"] {
+            log.append(&notice(text));
+        }
+        let length = log.sync().unwrap();
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() - 3]).unwrap();
+        let (log, events) = MetricsLog::resume(&path, length).unwrap();
+        assert_eq!(events, [notice("a")]);
+        assert_eq!(log.sync().unwrap(), length / 2);
+    }
 }

@@ -1,18 +1,24 @@
 //! One run from start to end.
 
 mod artifact;
+mod checkpoint;
+mod checkpoints;
 mod data;
+mod delivery;
 mod error;
 mod folder;
 mod manifest;
 mod metrics;
+mod resume;
 
-use std::{path::Path, time::Instant};
-
-use common::{
-    digest::Sha256,
-    manifest::{ArtifactManifest, OnnxFile, Preprocessing, Provenance},
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
+
+use common::{digest::Sha256, manifest::TeacherIdentity};
 use datasets::Dataset;
 use networks::{Weights, model_id};
 use onnx_runtime::SessionError;
@@ -21,20 +27,39 @@ use tokio_util::sync::CancellationToken;
 use torch_networks::{Device, numerics};
 
 pub use artifact::{ArtifactError, ModelFolder};
+pub use checkpoint::CheckpointError;
 pub use error::RunError;
 pub use folder::RunFolder;
 pub use manifest::{PhaseRecord, RunManifest};
+pub use resume::ResumePolicy;
 
 use crate::{
     config::{NumericsPolicy, RunConfig},
-    engine::{self, PhaseContext, Precision, TorchNetwork},
-    events::EventSink,
-    export::{self, ExportError, ExportSource, ExportedModel},
+    engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
+    events::{EventSink, RunEvent},
+    export::ExportError,
     metrics::RunUnderWay,
-    publish::{self, ModelUpload},
     soft_targets::{SoftTargetSource, SoftTargetSupply, SupplyContext},
 };
+use checkpoint::{Checkpoint, Circumstances, RunProgress};
+use checkpoints::CheckpointFolder;
 pub(crate) use data::TrainingData;
+use metrics::MetricsLog;
+
+/// What a run is given beside its configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct RunContext<'r> {
+    /// Takes everything that the run leaves; made where it is missing.
+    pub folder: &'r Path,
+    /// What an interrupted run in the folder may differ in.
+    pub resume: ResumePolicy,
+    /// Where progress is told; the events of an interrupted run come again.
+    pub events: &'r EventSink,
+    /// Cancelling it ends the run between two steps with [`RunError::Cancelled`].
+    pub cancel: &'r CancellationToken,
+    /// Does the network traffic: teachers, publishing.
+    pub runtime: &'r Handle,
+}
 
 /// What a run left behind.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,69 +72,122 @@ pub struct RunOutcome {
     pub validation_accuracy: Option<f64>,
 }
 
-/// Trains as `config` says and leaves everything in `folder`, which is made where it is missing.
+/// Trains as `config` says, from the newest checkpoint in the folder or from the start.
 ///
 /// Blocks for as long as training takes: call it from a thread of its own, outside of tokio's.
-/// Network traffic (teachers, publishing) runs on `runtime`. Cancelling `cancel` ends it between two
-/// steps with [`RunError::Cancelled`].
 ///
 /// # Errors
 /// See [`RunError`]. Nothing half-written is left under a final name.
-pub fn execute(
-    config: RunConfig,
-    folder: &Path,
-    events: &EventSink,
-    cancel: &CancellationToken,
-    runtime: &Handle,
-) -> Result<RunOutcome, RunError> {
+pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome, RunError> {
     if config.export.onnx {
         // Now rather than after the training.
         onnx_runtime::load_library()
             .map_err(SessionError::from)
             .map_err(ExportError::from)?;
     }
+    let folder = RunFolder::take(context.folder)?;
+    match checkpoints::are_in(&folder.checkpoints())? {
+        true => resume::check_config(&folder.config()?, &config, context.resume)?,
+        false => folder.clear()?,
+    }
+    let (checkpoints, resumed, problems) =
+        CheckpointFolder::open(folder.checkpoints(), config.checkpoints, &config.network)?;
     let config_toml = config.to_toml();
-    let folder = RunFolder::create(folder, &config_toml)?;
+    folder.write_config(&config_toml)?;
+
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
+    let precision = config.precision.resolve();
+    let initial = Weights::initial(&config.network, config.seed)?;
+    let network = TorchNetwork::new(&config.network, &initial, Device::Cpu)?;
+    let numerics = numerics(&network, precision)?;
+    let circumstances = Circumstances {
+        threads,
+        numerics: numerics.descriptor,
+        probe_sha256: numerics.probe_sha256,
+        dataset: data.fingerprint.clone(),
+    };
+    let same_bits = match &resumed {
+        Some(Checkpoint { run, .. }) => {
+            let before = &run.circumstances;
+            run.bit_reproducible
+                & resume::check_circumstances(before, &circumstances, context.resume)?
+        }
+        None => true,
+    };
+    let (metrics, past) = match &resumed {
+        Some(Checkpoint { run, .. }) => MetricsLog::resume(&folder.metrics(), run.metrics_bytes)?,
+        None => (MetricsLog::create(&folder.metrics())?, Vec::new()),
+    };
     let _gauges = RunUnderWay::begin();
+    let watchers = crate::metrics::follow(context.events);
+    past.into_iter().for_each(|event| watchers.send(event));
+    let metrics = Arc::new(metrics);
     let run = Run {
-        events: crate::metrics::follow(&metrics::log_to(&folder.metrics(), events)?),
+        events: metrics.sink(&watchers),
         config_sha256: Sha256::of(config_toml.as_bytes()),
-        precision: config.precision.resolve(),
         started: Instant::now(),
         config,
+        context,
         folder,
+        metrics,
+        checkpoints: Mutex::new(checkpoints),
+        resumed,
+        same_bits,
+        circumstances,
         data,
-        threads,
-        cancel,
-        runtime,
+        precision,
     };
-    run.execute()
+    for problem in problems {
+        run.events.notices().notice(problem);
+    }
+    run.execute(&network)
+        .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
+}
+
+/// Whether the run in `folder` did all that it should.
+pub fn is_finished(folder: &Path) -> bool {
+    folder::manifest(folder).exists()
+}
+
+/// What the run in `folder` did so far.
+///
+/// # Errors
+/// When its log is there and cannot be read.
+pub fn past_events(folder: &Path) -> io::Result<Vec<RunEvent>> {
+    metrics::read(&folder::metrics(folder))
 }
 
 /// A run under way.
 struct Run<'r> {
     config: RunConfig,
     config_sha256: Sha256,
+    context: RunContext<'r>,
     folder: RunFolder,
+    metrics: Arc<MetricsLog>,
+    checkpoints: Mutex<CheckpointFolder>,
+    /// What it goes on from.
+    resumed: Option<Checkpoint>,
+    /// Whether it went on under the same circumstances, every time.
+    same_bits: bool,
+    circumstances: Circumstances,
     data: TrainingData,
     precision: Precision,
-    threads: usize,
+    /// To the log and to whoever watches.
     events: EventSink,
-    cancel: &'r CancellationToken,
-    runtime: &'r Handle,
     started: Instant,
 }
 
 impl Run<'_> {
-    fn execute(&self) -> Result<RunOutcome, RunError> {
-        let initial = Weights::initial(&self.config.network, self.config.seed)?;
-        let network = TorchNetwork::new(&self.config.network, &initial, Device::Cpu)?;
+    fn execute(&self, network: &TorchNetwork) -> Result<RunOutcome, RunError> {
+        self.announce_resumption();
         let supply = self.soft_targets()?;
-        let phases = supply.while_training(|source| self.train(&network, source))?;
-
-        let hard_label_batches = supply.hard_label_batches();
+        let teacher = self.teacher(supply.teacher())?;
+        let phases =
+            supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
+        // From here on no teacher is needed.
+        drop(supply);
+        let hard_label_batches = phases.iter().map(|phase| phase.hard_label_batches).sum();
         if hard_label_batches > 0 {
             self.events.notices().notice(format!(
                 "{hard_label_batches} batches were trained on hard labels alone because no teacher was \
@@ -120,13 +198,13 @@ impl Run<'_> {
         let weights = network.weights()?;
         let artifact = ModelFolder::new(self.folder.artifact());
         artifact.write(&self.model_file(), &weights)?;
-        let numerics = numerics(&network, self.precision)?;
+        let numerics = numerics(network, self.precision)?;
         let mut manifest = RunManifest {
             format_version: manifest::FORMAT_VERSION,
             name: self.folder.name(),
             seed: self.config.seed,
             config_sha256: self.config_sha256.clone(),
-            threads: self.threads,
+            threads: self.circumstances.threads,
             precision: self.precision,
             numerics: numerics.descriptor,
             probe_sha256: numerics.probe_sha256,
@@ -134,7 +212,7 @@ impl Run<'_> {
             dataset: self.data.fingerprint.clone(),
             train_samples: self.data.train.len(),
             validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
-            teacher: supply.teacher().cloned(),
+            teacher,
             bit_reproducible: self.is_bit_reproducible() && hard_label_batches == 0,
             hard_label_batches,
             model_id: model_id(&self.config.network, &weights)?,
@@ -143,15 +221,15 @@ impl Run<'_> {
             published_version: None,
             seconds: 0.0,
         };
-        // From here on no teacher is needed.
-        drop(supply);
         if self.config.export.onnx {
-            let model = self.export(&network, &weights)?;
+            let model = self.export(network, &weights)?;
             let upload = self.write_onnx(&artifact, model, &manifest)?;
             manifest.onnx_sha256 = Some(Sha256::of(&upload.onnx));
             manifest.published_version = self.publish(&upload)?;
         }
-        manifest.seconds = self.started.elapsed().as_secs_f64();
+        manifest.seconds = self.seconds();
+        // What the log lacks, a finished run must not hide.
+        self.metrics.sync()?;
         common::atomic_file::write(&self.folder.manifest(), &manifest.to_json())?;
         Ok(RunOutcome {
             validation_accuracy: manifest.validation_accuracy(),
@@ -160,26 +238,74 @@ impl Run<'_> {
         })
     }
 
+    fn announce_resumption(&self) {
+        let Some(Checkpoint { run, phase }) = &self.resumed else {
+            return;
+        };
+        let other_bits = match self.same_bits {
+            true => "",
+            false => "; threads or numerics changed, so the bits cannot be had again",
+        };
+        self.events.notices().notice(format!(
+            "goes on from step {} of the run: phase {} ({}), {} epochs and {} steps done{other_bits}",
+            run.step,
+            run.phase + 1,
+            run.kind,
+            phase.progress.epoch,
+            phase.progress.step,
+        ));
+    }
+
     fn soft_targets(&self) -> Result<SoftTargetSupply<'_>, RunError> {
         let context = SupplyContext {
             config: &self.config,
+            needed: self.needs_soft_targets(),
             train: &self.data.train,
-            cancel: self.cancel,
-            runtime: self.runtime,
+            cancel: self.context.cancel,
+            runtime: self.context.runtime,
         };
         SoftTargetSupply::prepare(context, self.events.notices())
+    }
+
+    /// Whether what is left of the run needs soft targets.
+    fn needs_soft_targets(&self) -> bool {
+        let is_done = |index: usize, epochs: usize| match &self.resumed {
+            None => false,
+            Some(Checkpoint { run, phase }) => {
+                index < run.phase || (index == run.phase && phase.progress.epoch == epochs)
+            }
+        };
+        let mut phases = self.config.phases.iter().enumerate();
+        phases
+            .any(|(index, phase)| phase.loss.needs_soft_targets() && !is_done(index, phase.epochs))
+    }
+
+    /// Whose soft targets the run uses, or used before it was interrupted.
+    fn teacher(&self, now: Option<&TeacherIdentity>) -> Result<Option<TeacherIdentity>, RunError> {
+        let before = self.resumed.as_ref().and_then(|it| it.run.teacher.as_ref());
+        if let (Some(before), Some(now)) = (before, now) {
+            resume::check_teacher(before, now, self.mixes_numerics())?;
+        }
+        Ok(now.or(before).cloned())
     }
 
     fn train(
         &self,
         network: &TorchNetwork,
         soft_targets: Option<SoftTargetSource<'_>>,
+        teacher: Option<&TeacherIdentity>,
     ) -> Result<Vec<PhaseRecord>, RunError> {
         let views = self.config.soft_targets.as_ref();
         let views = views.and_then(|targets| targets.fixed_views());
-        let mut records = Vec::new();
-        for (index, phase) in self.config.phases.iter().enumerate() {
-            let started = Instant::now();
+        let mut resumed = self.resumed.as_ref();
+        let mut records = resumed.map_or_else(Vec::new, |it| it.run.phases.clone());
+        for (index, phase) in self.config.phases.iter().enumerate().skip(records.len()) {
+            let checkpoints = PhaseCheckpoints {
+                run: self,
+                phase: index,
+                records: &records,
+                teacher,
+            };
             let summary = engine::train_phase(
                 network,
                 PhaseContext {
@@ -193,14 +319,17 @@ impl Run<'_> {
                     augmentation: self.config.data.augmentation,
                     soft_targets,
                     views,
+                    resumed: resumed.take().map(|it| &it.phase),
+                    checkpoints: Some(&checkpoints),
                     events: &self.events,
-                    cancel: self.cancel,
+                    cancel: self.context.cancel,
                 },
             )?;
             let folder = ModelFolder::new(self.folder.phase(index, phase.kind()));
-            folder.write(&self.model_file(), &network.weights()?)?;
-            let seconds = started.elapsed().as_secs_f64();
-            records.push(PhaseRecord::new(phase.kind(), summary, seconds));
+            if !folder.is_whole() {
+                folder.write(&self.model_file(), &network.weights()?)?;
+            }
+            records.push(PhaseRecord::new(phase.kind(), summary));
         }
         Ok(records)
     }
@@ -217,84 +346,71 @@ impl Run<'_> {
 
     /// Whether the same configuration gives the same bits again.
     fn is_bit_reproducible(&self) -> bool {
-        let mixed = |numerics| numerics == NumericsPolicy::Any;
+        self.same_bits && !(self.config.needs_teacher() && self.mixes_numerics())
+    }
+
+    fn mixes_numerics(&self) -> bool {
         let teacher = self.config.teacher.as_ref();
-        !(self.config.needs_teacher() && teacher.is_some_and(|pool| mixed(pool.numerics)))
+        teacher.is_some_and(|pool| pool.numerics == NumericsPolicy::Any)
     }
 
-    fn export(&self, network: &TorchNetwork, weights: &Weights) -> Result<ExportedModel, RunError> {
-        let source = ExportSource {
-            spec: &self.config.network,
-            weights,
-            network,
-            images: self.data.validation.as_ref().unwrap_or(&self.data.train),
-            normalization: &self.config.data.normalization,
-        };
-        let model = export::export(source, &self.config.export)?;
-        self.events.notices().notice(format!(
-            "exported to ONNX: {} bytes; on {} images the logits of ONNX Runtime and libtorch \
-             differ by at most {:.1e}",
-            model.onnx.len(),
-            model.compared,
-            model.largest_difference
-        ));
-        Ok(model)
+    /// Wall-clock time of the run, that of earlier processes included.
+    fn seconds(&self) -> f64 {
+        let before = self.resumed.as_ref().map_or(0.0, |it| it.run.seconds);
+        before + self.started.elapsed().as_secs_f64()
     }
 
-    fn write_onnx(
-        &self,
-        artifact: &ModelFolder,
-        model: ExportedModel,
-        run: &RunManifest,
-    ) -> Result<ModelUpload, RunError> {
-        let manifest = ArtifactManifest {
-            format_version: common::manifest::FORMAT_VERSION,
-            onnx: OnnxFile {
-                sha256: Sha256::of(&model.onnx),
-                size: model.onnx.len() as u64,
+    /// Steps of all phases before `phase`.
+    fn steps_before(&self, phase: usize) -> u64 {
+        let phases = self.config.phases[..phase].iter();
+        phases
+            .map(|phase| phase.epochs as u64 * self.steps_per_epoch(phase.batch_size))
+            .sum()
+    }
+
+    fn steps_per_epoch(&self, batch_size: usize) -> u64 {
+        self.data.train.len().div_ceil(batch_size) as u64
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, CheckpointFolder> {
+        // A panic while one was written left the others as they were.
+        self.checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes the states of one phase into checkpoints of the run.
+struct PhaseCheckpoints<'r> {
+    run: &'r Run<'r>,
+    phase: usize,
+    /// Of the phases before.
+    records: &'r [PhaseRecord],
+    teacher: Option<&'r TeacherIdentity>,
+}
+
+impl Checkpoints for PhaseCheckpoints<'_> {
+    fn every_steps(&self) -> u64 {
+        self.run.config.checkpoints.every_steps
+    }
+
+    fn keep(&self, state: PhaseState) -> Result<(), RunError> {
+        let Self { run, phase, .. } = *self;
+        let config = &run.config.phases[phase];
+        let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config.batch_size);
+        run.checkpoints().keep(&Checkpoint {
+            run: RunProgress {
+                step: run.steps_before(phase) + epochs + state.progress.step,
+                phase,
+                kind: config.kind(),
+                phases: self.records.to_vec(),
+                circumstances: run.circumstances.clone(),
+                teacher: self.teacher.cloned(),
+                bit_reproducible: run.is_bit_reproducible(),
+                metrics_bytes: run.metrics.sync()?,
+                seconds: run.seconds(),
             },
-            input_shape: self.config.network.input,
-            class_names: self.config.data.class_names.clone(),
-            preprocessing: Preprocessing {
-                mean: self.config.data.normalization.mean.clone(),
-                std: self.config.data.normalization.std.clone(),
-            },
-            golden_batch: model.golden_batch,
-            // Holds: a spec's keys are strings and its numbers finite.
-            network: serde_json::to_value(&self.config.network).unwrap_or_default(),
-            provenance: Provenance {
-                run: run.name.clone(),
-                seed: run.seed,
-                config_sha256: run.config_sha256.clone(),
-                dataset: run.dataset.clone(),
-                teacher: run.teacher.clone(),
-                metrics: run.metrics(),
-            },
-        };
-        let manifest_json = manifest.to_json();
-        artifact.write_onnx(&model.onnx, &manifest_json)?;
-        Ok(ModelUpload {
-            onnx: model.onnx.into(),
-            manifest_json: manifest_json.into(),
+            phase: state,
         })
-    }
-
-    fn publish(&self, upload: &ModelUpload) -> Result<Option<u64>, RunError> {
-        let Some(config) = &self.config.publish else {
-            return Ok(None);
-        };
-        let artifact = self.folder.artifact();
-        let published =
-            self.runtime
-                .block_on(publish::publish(config, upload, &artifact, self.cancel))?;
-        let how = match published.already_published {
-            true => "was published before as",
-            false => "published as",
-        };
-        self.events.notices().notice(format!(
-            "{how} version {} of {} at {}",
-            published.version, config.model, config.endpoint
-        ));
-        Ok(Some(published.version))
     }
 }

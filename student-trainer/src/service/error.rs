@@ -24,6 +24,11 @@ pub(super) enum ServiceError {
     UnknownRun { id: String, known: Vec<String> },
     #[error("run `{id}` has ended already ({})", state.as_str_name())]
     AlreadyEnded { id: String, state: RunState },
+    #[error(
+        "run `{id}` cannot be resumed: it is {}; only a run that failed or was cancelled can",
+        state.as_str_name()
+    )]
+    NothingToResume { id: String, state: RunState },
     #[error("{waiting} runs wait already; try again when one has ended, or cancel one")]
     QueueFull { waiting: usize },
     #[error("the trainer is shutting down")]
@@ -41,6 +46,7 @@ impl From<ServiceError> for Status {
             E::InvalidName { .. } => (Code::InvalidArgument, "INVALID_RUN_NAME"),
             E::UnknownRun { .. } => (Code::NotFound, "UNKNOWN_RUN"),
             E::AlreadyEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),
+            E::NothingToResume { .. } => (Code::FailedPrecondition, "RUN_NOT_RESUMABLE"),
             E::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
             E::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
             E::Folder { .. } => (Code::Internal, "RUN_FOLDER"),

@@ -28,6 +28,14 @@ struct Entries {
     last: u64,
     newest_step: Option<u64>,
     notices: VecDeque<u64>,
+    closed: bool,
+}
+
+/// What comes behind a position.
+enum Next {
+    Event(u64, Event),
+    NotYet,
+    Never,
 }
 
 impl EventLog {
@@ -44,26 +52,39 @@ impl EventLog {
         self.newest.send_replace(position);
     }
 
-    /// All events so far, then those to come, up to the one that says that the run has ended.
+    /// Ends every follower's stream behind the events so far.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.newest.send_modify(|_| {});
+    }
+
+    /// All events so far, then those to come, up to the one that says that the run has ended, or
+    /// until the log is closed.
     pub(super) fn follow(self: Arc<Self>) -> impl Stream<Item = Event> + Send + 'static {
         let changes = self.newest.subscribe();
         stream::unfold(Some((self, changes, 0)), |watcher| async move {
             let (log, mut changes, mut position) = watcher?;
             loop {
-                if let Some((found, event)) = log.after(position) {
-                    position = found;
-                    let rest = (!is_end(&event)).then_some((log, changes, position));
-                    return Some((event, rest));
+                match log.after(position) {
+                    Next::Event(found, event) => {
+                        position = found;
+                        let rest = (!is_end(&event)).then_some((log, changes, position));
+                        return Some((event, rest));
+                    }
+                    Next::NotYet => changes.changed().await.ok()?,
+                    Next::Never => return None,
                 }
-                changes.changed().await.ok()?;
             }
         })
     }
 
-    fn after(&self, position: u64) -> Option<(u64, Event)> {
+    fn after(&self, position: u64) -> Next {
         let entries = self.lock();
-        let (position, event) = entries.by_position.range(position + 1..).next()?;
-        Some((*position, event.clone()))
+        match entries.by_position.range(position + 1..).next() {
+            Some((position, event)) => Next::Event(*position, event.clone()),
+            None if entries.closed => Next::Never,
+            None => Next::NotYet,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -165,6 +186,19 @@ mod tests {
             state(RunState::Succeeded),
         ];
         assert_eq!(events, expected);
+    }
+
+    #[tokio::test]
+    async fn a_closed_log_ends_behind_what_it_has() {
+        let log = Arc::new(EventLog::new());
+        let early: Vec<Event> = {
+            let follower = tokio::spawn(Arc::clone(&log).follow().collect());
+            log.record(epoch(1));
+            log.close();
+            follower.await.unwrap()
+        };
+        let late: Vec<Event> = log.follow().collect().await;
+        assert_eq!((early, late), (vec![epoch(1)], vec![epoch(1)]));
     }
 
     #[tokio::test]

@@ -5,21 +5,13 @@ use std::{pin::Pin, sync::Arc};
 use futures::{Stream, StreamExt};
 use proto::runs::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
-    ListRunsResponse, SubmitRunRequest, SubmitRunResponse, WatchRunRequest, WatchRunResponse,
-    run_service_server::RunService,
+    ListRunsResponse, ResumeRunRequest, ResumeRunResponse, SubmitRunRequest, SubmitRunResponse,
+    WatchRunRequest, WatchRunResponse, run_service_server::RunService,
 };
-use tokio::runtime::Handle;
 use tonic::{Request, Response, Status};
 
-use super::{
-    error::ServiceError,
-    queue::{Job, RunQueue},
-    record::RunId,
-};
-use crate::{
-    config::{AllowedFolders, RunConfig},
-    run,
-};
+use super::{error::ServiceError, queue::RunQueue, record::RunId};
+use crate::config::{AllowedFolders, RunConfig};
 
 /// Name of a run that was submitted without one.
 const DEFAULT_NAME: &str = "run";
@@ -27,20 +19,14 @@ const DEFAULT_NAME: &str = "run";
 /// Answers calls from the queue.
 pub(super) struct RunServer {
     queue: Arc<RunQueue>,
-    runtime: Handle,
     allowed_folders: AllowedFolders,
 }
 
 impl RunServer {
-    /// Runs do their network traffic in `runtime` and their files are below `allowed_folders`.
-    pub(super) fn new(
-        queue: Arc<RunQueue>,
-        runtime: Handle,
-        allowed_folders: AllowedFolders,
-    ) -> Self {
+    /// The files of its runs are below `allowed_folders`.
+    pub(super) fn new(queue: Arc<RunQueue>, allowed_folders: AllowedFolders) -> Self {
         Self {
             queue,
-            runtime,
             allowed_folders,
         }
     }
@@ -50,14 +36,6 @@ impl RunServer {
         self.allowed_folders.check(&config)?;
         config.check_credentials()?;
         Ok(config)
-    }
-
-    fn job(&self, config: RunConfig) -> Job {
-        let runtime = self.runtime.clone();
-        Box::new(move |folder, events, cancel| {
-            run::execute(config, folder, &events, &cancel, &runtime)?;
-            Ok(())
-        })
     }
 }
 
@@ -73,7 +51,8 @@ impl RunService for RunServer {
             "" => DEFAULT_NAME,
             name => name,
         };
-        let record = self.queue.submit(name, self.job(config))?;
+        // The resolved one: other defaults of a later version do not change a run that waits.
+        let record = self.queue.submit(name, config.to_toml())?;
         let run = Some(record.to_proto());
         Ok(Response::new(SubmitRunResponse { run }))
     }
@@ -101,6 +80,17 @@ impl RunService for RunServer {
             .cancel(&RunId::new(request.into_inner().run_id))?;
         let run = Some(record.to_proto());
         Ok(Response::new(CancelRunResponse { run }))
+    }
+
+    async fn resume_run(
+        &self,
+        request: Request<ResumeRunRequest>,
+    ) -> Result<Response<ResumeRunResponse>, Status> {
+        let record = self
+            .queue
+            .resume(&RunId::new(request.into_inner().run_id))?;
+        let run = Some(record.to_proto());
+        Ok(Response::new(ResumeRunResponse { run }))
     }
 
     async fn get_run(

@@ -1,6 +1,12 @@
-//! Runs over gRPC: submitted, queued, done one at a time, watched and cancelled.
+//! Runs over gRPC: submitted, queued, done one at a time, watched and cancelled. The queue is on
+//! disk: a service that is started again goes on where the one before was interrupted.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use common::{
     grpc as edge, metrics_server, ready_file,
@@ -13,9 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
-use crate::{config::TrainerConfig, metrics};
+use crate::{
+    config::{AllowedFolders, RunConfig, TrainerConfig},
+    metrics,
+    run::{self, ResumePolicy, RunContext, RunError},
+};
 use grpc::RunServer;
-use queue::RunQueue;
+use queue::{RunQueue, Work, WorkOutcome};
 
 mod error;
 mod event_log;
@@ -23,6 +33,7 @@ mod folder;
 mod grpc;
 mod queue;
 mod record;
+mod store;
 
 /// Runs are one right: whoever may submit them may also see and stop them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
@@ -39,6 +50,20 @@ pub enum ServeError {
     /// Something counts in this process already.
     #[error("cannot start the metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The queue of an earlier service cannot be taken up.
+    #[error("cannot use the queue of runs: {}: {problem}", path.display())]
+    RunsFolder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Two services would do the same runs.
+    #[error(
+        "another student-trainer serves the runs in {}; stop it, or set runs_folder",
+        .0.display()
+    )]
+    RunsFolderInUse(PathBuf),
     /// The operating system lets nobody listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -67,7 +92,7 @@ pub async fn serve(config: TrainerConfig, ready_file: Option<&Path>) -> Result<(
 }
 
 /// As [`serve`], until `shutdown` is cancelled: then health says NOT_SERVING, new runs are refused,
-/// waiting and running ones are cancelled, and their watchers are told so before this returns.
+/// the running one stops at a checkpoint, and watchers are told so before this returns.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -83,7 +108,11 @@ pub async fn serve_until(
     let recorder = metrics::install()?;
     let runs_folder = config.runs_folder.clone();
     writable_folder::check("runs_folder", &runs_folder)?;
-    let queue = RunQueue::start(runs_folder, config.queue.clone()).map_err(ServeError::Thread)?;
+    let queue = RunQueue::start(
+        runs_folder,
+        config.queue.clone(),
+        work(config.allowed_folders.clone(), Handle::current()),
+    )?;
     let queue = Arc::new(queue);
 
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -93,7 +122,7 @@ pub async fn serve_until(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let allowed_folders = config.allowed_folders.clone();
-    let runs = RunServer::new(Arc::clone(&queue), Handle::current(), allowed_folders);
+    let runs = RunServer::new(Arc::clone(&queue), allowed_folders);
     let runs = RunServiceServer::new(runs).max_decoding_message_size(config.grpc.max_message_bytes);
 
     let drained = CancellationToken::new();
@@ -134,6 +163,32 @@ pub async fn serve_until(
             Ok(())
         }
     }
+}
+
+/// Does a run; its files are below `allowed_folders`, its network traffic goes on in `runtime`.
+fn work(allowed_folders: AllowedFolders, runtime: Handle) -> Work {
+    Box::new(move |assignment| {
+        let config = match RunConfig::from_toml(assignment.config_toml) {
+            Ok(config) => config,
+            Err(error) => return WorkOutcome::Failed(error.to_string()),
+        };
+        // Once more: the service may allow less than the one to which the run was submitted.
+        if let Err(error) = allowed_folders.check(&config) {
+            return WorkOutcome::Failed(error.to_string());
+        }
+        let context = RunContext {
+            folder: assignment.folder,
+            resume: ResumePolicy::SameBits,
+            events: &assignment.events,
+            cancel: &assignment.cancel,
+            runtime: &runtime,
+        };
+        match run::execute(config, context) {
+            Ok(_) => WorkOutcome::Succeeded,
+            Err(RunError::Cancelled { .. }) => WorkOutcome::Stopped,
+            Err(error) => WorkOutcome::Failed(error.to_string()),
+        }
+    })
 }
 
 fn announce(

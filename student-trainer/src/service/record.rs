@@ -11,8 +11,12 @@ use proto::runs::v1::{
     EpochFinished, Notice, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use super::event_log::{EventLog, is_final};
+use super::{
+    event_log::{EventLog, is_final},
+    store::{QueueStore, StoredRun, StoredState},
+};
 use crate::{events::RunEvent, metrics};
 
 /// Names a run: the name of its folder.
@@ -22,33 +26,50 @@ pub(super) struct RunId(String);
 /// Identity, state and events of one run.
 pub(super) struct RunRecord {
     id: RunId,
-    name: String,
     folder: PathBuf,
     status: Mutex<Status>,
     log: Arc<EventLog>,
     cancel: CancellationToken,
+    store: Arc<QueueStore>,
 }
 
 struct Status {
-    state: RunState,
-    reason: String,
+    /// What the run's file says, or should.
+    stored: StoredRun,
+    stop: Option<StopCause>,
+}
+
+/// Why a run was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopCause {
+    /// Somebody cancelled it: it is over.
+    Request,
+    /// The service ends: the run goes on when it is back.
+    Shutdown,
 }
 
 impl RunRecord {
-    /// A queued run.
-    pub(super) fn new(id: RunId, name: String, folder: PathBuf) -> Self {
+    /// A run that is in `store`; `past` is what it did before.
+    pub(super) fn new(
+        stored: StoredRun,
+        folder: PathBuf,
+        past: Vec<RunEvent>,
+        store: Arc<QueueStore>,
+    ) -> Self {
         let record = Self {
-            id,
-            name,
+            id: RunId::new(&stored.run_id),
             folder,
-            status: Mutex::new(Status {
-                state: RunState::Unspecified,
-                reason: String::new(),
-            }),
+            status: Mutex::new(Status { stored, stop: None }),
             log: Arc::new(EventLog::new()),
             cancel: CancellationToken::new(),
+            store,
         };
-        record.change(RunState::Queued, String::new());
+        // One that had ended was counted when it did.
+        if !record.has_ended() {
+            metrics::run_changed(RunState::Unspecified, record.state());
+        }
+        past.into_iter().for_each(|event| record.record(event));
+        record.log.record(Event::StateChanged(record.to_proto()));
         record
     }
 
@@ -60,17 +81,35 @@ impl RunRecord {
         &self.folder
     }
 
+    /// What its file says.
+    pub(super) fn stored(&self) -> StoredRun {
+        self.lock().stored.clone()
+    }
+
+    pub(super) fn config_toml(&self) -> String {
+        self.lock().stored.config_toml.clone()
+    }
+
     pub(super) fn state(&self) -> RunState {
-        self.lock().state
+        self.lock().stored.state.into()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        is_final(self.state())
     }
 
     pub(super) fn cancellation(&self) -> CancellationToken {
         self.cancel.clone()
     }
 
-    /// Everything so far, then what comes, until the run has ended.
+    /// Everything so far, then what comes, until the run has ended or the service does.
     pub(super) fn follow(&self) -> impl Stream<Item = Event> + Send + 'static + use<> {
         Arc::clone(&self.log).follow()
+    }
+
+    /// Ends the streams of those who follow.
+    pub(super) fn close(&self) {
+        self.log.close();
     }
 
     pub(super) fn record(&self, event: RunEvent) {
@@ -78,14 +117,14 @@ impl RunRecord {
     }
 
     pub(super) fn begin(&self) {
-        self.change(RunState::Running, String::new());
+        self.change(StoredState::Running, String::new());
     }
 
-    /// Asks a running run to stop; the first reason given is the one that is told.
-    pub(super) fn stop(&self, reason: &str) {
+    /// Asks a running run to stop; the first cause given counts.
+    pub(super) fn stop(&self, cause: StopCause) {
         let mut status = self.lock();
-        if !is_final(status.state) && !self.cancel.is_cancelled() {
-            reason.clone_into(&mut status.reason);
+        if status.stop.is_none() && !is_final(status.stored.state.into()) {
+            status.stop = Some(cause);
             self.cancel.cancel();
         }
     }
@@ -95,21 +134,24 @@ impl RunRecord {
         self.cancel.cancel();
         // Only an empty folder: the run wrote nothing. Left in place where that is not so.
         let _ = std::fs::remove_dir(&self.folder);
-        self.end(RunState::Cancelled, reason.to_owned());
+        self.end(StoredState::Cancelled, reason.to_owned());
     }
 
-    /// Ends a run that did not do all it should: cancelled where that was asked, failed otherwise.
-    pub(super) fn end_early(&self, error: &str) {
-        match self.cancel.is_cancelled() {
-            true => {
-                let reason = self.lock().reason.clone();
-                self.end(RunState::Cancelled, reason);
+    /// Notes that a run stopped where it was, as it was asked to.
+    pub(super) fn end_stopped(&self) {
+        let cause = self.lock().stop;
+        match cause {
+            Some(StopCause::Shutdown) => {
+                let reason = "the trainer was shut down; the run goes on when it is back";
+                self.change(StoredState::Queued, reason.to_owned());
             }
-            false => self.end(RunState::Failed, error.to_owned()),
+            Some(StopCause::Request) | None => {
+                self.end(StoredState::Cancelled, "cancelled on request".to_owned());
+            }
         }
     }
 
-    pub(super) fn end(&self, state: RunState, reason: String) {
+    pub(super) fn end(&self, state: StoredState, reason: String) {
         self.change(state, reason);
     }
 
@@ -117,10 +159,15 @@ impl RunRecord {
         self.describe(&self.lock())
     }
 
-    fn change(&self, state: RunState, reason: String) {
+    fn change(&self, state: StoredState, reason: String) {
         let mut status = self.lock();
-        metrics::run_changed(status.state, state);
-        *status = Status { state, reason };
+        metrics::run_changed(status.stored.state.into(), state.into());
+        status.stored.state = state;
+        status.stored.reason = reason;
+        if let Err(error) = self.store.write(&status.stored) {
+            // A restarted service would do the run again, and find it done or go on with it.
+            warn!(run = %self.id, %error, "cannot write down the state of a run");
+        }
         // Under the lock, so that the log has the states in the order they were taken.
         self.log.record(Event::StateChanged(self.describe(&status)));
     }
@@ -128,10 +175,10 @@ impl RunRecord {
     fn describe(&self, status: &Status) -> Run {
         Run {
             run_id: self.id.to_string(),
-            name: self.name.clone(),
-            state: status.state.into(),
+            name: status.stored.name.clone(),
+            state: RunState::from(status.stored.state).into(),
             folder: self.folder.display().to_string(),
-            reason: status.reason.clone(),
+            reason: status.stored.reason.clone(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Teachers that are asked for every batch, and what takes their place when all of them are gone.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use common::soft_targets::SoftTargets;
@@ -33,7 +33,6 @@ pub struct Gone {
     /// The pool has waited in vain since a teacher was last connected. Batches are not queued then, each
     /// to wait in vain again.
     waited: AtomicBool,
-    hard_label_batches: AtomicU64,
 }
 
 /// What is used instead of teachers.
@@ -100,17 +99,7 @@ impl Gone {
             substitute,
             notices,
             waited: AtomicBool::new(false),
-            hard_label_batches: AtomicU64::new(0),
         }
-    }
-
-    /// Batches that were trained on hard labels for want of teachers.
-    pub fn hard_label_batches(&self) -> u64 {
-        self.hard_label_batches.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_hard_labels(&self) {
-        self.hard_label_batches.fetch_add(1, Ordering::Relaxed);
     }
 
     fn are_gone(&self, pool: &TeacherPool) -> bool {
@@ -134,7 +123,7 @@ impl Gone {
     fn instead(&self, view: Option<u32>, samples: &[u32]) -> PendingSoftTargets<'_> {
         match &self.substitute {
             Substitute::Recorded(recorded) => recorded.ask(view, samples),
-            Substitute::HardLabels => PendingSoftTargets::HardLabels(self),
+            Substitute::HardLabels => PendingSoftTargets::HardLabels,
         }
     }
 }

@@ -60,7 +60,7 @@ pub enum PendingSoftTargets<'r> {
     /// They are here.
     Ready(SoftTargets),
     /// All teachers are gone, and hard labels will do.
-    HardLabels(&'r Gone),
+    HardLabels,
     /// There will be none.
     Failed(RunError),
 }
@@ -125,10 +125,7 @@ impl PendingSoftTargets<'_> {
         match self {
             Self::Asked(asked) => asked.wait(cancel),
             Self::Ready(targets) => Ok(Some(targets)),
-            Self::HardLabels(gone) => {
-                gone.count_hard_labels();
-                Ok(None)
-            }
+            Self::HardLabels => Ok(None),
             Self::Failed(error) => Err(error),
         }
     }

@@ -61,6 +61,7 @@ pub fn record(
     let data = TrainingData::load(config)?;
     let context = SupplyContext {
         config,
+        needed: true,
         train: &data.train,
         cancel,
         runtime,

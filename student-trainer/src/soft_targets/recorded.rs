@@ -59,7 +59,10 @@ impl RecordedTargets {
         let mut state = self.lock();
         while state.ready <= view {
             if state.ended {
-                return Err(state.error.take().unwrap_or(RunError::Cancelled));
+                return Err(state
+                    .error
+                    .take()
+                    .unwrap_or(RunError::Cancelled { checkpoint: None }));
             }
             state = self
                 .changed

@@ -55,6 +55,8 @@ struct RecordingRun<'r> {
 pub struct SupplyContext<'r> {
     /// What the run was told.
     pub config: &'r RunConfig,
+    /// Whether a phase that is still to be done needs soft targets.
+    pub needed: bool,
     /// Images trained on.
     pub train: &'r Dataset,
     /// Ends waiting.
@@ -73,7 +75,7 @@ impl<'r> SoftTargetSupply<'r> {
         let config = context.config;
         let mode = config.soft_targets.as_ref().map(|targets| targets.mode);
         let way = match mode.unwrap_or_default() {
-            _ if !config.needs_soft_targets() => Way::None,
+            _ if !context.needed => Way::None,
             SoftTargetsMode::Live => context.live(&notices)?,
             SoftTargetsMode::Recorded => Way::Recorded(context.recorded(None, &notices)?),
             SoftTargetsMode::Record => {
@@ -96,14 +98,6 @@ impl<'r> SoftTargetSupply<'r> {
             Way::Live { pool, .. } => Some(pool.identity()),
             Way::Recorded(recorded) => Some(recorded.teacher()),
             Way::Record(run) => Some(run.recorded.teacher()),
-        }
-    }
-
-    /// Batches that were trained on hard labels because all teachers were gone.
-    pub fn hard_label_batches(&self) -> u64 {
-        match &self.way {
-            Way::Live { when_gone, .. } => when_gone.as_ref().map_or(0, Gone::hard_label_batches),
-            Way::None | Way::Recorded(_) | Way::Record(_) => 0,
         }
     }
 
@@ -149,9 +143,10 @@ impl<'r> SupplyContext<'r> {
         let when_gone = when_gone.unwrap_or_default();
         let pool = match self.connect(notices.clone()) {
             Ok(pool) => pool,
-            Err(RunError::Teacher(error @ PoolError::NoTeacher { .. }))
-                if when_gone == WhenGone::RecordedTargets =>
-            {
+            Err(RunError::Teacher {
+                error: error @ PoolError::NoTeacher { .. },
+                ..
+            }) if when_gone == WhenGone::RecordedTargets => {
                 notices.notice(format!("{error}; going on from recorded soft targets"));
                 return Ok(Way::Recorded(self.recorded(None, notices)?));
             }

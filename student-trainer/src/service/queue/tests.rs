@@ -1,41 +1,65 @@
-use std::sync::mpsc;
+use std::{
+    fs,
+    sync::mpsc::{self, Receiver},
+};
 
 use futures::{StreamExt, executor::block_on};
-use proto::runs::v1::watch_run_response::Event;
+use proto::runs::v1::{RunState, watch_run_response::Event};
 
 use super::*;
-use crate::events::RunEvent;
 
 const LIMITS: QueueConfig = QueueConfig {
     waiting_runs: 2,
     remembered_runs: 1,
 };
 
+/// A queue whose runs do what their configuration says: `done`, `fail`, `panic`, or `wait` until
+/// they are cancelled.
 struct Fixture {
     queue: RunQueue,
-    runs: tempfile::TempDir,
+    /// (configuration, folder) of each run as it begins.
+    begun: Receiver<(String, PathBuf)>,
 }
 
-fn queue() -> Fixture {
-    let runs = tempfile::tempdir().unwrap();
-    let queue = RunQueue::start(runs.path().to_owned(), LIMITS).unwrap();
-    Fixture { queue, runs }
+fn start(runs: &Path) -> Fixture {
+    let (sender, begun) = mpsc::channel();
+    let work: Work = Box::new(move |assignment| {
+        let config = assignment.config_toml.to_owned();
+        sender
+            .send((config.clone(), assignment.folder.to_owned()))
+            .unwrap();
+        assignment.events.send(RunEvent::Notice {
+            text: config.clone(),
+        });
+        match &*config {
+            "done" => WorkOutcome::Succeeded,
+            "fail" => WorkOutcome::Failed("no data".to_owned()),
+            "panic" => panic!("bug {}", 7),
+            "wait" => {
+                block_on(assignment.cancel.cancelled());
+                WorkOutcome::Stopped
+            }
+            other => panic!("{other}"),
+        }
+    });
+    let queue = RunQueue::start(runs.to_owned(), LIMITS, work).unwrap();
+    Fixture { queue, begun }
 }
 
-/// A job that says that it began and goes on until it is cancelled.
-fn until_cancelled(began: mpsc::Sender<()>) -> Job {
-    Box::new(move |_, _, cancel| {
-        began.send(()).unwrap();
-        block_on(cancel.cancelled());
-        Err("stopped between two steps".into())
-    })
+impl Fixture {
+    fn submit(&self, name: &str, config: &str) -> Arc<RunRecord> {
+        self.queue.submit(name, config.to_owned()).unwrap()
+    }
+
+    /// Submits a run that waits, and waits until it does.
+    fn occupy(&self) -> Arc<RunRecord> {
+        let record = self.submit("a", "wait");
+        self.begun.recv().unwrap();
+        record
+    }
 }
 
-fn done() -> Job {
-    Box::new(|_, _, _| Ok(()))
-}
-
-/// Waits for the end of a run; all its states, and the reason of the last.
+/// Waits for the end of a run's events; all its states, and the reason of the last.
 fn states(record: &RunRecord) -> (Vec<RunState>, String) {
     let events: Vec<Event> = block_on(record.follow().collect());
     let states = events.iter().filter_map(|event| match event {
@@ -47,112 +71,177 @@ fn states(record: &RunRecord) -> (Vec<RunState>, String) {
 
 #[test]
 fn runs_are_done_in_order_each_in_a_folder_of_its_own() {
-    let Fixture { queue, runs } = queue();
-    let (sender, order) = mpsc::channel();
-    let job = |number: u8| -> Job {
-        let sender = sender.clone();
-        Box::new(move |folder, events, _| {
-            sender.send((number, folder.to_owned())).unwrap();
-            events.send(RunEvent::Notice {
-                text: number.to_string(),
-            });
-            Ok(())
-        })
-    };
-    let first = queue.submit("a", job(1)).unwrap();
-    let second = queue.submit("a", job(2)).unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let first = fixture.submit("a", "done");
+    let second = fixture.submit("a", "done");
     for record in [&first, &second] {
         let expected = [RunState::Queued, RunState::Running, RunState::Succeeded];
         assert_eq!(states(record), (expected.to_vec(), String::new()));
     }
-    let done: Vec<_> = order.try_iter().collect();
-    assert_eq!(
-        done,
-        [(1, runs.path().join("a")), (2, runs.path().join("a-2"))]
-    );
+    let folders: Vec<_> = fixture.begun.try_iter().map(|(_, folder)| folder).collect();
+    assert_eq!(folders, [runs.path().join("a"), runs.path().join("a-2")]);
     assert_eq!(second.id().to_string(), "a-2");
 }
 
 #[test]
 fn a_failure_or_a_panic_is_that_runs_alone() {
-    let Fixture { queue, .. } = queue();
-    let failing = queue
-        .submit("a", Box::new(|_, _, _| Err("no data".into())))
-        .unwrap();
-    let panicking = queue
-        .submit("b", Box::new(|_, _, _| panic!("bug {}", 7)))
-        .unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let failing = fixture.submit("a", "fail");
     assert_eq!(states(&failing).0.last(), Some(&RunState::Failed));
     assert_eq!(states(&failing).1, "no data");
+    let panicking = fixture.submit("b", "panic");
+    assert_eq!(states(&panicking).0.last(), Some(&RunState::Failed));
     assert_eq!(states(&panicking).1, "internal error: bug 7");
-    let fine = queue.submit("c", done()).unwrap();
+    let fine = fixture.submit("c", "done");
     assert_eq!(states(&fine).0.last(), Some(&RunState::Succeeded));
 }
 
 #[test]
 fn waiting_and_running_runs_can_be_cancelled_ended_ones_cannot() {
-    let Fixture { queue, runs } = queue();
-    let (began, has_begun) = mpsc::channel();
-    let running = queue.submit("a", until_cancelled(began)).unwrap();
-    let waiting = queue.submit("b", done()).unwrap();
-    has_begun.recv().unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = fixture.submit("b", "done");
 
-    queue.cancel(waiting.id()).unwrap();
+    fixture.queue.cancel(waiting.id()).unwrap();
     assert_eq!(states(&waiting).0, [RunState::Queued, RunState::Cancelled]);
     assert!(!runs.path().join("b").exists());
 
-    queue.cancel(running.id()).unwrap();
+    fixture.queue.cancel(running.id()).unwrap();
     let expected = [RunState::Queued, RunState::Running, RunState::Cancelled];
     let reason = "cancelled on request".to_owned();
     assert_eq!(states(&running), (expected.to_vec(), reason));
 
-    let error = queue.cancel(running.id()).err().unwrap().to_string();
-    assert!(error.contains("RUN_STATE_CANCELLED"), "{error}");
-    let error = queue.cancel(&RunId::new("x")).err().unwrap().to_string();
-    assert!(error.contains("no run `x`"), "{error}");
+    let error = fixture.queue.cancel(running.id()).err().unwrap();
+    assert!(error.to_string().contains("RUN_STATE_CANCELLED"), "{error}");
+    let error = fixture.queue.cancel(&RunId::new("x")).err().unwrap();
+    assert!(error.to_string().contains("no run `x`"), "{error}");
 }
 
 #[test]
 fn what_waits_and_what_is_remembered_is_bounded() {
-    let Fixture { queue, .. } = queue();
-    let (began, has_begun) = mpsc::channel();
-    let running = queue.submit("a", until_cancelled(began)).unwrap();
-    has_begun.recv().unwrap();
-    let waiting = [
-        queue.submit("b", done()).unwrap(),
-        queue.submit("c", done()).unwrap(),
-    ];
-    let refused = queue.submit("d", done()).err().unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = [fixture.submit("b", "done"), fixture.submit("c", "done")];
+    let refused = fixture.queue.submit("d", "done".to_owned()).err().unwrap();
     assert!(matches!(refused, ServiceError::QueueFull { waiting: 2 }));
 
-    queue.cancel(running.id()).unwrap();
+    fixture.queue.cancel(running.id()).unwrap();
     for record in &waiting {
         assert_eq!(states(record).0.last(), Some(&RunState::Succeeded));
     }
-    let newest = queue.submit("e", done()).unwrap();
-    let known: Vec<String> = queue
+    let newest = fixture.submit("e", "done");
+    let known: Vec<String> = fixture
+        .queue
         .list()
         .iter()
         .map(|run| run.id().to_string())
         .collect();
     assert_eq!(known, ["c", "e"]);
     assert_eq!(states(&newest).0.last(), Some(&RunState::Succeeded));
+    let mut files: Vec<_> = fs::read_dir(runs.path().join(".queue"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["c.json", "e.json"]);
 }
 
 #[test]
-fn closing_cancels_everything_refuses_more_and_ends_the_thread() {
-    let Fixture { queue, .. } = queue();
-    let (began, has_begun) = mpsc::channel();
-    let running = queue.submit("a", until_cancelled(began)).unwrap();
-    has_begun.recv().unwrap();
-    let waiting = queue.submit("b", done()).unwrap();
-    queue.close();
-    block_on(queue.ended());
-    for record in [&running, &waiting] {
-        let (states, reason) = states(record);
-        assert_eq!(states.last(), Some(&RunState::Cancelled));
-        assert!(reason.contains("shut down"), "{reason}");
-    }
-    let refused = queue.submit("c", done()).err().unwrap();
+fn a_cancelled_or_failed_run_can_be_resumed_and_no_other() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let cancelled = fixture.occupy();
+    let error = fixture.queue.resume(cancelled.id()).err().unwrap();
+    assert!(error.to_string().contains("RUN_STATE_RUNNING"), "{error}");
+    fixture.queue.cancel(cancelled.id()).unwrap();
+    assert_eq!(states(&cancelled).0.last(), Some(&RunState::Cancelled));
+
+    let resumed = fixture.queue.resume(cancelled.id()).unwrap();
+    let (config, folder) = fixture.begun.recv().unwrap();
+    assert_eq!((&*config, folder), ("wait", runs.path().join("a")));
+    assert_eq!(fixture.queue.list().len(), 1);
+    fixture.queue.cancel(resumed.id()).unwrap();
+    let expected = [RunState::Queued, RunState::Running, RunState::Cancelled];
+    assert_eq!(states(&resumed).0, expected);
+
+    let done = fixture.submit("b", "done");
+    assert_eq!(states(&done).0.last(), Some(&RunState::Succeeded));
+    let error = fixture.queue.resume(done.id()).err().unwrap();
+    assert!(error.to_string().contains("RUN_STATE_SUCCEEDED"), "{error}");
+}
+
+#[test]
+fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
+    let runs = tempfile::tempdir().unwrap();
+    let before = start(runs.path());
+    let running = before.occupy();
+    let waiting = before.submit("b", "done");
+    before.queue.close();
+    block_on(before.queue.ended());
+    let (seen, reason) = states(&running);
+    assert_eq!(
+        seen,
+        [RunState::Queued, RunState::Running, RunState::Queued]
+    );
+    assert!(reason.contains("goes on when it is back"), "{reason}");
+    assert_eq!(states(&waiting).0, [RunState::Queued]);
+    let refused = before.queue.submit("c", "done".to_owned()).err().unwrap();
     assert!(matches!(refused, ServiceError::ShuttingDown));
+    drop((before, running, waiting));
+
+    let after = start(runs.path());
+    let (config, folder) = after.begun.recv().unwrap();
+    assert_eq!((&*config, folder), ("wait", runs.path().join("a")));
+    let [running, waiting] = [after.queue.list()[0].clone(), after.queue.list()[1].clone()];
+    after.queue.cancel(running.id()).unwrap();
+    assert_eq!(states(&running).0.last(), Some(&RunState::Cancelled));
+    let expected = [RunState::Queued, RunState::Running, RunState::Succeeded];
+    assert_eq!(states(&waiting).0, expected);
+    // Numbers go on, so that the order does.
+    after.submit("c", "done");
+    let ids = after
+        .queue
+        .list()
+        .into_iter()
+        .map(|run| run.id().to_string());
+    assert_eq!(ids.last().unwrap(), "c");
+}
+
+#[test]
+fn a_run_of_a_killed_service_goes_on_and_an_ended_one_tells_what_it_did() {
+    let runs = tempfile::tempdir().unwrap();
+    let stored = |number, id: &str, state| StoredRun {
+        state,
+        ..StoredRun::queued(number, &RunId::new(id), id, "done".to_owned())
+    };
+    {
+        let (store, _) = QueueStore::open(runs.path()).unwrap();
+        let killed = [
+            stored(1, "failed", StoredState::Failed),
+            stored(2, "whole", StoredState::Running),
+            stored(3, "killed", StoredState::Running),
+        ];
+        for run in &killed {
+            store.write(run).unwrap();
+            fs::create_dir(runs.path().join(&run.run_id)).unwrap();
+        }
+        fs::write(runs.path().join("whole/manifest.json"), "{}").unwrap();
+        let event = r#"{"event":"notice","text":"a teacher is away"}"#;
+        fs::write(runs.path().join("failed/metrics.jsonl"), event).unwrap();
+    }
+    let fixture = start(runs.path());
+    let (_, folder) = fixture.begun.recv().unwrap();
+    assert_eq!(folder, runs.path().join("killed"));
+    let [failed, whole, killed] = fixture.queue.list().try_into().ok().unwrap();
+    assert_eq!(states(&killed).0.last(), Some(&RunState::Succeeded));
+    assert_eq!(states(&whole).0, [RunState::Succeeded]);
+    let told: Vec<Event> = block_on(failed.follow().collect());
+    assert!(
+        matches!(&told[..], [Event::Notice(_), Event::StateChanged(_)]),
+        "{told:?}"
+    );
 }

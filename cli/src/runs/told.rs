@@ -1,0 +1,122 @@
+//! What of a run was told already.
+
+use std::collections::BTreeSet;
+
+use proto::runs::v1::watch_run_response::Event;
+
+/// Remembers how far the telling of a run is. A trainer that is asked again begins at the beginning,
+/// and a run that goes on from a checkpoint does some steps again: neither is told twice.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    phase: Option<u32>,
+    /// (phase, epoch)
+    epoch: Option<(u32, u32)>,
+    /// (phase, epoch, step)
+    step: Option<(u32, u32, u64)>,
+    notices: BTreeSet<String>,
+    /// Whether what comes may have been told before.
+    repeats: bool,
+}
+
+impl Told {
+    /// The trainer begins at the beginning again.
+    pub(super) fn begin_again(&mut self) {
+        self.repeats = true;
+    }
+
+    /// Whether `event` is news.
+    pub(super) fn is_news(&mut self, event: &Event) -> bool {
+        match event {
+            Event::StateChanged(_) => true,
+            Event::PhaseStarted(started) => is_later(&mut self.phase, started.phase),
+            Event::EpochFinished(finished) => {
+                let place = (finished.phase, finished.epoch);
+                let later = is_later(&mut self.epoch, place);
+                self.repeats &= !later;
+                later
+            }
+            Event::StepProgress(progress) => {
+                let place = (progress.phase, progress.epoch, progress.step);
+                let later = is_later(&mut self.step, place);
+                self.repeats &= !later;
+                later
+            }
+            Event::Notice(notice) => self.notices.insert(notice.text.clone()) || !self.repeats,
+        }
+    }
+}
+
+fn is_later<T: PartialOrd + Copy>(latest: &mut Option<T>, found: T) -> bool {
+    let later = latest.is_none_or(|latest| found > latest);
+    if later {
+        *latest = Some(found);
+    }
+    later
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::runs::v1::{EpochFinished, Notice, PhaseStarted, Run, StepProgress};
+
+    use super::*;
+
+    fn phase(phase: u32) -> Event {
+        Event::PhaseStarted(PhaseStarted {
+            phase,
+            ..Default::default()
+        })
+    }
+
+    fn epoch(phase: u32, epoch: u32) -> Event {
+        Event::EpochFinished(EpochFinished {
+            phase,
+            epoch,
+            ..Default::default()
+        })
+    }
+
+    fn step(phase: u32, epoch: u32, step: u64) -> Event {
+        Event::StepProgress(StepProgress {
+            phase,
+            epoch,
+            step,
+            ..Default::default()
+        })
+    }
+
+    fn notice(text: &str) -> Event {
+        Event::Notice(Notice { text: text.into() })
+    }
+
+    #[test]
+    fn nothing_is_told_twice_and_nothing_is_left_out() {
+        let mut told = Told::default();
+        let before = [
+            phase(0),
+            notice("a teacher is away"),
+            notice("a teacher is away"),
+            step(0, 1, 20),
+            epoch(0, 1),
+            step(0, 2, 20),
+        ];
+        assert!(before.iter().all(|event| told.is_news(event)));
+        told.begin_again();
+        // It goes on from the end of the first epoch.
+        let again = [
+            (Event::StateChanged(Run::default()), true),
+            (phase(0), false),
+            (notice("a teacher is away"), false),
+            (epoch(0, 1), false),
+            (notice("goes on"), true),
+            (step(0, 2, 20), false),
+            (step(0, 2, 40), true),
+            (notice("a teacher is away"), true),
+            (epoch(0, 2), true),
+            (phase(1), true),
+            (step(1, 1, 20), true),
+        ];
+        for (event, news) in again {
+            assert_eq!(told.is_news(&event), news, "{event:?}");
+        }
+    }
+}

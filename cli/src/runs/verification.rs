@@ -1,0 +1,309 @@
+//! `retort run --verify`: whether a finished run did what its configuration says.
+//!
+//! The order in which a run trains is a pure function of configuration and seed, so the digest of
+//! what it consumed can be computed again, without the trainer and without libtorch.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::{
+    consumption::{ConsumedStep, Consumption},
+    digest::Sha256,
+};
+use datasets::EpochSampler;
+use networks::{NetworkSpec, Weights, model_id};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::CliError;
+
+/// The newest manifest that is understood.
+const MANIFEST_FORMAT: u32 = 1;
+
+/// What counts here of a run's `config.toml`.
+#[derive(Debug, Deserialize)]
+struct Config {
+    seed: u64,
+    network: NetworkSpec,
+    phases: Vec<Phase>,
+    #[serde(default)]
+    soft_targets: SoftTargets,
+}
+
+#[derive(Debug, Deserialize)]
+struct Phase {
+    epochs: u32,
+    batch_size: usize,
+    loss: Loss,
+}
+
+#[derive(Debug, Deserialize)]
+struct Loss {
+    kind: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SoftTargets {
+    /// Augmented views that the epochs of a phase with soft targets take turns with.
+    views: Option<u64>,
+}
+
+/// What counts here of a run's `manifest.json`.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    format_version: u32,
+    name: String,
+    seed: u64,
+    config_sha256: Sha256,
+    train_samples: u32,
+    teacher: Option<Teacher>,
+    model_id: String,
+    onnx_sha256: Option<Sha256>,
+    phases: Vec<PhaseRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Teacher {
+    model_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PhaseRecord {
+    kind: String,
+    consumed_samples: u64,
+    consumed_sha256: Sha256,
+}
+
+/// Checks the run in `folder` and says what was found, phase by phase.
+///
+/// # Errors
+/// [`CliError::NotVerified`] with everything that is wrong; files that cannot be read.
+pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
+    let run = FinishedRun::read(folder)?;
+    println!("run {}", run.manifest.name);
+    let mut problems = run.contradictions();
+    for (index, (phase, record)) in run
+        .config
+        .phases
+        .iter()
+        .zip(&run.manifest.phases)
+        .enumerate()
+    {
+        match run.check_phase(index, phase, record) {
+            Ok(proof) => println!("  phase {} ({}): {proof}", index + 1, record.kind),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    problems.extend(run.check_files()?);
+    if problems.is_empty() {
+        println!("verified: configuration, consumption, weights and model belong together");
+        return Ok(());
+    }
+    Err(CliError::NotVerified {
+        folder: folder.to_owned(),
+        problems: problems.join("; "),
+    })
+}
+
+/// Configuration and manifest of a run.
+struct FinishedRun {
+    folder: PathBuf,
+    config: Config,
+    config_sha256: Sha256,
+    manifest: Manifest,
+}
+
+impl FinishedRun {
+    fn read(folder: &Path) -> Result<Self, CliError> {
+        let file = folder.join("manifest.json");
+        if !file.exists() {
+            return Err(CliError::Usage(format!(
+                "{} holds no finished run: there is no manifest.json",
+                folder.display()
+            )));
+        }
+        let bytes = fs::read(&file).map_err(CliError::file(&file))?;
+        let manifest: Manifest = json(&file, &bytes)?;
+        if manifest.format_version > MANIFEST_FORMAT {
+            return Err(CliError::Usage(format!(
+                "{}: format_version {} is newer than {MANIFEST_FORMAT}, the newest that this \
+                 build reads",
+                file.display(),
+                manifest.format_version
+            )));
+        }
+        let file = folder.join("config.toml");
+        let text = fs::read_to_string(&file).map_err(CliError::file(&file))?;
+        let config = toml::from_str(&text).map_err(|error| unreadable(&file, &error))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            config,
+            config_sha256: Sha256::of(text.as_bytes()),
+            manifest,
+        })
+    }
+
+    /// Where manifest and configuration do not belong together.
+    fn contradictions(&self) -> Vec<String> {
+        let Self {
+            config, manifest, ..
+        } = self;
+        let mut found = Vec::new();
+        if manifest.config_sha256 != self.config_sha256 {
+            found.push(format!(
+                "config.toml has SHA-256 {}, the manifest says {}",
+                self.config_sha256, manifest.config_sha256
+            ));
+        }
+        if manifest.seed != config.seed {
+            found.push(format!(
+                "the manifest says seed {}, config.toml {}",
+                manifest.seed, config.seed
+            ));
+        }
+        if manifest.phases.len() != config.phases.len() {
+            found.push(format!(
+                "the manifest tells of {} phases, config.toml of {}",
+                manifest.phases.len(),
+                config.phases.len()
+            ));
+        }
+        found
+    }
+
+    /// Computes again what the phase must have consumed; a sentence about it.
+    fn check_phase(
+        &self,
+        index: usize,
+        phase: &Phase,
+        record: &PhaseRecord,
+    ) -> Result<String, String> {
+        let teacher = match (phase.needs_soft_targets(), &self.manifest.teacher) {
+            (false, _) => None,
+            (true, Some(teacher)) => Some(&*teacher.model_id),
+            (true, None) => {
+                return Err(format!("phase {} needs a teacher and had none", index + 1));
+            }
+        };
+        let samples = self.manifest.train_samples;
+        let total = u64::from(samples) * u64::from(phase.epochs);
+        if record.consumed_samples != total {
+            return Err(format!(
+                "phase {} consumed {} samples, where {} epochs of {samples} are {total}",
+                index + 1,
+                record.consumed_samples,
+                phase.epochs,
+            ));
+        }
+        let expected = self.expected(index as u64, phase, teacher)?;
+        if record.consumed_sha256 != expected.sha256 {
+            return Err(format!(
+                "phase {} did not consume each (sample, view, teacher) exactly once and in order: \
+                 its digest is {}, configuration and seed give {}",
+                index + 1,
+                record.consumed_sha256,
+                expected.sha256
+            ));
+        }
+        let source = match teacher {
+            Some(model_id) => format!("with soft targets of model {}…", shortened(model_id)),
+            None => "with hard labels alone".to_owned(),
+        };
+        Ok(format!(
+            "{} epochs of {samples} samples, each used exactly once an epoch, {source}",
+            phase.epochs
+        ))
+    }
+
+    fn expected(
+        &self,
+        index: u64,
+        phase: &Phase,
+        teacher: Option<&str>,
+    ) -> Result<Consumption, String> {
+        let samples = self.manifest.train_samples as usize;
+        if phase.batch_size == 0 {
+            return Err("config.toml: a batch of no samples".to_owned());
+        }
+        let views = self.config.soft_targets.views;
+        let views = views.filter(|views| *views > 0 && teacher.is_some());
+        let mut consumption = Consumption::default();
+        for epoch in 0..u64::from(phase.epochs) {
+            let sampler =
+                EpochSampler::new(samples, phase.batch_size, self.config.seed, index, epoch);
+            let mut used = vec![false; samples];
+            for batch in sampler.iter() {
+                for sample in batch {
+                    if std::mem::replace(&mut used[*sample as usize], true) {
+                        return Err(format!("epoch {} has sample {sample} twice", epoch + 1));
+                    }
+                }
+                consumption.add(ConsumedStep {
+                    phase: index,
+                    epoch,
+                    view: views.map_or(epoch, |views| epoch % views),
+                    samples: batch,
+                    teacher,
+                });
+            }
+            if let Some(left) = used.iter().position(|used| !used) {
+                return Err(format!("epoch {} leaves sample {left} out", epoch + 1));
+            }
+        }
+        Ok(consumption)
+    }
+
+    /// Whether weights and exported model are those that the manifest names.
+    fn check_files(&self) -> Result<Vec<String>, CliError> {
+        let mut problems = Vec::new();
+        let file = self.folder.join("artifact/weights.safetensors");
+        let bytes = fs::read(&file).map_err(CliError::file(&file))?;
+        let network = &self.config.network;
+        let found = Weights::from_safetensors(&bytes, network)
+            .map_err(|error| error.to_string())
+            .and_then(|weights| model_id(network, &weights).map_err(|error| error.to_string()));
+        match found {
+            Ok(found) if found.to_string() == self.manifest.model_id => {}
+            Ok(found) => problems.push(format!(
+                "the weights are model {found}, the manifest says {}",
+                self.manifest.model_id
+            )),
+            Err(error) => problems.push(format!("{}: {error}", file.display())),
+        }
+        if let Some(expected) = &self.manifest.onnx_sha256 {
+            let file = self.folder.join("artifact/model.onnx");
+            let found = Sha256::of(&fs::read(&file).map_err(CliError::file(&file))?);
+            if found != *expected {
+                problems.push(format!(
+                    "artifact/model.onnx has SHA-256 {found}, the manifest says {expected}"
+                ));
+            }
+        }
+        Ok(problems)
+    }
+}
+
+impl Phase {
+    fn needs_soft_targets(&self) -> bool {
+        self.loss.kind != "cross_entropy"
+    }
+}
+
+fn json<T: DeserializeOwned>(file: &Path, bytes: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(bytes).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> CliError {
+    let first_line = error.to_string();
+    let first_line = first_line.lines().next().unwrap_or_default();
+    CliError::Usage(format!("{} cannot be read: {first_line}", file.display()))
+}
+
+/// Enough to recognize an id.
+fn shortened(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+const CONFIG: &str = r#"
+seed = 7
+threads = 1
+[data]
+path = "anywhere"
+[network]
+input = [1, 4, 4]
+classes = 2
+preset = "mlp"
+widths = [3]
+[[phases]]
+epochs = 3
+batch_size = 4
+loss = { kind = "kd", temperature = 2.0, alpha = 0.5 }
+[[phases]]
+epochs = 1
+batch_size = 5
+loss = { kind = "cross_entropy" }
+"#;
+
+const SAMPLES: usize = 10;
+const TEACHER: &str = "abc";
+
+/// What a run of [`CONFIG`] consumes, written out here once more.
+fn consumed(
+    phase: u64,
+    epochs: u64,
+    batch_size: usize,
+    views: u64,
+    teacher: Option<&str>,
+) -> Value {
+    let mut consumption = Consumption::default();
+    for epoch in 0..epochs {
+        for samples in EpochSampler::new(SAMPLES, batch_size, 7, phase, epoch).iter() {
+            consumption.add(ConsumedStep {
+                phase,
+                epoch,
+                view: epoch % views,
+                samples,
+                teacher,
+            });
+        }
+    }
+    json!(consumption.sha256)
+}
+
+/// A finished run in `folder`.
+fn write(folder: &Path, config: &str, manifest: &Value) {
+    fs::create_dir_all(folder.join("artifact")).unwrap();
+    fs::write(folder.join("config.toml"), config).unwrap();
+    let weights = Weights::initial(&network(), 1).unwrap();
+    let bytes = weights.to_safetensors().unwrap();
+    fs::write(folder.join("artifact/weights.safetensors"), bytes).unwrap();
+    fs::write(folder.join("artifact/model.onnx"), b"onnx").unwrap();
+    fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+fn network() -> NetworkSpec {
+    toml::from_str::<Config>(CONFIG).unwrap().network
+}
+
+fn manifest(config: &str, views: u64) -> Value {
+    let weights = Weights::initial(&network(), 1).unwrap();
+    json!({
+        "format_version": 1,
+        "name": "student",
+        "seed": 7,
+        "config_sha256": Sha256::of(config.as_bytes()),
+        "train_samples": SAMPLES,
+        "teacher": { "model_id": TEACHER, "numerics": "f32", "probe_sha256": "p" },
+        "model_id": model_id(&network(), &weights).unwrap().to_string(),
+        "onnx_sha256": Sha256::of(b"onnx"),
+        "phases": [
+            {
+                "kind": "distill",
+                "consumed_samples": 3 * SAMPLES,
+                "consumed_sha256": consumed(0, 3, 4, views, Some(TEACHER)),
+            },
+            {
+                "kind": "fine_tune",
+                "consumed_samples": SAMPLES,
+                "consumed_sha256": consumed(1, 1, 5, 1, None),
+            },
+        ],
+    })
+}
+
+#[test]
+fn a_run_that_consumed_what_it_should_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), CONFIG, &manifest(CONFIG, 3));
+    verify(folder.path()).unwrap();
+    let views = format!("{CONFIG}\n[soft_targets]\nviews = 2\n");
+    write(folder.path(), &views, &manifest(&views, 2));
+    verify(folder.path()).unwrap();
+    write(folder.path(), &views, &manifest(&views, 3));
+    assert!(verify(folder.path()).is_err());
+}
+
+#[test]
+fn whatever_was_tampered_with_is_found_and_named() {
+    let other = json!(Sha256::of(b"other"));
+    let cases: [(&str, Value, &str); 9] = [
+        ("/seed", json!(8), "seed 8"),
+        ("/config_sha256", other.clone(), "config.toml has SHA-256"),
+        ("/train_samples", json!(11), "phase 1 consumed 30 samples"),
+        ("/teacher/model_id", json!("b"), "phase 1 did not consume"),
+        ("/teacher", Value::Null, "phase 1 needs a teacher"),
+        ("/model_id", other.clone(), "the weights are model"),
+        ("/onnx_sha256", other.clone(), "model.onnx has SHA-256"),
+        (
+            "/phases/0/consumed_sha256",
+            other,
+            "phase 1 did not consume",
+        ),
+        ("/phases/1/consumed_samples", json!(9), "phase 2 consumed 9"),
+    ];
+    for (key, value, said) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = manifest(CONFIG, 3);
+        *manifest.pointer_mut(key).unwrap() = value;
+        write(folder.path(), CONFIG, &manifest);
+        let error = verify(folder.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains(said), "{key}: {error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let changed = CONFIG.replace("epochs = 3", "epochs = 2");
+    write(folder.path(), &changed, &manifest(CONFIG, 3));
+    let error = verify(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("2 epochs of 10 are 20"), "{error}");
+}
+
+#[test]
+fn what_is_no_finished_run_or_a_newer_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = verify(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no finished run"), "{error}");
+    let mut manifest = manifest(CONFIG, 3);
+    manifest["format_version"] = json!(2);
+    write(folder.path(), CONFIG, &manifest);
+    let error = verify(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("format_version 2 is newer"), "{error}");
+}

@@ -1,0 +1,321 @@
+//! One checkpoint: a safetensors file with the run's state in its metadata.
+//!
+//! A single file, so that a rename makes it whole or not at all. `network.NAME` are the weights,
+//! `velocity.NAME` the optimizer's state; the metadata entry `retort_checkpoint` is JSON: the state,
+//! and a SHA-256 of state and tensors that tells a damaged file.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::Path,
+};
+
+use common::{
+    atomic_file,
+    digest::{RollingSha256, Sha256},
+    manifest::TeacherIdentity,
+};
+use networks::{NetworkSpec, WeightTensor, Weights, WeightsError};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+
+use super::PhaseRecord;
+use crate::{
+    config::PhaseKind,
+    engine::{PhaseProgress, PhaseState},
+};
+
+/// The format that is written, and the newest that is read.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+const METADATA: &str = "retort_checkpoint";
+const NETWORK: &str = "network.";
+const VELOCITY: &str = "velocity.";
+
+/// Everything that a run needs to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Checkpoint {
+    pub(super) run: RunProgress,
+    pub(super) phase: PhaseState,
+}
+
+/// Where a run is, the phase under way left aside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunProgress {
+    /// Optimizer steps over all phases; the checkpoint's number.
+    pub(super) step: u64,
+    /// The phase under way: position in the run, 0-based.
+    pub(super) phase: usize,
+    /// What that phase does.
+    pub(super) kind: PhaseKind,
+    /// The phases before it.
+    pub(super) phases: Vec<PhaseRecord>,
+    pub(super) circumstances: Circumstances,
+    /// Whose soft targets were used so far.
+    pub(super) teacher: Option<TeacherIdentity>,
+    /// False once anything was allowed that may change the bits.
+    pub(super) bit_reproducible: bool,
+    /// Length of `metrics.jsonl` at this point.
+    pub(super) metrics_bytes: u64,
+    /// Wall-clock time of the run so far.
+    pub(super) seconds: f64,
+}
+
+/// What decides the bits of a run besides its configuration and its teachers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Circumstances {
+    /// Threads that compute.
+    pub(super) threads: usize,
+    /// Precision, device, instruction set and libtorch version, readable.
+    pub(super) numerics: String,
+    /// SHA-256 of the untrained network's logits of a fixed probe batch.
+    pub(super) probe_sha256: String,
+    /// Fingerprint of the whole training split.
+    pub(super) dataset: String,
+}
+
+/// Why a file is no usable checkpoint; the text does not name the file.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It is truncated, damaged, or of another kind.
+    #[error("damaged or no checkpoint: {0}")]
+    Damaged(String),
+    /// Written by a newer Retort.
+    #[error(
+        "format_version {found} is newer than {FORMAT_VERSION}, the newest that this build reads"
+    )]
+    NewerFormat {
+        /// The version in the file.
+        found: u32,
+    },
+    /// Its tensors are those of another network.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// The metadata entry.
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    format_version: u32,
+    /// Of the state as JSON, then name and bytes of every tensor in the order of their names.
+    sha256: Sha256,
+    state: State,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    run: RunProgress,
+    phase: PhaseProgress,
+}
+
+impl Checkpoint {
+    /// Writes the file whole or not at all.
+    pub(super) fn write(&self, file: &Path) -> Result<(), CheckpointError> {
+        let tensors = self.tensors();
+        let state = State {
+            run: self.run.clone(),
+            phase: self.phase.progress.clone(),
+        };
+        let views = tensors
+            .iter()
+            .map(|(name, tensor)| (&**name, tensor.to_le_bytes()));
+        let envelope = Envelope {
+            format_version: FORMAT_VERSION,
+            sha256: digest(&state, views),
+            state,
+        };
+        let metadata = HashMap::from([(METADATA.to_owned(), to_json(&envelope))]);
+        let bytes = safetensors::serialize(tensors, Some(metadata))
+            .map_err(|error| CheckpointError::Damaged(error.to_string()))?;
+        Ok(atomic_file::write(file, &bytes)?)
+    }
+
+    /// Reads a file, checks that it is whole and that it belongs to a run of `network`.
+    pub(super) fn read(file: &Path, network: &NetworkSpec) -> Result<Self, CheckpointError> {
+        Self::parse(&fs::read(file)?, network)
+    }
+
+    fn parse(bytes: &[u8], network: &NetworkSpec) -> Result<Self, CheckpointError> {
+        let damaged = |error: &dyn std::fmt::Display| CheckpointError::Damaged(error.to_string());
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
+        let metadata = header.metadata().as_ref();
+        let text = metadata
+            .and_then(|metadata| metadata.get(METADATA))
+            .ok_or_else(|| damaged(&format!("metadata entry `{METADATA}` is missing")))?;
+        let Envelope { sha256, state, .. } = read_envelope(text)?;
+
+        let tensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
+        let views: BTreeMap<_, _> = tensors.iter().collect();
+        let found = digest(
+            &state,
+            views.iter().map(|(name, view)| (*name, view.data())),
+        );
+        if found != sha256 {
+            return Err(damaged(&format!("its SHA-256 is {found}, not {sha256}")));
+        }
+        let (mut weights, mut velocities) = (Vec::new(), BTreeMap::new());
+        for (name, view) in views {
+            if view.dtype() != Dtype::F32 {
+                return Err(damaged(&format!("tensor `{name}` is {:?}", view.dtype())));
+            }
+            let (values, _) = view.data().as_chunks::<4>();
+            let tensor = WeightTensor {
+                shape: view.shape().to_vec(),
+                data: values.iter().copied().map(f32::from_le_bytes).collect(),
+            };
+            if let Some(name) = name.strip_prefix(NETWORK) {
+                weights.push((name.to_owned(), tensor));
+            } else if let Some(name) = name.strip_prefix(VELOCITY) {
+                velocities.insert(name.to_owned(), tensor);
+            }
+        }
+        Ok(Self {
+            run: state.run,
+            phase: PhaseState {
+                progress: state.phase,
+                weights: Weights::from_tensors(weights, network)?,
+                velocities,
+            },
+        })
+    }
+
+    fn tensors(&self) -> BTreeMap<String, &WeightTensor> {
+        let weights = self.phase.weights.iter();
+        let weights = weights.map(|(name, tensor)| (format!("{NETWORK}{name}"), tensor));
+        let velocities = self.phase.velocities.iter();
+        weights
+            .chain(velocities.map(|(name, tensor)| (format!("{VELOCITY}{name}"), tensor)))
+            .collect()
+    }
+}
+
+fn read_envelope(text: &str) -> Result<Envelope, CheckpointError> {
+    /// The version first: the rest of a newer file may be anything.
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let damaged = |error: serde_json::Error| CheckpointError::Damaged(error.to_string());
+    let Version { format_version } = serde_json::from_str(text).map_err(damaged)?;
+    match format_version <= FORMAT_VERSION {
+        true => serde_json::from_str(text).map_err(damaged),
+        false => Err(CheckpointError::NewerFormat {
+            found: format_version,
+        }),
+    }
+}
+
+/// Equal only where every bit of state and tensors is.
+fn digest<'t, B: AsRef<[u8]>>(
+    state: &State,
+    tensors: impl Iterator<Item = (&'t str, B)>,
+) -> Sha256 {
+    let mut digest = RollingSha256::default();
+    digest.update(to_json(state).as_bytes());
+    for (name, bytes) in tensors {
+        digest.update(name.as_bytes());
+        digest.update(bytes.as_ref());
+    }
+    digest.finish()
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    // Holds: string keys only, and no number that is not finite: the engine stops at those.
+    serde_json::to_string(value).expect("a checkpoint's state serializes")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn network() -> NetworkSpec {
+        let spec = "input = [1, 4, 4]\nclasses = 2\npreset = \"cnn\"\nwidths = [3]";
+        toml::from_str(spec).unwrap()
+    }
+
+    /// A state after `step` steps, `score` the validation accuracy of an epoch that ends there.
+    pub fn checkpoint(step: u64, score: Option<f64>) -> Checkpoint {
+        let weights = Weights::initial(&network(), step).unwrap();
+        let tensors = weights.iter();
+        let velocities = tensors.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let last_epoch = crate::engine::EpochSummary {
+            train_loss: 1.0 / 3.0,
+            train_accuracy: 0.1,
+            validation_accuracy: score,
+        };
+        Checkpoint {
+            run: RunProgress {
+                step,
+                phase: 0,
+                kind: PhaseKind::Distill,
+                phases: Vec::new(),
+                circumstances: Circumstances {
+                    threads: 1,
+                    numerics: "f32 on cpu".into(),
+                    probe_sha256: "p".into(),
+                    dataset: "d".into(),
+                },
+                teacher: None,
+                bit_reproducible: true,
+                metrics_bytes: 12,
+                seconds: 0.1 + 0.2,
+            },
+            phase: PhaseState {
+                progress: PhaseProgress {
+                    epoch: 1,
+                    step: u64::from(score.is_none()),
+                    last_epoch: Some(last_epoch),
+                    ..PhaseProgress::default()
+                },
+                velocities: velocities.collect(),
+                weights,
+            },
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.safetensors");
+        let written = checkpoint(7, None);
+        written.write(&file).unwrap();
+        assert_eq!(Checkpoint::read(&file, &network()).unwrap(), written);
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_truncation_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.safetensors");
+        checkpoint(7, None).write(&file).unwrap();
+        let whole = fs::read(&file).unwrap();
+        for position in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[position] ^= 1;
+            match Checkpoint::parse(&flipped, &network()) {
+                Err(_) => {}
+                // JSON between tokens, and padding, may be written otherwise.
+                Ok(read) => assert_eq!(read, checkpoint(7, None), "byte {position}"),
+            }
+        }
+        for length in (0..whole.len()).step_by(7) {
+            let read = Checkpoint::parse(&whole[..length], &network());
+            assert!(read.is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let text = r#"{"format_version": 2, "what": "ever"}"#;
+        let error = read_envelope(text).err().unwrap().to_string();
+        assert!(
+            error.contains("format_version 2 is newer than 1"),
+            "{error}"
+        );
+    }
+}

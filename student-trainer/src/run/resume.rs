@@ -1,0 +1,264 @@
+//! Whether a run may go on from a checkpoint.
+
+use common::manifest::TeacherIdentity;
+use toml::{Table, Value};
+
+use super::{RunError, checkpoint::Circumstances};
+use crate::config::RunConfig;
+
+/// What a resumed run may differ in from the one that wrote the checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ResumePolicy {
+    /// In nothing that decides the bits: the result is that of an undisturbed run.
+    #[default]
+    SameBits,
+    /// In threads, precision and numerics; the run is marked as not bit-reproducible.
+    OtherBits,
+}
+
+/// Keys, tables with all below them, that decide no bits: how soon a checkpoint is made, where
+/// things are, how long to wait.
+const MAY_CHANGE: [&str; 11] = [
+    "checkpoints",
+    // The checkpoint knows the data by their fingerprint.
+    "data.path",
+    "export",
+    "publish",
+    // The checkpoint knows the teachers by their identity.
+    "teacher.answer_timeout_seconds",
+    "teacher.endpoints",
+    "teacher.name_server",
+    "teacher.prefetch",
+    "teacher.tls",
+    "teacher.token_file",
+    "teacher.wait_timeout_seconds",
+];
+
+/// Keys that the policy `OtherBits` lets change besides.
+const DECIDE_ROUNDING_ALONE: [&str; 2] = ["precision", "threads"];
+
+/// Compares the configuration of the interrupted run with that of the one that is to go on.
+///
+/// # Errors
+/// [`RunError::ConfigChanged`] with the first key that may not differ.
+pub(super) fn check_config(
+    before: &RunConfig,
+    now: &RunConfig,
+    policy: ResumePolicy,
+) -> Result<(), RunError> {
+    let value = |config: &RunConfig| config.to_toml().parse::<Table>().map(Value::Table).ok();
+    let difference = difference("", value(before).as_ref(), value(now).as_ref(), policy);
+    match difference {
+        None => Ok(()),
+        Some((key, before, now)) => Err(RunError::ConfigChanged { key, before, now }),
+    }
+}
+
+/// Compares what else decides the bits. `Ok(false)` where it differs and the policy allows it.
+///
+/// # Errors
+/// [`RunError::OtherData`], [`RunError::OtherCircumstances`].
+pub(super) fn check_circumstances(
+    before: &Circumstances,
+    now: &Circumstances,
+    policy: ResumePolicy,
+) -> Result<bool, RunError> {
+    if before.dataset != now.dataset {
+        return Err(RunError::OtherData {
+            before: before.dataset.clone(),
+            now: now.dataset.clone(),
+        });
+    }
+    let describe = |circumstances: &Circumstances| {
+        let Circumstances {
+            threads,
+            numerics,
+            probe_sha256,
+            ..
+        } = circumstances;
+        format!("{threads} threads, {numerics} (probe {probe_sha256})")
+    };
+    match (before == now, policy) {
+        (true, _) => Ok(true),
+        (false, ResumePolicy::OtherBits) => Ok(false),
+        (false, ResumePolicy::SameBits) => Err(RunError::OtherCircumstances {
+            before: describe(before),
+            now: describe(now),
+        }),
+    }
+}
+
+/// Compares the teachers. Their weights are always the same; numerics may differ where the run mixes
+/// those anyway.
+///
+/// # Errors
+/// [`RunError::OtherTeacher`].
+pub(super) fn check_teacher(
+    before: &TeacherIdentity,
+    now: &TeacherIdentity,
+    mixes_numerics: bool,
+) -> Result<(), RunError> {
+    if before == now || (mixes_numerics && before.model_id == now.model_id) {
+        return Ok(());
+    }
+    let describe = |teacher: &TeacherIdentity| {
+        let TeacherIdentity {
+            model_id,
+            numerics,
+            probe_sha256,
+        } = teacher;
+        format!("model {model_id} with `{numerics}` (probe {probe_sha256})")
+    };
+    Err(RunError::OtherTeacher {
+        before: describe(before),
+        now: describe(now),
+    })
+}
+
+/// The first key that differs and may not, with both values.
+fn difference(
+    key: &str,
+    before: Option<&Value>,
+    now: Option<&Value>,
+    policy: ResumePolicy,
+) -> Option<(String, String, String)> {
+    let may_change = MAY_CHANGE.contains(&key)
+        || (policy == ResumePolicy::OtherBits && DECIDE_ROUNDING_ALONE.contains(&key));
+    if before == now || may_change {
+        return None;
+    }
+    let child = |name: &str| match key {
+        "" => name.to_owned(),
+        key => format!("{key}.{name}"),
+    };
+    match (before, now) {
+        (Some(Value::Table(before)), Some(Value::Table(now))) => {
+            let added = now.keys().filter(|name| !before.contains_key(*name));
+            before
+                .keys()
+                .chain(added)
+                .find_map(|name| difference(&child(name), before.get(name), now.get(name), policy))
+        }
+        (Some(Value::Array(before)), Some(Value::Array(now))) if before.len() == now.len() => {
+            let elements = before.iter().zip(now).enumerate();
+            elements.into_iter().find_map(|(index, (before, now))| {
+                difference(&format!("{key}[{index}]"), Some(before), Some(now), policy)
+            })
+        }
+        // A table that is gone or new, where all that it holds may change.
+        (Some(Value::Table(table)), None) => table
+            .iter()
+            .find_map(|(name, value)| difference(&child(name), Some(value), None, policy)),
+        (None, Some(Value::Table(table))) => table
+            .iter()
+            .find_map(|(name, value)| difference(&child(name), None, Some(value), policy)),
+        (before, now) => {
+            let text = |value: Option<&Value>| match value {
+                Some(value) => value.to_string(),
+                None => "(not set)".to_owned(),
+            };
+            Some((key.to_owned(), text(before), text(now)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [network]
+        input = [1, 28, 28]
+        classes = 10
+        preset = "mlp"
+        widths = [8]
+        [[phases]]
+        epochs = 1
+        batch_size = 32
+        loss = { kind = "cross_entropy" }
+        optimizer = { kind = "sgd" }
+        schedule = { kind = "constant", learning_rate = 0.1 }
+        [teacher]
+        endpoints = ["a:1"]
+    "#;
+
+    fn check(change: (&str, &str), policy: ResumePolicy) -> Result<(), RunError> {
+        let before = RunConfig::from_toml(CONFIG).unwrap();
+        assert!(CONFIG.contains(change.0));
+        let now = RunConfig::from_toml(&CONFIG.replacen(change.0, change.1, 1)).unwrap();
+        check_config(&before, &now, policy)
+    }
+
+    #[test]
+    fn the_first_key_that_decides_bits_is_named_with_both_values() {
+        for (change, parts) in [
+            (("epochs = 1", "epochs = 2"), ["phases[0].epochs", "1", "2"]),
+            (("[network]", "seed = 7\n[network]"), ["seed", "1", "7"]),
+            (
+                ("[network]", "threads = 7\n[network]"),
+                ["threads", "2", "7"],
+            ),
+            (
+                ("widths = [8]", "widths = [8]\ndropout = 0.5"),
+                ["network.dropout", "0", "0.5"],
+            ),
+            (
+                ("endpoints", "numerics = \"any\"\nendpoints"),
+                ["teacher.numerics", "same", "any"],
+            ),
+        ] {
+            let error = check(change, ResumePolicy::SameBits)
+                .unwrap_err()
+                .to_string();
+            for part in parts {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_things_are_and_how_long_to_wait_may_change() {
+        for change in [
+            ("a:1", "b:2"),
+            ("endpoints", "wait_timeout_seconds = 7\nendpoints"),
+            ("[network]", "checkpoints = { keep_last = 9 }\n[network]"),
+            (
+                "[network]",
+                "publish = { endpoint = \"a:1\", model = \"m\" }\n[network]",
+            ),
+        ] {
+            check(change, ResumePolicy::SameBits).unwrap();
+        }
+        let threads = ("[network]", "threads = 7\n[network]");
+        check(threads, ResumePolicy::OtherBits).unwrap();
+    }
+
+    #[test]
+    fn other_numerics_are_refused_or_told_and_other_data_always_refused() {
+        let before = Circumstances {
+            threads: 1,
+            numerics: "f32 on cpu (avx2)".to_owned(),
+            probe_sha256: "p".to_owned(),
+            dataset: "d".to_owned(),
+        };
+        let check = |now: &Circumstances, policy| check_circumstances(&before, now, policy);
+        assert!(check(&before, ResumePolicy::SameBits).unwrap());
+        let other = Circumstances {
+            threads: 2,
+            ..before.clone()
+        };
+        let error = check(&other, ResumePolicy::SameBits)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("1 threads") && error.contains("2 threads"),
+            "{error}"
+        );
+        assert!(!check(&other, ResumePolicy::OtherBits).unwrap());
+        let other = Circumstances {
+            dataset: "e".to_owned(),
+            ..before.clone()
+        };
+        assert!(check(&other, ResumePolicy::OtherBits).is_err());
+    }
+}

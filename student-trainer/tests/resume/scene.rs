@@ -1,0 +1,278 @@
+//! A small run of three phases, and what it leaves.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::LazyLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use student_trainer::run::RunManifest;
+
+use crate::support::{self, Process, SOON, Teacher, built_beside, write_artifact, write_idx};
+
+pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
+
+static TEACHER: LazyLock<PathBuf> = LazyLock::new(|| built_beside(TRAINER, "teacher-service"));
+pub static RETORT: LazyLock<PathBuf> = LazyLock::new(|| built_beside(TRAINER, "retort"));
+
+pub const PHASES: [&str; 3] = ["supervised", "distill", "fine_tune"];
+pub const EPOCHS: u64 = 2;
+/// Of an epoch.
+pub const STEPS: u64 = 40;
+const BATCH_SIZE: usize = 16;
+const VALIDATION_SAMPLES: usize = 60;
+
+/// A network with everything that has a state: convolutions, batch-norm, a residual, dropout.
+const STUDENT: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"resnet\"\n\
+                       widths = [4, 8]\nstem_stride = 2\ndropout = 0.1";
+const TEACHER_NETWORK: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"cnn\"\nwidths = [8]";
+
+/// Data, a teacher's artifact, a run's configuration, and the folders of runs.
+pub struct Scene(tempfile::TempDir);
+
+/// A place in a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// 0-based.
+    pub phase: usize,
+    /// Steps done of the phase.
+    pub step: u64,
+}
+
+/// What must not depend on what happened to a run.
+#[derive(PartialEq)]
+pub struct Result {
+    files: BTreeMap<&'static str, Vec<u8>>,
+    consumed: Vec<String>,
+    /// Events without what time decides.
+    pub events: Vec<Value>,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let scene = Self(tempfile::tempdir().unwrap());
+        let samples = BATCH_SIZE * STEPS as usize + VALIDATION_SAMPLES;
+        write_idx(&scene.path("data"), samples, [12, 12]);
+        write_artifact(&scene.path("teacher"), TEACHER_NETWORK, 1);
+        fs::write(scene.path("run.toml"), scene.config()).unwrap();
+        scene
+    }
+
+    /// The configuration but for the teachers' endpoints.
+    pub fn config(&self) -> String {
+        let phase = |name: &str, loss: &str, schedule: &str| {
+            format!(
+                "[[phases]]\nname = \"{name}\"\nepochs = {EPOCHS}\nbatch_size = {BATCH_SIZE}\n\
+                 loss = {{ {loss} }}\n\
+                 optimizer = {{ kind = \"sgd\", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}\n\
+                 schedule = {{ {schedule} }}\n"
+            )
+        };
+        let phases = [
+            phase(
+                "supervised",
+                "kind = \"cross_entropy\"",
+                "kind = \"one_cycle\", max_learning_rate = 0.05",
+            ),
+            phase(
+                "distill",
+                "kind = \"kd\", temperature = 2.0, alpha = 0.9",
+                "kind = \"cosine\", learning_rate = 0.05",
+            ),
+            phase(
+                "fine_tune",
+                "kind = \"cross_entropy\"",
+                "kind = \"constant\", learning_rate = 0.005",
+            ),
+        ];
+        format!(
+            "threads = 1\nprecision = \"f32\"\n\
+             [data]\npath = \"{}\"\nvalidation_samples = {VALIDATION_SAMPLES}\n\
+             [checkpoints]\nevery_steps = 7\n\
+             [network]\n{STUDENT}\n{}\n\
+             [teacher]\nendpoints = []\nwait_timeout_seconds = 60\n",
+            self.path("data").display(),
+            phases.concat()
+        )
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn teacher(&self) -> Teacher {
+        Teacher::start(&TEACHER, &self.path("teacher"), &[])
+    }
+
+    pub fn teacher_at(&self, address: &str) -> Teacher {
+        Teacher::start_at(&TEACHER, &self.path("teacher"), address, &[])
+    }
+
+    pub fn command(&self, name: &str, teachers: &[&Teacher], settings: &[&str]) -> Command {
+        let mut command = Command::new(TRAINER);
+        command.arg("run").arg(self.path("run.toml"));
+        command.arg("--output").arg(self.path(name));
+        if !teachers.is_empty() {
+            let endpoints: Vec<_> = teachers.iter().map(|it| it.grpc.to_string()).collect();
+            command.args(["--set", &format!("teacher.endpoints={endpoints:?}")]);
+        }
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command
+    }
+
+    /// Starts or goes on with the run called `name`.
+    pub fn start(&self, name: &str, teachers: &[&Teacher]) -> Process {
+        Process::start(self.command(name, teachers, &[]))
+    }
+
+    /// Does the run called `name`, or what is left of it.
+    pub fn finish(&self, name: &str, teachers: &[&Teacher], settings: &[&str]) -> Result {
+        let done = self.command(name, teachers, settings).output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        self.result(name)
+    }
+
+    pub fn result(&self, name: &str) -> Result {
+        self.result_in(&self.path(name))
+    }
+
+    /// What a finished run left in `folder`.
+    pub fn result_in(&self, folder: &Path) -> Result {
+        let manifest: RunManifest =
+            serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        let phases = manifest.phases.iter();
+        let read = |file| (file, fs::read(folder.join(file)).unwrap());
+        Result {
+            files: [
+                "artifact/weights.safetensors",
+                "artifact/model.onnx",
+                "phases/0-supervised/weights.safetensors",
+                "phases/1-distill/weights.safetensors",
+                "phases/2-fine_tune/weights.safetensors",
+            ]
+            .map(read)
+            .into(),
+            consumed: phases.map(|it| it.consumed_sha256.to_string()).collect(),
+            events: timeless_events(folder),
+        }
+    }
+
+    /// `retort run --verify` of the run's folder.
+    pub fn verify(&self, name: &str) -> Output {
+        let mut command = Command::new(&*RETORT);
+        let command = command.args(["run", "--verify"]).arg(self.path(name));
+        command.output().unwrap()
+    }
+
+    /// Where the run is, or was when it was killed.
+    pub fn place(&self, name: &str) -> Option<Place> {
+        let events = events(&self.path(name));
+        let progress = events
+            .iter()
+            .rev()
+            .find(|it| it["event"] == "step_progress")?;
+        let number = |key: &str| progress[key].as_u64().unwrap();
+        Some(Place {
+            phase: number("phase") as usize,
+            step: (number("epoch") - 1) * STEPS + number("step"),
+        })
+    }
+
+    /// Waits until the run has got to `aim`.
+    pub fn wait_for(&self, name: &str, aim: Place, process: &mut Process) {
+        let deadline = Instant::now() + SOON;
+        let is_there = |place: Place| (place.phase, place.step) >= (aim.phase, aim.step);
+        while !self.place(name).is_some_and(is_there) {
+            assert!(Instant::now() < deadline, "not soon: {aim:?}");
+            assert!(process.is_running(), "{}", process.stderr());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the run was in the middle of `phase` when it ended.
+    pub fn ended_within(&self, name: &str, phase: usize) -> bool {
+        let place = self.place(name).unwrap();
+        place.phase == phase && (1..EPOCHS * STEPS).contains(&place.step)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "step {} of {}", self.step, PHASES[self.phase])
+    }
+}
+
+/// Not the bytes: only whether and where they differ.
+impl fmt::Debug for Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digests = self
+            .files
+            .iter()
+            .map(|(name, bytes)| (name, common::digest::Sha256::of(bytes)));
+        f.debug_map().entries(digests).finish()?;
+        write!(f, " {:?}", self.consumed)?;
+        for event in &self.events {
+            write!(f, "\n{event}")?;
+        }
+        Ok(())
+    }
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Files of checkpoints, oldest first.
+pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("checkpoints")).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The whole lines of `metrics.jsonl`.
+fn events(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    let lines = text.lines();
+    lines
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+/// Phases, progress and epochs; notices tell of what happened to a run.
+fn timeless_events(folder: &Path) -> Vec<Value> {
+    let mut events = events(folder);
+    events.retain(|event| event["event"] != "notice");
+    for event in &mut events {
+        let fields = event.as_object_mut().unwrap();
+        for timed in [
+            "seconds",
+            "samples_per_second",
+            "teacher_wait_share",
+            "teachers",
+        ] {
+            fields.remove(timed);
+        }
+    }
+    events
+}
+
+/// Kills processes at the same time.
+pub fn kill_all(processes: &[&Process]) {
+    let ids = processes.iter().map(|process| process.id().to_string());
+    let kill = format!("kill -s KILL {}", ids.collect::<Vec<_>>().join(" "));
+    let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(status.success(), "{kill}");
+}
+
+/// An address that a service can have again after it was killed.
+pub fn fixed_address() -> String {
+    support::unused_address()
+}
