@@ -62,28 +62,32 @@ impl Publisher {
         let selected = config.version_policy.select(&stored, version);
         let mut stored: BTreeMap<_, _> = stored.into_iter().map(|number| (number, None)).collect();
 
-        let mut loaded = self.catalog.loaded(model);
-        loaded.extend(fresh.map(|fresh| (version, fresh)));
         let mut before = None;
-        if !loaded.contains_key(&version) {
-            let checked = self.stored_candidate(model, version).await?.check().await?;
-            before = self.make_room(model, &checked).await?;
-            let prepared = checked.load().await;
-            let started = prepared.and_then(|prepared| self.start(model, version, prepared));
-            match started {
-                Ok(started) => _ = loaded.insert(version, started),
-                Err(error) => {
-                    self.put_back(model, before).await;
-                    return Err(error);
+        let already = fresh.or_else(|| self.catalog.loaded(model).remove(&version));
+        let active = match already {
+            Some(loaded) => loaded,
+            None => {
+                let checked = self.stored_candidate(model, version).await?.check().await?;
+                before = self.make_room(model, &checked).await?;
+                let prepared = checked.load().await;
+                match prepared.and_then(|prepared| self.start(model, version, prepared)) {
+                    Ok(started) => started,
+                    Err(error) => {
+                        self.put_back(model, before).await;
+                        return Err(error);
+                    }
                 }
             }
-        }
+        };
         let name = model.clone();
         let activated = self.blocking(move |store| store.activate(&name, version));
         if let Err(error) = activated.await {
             self.put_back(model, before).await;
             return Err(error);
         }
+        // Only now: what is held here is not unloaded to make room.
+        let mut loaded = self.catalog.loaded(model);
+        loaded.insert(version, active);
         loaded.retain(|version, _| selected.contains(version));
         self.catalog
             .serve(model, Some(version), loaded.clone(), stored.clone());

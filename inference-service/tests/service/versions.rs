@@ -200,6 +200,11 @@ async fn a_swap_that_does_not_fit_is_refused_or_done_by_unloading_first() {
     publish(&service, 1).await;
     publish(&service, 2).await;
     assert_eq!(answering(&service, "").await.unwrap(), "2");
+    service.activate(MODEL, 1).await.expect("it is rolled back");
+    assert_eq!(answering(&service, "").await.unwrap(), "1");
+    service.activate(MODEL, 2).await.expect("it is activated");
+    let log = service.log();
+    assert!(!log.contains("keep unloaded sessions busy"), "{log}");
     // One that fails after the unloading: the version before is put back.
     let mut broken = Artifact::constant(3);
     broken.manifest["golden_batch"]["tolerance"] = 1e-6.into();
