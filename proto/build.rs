@@ -4,9 +4,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "inference/grpc_service.proto",
     "inference/model_config.proto",
+    "retort/predict/v1/predictor_service.proto",
     "retort/publish/v1/publisher_service.proto",
     "retort/runs/v1/run_service.proto",
     "retort/teacher/v1/teacher_service.proto",

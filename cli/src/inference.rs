@@ -158,7 +158,7 @@ pub(crate) async fn manifest(
 
 /// u8 pixels [channels, height, width] as the model's input: `(x / 255 - mean) / std`.
 pub(crate) fn preprocess(pixels: &[u8], preprocessing: &Preprocessing) -> Vec<f32> {
-    let Preprocessing { mean, std } = preprocessing;
+    let Preprocessing { mean, std, .. } = preprocessing;
     let channel_size = (pixels.len() / mean.len().max(1)).max(1);
     let channels = pixels.chunks(channel_size).zip(mean.iter().zip(std));
     channels
@@ -228,10 +228,7 @@ mod tests {
 
     #[test]
     fn each_channel_has_its_own_normalization() {
-        let preprocessing = Preprocessing {
-            mean: vec![0.0, 0.5],
-            std: vec![1.0, 0.25],
-        };
+        let preprocessing = Preprocessing::normalization(vec![0.0, 0.5], vec![1.0, 0.25]);
         let input = preprocess(&[0, 255, 0, 255], &preprocessing);
         assert_eq!(input, [0.0, 1.0, -2.0, 2.0]);
     }

@@ -10,6 +10,7 @@ mod client;
 pub mod demo;
 mod drawing;
 mod error;
+mod image_files;
 mod inference;
 mod models;
 mod predict;
@@ -30,6 +31,7 @@ Examples:
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     what the trainer has done and is doing
   retort predict --model fashion-mnist --index 0,1,2
+  retort predict --model fashion-mnist shoe.png
   retort models list                   what the inference service serves
   retort bench distill                 what soft targets cost training; also bench stream, bench serve
   retort tokens create --name ci --scope publish

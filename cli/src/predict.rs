@@ -10,22 +10,31 @@ use crate::{
     CliError,
     client::Remote,
     drawing::{Example, draw_example, screen_ink},
+    image_files,
     inference::{ServedModel, manifest, preprocess},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   retort predict --model fashion-mnist --index 0,1,2
+  retort predict --model fashion-mnist shoe.png bag.jpg
   retort predict --url 127.0.0.1:8001 --admin 127.0.0.1:8003 --model fashion-mnist --split train
   retort predict --model fashion-mnist --manifest runs/demo/student/artifact/manifest.json
 
-The model's manifest tells how pixels are normalized and what the classes are called. It is asked
+PNG and JPEG files are prepared by the service, as the model's manifest says. For images of a data set,
+the model's manifest tells how pixels are normalized and what the classes are called. It is asked
 for at the admin port, or read from a file.";
 
-/// Predicts the classes of images of an IDX data set and draws them.
+/// Predicts the classes of PNG and JPEG files, or of images of an IDX data set, which are drawn.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArguments {
+    /// PNG or JPEG files, instead of images of a data set.
+    #[arg(value_name = "IMAGE", conflicts_with_all = ["manifest", "idx", "split", "index"])]
+    images: Vec<PathBuf>,
+    /// Classes told of each file.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    top: u32,
     /// host:port of the inference service's gRPC port.
     #[arg(
         long,
@@ -75,6 +84,15 @@ impl From<SplitArgument> for Split {
 
 /// `retort predict`.
 pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError> {
+    if !arguments.images.is_empty() {
+        let request = image_files::Request {
+            model: &arguments.model,
+            version: arguments.version,
+            files: &arguments.images,
+            top: arguments.top,
+        };
+        return image_files::classify(&Remote::inference(&arguments.url), request).await;
+    }
     let manifest = match &arguments.manifest {
         Some(path) => {
             let json = std::fs::read(path).map_err(CliError::file(path))?;

@@ -10,6 +10,9 @@ use crate::digest::Sha256;
 /// The newest format that this build reads and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Longest side that images may be scaled to.
+const MAX_SIDE: usize = 4096;
+
 /// Everything a server needs to check, run and explain a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +45,7 @@ pub struct OnnxFile {
     pub size: u64,
 }
 
+/// How an image becomes the model's input: to the model's channels, to its size, and then
 /// `(x / 255 - mean) / std`, per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +54,41 @@ pub struct Preprocessing {
     pub mean: Vec<f32>,
     /// One value a channel, greater than 0.
     pub std: Vec<f32>,
+    /// Whether a model of three channels was trained on gray images, all three the same. A model of
+    /// one channel always sees gray.
+    #[serde(default)]
+    pub grayscale: bool,
+    /// How an image of another size is scaled before its middle is cut out.
+    #[serde(default)]
+    pub resize: Resize,
+}
+
+impl Preprocessing {
+    /// For a model that was trained on images of its own size and channels, normalized so.
+    pub fn normalization(mean: Vec<f32>, std: Vec<f32>) -> Self {
+        Self {
+            mean,
+            std,
+            grayscale: false,
+            resize: Resize::default(),
+        }
+    }
+}
+
+/// How an image of another size is scaled, bilinear with antialiasing; its middle is cut out then.
+/// An image of the model's own size is never changed, but by [`ShorterSide`](Self::ShorterSide).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// To the smallest size of the same proportions that covers the model's.
+    #[default]
+    Cover,
+    /// To the same proportions with this many pixels on the shorter side: torchvision's `Resize`.
+    ShorterSide(usize),
+    /// To the model's size, whatever the proportions.
+    Stretch,
+    /// Not at all.
+    None,
 }
 
 /// A few images and what the exporter's own engine answered for them.
@@ -182,6 +221,13 @@ impl ArtifactManifest {
         if !self.preprocessing.std.iter().all(|std| *std > 0.0) {
             return fail("preprocessing.std", "every value must be above 0".into());
         }
+        if let Resize::ShorterSide(length) = self.preprocessing.resize
+            && !(height.max(width)..=MAX_SIDE).contains(&length)
+        {
+            let least = height.max(width);
+            let problem = format!("{length} is not within {least} and {MAX_SIDE}");
+            return fail("preprocessing.resize.shorter_side", problem);
+        }
         let classes = self.class_names.len();
         if classes == 0 {
             return fail("class_names", "at least one class is needed".into());
@@ -252,6 +298,33 @@ mod tests {
         assert_eq!(manifest.golden_batch.images, [0, 1, 2, 3]);
         let again = ArtifactManifest::from_json(&manifest.to_json()).unwrap();
         assert_eq!(again, manifest);
+    }
+
+    #[test]
+    fn preprocessing_of_images_may_be_left_out() {
+        let mut manifest = example();
+        let parsed = parse(&manifest).unwrap().preprocessing;
+        assert_eq!((parsed.grayscale, parsed.resize), (false, Resize::Cover));
+        for (json, expected) in [
+            (serde_json::json!("stretch"), Resize::Stretch),
+            (serde_json::json!("none"), Resize::None),
+            (
+                serde_json::json!({"shorter_side": 256}),
+                Resize::ShorterSide(256),
+            ),
+        ] {
+            manifest["preprocessing"]["resize"] = json;
+            assert_eq!(parse(&manifest).unwrap().preprocessing.resize, expected);
+        }
+        for wrong in [
+            serde_json::json!({"shorter_side": 1}),
+            serde_json::json!({"shorter_side": 1_000_000}),
+            serde_json::json!("crop"),
+        ] {
+            manifest["preprocessing"]["resize"] = wrong;
+            let error = parse(&manifest).unwrap_err().to_string();
+            assert!(error.contains("preprocessing.resize"), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,10 @@ use common::security::{Requirement, Rules, Scope};
 /// The inference protocol.
 pub(crate) const GRPC: Rules = Rules::grpc(&[Scope::Predict], &[]);
 
+/// The same over HTTP; load balancers ask for health without a token.
+pub(crate) const HTTP: Rules =
+    Rules::http(&[Scope::Predict], &[("/v2/health/", Requirement::Nothing)]);
+
 /// Publishing and versions. Whoever publishes, or predicts, may also ask what there is: `retort
 /// predict` reads class names and normalization from a version's manifest.
 pub(crate) const ADMIN: Rules = Rules::grpc(

@@ -30,7 +30,6 @@ pub(crate) struct LoadedVersion {
     pub(crate) version: u64,
     pub(crate) interface: ModelInterface,
     /// What was published with the model.
-    #[allow(dead_code)]
     pub(crate) manifest: Arc<ArtifactManifest>,
     pub(crate) config: Arc<ModelConfig>,
     pub(crate) batcher: Batcher,
@@ -253,5 +252,14 @@ pub(crate) fn no_such_version(
 }
 
 pub(crate) fn shorten(name: &str) -> String {
-    name.chars().take(LONGEST_NAME).collect()
+    let shown = name.chars().take(LONGEST_NAME);
+    shown
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
 }

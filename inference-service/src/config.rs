@@ -29,6 +29,10 @@ pub struct InferenceConfig {
     pub store: PathBuf,
     /// The inference protocol's server.
     pub grpc: GrpcConfig,
+    /// The HTTP server.
+    pub http: HttpConfig,
+    /// What an image may be.
+    pub images: ImagesConfig,
     /// The server for publishing.
     pub admin: AdminConfig,
     /// Who may use them.
@@ -68,6 +72,34 @@ pub struct GrpcConfig {
     pub tls: Option<ServerTls>,
     /// Largest message in either direction, bytes.
     pub max_message_bytes: usize,
+}
+
+/// The HTTP server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may ask for predictions.
+    pub access: Access,
+    /// Largest body, as sent and after inflating, bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for a request's headers, and then for its body, to arrive, seconds.
+    pub read_timeout_seconds: u64,
+    /// Connections at a time.
+    pub max_connections: usize,
+}
+
+/// What an image may be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// Largest file, bytes.
+    pub max_bytes: usize,
+    /// Width times height, at most.
+    pub max_pixels: u64,
+    /// Calls whose images are decoded at a time, each on a thread of its own.
+    pub decoders: usize,
 }
 
 /// The server for publishing.
@@ -220,6 +252,15 @@ impl InferenceConfig {
         }
     }
 
+    /// The port of the inference protocol over HTTP.
+    pub fn http_port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "http",
+            listen: self.http.listen,
+            access: self.http.access,
+        }
+    }
+
     /// The port for publishing and versions.
     pub fn admin_port(&self) -> ListenConfig {
         ListenConfig {
@@ -249,7 +290,12 @@ impl Validate for InferenceConfig {
             format!("\"{store}\""),
             "give a folder for the models",
         );
-        let ports = [self.grpc_port(), self.admin_port(), self.metrics_port()];
+        let ports = [
+            self.grpc_port(),
+            self.http_port(),
+            self.admin_port(),
+            self.metrics_port(),
+        ];
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
@@ -262,6 +308,19 @@ impl Validate for InferenceConfig {
             4096,
             1 << 30,
         );
+        let HttpConfig {
+            max_body_bytes,
+            read_timeout_seconds,
+            max_connections,
+            ..
+        } = self.http;
+        within("http.max_body_bytes", max_body_bytes as u64, 4096, 1 << 30);
+        within("http.read_timeout_seconds", read_timeout_seconds, 1, 3600);
+        within("http.max_connections", max_connections as u64, 1, 1 << 20);
+        let images = &self.images;
+        within("images.max_bytes", images.max_bytes as u64, 1, 1 << 30);
+        within("images.max_pixels", images.max_pixels, 1, 1 << 32);
+        within("images.decoders", images.decoders as u64, 1, 256);
         within(
             "publish.max_model_bytes",
             self.publish.max_model_bytes as u64,
@@ -320,6 +379,7 @@ mod tests {
     #[test]
     fn the_shipped_file_is_complete() {
         let config = load(&[]).unwrap();
+        assert_eq!(config.http.listen.port(), 8000);
         assert_eq!(config.grpc.listen.port(), 8001);
         assert_eq!(config.metrics.listen.port(), 8002);
         assert_eq!(config.admin.listen.port(), 8003);
@@ -353,7 +413,7 @@ mod tests {
 
     #[test]
     fn other_machines_are_let_in_only_by_words_port_by_port() {
-        for table in ["grpc", "admin", "metrics"] {
+        for table in ["grpc", "http", "admin", "metrics"] {
             let open = format!("{table}.listen=0.0.0.0:1");
             let error = load(&[&open]).unwrap_err();
             let words = format!("{table}.access = \"anyone_who_reaches_the_port\"");
@@ -385,6 +445,13 @@ mod tests {
             "memory.on_swap=hope",
             "log.access=all",
             "runtime.threads=257",
+            "http.listen=localhost",
+            "http.max_body_bytes=0",
+            "http.read_timeout_seconds=0",
+            "http.max_connections=0",
+            "images.max_bytes=0",
+            "images.max_pixels=0",
+            "images.decoders=0",
             "publish.max_model_bytes=0",
             "publish.max_manifest_bytes=0",
             "publish.max_activation_bytes=0",

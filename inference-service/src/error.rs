@@ -1,4 +1,6 @@
-//! Why a call is refused, and which gRPC code says so.
+//! Why a call is refused, and which codes say so.
+
+mod reason;
 
 use common::{
     digest::Sha256,
@@ -7,7 +9,10 @@ use common::{
     model_store::{InvalidModelName, ModelName, StoreError},
 };
 use onnx_runtime::{ModelError, SessionError};
-use tonic::{Code, Status};
+use tonic::Status;
+
+pub use crate::http::HttpError;
+pub use reason::Reason;
 
 /// Why a request for inference, or about a model, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +47,17 @@ pub enum InferenceError {
         /// What is wrong and what is expected.
         problem: String,
     },
+    /// An image cannot be used.
+    #[error("images[{index}]: {problem}")]
+    Image {
+        /// Which of the request's images.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A thread that decodes images ended by a fault; the log says why.
+    #[error("the service failed while it decoded an image; its log says why")]
+    DecoderFailed,
     /// As many requests wait as may.
     #[error("the queue is full: {capacity} requests are waiting; try again later")]
     QueueFull {
@@ -186,12 +202,15 @@ pub enum ServiceError {
     /// Of publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Of HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        let (code, reason) = code_and_reason(&error);
-        status(code, reason, error.to_string())
+        let reason = Reason::of(&error);
+        status(reason.grpc_code(), reason.name(), error.to_string())
     }
 }
 
@@ -210,59 +229,13 @@ impl From<PublishError> for Status {
 impl InferenceError {
     /// The machine-readable reason, as in the details of a gRPC status.
     pub fn reason(&self) -> &'static str {
-        inference_code_and_reason(self).1
-    }
-}
-
-/// The one place where errors become gRPC codes.
-fn code_and_reason(error: &ServiceError) -> (Code, &'static str) {
-    use PublishError as P;
-    match error {
-        ServiceError::Inference(error) => inference_code_and_reason(error),
-        ServiceError::Publish(error) => match error {
-            P::ModelName(_) => (Code::InvalidArgument, "INVALID_MODEL_NAME"),
-            P::Upload(_) | P::Size { .. } => (Code::InvalidArgument, "INVALID_UPLOAD"),
-            P::DigestFormat => (Code::InvalidArgument, "INVALID_DIGEST"),
-            P::TooLarge { .. } => (Code::InvalidArgument, "TOO_LARGE"),
-            P::Digest { .. } => (Code::InvalidArgument, "DIGEST_MISMATCH"),
-            P::Manifest(_) => (Code::InvalidArgument, "INVALID_MANIFEST"),
-            P::ManifestMismatch { .. } => (Code::InvalidArgument, "MANIFEST_MISMATCH"),
-            P::Model(_) => (Code::InvalidArgument, "MODEL_REFUSED"),
-            P::Session(SessionError::Library(_)) => (Code::Internal, "ONNX_RUNTIME_MISSING"),
-            P::Session(_) => (Code::InvalidArgument, "MODEL_UNUSABLE"),
-            P::LoadTimedOut { .. } => (Code::DeadlineExceeded, "LOAD_TIMED_OUT"),
-            P::GoldenBatch { .. } => (Code::InvalidArgument, "GOLDEN_BATCH_DISAGREES"),
-            P::Memory { .. } => (Code::ResourceExhausted, "MEMORY_LIMIT"),
-            P::NothingStored { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
-            P::VersionActive { .. } => (Code::FailedPrecondition, "VERSION_ACTIVE"),
-            P::Store(StoreError::NoSuchVersion { .. }) => (Code::NotFound, "VERSION_NOT_FOUND"),
-            P::Store(
-                StoreError::InUse { .. }
-                | StoreError::Io { .. }
-                | StoreError::Manifest { .. }
-                | StoreError::Corrupt { .. },
-            ) => (Code::Internal, "STORE_FAILED"),
-            P::Internal => (Code::Internal, "INTERNAL"),
-        },
-    }
-}
-
-fn inference_code_and_reason(error: &InferenceError) -> (Code, &'static str) {
-    use InferenceError as I;
-    match error {
-        I::NoSuchModel { .. } => (Code::NotFound, "MODEL_NOT_FOUND"),
-        I::NoSuchVersion { .. } => (Code::NotFound, "VERSION_NOT_FOUND"),
-        I::NotLoaded { .. } => (Code::Unavailable, "MODEL_NOT_LOADED"),
-        I::Invalid { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
-        I::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
-        I::DeadlineExceeded => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
-        I::Session(_) => (Code::Internal, "INFERENCE_FAILED"),
-        I::WorkerStopped { .. } => (Code::Internal, "WORKER_STOPPED"),
+        Reason::of_inference(self).name()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
     use tonic_types::StatusExt;
 
     use super::*;

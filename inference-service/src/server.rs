@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use common::{
@@ -17,6 +18,7 @@ use common::{
 use onnx_runtime::LibraryError;
 use proto::{
     inference::grpc_inference_service_server,
+    predict::v1::predictor_service_server::{self, PredictorServiceServer},
     publish::v1::publisher_service_server::{self, PublisherServiceServer},
 };
 use tokio::{
@@ -34,12 +36,15 @@ use tracing::{info, warn};
 use crate::{
     access,
     catalog::Catalog,
+    classification::{Classifier, PredictorEdge},
     config::InferenceConfig,
     error::PublishError,
     grpc::{InferenceEdge, InferenceServer},
+    http::{self, server::ConnectionLimits},
     inference::Inference,
     metrics,
     publisher::{Publisher, PublisherEdge},
+    refusals::Refusals,
 };
 
 /// Why the service does not run, or stopped by itself.
@@ -104,20 +109,44 @@ pub async fn run(
         stop: stop.clone(),
     };
     let admin_edge = edge(Some(&publisher));
-    let metrics_server = metrics::serve(ports.metrics, catalog, stop.clone());
+    let classifier = Arc::new(Classifier::new(&config.images));
+    let predictor = PredictorEdge {
+        inference: Arc::clone(&inference),
+        classifier: Arc::clone(&classifier),
+    };
+    let refusals = Refusals::default();
+    let router = http::router(Arc::clone(&inference), classifier, &config.http)
+        .layer(ports.http.layer)
+        .layer(refusals.clone());
+    let http_server = http::server::serve(
+        ports.http.listener,
+        router,
+        ConnectionLimits {
+            connections: config.http.max_connections,
+            header_time: Duration::from_secs(config.http.read_timeout_seconds),
+        },
+        stop.clone(),
+    );
+    let metrics_server = metrics::serve(ports.metrics, catalog, refusals.clone(), stop.clone());
     let (health, mut servers) = start_grpc(
         config,
-        (ports.grpc, edge(None)),
+        (ports.grpc, edge(None), predictor),
         (ports.admin, admin_edge, PublisherEdge { publisher }),
+        &refusals,
         &stop,
     )?;
     servers.spawn(async move { metrics_server.await.map_err(|_| "metrics") });
+    servers.spawn(async move {
+        http_server.await;
+        Ok(())
+    });
 
+    set_health(&health, ServingStatus::Serving).await;
     if let Some(path) = ready_file {
         ready_file::write(path, &addresses).map_err(ServerError::ReadyFile)?;
     }
-    let [(_, grpc), (_, admin), (_, metrics)] = addresses;
-    info!(%grpc, %admin, %metrics, "serving");
+    let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
+    info!(%grpc, %http, %admin, %metrics, "serving");
 
     tokio::select! {
         () = shutdown.cancelled() => {}
@@ -147,12 +176,17 @@ type Servers = JoinSet<Result<(), &'static str>>;
 /// Starts the two gRPC servers, which end after `stop` when the last call has been answered.
 fn start_grpc(
     config: &InferenceConfig,
-    (grpc_port, inference): (GuardedPort, InferenceEdge),
+    (grpc_port, inference, predictor): (GuardedPort, InferenceEdge, PredictorEdge),
     (admin_port, admin, publisher): (GuardedPort, InferenceEdge, PublisherEdge),
+    refusals: &Refusals,
     stop: &CancellationToken,
 ) -> Result<(HealthReporter, Servers), ServerError> {
     let limit = config.grpc.max_message_bytes;
     let [inference, admin] = [inference, admin].map(|edge| InferenceServer::new(edge, limit));
+    let predictor = PredictorServiceServer::new(predictor)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit);
     let publisher = PublisherServiceServer::new(publisher)
         .accept_compressed(CompressionEncoding::Gzip)
         .max_decoding_message_size(limit)
@@ -165,23 +199,31 @@ fn start_grpc(
             .with_service_name(grpc_inference_service_server::SERVICE_NAME)
             .with_service_name("grpc.health.v1.Health")
     };
-    let inference_reflection = reflection();
-    let admin_reflection = reflection().with_service_name(publisher_service_server::SERVICE_NAME);
+    // Older clients, grpcio's own among them, know the first version only.
+    let inference_reflection =
+        || reflection().with_service_name(predictor_service_server::SERVICE_NAME);
+    let admin_reflection =
+        || reflection().with_service_name(publisher_service_server::SERVICE_NAME);
     let inference_server = grpc::server()
+        .layer(refusals.clone())
         .layer(grpc_port.layer)
         .add_service(inference)
+        .add_service(predictor)
         .add_service(health.clone())
-        .add_service(inference_reflection.build_v1()?)
+        .add_service(inference_reflection().build_v1()?)
+        .add_service(inference_reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(
             grpc_port.listener.into_stream(),
             stop.clone().cancelled_owned(),
         );
     let admin_server = grpc::server()
+        .layer(refusals.clone())
         .layer(admin_port.layer)
         .add_service(publisher)
         .add_service(admin)
         .add_service(health)
-        .add_service(admin_reflection.build_v1()?)
+        .add_service(admin_reflection().build_v1()?)
+        .add_service(admin_reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(
             admin_port.listener.into_stream(),
             stop.clone().cancelled_owned(),
@@ -192,36 +234,44 @@ fn start_grpc(
     Ok((reporter, servers))
 }
 
-/// For the whole server: the empty name is what health checks ask for.
+/// For the whole server, which is what most health checks ask for by an empty name, and by service.
 async fn set_health(reporter: &HealthReporter, status: ServingStatus) {
-    let services = ["", grpc_inference_service_server::SERVICE_NAME];
+    let services = [
+        "",
+        grpc_inference_service_server::SERVICE_NAME,
+        predictor_service_server::SERVICE_NAME,
+    ];
     for service in services {
         reporter.set_service_status(service, status).await;
     }
 }
 
-/// The three ports, taken but not yet served.
+/// The ports, taken but not yet served.
 struct Ports {
     grpc: GuardedPort,
+    http: GuardedPort,
     admin: GuardedPort,
     metrics: GuardedPort,
     /// As the ready file names them, with port 0 resolved.
-    addresses: [(&'static str, SocketAddr); 3],
+    addresses: [(&'static str, SocketAddr); 4],
 }
 
 impl Ports {
     async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
         let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
         let grpc = security.bind(config.grpc_port(), access::GRPC).await?;
+        let http = security.bind(config.http_port(), access::HTTP).await?;
         let admin = security.bind(config.admin_port(), access::ADMIN).await?;
         let metrics = security.bind(config.metrics_port(), Rules::METRICS).await?;
         let addresses = [
             ("grpc", grpc.address),
+            ("http", http.address),
             ("admin", admin.address),
             ("metrics", metrics.address),
         ];
         Ok(Self {
             grpc,
+            http,
             admin,
             metrics,
             addresses,

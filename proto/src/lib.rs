@@ -13,6 +13,13 @@ pub mod inference {
 
 /// Contracts of Retort's own services, one package and version a module.
 pub mod retort {
+    /// Predictions from images.
+    pub mod predict {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("retort.predict.v1");
+        }
+    }
     /// Publishing models to an inference service.
     pub mod publish {
         /// Version 1.
@@ -36,7 +43,7 @@ pub mod retort {
     }
 }
 
-pub use retort::{publish, runs, teacher};
+pub use retort::{predict, publish, runs, teacher};
 
 /// All contracts as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] =

@@ -22,7 +22,7 @@ def install():
 
 def fill(folder, pin, version):
     """Makes the environment and installs the packages into it."""
-    part.say("python: fetching the tests' Python packages (50 MB)")
+    part.say("python: fetching the tests' Python packages (70 MB)")
     # Without pip: Debian's Python cannot put pip into an environment unless python3-venv is installed.
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     for script in folder.glob("bin/[Aa]ctivate*"):

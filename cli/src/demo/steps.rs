@@ -162,7 +162,8 @@ impl<'a> Steps<'a> {
         let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
         let trainer = port(&trainer.await?, "grpc")?;
         let store = set("store", self.folder.join("models").display());
-        let arguments = [store, grpc, set("admin.listen", ANY_PORT), metrics];
+        let [http, admin] = ["http.listen", "admin.listen"].map(|key| set(key, ANY_PORT));
+        let arguments = [store, grpc, http, admin, metrics];
         let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
         let inference = port(&inference.await?, "grpc")?;
         self.seconds.start = begin.elapsed().as_secs_f64();

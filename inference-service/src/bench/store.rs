@@ -98,10 +98,7 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> Result<ArtifactManifest, BenchSt
         },
         input_shape: spec.input,
         class_names: (0..spec.classes).map(|class| class.to_string()).collect(),
-        preprocessing: Preprocessing {
-            mean: normalization.mean,
-            std: normalization.std,
-        },
+        preprocessing: Preprocessing::normalization(normalization.mean, normalization.std),
         golden_batch: GoldenBatch {
             images,
             logits: logits.chunks(spec.classes).map(<[f32]>::to_vec).collect(),

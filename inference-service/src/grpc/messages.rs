@@ -31,15 +31,15 @@ const TIMEOUT: &str = "timeout";
 
 /// What a call's headers say of its caller.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     /// When it stops waiting.
-    pub(super) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// Its name for the call.
-    pub(super) request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
 }
 
 impl Caller {
-    pub(super) fn of(headers: &MetadataMap) -> Self {
+    pub(crate) fn of(headers: &MetadataMap) -> Self {
         let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         Self {
             deadline: deadline(headers),
@@ -133,7 +133,7 @@ pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
 }
 
 /// What goes into a version and what comes out.
-pub(super) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
+pub(crate) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
     let tensor = |name: &str, sample: &[usize]| TensorMetadata {
         name: name.to_owned(),
         datatype: F32.to_owned(),

@@ -22,11 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    catalog::{no_such_model, no_such_version},
+    catalog::{Catalog, no_such_model, no_such_version},
+    error::InferenceError,
     inference::Inference,
     publisher::{Publisher, to_the_end},
 };
-use messages::Caller;
+pub(crate) use messages::{Caller, metadata};
+pub(crate) use model_config::to_message as model_config;
+pub(crate) use repository::index;
 
 pub(crate) use direct::InferenceServer;
 
@@ -78,11 +81,7 @@ impl GrpcInferenceService for InferenceEdge {
         &self,
         _: Request<ServerMetadataRequest>,
     ) -> Answer<ServerMetadataResponse> {
-        Ok(Response::new(ServerMetadataResponse {
-            name: "retort".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
-        }))
+        Ok(Response::new(server_metadata()))
     }
 
     async fn model_metadata(
@@ -94,7 +93,7 @@ impl GrpcInferenceService for InferenceEdge {
             .inference
             .catalog
             .find(&request.name, &request.version)?;
-        Ok(Response::new(messages::metadata(&version)))
+        Ok(Response::new(metadata(&version)))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
@@ -131,7 +130,7 @@ impl GrpcInferenceService for InferenceEdge {
         let request = request.get_ref();
         let catalog = &self.inference.catalog;
         let version = catalog.find(&request.name, &request.version)?;
-        Ok(Response::new(model_config::to_message(&version)))
+        Ok(Response::new(model_config(&version)))
     }
 
     async fn repository_index(
@@ -139,8 +138,7 @@ impl GrpcInferenceService for InferenceEdge {
         request: Request<RepositoryIndexRequest>,
     ) -> Answer<RepositoryIndexResponse> {
         let models = self.inference.catalog.models();
-        let index = repository::index(&models, request.get_ref().ready);
-        Ok(Response::new(index))
+        Ok(Response::new(index(&models, request.get_ref().ready)))
     }
 
     async fn repository_model_load(
@@ -168,33 +166,53 @@ impl GrpcInferenceService for InferenceEdge {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
-        let request = request.get_ref();
-        let models = self.inference.catalog.models();
-        if !request.name.is_empty() {
-            let served = models.get(request.name.as_str());
-            let served = served.ok_or_else(|| no_such_model(&request.name))?;
-            let known = served
-                .statistics
-                .keys()
-                .any(|v| v.to_string() == request.version);
-            if !request.version.is_empty() && !known {
-                return Err(no_such_version(&request.name, served, &request.version).into());
-            }
-        }
-        let wanted = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
-        let model_stats = models
-            .iter()
-            .filter(|(name, _)| wanted(&request.name, name.as_str()))
-            .flat_map(|(name, served)| {
-                let versions = served.statistics.iter();
-                versions.map(|(version, statistics)| {
-                    statistics.totals().to_message(name.as_str(), *version)
-                })
-            })
-            .filter(|statistics| wanted(&request.version, &statistics.version))
-            .collect();
-        Ok(Response::new(ModelStatisticsResponse { model_stats }))
+        let statistics = statistics(&self.inference.catalog, request.get_ref())?;
+        Ok(Response::new(statistics))
     }
+}
+
+/// What the server says of itself.
+pub(crate) fn server_metadata() -> ServerMetadataResponse {
+    ServerMetadataResponse {
+        name: "retort".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+    }
+}
+
+/// What the versions that `request` names have done; empty names stand for all.
+///
+/// # Errors
+/// Where there is no such model or version.
+pub(crate) fn statistics(
+    catalog: &Catalog,
+    request: &ModelStatisticsRequest,
+) -> Result<ModelStatisticsResponse, InferenceError> {
+    let models = catalog.models();
+    if !request.name.is_empty() {
+        let served = models.get(request.name.as_str());
+        let served = served.ok_or_else(|| no_such_model(&request.name))?;
+        let known = served
+            .statistics
+            .keys()
+            .any(|v| v.to_string() == request.version);
+        if !request.version.is_empty() && !known {
+            return Err(no_such_version(&request.name, served, &request.version));
+        }
+    }
+    let wanted = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
+    let model_stats = models
+        .iter()
+        .filter(|(name, _)| wanted(&request.name, name.as_str()))
+        .flat_map(|(name, served)| {
+            let versions = served.statistics.iter();
+            versions.map(|(version, statistics)| {
+                statistics.totals().to_message(name.as_str(), *version)
+            })
+        })
+        .filter(|statistics| wanted(&request.version, &statistics.version))
+        .collect();
+    Ok(ModelStatisticsResponse { model_stats })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const BACKEND: &str = "onnxruntime";
 const MODEL_FILE: &str = "model.onnx";
 
 /// The configuration that `version` was loaded with, in Triton's words.
-pub(super) fn to_message(version: &LoadedVersion) -> ModelConfigResponse {
+pub(crate) fn to_message(version: &LoadedVersion) -> ModelConfigResponse {
     let batching = &version.config.batching;
     let runtime = &version.config.runtime;
     let parameters = [

@@ -18,7 +18,7 @@ use crate::{
 const VERSION: &str = "version";
 
 /// Every stored version, or with `ready` every version that answers.
-pub(super) fn index(
+pub(crate) fn index(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     ready: bool,
 ) -> RepositoryIndexResponse {

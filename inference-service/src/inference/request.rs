@@ -123,10 +123,35 @@ impl InputTensor {
             InputValues::Typed(values) if values.len() != expected => {
                 format!("{} values; inputs[0].shape needs {expected}", values.len())
             }
-            InputValues::Raw(_) | InputValues::Typed(_) => return Ok(Input { values, samples }),
+            InputValues::Raw(_) | InputValues::Typed(_) => match find_not_finite(&values) {
+                None => return Ok(Input { values, samples }),
+                Some((index, value)) => {
+                    format!("value {index} is {value}; every value must be finite")
+                }
+            },
         };
         Err(invalid(self.values_field, problem))
     }
+}
+
+/// The first value that is infinite or no number: nothing but such values would come out.
+fn find_not_finite(values: &InputValues) -> Option<(usize, f32)> {
+    match values {
+        InputValues::Raw(bytes) => {
+            let (values, _) = bytes.as_chunks();
+            first_not_finite(values.iter().map(|value| f32::from_le_bytes(*value)))
+        }
+        InputValues::Typed(values) => first_not_finite(values.iter().copied()),
+    }
+}
+
+fn first_not_finite(values: impl Iterator<Item = f32> + Clone) -> Option<(usize, f32)> {
+    // Without a branch a value, so that the processor takes many at a time.
+    let all_finite = |so_far: bool, value: f32| so_far & value.is_finite();
+    if values.clone().fold(true, all_finite) {
+        return None;
+    }
+    values.enumerate().find(|(_, value)| !value.is_finite())
 }
 
 fn read_batch(

@@ -11,9 +11,9 @@ use axum::{Router, http::header, routing::get};
 use common::{listen::Peer, security::GuardedPort};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::{catalog::Catalog, refusals::Refusals};
 
-/// Every metric of the service. All but one have the labels `model` and `version`.
+/// Every metric of the service. All but two have the labels `model` and `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// Counter: requests answered.
@@ -34,6 +34,8 @@ pub enum Metric {
     ComputeInferDuration,
     /// Counter: time to take results apart.
     ComputeOutputDuration,
+    /// Counter by `protocol` and `code`, of the service as a whole: calls refused.
+    RefusedRequests,
     /// Gauge: requests that wait.
     PendingRequests,
     /// Gauge without the label `version`: the version that serves.
@@ -50,7 +52,7 @@ pub enum Metric {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
@@ -60,6 +62,7 @@ impl Metric {
         Self::ComputeInputDuration,
         Self::ComputeInferDuration,
         Self::ComputeOutputDuration,
+        Self::RefusedRequests,
         Self::PendingRequests,
         Self::ActiveVersion,
         Self::ModelMemory,
@@ -80,6 +83,7 @@ impl Metric {
             Self::ComputeInputDuration => "nv_inference_compute_input_duration_us",
             Self::ComputeInferDuration => "nv_inference_compute_infer_duration_us",
             Self::ComputeOutputDuration => "nv_inference_compute_output_duration_us",
+            Self::RefusedRequests => "retort_inference_refused_requests",
             Self::PendingRequests => "nv_inference_pending_request_count",
             Self::ActiveVersion => "retort_inference_active_version",
             Self::ModelMemory => "retort_inference_model_memory_bytes",
@@ -101,6 +105,7 @@ impl Metric {
             Self::ComputeInputDuration => "Time of requests in batches put together, microseconds.",
             Self::ComputeInferDuration => "Time of requests in ONNX Runtime, microseconds.",
             Self::ComputeOutputDuration => "Time of requests in results taken apart, microseconds.",
+            Self::RefusedRequests => "Calls refused, by protocol and code.",
             Self::PendingRequests => "Requests that wait.",
             Self::ActiveVersion => "The version that serves.",
             Self::ModelMemory => "Memory of a loaded version, as estimated, bytes.",
@@ -123,7 +128,8 @@ impl Metric {
             | Self::QueueDuration
             | Self::ComputeInputDuration
             | Self::ComputeInferDuration
-            | Self::ComputeOutputDuration => "counter",
+            | Self::ComputeOutputDuration
+            | Self::RefusedRequests => "counter",
         }
     }
 }
@@ -135,10 +141,11 @@ impl Metric {
 pub(crate) async fn serve(
     port: GuardedPort,
     catalog: Arc<Catalog>,
+    refusals: Refusals,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let render = move || {
-        let text = text::render(&catalog.models());
+        let text = text::render(&catalog.models(), &refusals);
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
     let router = Router::new()

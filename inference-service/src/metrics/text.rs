@@ -11,11 +11,15 @@ use common::model_store::ModelName;
 use super::Metric;
 use crate::{
     catalog::ServedModel,
+    refusals::{Refusal, Refusals},
     statistics::{Distribution, FailureReason, Timed, Totals},
 };
 
-/// All metrics of `models`.
-pub(super) fn render(models: &BTreeMap<ModelName, Arc<ServedModel>>) -> String {
+/// All metrics of `models`, and the calls that were refused.
+pub(super) fn render(
+    models: &BTreeMap<ModelName, Arc<ServedModel>>,
+    refusals: &Refusals,
+) -> String {
     let counted: Vec<_> = models
         .iter()
         .flat_map(|(model, served)| {
@@ -40,6 +44,12 @@ pub(super) fn render(models: &BTreeMap<ModelName, Arc<ServedModel>>) -> String {
                     // 0 while the model is unloaded.
                     let active = served.active.unwrap_or(0);
                     text.sample(metric.name(), &format!("model=\"{model}\""), active);
+                }
+            }
+            Metric::RefusedRequests => {
+                for (Refusal { protocol, code }, count) in refusals.counts() {
+                    let labels = format!("protocol=\"{protocol}\",code=\"{code}\"");
+                    text.sample(metric.name(), &labels, count);
                 }
             }
             Metric::ModelMemory => {
@@ -110,7 +120,7 @@ impl Text {
             Metric::QueueSeconds => self.histogram(name, labels, &totals.queue_seconds),
             Metric::BatchSize => self.histogram(name, labels, &totals.batch_size),
             // Not of versions that have only been counted.
-            Metric::ActiveVersion | Metric::ModelMemory => {}
+            Metric::ActiveVersion | Metric::ModelMemory | Metric::RefusedRequests => {}
         }
     }
 

@@ -118,8 +118,11 @@ impl FailureReason {
     fn of(error: &InferenceError) -> Self {
         match error {
             InferenceError::QueueFull { .. } | InferenceError::DeadlineExceeded => Self::Rejected,
-            InferenceError::Session(_) | InferenceError::WorkerStopped { .. } => Self::Backend,
+            InferenceError::Session(_)
+            | InferenceError::DecoderFailed
+            | InferenceError::WorkerStopped { .. } => Self::Backend,
             InferenceError::Invalid { .. }
+            | InferenceError::Image { .. }
             | InferenceError::NoSuchModel { .. }
             | InferenceError::NoSuchVersion { .. }
             | InferenceError::NotLoaded { .. } => Self::Other,

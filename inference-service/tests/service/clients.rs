@@ -1,12 +1,11 @@
 //! The clients of `examples/`, against a real service.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
-use crate::support::{Artifact, MODEL, Service, ServiceOptions};
+use crate::support::{Artifact, MODEL, Service, ServiceOptions, repository};
+
+/// All but those that ask for other codes than the document's, such as 401 or 406.
+const SCHEMATHESIS_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 /// The example clients and what they are pointed at.
 struct Published {
@@ -56,14 +55,6 @@ impl Published {
             .map(|line| line.split(" (").next().unwrap_or(line))
             .collect()
     }
-}
-
-pub fn repository() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package
-        .parent()
-        .expect("the package is in the repository")
-        .to_owned()
 }
 
 pub fn python() -> PathBuf {
@@ -118,6 +109,51 @@ async fn the_python_and_the_rust_client_predict_alike_and_onnxruntime_agrees() {
         (statistics.inference_count, statistics.execution_count),
         (10, 2)
     );
+}
+
+/// Clients that were not written for Retort; one that is missing is a failure.
+#[tokio::test]
+async fn foreign_clients_are_served_over_both_protocols() {
+    let published = published().await;
+    let png = published.artifact.path().join("image.png");
+    let image = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * 31 + y) as u8]));
+    image.save(&png).expect("it is written");
+    let service = &published.service;
+    let output = Command::new(python())
+        .arg(repository().join("inference-service/tests/service/foreign_clients.py"))
+        .args(["--grpc", &service.address("grpc")])
+        .args(["--http", &service.address("http")])
+        .args(["--model", MODEL])
+        .arg("--png")
+        .arg(png)
+        .output()
+        .expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}\n{}", service.log());
+    assert_eq!(text.matches("agree").count(), 12, "{text}");
+}
+
+/// Hundreds of requests made up from docs/openapi.yaml, sensible and not: no 5xx, and every answer as
+/// the document says.
+#[tokio::test]
+async fn schemathesis_finds_no_answer_that_the_document_does_not_allow() {
+    let published = published().await;
+    let output = Command::new(python())
+        .args(["-m", "schemathesis.cli", "run"])
+        .arg(repository().join("docs/openapi.yaml"))
+        .arg("--url")
+        .arg(format!("http://{}", published.service.address("http")))
+        .args(["--checks", SCHEMATHESIS_CHECKS])
+        .args(["--max-examples", "25", "--seed", "1", "--no-color"])
+        .current_dir(published.artifact.path())
+        .output()
+        .expect("Python starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    let log = published.service.log();
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 /// Our `.proto` against the descriptors that tritonclient carries.

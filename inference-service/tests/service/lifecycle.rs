@@ -155,9 +155,9 @@ fn a_taken_port_is_named_with_its_key() {
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("models");
-    for key in ["grpc", "admin", "metrics"] {
+    for key in ["grpc", "http", "admin", "metrics"] {
         let mut arguments = vec!["serve".to_owned(), format!("--store={}", store.display())];
-        for other in ["grpc", "admin", "metrics"] {
+        for other in ["grpc", "http", "admin", "metrics"] {
             let address = if other == key {
                 &address
             } else {
@@ -187,6 +187,8 @@ fn a_store_that_cannot_be_made_is_named() {
         "grpc.listen=127.0.0.1:0",
         "--set",
         "admin.listen=127.0.0.1:0",
+        "--set",
+        "http.listen=127.0.0.1:0",
         "--set",
         "metrics.listen=127.0.0.1:0",
     ]);

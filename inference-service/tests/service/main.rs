@@ -1,7 +1,9 @@
 //! The service as its users meet it: a process, sockets, files.
 
+mod bad_requests;
 #[path = "../../../common/tests/support/certificates.rs"]
 mod certificates;
+mod classification;
 mod clients;
 mod lifecycle;
 mod metric_names;

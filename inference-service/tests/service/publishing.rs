@@ -9,6 +9,8 @@ use common::{
     digest::Sha256,
     model_store::{ModelName, ModelStore},
 };
+use networks::onnx::schema::{AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto};
+use prost::Message;
 use proto::{
     inference::ModelReadyRequest,
     publish::v1::{PublishHeader, PublishRequest, publish_request::Part},
@@ -188,6 +190,8 @@ async fn a_restart_serves_what_served_before() {
         "grpc.listen=127.0.0.1:0",
         "--set",
         "admin.listen=127.0.0.1:0",
+        "--set",
+        "http.listen=127.0.0.1:0",
         "--set",
         "metrics.listen=127.0.0.1:0",
     ]);
@@ -383,14 +387,65 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
             "not an ONNX file",
         ),
         (
-            with_onnx(with_operator("Loop")),
+            with_onnx(good.onnx[..good.onnx.len() / 2].to_vec()),
+            "MODEL_REFUSED",
+            "not an ONNX file",
+        ),
+        (
+            with_onnx(changed(|graph| {
+                last_node(graph).op_type = Some("Loop".into())
+            })),
             "MODEL_REFUSED",
             "operator `Loop`",
         ),
         (
-            with_onnx(with_operator("Softmax")),
+            with_onnx(changed(|graph| {
+                last_node(graph).domain = Some("com.evil".into())
+            })),
             "MODEL_REFUSED",
-            "a batch of 64 gives `logits` [64, 8], expected [64, 3]",
+            "domain `com.evil`",
+        ),
+        (
+            with_onnx(changed(|graph| graph.input[0].name = Some("image".into()))),
+            "MODEL_REFUSED",
+            "inputs `image` f32 [?, 1, 8, 8]",
+        ),
+        (
+            with_onnx(changed(|graph| graph.input.push(graph.input[0].clone()))),
+            "MODEL_REFUSED",
+            "expected one f32 `input`",
+        ),
+        (
+            with_onnx(changed(|graph| {
+                graph.initializer[0].data_location = Some(1)
+            })),
+            "MODEL_REFUSED",
+            "external data are not allowed",
+        ),
+        (
+            with_onnx(changed(|graph| {
+                last_node(graph).op_type = Some("Softmax".into())
+            })),
+            "MODEL_REFUSED",
+            "expected [64, 3]",
+        ),
+        (
+            with_onnx(changed(pad_widely)),
+            "MODEL_REFUSED",
+            "bytes of memory; at most",
+        ),
+        (
+            with_onnx(changed(|graph| {
+                let unknown = AttributeProto {
+                    name: Some("unknown".into()),
+                    i: Some(1),
+                    r#type: Some(AttributeType::Int as i32),
+                    ..AttributeProto::default()
+                };
+                last_node(graph).attribute.push(unknown);
+            })),
+            "MODEL_UNUSABLE",
+            "ONNX Runtime cannot load",
         ),
     ];
     for (upload, reason, named) in cases {
@@ -410,14 +465,28 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
     assert_eq!(publish(&service, &good).await, (2, false));
 }
 
-/// The second model's last operator changed into another one.
-fn with_operator(operator: &str) -> Vec<u8> {
-    use prost::Message;
-    let mut model = networks::onnx::schema::ModelProto::decode(Artifact::new(2).onnx.as_slice())
-        .expect("it is a model");
-    let graph = model.graph.as_mut().expect("it has a graph");
-    graph.node.last_mut().expect("it has nodes").op_type = Some(operator.to_owned());
+/// The second model with a change in its graph.
+fn changed(change: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
+    let mut model = ModelProto::decode(Artifact::new(2).onnx.as_slice()).expect("it is a model");
+    change(model.graph.as_mut().expect("it has a graph"));
     model.encode_to_vec()
+}
+
+fn last_node(graph: &mut GraphProto) -> &mut NodeProto {
+    graph.node.last_mut().expect("it has nodes")
+}
+
+/// Thousands of zeros around every image.
+fn pad_widely(graph: &mut GraphProto) {
+    let pads = AttributeProto {
+        name: Some("pads".into()),
+        ints: vec![4096; 4],
+        r#type: Some(AttributeType::Ints as i32),
+        ..AttributeProto::default()
+    };
+    let convolution = &mut graph.node[0].attribute;
+    convolution.retain(|attribute| attribute.name() != "pads");
+    convolution.push(pads);
 }
 
 /// The header alone decides: a huge upload is refused before it has arrived.

@@ -18,10 +18,11 @@ use tonic_types::StatusExt;
 
 use crate::{
     certificates::Keys,
-    clients::{python, repository},
+    clients::python,
     refusals::{self, Guarded},
     support::{
-        Artifact, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+        Artifact, MODEL, Service, ServiceOptions, infer_request, repository, run_to_the_end,
+        wait_until,
     },
 };
 

@@ -51,10 +51,11 @@ impl Run<'_> {
             },
             input_shape: self.config.network.input,
             class_names: self.config.data.class_names.clone(),
-            preprocessing: Preprocessing {
-                mean: self.config.data.normalization.mean.clone(),
-                std: self.config.data.normalization.std.clone(),
-            },
+            // Training sees images of the network's own size and channels.
+            preprocessing: Preprocessing::normalization(
+                self.config.data.normalization.mean.clone(),
+                self.config.data.normalization.std.clone(),
+            ),
             golden_batch: model.golden_batch,
             // Holds: a spec's keys are strings and its numbers finite.
             network: serde_json::to_value(&self.config.network).unwrap_or_default(),

@@ -168,6 +168,8 @@ impl Setting {
                 "--set",
                 "admin.listen=127.0.0.1:0",
                 "--set",
+                "http.listen=127.0.0.1:0",
+                "--set",
                 "metrics.listen=127.0.0.1:0",
             ],
         );

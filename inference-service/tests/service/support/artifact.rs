@@ -27,7 +27,7 @@ impl Artifact {
     pub fn new(seed: u64) -> Self {
         let spec = spec("preset = \"cnn\"\nwidths = [4, 8]");
         let weights = Weights::initial(&spec, seed).expect("the spec is valid");
-        Self::of(&spec, &weights, seed)
+        Self::small(&spec, &weights)
     }
 
     /// A network whose logits are [n, 2n, -n], whatever it is shown.
@@ -44,7 +44,7 @@ impl Artifact {
             (name.to_owned(), tensor)
         });
         let weights = Weights::from_tensors(tensors, &spec).expect("the weights fit");
-        Self::of(&spec, &weights, n)
+        Self::small(&spec, &weights)
     }
 
     /// The logits of [`constant`](Self::constant).
@@ -53,31 +53,49 @@ impl Artifact {
         [n, 2.0 * n, -n]
     }
 
-    fn of(spec: &NetworkSpec, weights: &Weights, seed: u64) -> Self {
+    fn small(spec: &NetworkSpec, weights: &Weights) -> Self {
         let onnx = networks::onnx::export(spec, weights).expect("the weights fit");
-        let images = images(GOLDEN_IMAGES);
-        let (mean, std) = (0.25, 0.5);
+        let names = ["zero", "one", "two"].map(str::to_owned);
+        Self::of(
+            onnx,
+            INPUT_SHAPE,
+            &names,
+            (0.25, 0.5),
+            &images(GOLDEN_IMAGES),
+        )
+    }
+
+    /// `onnx` with a manifest; the golden batch are the logits of `images`.
+    pub fn of(
+        onnx: Vec<u8>,
+        input_shape: [usize; 3],
+        class_names: &[String],
+        (mean, std): (f32, f32),
+        images: &[u8],
+    ) -> Self {
         let mut input = Vec::new();
         let normalization = Normalization {
             mean: vec![mean],
             std: vec![std],
         };
-        normalization.apply(&images, SAMPLE, &mut input);
-        let logits = run(&onnx, &input);
+        let sample: usize = input_shape.iter().product();
+        normalization.apply(images, sample, &mut input);
+        let mut session = Session::load(&onnx, SessionOptions::default()).expect("it loads");
+        let logits = session.run(&input, input.len() / sample).expect("it runs");
         let manifest = serde_json::json!({
             "format_version": 1,
             "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
-            "input_shape": INPUT_SHAPE,
-            "class_names": ["zero", "one", "two"],
+            "input_shape": input_shape,
+            "class_names": class_names,
             "preprocessing": {"mean": [mean], "std": [std]},
             "golden_batch": {
-                "images": base64(&images),
-                "logits": logits.chunks(CLASSES).collect::<Vec<_>>(),
+                "images": base64(images),
+                "logits": logits.chunks(class_names.len()).collect::<Vec<_>>(),
                 "tolerance": 1e-4,
             },
             "network": {"preset": "cnn"},
             "provenance": {
-                "run": "test", "seed": seed, "config_sha256": Sha256::of(b""), "dataset": "none",
+                "run": "test", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "none",
                 "teacher": null, "metrics": {},
             },
         });

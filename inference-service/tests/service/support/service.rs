@@ -66,7 +66,7 @@ impl Service {
             .arg("--ready-file")
             .arg(&ready)
             .stderr(Stdio::from(log));
-        for key in ["grpc", "admin", "metrics"] {
+        for key in ["grpc", "http", "admin", "metrics"] {
             command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
         }
         for set in options.set {
@@ -92,6 +92,16 @@ impl Service {
             thread::sleep(Duration::from_millis(5));
         };
         service
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let ended = self.child.try_wait().expect("the child can be asked");
+        ended.is_none()
     }
 
     pub fn address(&self, port: &str) -> String {
@@ -255,4 +265,13 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "waited in vain");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package
+        .parent()
+        .expect("the package is in the repository")
+        .to_owned()
 }

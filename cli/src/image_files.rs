@@ -1,0 +1,47 @@
+//! Asking an inference service about PNG and JPEG files.
+
+use std::path::PathBuf;
+
+use proto::predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient};
+
+use crate::{CliError, client::Remote, inference::with_deadline};
+
+/// What is asked.
+pub(crate) struct Request<'r> {
+    /// Name of the model.
+    pub(crate) model: &'r str,
+    /// `None`: the active one.
+    pub(crate) version: Option<u64>,
+    /// PNG or JPEG.
+    pub(crate) files: &'r [PathBuf],
+    /// Classes told of each file.
+    pub(crate) top: u32,
+}
+
+/// Prints the likeliest classes of every file. One call a file, so that one that cannot be used is
+/// named.
+pub(crate) async fn classify(remote: &Remote, request: Request<'_>) -> Result<(), CliError> {
+    let mut client = PredictorServiceClient::new(remote.connect().await?);
+    for file in request.files {
+        let image = std::fs::read(file).map_err(CliError::file(file))?;
+        let version = request.version.map(|version| version.to_string());
+        let message = with_deadline(ClassifyRequest {
+            model_name: request.model.to_owned(),
+            model_version: version.unwrap_or_default(),
+            images: vec![image.into()],
+            top_k: request.top,
+        });
+        let response = client.classify(message).await.map_err(remote.refused())?;
+        let response = response.into_inner();
+        let [classification] = response.classifications.as_slice() else {
+            return Err(remote.misunderstood("not one answer for one image"));
+        };
+        let classes = classification.classes.iter().map(|class| {
+            let percent = class.probability * 100.0;
+            format!("{} {percent:.1} %", class.class_name)
+        });
+        let classes: Vec<_> = classes.collect();
+        println!("{}: {}", file.display(), classes.join(", "));
+    }
+    Ok(())
+}

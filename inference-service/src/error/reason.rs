@@ -1,0 +1,293 @@
+//! The one table of reasons: what programs can match on, over gRPC and over HTTP. docs/errors.md
+//! explains each; a test holds the two together.
+
+use axum::http::StatusCode;
+use common::model_store::StoreError;
+use onnx_runtime::SessionError;
+use tonic::Code;
+
+use super::{HttpError, InferenceError, PublishError, ServiceError};
+
+/// Why a call was refused: `ErrorInfo.reason` over gRPC, `reason` in the body over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    missing_docs,
+    reason = "docs/errors.md explains each, and a test sees to it"
+)]
+pub enum Reason {
+    BodyTimedOut,
+    BodyTooLarge,
+    DeadlineExceeded,
+    DigestMismatch,
+    GoldenBatchDisagrees,
+    InferenceFailed,
+    Internal,
+    InvalidDigest,
+    InvalidImage,
+    InvalidManifest,
+    InvalidModelName,
+    InvalidRequest,
+    InvalidUpload,
+    LoadTimedOut,
+    MalformedBody,
+    ManifestMismatch,
+    MemoryLimit,
+    MethodNotAllowed,
+    ModelNotFound,
+    ModelNotLoaded,
+    ModelRefused,
+    ModelUnusable,
+    NoSuchPath,
+    OnnxRuntimeMissing,
+    OutputNotFinite,
+    QueueFull,
+    StoreFailed,
+    TooLarge,
+    UnknownEncoding,
+    VersionActive,
+    VersionNotFound,
+    WorkerStopped,
+}
+
+impl Reason {
+    /// All of them, by name.
+    pub const ALL: [Self; 32] = [
+        Self::BodyTimedOut,
+        Self::BodyTooLarge,
+        Self::DeadlineExceeded,
+        Self::DigestMismatch,
+        Self::GoldenBatchDisagrees,
+        Self::InferenceFailed,
+        Self::Internal,
+        Self::InvalidDigest,
+        Self::InvalidImage,
+        Self::InvalidManifest,
+        Self::InvalidModelName,
+        Self::InvalidRequest,
+        Self::InvalidUpload,
+        Self::LoadTimedOut,
+        Self::MalformedBody,
+        Self::ManifestMismatch,
+        Self::MemoryLimit,
+        Self::MethodNotAllowed,
+        Self::ModelNotFound,
+        Self::ModelNotLoaded,
+        Self::ModelRefused,
+        Self::ModelUnusable,
+        Self::NoSuchPath,
+        Self::OnnxRuntimeMissing,
+        Self::OutputNotFinite,
+        Self::QueueFull,
+        Self::StoreFailed,
+        Self::TooLarge,
+        Self::UnknownEncoding,
+        Self::VersionActive,
+        Self::VersionNotFound,
+        Self::WorkerStopped,
+    ];
+
+    /// As programs see it.
+    pub const fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The code of the gRPC status.
+    pub const fn grpc_code(self) -> Code {
+        self.row().1
+    }
+
+    /// The status of the HTTP response.
+    pub const fn http_status(self) -> StatusCode {
+        self.row().2
+    }
+
+    /// The one place where reasons become codes.
+    const fn row(self) -> (&'static str, Code, StatusCode) {
+        use Code as G;
+        use StatusCode as H;
+        match self {
+            Self::BodyTimedOut => ("BODY_TIMED_OUT", G::DeadlineExceeded, H::REQUEST_TIMEOUT),
+            Self::BodyTooLarge => ("BODY_TOO_LARGE", G::ResourceExhausted, H::PAYLOAD_TOO_LARGE),
+            Self::DeadlineExceeded => {
+                ("DEADLINE_EXCEEDED", G::DeadlineExceeded, H::GATEWAY_TIMEOUT)
+            }
+            Self::DigestMismatch => ("DIGEST_MISMATCH", G::InvalidArgument, H::BAD_REQUEST),
+            Self::GoldenBatchDisagrees => {
+                ("GOLDEN_BATCH_DISAGREES", G::InvalidArgument, H::BAD_REQUEST)
+            }
+            Self::InferenceFailed => ("INFERENCE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
+            Self::Internal => ("INTERNAL", G::Internal, H::INTERNAL_SERVER_ERROR),
+            Self::InvalidDigest => ("INVALID_DIGEST", G::InvalidArgument, H::BAD_REQUEST),
+            Self::InvalidImage => ("INVALID_IMAGE", G::InvalidArgument, H::BAD_REQUEST),
+            Self::InvalidManifest => ("INVALID_MANIFEST", G::InvalidArgument, H::BAD_REQUEST),
+            Self::InvalidModelName => ("INVALID_MODEL_NAME", G::InvalidArgument, H::BAD_REQUEST),
+            Self::InvalidRequest => ("INVALID_REQUEST", G::InvalidArgument, H::BAD_REQUEST),
+            Self::InvalidUpload => ("INVALID_UPLOAD", G::InvalidArgument, H::BAD_REQUEST),
+            Self::LoadTimedOut => ("LOAD_TIMED_OUT", G::DeadlineExceeded, H::GATEWAY_TIMEOUT),
+            Self::MalformedBody => ("MALFORMED_BODY", G::InvalidArgument, H::BAD_REQUEST),
+            Self::ManifestMismatch => ("MANIFEST_MISMATCH", G::InvalidArgument, H::BAD_REQUEST),
+            Self::MemoryLimit => (
+                "MEMORY_LIMIT",
+                G::ResourceExhausted,
+                H::INSUFFICIENT_STORAGE,
+            ),
+            Self::MethodNotAllowed => (
+                "METHOD_NOT_ALLOWED",
+                G::Unimplemented,
+                H::METHOD_NOT_ALLOWED,
+            ),
+            Self::ModelNotFound => ("MODEL_NOT_FOUND", G::NotFound, H::NOT_FOUND),
+            Self::ModelNotLoaded => ("MODEL_NOT_LOADED", G::Unavailable, H::SERVICE_UNAVAILABLE),
+            Self::ModelRefused => ("MODEL_REFUSED", G::InvalidArgument, H::BAD_REQUEST),
+            Self::ModelUnusable => ("MODEL_UNUSABLE", G::InvalidArgument, H::BAD_REQUEST),
+            Self::NoSuchPath => ("NO_SUCH_PATH", G::Unimplemented, H::NOT_FOUND),
+            Self::OnnxRuntimeMissing => (
+                "ONNX_RUNTIME_MISSING",
+                G::Internal,
+                H::INTERNAL_SERVER_ERROR,
+            ),
+            Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", G::InvalidArgument, H::BAD_REQUEST),
+            Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
+            Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
+            Self::TooLarge => ("TOO_LARGE", G::InvalidArgument, H::BAD_REQUEST),
+            Self::UnknownEncoding => (
+                "UNKNOWN_ENCODING",
+                G::Unimplemented,
+                H::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::VersionActive => ("VERSION_ACTIVE", G::FailedPrecondition, H::CONFLICT),
+            Self::VersionNotFound => ("VERSION_NOT_FOUND", G::NotFound, H::NOT_FOUND),
+            Self::WorkerStopped => ("WORKER_STOPPED", G::Internal, H::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The one place where errors get a reason.
+    pub fn of(error: &ServiceError) -> Self {
+        match error {
+            ServiceError::Inference(error) => Self::of_inference(error),
+            ServiceError::Publish(error) => Self::of_publish(error),
+            ServiceError::Http(error) => Self::of_http(error),
+        }
+    }
+
+    pub(super) fn of_inference(error: &InferenceError) -> Self {
+        use InferenceError as I;
+        match error {
+            I::NoSuchModel { .. } => Self::ModelNotFound,
+            I::NoSuchVersion { .. } => Self::VersionNotFound,
+            I::NotLoaded { .. } => Self::ModelNotLoaded,
+            I::Invalid { .. } => Self::InvalidRequest,
+            I::Image { .. } => Self::InvalidImage,
+            I::QueueFull { .. } => Self::QueueFull,
+            I::DeadlineExceeded => Self::DeadlineExceeded,
+            I::Session(_) => Self::InferenceFailed,
+            I::WorkerStopped { .. } => Self::WorkerStopped,
+            I::DecoderFailed => Self::Internal,
+        }
+    }
+
+    fn of_publish(error: &PublishError) -> Self {
+        use PublishError as P;
+        match error {
+            P::ModelName(_) => Self::InvalidModelName,
+            P::Upload(_) | P::Size { .. } => Self::InvalidUpload,
+            P::DigestFormat => Self::InvalidDigest,
+            P::TooLarge { .. } => Self::TooLarge,
+            P::Digest { .. } => Self::DigestMismatch,
+            P::Manifest(_) => Self::InvalidManifest,
+            P::ManifestMismatch { .. } => Self::ManifestMismatch,
+            P::Model(_) => Self::ModelRefused,
+            P::Session(SessionError::Library(_)) => Self::OnnxRuntimeMissing,
+            P::Session(_) => Self::ModelUnusable,
+            P::LoadTimedOut { .. } => Self::LoadTimedOut,
+            P::GoldenBatch { .. } => Self::GoldenBatchDisagrees,
+            P::Memory { .. } => Self::MemoryLimit,
+            P::VersionActive { .. } => Self::VersionActive,
+            P::NothingStored { .. } => Self::ModelNotFound,
+            P::Store(StoreError::NoSuchVersion { .. }) => Self::VersionNotFound,
+            P::Store(
+                StoreError::InUse { .. }
+                | StoreError::Io { .. }
+                | StoreError::Manifest { .. }
+                | StoreError::Corrupt { .. },
+            ) => Self::StoreFailed,
+            P::Internal => Self::Internal,
+        }
+    }
+
+    fn of_http(error: &HttpError) -> Self {
+        match error {
+            HttpError::NoSuchPath => Self::NoSuchPath,
+            HttpError::MethodNotAllowed => Self::MethodNotAllowed,
+            HttpError::BodyTooLarge { .. } => Self::BodyTooLarge,
+            HttpError::BodyTimedOut { .. } => Self::BodyTimedOut,
+            HttpError::UnknownEncoding => Self::UnknownEncoding,
+            HttpError::Malformed(_) => Self::MalformedBody,
+            HttpError::NotFinite => Self::OutputNotFinite,
+            HttpError::Internal => Self::Internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::security::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn names_are_in_order_and_none_is_used_twice() {
+        let names = Reason::ALL.map(Reason::name);
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
+    }
+
+    /// Every reason has a row in docs/errors.md, with its codes and with words, and no row is of
+    /// anything else.
+    #[test]
+    fn the_document_and_the_table_agree() {
+        let document = include_str!("../../../docs/errors.md");
+        let rows = document.lines().filter(|line| line.starts_with("| `"));
+        let rows: Vec<Vec<&str>> = rows
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        let found: Vec<_> = rows.iter().map(|row| (row[0], row[1], row[2])).collect();
+        let mut expected = Reason::ALL
+            .map(|reason| (reason.name(), reason.grpc_code(), reason.http_status()))
+            .to_vec();
+        // Those of every service, where a token is asked for.
+        let refusals = [
+            Refusal::ScopeMissing,
+            Refusal::TokenMissing,
+            Refusal::TokenUnknown,
+        ];
+        expected.extend(refusals.map(|r| (r.reason(), r.code(), r.http_status())));
+        expected.sort_by_key(|(name, ..)| *name);
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(name, code, status)| (format!("`{name}`"), upper_snake(code), status))
+            .collect();
+        let shown: Vec<_> = expected
+            .iter()
+            .map(|(name, code, status)| (name.as_str(), code.as_str(), status.as_str()))
+            .collect();
+        assert_eq!(found, shown);
+        for row in rows {
+            assert!(
+                row.len() == 5 && row[3].len() > 10 && row[4].len() > 10,
+                "{row:?}"
+            );
+        }
+    }
+
+    /// `InvalidArgument` as gRPC writes it.
+    fn upper_snake(code: Code) -> String {
+        let mut snake = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_uppercase() && !snake.is_empty() {
+                snake.push('_');
+            }
+            snake.push(letter.to_ascii_uppercase());
+        }
+        snake
+    }
+}

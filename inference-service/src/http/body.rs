@@ -1,0 +1,212 @@
+//! Receiving a request's body: never more bytes than allowed, sent or inflated, and never for longer
+//! than allowed.
+
+use std::{io::Read, time::Duration};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use futures::StreamExt;
+use tokio::{task, time::timeout};
+
+use super::error::HttpError;
+
+/// What a body may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    /// Bytes, as sent and after inflating.
+    pub(super) bytes: usize,
+    /// From the first byte to the last.
+    pub(super) time: Duration,
+}
+
+/// How a body was compressed (RFC 9110, section 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    /// The zlib format.
+    Deflate,
+}
+
+/// The whole body, inflated.
+///
+/// # Errors
+/// [`HttpError`] where it is too long, too slow, broken off or compressed in an unknown way.
+pub(super) async fn receive(
+    headers: &HeaderMap,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<Bytes, HttpError> {
+    let encoding = Encoding::of(headers)?;
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > patience(limits.bytes)) {
+        return Err(HttpError::BodyTooLarge {
+            allowed: limits.bytes,
+        });
+    }
+    let sent = timeout(limits.time, collect(body, limits.bytes)).await;
+    let sent = sent.map_err(|_| HttpError::BodyTimedOut {
+        seconds: limits.time.as_secs(),
+    })??;
+    if encoding == Encoding::Identity {
+        return Ok(sent);
+    }
+    let inflated = task::spawn_blocking(move || encoding.inflate(&sent, limits.bytes)).await;
+    inflated.map_err(|_| HttpError::Internal)?
+}
+
+/// Bytes that are read and thrown away before a connection is closed: a client that hears nothing
+/// until it has sent all of its body is told why it was refused.
+fn patience(most: usize) -> u64 {
+    most as u64 * 2
+}
+
+async fn collect(body: Body, most: usize) -> Result<Bytes, HttpError> {
+    let mut stream = body.into_data_stream();
+    let mut all = Vec::new();
+    let mut length = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| HttpError::Malformed("the body is broken off".to_owned()))?;
+        length += chunk.len();
+        if length <= most {
+            all.extend_from_slice(&chunk);
+        } else {
+            all = Vec::new();
+        }
+        if length as u64 > patience(most) {
+            break;
+        }
+    }
+    match length <= most {
+        true => Ok(all.into()),
+        false => Err(HttpError::BodyTooLarge { allowed: most }),
+    }
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, HttpError> {
+        let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => return Ok(Self::Identity),
+            (Some(value), None) => value.to_str().unwrap_or_default().trim(),
+            (Some(_), Some(_)) => "several",
+        };
+        match value.to_ascii_lowercase().as_str() {
+            "identity" => Ok(Self::Identity),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "deflate" => Ok(Self::Deflate),
+            _ => Err(HttpError::UnknownEncoding),
+        }
+    }
+
+    fn inflate(self, sent: &[u8], most: usize) -> Result<Bytes, HttpError> {
+        // One byte more tells a body that fits from one that does not.
+        let limit = most as u64 + 1;
+        let mut inflated = Vec::new();
+        let read = match self {
+            Self::Identity => sent.take(limit).read_to_end(&mut inflated),
+            Self::Gzip => MultiGzDecoder::new(sent)
+                .take(limit)
+                .read_to_end(&mut inflated),
+            Self::Deflate => ZlibDecoder::new(sent)
+                .take(limit)
+                .read_to_end(&mut inflated),
+        };
+        if inflated.len() > most {
+            return Err(HttpError::BodyTooLarge { allowed: most });
+        }
+        match read {
+            Ok(_) => Ok(inflated.into()),
+            Err(error) => Err(HttpError::Malformed(format!(
+                "the body cannot be inflated: {error}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use axum::http::HeaderValue;
+    use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
+
+    use super::*;
+
+    const LIMITS: BodyLimits = BodyLimits {
+        bytes: 1000,
+        time: Duration::from_secs(10),
+    };
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn received(encoding: Option<&'static str>, body: Vec<u8>) -> Result<Bytes, HttpError> {
+        let mut headers = HeaderMap::new();
+        if let Some(encoding) = encoding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+        }
+        receive(&headers, Body::from(body), LIMITS).await
+    }
+
+    #[tokio::test]
+    async fn bodies_arrive_whole_however_they_were_sent() {
+        let body = vec![7; 1000];
+        for (encoding, sent) in [
+            (None, body.clone()),
+            (Some("identity"), body.clone()),
+            (Some("gzip"), gzip(&body)),
+            (Some("Gzip"), gzip(&body)),
+            (Some("deflate"), zlib(&body)),
+        ] {
+            assert_eq!(received(encoding, sent).await.unwrap(), body);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_broken_or_unknown_is_refused() {
+        let bomb = vec![0; 100_000_000];
+        for (encoding, sent, expected) in [
+            (None, vec![7; 1001], "at most 1000"),
+            (Some("gzip"), gzip(&bomb), "at most 1000"),
+            (Some("deflate"), zlib(&bomb), "at most 1000"),
+            (Some("gzip"), b"no gzip".to_vec(), "cannot be inflated"),
+            (
+                Some("gzip"),
+                gzip(&[7; 100])[..20].to_vec(),
+                "cannot be inflated",
+            ),
+            (Some("br"), b"x".to_vec(), "gzip, deflate"),
+            (Some("gzip, gzip"), b"x".to_vec(), "gzip, deflate"),
+        ] {
+            let error = received(encoding, sent)
+                .await
+                .expect_err(expected)
+                .to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_given_up() {
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let limits = BodyLimits {
+            time: Duration::from_millis(10),
+            ..LIMITS
+        };
+        let error = receive(&HeaderMap::new(), never, limits).await.unwrap_err();
+        assert!(matches!(error, HttpError::BodyTimedOut { .. }), "{error}");
+    }
+}

@@ -1,0 +1,241 @@
+//! A request for inference as JSON, with the tensors' values in it or behind it.
+//!
+//! Formats: the Open Inference Protocol's REST part, and its binary tensor data extension as Triton
+//! documents it (`docs/protocol/extension_binary_data.md`).
+
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderMap, HeaderName};
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{error::HttpError, few::Few, json_limits::check_depth, tensor_data::TensorData};
+use crate::{
+    batcher::InputValues,
+    error::{InferenceError, ServiceError},
+    inference::{InferenceRequest, InputTensor, invalid},
+};
+
+/// Says where, in a body with binary data, the JSON ends.
+pub(super) const JSON_LENGTH: HeaderName =
+    HeaderName::from_static("inference-header-content-length");
+
+/// The caller's name of a request, for logs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A parsed request, and how its answer is wanted.
+#[derive(Debug)]
+pub(super) struct HttpInference {
+    pub(super) request: InferenceRequest,
+    /// Logits as bytes behind the JSON rather than as numbers in it.
+    pub(super) binary_output: bool,
+}
+
+#[derive(Deserialize)]
+struct RequestJson {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    parameters: RequestParameters,
+    inputs: Few<InputJson>,
+    #[serde(default)]
+    outputs: Few<OutputJson>,
+}
+
+/// Those that are known; others are ignored.
+#[derive(Default, Deserialize)]
+struct RequestParameters {
+    binary_data_output: Option<bool>,
+    /// Triton's: how long the request may take, microseconds; 0 for no limit.
+    timeout: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct InputJson {
+    name: String,
+    datatype: String,
+    shape: Few<i64>,
+    #[serde(default)]
+    parameters: InputParameters,
+    data: Option<TensorData>,
+}
+
+#[derive(Default, Deserialize)]
+struct InputParameters {
+    binary_data_size: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct OutputJson {
+    name: String,
+    #[serde(default)]
+    parameters: OutputParameters,
+}
+
+#[derive(Default, Deserialize)]
+struct OutputParameters {
+    binary_data: Option<bool>,
+}
+
+/// Parses `body`, a request to `version` (empty: the active one) of `model`.
+///
+/// # Errors
+/// Why the body is no such request, naming the field.
+pub(super) fn parse(
+    (model, version): (String, String),
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<HttpInference, ServiceError> {
+    let (json, binary) = split(headers, body)?;
+    check_depth(&json).map_err(|error| HttpError::Malformed(error.to_string()))?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&json);
+    let parsed: Result<RequestJson, _> = serde_path_to_error::deserialize(&mut deserializer);
+    let request = parsed.map_err(|error| json_error(&error))?;
+    deserializer
+        .end()
+        .map_err(|error| HttpError::Malformed(format!("the JSON goes on: {error}")))?;
+
+    let timeout = request.parameters.timeout.filter(|timeout| *timeout > 0);
+    let deadline =
+        timeout.and_then(|timeout| Instant::now().checked_add(Duration::from_micros(timeout)));
+    let by_default = request.parameters.binary_data_output.unwrap_or(false);
+    let first_output = request.outputs.0.first();
+    let binary_output = first_output
+        .and_then(|output| output.parameters.binary_data)
+        .unwrap_or(by_default);
+    Ok(HttpInference {
+        request: InferenceRequest {
+            model,
+            version,
+            id: request.id,
+            request_id: request_id(headers),
+            deadline,
+            inputs: take_inputs(request.inputs, binary)?,
+            outputs: request
+                .outputs
+                .0
+                .into_iter()
+                .map(|output| output.name)
+                .collect(),
+        },
+        binary_output,
+    })
+}
+
+/// The caller's name of the request, where it has one.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    Some(id.to_owned())
+}
+
+/// The JSON of a body, and what follows it.
+fn split(headers: &HeaderMap, body: &Bytes) -> Result<(Bytes, Bytes), InferenceError> {
+    let field = "inference-header-content-length";
+    let mut lengths = headers.get_all(JSON_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => return Ok((body.clone(), Bytes::new())),
+        (Some(_), Some(_)) => return Err(invalid(field, "given more than once")),
+        (Some(length), None) => length,
+    };
+    let digits = length.to_str().unwrap_or_default();
+    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let length = digits.parse::<usize>().ok().filter(|_| all_digits);
+    match length {
+        None => Err(invalid(field, "is no number of bytes")),
+        Some(length) if length > body.len() => {
+            let problem = format!("is {length}, but the body has {} bytes", body.len());
+            Err(invalid(field, problem))
+        }
+        Some(length) => Ok((body.slice(..length), body.slice(length..))),
+    }
+}
+
+fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ServiceError {
+    let problem = shorten(&error.inner().to_string());
+    let path = error.path().to_string();
+    if error.inner().is_data() {
+        let field = if path == "." {
+            "request".to_owned()
+        } else {
+            shorten(&path)
+        };
+        return invalid(field, problem).into();
+    }
+    HttpError::Malformed(format!("the body is not JSON: {problem}")).into()
+}
+
+/// serde repeats what it found, however long it is.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+fn take_inputs(
+    inputs: Few<InputJson>,
+    mut binary: Bytes,
+) -> Result<Vec<InputTensor>, InferenceError> {
+    let mut taken = Vec::new();
+    for (index, input) in inputs.0.into_iter().enumerate() {
+        let values = match (input.data, input.parameters.binary_data_size) {
+            (Some(_), Some(_)) => {
+                let problem = "given beside parameters.binary_data_size; give one of them";
+                Err(invalid(format!("inputs[{index}].data"), problem))
+            }
+            (Some(data), None) => check_nesting(index, data, &input.shape.0),
+            (None, Some(size)) => {
+                let size = usize::try_from(size)
+                    .ok()
+                    .filter(|size| *size <= binary.len());
+                let size = size.ok_or_else(|| {
+                    let problem = format!("{} bytes follow the JSON for it", binary.len());
+                    invalid(
+                        format!("inputs[{index}].parameters.binary_data_size"),
+                        problem,
+                    )
+                })?;
+                Ok(InputValues::Raw(binary.split_to(size)))
+            }
+            (None, None) => {
+                let problem = "no values; give them here or as binary data";
+                Err(invalid(format!("inputs[{index}].data"), problem))
+            }
+        };
+        let values_field = match &values {
+            Ok(InputValues::Raw(_)) => "inputs[0].parameters.binary_data_size",
+            _ => "inputs[0].data",
+        };
+        taken.push(InputTensor {
+            name: input.name,
+            datatype: input.datatype,
+            shape: input.shape.0,
+            values,
+            values_field,
+        });
+    }
+    if !binary.is_empty() {
+        let problem = format!("{} bytes follow what the inputs ask for", binary.len());
+        return Err(invalid("binary data", problem));
+    }
+    Ok(taken)
+}
+
+/// Nested data must be nested as the shape says; flat data need not.
+fn check_nesting(
+    index: usize,
+    data: TensorData,
+    shape: &[i64],
+) -> Result<InputValues, InferenceError> {
+    let nested = data.nesting.len() > 1;
+    let sizes = data.nesting.iter().map(|size| i64::try_from(*size).ok());
+    if nested && !sizes.eq(shape.iter().copied().map(Some)) {
+        let problem = format!("nested as {:?}, but the shape is {shape:?}", data.nesting);
+        return Err(invalid(format!("inputs[{index}].data"), shorten(&problem)));
+    }
+    Ok(InputValues::Typed(data.values))
+}
+
+#[cfg(test)]
+mod tests;

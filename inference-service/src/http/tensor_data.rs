@@ -1,0 +1,153 @@
+//! The `data` of a tensor in JSON: numbers, flat or nested like the shape, row by row.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, SeqAccess, Visitor},
+};
+
+/// Numbers of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TensorData {
+    /// In row-major order. What f32 cannot hold has become infinite.
+    pub(super) values: Vec<f32>,
+    /// Lengths of the arrays, outermost first; one length for flat data.
+    pub(super) nesting: Vec<usize>,
+}
+
+impl<'de> Deserialize<'de> for TensorData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut builder = Builder::default();
+        let level = Level {
+            builder: &mut builder,
+            depth: 0,
+        };
+        // Recursion is as deep as the JSON, which was checked.
+        level.deserialize(deserializer)?;
+        if builder.lengths.is_empty() {
+            return Err(de::Error::custom("expected an array of numbers"));
+        }
+        Ok(Self {
+            values: builder.values,
+            nesting: builder.lengths,
+        })
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    values: Vec<f32>,
+    /// By depth; each array of a depth must be as long as the first.
+    lengths: Vec<usize>,
+    /// How many arrays a number is within.
+    number_depth: Option<usize>,
+}
+
+/// An array or a number, `depth` arrays within the data.
+struct Level<'b> {
+    builder: &'b mut Builder,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Level<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or an array of numbers")
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        if *self.builder.number_depth.get_or_insert(self.depth) != self.depth {
+            return Err(E::custom("numbers stand at different depths"));
+        }
+        self.builder.values.push(value as f32);
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        let Self { builder, depth } = self;
+        if builder.lengths.len() == depth {
+            // The place of this depth, before those within it take theirs.
+            builder.lengths.push(usize::MAX);
+        }
+        let mut length = 0;
+        loop {
+            let inner = Level {
+                builder: &mut *builder,
+                depth: depth + 1,
+            };
+            if array.next_element_seed(inner)?.is_none() {
+                break;
+            }
+            length += 1;
+        }
+        let known = &mut builder.lengths[depth];
+        if *known == usize::MAX {
+            *known = length;
+        }
+        match *known == length {
+            true => Ok(()),
+            false => Err(de::Error::custom(format!(
+                "an array of {length} beside one of {known}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<TensorData, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flat_and_nested_data_hold_the_same_numbers() {
+        let flat = parse("[1, -2, 3.5, 1e-3, 0, 7]").unwrap();
+        let nested = parse("[[[1], [-2], [3.5]], [[1e-3], [0], [7]]]").unwrap();
+        assert_eq!(flat.values, nested.values);
+        assert_eq!(flat.values, [1.0, -2.0, 3.5, 1e-3, 0.0, 7.0]);
+        assert_eq!(flat.nesting, [6]);
+        assert_eq!(nested.nesting, [2, 3, 1]);
+        assert_eq!(parse("[]").unwrap().nesting, [0]);
+        assert_eq!(parse("[1e300]").unwrap().values, [f32::INFINITY]);
+    }
+
+    #[test]
+    fn what_is_no_tensor_is_said() {
+        for (json, expected) in [
+            ("1", "expected an array"),
+            ("[\"1\"]", "expected a number"),
+            ("[true]", "expected a number"),
+            ("[null]", "expected a number"),
+            ("[{}]", "expected a number"),
+            ("{}", "expected a number"),
+            ("[[1, 2], [3]]", "an array of 1 beside one of 2"),
+            ("[1, [2]]", "different depths"),
+            ("[[1], 2]", "different depths"),
+            ("[[], [1]]", "an array of 1 beside one of 0"),
+            ("[NaN]", "expected"),
+        ] {
+            let error = parse(json).expect_err(json);
+            assert!(error.contains(expected), "{json}: {error}");
+        }
+    }
+}

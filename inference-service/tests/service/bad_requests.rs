@@ -1,0 +1,53 @@
+//! What callers get wrong, by accident or on purpose: each has a code, a reason or a field, and harms
+//! nobody.
+
+mod grpc;
+mod http;
+mod images;
+
+use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
+
+/// A service with one model, and a witness that it is well.
+struct Target {
+    service: Service,
+    artifact: Artifact,
+    pid: u32,
+}
+
+impl Target {
+    async fn start() -> Self {
+        let options = ServiceOptions {
+            set: &[
+                "grpc.max_message_bytes=1048576",
+                "http.max_body_bytes=1048576",
+                "http.read_timeout_seconds=2",
+                "images.max_pixels=1000000",
+                "publish.max_model_bytes=1000000",
+            ],
+            ..ServiceOptions::default()
+        };
+        let service = Service::start(&options);
+        let artifact = Artifact::new(1);
+        let published = service.publish(artifact.upload()).await;
+        published.expect("the model is published");
+        let pid = service.pid();
+        Self {
+            service,
+            artifact,
+            pid,
+        }
+    }
+
+    /// Good requests are still answered, by the same process, and nothing has panicked.
+    async fn is_well(&mut self) {
+        let (request, values) = infer_request(3);
+        let response = self.service.infer(request).await.expect("it answers");
+        let logits = self.artifact.logits(&values);
+        assert_close(&response.raw_output_contents[0], &logits);
+        assert_eq!(response.model_version, "1");
+        assert_eq!(self.service.pid(), self.pid);
+        assert!(self.service.is_running());
+        let log = self.service.log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Over HTTP.
+
+use std::io::Write;
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::Target;
+use crate::support::Connection;
+
+const INFER: &str = "POST /v2/models/digits/infer";
+
+/// A good request with `from` replaced by `to`.
+fn json(from: &str, to: &str) -> Vec<u8> {
+    let data = vec!["0.5"; 64].join(", ");
+    let good = format!(
+        r#"{{"inputs": [{{"name": "input", "datatype": "FP32", "shape": [1, 1, 8, 8], "data": [{data}]}}]}}"#
+    );
+    assert!(from.is_empty() || good.contains(from), "{from}");
+    good.replacen(from, to, usize::from(!from.is_empty()))
+        .into_bytes()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).expect("memory is written");
+    encoder.finish().expect("memory is written")
+}
+
+struct Case {
+    line: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    body: Vec<u8>,
+    status: u16,
+    reason: &'static str,
+    /// In the message.
+    says: &'static str,
+}
+
+fn case(
+    line: &'static str,
+    body: Vec<u8>,
+    (status, reason, says): (u16, &'static str, &'static str),
+) -> Case {
+    Case {
+        line,
+        headers: Vec::new(),
+        body,
+        status,
+        reason,
+        says,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let request = |says| (400, "INVALID_REQUEST", says);
+    let malformed = |says| (400, "MALFORMED_BODY", says);
+    let deep = |prefix: &str| format!("{prefix}{}", "[".repeat(100_000)).into_bytes();
+    let mut cases = vec![
+        case(
+            "GET /",
+            vec![],
+            (404, "NO_SUCH_PATH", "nothing at this path"),
+        ),
+        case(
+            "GET /v2/nothing",
+            vec![],
+            (404, "NO_SUCH_PATH", "nothing at this path"),
+        ),
+        case(
+            "GET /v2/models/digits/infer",
+            vec![],
+            (405, "METHOD_NOT_ALLOWED", "method"),
+        ),
+        case(
+            "DELETE /v2/models/digits",
+            vec![],
+            (405, "METHOD_NOT_ALLOWED", "method"),
+        ),
+        case(
+            "GET /v2/models/cats",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "GET /v2/models/cats/ready",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "GET /v2/models/cats/stats",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "GET /v2/models/cats/config",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "POST /v2/models/cats/infer",
+            json("", ""),
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "GET /v2/models/digits/versions/2",
+            vec![],
+            (404, "VERSION_NOT_FOUND", "`2`"),
+        ),
+        case(
+            "GET /v2/models/digits/versions/01",
+            vec![],
+            (404, "VERSION_NOT_FOUND", "`01`"),
+        ),
+        case(
+            "GET /v2/models/..%2f..%2fetc%2fpasswd",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`../../etc"),
+        ),
+        case(
+            "GET /v2/models/digits%00",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`digits"),
+        ),
+        case(
+            "GET /v2/models/%ff%fe",
+            vec![],
+            (400, "INVALID_REQUEST", "path: is not UTF-8"),
+        ),
+        case(INFER, vec![], malformed("not JSON")),
+        case(INFER, b"{".to_vec(), malformed("not JSON")),
+        case(INFER, b"\xff\xfe".to_vec(), malformed("not JSON")),
+        case(INFER, json("0.5", "NaN"), malformed("not JSON")),
+        case(INFER, json("}]}", "}]} {}"), malformed("goes on")),
+        case(INFER, deep(r#"{"inputs": "#), malformed("nest deeper")),
+        case(INFER, deep(r#"{"surprise": "#), malformed("nest deeper")),
+        case(INFER, deep(""), malformed("nest deeper")),
+        case(INFER, b"[]".to_vec(), request("request: ")),
+        case(INFER, b"{}".to_vec(), request("missing field `inputs`")),
+        case(
+            INFER,
+            br#"{"inputs": []}"#.to_vec(),
+            request("inputs: 0 tensors"),
+        ),
+        case(
+            INFER,
+            json("\"input\"", "\"image\""),
+            request("inputs[0].name: `image`"),
+        ),
+        case(
+            INFER,
+            json("\"input\"", "\"in\\u0000put\""),
+            request("inputs[0].name: "),
+        ),
+        case(
+            INFER,
+            json("\"input\"", "\"\\ud800\""),
+            malformed("not JSON"),
+        ),
+        case(
+            INFER,
+            json("FP32", "FP16"),
+            request("inputs[0].datatype: `FP16`"),
+        ),
+        case(
+            INFER,
+            json("[1, 1, 8, 8]", "[1, 64]"),
+            request("inputs[0].shape: [1, 64]"),
+        ),
+        case(
+            INFER,
+            json("[1, 1, 8, 8]", "[-1, 1, 8, 8]"),
+            request("inputs[0].shape: [-1, "),
+        ),
+        case(
+            INFER,
+            json("[1, 1, 8, 8]", "[65, 1, 8, 8]"),
+            request("inputs[0].shape: [65, "),
+        ),
+        case(
+            INFER,
+            json("[1, 1, 8, 8]", "[9223372036854775808]"),
+            request("inputs[0].shape[0]: "),
+        ),
+        case(
+            INFER,
+            json("[1, 1, 8, 8]", "[288230376151711745, 1, 8, 8]"),
+            request("inputs[0].shape: "),
+        ),
+        case(
+            INFER,
+            json("0.5, ", ""),
+            request("inputs[0].data: 63 values"),
+        ),
+        case(INFER, json("0.5", "\"0.5\""), request("inputs[0].data")),
+        case(INFER, json("0.5", "[0.5]"), request("inputs[0].data")),
+        case(
+            INFER,
+            json("0.5", "1e300"),
+            request("inputs[0].data: value 0 is inf"),
+        ),
+        case(
+            "POST /v2/repository/index",
+            b"{".to_vec(),
+            malformed("not JSON"),
+        ),
+        case(
+            "POST /v1/models/digits:explain",
+            vec![],
+            (404, "NO_SUCH_PATH", "nothing"),
+        ),
+        case(
+            "POST /v1/models/cats:classify",
+            vec![],
+            (404, "MODEL_NOT_FOUND", "`cats`"),
+        ),
+        case(
+            "POST /v1/models/digits:classify",
+            vec![],
+            (400, "INVALID_IMAGE", "images[0]: "),
+        ),
+        case(
+            "POST /v1/models/digits:classify?top_k=x",
+            vec![],
+            request("query: "),
+        ),
+        case(
+            INFER,
+            vec![b' '; (1 << 20) + 1],
+            (413, "BODY_TOO_LARGE", "at most 1048576"),
+        ),
+    ];
+    let mut with = |name, value, body, expected| {
+        let mut case = case(INFER, body, expected);
+        case.headers.push((name, value));
+        cases.push(case);
+    };
+    let length = "inference-header-content-length";
+    with(
+        length,
+        "999999",
+        json("", ""),
+        request("inference-header-content-length: is 999999"),
+    );
+    with(
+        length,
+        "-5",
+        json("", ""),
+        request("inference-header-content-length: is no number"),
+    );
+    with(length, "10", json("", ""), malformed("not JSON"));
+    with(
+        "content-encoding",
+        "br",
+        json("", ""),
+        (415, "UNKNOWN_ENCODING", "gzip, deflate"),
+    );
+    with(
+        "content-encoding",
+        "gzip",
+        json("", ""),
+        malformed("inflated"),
+    );
+    let bomb = gzip(&vec![b' '; 100_000_000]);
+    with(
+        "content-encoding",
+        "gzip",
+        bomb,
+        (413, "BODY_TOO_LARGE", "at most 1048576"),
+    );
+    cases
+}
+
+#[tokio::test]
+async fn each_has_its_status_its_reason_and_its_field_and_the_connection_goes_on() {
+    let mut target = Target::start().await;
+    let mut connection = Connection::to(&target.service.address("http"));
+    for case in cases() {
+        let Case {
+            line,
+            status,
+            reason,
+            says,
+            ..
+        } = case;
+        let shown = String::from_utf8_lossy(&case.body[..case.body.len().min(80)]).into_owned();
+        let response = connection.call(line, &case.headers, &case.body);
+        let (error, found) = response.refusal();
+        assert_eq!(
+            (response.status, found.as_str()),
+            (status, reason),
+            "{line} {shown}: {error}"
+        );
+        assert!(error.contains(says), "{line} {shown}: {error}");
+        assert!(error.len() < 500, "{error}");
+        if response.header("connection") == Some("close") || status == 413 {
+            // What is left of the body cannot be told from the next request.
+            connection = Connection::to(&target.service.address("http"));
+        }
+        let good = connection.call(INFER, &[], &json("", ""));
+        assert_eq!(good.status, 200, "{line} {shown}: {:?}", good.json());
+    }
+    target.is_well().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_or_never_ends_costs_its_own_connection_only() {
+    let mut target = Target::start().await;
+    let address = target.service.address("http");
+    let head = "POST /v2/models/digits/infer HTTP/1.1\r\nhost: test\r\n";
+    let cases = [
+        ("\x16\x03\x01 not HTTP\r\n\r\n".to_owned(), 400),
+        ("GET /v2 HTTP/1.1\r\n".to_owned(), 408),
+        (format!("{head}content-length: 10\r\n\r\nabc"), 408),
+        (
+            format!("{head}transfer-encoding: chunked\r\n\r\nzz\r\n"),
+            400,
+        ),
+        (format!("{head}x: {}\r\n\r\n", "y".repeat(1 << 20)), 431),
+    ];
+    for (bytes, status) in cases {
+        let mut connection = Connection::to(&address);
+        connection.send(bytes.as_bytes());
+        // Or the service hangs up.
+        if let Some(response) = connection.receive() {
+            assert_eq!(response.status, status, "{response:?}");
+        }
+        target.is_well().await;
+    }
+    // Hung up in the middle.
+    let mut connection = Connection::to(&address);
+    connection.send(format!("{head}content-length: 1000\r\n\r\nabc").as_bytes());
+    drop(connection);
+    target.is_well().await;
+}
