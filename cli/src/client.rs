@@ -1,9 +1,6 @@
 //! A service at an address, named in every error.
 
-use common::{
-    grpc::reason,
-    security::client::{Channel, ConnectError, CredentialArguments, Credentials},
-};
+use common::security::client::{Channel, ConnectError, CredentialArguments, Credentials};
 use tonic::Status;
 
 use crate::CliError;
@@ -65,7 +62,7 @@ impl Remote {
             service: self.service,
             address: self.address.clone(),
             code: status.code(),
-            message: reason(&status),
+            message: self.credentials.reason(&status),
         }
     }
 

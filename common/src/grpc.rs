@@ -72,7 +72,7 @@ pub async fn check_health(
         let response = HealthClient::new(channel)
             .check(HealthCheckRequest::default())
             .await
-            .map_err(|status| format!("{address} answered: {}", reason(&status)))?
+            .map_err(|status| format!("{address} answered: {}", credentials.reason(&status)))?
             .into_inner();
         match response.status() {
             ServingStatus::Serving => Ok(()),

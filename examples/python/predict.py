@@ -23,7 +23,7 @@ def main():
     pixels = read_images(arguments, manifest)
     inputs = normalize(pixels, manifest["preprocessing"])
 
-    client = triton.InferenceServerClient(arguments.url)
+    client = connect(arguments)
     if not client.is_server_live():
         sys.exit(f"{arguments.url} is not live")
     metadata = client.get_model_metadata(arguments.model)
@@ -41,6 +41,33 @@ def main():
             sys.exit(f"the served model differs from model.onnx by more than {TOLERANCE}")
 
 
+class BearerToken(triton.InferenceServerClientPlugin):
+    """Shows a token with every call."""
+
+    def __init__(self, token):
+        self.authorization = f"Bearer {token}"
+
+    def __call__(self, request):
+        request.headers["authorization"] = self.authorization
+
+
+def connect(arguments):
+    ca, certificate, key = (
+        str(file) if file else None
+        for file in (arguments.ca, arguments.certificate, arguments.key)
+    )
+    client = triton.InferenceServerClient(
+        arguments.url,
+        ssl=ca is not None,
+        root_certificates=ca,
+        private_key=key,
+        certificate_chain=certificate,
+    )
+    if arguments.token_file:
+        client.register_plugin(BearerToken(arguments.token_file.read_text().strip()))
+    return client
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the service")
@@ -50,6 +77,13 @@ def parse_arguments():
     parser.add_argument("--images", type=pathlib.Path, metavar="FILE",
                         help="an IDX file of u8 images instead of the manifest's golden batch")
     parser.add_argument("--count", type=int, default=8, help="how many images of FILE")
+    parser.add_argument("--ca", type=pathlib.Path, metavar="FILE",
+                        help="authority of the service's certificate, PEM; turns TLS on")
+    parser.add_argument("--certificate", type=pathlib.Path, metavar="FILE",
+                        help="own certificate, where the service asks for one, PEM")
+    parser.add_argument("--key", type=pathlib.Path, metavar="FILE", help="its private key, PEM")
+    parser.add_argument("--token-file", type=pathlib.Path, metavar="FILE",
+                        help="file with a token of scope `predict`")
     parser.add_argument("--compare", action="store_true",
                         help="compare with DIR/model.onnx in onnxruntime")
     return parser.parse_args()

@@ -156,7 +156,7 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
         let response = TeacherServiceClient::new(channel)
             .describe(DescribeRequest {})
             .await
-            .map_err(|status| anyhow!("{address} answered: {}", grpc::reason(&status)))?;
+            .map_err(|status| anyhow!("{address} answered: {}", credentials.reason(&status)))?;
         anyhow::Ok(response.into_inner())
     };
     let teacher = runtime()?

@@ -280,6 +280,17 @@ impl Credentials {
         }
     }
 
+    /// As [`grpc::reason`], with a hint where the connection was lost and may have needed TLS.
+    pub fn reason(&self, status: &Status) -> String {
+        let reason = grpc::reason(status);
+        match std::error::Error::source(status) {
+            Some(_) if self.tls.is_none() => {
+                format!("{reason}; where TLS is spoken, give the certificate's authority (ca)")
+            }
+            _ => reason,
+        }
+    }
+
     /// Connects to `address`, `host:port`, once.
     ///
     /// # Errors

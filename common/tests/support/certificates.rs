@@ -1,5 +1,8 @@
 //! Certificates, keys and tokens for tests across processes, in a folder of their own.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
 use std::{fs, path::PathBuf};
 
 use common::security::{

@@ -1,5 +1,8 @@
 //! What every service must refuse, and how: once in the log, with a reason, without the token.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},

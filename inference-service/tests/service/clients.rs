@@ -20,14 +20,19 @@ async fn published() -> Published {
         .publish(artifact.upload())
         .await
         .expect("it is published");
+    Published {
+        service,
+        artifact: folder_of(&artifact),
+    }
+}
+
+/// The folder that a run would leave.
+pub fn folder_of(artifact: &Artifact) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("model.onnx"), &artifact.onnx).expect("it is written");
     let manifest = artifact.manifest.to_string();
     fs::write(folder.path().join("manifest.json"), manifest).expect("it is written");
-    Published {
-        service,
-        artifact: folder,
-    }
+    folder
 }
 
 impl Published {
@@ -68,7 +73,7 @@ pub fn python() -> PathBuf {
 }
 
 /// Examples lie beside the folder of the test's own executable.
-fn rust_example() -> PathBuf {
+pub fn rust_example() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let built = test.ancestors().nth(2).expect("it is in a target folder");
     let example = built.join("examples/predict");

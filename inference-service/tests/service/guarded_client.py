@@ -23,7 +23,7 @@ def infer(token):
     images = triton.InferInput("input", [2, 1, 8, 8], "FP32")
     images.set_data_from_numpy(np.zeros((2, 1, 8, 8), dtype=np.float32))
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    return client.infer("digits", [images], headers=headers).as_numpy("output")
+    return client.infer("digits", [images], headers=headers).as_numpy("logits")
 
 
 def expect_refusal(token, code):

@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     certificates::Keys,
-    clients::python,
+    clients::{folder_of, python, repository, rust_example},
     refusals::{self, Guarded},
     support::{
         Artifact, MODEL, Service, ServiceOptions, infer_request, repository, run_to_the_end,
@@ -141,9 +141,9 @@ async fn public_clients_reach_a_guarded_service() {
     let service = start(&settings);
     let credentials = keys.client("ca", None, Some("publisher"));
     let channel = credentials.connect(&service.address("admin")).await;
-    let upload = tokio_stream::iter(Artifact::new(1).upload());
+    let artifact = Artifact::new(1);
     PublisherServiceClient::new(channel.expect("it connects"))
-        .publish(upload)
+        .publish(tokio_stream::iter(artifact.upload()))
         .await
         .expect("it is published");
 
@@ -158,6 +158,20 @@ async fn public_clients_reach_a_guarded_service() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
     assert!(text.contains("all as expected"), "{text}");
+
+    let folder = folder_of(&artifact);
+    let mut python = Command::new(python());
+    python.arg(repository().join("examples/python/predict.py"));
+    for mut example in [python, Command::new(rust_example())] {
+        example.args(["--model", MODEL, "--url", &service.address("grpc")]);
+        example.arg("--artifact").arg(folder.path());
+        example.arg("--ca").arg(keys.path("ca.pem"));
+        let refused = example.output().expect("it starts");
+        assert!(!refused.status.success(), "it needs a token");
+        example.arg("--token-file").arg(keys.path("web.token"));
+        let output = example.output().expect("it starts");
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use common::{
-    grpc,
     manifest::TeacherIdentity,
     security::client::{Channel, Credentials},
     soft_targets::Encoding,
@@ -61,7 +60,9 @@ impl Candidate {
             let described = client
                 .describe(DescribeRequest {})
                 .await
-                .map_err(|status| format!("does not describe itself: {}", grpc::reason(&status)))?;
+                .map_err(|status| {
+                    format!("does not describe itself: {}", credentials.reason(&status))
+                })?;
             Ok(Self::new(channel, client, described.into_inner()))
         };
         timeout(MEET_TIMEOUT, meet)

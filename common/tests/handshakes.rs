@@ -1,0 +1,71 @@
+//! Clients that begin a TLS handshake and never finish it.
+
+#[path = "support/certificates.rs"]
+mod certificates;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use certificates::Keys;
+use common::{
+    grpc,
+    listen::Access,
+    security::{AuthConfig, ListenConfig, Rules, Scope, Security, tls::ServerTls},
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+
+/// More than there may be handshakes at a time.
+const SILENT: usize = 300;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that answers health checks, over TLS.
+async fn serve(keys: &Keys) -> SocketAddr {
+    let tls = ServerTls {
+        certificate: keys.path("server.pem"),
+        key: keys.path("server.key"),
+        client_ca: None,
+    };
+    let port = ListenConfig {
+        table: "grpc",
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        access: Access::ThisMachineOnly,
+    };
+    let rules = Rules::grpc(&[Scope::Predict], &[]);
+    let security = Security::load(Some(&tls), &AuthConfig::default()).expect("the files are good");
+    let port = security.bind(port, rules).await.expect("a free port");
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = grpc::server().layer(port.layer).add_service(health);
+    tokio::spawn(server.serve_with_incoming(port.listener.into_stream()));
+    port.address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_clients_hold_up_nobody_for_long_and_are_dropped() {
+    let keys = Keys::new();
+    let address = serve(&keys).await;
+    let client = keys.client("ca", None, None);
+    let host_port = address.to_string();
+    let check = || grpc::check_health(&client, &host_port, Duration::from_secs(5));
+
+    let mut few = Vec::new();
+    for _ in 0..20 {
+        few.push(TcpStream::connect(address).await.expect("it is accepted"));
+    }
+    assert_eq!(check().await, Ok(()), "a few slow clients hold nobody up");
+
+    let mut many = few;
+    while many.len() < SILENT {
+        many.push(TcpStream::connect(address).await.expect("it is accepted"));
+    }
+    let began = Instant::now();
+    while check().await.is_err() {
+        assert!(began.elapsed() < PATIENCE, "nobody gets in any more");
+    }
+    for mut silent in many {
+        let read = timeout(PATIENCE, silent.read(&mut [0; 1])).await;
+        let ended = matches!(read.expect("it is dropped"), Ok(0) | Err(_));
+        assert!(ended, "a client that said nothing was answered");
+    }
+}
