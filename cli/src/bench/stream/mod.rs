@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use common::turn::Turn;
-use indicatif::ProgressBar;
 
 use super::{
     BenchError, above_zero, at_least_one,
@@ -23,11 +22,9 @@ const BATCH_SIZE: usize = 128;
 const BATCH_MILLISECONDS: u64 = 20;
 /// Batches that a simulated teacher has in flight.
 const CREDIT: usize = 2;
-/// Batches that the teacher which answers a constant has in flight; as shipped.
-const SHIPPED_CREDIT: usize = 8;
-
-/// Batches on the way over the bare stream: enough that neither end waits for the other.
-const ECHO_AHEAD: usize = 64;
+/// Batches on the way to the teacher that answers a constant, and over the bare stream: enough that
+/// neither end waits for the other.
+const DEEP: usize = 64;
 
 /// Measure how fast soft targets can come.
 #[derive(Debug, Args)]
@@ -70,17 +67,16 @@ struct Round {
 pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError> {
     let most = arguments.teachers.iter().copied().max().unwrap_or(1);
     let simulated = simulated_teachers(most, BATCH_MILLISECONDS, CREDIT).await?;
-    let constant = simulated_teachers(1, 0, SHIPPED_CREDIT).await?;
+    let constant = simulated_teachers(1, 0, DEEP).await?;
     let echo = Program::new("teacher-service", &["bench", "echo"])
         .serve()
         .await?;
 
-    let progress = ProgressBar::new(arguments.turns as u64);
     let mut rounds = Vec::new();
     for number in 1..=arguments.turns {
-        progress.println(format!("turn {number} of {}", arguments.turns));
-        let stream = arguments.stream(&constant, 1, 2 * SHIPPED_CREDIT).await?;
-        let echo = arguments.part("echo", &[echo.grpc()], ECHO_AHEAD).await?;
+        eprintln!("turn {number} of {}", arguments.turns);
+        let stream = arguments.stream(&constant, 1, 2 * DEEP).await?;
+        let echo = arguments.part("echo", &[echo.grpc()], DEEP).await?;
         let mut scaling = BTreeMap::new();
         for &teachers in &arguments.teachers {
             // Twice what is in flight, so that an answer may wait for an earlier one.
@@ -92,9 +88,7 @@ pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError>
             stream,
             echo,
         });
-        progress.inc(1);
     }
-    progress.finish_and_clear();
     print(&Figures::of(&rounds), arguments.json)
 }
 
