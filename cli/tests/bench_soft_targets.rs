@@ -53,7 +53,7 @@ fn distilling_gives_its_ratios() {
         "--data",
         data,
     ]);
-    for key in ["live_ratio", "cpu_ratio"] {
+    for key in ["recorded_ratio", "live_ratio", "cpu_ratio"] {
         let ratio = number(&figures, &format!("/{key}"));
         assert!(0.05 < ratio && ratio < 20.0, "{key}: {figures}");
         assert_eq!(

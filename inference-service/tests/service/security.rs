@@ -18,7 +18,7 @@ use tonic_types::StatusExt;
 
 use crate::{
     certificates::Keys,
-    clients::{folder_of, python, repository, rust_example},
+    clients::{folder_of, python, rust_example},
     refusals::{self, Guarded},
     support::{
         Artifact, MODEL, Service, ServiceOptions, infer_request, repository, run_to_the_end,

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use common::turn::Turn;
-use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::{BenchError, at_least_one, report::print};
@@ -23,11 +22,12 @@ use training::{SoftTargets, Trainer};
   retort bench distill
   retort bench distill --json --turns 3 --samples 10000
 
-Trains the demo's student, from hard labels (the denominator) and from soft targets, in turn, with the same images, augmentation and phase code, in one trainer. The first
+Trains the demo's student, from hard labels (the denominator), from recorded soft targets and from
+live ones, in turn, with the same images, augmentation and phase code, in one trainer. The first
 epoch of each turn is not counted.
 
-live_ratio      samples/s from a teacher of negligible cost, in a process of its own, over samples/s
-                from hard labels
+recorded_ratio  samples/s from recorded soft targets over samples/s from hard labels
+live_ratio      samples/s from a teacher of negligible cost, in a process of its own, over the same
 cpu_ratio       processor seconds of trainer and teacher, the demo's ResNet-14, while they distil,
                 over those of its forward pass alone plus those of the student's training alone")]
 pub(super) struct DistillArguments {
@@ -51,6 +51,7 @@ pub(super) struct DistillArguments {
 /// What was measured at one turn.
 struct Round {
     supervised: Turn,
+    recorded: Turn,
     live: Turn,
     /// With the demo's teacher: trainer and teacher together.
     demo_live: Turn,
@@ -65,18 +66,21 @@ pub(super) async fn execute(arguments: &DistillArguments) -> Result<(), CliError
     let (tiny_server, demo_server) = (tiny.serve().await?, demo.serve().await?);
     let trainer = Trainer::start(folder.path(), arguments).await?;
 
-    let progress = ProgressBar::new(arguments.turns as u64);
+    eprintln!("recording soft targets");
+    trainer
+        .turn(SoftTargets::Record, Some(&tiny_server))
+        .await?;
     let mut rounds = Vec::new();
     for number in 1..=arguments.turns {
-        progress.println(format!("turn {number} of {}", arguments.turns));
+        eprintln!("turn {number} of {}", arguments.turns);
+        let recorded = SoftTargets::Recorded;
         rounds.push(Round {
             supervised: trainer.turn(SoftTargets::None, None).await?,
+            recorded: trainer.turn(recorded, None).await?,
             live: trainer.turn(SoftTargets::Live, Some(&tiny_server)).await?,
             demo_live: trainer.turn(SoftTargets::Live, Some(&demo_server)).await?,
             demo_forward: demo.forward(arguments.samples).await?,
         });
-        progress.inc(1);
     }
-    progress.finish_and_clear();
     print(&Figures::of(&rounds), arguments.json)
 }

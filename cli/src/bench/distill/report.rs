@@ -10,6 +10,7 @@ use crate::bench::series::{Series, series};
 /// All figures of `retort bench distill`. The ratios are medians.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
+    recorded_ratio: f64,
     live_ratio: f64,
     cpu_ratio: f64,
     turns: usize,
@@ -19,13 +20,16 @@ pub(super) struct Figures {
 /// Every figure with its minimum and maximum.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Details {
+    recorded_ratio: Series,
     live_ratio: Series,
     cpu_ratio: Series,
     /// Samples a second of the student's training.
     supervised_samples_per_second: Series,
+    recorded_samples_per_second: Series,
     live_samples_per_second: Series,
     /// Processor time a sample, microseconds: trainer and teacher of negligible cost.
     supervised_cpu_us: Series,
+    recorded_cpu_us: Series,
     live_cpu_us: Series,
     /// The same with the demo's teacher, and that teacher alone.
     demo_live_cpu_us: Series,
@@ -41,6 +45,9 @@ impl Figures {
             series(rounds, |round| 1e6 * turn(round).cpu_seconds_per_sample())
         };
         let details = Details {
+            recorded_ratio: series(rounds, |round| {
+                round.recorded.samples_per_second() / round.supervised.samples_per_second()
+            }),
             live_ratio: series(rounds, |round| {
                 round.live.samples_per_second() / round.supervised.samples_per_second()
             }),
@@ -50,13 +57,16 @@ impl Figures {
                 round.demo_live.cpu_seconds_per_sample() / alone
             }),
             supervised_samples_per_second: speed(|round| round.supervised),
+            recorded_samples_per_second: speed(|round| round.recorded),
             live_samples_per_second: speed(|round| round.live),
             supervised_cpu_us: cpu(|round| round.supervised),
+            recorded_cpu_us: cpu(|round| round.recorded),
             live_cpu_us: cpu(|round| round.live),
             demo_live_cpu_us: cpu(|round| round.demo_live),
             demo_forward_cpu_us: cpu(|round| round.demo_forward),
         };
         Self {
+            recorded_ratio: details.recorded_ratio.median,
             live_ratio: details.live_ratio.median,
             cpu_ratio: details.cpu_ratio.median,
             turns: rounds.len(),
@@ -69,6 +79,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let details = &self.details;
         writeln!(f, "{} turns: median (minimum to maximum)", self.turns)?;
+        writeln!(f, "  recorded_ratio  {:.3}", details.recorded_ratio)?;
         writeln!(f, "  live_ratio      {:.3}", details.live_ratio)?;
         writeln!(f, "  cpu_ratio       {:.3}", details.cpu_ratio)?;
         for (what, speed, cpu) in [
@@ -76,6 +87,11 @@ impl fmt::Display for Figures {
                 "hard labels",
                 details.supervised_samples_per_second,
                 details.supervised_cpu_us,
+            ),
+            (
+                "recorded",
+                details.recorded_samples_per_second,
+                details.recorded_cpu_us,
             ),
             ("live", details.live_samples_per_second, details.live_cpu_us),
         ] {

@@ -1,6 +1,6 @@
 //! The trainer, doing one run a turn.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::turn::Turn;
 use proto::runs::v1::watch_run_response::Event;
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const PROGRAM: &str = "student-trainer";
+/// Augmented views of each image in a recording.
+const VIEWS: i64 = 1;
 
 /// Where a run's soft targets come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +31,17 @@ pub(super) enum SoftTargets {
     None,
     /// A teacher, batch by batch.
     Live,
+    /// A teacher, and they are written down.
+    Record,
+    /// What was written down.
+    Recorded,
 }
 
 /// A trainer that serves.
 pub(super) struct Trainer {
     server: Server,
     client: RunClient,
+    recording: PathBuf,
     data: String,
     samples: usize,
     epochs: usize,
@@ -64,6 +71,7 @@ impl Trainer {
         Ok(Self {
             client: RunClient::connect(Remote::trainer(server.grpc())).await?,
             server,
+            recording: folder.join("soft-targets"),
             data: arguments.data.display().to_string(),
             samples: arguments.samples,
             epochs: arguments.epochs,
@@ -116,6 +124,11 @@ impl Trainer {
         if let Some(teacher) = teacher {
             config.set("teacher.endpoints", vec![teacher.grpc()])?;
         }
+        if let SoftTargets::Record | SoftTargets::Recorded = soft_targets {
+            config.set("soft_targets.mode", soft_targets.name())?;
+            config.set("soft_targets.views", VIEWS)?;
+            config.set("soft_targets.folder", self.recording.display().to_string())?;
+        }
         Ok(config)
     }
 }
@@ -125,6 +138,8 @@ impl SoftTargets {
         match self {
             Self::None => "supervised",
             Self::Live => "live",
+            Self::Record => "record",
+            Self::Recorded => "recorded",
         }
     }
 }
