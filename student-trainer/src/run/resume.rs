@@ -18,12 +18,14 @@ pub enum ResumePolicy {
 
 /// Keys, tables with all below them, that decide no bits: how soon a checkpoint is made, where
 /// things are, how long to wait.
-const MAY_CHANGE: [&str; 11] = [
+const MAY_CHANGE: [&str; 13] = [
     "checkpoints",
     // The checkpoint knows the data by their fingerprint.
     "data.path",
     "export",
     "publish",
+    "soft_targets.folder",
+    "soft_targets.samples_per_shard",
     // The checkpoint knows the teachers by their identity.
     "teacher.answer_timeout_seconds",
     "teacher.endpoints",
