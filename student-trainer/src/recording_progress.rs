@@ -1,8 +1,11 @@
 //! A recording's progress on standard error: a bar on a terminal, lines elsewhere.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use soft_targets::human_bytes;
 use student_trainer::soft_targets::{
     Progress,
@@ -13,7 +16,7 @@ use student_trainer::soft_targets::{
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 const BAR: &str =
-    "{msg} [{wide_bar}] {percent} %  {human_pos} of {human_len} images  {per_sec}  {eta} left";
+    "{msg} [{wide_bar}] {percent} %  {human_pos} of {human_len} images  {rate}  {eta} left";
 
 /// Shows how a recording goes on.
 pub struct RecordingProgress {
@@ -73,6 +76,8 @@ impl RecordingProgress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
+            // The bar leaves the cursor at the end of its line.
+            eprintln!();
         }
     }
 }
@@ -80,5 +85,10 @@ impl RecordingProgress {
 fn new_bar(images: u64) -> ProgressBar {
     // Holds: the template is a constant, and right.
     let style = ProgressStyle::with_template(BAR).expect("the template is right");
-    ProgressBar::new(images).with_style(style.progress_chars("=> "))
+    let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // Writing to a bar's text cannot fail.
+        let _ = write!(text, "{:.0} images/s", state.per_sec());
+    };
+    let style = style.with_key("rate", rate).progress_chars("=> ");
+    ProgressBar::new(images).with_style(style)
 }
