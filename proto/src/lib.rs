@@ -3,15 +3,16 @@
 //! The `.proto` files beside this crate's `src` are the contract; `bytes` fields arrive as
 //! [`bytes::Bytes`] without a copy.
 
-// Generated code: documented in the .proto files, and not ours to lint.
-#![allow(missing_docs, clippy::all)]
+pub mod bounded;
 
 /// The Open Inference Protocol v2 (KServe, Triton): `inference.GRPCInferenceService`.
+#[allow(missing_docs, clippy::all)] // Generated: documented in the .proto files, not ours to lint.
 pub mod inference {
     tonic::include_proto!("inference");
 }
 
 /// Contracts of Retort's own services, one package and version a module.
+#[allow(missing_docs, clippy::all)] // Generated.
 pub mod retort {
     /// Predictions from images.
     pub mod predict {

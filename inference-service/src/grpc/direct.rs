@@ -17,9 +17,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http_body::{Body as _, Frame};
 use prost::Message;
-use proto::inference::{
-    ModelInferRequest,
-    grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME},
+use proto::{
+    bounded,
+    inference::{
+        ModelInferRequest,
+        grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME},
+    },
 };
 use tonic::{
     Code, Status,
@@ -104,7 +107,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let caller = Caller::of(&MetadataMap::from_headers(head.headers));
     let message = read_message(body, max_message_bytes).await?;
-    let message = ModelInferRequest::decode(message)
+    let message: ModelInferRequest = bounded::decode(message)
         .map_err(|error| Status::invalid_argument(format!("ModelInferRequest: {error}")))?;
     let request = messages::to_request(message, &caller)?;
     let response = messages::to_message(edge.inference.infer(request).await?);

@@ -252,7 +252,15 @@ async fn bytes_that_are_no_message_are_refused() {
     let channel = target.service.channel("grpc").await;
     let bad_utf8 = [0x0a, 2, 0xff, 0xfe];
     let cut_off = [0x0a, 100, b'x'];
-    let cases: [(&str, &[u8], Code); 6] = [
+    // Empty inputs, empty images: two bytes each.
+    let (inputs, images) = ([0x2a, 0].repeat(70_000), [0x1a, 0].repeat(70_000));
+    let cases: [(&str, &[u8], Code); 8] = [
+        (INFER, &inputs, Code::InvalidArgument),
+        (
+            "/retort.predict.v1.PredictorService/Classify",
+            &images,
+            Code::InvalidArgument,
+        ),
         (INFER, &bad_utf8, Code::InvalidArgument),
         (INFER, &cut_off, Code::InvalidArgument),
         (INFER, &[0xff; 100], Code::InvalidArgument),

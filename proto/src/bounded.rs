@@ -1,0 +1,281 @@
+//! Decoding that refuses messages of very many fields.
+//!
+//! An empty field takes two bytes of a message and a few hundred in memory once it is decoded, so a
+//! limit of a message's bytes alone would not keep a server's memory in bounds.
+
+use std::{any::TypeId, fmt, marker::PhantomData};
+
+use bytes::{Buf, Bytes};
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstEncoder};
+
+use crate::inference::ModelInferRequest;
+
+/// Fields that a message may have, those of the messages in it included.
+pub const MAX_FIELDS: usize = 1 << 16;
+
+/// Why a message is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DecodeError {
+    /// It has more than [`MAX_FIELDS`].
+    TooManyFields,
+    /// It is no message of its type.
+    Malformed(prost::DecodeError),
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyFields => write!(f, "it has more than {MAX_FIELDS} fields"),
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Decodes a message whose fields have been counted.
+///
+/// # Errors
+/// When there are too many, or it is no such message.
+pub fn decode<T: Message + Default + 'static>(message: Bytes) -> Result<T, DecodeError> {
+    let mut left = MAX_FIELDS;
+    count(&message, nested::<T>(), &mut left)?;
+    T::decode(message).map_err(DecodeError::Malformed)
+}
+
+/// The codec of all generated clients and servers: prost's, but what comes in is [`decode`]d.
+#[derive(Debug, Clone)]
+pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+
+/// Of [`BoundedCodec`].
+#[derive(Debug, Clone)]
+pub struct BoundedDecoder<U>(PhantomData<U>);
+
+impl<T, U> Default for BoundedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for BoundedCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder(PhantomData)
+    }
+}
+
+impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        match decode(buffer.copy_to_bytes(buffer.remaining())) {
+            Ok(message) => Ok(Some(message)),
+            Err(error @ DecodeError::TooManyFields) => {
+                Err(Status::invalid_argument(error.to_string()))
+            }
+            // As tonic's own codec answers.
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+}
+
+/// A field that holds messages, and those of them that do so in turn.
+struct Nested {
+    field: u32,
+    within: &'static [Self],
+}
+
+/// Where a message of type `T` has room for many small fields beside its own.
+fn nested<T: 'static>() -> &'static [Nested] {
+    match TypeId::of::<T>() == TypeId::of::<ModelInferRequest>() {
+        true => INFER_REQUEST,
+        false => &[],
+    }
+}
+
+/// The fields of `inference.ModelInferRequest`: parameters and contents of inputs, parameters of
+/// outputs.
+const INFER_REQUEST: &[Nested] = &[
+    Nested {
+        field: 5,
+        within: &[
+            Nested {
+                field: 4,
+                within: &[],
+            },
+            Nested {
+                field: 5,
+                within: &[],
+            },
+        ],
+    },
+    Nested {
+        field: 6,
+        within: &[Nested {
+            field: 2,
+            within: &[],
+        }],
+    },
+];
+
+/// Takes the fields of `message` from what is `left`. Whatever is malformed is left to prost.
+fn count(mut message: &[u8], nested: &[Nested], left: &mut usize) -> Result<(), DecodeError> {
+    while let Ok((field, wire_type)) = decode_key(&mut message) {
+        *left = left.checked_sub(1).ok_or(DecodeError::TooManyFields)?;
+        if wire_type != WireType::LengthDelimited {
+            if skip_field(wire_type, field, &mut message, DecodeContext::default()).is_err() {
+                break;
+            }
+            continue;
+        }
+        let length = decode_varint(&mut message).ok();
+        let Some(content) = length.and_then(|length| message.split_off(..length as usize)) else {
+            break;
+        };
+        if let Some(nested) = nested.iter().find(|nested| nested.field == field) {
+            count(content, nested.within, left)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        inference::{
+            InferTensorContents,
+            model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+        },
+        predict::v1::ClassifyRequest,
+    };
+
+    fn refused<T: Message + Default + 'static>(message: &T) -> bool {
+        match decode::<T>(message.encode_to_vec().into()) {
+            Ok(_) => false,
+            Err(error) => {
+                assert_eq!(error, DecodeError::TooManyFields);
+                true
+            }
+        }
+    }
+
+    #[test]
+    fn fields_are_counted_wherever_they_are() {
+        let many = MAX_FIELDS + 1;
+        let request = ModelInferRequest::default;
+        let input = |input| ModelInferRequest {
+            inputs: vec![input],
+            ..request()
+        };
+        let contents = |count| {
+            input(InferInputTensor {
+                contents: Some(InferTensorContents {
+                    bytes_contents: vec![Bytes::new(); count],
+                    ..InferTensorContents::default()
+                }),
+                ..InferInputTensor::default()
+            })
+        };
+        let parameter = |number: usize| (number.to_string(), Default::default());
+        let output = InferRequestedOutputTensor {
+            parameters: (0..many).map(parameter).collect(),
+            ..InferRequestedOutputTensor::default()
+        };
+        let cases = [
+            (
+                "raw contents",
+                ModelInferRequest {
+                    raw_input_contents: vec![Bytes::new(); many],
+                    ..request()
+                },
+            ),
+            (
+                "inputs",
+                ModelInferRequest {
+                    inputs: vec![InferInputTensor::default(); many],
+                    ..request()
+                },
+            ),
+            (
+                "outputs",
+                ModelInferRequest {
+                    outputs: vec![InferRequestedOutputTensor::default(); many],
+                    ..request()
+                },
+            ),
+            ("elements", contents(many)),
+            (
+                "an input's parameters",
+                input(InferInputTensor {
+                    parameters: (0..many).map(parameter).collect(),
+                    ..InferInputTensor::default()
+                }),
+            ),
+            (
+                "an output's parameters",
+                ModelInferRequest {
+                    outputs: vec![output],
+                    ..request()
+                },
+            ),
+        ];
+        for (name, request) in cases {
+            assert!(refused(&request), "{name}");
+        }
+        // The input and its contents are two more.
+        assert!(!refused(&contents(MAX_FIELDS - 2)));
+        assert!(refused(&contents(MAX_FIELDS - 1)));
+        assert!(refused(&ClassifyRequest {
+            images: vec![Bytes::new(); many],
+            ..ClassifyRequest::default()
+        }));
+    }
+
+    #[test]
+    fn content_is_not_taken_for_fields() {
+        // Each pair of bytes would be an empty field.
+        let values = Bytes::from([0x0a, 0].repeat(MAX_FIELDS));
+        let request = ModelInferRequest {
+            raw_input_contents: vec![values; 2],
+            ..ModelInferRequest::default()
+        };
+        let decoded = decode::<ModelInferRequest>(request.encode_to_vec().into());
+        assert_eq!(decoded, Ok(request));
+    }
+
+    #[test]
+    fn what_is_malformed_is_said_by_prost() {
+        let whole = ModelInferRequest {
+            model_name: "model".to_owned(),
+            raw_input_contents: vec![Bytes::from_static(&[1, 2, 3])],
+            ..ModelInferRequest::default()
+        };
+        let whole = Bytes::from(whole.encode_to_vec());
+        for length in [1, 3, whole.len() - 1] {
+            let cut = decode::<ModelInferRequest>(whole.slice(..length));
+            assert!(matches!(cut, Err(DecodeError::Malformed(_))), "{cut:?}");
+        }
+    }
+}
