@@ -157,7 +157,7 @@ impl<'a> Steps<'a> {
         let grpc = set("grpc.listen", ANY_PORT);
         let metrics = set("metrics.listen", ANY_PORT);
         let data = toml::Value::from(vec![self.data.display().to_string()]);
-        let allowed_folders = set("allowed_folders", data);
+        let allowed_folders = format!("--set=allowed_folders={data}");
         let arguments = [runs_folder, allowed_folders, grpc.clone(), metrics.clone()];
         let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
         let trainer = port(&trainer.await?, "grpc")?;
