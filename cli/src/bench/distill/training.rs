@@ -54,8 +54,8 @@ impl Trainer {
         arguments: &DistillArguments,
     ) -> Result<Self, CliError> {
         let runs = format!("runs_folder={}", folder.join("runs").display());
-        let data = toml::Value::from(vec![arguments.data.display().to_string()]);
-        let allowed_folders = format!("allowed_folders={data}");
+        let allowed = [&*arguments.data, folder].map(|path| path.display().to_string());
+        let allowed_folders = format!("allowed_folders={}", toml::Value::from(allowed.to_vec()));
         let settings = [
             "serve",
             "--set",
