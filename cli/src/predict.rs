@@ -84,6 +84,7 @@ impl From<SplitArgument> for Split {
 
 /// `retort predict`.
 pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError> {
+    let remote = Remote::inference(&arguments.url).with(&arguments.credentials)?;
     if !arguments.images.is_empty() {
         let request = image_files::Request {
             model: &arguments.model,
@@ -91,7 +92,7 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
             files: &arguments.images,
             top: arguments.top,
         };
-        return image_files::classify(&Remote::inference(&arguments.url), request).await;
+        return image_files::classify(&remote, request).await;
     }
     let manifest = match &arguments.manifest {
         Some(path) => {
@@ -110,7 +111,6 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
         let message = format!("--index {index}: the split has {count} images, counted from 0");
         return Err(CliError::Usage(message));
     }
-    let remote = Remote::inference(&arguments.url).with(&arguments.credentials)?;
     let model = ServedModel::connect(remote, &arguments.model, arguments.version).await?;
     if model.shape() != images.shape() {
         return Err(CliError::Usage(format!(

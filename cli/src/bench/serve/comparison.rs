@@ -1,7 +1,6 @@
 //! The service against ONNX Runtime itself and a bare gRPC server, in turn.
 
 use common::atomic_file;
-use indicatif::ProgressBar;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -18,6 +17,7 @@ use crate::{
         BenchError,
         process::{Program, Server},
     },
+    client::Remote,
 };
 
 const PROGRAM: &str = "inference-service";
@@ -99,7 +99,8 @@ impl Setting {
         onnx: &str,
     ) -> Result<Comparison, CliError> {
         let service = self.serve(store).await?;
-        let target = Target::of_model(&service.grpc(), MODEL, self.connections).await?;
+        let target =
+            Target::of_model(Remote::inference(service.grpc()), MODEL, self.connections).await?;
         let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
         let answer = folder.path().join("answer");
         atomic_file::write(&answer, target.answer()).map_err(CliError::file(&answer))?;
@@ -110,14 +111,9 @@ impl Setting {
         let echo = echo.on_core(self.service_core).serve().await?;
         let echo_target = target.at(&echo.grpc());
 
-        let progress = ProgressBar::new(2 * self.turns as u64);
         let mut turns = Vec::new();
         for number in 1..=self.turns {
-            progress.println(format!(
-                "{}: turn {number} of {}",
-                network.name(),
-                self.turns
-            ));
+            eprintln!("{}: turn {number} of {}", network.name(), self.turns);
             let session = Program::new(PROGRAM, &["bench", "session", "--onnx", onnx]);
             let session: Vec<BatchSpeed> = session.on_core(self.service_core).figures().await?;
             let closed = |callers| Load::Closed { callers };
@@ -128,7 +124,6 @@ impl Setting {
                 eight_callers: self.once(&target, closed(8)).await?,
                 many_callers: self.once(&target, closed(64)).await?,
             });
-            progress.inc(1);
         }
         let mut throughputs: Vec<_> = turns
             .iter()
@@ -138,16 +133,14 @@ impl Setting {
         let rate = throughputs[throughputs.len() / 2] / 2.0;
         let mut half_load = Vec::new();
         for number in 1..=self.turns {
-            progress.println(format!(
+            eprintln!(
                 "{}: open loop at {rate:.0} calls/s, turn {number} of {}",
                 network.name(),
                 self.turns
-            ));
+            );
             let seed = SEED + number as u64;
             half_load.push(self.once(&target, Load::Open { rate, seed }).await?);
-            progress.inc(1);
         }
-        progress.finish_and_clear();
         Ok(Comparison::new(network.name(), &turns, rate, &half_load))
     }
 
@@ -184,7 +177,8 @@ impl Setting {
         }
         let server = self.serve(store).await?;
         ready_ms.push(server.ready_after.as_secs_f64() * 1e3);
-        let target = Target::of_model(&server.grpc(), MODEL, self.connections).await?;
+        let target =
+            Target::of_model(Remote::inference(server.grpc()), MODEL, self.connections).await?;
         self.once(&target, Load::Closed { callers: 64 }).await?;
         footprint::of(server.pid(), ready_ms).await
     }

@@ -58,7 +58,7 @@ pub(super) struct Window {
 /// What a load came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Measured {
-    /// Calls that ended in the time measured.
+    /// Calls that ended in the time measured, or were due in it where they came in an open loop.
     pub calls: u64,
     /// Calls a second.
     pub throughput: f64,
@@ -131,7 +131,9 @@ async fn closed_loop(connections: &Connections, callers: usize, record: &Rc<Reco
                     if begun >= record.end {
                         return;
                     }
-                    record.call(&mut caller, begun).await;
+                    if let Some(ended) = record.call(&mut caller).await {
+                        record.answer(begun, ended, ended);
+                    }
                 }
             })
         })
@@ -164,7 +166,10 @@ async fn open_loop(
         let mut caller = connections.caller(number);
         let (record, waiting) = (Rc::clone(record), Rc::clone(&waiting));
         task::spawn_local(async move {
-            record.call(&mut caller, due).await;
+            if let Some(ended) = record.call(&mut caller).await {
+                // A call that was due in the window counts, even if it outlasts it.
+                record.answer(due, ended, due);
+            }
             drop(waiting);
         });
     }
@@ -212,15 +217,22 @@ impl Record {
         }
     }
 
-    /// Makes a call that began, or should have begun, at `begun`.
-    async fn call(&self, caller: &mut Caller, begun: Instant) {
+    /// Makes a call; tells when its answer came.
+    async fn call(&self, caller: &mut Caller) -> Option<Instant> {
         let outcome = caller.call().await;
         let ended = Instant::now();
         if let Err(status) = outcome {
             let mut failures = self.failures.borrow_mut();
             failures.0 += 1;
             failures.1.get_or_insert(status);
-        } else if ended >= self.begin && ended < self.end {
+            return None;
+        }
+        Some(ended)
+    }
+
+    /// Counts a call that began, or should have begun, at `begun`, if `counted_at` is in the window.
+    fn answer(&self, begun: Instant, ended: Instant, counted_at: Instant) {
+        if counted_at >= self.begin && counted_at < self.end {
             // Holds: a call does not last for centuries.
             let latency = (ended - begun).as_nanos() as u64;
             self.latencies.borrow_mut().saturating_record(latency);
@@ -279,7 +291,12 @@ mod tests {
         };
         let record = Record::new(window);
         assert!(matches!(record.measured(window), Err(BenchError::NoCalls)));
-        record.latencies.borrow_mut().record(5_000).unwrap();
+        let due = Instant::now();
+        let after = |micros| due + Duration::from_micros(micros);
+        record.answer(due, after(5), due);
+        // Due before the window, or after it.
+        record.answer(due, after(5), record.begin - Duration::from_millis(1));
+        record.answer(due, after(5), record.end);
         let measured = record.measured(window).unwrap();
         assert_eq!((measured.calls, measured.throughput), (1, 1.0 / 60.0));
         assert!((measured.p50_us - 5.0).abs() < 0.01, "{measured:?}");

@@ -10,9 +10,10 @@ mod target;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use common::security::client::CredentialArguments;
 
 use super::{above_zero, at_least_one, report::print};
-use crate::CliError;
+use crate::{CliError, client::Remote};
 use comparison::Setting;
 use load::{Load, Window};
 use report::{Answers, AtRate, WithCallers};
@@ -79,6 +80,9 @@ pub(super) struct ServeArguments {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+    /// For --url.
+    #[command(flatten)]
+    credentials: CredentialArguments,
 }
 
 /// Networks with random weights.
@@ -119,7 +123,8 @@ async fn measure_server(
     model: &str,
 ) -> Result<Answers, CliError> {
     let setting = arguments.setting();
-    let target = Target::of_model(url, model, setting.connections).await?;
+    let remote = Remote::inference(url).with(&arguments.credentials)?;
+    let target = Target::of_model(remote, model, setting.connections).await?;
     let mut answers = Answers {
         url: url.to_owned(),
         model: model.to_owned(),
@@ -127,11 +132,13 @@ async fn measure_server(
         open_loop: None,
     };
     for callers in &arguments.callers {
+        eprintln!("{callers} callers");
         let load = Load::Closed { callers: *callers };
         let turns = setting.repeat(&target, load).await?;
         answers.callers.push(WithCallers::new(*callers, &turns));
     }
     if let Some(rate) = arguments.rate {
+        eprintln!("open loop at {rate} calls/s");
         let turns = setting
             .repeat(&target, Load::Open { rate, seed: SEED })
             .await?;

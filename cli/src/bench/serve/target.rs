@@ -45,11 +45,10 @@ pub(super) struct Caller {
 impl Target {
     /// Asks the server what `model` takes and calls it once.
     pub(super) async fn of_model(
-        address: &str,
+        remote: Remote,
         model: &str,
         connections: usize,
     ) -> Result<Self, CliError> {
-        let remote = Remote::inference(address);
         let mut client = GrpcInferenceServiceClient::new(remote.connect().await?);
         let request = ModelMetadataRequest {
             name: model.to_owned(),
