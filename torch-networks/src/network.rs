@@ -39,7 +39,7 @@ impl TorchNetwork {
     /// A wrong spec, or weights of another network.
     pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
         let layers = spec.layers()?;
-        let channels_last = channels_last_pays(&layers);
+        let channels_last = channels_last_pays(&layers) && !overruns_memory(&layers);
         let mut parameters = Vec::new();
         let mut statistics = Vec::new();
         let mut by_name = BTreeMap::new();
@@ -182,6 +182,20 @@ fn channels_last_pays(layers: &[Layer]) -> bool {
     })
 }
 
+/// Whether training would corrupt the heap, channels-last: oneDNN's gradient of a strided 1×1
+/// convolution's weight writes beyond its workspace where the input has fewer channels than its
+/// vectors have places, of which there are at most 16
+/// (<https://github.com/uxlfoundation/oneDNN/issues/6035>).
+fn overruns_memory(layers: &[Layer]) -> bool {
+    layers.iter().any(|layer| match &layer.operation {
+        Operation::Conv(conv) => conv.kernel == 1 && conv.stride > 1 && conv.in_channels < 16,
+        Operation::Residual { body, shortcut } => {
+            overruns_memory(body) || overruns_memory(shortcut)
+        }
+        _ => false,
+    })
+}
+
 /// Gives a convolution's weight its place in memory; the activations follow it.
 fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
     if !channels_last || tensor.dim() != 4 {
@@ -215,4 +229,28 @@ pub fn to_values(tensor: &Tensor) -> Result<WeightTensor, TorchError> {
         shape,
         data: Vec::try_from(flat)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_last_is_left_alone_where_it_overruns_memory() {
+        let cases = [
+            ("[4, 8]", true),
+            ("[16, 15, 16]", true),
+            ("[16, 32, 64]", false),
+            // Nothing strided.
+            ("[4]", false),
+        ];
+        for (widths, expected) in cases {
+            let spec = format!(
+                "input = [1, 12, 12]\nclasses = 10\npreset = \"resnet\"\nwidths = {widths}"
+            );
+            let spec = NetworkSpec::from_toml(&spec).expect("a spec");
+            let layers = spec.layers().expect("layers");
+            assert_eq!(overruns_memory(&layers), expected, "{widths}");
+        }
+    }
 }
