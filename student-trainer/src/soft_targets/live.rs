@@ -30,8 +30,8 @@ pub struct Gone {
     /// Used instead.
     pub substitute: Substitute,
     notices: NoticeSender,
-    /// The pool has waited in vain since a teacher was last connected. Batches are not queued then, each
-    /// to wait in vain again.
+    /// The pool has waited in vain since the last answer. Batches are not queued then unless a teacher is
+    /// connected.
     waited: AtomicBool,
 }
 
@@ -82,8 +82,16 @@ impl AskedTeachers<'_> {
     /// Waits for the answer; see [`PendingSoftTargets::wait`].
     pub(super) fn wait(self, cancel: &CancellationToken) -> Result<Option<SoftTargets>, RunError> {
         match (self.ticket.wait(cancel), self.when_gone) {
-            (Ok(targets), _) => Ok(Some(targets.take(self.samples.len()))),
-            (Err(error @ PoolError::NoTeacher { .. }), Some(gone)) => {
+            (Ok(targets), gone) => {
+                if let Some(gone) = gone {
+                    gone.waited.store(false, Ordering::Relaxed);
+                }
+                Ok(Some(targets.take(self.samples.len())))
+            }
+            (
+                Err(error @ (PoolError::NoTeacher { .. } | PoolError::TeachersGone { .. })),
+                Some(gone),
+            ) => {
                 gone.notice(&error);
                 gone.instead(self.view, &self.samples).wait(cancel)
             }
@@ -103,10 +111,7 @@ impl Gone {
     }
 
     fn are_gone(&self, pool: &TeacherPool) -> bool {
-        if pool.teachers() > 0 {
-            self.waited.store(false, Ordering::Relaxed);
-        }
-        self.waited.load(Ordering::Relaxed)
+        self.waited.load(Ordering::Relaxed) && pool.teachers() == 0
     }
 
     fn notice(&self, error: &PoolError) {
