@@ -1,7 +1,7 @@
 //! What a call costs above inference: the service on one core, callers on another.
 //!
 //! ```text
-//! taskset -c 1 cargo run --release -p inference-service --example throughput -- \
+//! taskset -c 1 cargo run --release -p inference-service --example call_cost -- \
 //!     networks/tests/specs/cnn-24-48-64.toml [CALLERS] [SECONDS] [SERVICE'S BINARY]
 //! ```
 //!
