@@ -51,6 +51,22 @@ predict() {
         --artifact "$1" --compare
 }
 
+# png FILE: a white square of 20 pixels on black, 28 by 28
+png() {
+    "$python" - "$1" <<'PROGRAM'
+import struct, sys, zlib
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+row = bytes([0] * 5 + [255] * 20 + [0] * 4)  # the first byte is the row's filter
+rows = bytes(29) * 4 + row * 20 + bytes(29) * 4
+header = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
+with open(sys.argv[1], "wb") as file:
+    file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+PROGRAM
+}
+
 # train_undisturbed and train_disturbed give the same bytes.
 SAMPLES=(--set data.train_samples=0)
 
@@ -75,6 +91,11 @@ step "a run, submitted by the one-shot service; its student, called from the hos
 compose run --rm -T student 2>/dev/null | sed 's/^/   /'
 artifact student "$folder/student"
 predict "$folder/student" | sed 's/^/   /'
+http="http://127.0.0.1:$RETORT_HTTP_PORT"
+curl -sf "$http/v2/health/ready" || fail "nothing is ready at $http"
+png "$folder/square.png"
+curl -sf --data-binary "@$folder/square.png" "$http/v1/models/fashion-mnist:classify?top_k=1" | sed 's/^/   /; $a\' ||
+    fail "an image could not be classified at $http"
 
 step "a longer run, undisturbed"
 submit undisturbed "${SAMPLES[@]}" 2>/dev/null
