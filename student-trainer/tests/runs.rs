@@ -332,9 +332,10 @@ fn an_interrupted_run_ends_between_steps_with_a_checkpoint() {
     let said = process.stderr();
     assert!(said.contains("stopped; do the same run again"), "{said}");
     assert!(!scene.path("run/artifact").exists() && !scene.path("run/manifest.json").exists());
-    // The last two, and the best by validation accuracy where that is neither.
+    // The last two, and the best by validation accuracy where that is neither; one where the run was
+    // stopped at the end of its first epoch.
     let kept = fs::read_dir(scene.path("run/checkpoints")).unwrap().count();
-    assert!((2..=3).contains(&kept), "{kept}");
+    assert!((1..=3).contains(&kept), "{kept}");
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! Recorded soft targets across real processes: the same student as with live teachers, recordings that
+//! survive being killed, shards that are repaired one by one.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod recording;
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
+mod teachers_gone;

@@ -1,0 +1,176 @@
+//! What a recording is made from, and what is asked of it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use crate::support::{self, Process, Teacher, write_artifact, write_idx};
+
+const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
+
+static TEACHER: LazyLock<PathBuf> =
+    LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
+
+/// Not a multiple of anything below: every batch and shard has a smaller last one.
+pub const SAMPLES: usize = 331;
+pub const VIEWS: usize = 3;
+
+const TEACHER_NETWORK: &str =
+    "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [16, 32]\nstrides = [1, 2]";
+
+/// A batch takes a few tens of milliseconds, so that there is time to kill.
+pub const SLOW_NETWORK: &str =
+    "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
+
+/// A folder with data, a teacher's artifact, a run's configuration, runs and recordings.
+pub struct Scene(tempfile::TempDir);
+
+impl Scene {
+    pub fn new() -> Self {
+        Self::with_teacher(TEACHER_NETWORK)
+    }
+
+    pub fn with_teacher(network: &str) -> Self {
+        let scene = Self(tempfile::tempdir().unwrap());
+        write_idx(&scene.path("data"), SAMPLES, [28, 28]);
+        write_artifact(&scene.path("teacher"), network, 1);
+        let config = format!(
+            r#"
+            threads = 1
+            precision = "f32"
+            [data]
+            path = "{data}"
+            [network]
+            input = [1, 28, 28]
+            classes = 10
+            preset = "cnn"
+            widths = [4, 8]
+            [[phases]]
+            epochs = 5
+            batch_size = 40
+            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
+            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true }}
+            schedule = {{ kind = "constant", learning_rate = 0.05 }}
+            [[phases]]
+            epochs = 1
+            batch_size = 64
+            loss = {{ kind = "kd", temperature = 2.0, alpha = 0.5 }}
+            optimizer = {{ kind = "sgd" }}
+            schedule = {{ kind = "constant", learning_rate = 0.01 }}
+            [soft_targets]
+            views = {VIEWS}
+            folder = "{targets}"
+            samples_per_shard = 50
+            [export]
+            onnx = false
+            "#,
+            data = scene.path("data").display(),
+            targets = scene.path("targets").display(),
+        );
+        fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn teacher(&self) -> Teacher {
+        self.teacher_with("auto")
+    }
+
+    pub fn teacher_with(&self, precision: &str) -> Teacher {
+        let precision = format!("compute.precision={precision}");
+        Teacher::start(&TEACHER, &self.path("teacher"), &[&precision])
+    }
+
+    pub fn command(&self, command: &str, settings: &[&str]) -> Command {
+        let mut process = Command::new(TRAINER);
+        process.arg(command).arg(self.path("run.toml"));
+        for setting in settings {
+            process.args(["--set", setting]);
+        }
+        process
+    }
+
+    /// Does a run to its end; gives its weights and what it said.
+    pub fn run(&self, name: &str, settings: &[&str]) -> (Vec<u8>, String) {
+        let folder = self.path(name);
+        let mut command = self.command("run", settings);
+        command.arg("--output").arg(&folder);
+        let output = finish(command);
+        let weights = fs::read(folder.join("artifact/weights.safetensors")).unwrap();
+        (weights, output)
+    }
+
+    /// Fails to do a run; gives the last line of what it said.
+    pub fn run_fails(&self, name: &str, settings: &[&str]) -> String {
+        let mut command = self.command("run", settings);
+        command.arg("--output").arg(self.path(name));
+        fails(command)
+    }
+
+    /// Records to its end; gives what was said.
+    pub fn record(&self, settings: &[&str]) -> String {
+        finish(self.command("record", settings))
+    }
+
+    /// All files of all recordings but locks.
+    pub fn shards(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        collect(&self.path(store), &self.path(store), &mut found);
+        found
+    }
+}
+
+fn finish(command: Command) -> String {
+    let mut process = Process::start(command);
+    let status = process.wait();
+    let output = process.stderr();
+    assert!(status.success(), "{output}");
+    output
+}
+
+pub fn fails(command: Command) -> String {
+    let mut process = Process::start(command);
+    let status = process.wait();
+    let output = process.stderr();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(!output.contains("panicked"), "{output}");
+    output.lines().last().unwrap_or_default().to_owned()
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else if !path.ends_with(".lock") {
+            let name = path.strip_prefix(root).unwrap().to_owned();
+            // A temporary file may be gone by now.
+            if let Ok(bytes) = fs::read(&path) {
+                found.insert(name, bytes);
+            }
+        }
+    }
+}
+
+pub fn endpoints(teacher: &Teacher) -> String {
+    format!("teacher={{ endpoints = [\"{}\"] }}", teacher.grpc)
+}
+
+pub fn encoded(teacher: &Teacher, encoding: &str) -> String {
+    let address = teacher.grpc;
+    format!("teacher={{ endpoints = [\"{address}\"], encoding = \"{encoding}\" }}")
+}
+
+pub fn manifest(scene: &Scene, name: &str) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(scene.path(name).join("manifest.json")).unwrap()).unwrap()
+}
