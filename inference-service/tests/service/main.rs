@@ -10,6 +10,7 @@ mod metric_names;
 mod publishing;
 #[path = "../../../common/tests/support/refusals.rs"]
 mod refusals;
+mod refused_publishes;
 mod security;
 mod serving;
 mod support;

@@ -1,6 +1,7 @@
 //! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.
 
 mod inference;
+mod interval;
 mod loss;
 mod meter;
 mod optimizer;

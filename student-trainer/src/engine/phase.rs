@@ -1,10 +1,6 @@
 //! The one training loop: every phase of every run goes through it.
 
-use std::{
-    sync::mpsc::Receiver,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::mpsc::Receiver, thread, time::Instant};
 
 use common::consumption::{ConsumedStep, Consumption};
 use datasets::{
@@ -20,8 +16,9 @@ use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
 use super::{
     TorchError,
     inference::{self, image_tensor},
+    interval::{Interval, StepOutput},
     loss::{Targets, loss},
-    meter::{Meter, Totals},
+    meter::Totals,
     optimizer::Sgd,
     schedule::Schedule,
     soft_targets::TeacherLogits,
@@ -147,23 +144,6 @@ struct Phase<'r> {
     /// From here on, time is not yet in `progress`.
     uncounted_since: Instant,
     step_ended: Instant,
-}
-
-/// What one step computed.
-struct StepOutput {
-    loss: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    /// For soft targets.
-    waited: Duration,
-    /// False where none are wanted, and where all teachers are gone and hard labels had to do.
-    used_soft_targets: bool,
-}
-
-impl StepOutput {
-    fn samples(&self) -> usize {
-        self.labels.size()[0] as usize
-    }
 }
 
 impl<'r> Phase<'r> {
@@ -474,32 +454,4 @@ fn velocities(network: &TorchNetwork, state: &PhaseState) -> Result<Vec<Tensor>,
         Ok(to_tensor(values)?.f_to_device(network.device())?)
     };
     network.parameters().iter().map(velocity).collect()
-}
-
-/// The steps since the last report.
-struct Interval {
-    meter: Meter,
-    /// Step of the epoch that it begins with in this process, 0-based.
-    first_step: u64,
-    /// Counted by an earlier process.
-    samples_before: u64,
-    started: Instant,
-    waited: Duration,
-}
-
-impl Interval {
-    fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
-        Ok(Self {
-            meter: Meter::from(before)?,
-            first_step,
-            samples_before: before.samples,
-            started: Instant::now(),
-            waited: Duration::ZERO,
-        })
-    }
-
-    fn add(&mut self, step: &StepOutput) -> Result<(), TorchError> {
-        self.waited += step.waited;
-        Ok(self.meter.add(&step.loss, &step.logits, &step.labels)?)
-    }
 }

@@ -1,0 +1,56 @@
+//! What a phase has trained since it last reported.
+
+use std::time::{Duration, Instant};
+
+use tch::Tensor;
+
+use super::{
+    TorchError,
+    meter::{Meter, Totals},
+};
+
+/// The steps since the last report.
+pub(super) struct Interval {
+    pub meter: Meter,
+    /// Step of the epoch that it begins with in this process, 0-based.
+    pub first_step: u64,
+    /// Counted by an earlier process.
+    pub samples_before: u64,
+    pub started: Instant,
+    /// For soft targets.
+    pub waited: Duration,
+}
+
+/// What one step computed.
+pub(super) struct StepOutput {
+    pub loss: Tensor,
+    pub logits: Tensor,
+    pub labels: Tensor,
+    /// For soft targets.
+    pub waited: Duration,
+    /// False where none are wanted, and where all teachers are gone and hard labels had to do.
+    pub used_soft_targets: bool,
+}
+
+impl Interval {
+    pub(super) fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
+        Ok(Self {
+            meter: Meter::from(before)?,
+            first_step,
+            samples_before: before.samples,
+            started: Instant::now(),
+            waited: Duration::ZERO,
+        })
+    }
+
+    pub(super) fn add(&mut self, step: &StepOutput) -> Result<(), TorchError> {
+        self.waited += step.waited;
+        Ok(self.meter.add(&step.loss, &step.logits, &step.labels)?)
+    }
+}
+
+impl StepOutput {
+    pub(super) fn samples(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+}
