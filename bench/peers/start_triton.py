@@ -1,40 +1,88 @@
-"""Serves an ONNX file with Triton until it is stopped: start_triton.py MODEL.onnx GRPC_PORT.
+"""Starts Triton with an ONNX file: start_triton.py ONNX GRPC_PORT HTTP_PORT FOLDER
 
-Triton itself, from PyTriton's package; the model is ONNX Runtime with one thread, called from Triton's
-Python backend, since that package has no ONNX backend. Batches of up to 64 are formed of what waits,
-without a delay: with one, callers that wait for each other only wait longer.
+The server is the one in nvidia-pytriton's wheel. The wheel has no backend but the Python one, so ONNX Runtime is
+called from there, as MLServer does it; Triton's own ONNX Runtime backend comes in container images only.
+
+Best settings: the Python backend, called by the server itself. pytriton's way, a callback behind a second hop through
+ZeroMQ, takes the same requests in more processor time (start_pytriton.py). The batcher takes what waits, up to 64, and
+does not wait for more: a delay made fewer callers slower and 64 not faster. The pool of requests is as large as the
+load, so that none is allocated anew; metrics are off.
 """
 
-import signal
+import os
 import sys
-import threading
+import sysconfig
+from pathlib import Path
 
-import numpy as np
-import onnx_session
-from pytriton.decorators import batch
-from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-from pytriton.triton import Triton, TritonConfig
+from onnx_session import OnnxSession
+from pytriton.utils.distribution import get_libs_path, get_root_module_path, get_stub_path
 
-path, port = sys.argv[1], int(sys.argv[2])
-session = onnx_session.load(path)
-given, answered = session.get_inputs()[0], session.get_outputs()[0]
-
-
-@batch
-def infer(**inputs):
-    return {answered.name: session.run(None, inputs)[0]}
+CONFIG = """
+backend: "python"
+max_batch_size: 64
+input [{{ name: "{input}" data_type: TYPE_FP32 dims: {input_shape} }}]
+output [{{ name: "{output}" data_type: TYPE_FP32 dims: {output_shape} }}]
+instance_group [{{ count: 1 kind: KIND_CPU }}]
+dynamic_batching {{ preferred_batch_size: [64] max_queue_delay_microseconds: 0 }}
+"""
 
 
-stopped = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-config = TritonConfig(grpc_port=port, http_port=port + 1, metrics_port=port + 2, allow_metrics=False)
-with Triton(config=config) as triton:
-    triton.bind(
-        model_name="model",
-        infer_func=infer,
-        inputs=[Tensor(name=given.name, dtype=np.float32, shape=tuple(given.shape[1:]))],
-        outputs=[Tensor(name=answered.name, dtype=np.float32, shape=tuple(answered.shape[1:]))],
-        config=ModelConfig(max_batch_size=64, batcher=DynamicBatcher(max_queue_delay_microseconds=0)),
+def main(onnx, grpc_port, http_port, folder):
+    folder = Path(folder)
+    server = get_root_module_path() / "tritonserver"
+    link_backend(server / "backends/python", folder / "backends/python")
+    write_repository(Path(onnx), folder / "models/model")
+    arguments = [
+        f"--model-repository={folder / 'models'}",
+        f"--backend-directory={folder / 'backends'}",
+        f"--backend-config=python,shm-region-prefix-name={folder.name}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc_port}",
+        "--grpc-infer-allocation-pool-size=64",
+        "--http-address=127.0.0.1",
+        f"--http-port={http_port}",
+        "--allow-metrics=false",
+    ]
+    os.execve(server / "bin/tritonserver", ["tritonserver", *arguments], environment())
+
+
+def link_backend(shipped, backend):
+    """The backend as shipped, with the stub that embeds this Python."""
+    backend.mkdir(parents=True)
+    for name in ["libtriton_python.so", "triton_python_backend_utils.py"]:
+        (backend / name).symlink_to(shipped / name)
+    stub = get_stub_path(f"{sys.version_info.major}.{sys.version_info.minor}")
+    (backend / stub.name).symlink_to(stub)
+
+
+def write_repository(onnx, model):
+    """A model repository with the one model."""
+    session, here = OnnxSession(onnx), Path(__file__).parent
+    version = model / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").symlink_to(here / "triton_model.py")
+    (version / "onnx_session.py").symlink_to(here / "onnx_session.py")
+    (version / "model.onnx").symlink_to(onnx)
+    config = CONFIG.format(
+        input=session.input.name,
+        input_shape=session.input_shape,
+        output=session.output.name,
+        output_shape=session.output_shape,
     )
-    triton.run()
-    stopped.wait()
+    (model / "config.pbtxt").write_text(config)
+
+
+def environment():
+    """Lets the stub find libpython and, by PATH, this environment's packages: else it would mix two Pythons."""
+    library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
+    if not library.exists():
+        sys.exit(f"{library} is missing, which Triton needs: install it (Debian: apt install libpython3.11)")
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": f"{library.parent}:{get_libs_path()}",
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

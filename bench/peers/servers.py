@@ -1,0 +1,61 @@
+"""How each server is started, and where it listens."""
+
+import contextlib
+import http.client
+import json
+import socket
+from pathlib import Path
+
+from . import MODEL, SERVER_CORE, processes
+
+HERE = Path(__file__).parent
+# By the names of --peers.
+PEERS = {"triton": "start_triton.py", "pytriton": "start_pytriton.py", "mlserver": "start_mlserver.py"}
+# One session of one thread; it chooses its ports.
+SETTINGS = ["runtime.instances=1", "runtime.threads=1"]
+SETTINGS += [f"{part}.listen=127.0.0.1:0" for part in ["grpc", "admin", "http", "metrics"]]
+
+
+def retort(program, store, folder):
+    """Retort's inference service, while it serves; gives its gRPC address."""
+    ready_file = folder / "ready.json"
+    command = [program, "serve", "--store", store, "--ready-file", ready_file]
+    for setting in SETTINGS:
+        command += ["--set", setting]
+    ready = lambda: ready_file.exists() and json.loads(ready_file.read_text())["grpc"]
+    return processes.serving("retort", SERVER_CORE, command, ready, folder)
+
+
+@contextlib.contextmanager
+def peer(name, python, onnx, folder):
+    """A peer, while it serves; gives its gRPC address."""
+    grpc_port, http_port = free_ports(2)
+    command = [python, HERE / PEERS[name], onnx, grpc_port, http_port, folder]
+    ready = lambda: model_is_ready(http_port) and f"127.0.0.1:{grpc_port}"
+    try:
+        with processes.serving(name, SERVER_CORE, command, ready, folder) as address:
+            yield address
+    finally:
+        # A Triton that is stopped before it serves leaves its shared memory, which start_triton.py names after the folder.
+        for left in Path("/dev/shm").glob(f"{folder.name}*"):
+            left.unlink()
+
+
+def free_ports(count):
+    """Ports for servers that cannot choose one and say which. One that is taken meanwhile keeps its server from starting."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def model_is_ready(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", f"/v2/models/{MODEL}/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
