@@ -90,6 +90,7 @@ impl Scene {
 
     pub fn command(&self, command: &str, settings: &[&str]) -> Command {
         let mut process = Command::new(TRAINER);
+        process.current_dir(self.path(""));
         process.arg(command).arg(self.path("run.toml"));
         for setting in settings {
             process.args(["--set", setting]);

@@ -183,7 +183,7 @@ fn a_run_whose_teachers_are_gone_fails_with_a_checkpoint_and_goes_on_with_new_on
         let said = process.stderr();
         let newest = checkpoints(&scene.path(name)).pop().unwrap();
         for part in [
-            "no teacher for 1 s",
+            "no answer for 1 s",
             "goes on from",
             newest.to_str().unwrap(),
         ] {

@@ -231,8 +231,14 @@ pub fn stderr(output: &Output) -> String {
 
 /// Files of checkpoints, oldest first.
 pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("checkpoints")).unwrap();
+    // The folder comes with the first of them.
+    let Ok(entries) = fs::read_dir(folder.join("checkpoints")) else {
+        return Vec::new();
+    };
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    // Who is killed while writing leaves a file of another name.
+    let is_whole = |path: &PathBuf| path.extension().is_some_and(|it| it == "safetensors");
+    files.retain(is_whole);
     files.sort();
     files
 }

@@ -31,7 +31,12 @@ impl Service {
         command.arg("serve").arg("--ready-file").arg(&ready_file);
         let runs = format!("runs_folder={}", scene.path("runs").display());
         let listen = format!("grpc.listen={address}");
-        command.args(["--set", &runs, "--set", &listen]);
+        let allowed = toml::Value::from(vec![scene.path("").display().to_string()]);
+        let allowed = format!("allowed_folders={allowed}");
+        let metrics = "metrics.listen=127.0.0.1:0".to_owned();
+        for setting in [runs, listen, allowed, metrics] {
+            command.args(["--set", &setting]);
+        }
         let mut process = Process::start(command);
         process.ready(&ready_file);
         let client = RunServiceClient::connect(format!("http://{address}"));
