@@ -92,7 +92,7 @@ compose run --rm -T student 2>/dev/null | sed 's/^/   /'
 artifact student "$folder/student"
 predict "$folder/student" | sed 's/^/   /'
 http="http://127.0.0.1:$RETORT_HTTP_PORT"
-curl -sf "$http/v2/health/ready" || fail "nothing is ready at $http"
+curl -sf -o /dev/null "$http/v2/health/ready" || fail "nothing is ready at $http"
 png "$folder/square.png"
 curl -sf --data-binary "@$folder/square.png" "$http/v1/models/fashion-mnist:classify?top_k=1" | sed 's/^/   /; $a\' ||
     fail "an image could not be classified at $http"
