@@ -77,6 +77,11 @@ metric_is() {
     [ "$(metric "$1")" = "$2" ]
 }
 
+# more_than VALUE NAME
+more_than() {
+    [ "$(metric "$2")" -gt "$1" ]
+}
+
 healthy() {
     local id
     for id in $(containers "$1"); do

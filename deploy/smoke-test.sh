@@ -111,9 +111,13 @@ compose up --detach --no-build --no-recreate --scale teacher=3 teacher >/dev/nul
 wait_for 40 "3 teachers are connected" metric_is retort_trainer_teachers 3
 distilling || fail "the run was over before its teachers were scaled: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
 
-victim="$(containers teacher | sed -n 1p)"
-kill -9 "$(docker inspect -f '{{.State.Pid}}' "$victim")"
-say "killed the teacher at $(address "$victim")"
+# Stopped, it keeps what it was given; once another teacher was asked for that too, it was busy for certain.
+victim="$(containers teacher | sed -n 1p)" hedged="$(metric retort_trainer_batches_hedged_total)"
+victim_address="$(address "$victim")" victim_process="$(docker inspect -f '{{.State.Pid}}' "$victim")"
+kill -STOP "$victim_process"
+wait_for 20 "a batch of the stopped teacher goes to another" more_than "$hedged" retort_trainer_batches_hedged_total
+kill -9 "$victim_process"
+say "killed the teacher at $victim_address, pid $victim_process"
 wait_for 10 "2 teachers are connected" metric_is retort_trainer_teachers 2
 wait_for 40 "3 teachers are connected again" metric_is retort_trainer_teachers 3
 distilling || fail "the run was over before the killed teacher was back: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
@@ -121,7 +125,7 @@ distilling || fail "the run was over before the killed teacher was back: give RE
 compose up --detach --no-build --no-recreate --scale teacher=1 teacher >/dev/null 2>&1
 wait_for 10 "1 teacher is connected" metric_is retort_trainer_teachers 1
 distilling || fail "the run was over before its teachers were scaled down: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
-say "batches sent again so far: $(metric retort_trainer_batches_requeued_total)"
+say "batches sent again so far: $(metric retort_trainer_batches_requeued_total) by loss, $(metric retort_trainer_batches_hedged_total) by hedging"
 retort runs watch disturbed >/dev/null 2>&1 || fail "the run failed: $(retort runs show disturbed 2>/dev/null)"
 
 compose logs --no-color trainer >"$folder/trainer.log"
