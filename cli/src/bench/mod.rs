@@ -33,7 +33,7 @@ pub struct BenchArguments {
 enum Benchmark {
     Distill(distill::DistillArguments),
     Stream(stream::StreamArguments),
-    Serve(serve::ServeArguments),
+    Serve(Box<serve::ServeArguments>),
 }
 
 /// Runs a benchmark; a signal ends it and the processes that it started.
@@ -43,7 +43,7 @@ pub(crate) async fn execute(arguments: BenchArguments) -> Result<(), CliError> {
         match arguments.benchmark {
             Benchmark::Distill(arguments) => distill::execute(&arguments).await,
             Benchmark::Stream(arguments) => stream::execute(&arguments).await,
-            Benchmark::Serve(arguments) => serve::execute(arguments).await,
+            Benchmark::Serve(arguments) => serve::execute(*arguments).await,
         }
     };
     tokio::select! {
