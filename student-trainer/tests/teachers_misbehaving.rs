@@ -289,10 +289,13 @@ fn a_teacher_that_never_answers_is_helped_out_and_let_go() {
     let [silent, well] = [scene.play(answers_nothing), scene.play(answers_well)];
     let pool = scene.pool(&[silent, well], 30);
     eventually("both connected", || (pool.teachers() == 2).then_some(()));
-    assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
-    let figures = pool.figures();
-    // On a slow machine the silent one is let go before anybody else is asked.
-    assert!(figures.hedged + figures.requeued > 0, "{figures:?}");
+    // The other may be so fast that nothing is left for the silent one; on a slow machine that one is
+    // let go before anybody else is asked.
+    eventually("the silent one helped out", || {
+        assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
+        let figures = pool.figures();
+        (figures.hedged + figures.requeued > 0).then_some(())
+    });
     eventually("the silent one let go", || {
         let told = format!("teacher {silent} is away: no answer within 2s");
         scene.told(&told).then_some(())
