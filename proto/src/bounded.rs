@@ -18,7 +18,7 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 
 use crate::inference::ModelInferRequest;
 
-/// Fields that a message may have, those of the messages in it included.
+/// Fields that a message may have; in a `ModelInferRequest`, those of its inputs and outputs included.
 pub const MAX_FIELDS: usize = 1 << 16;
 
 /// Why a message is refused.
