@@ -47,15 +47,14 @@ RUN --mount=type=secret,id=host_ca \
 # a file's last change: touched, the sources are newer than whatever an earlier build left in the cache.
 FROM tools AS sources
 COPY . .
-ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
 
 FROM sources AS programs
 RUN --mount=type=cache,id=retort-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=retort-target,target=/src/target,sharing=locked \
     --mount=type=secret,id=host_ca \
     find . -path ./target -prune -o -type f -exec touch {} + && \
-    with-host-ca cargo build --release --locked --target-dir target/cpu -p inference-service -p cli -p common && \
-    install -D -m 0555 -t /out target/cpu/release/inference-service target/cpu/release/retort target/cpu/release/require-memory
+    with-host-ca cargo build --profile dist --locked --target-dir target/cpu -p inference-service -p cli -p common && \
+    install -D -m 0555 -t /out target/cpu/dist/inference-service target/cpu/dist/retort target/cpu/dist/require-memory
 
 FROM sources AS torch-programs
 # Cached objects know the folder of libtorch, not what is in it: a device has objects of its own.
@@ -65,8 +64,8 @@ RUN --mount=type=cache,id=retort-registry,target=/usr/local/cargo/registry \
     --mount=type=bind,from=libtorch,source=/opt/libtorch,target=/opt/libtorch \
     --mount=type=secret,id=host_ca \
     find . -path ./target -prune -o -type f -exec touch {} + && \
-    LIBTORCH=/opt/libtorch with-host-ca cargo build --release --locked --target-dir "target/$DEVICE" -p teacher-service -p student-trainer && \
-    install -D -m 0555 -t /out "target/$DEVICE/release/teacher-service" "target/$DEVICE/release/student-trainer"
+    LIBTORCH=/opt/libtorch with-host-ca cargo build --profile dist --locked --target-dir "target/$DEVICE" -p teacher-service -p student-trainer && \
+    install -D -m 0555 -t /out "target/$DEVICE/dist/teacher-service" "target/$DEVICE/dist/student-trainer"
 
 # What every image holds, and what those with libtorch share.
 FROM ${RUNTIME_IMAGE} AS runtime
@@ -88,7 +87,7 @@ FROM runtime AS inference
 LABEL org.opencontainers.image.title="retort-inference" \
       org.opencontainers.image.description="Serves students over the Open Inference Protocol v2"
 COPY --from=onnxruntime /opt/onnxruntime /opt/onnxruntime
-ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
+ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so ORT_DISABLE_TELEMETRY=1
 COPY --from=tools --chown=65532:65532 /volumes/models /models
 COPY --from=programs /out/inference-service /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/inference-service"]
@@ -106,7 +105,7 @@ LABEL org.opencontainers.image.title="retort-trainer" \
       org.opencontainers.image.description="Trains teachers and distils students"
 # The exported model is compared with libtorch before it is published.
 COPY --from=onnxruntime /opt/onnxruntime /opt/onnxruntime
-ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so
+ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so ORT_DISABLE_TELEMETRY=1
 COPY --from=tools --chown=65532:65532 /volumes/runs /runs
 COPY --from=tools --chown=65532:65532 /volumes/soft-targets /soft-targets
 COPY --from=torch-programs /out/student-trainer /usr/local/bin/

@@ -22,9 +22,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A build script writes only below OUT_DIR, which cargo makes anew after a crash.
     #[allow(clippy::disallowed_methods)]
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
+    let services = descriptors.file.iter().flat_map(|file| &file.service);
+    for method in services.flat_map(|service| &service.method) {
+        let (input, output) = (method.input_type(), method.output_type());
+        // BoundedCodec tells requests from responses by these names.
+        let told_apart = input.ends_with("Request") && output.ends_with("Response");
+        assert!(told_apart, "{}: {input} to {output}", method.name());
+    }
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
     tonic_prost_build::configure()
         .bytes(".")
         .codec_path("crate::bounded::BoundedCodec")
-        .compile_fds(descriptors)?;
+        .compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

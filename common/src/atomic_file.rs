@@ -20,19 +20,22 @@ const PREFIX: &str = ".writing-";
 /// # Errors
 /// Any I/O error, with the path in its text. The temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_in_place(path, bytes).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot write {}: {error}", path.display()),
-        )
-    })
+    let written = write_in_place(path, bytes);
+    let written = written.and_then(|()| File::open(folder_of(path))?.sync_all());
+    written.map_err(|error| name(path, &error))
+}
+
+/// The same for a file that need not outlive the machine's power: the folder is not synced, nor
+/// touched in any other way, once a reader can see the file, and may remove it with its folder.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_for_readers(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_in_place(path, bytes).map_err(|error| name(path, &error))
 }
 
 fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut file = NamedTempFile::with_prefix_in(PREFIX, folder)?;
     file.write_all(bytes)?;
@@ -40,7 +43,19 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().set_permissions(permissions)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    File::open(folder)?.sync_all()
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn name(path: &Path, error: &io::Error) -> io::Error {
+    let text = format!("cannot write {}: {error}", path.display());
+    io::Error::new(error.kind(), text)
 }
 
 /// Removes the temporary files that processes killed within [`write`] left in `folder`. The caller sees to
@@ -68,12 +83,14 @@ mod tests {
 
     #[test]
     fn replaces_a_file_whole_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b.txt");
-        write(&path, b"one").unwrap();
-        write(&path, b"two").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        for write in [write, write_for_readers] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a/b.txt");
+            write(&path, b"one").unwrap();
+            write(&path, b"two").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"two");
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        }
     }
 
     #[test]

@@ -13,8 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::security::client::Credentials;
 
-/// The `domain` of the `ErrorInfo` in Retort's error details.
-pub const ERROR_DOMAIN: &str = "retort";
+pub use proto::ERROR_DOMAIN;
 
 /// HTTP/2 pings notice a peer that vanished without a word.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);

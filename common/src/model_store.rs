@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::{
     atomic_file,
     digest::Sha256,
+    file_lock::FileLock,
     manifest::{ArtifactManifest, ManifestError},
 };
 
@@ -38,8 +39,7 @@ const ACTIVE_FORMAT_VERSION: u32 = 1;
 #[derive(Debug)]
 pub struct ModelStore {
     root: PathBuf,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// A committed version as it lies in the store.
@@ -116,7 +116,7 @@ impl ModelStore {
         fs::create_dir_all(root).map_err(io_error(root))?;
         let lock_path = root.join(LOCK_FILE);
         let lock = File::create(&lock_path).map_err(io_error(&lock_path))?;
-        lock.try_lock().map_err(|error| match error {
+        let lock = FileLock::try_take(lock).map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::InUse {
                 root: root.to_owned(),
             },
@@ -159,6 +159,23 @@ impl ModelStore {
             }
         }
         Ok(versions)
+    }
+
+    /// The newest committed version of `model` whose ONNX file has this digest. A version whose
+    /// manifest cannot be read is passed over: it is not to keep others from being published.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the versions cannot be listed.
+    pub fn find(&self, model: &ModelName, onnx: &Sha256) -> Result<Option<u64>, StoreError> {
+        let holds = |version: &u64| match self.manifest(model, *version) {
+            Ok(manifest) => manifest.onnx.sha256 == *onnx,
+            Err(error) => {
+                warn!(%model, version, "passed over: {error}");
+                false
+            }
+        };
+        let numbers = self.version_numbers(model)?;
+        Ok(numbers.into_iter().rev().find(holds))
     }
 
     /// The numbers of the committed versions of `model`, in ascending order, without a look into
@@ -289,11 +306,16 @@ impl ModelStore {
     /// # Errors
     /// [`StoreError::NoSuchVersion`] or [`StoreError::Io`].
     pub fn delete(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
-        self.manifest(model, version)?;
         let folder = self.version_folder(model, version);
         let manifest = folder.join(MANIFEST_FILE);
         // The commit mark first: whatever a crash leaves behind is a half-written version.
-        fs::remove_file(&manifest).map_err(io_error(&manifest))?;
+        fs::remove_file(&manifest).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            },
+            _ => io_error(&manifest)(error),
+        })?;
         fs::remove_dir_all(&folder).map_err(io_error(&folder))
     }
 

@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, io, net::SocketAddr, path::Path};
 
 use crate::atomic_file;
 
-/// Writes `{"grpc": "127.0.0.1:43121", ...}` to `path`, whole, once a service serves.
+/// Writes `{"grpc": "127.0.0.1:43121", ...}` to `path`, whole, once a service serves. Who waits for
+/// it may remove it, and its folder, at once.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write(path: &Path, addresses: &[(&str, SocketAddr)]) -> io::Result<()> {
     let addresses: BTreeMap<_, _> = addresses.iter().copied().collect();
-    atomic_file::write(path, &serde_json::to_vec(&addresses)?)
+    atomic_file::write_for_readers(path, &serde_json::to_vec(&addresses)?)
 }
 
 /// Reads what [`write`] wrote; `None` as long as the file does not exist.

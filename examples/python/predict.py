@@ -7,6 +7,7 @@
 import argparse
 import base64
 import json
+import os
 import pathlib
 import struct
 import sys
@@ -120,6 +121,8 @@ def softmax(logits):
 
 
 def run_locally(artifact, inputs):
+    # Its builds report to their maker unless this is set before they are loaded.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(artifact / "model.onnx")

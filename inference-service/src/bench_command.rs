@@ -1,6 +1,12 @@
 //! `inference-service bench`: the denominators of `retort bench serve`.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -37,6 +43,19 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 300)]
         milliseconds: u64,
     },
+    /// Warm an ONNX file up as the service does, and print how much longer the first run of a batch
+    /// size takes than later ones, over all sizes.
+    FirstRuns {
+        /// The ONNX file.
+        #[arg(long, value_name = "FILE")]
+        onnx: PathBuf,
+        /// Threads that share the work of a run.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// Every size from 1 to this one is run.
+        #[arg(long, default_value_t = 64)]
+        largest_batch: usize,
+    },
     /// Answer every inference call with the same bytes, until SIGTERM or SIGINT.
     Echo {
         /// File with an encoded response.
@@ -62,13 +81,22 @@ pub(crate) fn execute(
             model,
             output,
         } => store::write(&output, &model, network)?,
+        BenchCommand::FirstRuns {
+            onnx,
+            threads,
+            largest_batch,
+        } => {
+            let bytes = read(&onnx)?;
+            let ratio = session::first_run_ratio(&bytes, threads.max(1), largest_batch.max(1))?;
+            println!("{ratio}");
+        }
         BenchCommand::Session {
             onnx,
             threads,
             batch_sizes,
             milliseconds,
         } => {
-            let bytes = fs::read(&onnx).with_context(|| onnx.display().to_string())?;
+            let bytes = read(&onnx)?;
             let time = Duration::from_millis(milliseconds);
             let speeds = session::measure(&bytes, threads.max(1), &batch_sizes, time)?;
             println!("{}", serde_json::to_string(&speeds)?);
@@ -78,7 +106,7 @@ pub(crate) fn execute(
             listen,
             ready_file,
         } => {
-            let bytes = fs::read(&answer).with_context(|| answer.display().to_string())?;
+            let bytes = read(&answer)?;
             runtime.block_on(async {
                 let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
                 Ok::<_, anyhow::Error>(
@@ -88,4 +116,8 @@ pub(crate) fn execute(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(file).with_context(|| file.display().to_string())
 }

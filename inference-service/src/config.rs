@@ -1,6 +1,7 @@
 //! What the service is told: `configs/inference-service.toml` and what is laid over it.
 
 mod model;
+mod publish;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
+pub use publish::PublishConfig;
 
 /// The shipped file, which is the compiled default.
 pub const SHIPPED: &str = include_str!("../../configs/inference-service.toml");
@@ -72,6 +74,10 @@ pub struct GrpcConfig {
     pub tls: Option<ServerTls>,
     /// Largest message in either direction, bytes.
     pub max_message_bytes: usize,
+    /// Longest time for a request, or for the next part of an upload, to arrive, seconds.
+    pub read_timeout_seconds: u64,
+    /// Connections at a time, at this port and at that for publishing each.
+    pub max_connections: usize,
 }
 
 /// The HTTP server.
@@ -149,27 +155,6 @@ pub enum SwapPolicy {
 pub struct LogConfig {
     /// Whether every request has a line.
     pub access: bool,
-}
-
-/// What may be published.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublishConfig {
-    /// Largest ONNX file, bytes.
-    pub max_model_bytes: usize,
-    /// Largest manifest, bytes.
-    pub max_manifest_bytes: usize,
-    /// Most memory that the tensors between a model's operators may take in a full batch, bytes.
-    pub max_activation_bytes: u64,
-    /// Longest time to load a model, warm it up and compute its golden batch, seconds.
-    pub load_timeout_seconds: u64,
-}
-
-impl PublishConfig {
-    /// Longest time to load a model, warm it up and compute its golden batch.
-    pub fn load_timeout(&self) -> Duration {
-        Duration::from_secs(self.load_timeout_seconds)
-    }
 }
 
 /// How the service stops.
@@ -298,16 +283,21 @@ impl Validate for InferenceConfig {
         ];
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
+        self.publish.validate(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             let message = format!("must be {least} to {most}");
             problems.require((least..=most).contains(&value), key, value, &message);
         };
-        within(
-            "grpc.max_message_bytes",
-            self.grpc.max_message_bytes as u64,
-            4096,
-            1 << 30,
-        );
+        let GrpcConfig {
+            max_message_bytes,
+            read_timeout_seconds,
+            max_connections,
+            ..
+        } = self.grpc;
+        let max_message_bytes = max_message_bytes as u64;
+        within("grpc.max_message_bytes", max_message_bytes, 4096, 1 << 30);
+        within("grpc.read_timeout_seconds", read_timeout_seconds, 1, 3600);
+        within("grpc.max_connections", max_connections as u64, 1, 1 << 20);
         let HttpConfig {
             max_body_bytes,
             read_timeout_seconds,
@@ -321,30 +311,6 @@ impl Validate for InferenceConfig {
         within("images.max_bytes", images.max_bytes as u64, 1, 1 << 30);
         within("images.max_pixels", images.max_pixels, 1, 1 << 32);
         within("images.decoders", images.decoders as u64, 1, 256);
-        within(
-            "publish.max_model_bytes",
-            self.publish.max_model_bytes as u64,
-            1,
-            1 << 30,
-        );
-        within(
-            "publish.max_manifest_bytes",
-            self.publish.max_manifest_bytes as u64,
-            1,
-            1 << 28,
-        );
-        within(
-            "publish.max_activation_bytes",
-            self.publish.max_activation_bytes,
-            1 << 20,
-            1 << 40,
-        );
-        within(
-            "publish.load_timeout_seconds",
-            self.publish.load_timeout_seconds,
-            1,
-            3600,
-        );
         within(
             "shutdown.grace_seconds",
             self.shutdown.grace_seconds,
@@ -447,6 +413,8 @@ mod tests {
             "runtime.threads=257",
             "http.listen=localhost",
             "http.max_body_bytes=0",
+            "grpc.read_timeout_seconds=0",
+            "grpc.max_connections=0",
             "http.read_timeout_seconds=0",
             "http.max_connections=0",
             "images.max_bytes=0",
@@ -456,6 +424,8 @@ mod tests {
             "publish.max_manifest_bytes=0",
             "publish.max_activation_bytes=0",
             "publish.load_timeout_seconds=0",
+            "publish.upload_timeout_seconds=0",
+            "publish.upload_timeout_seconds=86401",
             "shutdown.grace_seconds=3601",
             "shutdown.drain_seconds=-1",
             "shutdown.drain=1",

@@ -11,7 +11,7 @@ use common::{
 use onnx_runtime::{ModelError, SessionError};
 use tonic::Status;
 
-pub use crate::http::HttpError;
+pub use crate::{grpc::GrpcError, http::HttpError};
 pub use reason::Reason;
 
 /// Why a request for inference, or about a model, is refused.
@@ -87,6 +87,12 @@ pub enum PublishError {
     /// The stream does not follow the protocol.
     #[error("upload: {0}")]
     Upload(&'static str),
+    /// The upload took too long to arrive.
+    #[error("upload: it did not arrive within {seconds} s (publish.upload_timeout_seconds)")]
+    UploadTimedOut {
+        /// See `publish.upload_timeout_seconds`.
+        seconds: u64,
+    },
     /// The header's digest.
     #[error("header.sha256: must be 64 lower-case hex digits")]
     DigestFormat,
@@ -202,6 +208,9 @@ pub enum ServiceError {
     /// Of publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Of gRPC.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
     /// Of HTTP.
     #[error(transparent)]
     Http(#[from] HttpError),

@@ -9,12 +9,13 @@ use std::{
 };
 
 use common::{
-    grpc,
+    grpc, listen,
     model_store::{ModelStore, StoreError},
     ready_file,
     security::{GuardedPort, Rules, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
+use futures::FutureExt;
 use onnx_runtime::LibraryError;
 use proto::{
     inference::grpc_inference_service_server,
@@ -39,12 +40,18 @@ use crate::{
     classification::{Classifier, PredictorEdge},
     config::InferenceConfig,
     error::PublishError,
-    grpc::{InferenceEdge, InferenceServer},
+    grpc::{ArrivalLimit, InferenceEdge, InferenceServer, Reasons},
     http::{self, server::ConnectionLimits},
     inference::Inference,
     metrics,
     publisher::{Publisher, PublisherEdge},
     refusals::Refusals,
+};
+
+/// Prometheus needs one; people look, too.
+const METRICS_CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    connections: 64,
+    header_time: Duration::from_secs(30),
 };
 
 /// Why the service does not run, or stopped by itself.
@@ -102,7 +109,7 @@ pub async fn run(
     }
 
     let stop = CancellationToken::new();
-    let inference = Arc::new(Inference::new(Arc::clone(&catalog)));
+    let inference = Arc::new(Inference::new(Arc::clone(&catalog), config.log.access));
     let edge = |publisher: Option<&Arc<Publisher>>| InferenceEdge {
         inference: Arc::clone(&inference),
         publisher: publisher.map(Arc::clone),
@@ -127,19 +134,22 @@ pub async fn run(
         },
         stop.clone(),
     );
-    let metrics_server = metrics::serve(ports.metrics, catalog, refusals.clone(), stop.clone());
+    let metrics_server = http::server::serve(
+        ports.metrics.listener,
+        metrics::router(catalog, refusals.clone()).layer(ports.metrics.layer),
+        METRICS_CONNECTIONS,
+        stop.clone(),
+    );
     let (health, mut servers) = start_grpc(
         config,
         (ports.grpc, edge(None), predictor),
-        (ports.admin, admin_edge, PublisherEdge { publisher }),
+        (ports.admin, admin_edge, PublisherEdge::new(publisher)),
         &refusals,
         &stop,
     )?;
-    servers.spawn(async move { metrics_server.await.map_err(|_| "metrics") });
-    servers.spawn(async move {
-        http_server.await;
-        Ok(())
-    });
+    for server in [http_server.boxed(), metrics_server.boxed()] {
+        servers.spawn(server.map(Ok));
+    }
 
     set_health(&health, ServingStatus::Serving).await;
     if let Some(path) = ready_file {
@@ -204,28 +214,36 @@ fn start_grpc(
         || reflection().with_service_name(predictor_service_server::SERVICE_NAME);
     let admin_reflection =
         || reflection().with_service_name(publisher_service_server::SERVICE_NAME);
+    let arrival = ArrivalLimit(Duration::from_secs(config.grpc.read_timeout_seconds));
+    let connections = config.grpc.max_connections;
     let inference_server = grpc::server()
+        .layer(arrival)
         .layer(refusals.clone())
         .layer(grpc_port.layer)
-        .add_service(inference)
+        .layer(Reasons)
+        .layer(inference.direct)
+        .add_service(inference.routed)
         .add_service(predictor)
         .add_service(health.clone())
         .add_service(inference_reflection().build_v1()?)
         .add_service(inference_reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(
-            grpc_port.listener.into_stream(),
+            listen::limit(grpc_port.listener.into_stream(), connections, || ()),
             stop.clone().cancelled_owned(),
         );
     let admin_server = grpc::server()
+        .layer(arrival)
         .layer(refusals.clone())
         .layer(admin_port.layer)
+        .layer(Reasons)
+        .layer(admin.direct)
         .add_service(publisher)
-        .add_service(admin)
+        .add_service(admin.routed)
         .add_service(health)
         .add_service(admin_reflection().build_v1()?)
         .add_service(admin_reflection().build_v1alpha()?)
         .serve_with_incoming_shutdown(
-            admin_port.listener.into_stream(),
+            listen::limit(admin_port.listener.into_stream(), connections, || ()),
             stop.clone().cancelled_owned(),
         );
     let mut servers = Servers::new();

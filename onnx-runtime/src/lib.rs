@@ -16,5 +16,5 @@ mod wire;
 
 pub use check::{CheckedModel, Limits, ModelError, check_model};
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
-pub use library::{LibraryError, load_library};
+pub use library::{ENVIRONMENT, LibraryError, load_library};
 pub use session::{Interrupt, Session, SessionError, SessionOptions};

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -10,6 +11,13 @@ use ort::environment::Environment;
 
 /// Names the library's file; wins over every other place.
 const PATH_VARIABLE: &str = "ORT_DYLIB_PATH";
+/// The official builds report to their maker which models are run, and how, from version 1.29 on; the
+/// C API can end that only once a first report is on its way. The variable is read when the library
+/// is loaded: https://github.com/microsoft/onnxruntime/pull/27379.
+const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+/// What a process's environment must hold before its first session, names and values; see
+/// `common::process_environment`.
+pub const ENVIRONMENT: [(&str, &str); 1] = [(TELEMETRY_VARIABLE, "1")];
 const FILE_NAME: &str = "libonnxruntime.so";
 /// Where `scripts/setup` puts the library, below the repository's root.
 const SETUP_FOLDER: &str = ".deps/onnxruntime/lib";
@@ -35,6 +43,12 @@ pub enum LibraryError {
         /// The paths tried, in order.
         tried: Vec<PathBuf>,
     },
+    /// `ORT_DISABLE_TELEMETRY` is unset or empty. Any value will do: a user's own choice stays.
+    #[error(
+        "{TELEMETRY_VARIABLE} is unset or empty, and ONNX Runtime would report to its maker which models \
+         are run; set it to 1 before the program starts"
+    )]
+    TelemetryNotDecided,
     /// The library is there and cannot be used.
     #[error("cannot load ONNX Runtime from {}: {reason}", path.display())]
     Unusable {
@@ -60,8 +74,18 @@ pub fn load_library() -> Result<(), LibraryError> {
 /// See [`LibraryError`]; every later call gives the same answer.
 pub(crate) fn environment() -> Result<&'static Environment, LibraryError> {
     static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
-    let loaded = ENVIRONMENT.get_or_init(|| load(&find()?));
+    let loaded = ENVIRONMENT.get_or_init(|| {
+        decide_telemetry(env::var_os(TELEMETRY_VARIABLE).as_deref())?;
+        load(&find()?)
+    });
     loaded.as_ref().map_err(LibraryError::clone)
+}
+
+fn decide_telemetry(variable: Option<&OsStr>) -> Result<(), LibraryError> {
+    match variable {
+        Some(value) if !value.is_empty() => Ok(()),
+        _ => Err(LibraryError::TelemetryNotDecided),
+    }
 }
 
 fn find() -> Result<PathBuf, LibraryError> {
@@ -128,6 +152,17 @@ mod tests {
             "/.deps/onnxruntime/lib/libonnxruntime.so",
         ];
         assert_eq!(places, expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn is_not_loaded_while_it_would_report_to_its_maker() {
+        for undecided in [None, Some("")] {
+            let error = decide_telemetry(undecided.map(OsStr::new)).unwrap_err();
+            assert!(error.to_string().contains("ORT_DISABLE_TELEMETRY"));
+        }
+        for decided in ["1", "0"] {
+            assert_eq!(decide_telemetry(Some(OsStr::new(decided))), Ok(()));
+        }
     }
 
     #[test]

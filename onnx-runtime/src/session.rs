@@ -224,6 +224,8 @@ fn build(
         .with_intra_threads(options.threads)?
         // Threads that spin while they wait keep whole cores of an idle service busy.
         .with_intra_op_spinning(false)?
+        // Batches come in every size, and a pattern would be made and kept for each of them.
+        .with_memory_pattern(false)?
         .commit_from_memory(onnx)
 }
 

@@ -2,21 +2,25 @@
 //!
 //! An empty field takes two bytes of a message and a few hundred in memory once it is decoded, so a
 //! limit of a message's bytes alone would not keep a server's memory in bounds.
+//!
+//! What cannot be decoded is refused with its reason: a request with INVALID_ARGUMENT, for it is its
+//! caller's fault, a response with INTERNAL, for it is the server's.
 
 use std::{any::TypeId, fmt, marker::PhantomData};
 
 use bytes::{Buf, Bytes};
 use prost::{
-    Message,
+    Message, Name,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 use tonic::{
-    Status,
+    Code, Status,
     codec::{Codec, DecodeBuf, Decoder},
 };
 use tonic_prost::{ProstCodec, ProstEncoder};
+use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::inference::ModelInferRequest;
+use crate::{ERROR_DOMAIN, inference::ModelInferRequest};
 
 /// Fields that a message may have; in a `ModelInferRequest`, those of its inputs and outputs included.
 pub const MAX_FIELDS: usize = 1 << 16;
@@ -36,6 +40,26 @@ impl fmt::Display for DecodeError {
             Self::TooManyFields => write!(f, "it has more than {MAX_FIELDS} fields"),
             Self::Malformed(error) => error.fmt(f),
         }
+    }
+}
+
+impl DecodeError {
+    /// UPPER_SNAKE_CASE, for programs: the reason of gRPC's `ErrorInfo`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooManyFields => "TOO_MANY_FIELDS",
+            Self::Malformed(_) => "MALFORMED_MESSAGE",
+        }
+    }
+
+    /// As a call's status, where a message of type `T` was to be read.
+    fn status<T: Name>(&self) -> Status {
+        let code = match T::NAME.ends_with("Request") {
+            true => Code::InvalidArgument,
+            false => Code::Internal,
+        };
+        let details = ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, []);
+        Status::with_error_details(code, format!("{}: {self}", T::NAME), details)
     }
 }
 
@@ -68,7 +92,7 @@ impl<T, U> Default for BoundedCodec<T, U> {
 impl<T, U> Codec for BoundedCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
+    U: Message + Name + Default + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -84,19 +108,13 @@ where
     }
 }
 
-impl<U: Message + Default + 'static> Decoder for BoundedDecoder<U> {
+impl<U: Message + Name + Default + 'static> Decoder for BoundedDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        match decode(buffer.copy_to_bytes(buffer.remaining())) {
-            Ok(message) => Ok(Some(message)),
-            Err(error @ DecodeError::TooManyFields) => {
-                Err(Status::invalid_argument(error.to_string()))
-            }
-            // As tonic's own codec answers.
-            Err(error) => Err(Status::internal(error.to_string())),
-        }
+        let message = decode(buffer.copy_to_bytes(buffer.remaining()));
+        message.map(Some).map_err(|error| error.status::<U>())
     }
 }
 
@@ -168,7 +186,7 @@ mod tests {
             InferTensorContents,
             model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
         },
-        predict::v1::ClassifyRequest,
+        predict::v1::{ClassifyRequest, ClassifyResponse},
     };
 
     fn refused<T: Message + Default + 'static>(message: &T) -> bool {
@@ -276,6 +294,31 @@ mod tests {
         for length in [1, 3, whole.len() - 1] {
             let cut = decode::<ModelInferRequest>(whole.slice(..length));
             assert!(matches!(cut, Err(DecodeError::Malformed(_))), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_request_is_its_callers_fault_and_a_bad_response_is_not() {
+        let error = DecodeError::TooManyFields;
+        for (status, code, begins) in [
+            (
+                error.status::<ClassifyRequest>(),
+                Code::InvalidArgument,
+                "ClassifyRequest: ",
+            ),
+            (
+                error.status::<ClassifyResponse>(),
+                Code::Internal,
+                "ClassifyResponse: ",
+            ),
+        ] {
+            assert_eq!(status.code(), code);
+            assert!(status.message().starts_with(begins), "{status}");
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(
+                (info.reason.as_str(), info.domain.as_str()),
+                ("TOO_MANY_FIELDS", "retort")
+            );
         }
     }
 }

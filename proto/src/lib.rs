@@ -5,6 +5,9 @@
 
 pub mod bounded;
 
+/// The `domain` of the `ErrorInfo` in Retort's error details.
+pub const ERROR_DOMAIN: &str = "retort";
+
 /// The Open Inference Protocol v2 (KServe, Triton): `inference.GRPCInferenceService`.
 #[allow(missing_docs, clippy::all)] // Generated: documented in the .proto files, not ours to lint.
 pub mod inference {

@@ -2,7 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{ShardFault, recording::FORMAT_VERSION, space::human_bytes};
+use crate::{
+    ShardFault,
+    recording::FORMAT_VERSION,
+    space::{RESERVE, human_bytes},
+};
 
 /// Why recorded soft targets cannot be used; the text is one line and names the file or folder.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +77,9 @@ pub enum StoreError {
     },
     /// The disk would not hold what is to be written.
     #[error(
-        "{} has {} free, but {} would be written; free some space, or set fewer soft_targets.views or a \
-         smaller teacher.encoding", folder.display(), human_bytes(*free), human_bytes(*needed)
+        "{} has {} free, but {} would be written and {} are to stay free; free some space, or set fewer \
+         soft_targets.views or a smaller teacher.encoding",
+        folder.display(), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVE)
     )]
     NoSpace {
         /// Where.

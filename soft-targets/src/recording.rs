@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, digest::Sha256, soft_targets::SoftTargets};
+use common::{atomic_file, digest::Sha256, file_lock::FileLock, soft_targets::SoftTargets};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -44,7 +44,7 @@ struct Description {
 /// The right to write to a recording; held by one process at a time.
 #[derive(Debug)]
 pub struct RecordingLock {
-    _file: File,
+    _lock: FileLock,
 }
 
 impl Recording {
@@ -300,21 +300,21 @@ impl Recording {
     pub fn lock(&self) -> Result<RecordingLock, StoreError> {
         let path = self.folder.join(LOCK);
         let file = File::create(&path).map_err(StoreError::io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
+        let lock = match FileLock::try_take(file) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => {
                 let folder = self.folder.clone();
                 return Err(StoreError::Locked { folder });
             }
             Err(TryLockError::Error(error)) => return Err(StoreError::io(&path)(error)),
-        }
+        };
         for view in 0..self.views()? {
             let folder = self.folder.join(format!("view-{view:04}"));
             if folder.exists() {
                 atomic_file::remove_unfinished(&folder).map_err(StoreError::io(&folder))?;
             }
         }
-        Ok(RecordingLock { _file: file })
+        Ok(RecordingLock { _lock: lock })
     }
 
     /// Writes a shard, whole or not at all.

@@ -28,13 +28,16 @@ impl Replay {
         &self.recording
     }
 
-    /// Opens all views, checking every byte of them.
+    /// Opens these views, checking every byte of them. The others are opened where some cannot be used.
     ///
     /// # Errors
     /// [`StoreError::Faulty`] with all shards that cannot be used.
-    pub fn open_all(&self) -> Result<(), StoreError> {
+    ///
+    /// # Panics
+    /// Where there is no such view.
+    pub fn open_all(&self, views: impl IntoIterator<Item = u32>) -> Result<(), StoreError> {
         let mut faults = Vec::new();
-        for view in 0..self.views.len() as u32 {
+        for view in views {
             if let Err(StoreError::Faulty { faults: found, .. }) = self.open(view) {
                 faults.extend(found);
             }
@@ -50,8 +53,7 @@ impl Replay {
     /// # Panics
     /// Where there is no such view.
     pub fn open(&self, view: u32) -> Result<(), StoreError> {
-        let place = &self.views[view as usize];
-        if place.get().is_some() {
+        if self.is_open(view) {
             return Ok(());
         }
         let (mut shards, mut faults) = (Vec::new(), Vec::new());
@@ -64,8 +66,16 @@ impl Replay {
         }
         self.refuse(faults)?;
         // Another thread may have been faster, with the same shards.
-        let _ = place.set(shards);
+        let _ = self.views[view as usize].set(shards);
         Ok(())
+    }
+
+    /// Whether the view was opened.
+    ///
+    /// # Panics
+    /// Where there is no such view.
+    pub fn is_open(&self, view: u32) -> bool {
+        self.views[view as usize].get().is_some()
     }
 
     /// The soft targets of `samples`, positions in the data set, in `view`. They are copied once, row

@@ -14,7 +14,7 @@ pub struct Space {
 }
 
 /// Kept free beside a recording: file systems get slow and other programs fail when nothing is left.
-const RESERVE: u64 = 64 << 20;
+pub(crate) const RESERVE: u64 = 64 << 20;
 
 impl Space {
     /// Refuses what would not fit.

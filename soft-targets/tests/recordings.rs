@@ -20,7 +20,7 @@ fn replay_gives_the_rows_of_any_samples_in_any_order() {
         let recording = record(store.path(), &identity(encoding));
         assert_eq!(recording.faults(VIEWS), []);
         let replay = Replay::new(recording.clone(), VIEWS);
-        replay.open_all().unwrap();
+        replay.open_all(0..VIEWS).unwrap();
         for view in 0..VIEWS {
             let samples = [9, 0, 3, 4, 4, 8];
             let expected = targets(recording.identity().encoding, view, samples.into_iter());
@@ -200,7 +200,7 @@ fn a_recording_goes_on_where_it_was_and_two_do_not_write_at_once() {
         again.estimate(120).unwrap().needed
     );
     let error = Replay::new(again, VIEWS)
-        .open_all()
+        .open_all(0..VIEWS)
         .unwrap_err()
         .to_string();
     assert!(

@@ -7,6 +7,7 @@
 //! - [`config`]: what a run is told.
 //! - [`run`]: one run from start to end, and the folder it leaves.
 //! - [`loader`]: batches in seeded order, made ahead of training; asks teachers for soft targets.
+//! - [`input_buffers`]: the memory of batches.
 //! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
 //! - [`pool`]: the teachers that a run is connected to.
 //! - [`soft_targets`]: what of theirs is asked, recorded and replayed.
@@ -26,6 +27,7 @@ pub mod engine;
 pub mod evaluate;
 pub mod events;
 pub mod export;
+pub mod input_buffers;
 pub mod loader;
 pub mod metrics;
 pub mod pool;

@@ -13,6 +13,7 @@ use datasets::{Augmentation, BatchAssembler, Dataset, EpochSampler, Normalizatio
 
 use crate::{
     config::FixedViews,
+    input_buffers::{InputBuffer, InputBuffers},
     soft_targets::{PendingSoftTargets, Request, SoftTargetSource},
 };
 
@@ -60,7 +61,7 @@ pub struct LoadedBatch<'d> {
     /// Positions in the data set.
     pub samples: Vec<u32>,
     /// Normalized, [samples, channels, height, width].
-    pub input: Vec<f32>,
+    pub input: InputBuffer,
     /// Hard labels.
     pub labels: Vec<i64>,
     /// The teacher's logits for exactly these pixels, on their way.
@@ -89,12 +90,12 @@ impl<'d> BatchPlan<'d> {
 
     /// Seed and number of the view that the images show in `epoch`, where there is a fixed set.
     fn fixed_view(&self, epoch: usize) -> Option<(u64, u32)> {
-        let FixedViews { count, seed } = self.views?;
-        // Holds: the remainder is below a u32.
-        Some((seed, (epoch as u64 % u64::from(count)) as u32))
+        let views = self.views?;
+        Some((views.seed, views.of_epoch(epoch)))
     }
 
     fn run(&self, sender: &SyncSender<LoadedBatch<'d>>) {
+        let buffers = InputBuffers::default();
         for epoch in self.start.epoch..self.epochs {
             let (phase, number) = (self.phase as u64, epoch as u64);
             let view = match self.fixed_view(epoch) {
@@ -117,7 +118,10 @@ impl<'d> BatchPlan<'d> {
             };
             for samples in sampler.iter().skip(done) {
                 // An error means that training has ended early.
-                if sender.send(self.make(epoch, &assembler, samples)).is_err() {
+                if sender
+                    .send(self.make(epoch, &assembler, samples, buffers.take()))
+                    .is_err()
+                {
                     return;
                 }
             }
@@ -129,10 +133,10 @@ impl<'d> BatchPlan<'d> {
         epoch: usize,
         assembler: &BatchAssembler<'_>,
         samples: &[u32],
+        mut input: InputBuffer,
     ) -> LoadedBatch<'d> {
         let batch = assembler.assemble(samples);
         let [channels, height, width] = self.dataset.shape();
-        let mut input = Vec::new();
         self.normalization
             .apply(&batch.pixels, height * width, &mut input);
         let request = Request {

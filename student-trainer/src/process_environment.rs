@@ -1,6 +1,9 @@
 //! Settings that libraries read from the environment when the process starts.
 
-use std::{env, io, os::unix::process::CommandExt, process::Command};
+use std::io;
+
+use common::process_environment;
+use onnx_runtime::ENVIRONMENT;
 
 /// None of them changes a bit of any result.
 const SETTINGS: [(&str, &str); 3] = [
@@ -13,23 +16,12 @@ const SETTINGS: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
 ];
 
-/// Makes sure that this process runs under settings that suit training; what the environment says
-/// already stays. Returns when that is so, and else starts the process anew (same id, same
-/// arguments).
+/// Makes sure that this process runs under settings that suit training, and under those that ONNX
+/// Runtime needs.
 ///
 /// # Errors
 /// When the program cannot be started anew.
 pub fn prepare() -> io::Result<()> {
-    let missing = SETTINGS.map(|(name, value)| match env::var_os(name) {
-        Some(_) => None,
-        None => Some((name, value)),
-    });
-    if missing.iter().all(Option::is_none) {
-        return Ok(());
-    }
-    // Only returns when it failed.
-    Err(Command::new(env::current_exe()?)
-        .args(env::args_os().skip(1))
-        .envs(missing.into_iter().flatten())
-        .exec())
+    let settings: Vec<_> = SETTINGS.into_iter().chain(ENVIRONMENT).collect();
+    process_environment::require(&settings)
 }

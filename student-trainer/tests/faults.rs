@@ -11,17 +11,16 @@ mod distillation;
 mod name_server;
 
 use std::{
-    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process,
+    process::Command,
     sync::LazyLock,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use distillation::{Run, Scene, Size, TEACHER, TEACHER_NETWORK, consumed, student};
+use distillation::{Run, Scene, Size, TEACHER, TEACHER_NETWORK, TRAINER, consumed, student};
 use name_server::NameServer;
-use support::{Teacher, eventually, eventually_constant, write_artifact};
+use support::{Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact};
 
 /// Long enough for everything that happens below.
 const SIZE: Size = Size {
@@ -55,6 +54,7 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     assert!(late.0 <= early.0 + 16, "the trainer's memory grows");
     assert!(late.1 <= early.1 + 16, "a teacher's memory grows");
     let folder = scene.path("undisturbed");
+    verify(&folder);
     Undisturbed {
         student: student(&folder),
         consumed: consumed(&folder),
@@ -84,17 +84,21 @@ impl Undisturbed {
     fn assert_same(&self, folder: &Path) {
         assert!(self.student == student(folder), "another student");
         assert_eq!(self.consumed, consumed(folder));
+        verify(folder);
     }
 }
 
-/// Address of teacher `number` of this process: all of 127/8 is this machine.
-fn host(number: u8) -> Ipv4Addr {
-    let [_, _, high, low] = process::id().to_be_bytes();
-    Ipv4Addr::new(127, high, low, number)
+/// Each (sample, view, teacher) was used exactly once: computed again by another program.
+fn verify(folder: &Path) {
+    let mut retort = Command::new(built_beside(TRAINER, "retort"));
+    let verified = retort.args(["run", "--verify"]).arg(folder).output();
+    let verified = verified.unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
 }
 
 fn endpoint(number: u8) -> String {
-    format!("{}:{PORT}", host(number))
+    format!("{}:{PORT}", own_host(number))
 }
 
 /// Teachers that come and go.
@@ -194,6 +198,13 @@ impl Fleet {
         drop(teacher);
         member.starting = Some(launch(&self.artifact, member.number));
     }
+
+    /// Starts those of these numbers again, each where it was, and waits until they serve.
+    fn bring_back(&mut self, numbers: &[u8]) {
+        self.members
+            .retain(|member| !numbers.contains(&member.number));
+        self.add(numbers.iter().copied());
+    }
 }
 
 fn launch(artifact: &Path, number: u8) -> JoinHandle<Teacher> {
@@ -275,7 +286,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     let undisturbed = &*UNDISTURBED;
     let scene = &undisturbed.scene;
     let mut fleet = Fleet::start(scene, 1..=2);
-    let names = NameServer::start(&[1, 2].map(host));
+    let names = NameServer::start(&[1, 2].map(own_host));
     let mut run = scene.run(
         "disturbed",
         &[format!("teacher.test:{PORT}")],
@@ -304,7 +315,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
 
     // Two more join in the middle of an epoch.
     fleet.add(3..=4);
-    names.set(&[1, 2, 3, 4].map(host));
+    names.set(&[1, 2, 3, 4].map(own_host));
     let joined = Instant::now();
     uses(&run, &fleet, 3);
     uses(&run, &fleet, 4);
@@ -315,7 +326,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     assert!(run.metric("retort_trainer_teachers") >= 3.0);
 
     // A name that does not stand for a teacher any more: it is let go, though it goes on serving.
-    names.set(&[1, 3, 4].map(host));
+    names.set(&[1, 3, 4].map(own_host));
     let removed = Instant::now();
     run.says(&format!("({}) has left", endpoint(2)));
     println!(
@@ -336,12 +347,11 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     thread::sleep(Duration::from_secs(15));
     assert_eq!(samples(), before, "training waits");
     assert!(run.process.is_running());
-    fleet.members.retain(|member| member.number == 2);
-    fleet.add(5..=6);
-    names.set(&[5, 6].map(host));
+    fleet.bring_back(&[1, 3, 4]);
     run.says("a teacher is back");
-    uses(&run, &fleet, 5);
-    uses(&run, &fleet, 6);
+    for number in [1, 3, 4] {
+        uses(&run, &fleet, number);
+    }
     assert!(run.metric("retort_trainer_without_teacher_seconds_total") >= 15.0);
     assert_eq!(
         fleet.teacher(2).answered(),

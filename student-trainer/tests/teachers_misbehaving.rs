@@ -149,17 +149,21 @@ impl Scene {
     }
 
     fn pool(&self, teachers: &[SocketAddr], wait_timeout_seconds: u64) -> TeacherPool {
+        let config = PoolConfig {
+            wait_timeout_seconds,
+            answer_timeout_seconds: 2,
+            ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
+        };
+        self.connect(config).unwrap()
+    }
+
+    fn connect(&self, config: PoolConfig) -> Result<TeacherPool, PoolError> {
         let told = Arc::clone(&self.told);
         let events = EventSink::new(move |event| {
             if let RunEvent::Notice { text } = event {
                 told.lock().unwrap().push(text);
             }
         });
-        let config = PoolConfig {
-            wait_timeout_seconds,
-            answer_timeout_seconds: 2,
-            ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
-        };
         let [_, channels, height, width] = SHAPE;
         let expected = ExpectedTeacher {
             input_shape: [channels, height, width],
@@ -167,7 +171,7 @@ impl Scene {
         };
         let cancel = CancellationToken::new();
         let notices = events.notices();
-        TeacherPool::connect(config, expected, notices, &cancel, self.runtime.handle()).unwrap()
+        TeacherPool::connect(config, expected, notices, &cancel, self.runtime.handle())
     }
 
     fn told(&self, text: &str) -> bool {
@@ -193,6 +197,24 @@ fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
         Ok(())
     };
     tickets.into_iter().map(wait).collect()
+}
+
+#[test]
+fn a_teacher_that_does_not_offer_the_encoding_is_refused_by_name() {
+    let scene = Scene::new();
+    let teacher = scene.play(answers_well).to_string();
+    let config = PoolConfig {
+        wait_timeout_seconds: 1,
+        encoding: common::soft_targets::Encoding::F16,
+        ..PoolConfig::new(vec![teacher.clone()])
+    };
+    let Err(error) = scene.connect(config) else {
+        panic!("it is taken");
+    };
+    let said = error.to_string();
+    for part in [&teacher, "does not offer soft targets as f16"] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
 }
 
 #[test]
@@ -304,9 +326,10 @@ fn a_teacher_that_never_answers_is_helped_out_and_let_go() {
 
 #[test]
 fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
+    const WAIT_SECONDS: u64 = 4;
     let scene = Scene::new();
     let silent = scene.play(answers_nothing);
-    let pool = scene.pool(&[silent], 1);
+    let pool = scene.pool(&[silent], WAIT_SECONDS);
     let gone = |answers: Vec<Result<(), PoolError>>| {
         for answer in answers {
             let error = answer.unwrap_err();
@@ -317,7 +340,8 @@ fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
     gone(ask(&pool, 3));
     let again = Instant::now();
     gone(ask(&pool, 3));
-    assert!(again.elapsed() < Duration::from_secs(1), "waited again");
+    let waited = again.elapsed();
+    assert!(waited < Duration::from_secs(WAIT_SECONDS), "waited again");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! - Each batch is computed as it came, never merged with others: the logits of a batch depend on
 //!   the batch, the model and the numerics alone.
-//! - Nothing is buffered without bound: [`connections`] and streams are limited; a batch holds a
+//! - Nothing is buffered without bound: connections and streams are limited; a batch holds a
 //!   permit of its stream's credit until the transport takes its answer, and a part of the memory
 //!   for all batches until it is computed; a trainer that does not read its answers is cut off.
 //! - [`server`] wires it up: ports, health, reflection, metrics, draining.
@@ -17,7 +17,6 @@ pub mod batch;
 pub mod bench;
 pub mod compute;
 pub mod config;
-pub mod connections;
 pub mod error;
 pub mod libtorch_environment;
 pub mod metrics;

@@ -1,11 +1,10 @@
 //! Variables by which libtorch and the libraries below it are told how to compute.
 //!
-//! They are read once, when the process starts or libtorch is first used. A running process cannot
-//! change its environment safely, so the service replaces itself by its own binary with the
-//! variables set, before anything touches libtorch.
+//! They are read once, when the process starts or libtorch is first used.
 
-use std::{env, io, os::unix::process::CommandExt, process::Command};
+use std::{env, io};
 
+use common::process_environment;
 use serde::Deserialize;
 
 /// How OpenMP's threads wait for each other.
@@ -42,14 +41,7 @@ pub fn settle(cpu_isa: CpuIsa) -> io::Result<()> {
     if env::var_os(WAIT_POLICY).is_none() {
         missing.push((WAIT_POLICY, "passive"));
     }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    // Only returns when it failed.
-    Err(Command::new(env::current_exe()?)
-        .args(env::args_os().skip(1))
-        .envs(missing)
-        .exec())
+    process_environment::add(missing)
 }
 
 impl CpuIsa {

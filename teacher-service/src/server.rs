@@ -3,7 +3,9 @@
 use std::{io, path::Path, time::Duration};
 
 use common::{
-    grpc, metrics_server, ready_file,
+    grpc,
+    listen::limit,
+    metrics_server, ready_file,
     security::{Rules, Scope, Security, SecurityError},
 };
 use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
@@ -16,7 +18,7 @@ use crate::{
     backend::RetortNetwork,
     compute::{Compute, StartError},
     config::TeacherConfig,
-    connections, metrics,
+    metrics::{self, Open},
     service::Teacher,
     stream::Stopping,
 };
@@ -119,9 +121,10 @@ pub async fn run(
         .add_service(reflection)
         .add_service(teacher)
         .serve_with_incoming_shutdown(
-            connections::limit(
+            limit(
                 grpc_port.listener.into_stream(),
                 config.grpc.max_connections,
+                Open::connection,
             ),
             stopping.drain.clone().cancelled_owned(),
         );

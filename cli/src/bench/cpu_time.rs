@@ -1,4 +1,4 @@
-//! The processor time of other processes.
+//! The processor time of other processes and of their threads.
 
 use std::{fs, io};
 
@@ -14,21 +14,95 @@ const SYSTEM_TICKS: usize = 12;
 /// # Errors
 /// When there is no such process.
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64, CliError> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).map_err(CliError::file(&path))?;
-    // The program's name stands in brackets and may hold blanks.
-    let fields: Vec<_> = stat
-        .rsplit_once(')')
-        .map_or("", |(_, fields)| fields)
-        .split_whitespace()
-        .collect();
-    let ticks = |number: usize| {
-        fields
-            .get(number)
-            .and_then(|field| field.parse::<u64>().ok())
-    };
-    let all = ticks(USER_TICKS).zip(ticks(SYSTEM_TICKS));
-    let (user, system) =
-        all.ok_or_else(|| CliError::file(path)(io::Error::other("no processor time")))?;
-    Ok((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let time = CpuTime::read(pid)?;
+    Ok(time.user + time.kernel)
+}
+
+/// Processor time of a process since its start, all threads; seconds, in steps of a clock tick.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct CpuTime {
+    pub user: f64,
+    pub kernel: f64,
+}
+
+impl CpuTime {
+    /// Of process `pid`.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(super) fn read(pid: u32) -> Result<Self, CliError> {
+        let stat = format!("/proc/{pid}/stat");
+        let text = fs::read_to_string(&stat).map_err(CliError::file(&stat))?;
+        // The program's name stands in brackets and may hold blanks.
+        let fields: Vec<_> = text
+            .rsplit_once(')')
+            .map_or("", |(_, fields)| fields)
+            .split_whitespace()
+            .collect();
+        let seconds = |number: usize| {
+            let ticks: u64 = fields.get(number)?.parse().ok()?;
+            Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        };
+        let both = seconds(USER_TICKS).zip(seconds(SYSTEM_TICKS));
+        let (user, kernel) =
+            both.ok_or_else(|| CliError::file(&stat)(io::Error::other("no processor time")))?;
+        Ok(Self { user, kernel })
+    }
+}
+
+/// Processor time of the threads of process `pid` that are called `name`, as far as they still run;
+/// seconds, to the nanosecond.
+///
+/// # Errors
+/// When there is no such process, or the kernel keeps no times of threads.
+pub(super) fn thread_cpu_seconds(pid: u32, name: &str) -> Result<f64, CliError> {
+    let folder = format!("/proc/{pid}/task");
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(&folder).map_err(CliError::file(&folder))? {
+        let thread = thread.map_err(CliError::file(&folder))?.path();
+        let read = |file: &str| match fs::read_to_string(thread.join(file)) {
+            // It ended meanwhile.
+            Err(_) if !thread.exists() => Ok(None),
+            text => text.map(Some).map_err(CliError::file(thread.join(file))),
+        };
+        if read("comm")?.is_none_or(|comm| comm.trim_end() != name) {
+            continue;
+        }
+        // proc(5): time on the processor, time waiting for it, time slices.
+        if let Some(statistics) = read("schedstat")? {
+            let running = statistics.split_whitespace().next();
+            let running = running.and_then(|field| field.parse::<u64>().ok());
+            let missing = || io::Error::other("no processor time");
+            nanoseconds += running
+                .ok_or_else(missing)
+                .map_err(CliError::file(thread.join("schedstat")))?;
+        }
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::black_box, process, sync::mpsc::channel, thread};
+
+    use super::*;
+
+    #[test]
+    fn threads_of_a_name_are_told_from_others() {
+        let (ended, wait) = channel::<()>();
+        let work = move || {
+            (0..20_000_000_u64).fold(0, |sum, number| black_box(sum ^ number));
+            let _ = wait.recv();
+        };
+        let busy = thread::Builder::new().name("busy-thread".to_owned());
+        let busy = busy.spawn(work).unwrap();
+        let seconds = |name: &str| thread_cpu_seconds(process::id(), name).unwrap();
+        while seconds("busy-thread") == 0.0 {
+            thread::yield_now();
+        }
+        assert_eq!(seconds("no-such-thread"), 0.0);
+        assert!(seconds("busy-thread") <= cpu_seconds(process::id()).unwrap() + 0.02);
+        drop(ended);
+        busy.join().unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::atomic_file;
+use common::{atomic_file, file_lock::FileLock};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub(super) struct DemoFolder {
     path: PathBuf,
     /// Whether a former demo's files were removed.
     pub replaced: bool,
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// A service that a demo left running.
@@ -101,11 +101,10 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>, CliError> {
         .collect()
 }
 
-fn lock(marker: &Path) -> Result<File, CliError> {
+fn lock(marker: &Path) -> Result<FileLock, CliError> {
     let file = File::options().create(true).append(true).open(marker);
-    let mut file = file.map_err(CliError::file(marker))?;
-    match file.try_lock() {
-        Ok(()) => {}
+    let file = match FileLock::try_take(file.map_err(CliError::file(marker))?) {
+        Ok(lock) => lock,
         Err(TryLockError::WouldBlock) => {
             let folder = marker.parent().unwrap_or(marker).display();
             return Err(CliError::Usage(format!(
@@ -114,10 +113,11 @@ fn lock(marker: &Path) -> Result<File, CliError> {
             )));
         }
         Err(TryLockError::Error(error)) => return Err(CliError::file(marker)(error)),
-    }
+    };
     let is_new = file.metadata().map_err(CliError::file(marker))?.len() == 0;
     if is_new {
-        file.write_all(MARKER_TEXT.as_bytes())
+        (&*file)
+            .write_all(MARKER_TEXT.as_bytes())
             .map_err(CliError::file(marker))?;
     }
     Ok(file)

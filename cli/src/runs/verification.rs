@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{
-    consumption::{ConsumedStep, Consumption},
+    consumption::{ConsumedStep, Consumption, StepRanges},
     digest::Sha256,
 };
 use datasets::EpochSampler;
@@ -73,6 +73,8 @@ struct PhaseRecord {
     kind: String,
     consumed_samples: u64,
     consumed_sha256: Sha256,
+    #[serde(default)]
+    hard_label_steps: StepRanges,
 }
 
 /// Checks the run in `folder` and says what was found, phase by phase.
@@ -196,7 +198,8 @@ impl FinishedRun {
                 phase.epochs,
             ));
         }
-        let expected = self.expected(index as u64, phase, teacher)?;
+        let without = &record.hard_label_steps;
+        let expected = self.expected(index as u64, phase, teacher, without)?;
         if record.consumed_sha256 != expected.sha256 {
             return Err(format!(
                 "phase {} did not consume each (sample, view, teacher) exactly once and in order: \
@@ -207,7 +210,15 @@ impl FinishedRun {
             ));
         }
         let source = match teacher {
-            Some(model_id) => format!("with soft targets of model {}…", shortened(model_id)),
+            Some(model_id) => {
+                let of = format!("with soft targets of model {}…", shortened(model_id));
+                match without.count() {
+                    0 => of,
+                    steps => format!(
+                        "{of}, but {steps} batches with hard labels alone, for want of a teacher"
+                    ),
+                }
+            }
             None => "with hard labels alone".to_owned(),
         };
         Ok(format!(
@@ -216,11 +227,13 @@ impl FinishedRun {
         ))
     }
 
+    /// `without` a teacher were these steps, counted over all epochs.
     fn expected(
         &self,
         index: u64,
         phase: &Phase,
         teacher: Option<&str>,
+        without: &StepRanges,
     ) -> Result<Consumption, String> {
         let samples = self.manifest.train_samples as usize;
         if phase.batch_size == 0 {
@@ -229,6 +242,7 @@ impl FinishedRun {
         let views = self.config.soft_targets.views;
         let views = views.filter(|views| *views > 0 && teacher.is_some());
         let mut consumption = Consumption::default();
+        let mut step = 0;
         for epoch in 0..u64::from(phase.epochs) {
             let sampler =
                 EpochSampler::new(samples, phase.batch_size, self.config.seed, index, epoch);
@@ -244,8 +258,9 @@ impl FinishedRun {
                     epoch,
                     view: views.map_or(epoch, |views| epoch % views),
                     samples: batch,
-                    teacher,
+                    teacher: teacher.filter(|_| !without.contains(step)),
                 });
+                step += 1;
             }
             if let Some(left) = used.iter().position(|used| !used) {
                 return Err(format!("epoch {} leaves sample {left} out", epoch + 1));

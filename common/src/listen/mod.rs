@@ -1,6 +1,7 @@
 //! Where services listen, and how connections come in.
 
 mod connection;
+mod limit;
 mod listener;
 
 use std::{io, net::SocketAddr};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 pub use connection::Connection;
+pub use limit::{Limited, limit};
 pub use listener::{Listener, Peer};
 
 /// Who may use a port.

@@ -104,6 +104,13 @@ fn damage_is_noticed_and_the_file_named() {
     let error = store.versions(&model).unwrap_err().to_string();
     assert!(error.contains("digits/1/manifest.json"), "{error}");
 
+    // It keeps nobody from publishing, and can be deleted.
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    assert_eq!(store.find(&model, &Sha256::of(b"two")).unwrap(), Some(2));
+    assert_eq!(store.find(&model, &Sha256::of(b"one")).unwrap(), None);
+    store.delete(&model, 1).unwrap();
+    assert_eq!(numbers(&store, &model), [2]);
+
     for bad in [
         "",
         "{}",

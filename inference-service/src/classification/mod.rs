@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use onnx_runtime::INPUT_NAME;
 use tokio::{sync::Semaphore, task, time::timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     batcher::InputValues,
@@ -92,13 +93,27 @@ impl Classifier {
         inference: &Inference,
         request: ImageRequest,
     ) -> Result<Classified, InferenceError> {
-        let version = inference.catalog.find(&request.model, &request.version)?;
+        let name = request.request_id.as_deref().unwrap_or_default();
+        let version = inference.find(&request.model, &request.version, name)?;
         let samples = request.images.len();
-        let (deadline, top_k) = (request.deadline, request.top_k);
-        let input = match self.decode(&version, request.images, deadline).await {
-            Ok(input) => input,
+        let timeout = version.config.batching.default_timeout();
+        let deadline = request
+            .deadline
+            .or_else(|| timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        let top_k = request.top_k;
+        let decoded = self.decode(&version, request.images, deadline);
+        let access = version.access(name);
+        let record = version.statistics.begin();
+        let input = match decoded.await {
+            Ok(input) => {
+                // It is one request still, counted and logged by what comes now.
+                record.forget();
+                access.forget();
+                input
+            }
             Err(error) => {
-                version.statistics.begin().end::<()>(&Err(error.clone()));
+                record.end::<()>(&Err(error.clone()));
+                access.end(&Err(error.clone()));
                 return Err(error);
             }
         };
@@ -156,11 +171,17 @@ impl Classifier {
                 .map_err(|_| InferenceError::DeadlineExceeded)?,
         };
         let (version, limits) = (Arc::clone(version), self.limits.clone());
+        let gone = CancellationToken::new();
+        let _gone = gone.clone().drop_guard();
+        let late = move || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let work = task::spawn_blocking(move || {
             // Held as long as the thread works, also when the caller has gone.
             let _decoder = decoder;
             let mut input = Vec::new();
             for (index, file) in images.iter().enumerate() {
+                if gone.is_cancelled() || late() {
+                    return Err(InferenceError::DeadlineExceeded);
+                }
                 let image = decoding::decode(file, &limits)
                     .and_then(|image| preprocessing::fit(image, &version.manifest, &limits));
                 let image = image.map_err(|problem| InferenceError::Image { index, problem })?;

@@ -4,9 +4,10 @@
 use axum::http::StatusCode;
 use common::model_store::StoreError;
 use onnx_runtime::SessionError;
+use proto::bounded::DecodeError;
 use tonic::Code;
 
-use super::{HttpError, InferenceError, PublishError, ServiceError};
+use super::{GrpcError, HttpError, InferenceError, PublishError, ServiceError};
 
 /// Why a call was refused: `ErrorInfo.reason` over gRPC, `reason` in the body over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,10 @@ pub enum Reason {
     InvalidUpload,
     LoadTimedOut,
     MalformedBody,
+    MalformedMessage,
     ManifestMismatch,
     MemoryLimit,
+    MessageTooLarge,
     MethodNotAllowed,
     ModelNotFound,
     ModelNotLoaded,
@@ -43,7 +46,9 @@ pub enum Reason {
     QueueFull,
     StoreFailed,
     TooLarge,
+    TooManyFields,
     UnknownEncoding,
+    UploadTimedOut,
     VersionActive,
     VersionNotFound,
     WorkerStopped,
@@ -51,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, by name.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
         Self::DeadlineExceeded,
@@ -67,8 +72,10 @@ impl Reason {
         Self::InvalidUpload,
         Self::LoadTimedOut,
         Self::MalformedBody,
+        Self::MalformedMessage,
         Self::ManifestMismatch,
         Self::MemoryLimit,
+        Self::MessageTooLarge,
         Self::MethodNotAllowed,
         Self::ModelNotFound,
         Self::ModelNotLoaded,
@@ -80,7 +87,9 @@ impl Reason {
         Self::QueueFull,
         Self::StoreFailed,
         Self::TooLarge,
+        Self::TooManyFields,
         Self::UnknownEncoding,
+        Self::UploadTimedOut,
         Self::VersionActive,
         Self::VersionNotFound,
         Self::WorkerStopped,
@@ -125,12 +134,14 @@ impl Reason {
             Self::InvalidUpload => ("INVALID_UPLOAD", G::InvalidArgument, H::BAD_REQUEST),
             Self::LoadTimedOut => ("LOAD_TIMED_OUT", G::DeadlineExceeded, H::GATEWAY_TIMEOUT),
             Self::MalformedBody => ("MALFORMED_BODY", G::InvalidArgument, H::BAD_REQUEST),
+            Self::MalformedMessage => ("MALFORMED_MESSAGE", G::InvalidArgument, H::BAD_REQUEST),
             Self::ManifestMismatch => ("MANIFEST_MISMATCH", G::InvalidArgument, H::BAD_REQUEST),
             Self::MemoryLimit => (
                 "MEMORY_LIMIT",
                 G::ResourceExhausted,
                 H::INSUFFICIENT_STORAGE,
             ),
+            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", G::OutOfRange, H::PAYLOAD_TOO_LARGE),
             Self::MethodNotAllowed => (
                 "METHOD_NOT_ALLOWED",
                 G::Unimplemented,
@@ -150,11 +161,13 @@ impl Reason {
             Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
             Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
             Self::TooLarge => ("TOO_LARGE", G::InvalidArgument, H::BAD_REQUEST),
+            Self::TooManyFields => ("TOO_MANY_FIELDS", G::InvalidArgument, H::BAD_REQUEST),
             Self::UnknownEncoding => (
                 "UNKNOWN_ENCODING",
                 G::Unimplemented,
                 H::UNSUPPORTED_MEDIA_TYPE,
             ),
+            Self::UploadTimedOut => ("UPLOAD_TIMED_OUT", G::DeadlineExceeded, H::REQUEST_TIMEOUT),
             Self::VersionActive => ("VERSION_ACTIVE", G::FailedPrecondition, H::CONFLICT),
             Self::VersionNotFound => ("VERSION_NOT_FOUND", G::NotFound, H::NOT_FOUND),
             Self::WorkerStopped => ("WORKER_STOPPED", G::Internal, H::INTERNAL_SERVER_ERROR),
@@ -166,6 +179,7 @@ impl Reason {
         match error {
             ServiceError::Inference(error) => Self::of_inference(error),
             ServiceError::Publish(error) => Self::of_publish(error),
+            ServiceError::Grpc(error) => Self::of_grpc(error),
             ServiceError::Http(error) => Self::of_http(error),
         }
     }
@@ -191,6 +205,7 @@ impl Reason {
         match error {
             P::ModelName(_) => Self::InvalidModelName,
             P::Upload(_) | P::Size { .. } => Self::InvalidUpload,
+            P::UploadTimedOut { .. } => Self::UploadTimedOut,
             P::DigestFormat => Self::InvalidDigest,
             P::TooLarge { .. } => Self::TooLarge,
             P::Digest { .. } => Self::DigestMismatch,
@@ -215,6 +230,19 @@ impl Reason {
         }
     }
 
+    fn of_grpc(error: &GrpcError) -> Self {
+        match error {
+            GrpcError::NoSuchCall | GrpcError::OnAdminPort => Self::NoSuchPath,
+            GrpcError::MessageTooLarge(_) => Self::MessageTooLarge,
+            GrpcError::UnknownEncoding(_) => Self::UnknownEncoding,
+            GrpcError::Malformed(_) => Self::MalformedMessage,
+            GrpcError::Undecodable { error, .. } => match error {
+                DecodeError::TooManyFields => Self::TooManyFields,
+                DecodeError::Malformed(_) => Self::MalformedMessage,
+            },
+        }
+    }
+
     fn of_http(error: &HttpError) -> Self {
         match error {
             HttpError::NoSuchPath => Self::NoSuchPath,
@@ -232,6 +260,7 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use common::security::Refusal;
+    use proto::inference::ModelReadyRequest;
 
     use super::*;
 
@@ -276,6 +305,17 @@ mod tests {
                 row.len() == 5 && row[3].len() > 10 && row[4].len() > 10,
                 "{row:?}"
             );
+        }
+    }
+
+    #[test]
+    fn the_codecs_reasons_are_the_tables() {
+        let malformed = proto::bounded::decode::<ModelReadyRequest>(vec![0xff].into()).unwrap_err();
+        for error in [DecodeError::TooManyFields, malformed] {
+            let reason = error.reason();
+            let message = "ModelReadyRequest";
+            let error = GrpcError::Undecodable { message, error };
+            assert_eq!(Reason::of_grpc(&error).name(), reason);
         }
     }
 

@@ -3,8 +3,8 @@
 //! tonic's codecs serve streams of messages of any size: for every call they set up a buffer to collect a
 //! request in, one to encode a response in, and a stream for each. This is the call that is made
 //! thousands of times a second, and its request most often comes in one frame, which holds the
-//! values already where they can be taken from. Everything else, compressed requests among it, is
-//! tonic's.
+//! values already where they can be taken from. tonic's router, which is axum's, takes a path apart to
+//! find whose call it is. Everything else, compressed requests among it, is tonic's.
 
 use std::{
     convert::Infallible,
@@ -14,28 +14,27 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use common::grpc::status;
 use futures::future::BoxFuture;
 use http_body::{Body as _, Frame};
-use prost::Message;
+use prost::{Message, Name};
 use proto::{
     bounded,
-    inference::{
-        ModelInferRequest,
-        grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME},
-    },
+    inference::{ModelInferRequest, grpc_inference_service_server::GrpcInferenceServiceServer},
 };
 use tonic::{
     Code, Status,
     body::Body,
     codegen::{Service, http},
     metadata::{GRPC_CONTENT_TYPE, MetadataMap},
-    server::NamedService,
 };
+use tower_layer::Layer;
 
 use super::{
-    InferenceEdge,
+    GrpcError, InferenceEdge,
     messages::{self, Caller},
 };
+use crate::error::Reason;
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 
@@ -43,50 +42,73 @@ const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 const PREFIX: usize = 5;
 
-/// The protocol's server.
-#[derive(Debug, Clone)]
+/// The protocol's server, in two parts: `ModelInfer` is answered before the router, every other call
+/// behind it.
+#[derive(Debug)]
 pub(crate) struct InferenceServer {
-    edge: Arc<InferenceEdge>,
-    /// Every other call.
-    rest: GrpcInferenceServiceServer<InferenceEdge>,
-    max_message_bytes: usize,
+    pub(crate) direct: Direct,
+    /// Every call, `ModelInfer` too: that of compressed requests.
+    pub(crate) routed: GrpcInferenceServiceServer<InferenceEdge>,
 }
 
 impl InferenceServer {
     /// `max_message_bytes` holds in both directions.
     pub(crate) fn new(edge: InferenceEdge, max_message_bytes: usize) -> Self {
         let edge = Arc::new(edge);
-        let rest = GrpcInferenceServiceServer::from_arc(Arc::clone(&edge))
+        let routed = GrpcInferenceServiceServer::from_arc(Arc::clone(&edge))
             .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
             .max_decoding_message_size(max_message_bytes)
             .max_encoding_message_size(max_message_bytes);
-        Self {
+        let direct = Direct {
             edge,
-            rest,
             max_message_bytes,
-        }
+        };
+        Self { direct, routed }
     }
 }
 
-impl NamedService for InferenceServer {
-    const NAME: &'static str = SERVICE_NAME;
+/// The innermost layer around the router: takes `ModelInfer` out.
+#[derive(Debug, Clone)]
+pub(crate) struct Direct {
+    edge: Arc<InferenceEdge>,
+    max_message_bytes: usize,
 }
 
-impl Service<http::Request<Body>> for InferenceServer {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+impl<S> Layer<S> for Direct {
+    type Service = BeforeRouter<S>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+    fn layer(&self, router: S) -> BeforeRouter<S> {
+        let direct = self.clone();
+        BeforeRouter { direct, router }
+    }
+}
+
+/// See [`Direct`].
+#[derive(Debug, Clone)]
+pub(crate) struct BeforeRouter<S> {
+    direct: Direct,
+    router: S,
+}
+
+impl<S> Service<http::Request<Body>> for BeforeRouter<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.router.poll_ready(context)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != PATH || is_compressed(request.headers()) {
-            return self.rest.call(request);
+            return Box::pin(self.router.call(request));
         }
-        let edge = Arc::clone(&self.edge);
-        let max_message_bytes = self.max_message_bytes;
+        let edge = Arc::clone(&self.direct.edge);
+        let max_message_bytes = self.direct.max_message_bytes;
         Box::pin(async move {
             let answer = answer(&edge, request, max_message_bytes).await;
             Ok(answer.unwrap_or_else(Status::into_http))
@@ -107,8 +129,11 @@ async fn answer(
     let (head, body) = request.into_parts();
     let caller = Caller::of(&MetadataMap::from_headers(head.headers));
     let message = read_message(body, max_message_bytes).await?;
-    let message: ModelInferRequest = bounded::decode(message)
-        .map_err(|error| Status::invalid_argument(format!("ModelInferRequest: {error}")))?;
+    let message: ModelInferRequest =
+        bounded::decode(message).map_err(|error| GrpcError::Undecodable {
+            message: ModelInferRequest::NAME,
+            error,
+        })?;
     let request = messages::to_request(message, &caller)?;
     let response = messages::to_message(edge.inference.infer(request).await?);
     let mut encoded = BytesMut::with_capacity(PREFIX + response.encoded_len());
@@ -116,7 +141,7 @@ async fn answer(
     encoded.put_u32(response.encoded_len() as u32);
     response
         .encode(&mut encoded)
-        .map_err(|error| Status::internal(error.to_string()))?;
+        .map_err(|error| status(Code::Internal, Reason::Internal.name(), error.to_string()))?;
     let mut response = http::Response::new(Body::new(Answer {
         message: Some(encoded.freeze()),
         ended: false,
@@ -143,16 +168,12 @@ async fn read_message(mut body: Body, max_message_bytes: usize) -> Result<Bytes,
             )?);
         }
         if length.is_some_and(|length| received.len() > PREFIX + length) {
-            return Err(Status::invalid_argument(
-                "more bytes arrived than one message has",
-            ));
+            return Err(malformed("more bytes arrived than one message has"));
         }
     }
     match length {
         Some(length) if received.len() == PREFIX + length => Ok(received.slice(PREFIX..)),
-        _ => Err(Status::invalid_argument(
-            "the request ended before its message did",
-        )),
+        _ => Err(malformed("the request ended before its message did")),
     }
 }
 
@@ -171,30 +192,31 @@ fn append(received: Bytes, data: &[u8], length: usize) -> Bytes {
 fn read_prefix(prefix: &mut Bytes, max_message_bytes: usize) -> Result<usize, Status> {
     if prefix.get_u8() != 0 {
         let problem = "the message is compressed, but grpc-encoding does not say how";
-        return Err(Status::invalid_argument(problem));
+        return Err(malformed(problem));
     }
     let length = prefix.get_u32() as usize;
     match length <= max_message_bytes {
         true => Ok(length),
-        // As tonic answers for every other call.
-        false => Err(Status::new(
-            Code::OutOfRange,
-            format!("message of {length} bytes; at most {max_message_bytes} are allowed"),
-        )),
+        false => {
+            let problem = format!("{length} bytes; at most {max_message_bytes} are allowed");
+            Err(GrpcError::MessageTooLarge(problem).into())
+        }
     }
+}
+
+fn malformed(problem: &str) -> Status {
+    GrpcError::Malformed(problem.to_owned()).into()
 }
 
 async fn next_data(body: &mut Body) -> Result<Option<Bytes>, Status> {
     while !body.is_end_stream() {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        match frame.transpose()? {
+        match frame.transpose()?.map(Frame::into_data) {
             None => return Ok(None),
-            // Anything else are trailers, which a request has no use for.
-            Some(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+            // Some clients, tonic's own among them, end a request by an empty frame.
+            Some(Ok(data)) if !data.is_empty() => return Ok(Some(data)),
+            // Trailers, which a request has no use for.
+            Some(_) => {}
         }
     }
     Ok(None)
@@ -274,6 +296,14 @@ mod tests {
                 assert!(read == message, "{length} bytes in pieces of {piece}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_empty_frame_at_the_end_costs_no_copy() {
+        let framed = Bytes::from(framed(&[7; 50]));
+        let pieces = [framed.clone(), Bytes::new()].into();
+        let message = read_message(Body::new(Pieces(pieces)), 100).await;
+        assert_eq!(message.unwrap().as_ptr(), framed[PREFIX..].as_ptr());
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol v2.
 
+mod arrival;
 mod deadline;
 mod direct;
+mod error;
 mod messages;
 mod model_config;
 mod repository;
@@ -27,6 +29,9 @@ use crate::{
     inference::Inference,
     publisher::{Publisher, to_the_end},
 };
+pub(crate) use arrival::ArrivalLimit;
+pub use error::GrpcError;
+pub(crate) use error::Reasons;
 pub(crate) use messages::{Caller, metadata};
 pub(crate) use model_config::to_message as model_config;
 pub(crate) use repository::index;
@@ -55,7 +60,7 @@ impl InferenceEdge {
     /// Who loads and unloads models.
     fn publisher(&self) -> Result<Arc<Publisher>, Status> {
         let publisher = self.publisher.as_ref().map(Arc::clone);
-        publisher.ok_or_else(|| Status::unimplemented("models are loaded on the admin port"))
+        publisher.ok_or_else(|| GrpcError::OnAdminPort.into())
     }
 }
 
@@ -114,7 +119,10 @@ impl GrpcInferenceService for InferenceEdge {
         let inference = Arc::clone(&self.inference);
         let answer = move |message: Result<ModelInferRequest, Status>| {
             let (inference, caller) = (Arc::clone(&inference), Arc::clone(&caller));
-            async move { Ok(messages::answer_in_stream(&inference, message?, &caller).await) }
+            async move {
+                let message = message.map_err(error::with_reason)?;
+                Ok(messages::answer_in_stream(&inference, message, &caller).await)
+            }
         };
         let requests = request
             .into_inner()

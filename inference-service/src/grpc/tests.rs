@@ -31,7 +31,7 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let loaded = catalog.load(&model, 1, prepared, config).unwrap();
     catalog.serve(&model, Some(1), [(1, loaded)].into(), [(1, None)].into());
     Arc::new(InferenceEdge {
-        inference: Arc::new(Inference::new(Arc::new(catalog))),
+        inference: Arc::new(Inference::new(Arc::new(catalog), false)),
         publisher: None,
         stop: CancellationToken::new(),
     })

@@ -17,7 +17,7 @@ use tracing::{Instrument, debug_span};
 
 use crate::{
     batcher::{Job, Refused},
-    catalog::{Catalog, LoadedVersion},
+    catalog::{Catalog, LoadedVersion, shorten},
     error::InferenceError,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Inference {
     pub(crate) catalog: Arc<Catalog>,
     /// False as soon as the service is asked to stop.
     pub(crate) ready: AtomicBool,
+    /// Whether every request has a line in the log.
+    log_access: bool,
 }
 
 /// The answer to an [`InferenceRequest`].
@@ -51,10 +53,11 @@ pub(crate) struct InferenceResponse {
 }
 
 impl Inference {
-    pub(crate) fn new(catalog: Arc<Catalog>) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, log_access: bool) -> Self {
         Self {
             catalog,
             ready: AtomicBool::new(true),
+            log_access,
         }
     }
 
@@ -72,8 +75,23 @@ impl Inference {
         &self,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
-        let version = self.catalog.find(&request.model, &request.version)?;
+        let version = self.find(&request.model, &request.version, request.name())?;
         version.infer(request).await
+    }
+
+    /// The version that is to answer the request of this name.
+    ///
+    /// # Errors
+    /// [`InferenceError`] where there is none; it is in the access log then.
+    pub(crate) fn find(
+        &self,
+        model: &str,
+        version: &str,
+        request: &str,
+    ) -> Result<Arc<LoadedVersion>, InferenceError> {
+        self.catalog.find(model, version).inspect_err(|error| {
+            Access::new(self.log_access, request, shorten(model), 0).end(&Err(error.clone()));
+        })
     }
 }
 
@@ -88,7 +106,7 @@ impl LoadedVersion {
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
         let record = self.statistics.begin();
-        let access = self.config.log_access.then(|| Access::of(&request));
+        let access = self.access(request.name());
         let span = debug_span!(
             "infer",
             model = %self.model,
@@ -97,10 +115,14 @@ impl LoadedVersion {
         );
         let outcome = self.compute(request).instrument(span).await;
         record.end(&outcome);
-        if let Some(access) = access {
-            access.log(self, &outcome);
-        }
+        access.end(&outcome);
         outcome
+    }
+
+    /// The access log's line of a request to this version.
+    pub(crate) fn access(&self, request: &str) -> Access {
+        let wanted = self.config.log_access;
+        Access::new(wanted, request, &self.model, self.version)
     }
 
     async fn compute(

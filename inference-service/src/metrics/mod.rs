@@ -5,11 +5,9 @@
 
 mod text;
 
-use std::{future, io, sync::Arc};
+use std::{future, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
-use common::{listen::Peer, security::GuardedPort};
-use tokio_util::sync::CancellationToken;
 
 use crate::{catalog::Catalog, refusals::Refusals};
 
@@ -134,27 +132,13 @@ impl Metric {
     }
 }
 
-/// Serves `/metrics` until `stop`.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
-    port: GuardedPort,
-    catalog: Arc<Catalog>,
-    refusals: Refusals,
-    stop: CancellationToken,
-) -> io::Result<()> {
+/// Answers `/metrics`.
+pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals) -> Router {
     let render = move || {
         let text = text::render(&catalog.models(), &refusals);
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
-    let router = Router::new()
-        .route("/metrics", get(render))
-        .layer(port.layer)
-        .into_make_service_with_connect_info::<Peer>();
-    axum::serve(port.listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    Router::new().route("/metrics", get(render))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use crate::{
 use loading::Candidate;
 use upload::Upload;
 
+pub(crate) use loading::warm_up;
 pub(crate) use service::{PublisherEdge, to_the_end};
 
 /// Changes which versions there are and which ones serve.
@@ -136,13 +137,8 @@ impl Publisher {
         manifest: &ArtifactManifest,
     ) -> Result<Option<u64>, PublishError> {
         let (name, sha256) = (model.clone(), manifest.onnx.sha256.clone());
-        let find = move |store: &ModelStore| {
-            let versions = store.versions(&name)?;
-            let same = versions
-                .into_iter()
-                .find(|stored| stored.manifest.onnx.sha256 == sha256);
-            Ok((same.map(|stored| stored.version), store.active(&name)?))
-        };
+        let find =
+            move |store: &ModelStore| Ok((store.find(&name, &sha256)?, store.active(&name)?));
         let (same, active) = self.blocking(find).await?;
         if let Some(version) = same
             && active.is_none_or(|active| active.newest_served < version)

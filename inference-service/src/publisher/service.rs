@@ -8,15 +8,27 @@ use proto::publish::v1::{
     ListVersionsRequest, ListVersionsResponse, ModelVersion, PublishRequest, PublishResponse,
     publisher_service_server::PublisherService,
 };
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{ListedVersion, Publisher, upload};
 use crate::error::PublishError;
 
+/// Uploads that are received at a time, each into memory; more wait, unread.
+const UPLOADS: usize = 4;
+
 /// Answers the calls.
 #[derive(Debug)]
 pub(crate) struct PublisherEdge {
-    pub(crate) publisher: Arc<Publisher>,
+    publisher: Arc<Publisher>,
+    uploads: Semaphore,
+}
+
+impl PublisherEdge {
+    pub(crate) fn new(publisher: Arc<Publisher>) -> Self {
+        let uploads = Semaphore::new(UPLOADS);
+        Self { publisher, uploads }
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -27,6 +39,8 @@ impl PublisherService for PublisherEdge {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Answer<PublishResponse> {
+        // Holds: nothing closes the semaphore.
+        let _place = self.uploads.acquire().await;
         let upload = upload::receive(request.into_inner(), &self.publisher.config.publish).await?;
         let published = to_the_end(Arc::clone(&self.publisher).publish(upload)).await?;
         Ok(Response::new(PublishResponse {

@@ -8,6 +8,7 @@ use common::{
 };
 use futures::{Stream, StreamExt};
 use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
+use tokio::time::timeout;
 use tonic::Status;
 
 use crate::{config::PublishConfig, error::PublishError};
@@ -20,12 +21,26 @@ pub(super) struct Upload {
     pub(super) manifest: ArtifactManifest,
 }
 
-/// Reads an upload to its end: a header, then the file in order.
+/// Reads an upload to its end: a header, then the file in order, within `upload_timeout_seconds`.
 ///
 /// # Errors
-/// [`PublishError`] for what does not fit together, or the stream's own error. More bytes than
-/// allowed, or than the header says, end the upload at once.
+/// [`PublishError`] for what does not fit together or takes too long, or the stream's own error. More
+/// bytes than allowed, or than the header says, end the upload at once.
 pub(super) async fn receive(
+    stream: impl Stream<Item = Result<PublishRequest, Status>> + Unpin,
+    limits: &PublishConfig,
+) -> Result<Upload, Status> {
+    // Each part has a limit of its own, but there is no end of parts: whoever trickles would keep
+    // others from publishing.
+    let limit = limits.upload_timeout();
+    let received = timeout(limit, receive_parts(stream, limits)).await;
+    received.unwrap_or_else(|_| {
+        let seconds = limit.as_secs();
+        Err(PublishError::UploadTimedOut { seconds }.into())
+    })
+}
+
+async fn receive_parts(
     mut stream: impl Stream<Item = Result<PublishRequest, Status>> + Unpin,
     limits: &PublishConfig,
 ) -> Result<Upload, Status> {

@@ -217,6 +217,11 @@ impl RequestRecord<'_> {
         }
     }
 
+    /// Another record counts the request.
+    pub(crate) fn forget(mut self) {
+        self.ended = true;
+    }
+
     fn fail(&self, reason: FailureReason) {
         let mut totals = self.statistics.lock();
         totals

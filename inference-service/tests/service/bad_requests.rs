@@ -4,6 +4,7 @@
 mod grpc;
 mod http;
 mod images;
+mod messages;
 
 use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
 

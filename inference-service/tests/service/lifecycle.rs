@@ -1,7 +1,9 @@
 //! Starting, stopping, and what the program says when it cannot.
 
 use std::{
+    fs,
     net::TcpListener,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -198,4 +200,19 @@ fn a_store_that_cannot_be_made_is_named() {
         "{}",
         output.stderr
     );
+}
+
+/// Official builds of ONNX Runtime keep a database below HOME for what they report to their maker.
+#[tokio::test]
+async fn nothing_is_reported_to_the_maker_of_onnx_runtime() {
+    let service = Service::start(&ServiceOptions::default());
+    let published = service.publish(Artifact::new(1).upload()).await;
+    published.expect("it is published");
+    let answer = service.infer(infer_request(1).0).await;
+    answer.expect("it is answered");
+    let process = PathBuf::from(format!("/proc/{}", service.pid()));
+    let environment = fs::read(process.join("environ")).expect("it runs");
+    let mut variables = environment.split(|byte| *byte == 0);
+    assert!(variables.any(|variable| variable == b"ORT_DISABLE_TELEMETRY=1"));
+    assert!(!service.home().exists());
 }

@@ -1,18 +1,22 @@
 //! The service as its users meet it: a process, sockets, files.
 
+mod admission;
 mod bad_requests;
 #[path = "../../../common/tests/support/certificates.rs"]
 mod certificates;
 mod classification;
 mod clients;
 mod lifecycle;
+mod limits;
 mod metric_names;
+mod models;
 mod publishing;
 #[path = "../../../common/tests/support/refusals.rs"]
 mod refusals;
 mod refused_publishes;
 mod security;
 mod serving;
+mod streams;
 mod support;
 mod swaps;
 mod versions;

@@ -20,7 +20,8 @@ fn start() -> Service {
 /// Whatever is wrong: the caller learns what, the version before serves on, nothing is stored.
 #[tokio::test]
 async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
-    let service = start();
+    let mut service = start();
+    let pid = service.pid();
     publish(&service, &Artifact::new(1)).await;
     let good = Artifact::new(2);
     let other_sha256 = Sha256::of(b"something else").to_string();
@@ -217,6 +218,9 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
     assert_eq!(stored, 2, "version 1 and active.json");
     assert_eq!(service.statistics().await.len(), 1);
     assert_eq!(publish(&service, &good).await, (2, false));
+    assert!(service.is_running() && service.pid() == pid);
+    let log = service.log();
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 /// The second model with a change in its graph.

@@ -21,8 +21,8 @@ use crate::{
     clients::{folder_of, python, rust_example},
     refusals::{self, Guarded},
     support::{
-        Artifact, MODEL, Service, ServiceOptions, infer_request, repository, run_to_the_end,
-        wait_until,
+        Artifact, Connection, MODEL, Response, Service, ServiceOptions, infer_request, repository,
+        run_to_the_end, wait_until,
     },
 };
 
@@ -34,7 +34,8 @@ fn start(settings: &[String]) -> Service {
     })
 }
 
-async fn channel(
+/// A connection, or nothing where there is none.
+pub async fn channel(
     service: &Service,
     port: &str,
     credentials: &Credentials,
@@ -95,6 +96,55 @@ async fn versions_are_for_those_who_may() {
     refusals::refuses_all_but_good_callers(&service, &keys).await;
     let plain = Admin(start(&[]));
     refusals::refuses_tls_on_a_plain_port(&plain, &keys).await;
+}
+
+/// What HTTP answers to `/v2/models/{m}` and to a prediction, with this header.
+fn over_http(service: &Service, authorization: Option<&str>) -> [Response; 2] {
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(authorization.map(|value| ("authorization", value)));
+    let ask = |line: &str, body: &[u8]| {
+        Connection::to(&service.address("http")).call(line, &headers, body)
+    };
+    [
+        ask(&format!("GET /v2/models/{MODEL}"), b""),
+        ask(&format!("POST /v2/models/{MODEL}/infer"), b"{}"),
+    ]
+}
+
+#[test]
+fn http_too_is_for_those_who_may() {
+    let keys = Keys::new();
+    let [web, publisher] = [("web", Scope::Predict), ("publisher", Scope::Publish)]
+        .map(|(name, scope)| format!("Bearer {}", keys.token(name, scope).reveal()));
+    let service = start(&[keys.tokens_setting()]);
+    for (authorization, status, reason) in [
+        (None, 401, "TOKEN_MISSING"),
+        (Some("Basic d2ViOndlYg=="), 401, "TOKEN_MISSING"),
+        (Some("Bearer wrong-and-secret"), 401, "TOKEN_UNKNOWN"),
+        (Some(publisher.as_str()), 403, "SCOPE_MISSING"),
+        // Let in, to learn that there is no such model.
+        (Some(web.as_str()), 404, "MODEL_NOT_FOUND"),
+    ] {
+        for response in over_http(&service, authorization) {
+            assert_eq!(response.status, status, "{authorization:?}: {response:?}");
+            assert_eq!(response.refusal().1, reason, "{authorization:?}");
+            // RFC 6750, section 3: who is not known is told what to show.
+            let challenge = response.header("www-authenticate");
+            let challenge = challenge.map(|challenge| challenge.split(' ').next());
+            let expected = (status == 401).then_some(Some("Bearer"));
+            assert_eq!(challenge, expected, "{authorization:?}");
+        }
+    }
+    let log = service.log();
+    for secret in [
+        "Bearer wrong-and-secret",
+        "Basic d2ViOndlYg",
+        &web,
+        &publisher,
+    ] {
+        let (_, secret) = secret.split_once(' ').expect("a scheme and a secret");
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
 }
 
 #[tokio::test]

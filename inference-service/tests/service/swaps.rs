@@ -3,15 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use proto::inference::ModelInferResponse;
-use tonic::Status;
 
-use crate::support::{Artifact, MODEL, Service, ServiceOptions, infer_request};
+use crate::support::{Artifact, Load, MODEL, Service, ServiceOptions, infer_request, wait_until};
 
 const MEGABYTE: u64 = 1 << 20;
 
@@ -27,65 +26,26 @@ fn encoded(response: &ModelInferResponse) -> u64 {
     version
 }
 
-/// Calls without a pause and without retries, on several connections.
-struct Load {
-    calls: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    callers: Vec<tokio::task::JoinHandle<Result<(), Status>>>,
-}
-
-impl Load {
-    async fn start(service: &Service, callers: usize) -> Self {
-        let calls = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = Vec::new();
-        for _ in 0..callers {
-            let mut client = service.inference().await;
-            let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
-            tasks.push(tokio::spawn(async move {
-                let (request, _) = infer_request(1);
-                while !stop.load(Ordering::Relaxed) {
-                    let response = client.model_infer(request.clone()).await?;
-                    encoded(response.get_ref());
-                    calls.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            }));
-        }
-        Self {
-            calls,
-            stop,
-            callers: tasks,
-        }
-    }
-
-    /// Ends the load. Not one call may have failed.
-    async fn end(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        for caller in self.callers {
-            let called = caller.await.expect("every answer is that of its version");
-            called.expect("no call fails");
-        }
-        self.calls.load(Ordering::Relaxed)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_memory_behind() {
     const PUBLISHES: u64 = 200;
     const ROLL_BACKS: u64 = 50;
     /// After these, memory is what it will be.
     const SETTLED: u64 = 50;
+    /// Answered between two publishes, so that every one of them happens under load.
+    const CALLS_BETWEEN: u64 = 20;
     let service = Service::start(&ServiceOptions::default());
     let publish = async |n: u64| {
         let published = service.publish(Artifact::constant(n).upload()).await;
         published.expect("it is published")
     };
     assert_eq!(publish(1).await.version, 1);
-    let load = Load::start(&service, 4).await;
+    let check = |response: &ModelInferResponse| assert!(encoded(response) > 0);
+    let load = Load::start(&service, 4, &infer_request(1).0, Arc::new(check)).await;
     let began = Instant::now();
     let mut settled = 0;
     for n in 2..=PUBLISHES {
+        load.answers(CALLS_BETWEEN).await;
         assert_eq!(publish(n).await.version, n);
         if n % (PUBLISHES / ROLL_BACKS) == 0 {
             let back = service.activate(MODEL, n - 1).await;
@@ -100,6 +60,12 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
     }
     let elapsed = began.elapsed();
     let grown = service.resident_bytes().saturating_sub(settled);
+    let most = settled + 16 * MEGABYTE;
+    if service.resident_bytes() > most {
+        println!("{grown} bytes more than after {SETTLED}");
+        // What was freed just now goes back to the system a little later; a leak stays.
+        wait_until(|| service.resident_bytes() < most);
+    }
     let calls = load.end().await;
     println!(
         "{PUBLISHES} publishes and {ROLL_BACKS} roll-backs in {:.1} s under {:.0} calls/s; \
@@ -109,8 +75,7 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
         settled as f64 / 1e6,
         grown as f64 / 1e6,
     );
-    assert!(calls > PUBLISHES, "there was no load");
-    assert!(grown < 16 * MEGABYTE, "{grown} bytes more");
+    assert!(calls >= CALLS_BETWEEN * (PUBLISHES - 1), "{calls} calls");
 
     // As after a lost reply.
     let again = publish(PUBLISHES - 7).await;

@@ -368,8 +368,32 @@ async fn the_access_log_names_requests_and_never_their_content() {
     let id = "from-the-headers".parse().expect("it is ASCII");
     headed.metadata_mut().insert("x-request-id", id);
     client.model_infer(headed).await.expect("it answers");
+    let (mut unknown, _) = infer_request(1);
+    unknown.id = "of-nobody".to_owned();
+    unknown.model_name = "cats".to_owned();
+    client
+        .model_infer(unknown)
+        .await
+        .expect_err("no such model");
+    let mut odd = infer_request(1).0;
+    odd.id = "with-a-text".to_owned();
+    // Numbers whose bytes are a text that no line would hold by accident.
+    let size = odd.raw_input_contents[0].len();
+    odd.raw_input_contents[0] = b"PAYLOAD ".repeat(size / 8).into();
+    client.model_infer(odd).await.expect("it answers");
     let log = service.log();
-    for (request, samples) in [("from-the-message", 1), ("from-the-headers", 2)] {
+    assert!(!log.contains("PAYLOAD"), "{log}");
+    let line = log.lines().find(|line| line.contains("of-nobody"));
+    let line = line.expect("it is logged");
+    assert!(
+        line.contains("MODEL_NOT_FOUND") && line.contains("cats"),
+        "{line}"
+    );
+    for (request, samples) in [
+        ("from-the-message", 1),
+        ("from-the-headers", 2),
+        ("with-a-text", 1),
+    ] {
         let line = log.lines().find(|line| line.contains(request));
         let line = line.expect("it is logged");
         assert!(line.contains(&format!("samples={samples}")), "{line}");

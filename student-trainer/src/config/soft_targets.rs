@@ -46,7 +46,7 @@ pub enum SoftTargetsMode {
     Live,
     /// A recording; what it lacks is recorded from teachers while the run goes on.
     Record,
-    /// A recording that is whole. No teacher is needed.
+    /// A recording that has all that is left of the run. No teacher is needed.
     Recorded,
 }
 
@@ -57,6 +57,14 @@ pub struct FixedViews {
     pub count: u32,
     /// Of their random changes.
     pub seed: u64,
+}
+
+impl FixedViews {
+    /// Which one a phase shows in an epoch, its position in the phase: each in turn.
+    pub fn of_epoch(self, epoch: usize) -> u32 {
+        // Holds: the remainder is below a u32.
+        (epoch as u64 % u64::from(self.count)) as u32
+    }
 }
 
 fn default_view_seed() -> u64 {

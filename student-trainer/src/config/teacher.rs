@@ -61,7 +61,7 @@ pub enum WhenGone {
     /// It fails.
     #[default]
     Fail,
-    /// It goes on from a recording of the same teacher, which must be whole: same bits.
+    /// It goes on from a recording of the same teacher, as far as that reaches: same bits.
     RecordedTargets,
     /// It goes on with hard labels until a teacher is back: other bits, and its manifest says so.
     HardLabels,

@@ -2,12 +2,12 @@
 
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
-use common::consumption::{ConsumedStep, Consumption};
+use common::consumption::{ConsumedStep, Consumption, StepRanges};
 use datasets::{
     Augmentation, Dataset, Normalization,
     random::{Purpose, RandomStreams},
 };
-use networks::WeightsError;
+use networks::{Weights, WeightsError};
 use rand::Rng;
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch, Position},
     metrics,
-    run::RunError,
+    run::{NotFinite, RunError},
     soft_targets::SoftTargetSource,
 };
 
@@ -77,8 +77,8 @@ pub struct PhaseSummary {
     pub last_epoch: EpochSummary,
     /// What was trained on, each sample exactly once an epoch.
     pub consumed: Consumption,
-    /// Batches that were trained on hard labels alone because all teachers were gone.
-    pub hard_label_batches: u64,
+    /// Steps that used hard labels alone because all teachers were gone.
+    pub hard_label_steps: StepRanges,
     /// Wall-clock time of all epochs.
     pub seconds: f64,
 }
@@ -185,7 +185,7 @@ impl<'r> Phase<'r> {
         let PhaseProgress {
             last_epoch,
             consumed,
-            hard_label_batches,
+            hard_label_steps,
             seconds,
             ..
         } = self.progress.clone();
@@ -193,7 +193,7 @@ impl<'r> Phase<'r> {
             // Holds: a configuration has an epoch a phase at least, and after it this is set.
             last_epoch: last_epoch.expect("a phase has an epoch"),
             consumed,
-            hard_label_batches,
+            hard_label_steps,
             seconds,
         })
     }
@@ -234,8 +234,11 @@ impl<'r> Phase<'r> {
         let took = self.step_ended.elapsed();
         metrics::step_done(output.samples(), took, output.waited);
         self.step_ended += took;
+        if asked && !output.used_soft_targets {
+            let step = self.steps_done();
+            self.progress.hard_label_steps.push(step);
+        }
         self.progress.step += 1;
-        self.progress.hard_label_batches += u64::from(asked && !output.used_soft_targets);
         let source = self.context.soft_targets;
         let teacher = source.filter(|_| output.used_soft_targets);
         let epoch = self.progress.epoch as u64;
@@ -345,15 +348,35 @@ impl<'r> Phase<'r> {
         // Without one, it is the sum that is too large.
         let (steps_before, loss) = first.unwrap_or((0, totals.loss()));
         let step = self.interval.first_step + steps_before;
-        Err(RunError::Diverged {
-            loss,
+        let step = self.progress.epoch as u64 * self.steps_per_epoch + step;
+        Err(self.diverged(NotFinite::Loss(loss), step))
+    }
+
+    /// The weights, which the last step has changed.
+    ///
+    /// # Errors
+    /// [`RunError::Diverged`] where one of them is no number.
+    fn weights(&self) -> Result<Weights, RunError> {
+        self.network.weights().map_err(|error| match error {
+            TorchError::Weights(WeightsError::NotFinite(name)) => {
+                let last = self.steps_done().saturating_sub(1);
+                self.diverged(NotFinite::Weight(name), last)
+            }
+            error => error.into(),
+        })
+    }
+
+    /// `step` is counted from 0 over all epochs.
+    fn diverged(&self, what: NotFinite, step: u64) -> RunError {
+        RunError::Diverged {
+            what,
             phase: self.context.index,
             kind: self.context.config.kind(),
-            epoch: self.progress.epoch + 1,
-            step: step + 1,
-            learning_rate: self.learning_rate(step),
+            epoch: (step / self.steps_per_epoch) as usize + 1,
+            step: step % self.steps_per_epoch + 1,
+            learning_rate: self.schedule.learning_rate(step),
             checkpoint: None,
-        })
+        }
     }
 
     fn end_epoch(&mut self) -> Result<(), RunError> {
@@ -392,8 +415,13 @@ impl<'r> Phase<'r> {
         }
     }
 
+    /// Of the phase.
+    fn steps_done(&self) -> u64 {
+        self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step
+    }
+
     fn checkpoint_is_due(&self) -> bool {
-        let done = self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step;
+        let done = self.steps_done();
         let every = self.context.checkpoints.map_or(0, Checkpoints::every_steps);
         every > 0 && done.is_multiple_of(every)
     }
@@ -415,7 +443,7 @@ impl<'r> Phase<'r> {
             .collect::<Result<_, TorchError>>()?;
         checkpoints.keep(PhaseState {
             progress: self.progress.clone(),
-            weights: self.network.weights()?,
+            weights: self.weights()?,
             velocities,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use common::consumption::Consumption;
+use common::consumption::{Consumption, StepRanges};
 use networks::{WeightTensor, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +37,9 @@ pub struct PhaseProgress {
     pub last_epoch: Option<EpochSummary>,
     /// What was trained on.
     pub consumed: Consumption,
-    /// Batches that were trained on hard labels alone because all teachers were gone.
+    /// Steps that used hard labels alone because all teachers were gone.
     #[serde(default)]
-    pub hard_label_batches: u64,
+    pub hard_label_steps: StepRanges,
     /// Wall-clock time of the epoch under way.
     pub epoch_seconds: f64,
     /// Wall-clock time of all epochs.

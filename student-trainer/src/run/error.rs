@@ -141,15 +141,15 @@ pub enum RunError {
         /// Folder of the data.
         path: PathBuf,
     },
-    /// The loss is no longer a number.
+    /// The loss, or a weight, is no longer a number.
     #[error(
-        "the loss became {loss} in phase {phase} ({kind}), epoch {epoch}, step {step}, \
+        "{what} in phase {phase} ({kind}), epoch {epoch}, step {step}, \
          at learning rate {learning_rate:.2e}; lower the learning rate{}",
         last_good(checkpoint)
     )]
     Diverged {
-        /// NaN or infinite.
-        loss: f64,
+        /// What it was that showed it.
+        what: NotFinite,
         /// 0-based.
         phase: usize,
         /// What the phase does.
@@ -168,6 +168,16 @@ pub enum RunError {
     Teacher {
         /// Why.
         error: PoolError,
+        /// Of the last step done.
+        checkpoint: Option<PathBuf>,
+    },
+    /// All teachers are gone, and the recording that should take their place lacks what is needed.
+    #[error("{error}; and {recording}{}", to_go_on(checkpoint))]
+    NotRecorded {
+        /// Why there are no teachers.
+        error: PoolError,
+        /// What the recording lacks.
+        recording: Box<soft_targets::StoreError>,
         /// Of the last step done.
         checkpoint: Option<PathBuf>,
     },
@@ -194,11 +204,35 @@ pub enum RunError {
     },
 }
 
+/// What became infinite or NaN.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotFinite {
+    /// The loss of a batch.
+    #[error("the loss became {0}")]
+    Loss(f64),
+    /// A weight of this tensor, by the step named.
+    #[error("`{0}` became infinite or NaN")]
+    Weight(String),
+}
+
 impl RunError {
+    /// What is wrong with a recording that should take the place of teachers, and why there are none.
+    pub(crate) fn in_place_of_teachers(self, error: PoolError) -> Self {
+        match self {
+            Self::SoftTargets(recording) => Self::NotRecorded {
+                error,
+                recording: Box::new(recording),
+                checkpoint: None,
+            },
+            other => other,
+        }
+    }
+
     /// Names the checkpoint that the run left, where that is of use.
     pub(super) fn with_checkpoint(mut self, newest: Option<&Path>) -> Self {
         if let Self::Diverged { checkpoint, .. }
         | Self::Teacher { checkpoint, .. }
+        | Self::NotRecorded { checkpoint, .. }
         | Self::Cancelled { checkpoint } = &mut self
         {
             *checkpoint = newest.map(Path::to_owned);

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::atomic_file;
+use common::{atomic_file, file_lock::FileLock};
 
 use super::RunError;
 use crate::config::{PhaseKind, RunConfig};
@@ -32,7 +32,7 @@ const ARTIFACT: &str = "artifact";
 pub struct RunFolder {
     path: PathBuf,
     /// Of the folder itself; the operating system lets go of it when the process ends.
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl RunFolder {
@@ -46,11 +46,11 @@ impl RunFolder {
         let folder = path.to_owned();
         fs::create_dir_all(path).map_err(|error| with_path(path, &error))?;
         let lock = File::open(path).map_err(|error| with_path(path, &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match FileLock::try_take(lock) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder }),
             Err(TryLockError::Error(error)) => return Err(with_path(path, &error).into()),
-        }
+        };
         if manifest(path).exists() {
             return Err(RunError::AlreadyFinished { folder });
         }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use common::{consumption::Consumption, digest::Sha256, manifest::TeacherIdentity};
+use common::{
+    consumption::{Consumption, StepRanges},
+    digest::Sha256,
+    manifest::TeacherIdentity,
+};
 use networks::ModelId;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +80,9 @@ pub struct PhaseRecord {
     /// Batches that were trained on hard labels alone because all teachers were gone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub hard_label_batches: u64,
+    /// Which steps those were.
+    #[serde(default, skip_serializing_if = "StepRanges::is_empty")]
+    pub hard_label_steps: StepRanges,
     /// Mean over the last epoch's samples.
     pub train_loss: f64,
     /// In the last epoch, on augmented images; 0 to 1.
@@ -97,7 +104,8 @@ impl PhaseRecord {
             kind,
             consumed_samples: samples,
             consumed_sha256: sha256,
-            hard_label_batches: summary.hard_label_batches,
+            hard_label_batches: summary.hard_label_steps.count(),
+            hard_label_steps: summary.hard_label_steps,
             train_loss: summary.last_epoch.train_loss,
             train_accuracy: summary.last_epoch.train_accuracy,
             validation_accuracy: summary.last_epoch.validation_accuracy,

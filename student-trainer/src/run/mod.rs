@@ -28,7 +28,7 @@ use torch_networks::{Device, numerics};
 
 pub use artifact::{ArtifactError, ModelFolder};
 pub use checkpoint::CheckpointError;
-pub use error::RunError;
+pub use error::{NotFinite, RunError};
 pub use folder::RunFolder;
 pub use manifest::{PhaseRecord, RunManifest};
 pub use resume::ResumePolicy;
@@ -39,7 +39,7 @@ use crate::{
     events::{EventSink, RunEvent},
     export::ExportError,
     metrics::RunUnderWay,
-    soft_targets::{SoftTargetSource, SoftTargetSupply, SupplyContext},
+    soft_targets::{SoftTargetEpochs, SoftTargetSource, SoftTargetSupply, SupplyContext},
 };
 use checkpoint::{Checkpoint, Circumstances, RunProgress};
 use checkpoints::CheckpointFolder;
@@ -259,7 +259,8 @@ impl Run<'_> {
     fn soft_targets(&self) -> Result<SoftTargetSupply<'_>, RunError> {
         let context = SupplyContext {
             config: &self.config,
-            needed: self.needs_soft_targets(),
+            epochs: self.soft_target_epochs(),
+            teacher_before: self.teacher_before(),
             train: &self.data.train,
             cancel: self.context.cancel,
             runtime: self.context.runtime,
@@ -267,26 +268,26 @@ impl Run<'_> {
         SoftTargetSupply::prepare(context, self.events.notices())
     }
 
-    /// Whether what is left of the run needs soft targets.
-    fn needs_soft_targets(&self) -> bool {
-        let is_done = |index: usize, epochs: usize| match &self.resumed {
-            None => false,
-            Some(Checkpoint { run, phase }) => {
-                index < run.phase || (index == run.phase && phase.progress.epoch == epochs)
-            }
-        };
-        let mut phases = self.config.phases.iter().enumerate();
-        phases
-            .any(|(index, phase)| phase.loss.needs_soft_targets() && !is_done(index, phase.epochs))
+    /// The epochs that are left to be trained with soft targets.
+    fn soft_target_epochs(&self) -> SoftTargetEpochs {
+        SoftTargetEpochs::left(&self.config, |index| match &self.resumed {
+            Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
+            Some(Checkpoint { run, phase }) if index == run.phase => phase.progress.epoch,
+            _ => 0,
+        })
     }
 
     /// Whose soft targets the run uses, or used before it was interrupted.
     fn teacher(&self, now: Option<&TeacherIdentity>) -> Result<Option<TeacherIdentity>, RunError> {
-        let before = self.resumed.as_ref().and_then(|it| it.run.teacher.as_ref());
+        let before = self.teacher_before();
         if let (Some(before), Some(now)) = (before, now) {
             resume::check_teacher(before, now, self.mixes_numerics())?;
         }
         Ok(now.or(before).cloned())
+    }
+
+    fn teacher_before(&self) -> Option<&TeacherIdentity> {
+        self.resumed.as_ref()?.run.teacher.as_ref()
     }
 
     fn train(

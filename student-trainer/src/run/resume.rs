@@ -18,7 +18,7 @@ pub enum ResumePolicy {
 
 /// Keys, tables with all below them, that decide no bits: how soon a checkpoint is made, where
 /// things are, how long to wait.
-const MAY_CHANGE: [&str; 13] = [
+const MAY_CHANGE: [&str; 15] = [
     "checkpoints",
     // The checkpoint knows the data by their fingerprint.
     "data.path",
@@ -33,7 +33,10 @@ const MAY_CHANGE: [&str; 13] = [
     "teacher.prefetch",
     "teacher.tls",
     "teacher.token_file",
+    "teacher.token_in_plain_text",
     "teacher.wait_timeout_seconds",
+    // A recording gives the same bits; steps on hard labels are counted.
+    "teacher.when_gone",
 ];
 
 /// Keys that the policy `OtherBits` lets change besides.
@@ -223,6 +226,7 @@ mod tests {
         for change in [
             ("a:1", "b:2"),
             ("endpoints", "wait_timeout_seconds = 7\nendpoints"),
+            ("endpoints", "when_gone = \"hard_labels\"\nendpoints"),
             ("[network]", "checkpoints = { keep_last = 9 }\n[network]"),
             (
                 "[network]",

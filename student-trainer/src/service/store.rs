@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::atomic_file;
+use common::{atomic_file, file_lock::FileLock};
 use proto::runs::v1::RunState;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ const FOLDER: &str = ".queue";
 pub(super) struct QueueStore {
     folder: PathBuf,
     /// Of the folder itself; the operating system lets go of it when the process ends.
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// A run as its file tells of it.
@@ -67,13 +67,13 @@ impl QueueStore {
         };
         let lock = fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
         let lock = lock.map_err(|error| failed(&folder, error.to_string()))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match FileLock::try_take(lock) {
+            Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => {
                 return Err(ServeError::RunsFolderInUse(runs_folder.to_owned()));
             }
             Err(TryLockError::Error(error)) => return Err(failed(&folder, error.to_string())),
-        }
+        };
         let mut runs = Vec::new();
         let entries = fs::read_dir(&folder).map_err(|error| failed(&folder, error.to_string()))?;
         for entry in entries {

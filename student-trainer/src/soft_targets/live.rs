@@ -38,7 +38,7 @@ pub struct Gone {
 /// What is used instead of teachers.
 #[derive(Debug)]
 pub enum Substitute {
-    /// A recording of theirs, which is whole.
+    /// A recording of theirs, as far as it reaches.
     Recorded(Box<RecordedTargets>),
     /// Hard labels.
     HardLabels,
@@ -61,8 +61,9 @@ impl<'r> LiveTargets<'r> {
             pixels,
             image: [channels, height, width],
         } = request;
-        if let Some(gone) = self.when_gone.filter(|gone| gone.are_gone(self.pool)) {
-            return gone.instead(view, samples);
+        let gone = self.when_gone.filter(|gone| gone.are_gone(self.pool));
+        if let Some(targets) = gone.and_then(|gone| gone.instead(view, samples)) {
+            return targets;
         }
         let (pixels, asked) = match view {
             Some(_) => padding::fill_up(pixels, samples.len()),
@@ -91,10 +92,7 @@ impl AskedTeachers<'_> {
             (
                 Err(error @ (PoolError::NoTeacher { .. } | PoolError::TeachersGone { .. })),
                 Some(gone),
-            ) => {
-                gone.notice(&error);
-                gone.instead(self.view, &self.samples).wait(cancel)
-            }
+            ) => gone.take_over(error, self.view, &self.samples).wait(cancel),
             (Err(error), _) => Err(error.into()),
         }
     }
@@ -125,10 +123,35 @@ impl Gone {
         self.notices.notice(format!("{error}; {instead}"));
     }
 
-    fn instead(&self, view: Option<u32>, samples: &[u32]) -> PendingSoftTargets<'_> {
-        match &self.substitute {
+    /// What is used in place of an answer that there will not be, for `error`.
+    fn take_over(
+        &self,
+        error: PoolError,
+        view: Option<u32>,
+        samples: &[u32],
+    ) -> PendingSoftTargets<'_> {
+        let targets = match &self.substitute {
             Substitute::Recorded(recorded) => recorded.ask(view, samples),
             Substitute::HardLabels => PendingSoftTargets::HardLabels,
+        };
+        match targets {
+            PendingSoftTargets::Failed(recording) => {
+                PendingSoftTargets::Failed(recording.in_place_of_teachers(error))
+            }
+            targets => {
+                self.notice(&error);
+                targets
+            }
+        }
+    }
+
+    /// What is used while teachers are known to be gone; `None` where only they can help.
+    fn instead(&self, view: Option<u32>, samples: &[u32]) -> Option<PendingSoftTargets<'_>> {
+        match &self.substitute {
+            Substitute::Recorded(recorded) => view
+                .is_some_and(|view| recorded.has(view))
+                .then(|| recorded.ask(view, samples)),
+            Substitute::HardLabels => Some(PendingSoftTargets::HardLabels),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Where soft targets come from: teachers, or a recording of theirs.
 //!
 //! - [`SoftTargetSupply`]: all that a run needs for them, as its configuration says.
+//! - [`SoftTargetEpochs`]: for which epochs, and so for which views.
 //! - [`SoftTargetSource`]: what a phase's loader asks.
 //! - [`live`]: teachers, and what takes their place when all of them are gone.
 //! - [`recorded`]: views of a recording, each usable once it is whole.
+//! - [`recording_run`]: adds what is missing to a recording while a run reads it.
 //! - [`recorder`]: asks teachers for the shards that a recording lacks.
 //! - [`record`]: `student-trainer record`, recording ahead of any run.
 //!
@@ -11,11 +13,13 @@
 //! are, as long as there are [a few](padding). So a recording, made in the order of the data set,
 //! gives a student the same bits as asking for each shuffled batch of the same view.
 
+mod epochs;
 mod live;
 mod padding;
 pub mod record;
 mod recorded;
 mod recorder;
+mod recording_run;
 mod supply;
 
 use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
@@ -23,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::run::RunError;
 
+pub use epochs::SoftTargetEpochs;
 pub use live::{AskedTeachers, Gone, LiveTargets, Substitute};
 pub use recorded::RecordedTargets;
 pub use recorder::{Progress, Recorder};
@@ -38,6 +43,8 @@ pub enum SoftTargetSource<'r> {
     Live(LiveTargets<'r>),
     /// A recording.
     Recorded(&'r RecordedTargets),
+    /// None any more of this teacher: hard labels must do.
+    HardLabels(&'r TeacherIdentity),
 }
 
 /// A batch whose soft targets are wanted.
@@ -71,6 +78,7 @@ impl<'r> SoftTargetSource<'r> {
         match self {
             Self::Live(live) => live.pool.identity(),
             Self::Recorded(recorded) => recorded.teacher(),
+            Self::HardLabels(teacher) => teacher,
         }
     }
 
@@ -78,7 +86,7 @@ impl<'r> SoftTargetSource<'r> {
     pub fn teachers(&self) -> usize {
         match self {
             Self::Live(live) => live.pool.teachers(),
-            Self::Recorded(_) => 0,
+            Self::Recorded(_) | Self::HardLabels(_) => 0,
         }
     }
 
@@ -86,7 +94,7 @@ impl<'r> SoftTargetSource<'r> {
     pub fn prefetch(&self) -> usize {
         match self {
             Self::Live(live) => live.prefetch,
-            Self::Recorded(_) => PREFETCH,
+            Self::Recorded(_) | Self::HardLabels(_) => PREFETCH,
         }
     }
 
@@ -96,6 +104,7 @@ impl<'r> SoftTargetSource<'r> {
         match self {
             Self::Live(live) => live.ask(request),
             Self::Recorded(recorded) => recorded.ask(request.view, request.samples),
+            Self::HardLabels(_) => PendingSoftTargets::HardLabels,
         }
     }
 }

@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveTargets, Progress, Recorder,
-    supply::{SupplyContext, to_record},
+    LiveTargets, Progress, Recorder, SoftTargetEpochs, recording_run::to_record,
+    supply::SupplyContext,
 };
 use crate::{
     config::RunConfig,
@@ -61,7 +61,8 @@ pub fn record(
     let data = TrainingData::load(config)?;
     let context = SupplyContext {
         config,
-        needed: true,
+        epochs: SoftTargetEpochs::all(config),
+        teacher_before: None,
         train: &data.train,
         cancel,
         runtime,
@@ -87,7 +88,7 @@ pub fn record(
         dataset: &data.train,
         teachers: LiveTargets {
             pool: &pool,
-            prefetch: config.teacher.as_ref().map_or(1, |pool| pool.prefetch),
+            prefetch: context.prefetch(),
             when_gone: None,
         },
         batch_size: context.batch_size(),

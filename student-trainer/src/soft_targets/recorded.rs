@@ -1,6 +1,10 @@
 //! A recording as a run reads it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
 
 use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
 use soft_targets::{Replay, StoreError};
@@ -11,39 +15,51 @@ use crate::run::RunError;
 #[derive(Debug)]
 pub struct RecordedTargets {
     replay: Replay,
-    state: Mutex<State>,
+    recorder: Mutex<RecorderState>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// Views opened, from the first.
-    ready: u32,
-    /// No more will be.
-    ended: bool,
-    /// Why, for whoever waits first.
-    error: Option<RunError>,
+/// Who adds to a recording while a run reads it.
+#[derive(Debug)]
+enum RecorderState {
+    /// Nobody in this process.
+    None,
+    /// The run, which opens each view that is whole.
+    AtWork,
+    /// Nobody any more; why, for whoever waits first.
+    Failed(Option<RunError>),
 }
 
 impl RecordedTargets {
-    /// A recording of which every view is whole; every byte is checked.
+    /// A recording as it is.
+    pub fn new(replay: Replay) -> Self {
+        Self::with(replay, RecorderState::None)
+    }
+
+    /// A recording that the run adds to: see [`Self::finish_view`] and [`Self::end`].
+    pub fn growing(replay: Replay) -> Self {
+        Self::with(replay, RecorderState::AtWork)
+    }
+
+    fn with(replay: Replay, recorder: RecorderState) -> Self {
+        Self {
+            replay,
+            recorder: Mutex::new(recorder),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Opens these views, checking every byte of them. The others are opened where some cannot be used.
     ///
     /// # Errors
     /// [`StoreError::Faulty`] with all shards that cannot be used.
-    pub fn whole(replay: Replay, views: u32) -> Result<Self, StoreError> {
-        replay.open_all()?;
-        let recorded = Self::growing(replay);
-        recorded.lock().ready = views;
-        Ok(recorded)
+    pub fn open_all(&self, views: &BTreeSet<u32>) -> Result<(), StoreError> {
+        self.replay.open_all(views.iter().copied())
     }
 
-    /// A recording of which no view is known to be whole yet.
-    pub fn growing(replay: Replay) -> Self {
-        Self {
-            replay,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        }
+    /// Whether `view` is whole; every byte is checked, once.
+    pub fn has(&self, view: u32) -> bool {
+        self.replay.open(view).is_ok()
     }
 
     /// Whose logits they are.
@@ -51,26 +67,35 @@ impl RecordedTargets {
         &self.replay.recording().identity().teacher
     }
 
-    /// The soft targets of `samples` in `view`; waits until the view is whole.
+    /// The soft targets of `samples` in `view`. Where the run adds to the recording, waits until the view
+    /// is whole.
     ///
     /// # Errors
-    /// Why it will not be: what ended the recording, or [`RunError::Cancelled`].
+    /// [`StoreError::Faulty`]; what ended the recording, or [`RunError::Cancelled`].
     pub fn gather(&self, view: u32, samples: &[u32]) -> Result<SoftTargets, RunError> {
-        let mut state = self.lock();
-        while state.ready <= view {
-            if state.ended {
-                return Err(state
-                    .error
-                    .take()
-                    .unwrap_or(RunError::Cancelled { checkpoint: None }));
-            }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(state);
+        self.wait_for(view)?;
+        self.replay.open(view)?;
         Ok(self.replay.gather(view, samples))
+    }
+
+    fn wait_for(&self, view: u32) -> Result<(), RunError> {
+        let mut recorder = self.lock();
+        while !self.replay.is_open(view) {
+            match &mut *recorder {
+                RecorderState::None => break,
+                RecorderState::AtWork => {
+                    recorder = self
+                        .changed
+                        .wait(recorder)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                RecorderState::Failed(error) => {
+                    let cancelled = RunError::Cancelled { checkpoint: None };
+                    return Err(error.take().unwrap_or(cancelled));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens `view`, the next one, which was recorded to its end.
@@ -79,21 +104,36 @@ impl RecordedTargets {
     /// [`StoreError::Faulty`].
     pub(super) fn finish_view(&self, view: u32) -> Result<(), StoreError> {
         self.replay.open(view)?;
-        self.lock().ready = view + 1;
+        // Whoever found the view closed under the lock waits by now, and hears it.
+        drop(self.lock());
         self.changed.notify_all();
         Ok(())
     }
 
     /// No more views will come.
     pub(super) fn end(&self, result: Result<(), RunError>) {
-        let mut state = self.lock();
-        state.ended = true;
-        state.error = result.err();
+        *self.lock() = match result {
+            Ok(()) => RecorderState::None,
+            Err(error) => RecorderState::Failed(Some(error)),
+        };
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecorderState> {
         // No code that can panic runs under the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for RecordedTargets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let recording = self.replay.recording();
+        write!(
+            formatter,
+            "the recording {} ({}, teacher {:.12})",
+            recording.folder().display(),
+            recording.identity().encoding,
+            recording.identity().teacher.model_id
+        )
     }
 }

@@ -1,16 +1,18 @@
 //! All that a run needs for its soft targets, as its configuration says.
 
-use std::{collections::BTreeMap, path::Path, thread, time::Instant};
+use std::{collections::BTreeSet, path::Path};
 
 use common::{manifest::TeacherIdentity, soft_targets::Encoding};
 use datasets::Dataset;
 use soft_targets::{
-    Fault, RecordedImages, Recording, RecordingIdentity, RecordingLock, Replay, ShardFault,
-    ShardId, ViewSet, WantedRecording,
+    RecordedImages, Recording, RecordingIdentity, Replay, ViewSet, WantedRecording,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Gone, LiveTargets, RecordedTargets, Recorder, SoftTargetSource, Substitute};
+use super::{
+    Gone, LiveTargets, RecordedTargets, SoftTargetEpochs, SoftTargetSource, Substitute,
+    recording_run::RecordingRun,
+};
 use crate::{
     config::{FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone},
     events::NoticeSender,
@@ -20,8 +22,6 @@ use crate::{
 
 /// Where a run's soft targets come from.
 pub struct SoftTargetSupply<'r> {
-    cancel: &'r CancellationToken,
-    notices: NoticeSender,
     prefetch: usize,
     way: Way<'r>,
 }
@@ -35,28 +35,18 @@ enum Way<'r> {
     },
     Recorded(Box<RecordedTargets>),
     Record(Box<RecordingRun<'r>>),
-}
-
-/// A recording that is made while the run goes on.
-struct RecordingRun<'r> {
-    pool: TeacherPool,
-    recording: Recording,
-    lock: RecordingLock,
-    /// Shards to record, by view.
-    missing: BTreeMap<u32, Vec<ShardId>>,
-    views: u32,
-    recorded: RecordedTargets,
-    dataset: &'r Dataset,
-    batch_size: usize,
+    /// A resumed run whose teachers are gone, and which may do without.
+    HardLabels(TeacherIdentity),
 }
 
 /// What a run is, as far as its soft targets go.
-#[derive(Clone, Copy)]
 pub struct SupplyContext<'r> {
     /// What the run was told.
     pub config: &'r RunConfig,
-    /// Whether a phase that is still to be done needs soft targets.
-    pub needed: bool,
+    /// The epochs that are left to be trained with soft targets.
+    pub epochs: SoftTargetEpochs,
+    /// The teacher that a resumed run had before.
+    pub teacher_before: Option<&'r TeacherIdentity>,
     /// Images trained on.
     pub train: &'r Dataset,
     /// Ends waiting.
@@ -75,18 +65,16 @@ impl<'r> SoftTargetSupply<'r> {
         let config = context.config;
         let mode = config.soft_targets.as_ref().map(|targets| targets.mode);
         let way = match mode.unwrap_or_default() {
-            _ if !context.needed => Way::None,
+            _ if context.epochs.is_empty() => Way::None,
             SoftTargetsMode::Live => context.live(&notices)?,
-            SoftTargetsMode::Recorded => Way::Recorded(context.recorded(None, &notices)?),
+            SoftTargetsMode::Recorded => Way::Recorded(Box::new(context.recorded(&notices)?)),
             SoftTargetsMode::Record => {
                 let pool = context.connect(notices.clone())?;
-                Way::Record(Box::new(RecordingRun::prepare(context, pool, &notices)?))
+                Way::Record(Box::new(RecordingRun::prepare(&context, pool, notices)?))
             }
         };
         Ok(Self {
-            cancel: context.cancel,
-            notices,
-            prefetch: config.teacher.as_ref().map_or(1, |pool| pool.prefetch),
+            prefetch: context.prefetch(),
             way,
         })
     }
@@ -97,7 +85,8 @@ impl<'r> SoftTargetSupply<'r> {
             Way::None => None,
             Way::Live { pool, .. } => Some(pool.identity()),
             Way::Recorded(recorded) => Some(recorded.teacher()),
-            Way::Record(run) => Some(run.recorded.teacher()),
+            Way::Record(run) => Some(run.recorded().teacher()),
+            Way::HardLabels(teacher) => Some(teacher),
         }
     }
 
@@ -118,15 +107,9 @@ impl<'r> SoftTargetSupply<'r> {
                 when_gone: when_gone.as_ref(),
             }))),
             Way::Recorded(recorded) => train(Some(SoftTargetSource::Recorded(recorded))),
+            Way::HardLabels(teacher) => train(Some(SoftTargetSource::HardLabels(teacher))),
             Way::Record(run) => {
-                let stop = self.cancel.child_token();
-                let source = SoftTargetSource::Recorded(&run.recorded);
-                thread::scope(|scope| {
-                    // Also when training fails or panics: the scope waits for the recorder.
-                    let _stop = stop.clone().drop_guard();
-                    scope.spawn(|| run.recorded.end(run.record(prefetch, &self.notices, &stop)));
-                    train(Some(source))
-                })
+                run.while_recording(|| train(Some(SoftTargetSource::Recorded(run.recorded()))))
             }
         }
     }
@@ -135,28 +118,20 @@ impl<'r> SoftTargetSupply<'r> {
 impl<'r> SupplyContext<'r> {
     /// Teachers, and what takes their place when they are gone.
     fn live(&self, notices: &NoticeSender) -> Result<Way<'r>, RunError> {
-        let when_gone = self
-            .config
-            .teacher
-            .as_ref()
-            .map(|teacher| teacher.when_gone);
-        let when_gone = when_gone.unwrap_or_default();
+        let teacher = self.config.teacher.as_ref();
+        let when_gone = teacher.map_or_else(WhenGone::default, |teacher| teacher.when_gone);
         let pool = match self.connect(notices.clone()) {
-            Ok(pool) => pool,
             Err(RunError::Teacher {
                 error: error @ PoolError::NoTeacher { .. },
                 ..
-            }) if when_gone == WhenGone::RecordedTargets => {
-                notices.notice(format!("{error}; going on from recorded soft targets"));
-                return Ok(Way::Recorded(self.recorded(None, notices)?));
-            }
-            Err(error) => return Err(error),
+            }) => return self.nobody_there(error, when_gone, notices),
+            pool => pool?,
         };
         let substitute = match when_gone {
             WhenGone::Fail => None,
             WhenGone::RecordedTargets => {
-                let recorded = self.recorded(Some(pool.identity()), notices)?;
-                Some(Substitute::Recorded(recorded))
+                let recorded = self.as_far_as_recorded(pool.identity(), notices)?;
+                Some(Substitute::Recorded(Box::new(recorded)))
             }
             WhenGone::HardLabels => Some(Substitute::HardLabels),
         };
@@ -164,6 +139,32 @@ impl<'r> SupplyContext<'r> {
             pool,
             when_gone: substitute.map(|substitute| Gone::new(substitute, notices.clone())),
         })
+    }
+
+    /// What is done where no teacher was found before the first batch.
+    fn nobody_there(
+        &self,
+        error: PoolError,
+        when_gone: WhenGone,
+        notices: &NoticeSender,
+    ) -> Result<Way<'r>, RunError> {
+        match (when_gone, self.teacher_before) {
+            (WhenGone::RecordedTargets, _) => {
+                let recorded = self.recorded(notices);
+                let recorded =
+                    recorded.map_err(|wrong| wrong.in_place_of_teachers(error.clone()))?;
+                notices.notice(format!("{error}; going on from recorded soft targets"));
+                Ok(Way::Recorded(Box::new(recorded)))
+            }
+            (WhenGone::HardLabels, Some(teacher)) => {
+                notices.notice(format!(
+                    "{error}; the rest of the run goes on with hard labels alone"
+                ));
+                Ok(Way::HardLabels(teacher.clone()))
+            }
+            // Nothing was distilled yet: whoever named a teacher wants one.
+            _ => Err(error.into()),
+        }
     }
 
     /// Connects to the teachers of the configuration.
@@ -187,7 +188,7 @@ impl<'r> SupplyContext<'r> {
         )?)
     }
 
-    /// Views that the run sees: no more than it has epochs.
+    /// Views that the whole run sees, from the first: no more than it has epochs.
     pub(super) fn views_needed(&self, views: FixedViews) -> u32 {
         let phases = self.config.phases.iter();
         let distilling = phases.filter(|phase| phase.loss.needs_soft_targets());
@@ -200,6 +201,11 @@ impl<'r> SupplyContext<'r> {
         let mut phases = self.config.phases.iter();
         let distilling = phases.find(|phase| phase.loss.needs_soft_targets());
         distilling.map_or(128, |phase| phase.batch_size)
+    }
+
+    /// Batches that may be with the teachers at a time.
+    pub(super) fn prefetch(&self) -> usize {
+        self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
     }
 
     fn view_set(&self, views: FixedViews) -> ViewSet {
@@ -232,12 +238,36 @@ impl<'r> SupplyContext<'r> {
         (settings, folder, views)
     }
 
-    /// A whole recording that fits the run, and `teacher` where one is connected.
-    fn recorded(
+    /// A recording with all that the rest of the run needs.
+    fn recorded(&self, notices: &NoticeSender) -> Result<RecordedTargets, RunError> {
+        let (recorded, views) = self.fitting_recording(None)?;
+        recorded.open_all(&views)?;
+        notices.notice(format!("{recorded} holds the {} views needed", views.len()));
+        Ok(recorded)
+    }
+
+    /// A recording of `teacher`, whose views may be missing.
+    fn as_far_as_recorded(
+        &self,
+        teacher: &TeacherIdentity,
+        notices: &NoticeSender,
+    ) -> Result<RecordedTargets, RunError> {
+        let (recorded, views) = self.fitting_recording(Some(teacher))?;
+        match recorded.open_all(&views) {
+            Ok(()) => notices.notice(format!("{recorded} holds the {} views needed", views.len())),
+            Err(error) => notices.notice(format!(
+                "{error}; without teachers the run goes on as far as the recording reaches"
+            )),
+        }
+        Ok(recorded)
+    }
+
+    /// A recording that fits the run, and `teacher` where one is connected; and the views that the rest
+    /// of the run sees, which are not opened yet.
+    fn fitting_recording(
         &self,
         teacher: Option<&TeacherIdentity>,
-        notices: &NoticeSender,
-    ) -> Result<Box<RecordedTargets>, RunError> {
+    ) -> Result<(RecordedTargets, BTreeSet<u32>), RunError> {
         let (settings, folder, views) = self.recordings();
         let wanted = WantedRecording {
             images: &RecordedImages::of(self.train),
@@ -250,90 +280,7 @@ impl<'r> SupplyContext<'r> {
             teacher,
         };
         let recording = Recording::find(folder, &wanted, settings.teacher.as_deref())?;
-        let needed = self.views_needed(views);
-        notices.notice(format!(
-            "the recording {} is whole: {needed} views as {}, from teacher {:.12}",
-            recording.folder().display(),
-            recording.identity().encoding,
-            recording.identity().teacher.model_id
-        ));
-        let recorded = RecordedTargets::whole(Replay::new(recording, needed), needed)?;
-        Ok(Box::new(recorded))
-    }
-}
-
-/// The shards of `faults`; people are told of those that were there.
-pub(super) fn to_record(faults: Vec<ShardFault>, mut tell: impl FnMut(String)) -> Vec<ShardId> {
-    let mut shards = Vec::new();
-    for fault in faults {
-        if fault.fault != Fault::Missing {
-            tell(format!("{fault}; it is recorded again"));
-        }
-        shards.push(fault.id);
-    }
-    shards
-}
-
-impl<'r> RecordingRun<'r> {
-    fn prepare(
-        context: SupplyContext<'r>,
-        pool: TeacherPool,
-        notices: &NoticeSender,
-    ) -> Result<Self, RunError> {
-        let recording = context.open_or_create(pool.identity())?;
-        let lock = recording.lock()?;
-        let (_, _, views) = context.recordings();
-        let views = context.views_needed(views);
-        recording.estimate(views)?.check(recording.folder())?;
-        let shards = to_record(recording.faults(views), |text| notices.notice(text));
-        recording.space(&shards)?.check(recording.folder())?;
-        let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
-        for id in shards {
-            missing.entry(id.view).or_default().push(id);
-        }
-        Ok(Self {
-            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views)),
-            pool,
-            recording,
-            lock,
-            missing,
-            views,
-            dataset: context.train,
-            batch_size: context.batch_size(),
-        })
-    }
-
-    fn record(
-        &self,
-        prefetch: usize,
-        notices: &NoticeSender,
-        stop: &CancellationToken,
-    ) -> Result<(), RunError> {
-        let recorder = Recorder {
-            recording: &self.recording,
-            dataset: self.dataset,
-            teachers: LiveTargets {
-                pool: &self.pool,
-                prefetch,
-                when_gone: None,
-            },
-            batch_size: self.batch_size,
-            cancel: stop,
-        };
-        for view in 0..self.views {
-            if let Some(shards) = self.missing.get(&view) {
-                let started = Instant::now();
-                recorder.record(shards, &self.lock, |_| {})?;
-                notices.notice(format!(
-                    "recorded view {} of {}: {} shards in {:.1} s",
-                    view + 1,
-                    self.views,
-                    shards.len(),
-                    started.elapsed().as_secs_f64()
-                ));
-            }
-            self.recorded.finish_view(view)?;
-        }
-        Ok(())
+        let replay = Replay::new(recording, self.views_needed(views));
+        Ok((RecordedTargets::new(replay), self.epochs.views(views)))
     }
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use crate::{
-    scene::{SAMPLES, SLOW_NETWORK, Scene, VIEWS, encoded, endpoints, fails, manifest},
+    scene::{SAMPLES, SLOW_NETWORK, Scene, VIEWS, encoded, endpoints, fails, files, manifest},
+    small_disk::SmallDisk,
     support::{Process, eventually, unused_address},
 };
 
@@ -30,7 +31,8 @@ fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
         let recorded = ["soft_targets.mode=recorded", &folder];
         let (student, said) = scene.run(&name("recorded"), &recorded);
         assert!(student == live, "{encoding}: replay changes the student");
-        assert!(said.contains(&format!("3 views as {encoding}")), "{said}");
+        assert!(said.contains(&format!("({encoding}, teacher")), "{said}");
+        assert!(said.contains("holds the 3 views needed"), "{said}");
         assert_eq!(
             teacher.answered() - before,
             asked,
@@ -228,6 +230,50 @@ fn what_the_disk_would_not_hold_is_refused_before_anything_is_recorded() {
         assert!(said.contains("TB would be written"), "{said}");
     }
     assert_eq!(teacher.answered(), 0.0);
+}
+
+#[test]
+fn a_disk_that_fills_up_stops_a_recording_with_every_shard_before_it_intact() {
+    let scene = Scene::with_teacher(SLOW_NETWORK);
+    let teacher = scene.teacher();
+    let from = endpoints(&teacher);
+    scene.record(&[&from]);
+    let whole = scene.shards("targets");
+
+    // More than the 64 MiB that a recording leaves free.
+    let disk = SmallDisk::mount(scene.path("disk"), 66);
+    let folder = scene.path("disk/targets").display().to_string();
+    let folder = format!("soft_targets.folder={folder:?}");
+    let start = || Process::start(disk.inside(&scene.command("record", &[&from, &folder])));
+    let mut recording = start();
+    eventually("a shard", || {
+        (files(&disk.path("targets")).len() > 1).then_some(())
+    });
+    disk.fill_until(|| !recording.is_running());
+    assert_eq!(recording.wait().code(), Some(1), "{}", recording.stderr());
+    let said = recording.stderr();
+    assert!(said.contains("No space left on device"), "{said}");
+    let written = files(&disk.path("targets"));
+    assert!((2..whole.len()).contains(&written.len()), "{written:?}");
+    for (file, bytes) in &written {
+        assert!(Some(bytes) == whole.get(file), "{} differs", file.display());
+    }
+
+    // Still full: refused before a teacher is asked.
+    let before = teacher.answered();
+    let mut again = start();
+    assert_eq!(again.wait().code(), Some(1), "{}", again.stderr());
+    assert!(
+        again.stderr().contains("free some space"),
+        "{}",
+        again.stderr()
+    );
+    assert_eq!(teacher.answered(), before);
+
+    fs::remove_file(disk.path("filler")).unwrap();
+    let mut recording = start();
+    assert!(recording.wait().success(), "{}", recording.stderr());
+    assert!(files(&disk.path("targets")) == whole, "other shards");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use crate::support::{self, Process, Teacher, write_artifact, write_idx};
 
-const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
+pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
 static TEACHER: LazyLock<PathBuf> =
     LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
@@ -122,9 +122,7 @@ impl Scene {
 
     /// All files of all recordings but locks.
     pub fn shards(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut found = BTreeMap::new();
-        collect(&self.path(store), &self.path(store), &mut found);
-        found
+        files(&self.path(store))
     }
 }
 
@@ -143,6 +141,13 @@ pub fn fails(command: Command) -> String {
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(!output.contains("panicked"), "{output}");
     output.lines().last().unwrap_or_default().to_owned()
+}
+
+/// All files of the recordings in a folder but locks, with their content.
+pub fn files(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    collect(store, store, &mut found);
+    found
 }
 
 fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {

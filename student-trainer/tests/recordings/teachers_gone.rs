@@ -1,50 +1,45 @@
 //! Runs that lose their teachers go on from recordings, or with hard labels alone.
 
-use std::fs;
+use std::{fmt::Display, fs, path::Path, process::Command};
 
 use crate::{
-    scene::{SLOW_NETWORK, Scene, endpoints, manifest},
-    support::{Process, eventually, unused_address},
+    scene::{SLOW_NETWORK, Scene, TRAINER, endpoints, manifest},
+    support::{Process, built_beside, eventually, unused_address},
 };
 
-/// Starts a run, waits until its first epoch is over, and takes its only teacher away.
-fn lose_the_teacher(scene: &Scene, name: &str, settings: &[&str]) -> Process {
+/// Starts a run, waits until some of its epochs are over, and takes its only teacher away.
+fn lose_the_teacher(scene: &Scene, name: &str, when_gone: &str, epochs: usize) -> Process {
     let teacher = scene.teacher();
-    let from = format!(
-        "teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 1, when_gone = \"{}\" }}",
-        teacher.grpc, settings[0]
-    );
-    let mut command = scene.command("run", &[&from]);
-    for setting in &settings[1..] {
-        command.args(["--set", setting]);
-    }
+    let mut command = scene.command("run", &[&from(teacher.grpc, when_gone)]);
     command.arg("--output").arg(scene.path(name));
     let run = Process::start(command);
-    eventually("the end of an epoch", || {
+    eventually("the end of the epochs", || {
         let metrics =
             fs::read_to_string(scene.path(name).join("metrics.jsonl")).unwrap_or_default();
-        metrics.contains("epoch_finished").then_some(())
+        (metrics.matches("epoch_finished").count() >= epochs).then_some(())
     });
     teacher.process.signal("KILL");
     run
+}
+
+fn from(teacher: impl Display, when_gone: &str) -> String {
+    format!(
+        "teacher={{ endpoints = [\"{teacher}\"], wait_timeout_seconds = 1, when_gone = \"{when_gone}\" }}"
+    )
 }
 
 #[test]
 fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
     let teacher = scene.teacher();
-    let from = endpoints(&teacher);
-    let (expected, _) = scene.run("undisturbed", &[&from]);
-    let needs_recording = format!(
-        "teacher={{ endpoints = [\"{}\"], when_gone = \"recorded_targets\" }}",
-        teacher.grpc
-    );
+    let (expected, _) = scene.run("undisturbed", &[&endpoints(&teacher)]);
+    let needs_recording = from(teacher.grpc, "recorded_targets");
     let said = scene.run_fails("no recording", &[&needs_recording]);
     assert!(said.contains("none at all"), "{said}");
-    scene.record(&[&from]);
+    scene.record(&[&endpoints(&teacher)]);
     drop(teacher);
 
-    let mut run = lose_the_teacher(&scene, "disturbed", &["recorded_targets"]);
+    let mut run = lose_the_teacher(&scene, "disturbed", "recorded_targets", 1);
     assert!(run.wait().success(), "{}", run.stderr());
     let said = run.stderr();
     assert!(
@@ -65,18 +60,73 @@ fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
     assert_eq!(disturbed["bit_reproducible"], true);
 
     // Nobody there from the start.
-    let nobody = format!(
-        "teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 1, when_gone = \"recorded_targets\" }}",
-        unused_address()
-    );
+    let nobody = from(unused_address(), "recorded_targets");
     let (student, _) = scene.run("alone", &[&nobody]);
     assert!(student == expected, "other bits");
+}
+
+/// Epochs show views 0, 1, 2, 0, 1 and, in the second phase, 0.
+#[test]
+fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
+    let scene = Scene::with_teacher(SLOW_NETWORK);
+    let teacher = scene.teacher();
+    let (expected, _) = scene.run("undisturbed", &[&endpoints(&teacher)]);
+    scene.record(&[&endpoints(&teacher)]);
+    drop(teacher);
+    remove_view(&scene, 2);
+    let nobody = from(unused_address(), "recorded_targets");
+    let student = |name: &str| fs::read(scene.path(name).join("artifact/weights.safetensors"));
+
+    // View 2 is not needed after three epochs: neither by a run that loses its teacher then...
+    let mut run = lose_the_teacher(&scene, "covered", "recorded_targets", 3);
+    let (status, said) = (run.wait(), run.stderr());
+    assert!(status.success(), "{said}");
+    assert!(
+        said.contains("goes on as far as the recording reaches"),
+        "{said}"
+    );
+    assert!(
+        said.contains("going on from recorded soft targets"),
+        "{said}"
+    );
+    assert!(student("covered").unwrap() == expected, "other bits");
+    // ...nor by one that is resumed then and finds none.
+    let mut run = lose_the_teacher(&scene, "resumed", "fail", 3);
+    assert_eq!(run.wait().code(), Some(1), "{}", run.stderr());
+    let (resumed, said) = scene.run("resumed", &[&nobody]);
+    assert!(said.contains("goes on from step"), "{said}");
+    assert!(resumed == expected, "other bits");
+
+    // It is needed after one epoch: the run uses view 1 and ends where it reaches view 2.
+    let mut run = lose_the_teacher(&scene, "uncovered", "recorded_targets", 1);
+    let (status, said) = (run.wait(), run.stderr());
+    assert_eq!(status.code(), Some(1), "{said}");
+    let error = said.lines().last().unwrap();
+    for part in ["the teachers are gone", "view-0002", "the same run again"] {
+        assert!(error.contains(part), "{part} is not in: {said}");
+    }
+    // At its start as well, a run without teachers says what is missing.
+    let error = scene.run_fails("uncovered", &[&nobody]);
+    for part in ["no teacher for 1 s", "view-0002", "the same run again"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    scene.record(&[&endpoints(&scene.teacher())]);
+    let (resumed, said) = scene.run("uncovered", &[&nobody]);
+    assert!(said.contains("goes on from step"), "{said}");
+    assert!(resumed == expected, "other bits");
+}
+
+fn remove_view(scene: &Scene, view: u32) {
+    let recordings = fs::read_dir(scene.path("targets")).unwrap();
+    let [recording] = recordings.collect::<Vec<_>>().try_into().unwrap();
+    let folder = recording.unwrap().path().join(format!("view-{view:04}"));
+    fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn without_teachers_a_run_goes_on_with_hard_labels_and_says_so() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
-    let mut run = lose_the_teacher(&scene, "changed", &["hard_labels"]);
+    let mut run = lose_the_teacher(&scene, "changed", "hard_labels", 1);
     assert!(run.wait().success(), "{}", run.stderr());
     let said = run.stderr();
     assert!(said.contains("going on with hard labels alone"), "{said}");
@@ -91,11 +141,59 @@ fn without_teachers_a_run_goes_on_with_hard_labels_and_says_so() {
         "{said}"
     );
     assert_eq!(manifest["bit_reproducible"], false);
-    let mut run = lose_the_teacher(&scene, "failed", &["fail"]);
+    let verified = verify(&scene.path("changed"));
+    assert!(
+        verified.contains("batches with hard labels alone"),
+        "{verified}"
+    );
+}
+
+/// A run that failed for want of a teacher goes on without one, if that is wanted now.
+#[test]
+fn a_run_that_failed_without_teachers_is_resumed_with_hard_labels() {
+    let scene = Scene::with_teacher(SLOW_NETWORK);
+    let mut run = lose_the_teacher(&scene, "failed", "fail", 1);
     assert_eq!(run.wait().code(), Some(1));
     assert!(
         run.stderr().contains("no answer for 1 s"),
         "{}",
         run.stderr()
     );
+
+    let without = |when_gone: &str| {
+        let mut command = scene.command("run", &[&from(unused_address(), when_gone)]);
+        command.arg("--output").arg(scene.path("failed"));
+        let mut run = Process::start(command);
+        (run.wait(), run.stderr())
+    };
+    let (status, said) = without("fail");
+    assert_eq!(status.code(), Some(1), "{said}");
+    let (status, said) = without("hard_labels");
+    assert!(status.success(), "{said}");
+    assert!(
+        said.contains("the rest of the run goes on with hard labels alone"),
+        "{said}"
+    );
+    let manifest = manifest(&scene, "failed");
+    assert!(manifest["hard_label_batches"].as_u64().unwrap() > 0);
+    assert!(manifest["teacher"]["model_id"].is_string());
+    let verified = verify(&scene.path("failed"));
+    assert!(
+        verified.contains("batches with hard labels alone"),
+        "{verified}"
+    );
+
+    // From its beginning, a run wants the teacher that it names.
+    let said = scene.run_fails("never had one", &[&from(unused_address(), "hard_labels")]);
+    assert!(said.contains("no teacher for 1 s"), "{said}");
+}
+
+/// What `retort run --verify` says of a run that is in order.
+fn verify(folder: &Path) -> String {
+    let mut retort = Command::new(built_beside(TRAINER, "retort"));
+    let verified = retort.args(["run", "--verify"]).arg(folder).output();
+    let verified = verified.unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
+    String::from_utf8(verified.stdout).unwrap()
 }

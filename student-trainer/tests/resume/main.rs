@@ -8,5 +8,7 @@ mod kills;
 mod refusals;
 mod scene;
 mod service;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;

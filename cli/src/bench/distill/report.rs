@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Round;
+use super::{Round, training::TrainingTurn};
 use crate::bench::series::{Series, series};
 
 /// All figures of `retort bench distill`. The ratios are medians.
@@ -13,6 +13,8 @@ pub(super) struct Figures {
     recorded_ratio: f64,
     live_ratio: f64,
     cpu_ratio: f64,
+    beside_ratio: f64,
+    network_share: f64,
     turns: usize,
     details: Details,
 }
@@ -23,6 +25,8 @@ struct Details {
     recorded_ratio: Series,
     live_ratio: Series,
     cpu_ratio: Series,
+    beside_ratio: Series,
+    network_share: Series,
     /// Samples a second of the student's training.
     supervised_samples_per_second: Series,
     recorded_samples_per_second: Series,
@@ -31,9 +35,15 @@ struct Details {
     supervised_cpu_us: Series,
     recorded_cpu_us: Series,
     live_cpu_us: Series,
+    /// Of that, the network's threads in both.
+    live_network_us: Series,
     /// The same with the demo's teacher, and that teacher alone.
     demo_live_cpu_us: Series,
+    demo_live_network_us: Series,
     demo_forward_cpu_us: Series,
+    /// Training on hard labels and that teacher, at the same time.
+    supervised_beside_cpu_us: Series,
+    demo_forward_beside_cpu_us: Series,
 }
 
 impl Figures {
@@ -44,31 +54,54 @@ impl Figures {
         let cpu = |turn: fn(&Round) -> common::turn::Turn| {
             series(rounds, |round| 1e6 * turn(round).cpu_seconds_per_sample())
         };
+        let network = |turn: fn(&Round) -> TrainingTurn| {
+            series(rounds, |round| {
+                let TrainingTurn {
+                    turn,
+                    network_seconds,
+                } = turn(round);
+                1e6 * network_seconds / turn.samples as f64
+            })
+        };
         let details = Details {
             recorded_ratio: series(rounds, |round| {
                 round.recorded.samples_per_second() / round.supervised.samples_per_second()
             }),
             live_ratio: series(rounds, |round| {
-                round.live.samples_per_second() / round.supervised.samples_per_second()
+                round.live.turn.samples_per_second() / round.supervised.samples_per_second()
             }),
             cpu_ratio: series(rounds, |round| {
                 let alone = round.demo_forward.cpu_seconds_per_sample()
                     + round.supervised.cpu_seconds_per_sample();
-                round.demo_live.cpu_seconds_per_sample() / alone
+                round.demo_live.turn.cpu_seconds_per_sample() / alone
+            }),
+            beside_ratio: series(rounds, |round| {
+                let beside = round.demo_forward_beside.cpu_seconds_per_sample()
+                    + round.supervised_beside.cpu_seconds_per_sample();
+                round.demo_live.turn.cpu_seconds_per_sample() / beside
+            }),
+            network_share: series(rounds, |round| {
+                round.demo_live.network_seconds / round.demo_live.turn.cpu_seconds
             }),
             supervised_samples_per_second: speed(|round| round.supervised),
             recorded_samples_per_second: speed(|round| round.recorded),
-            live_samples_per_second: speed(|round| round.live),
+            live_samples_per_second: speed(|round| round.live.turn),
             supervised_cpu_us: cpu(|round| round.supervised),
             recorded_cpu_us: cpu(|round| round.recorded),
-            live_cpu_us: cpu(|round| round.live),
-            demo_live_cpu_us: cpu(|round| round.demo_live),
+            live_cpu_us: cpu(|round| round.live.turn),
+            live_network_us: network(|round| round.live),
+            demo_live_cpu_us: cpu(|round| round.demo_live.turn),
+            demo_live_network_us: network(|round| round.demo_live),
             demo_forward_cpu_us: cpu(|round| round.demo_forward),
+            supervised_beside_cpu_us: cpu(|round| round.supervised_beside),
+            demo_forward_beside_cpu_us: cpu(|round| round.demo_forward_beside),
         };
         Self {
             recorded_ratio: details.recorded_ratio.median,
             live_ratio: details.live_ratio.median,
             cpu_ratio: details.cpu_ratio.median,
+            beside_ratio: details.beside_ratio.median,
+            network_share: details.network_share.median,
             turns: rounds.len(),
             details,
         }
@@ -82,6 +115,8 @@ impl fmt::Display for Figures {
         writeln!(f, "  recorded_ratio  {:.3}", details.recorded_ratio)?;
         writeln!(f, "  live_ratio      {:.3}", details.live_ratio)?;
         writeln!(f, "  cpu_ratio       {:.3}", details.cpu_ratio)?;
+        writeln!(f, "  beside_ratio    {:.3}", details.beside_ratio)?;
+        writeln!(f, "  network_share   {:.4}", details.network_share)?;
         for (what, speed, cpu) in [
             (
                 "hard labels",
@@ -104,6 +139,16 @@ impl fmt::Display for Figures {
             f,
             "  with the demo's teacher, {:.1} µs a sample; that teacher alone, {:.1} µs",
             details.demo_live_cpu_us, details.demo_forward_cpu_us
+        )?;
+        writeln!(
+            f,
+            "  the network's threads in both, {:.1} µs a sample; with that teacher, {:.1} µs",
+            details.live_network_us, details.demo_live_network_us
+        )?;
+        writeln!(
+            f,
+            "  training and that teacher at the same time, {:.1} and {:.1} µs",
+            details.supervised_beside_cpu_us, details.demo_forward_beside_cpu_us
         )
     }
 }

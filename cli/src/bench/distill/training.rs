@@ -11,7 +11,7 @@ use crate::{
     CliError,
     bench::{
         BenchError,
-        cpu_time::cpu_seconds,
+        cpu_time::{cpu_seconds, thread_cpu_seconds},
         process::{Program, Server},
     },
     client::Remote,
@@ -21,6 +21,8 @@ use crate::{
 };
 
 const PROGRAM: &str = "student-trainer";
+/// What tokio calls the threads that do the network's work, in trainer and teacher alike.
+const NETWORK_THREAD: &str = "tokio-rt-worker";
 /// Augmented views of each image in a recording.
 const VIEWS: i64 = 1;
 
@@ -35,6 +37,15 @@ pub(super) enum SoftTargets {
     Record,
     /// What was written down.
     Recorded,
+}
+
+/// What one run did, in the epochs that count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TrainingTurn {
+    /// All threads of the trainer, and of the teacher where there is one.
+    pub(super) turn: Turn,
+    /// Processor time of those of them that do the network's work.
+    pub(super) network_seconds: f64,
 }
 
 /// A trainer that serves.
@@ -84,7 +95,7 @@ impl Trainer {
         &self,
         soft_targets: SoftTargets,
         teacher: Option<&Server>,
-    ) -> Result<Turn, CliError> {
+    ) -> Result<TrainingTurn, CliError> {
         let config = self.config(soft_targets, teacher).map_err(|problem| {
             // The shipped recipe is at fault, and with it this program.
             BenchError::Output {
@@ -156,14 +167,19 @@ struct EpochEnd {
     seconds: f64,
     /// Processor time so far.
     cpu_seconds: Result<f64, CliError>,
+    /// Of that, the network's threads.
+    network_seconds: Result<f64, CliError>,
 }
 
 impl Observer for Epochs {
     fn observe(&mut self, event: &Event) {
         if let Event::EpochFinished(finished) = event {
+            let pids = self.pids.iter();
+            let network_times = pids.map(|pid| thread_cpu_seconds(*pid, NETWORK_THREAD));
             self.ends.push(EpochEnd {
                 seconds: finished.seconds,
                 cpu_seconds: self.pids.iter().map(|pid| cpu_seconds(*pid)).sum(),
+                network_seconds: network_times.sum(),
             });
         }
     }
@@ -171,13 +187,15 @@ impl Observer for Epochs {
 
 impl Epochs {
     /// All but the first, of `samples` each.
-    fn turn(self, samples: u64) -> Result<Turn, CliError> {
+    fn turn(self, samples: u64) -> Result<TrainingTurn, CliError> {
         let mut ends = self.ends.into_iter();
         let missing = || BenchError::Output {
             program: PROGRAM.to_owned(),
             problem: "a run without epochs".to_owned(),
         };
-        let began = ends.next().ok_or_else(missing)?.cpu_seconds?;
+        let first = ends.next().ok_or_else(missing)?;
+        let (began, network_began) = (first.cpu_seconds?, first.network_seconds?);
+        let mut network_seconds = 0.0;
         let mut turn = Turn {
             samples: 0,
             seconds: 0.0,
@@ -187,7 +205,11 @@ impl Epochs {
             turn.samples += samples;
             turn.seconds += end.seconds;
             turn.cpu_seconds = end.cpu_seconds? - began;
+            network_seconds = end.network_seconds? - network_began;
         }
-        Ok(turn)
+        Ok(TrainingTurn {
+            turn,
+            network_seconds,
+        })
     }
 }

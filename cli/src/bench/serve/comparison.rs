@@ -22,6 +22,8 @@ use crate::{
 
 const PROGRAM: &str = "inference-service";
 const MODEL: &str = "model";
+/// Callers at which a call's cost is measured.
+pub(super) const MANY: usize = 64;
 
 /// How everything is measured.
 #[derive(Debug, Clone, Copy)]
@@ -99,30 +101,40 @@ impl Setting {
         onnx: &str,
     ) -> Result<Comparison, CliError> {
         let service = self.serve(store).await?;
-        let target =
-            Target::of_model(Remote::inference(service.grpc()), MODEL, self.connections).await?;
-        let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
-        let answer = folder.path().join("answer");
-        atomic_file::write(&answer, target.answer()).map_err(CliError::file(&answer))?;
-        let echo = Program::new(
-            PROGRAM,
-            &["bench", "echo", "--answer", &answer.to_string_lossy()],
-        );
-        let echo = echo.on_core(self.service_core).serve().await?;
-        let echo_target = target.at(&echo.grpc());
+        let target = Target::of_model(Remote::inference(service.grpc()), MODEL, self.connections);
+        let target = target.await?.of_process(Some(service.pid()));
+        let (echo_target, _echo) = self.echo(&target).await?;
 
         let mut turns = Vec::new();
         for number in 1..=self.turns {
             eprintln!("{}: turn {number} of {}", network.name(), self.turns);
-            let session = Program::new(PROGRAM, &["bench", "session", "--onnx", onnx]);
-            let session: Vec<BatchSpeed> = session.on_core(self.service_core).figures().await?;
+            let sweep = self.session(onnx, "1,2,4,8,16,32,64").await?;
+            let best = Turn::fastest(&sweep).batch.to_string();
+            let first_runs = Program::new(PROGRAM, &["bench", "first-runs", "--onnx", onnx]);
+            let first_run_ratio = first_runs.on_core(self.service_core).figures().await?;
             let closed = |callers| Load::Closed { callers };
+            let denominators = async || -> Result<(BatchSpeed, Measured), CliError> {
+                let one_sample = self.session(onnx, "1").await?[0];
+                Ok((one_sample, self.once(&echo_target, closed(1)).await?))
+            };
+            let echo_many_before = self.once(&echo_target, closed(MANY)).await?;
+            let best_before = self.session(onnx, &best).await?[0];
+            let many_callers = self.once(&target, closed(MANY)).await?;
+            let best_after = self.session(onnx, &best).await?[0];
+            let echo_many_after = self.once(&echo_target, closed(MANY)).await?;
+            let (one_sample_before, echo_before) = denominators().await?;
+            let one_caller = self.once(&target, closed(1)).await?;
+            let (one_sample_after, echo_after) = denominators().await?;
             turns.push(Turn {
-                session,
-                echo: self.once(&echo_target, closed(1)).await?,
-                one_caller: self.once(&target, closed(1)).await?,
+                sweep,
+                first_run_ratio,
+                best: [best_before, best_after],
+                one_sample: [one_sample_before, one_sample_after],
+                echo: [echo_before, echo_after],
+                echo_many: [echo_many_before, echo_many_after],
+                one_caller,
                 eight_callers: self.once(&target, closed(8)).await?,
-                many_callers: self.once(&target, closed(64)).await?,
+                many_callers,
             });
         }
         let mut throughputs: Vec<_> = turns
@@ -142,6 +154,40 @@ impl Setting {
             half_load.push(self.once(&target, Load::Open { rate, seed }).await?);
         }
         Ok(Comparison::new(network.name(), &turns, rate, &half_load))
+    }
+
+    /// Starts a bare gRPC server on the service's core, which answers every call as `target` answered.
+    /// It stops when the second is dropped.
+    pub(super) async fn echo(&self, target: &Target) -> Result<(Target, Server), CliError> {
+        let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
+        let answer = folder.path().join("answer");
+        atomic_file::write(&answer, target.answer()).map_err(CliError::file(&answer))?;
+        let arguments = ["bench", "echo", "--answer", &answer.to_string_lossy()];
+        // It has read the file when it serves.
+        let echo = Program::new(PROGRAM, &arguments).on_core(self.service_core);
+        let server = echo.serve().await?;
+        Ok((target.at(&server.grpc(), server.pid()), server))
+    }
+
+    /// ONNX Runtime in process, on the service's core: each of `batch_sizes`.
+    async fn session(&self, onnx: &str, batch_sizes: &str) -> Result<Vec<BatchSpeed>, BenchError> {
+        let arguments = [
+            "bench",
+            "session",
+            "--onnx",
+            onnx,
+            "--batch-sizes",
+            batch_sizes,
+        ];
+        let program = Program::new(PROGRAM, &arguments);
+        let speeds: Vec<BatchSpeed> = program.on_core(self.service_core).figures().await?;
+        match speeds.is_empty() {
+            false => Ok(speeds),
+            true => Err(BenchError::Output {
+                program: PROGRAM.to_owned(),
+                problem: "no speeds".to_owned(),
+            }),
+        }
     }
 
     /// One session of one thread, on the service's core.
@@ -179,7 +225,7 @@ impl Setting {
         ready_ms.push(server.ready_after.as_secs_f64() * 1e3);
         let target =
             Target::of_model(Remote::inference(server.grpc()), MODEL, self.connections).await?;
-        self.once(&target, Load::Closed { callers: 64 }).await?;
+        self.once(&target, Load::Closed { callers: MANY }).await?;
         footprint::of(server.pid(), ready_ms).await
     }
 }

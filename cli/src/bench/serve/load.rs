@@ -10,11 +10,13 @@ use std::{
 use hdrhistogram::Histogram;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 use tokio::{sync::oneshot, task, time};
 use tonic::Status;
 
-use super::target::{Caller, Connections, Target};
+use super::{
+    target::{Caller, Connections, Target},
+    usage::{Reading, Usage},
+};
 use crate::{
     CliError,
     bench::{BenchError, process::pin_this_thread},
@@ -56,7 +58,7 @@ pub(super) struct Window {
 }
 
 /// What a load came to.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
     /// Calls that ended in the time measured, or were due in it where they came in an open loop.
     pub calls: u64,
@@ -72,6 +74,20 @@ pub(super) struct Measured {
     pub p999_us: f64,
     /// Microseconds.
     pub longest_us: f64,
+    /// Of the server, in the time measured; where the target names its process.
+    pub usage: Option<Usage>,
+}
+
+impl Measured {
+    /// What a call took of `part` of the server's process, where that was watched.
+    pub(super) fn a_call(&self, part: fn(&Usage) -> f64) -> Option<f64> {
+        Some(part(self.usage.as_ref()?) / self.throughput)
+    }
+
+    /// Processor time of the server's process a call, microseconds.
+    pub(super) fn cpu_us(&self) -> Option<f64> {
+        Some(1e6 * self.a_call(|usage| usage.cpu)?)
+    }
 }
 
 /// Calls `target` as `load` says, from one thread, on one core where one is given.
@@ -112,12 +128,31 @@ fn on_this_thread(
     task::LocalSet::new().block_on(&runtime, async {
         let connections = target.connect().await?;
         let record = Rc::new(Record::new(window));
+        let usage = task::spawn_local(watch(target.process(), record.begin, record.end));
         match load {
             Load::Closed { callers } => closed_loop(&connections, callers, &record).await,
             Load::Open { rate, seed } => open_loop(&connections, rate, seed, &record).await?,
         }
-        Ok(record.measured(window)?)
+        // Holds: nothing in the task panics, and nobody aborts it.
+        let usage = usage.await.expect("the task ends")?;
+        let measured = record.measured(window)?;
+        Ok(Measured { usage, ..measured })
     })
+}
+
+/// What `process` takes of its core from `begin` to `end`.
+async fn watch(
+    process: Option<u32>,
+    begin: Instant,
+    end: Instant,
+) -> Result<Option<Usage>, CliError> {
+    let Some(pid) = process else {
+        return Ok(None);
+    };
+    time::sleep_until(begin.into()).await;
+    let before = Reading::of(pid)?;
+    time::sleep_until(end.into()).await;
+    Ok(Some(Reading::of(pid)?.since(&before)))
 }
 
 async fn closed_loop(connections: &Connections, callers: usize, record: &Rc<Record>) {
@@ -261,6 +296,7 @@ impl Record {
             p99_us: quantile(0.99),
             p999_us: quantile(0.999),
             longest_us: latencies.max() as f64 / 1e3,
+            usage: None,
         })
     }
 }

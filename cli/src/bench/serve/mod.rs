@@ -1,11 +1,13 @@
 //! `retort bench serve`: what the inference service adds to ONNX Runtime, or how fast any server of
 //! the Open Inference Protocol v2 answers.
 
+mod breakdown;
 mod comparison;
 mod footprint;
 mod load;
 mod report;
 mod target;
+mod usage;
 
 use std::time::Duration;
 
@@ -39,7 +41,8 @@ Without --url the service runs on one core, with one session of one thread, and 
 throughput_ratio is calls/s with 64 callers over ONNX Runtime's best samples/s in process (batch
 sizes 1 to 64); p50_overhead_ratio is the median latency of one caller over ONNX Runtime's for one
 sample plus that of a bare gRPC server that answers with the same bytes; half_load_p99_over_p50 is
-taken in an open loop at half of the throughput with 64 callers.")]
+taken in an open loop at half of the throughput with 64 callers; breakdown is where the time of one of
+64 callers' calls goes.")]
 pub(super) struct ServeArguments {
     /// Measure this server, host:port, instead of starting one.
     #[arg(long, value_name = "ADDRESS", requires = "model")]
@@ -53,6 +56,13 @@ pub(super) struct ServeArguments {
     /// Also call --url in an open loop, so many times a second.
     #[arg(long, value_name = "CALLS", requires = "url", value_parser = above_zero)]
     rate: Option<f64>,
+    /// Also call a bare gRPC server, started on --service-core, that answers as --url answered, with
+    /// each number of callers.
+    #[arg(long, requires = "url")]
+    echo: bool,
+    /// The process at --url, of this machine: processor time a call is measured too.
+    #[arg(long, requires = "url")]
+    pid: Option<u32>,
     /// What is served where no --url is given.
     #[arg(
         long,
@@ -71,8 +81,8 @@ pub(super) struct ServeArguments {
     /// How long each load lasts.
     #[arg(long, default_value_t = 2.0, value_parser = above_zero)]
     seconds: f64,
-    /// Core of the service.
-    #[arg(long, default_value_t = 0, conflicts_with = "url")]
+    /// Core of the service and of the bare gRPC server.
+    #[arg(long, default_value_t = 0)]
     service_core: usize,
     /// Core of the load.
     #[arg(long, default_value_t = 1)]
@@ -125,17 +135,28 @@ async fn measure_server(
     let setting = arguments.setting();
     let remote = Remote::inference(url).with(&arguments.credentials)?;
     let target = Target::of_model(remote, model, setting.connections).await?;
+    let target = target.of_process(arguments.pid);
     let mut answers = Answers {
         url: url.to_owned(),
         model: model.to_owned(),
         callers: Vec::new(),
+        echo: None,
         open_loop: None,
+    };
+    let echo = match arguments.echo {
+        true => Some(setting.echo(&target).await?),
+        false => None,
     };
     for callers in &arguments.callers {
         eprintln!("{callers} callers");
         let load = Load::Closed { callers: *callers };
         let turns = setting.repeat(&target, load).await?;
         answers.callers.push(WithCallers::new(*callers, &turns));
+        if let Some((echo_target, _server)) = &echo {
+            let turns = setting.repeat(echo_target, load).await?;
+            let speed = WithCallers::new(*callers, &turns);
+            answers.echo.get_or_insert_default().push(speed);
+        }
     }
     if let Some(rate) = arguments.rate {
         eprintln!("open loop at {rate} calls/s");

@@ -4,13 +4,27 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{comparison::BatchSpeed, footprint::Footprint, load::Measured};
+use super::{
+    breakdown::Breakdown,
+    comparison::{BatchSpeed, MANY},
+    footprint::Footprint,
+    load::Measured,
+};
 use crate::bench::series::{Series, series};
 
-/// Everything that was measured at one turn.
+/// Everything that was measured at one turn. The denominators of a ratio are measured right before and
+/// right after its numerator, and their mean counts: processors change their speed.
 pub(super) struct Turn {
-    pub session: Vec<BatchSpeed>,
-    pub echo: Measured,
+    /// By batch size.
+    pub sweep: Vec<BatchSpeed>,
+    pub first_run_ratio: f64,
+    /// The fastest batch size of the sweep, before and after the many callers.
+    pub best: [BatchSpeed; 2],
+    /// Before and after the one caller.
+    pub one_sample: [BatchSpeed; 2],
+    pub echo: [Measured; 2],
+    /// Before and after the many callers.
+    pub echo_many: [Measured; 2],
     pub one_caller: Measured,
     pub eight_callers: Measured,
     pub many_callers: Measured,
@@ -32,6 +46,8 @@ pub(super) struct WithCallers {
     pub callers: usize,
     #[serde(flatten)]
     pub speed: Speed,
+    /// Processor time of the server's process a call, where it is known.
+    pub cpu_us: Option<Series>,
 }
 
 /// An open loop.
@@ -49,6 +65,8 @@ pub(super) struct Answers {
     pub url: String,
     pub model: String,
     pub callers: Vec<WithCallers>,
+    /// A bare gRPC server that answered the same calls with the same bytes.
+    pub echo: Option<Vec<WithCallers>>,
     pub open_loop: Option<AtRate>,
 }
 
@@ -65,12 +83,16 @@ pub(super) struct Comparison {
     pub half_load_p99_over_p50: Series,
     /// What a call of 64 callers takes beyond ONNX Runtime's best time for a sample.
     pub call_cost_us: Series,
+    /// Where the time of such a call goes.
+    pub breakdown: Breakdown,
     /// Batch size at which ONNX Runtime is fastest, in the last turn.
     pub session_best_batch: usize,
     pub session_best_samples_per_second: Series,
     /// Samples/s by batch size.
     pub session_samples_per_second: BTreeMap<usize, Series>,
     pub session_one_sample_p50_us: Series,
+    /// After the service's warm-up: first runs of all batch sizes over later ones.
+    pub first_run_ratio: Series,
     pub echo_p50_us: Series,
     pub service: [WithCallers; 3],
     pub half_load: AtRate,
@@ -103,7 +125,12 @@ impl Speed {
 impl WithCallers {
     pub(super) fn new(callers: usize, turns: &[Measured]) -> Self {
         let speed = Speed::of(turns);
-        Self { callers, speed }
+        let cpu_us = Series::of(turns.iter().filter_map(Measured::cpu_us));
+        Self {
+            callers,
+            speed,
+            cpu_us,
+        }
     }
 }
 
@@ -115,19 +142,32 @@ impl AtRate {
 }
 
 impl Turn {
-    fn best(&self) -> BatchSpeed {
+    /// The batch size at which most samples are computed in a second.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub(super) fn fastest(sweep: &[BatchSpeed]) -> BatchSpeed {
         let faster = |a: &&BatchSpeed, b: &&BatchSpeed| {
             a.samples_per_second.total_cmp(&b.samples_per_second)
         };
-        // Holds: `inference-service bench session` measures seven batch sizes.
-        *self.session.iter().max_by(faster).expect("a batch size")
+        *sweep.iter().max_by(faster).expect("a batch size")
     }
 
-    fn one_sample_p50_us(&self) -> f64 {
-        let single = self.session.iter().find(|speed| speed.batch == 1);
-        // Holds: one of the seven is 1.
-        single.expect("batch size 1").p50_us
+    pub(super) fn best_samples_per_second(&self) -> f64 {
+        mean(self.best.map(|speed| speed.samples_per_second))
     }
+
+    fn one_sample_us(&self) -> f64 {
+        mean(self.one_sample.map(|speed| speed.p50_us))
+    }
+
+    fn echo_us(&self) -> f64 {
+        mean(self.echo.map(|echo| echo.p50_us))
+    }
+}
+
+pub(super) fn mean([before, after]: [f64; 2]) -> f64 {
+    f64::midpoint(before, after)
 }
 
 impl Comparison {
@@ -141,7 +181,7 @@ impl Comparison {
             let measured: Vec<_> = turns.iter().map(part).collect();
             WithCallers::new(callers, &measured)
         };
-        let batches = turns.iter().flat_map(|turn| &turn.session);
+        let batches = turns.iter().flat_map(|turn| &turn.sweep);
         let mut by_batch: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for speed in batches {
             by_batch
@@ -152,27 +192,29 @@ impl Comparison {
         Self {
             network,
             throughput_ratio: series(turns, |turn| {
-                turn.many_callers.throughput / turn.best().samples_per_second
+                turn.many_callers.throughput / turn.best_samples_per_second()
             }),
             p50_overhead_ratio: series(turns, |turn| {
-                turn.one_caller.p50_us / (turn.one_sample_p50_us() + turn.echo.p50_us)
+                turn.one_caller.p50_us / (turn.one_sample_us() + turn.echo_us())
             }),
             half_load_p99_over_p50: series(half_load, |turn| turn.p99_us / turn.p50_us),
             call_cost_us: series(turns, |turn| {
-                1e6 / turn.many_callers.throughput - 1e6 / turn.best().samples_per_second
+                1e6 / turn.many_callers.throughput - 1e6 / turn.best_samples_per_second()
             }),
-            session_best_batch: turns.last().map_or(0, |turn| turn.best().batch),
-            session_best_samples_per_second: series(turns, |turn| turn.best().samples_per_second),
+            breakdown: Breakdown::new(turns),
+            session_best_batch: turns.last().map_or(0, |turn| turn.best[0].batch),
+            session_best_samples_per_second: series(turns, Turn::best_samples_per_second),
             session_samples_per_second: by_batch
                 .into_iter()
                 .map(|(batch, speeds)| (batch, series(&speeds, |speed| *speed)))
                 .collect(),
-            session_one_sample_p50_us: series(turns, Turn::one_sample_p50_us),
-            echo_p50_us: series(turns, |turn| turn.echo.p50_us),
+            session_one_sample_p50_us: series(turns, Turn::one_sample_us),
+            first_run_ratio: series(turns, |turn| turn.first_run_ratio),
+            echo_p50_us: series(turns, Turn::echo_us),
             service: [
                 loop_of(1, |turn| turn.one_caller),
                 loop_of(8, |turn| turn.eight_callers),
-                loop_of(64, |turn| turn.many_callers),
+                loop_of(MANY, |turn| turn.many_callers),
             ],
             half_load: AtRate::new(rate, half_load),
         }
@@ -207,7 +249,12 @@ impl fmt::Display for Answers {
             "{} at {}: median (minimum to maximum)",
             self.model, self.url
         )?;
-        write_speeds(f, &self.callers, self.open_loop.as_ref())
+        write_speeds(f, &self.callers, self.open_loop.as_ref())?;
+        if let Some(echo) = &self.echo {
+            writeln!(f, "bare gRPC server")?;
+            write_speeds(f, echo, None)?;
+        }
+        Ok(())
     }
 }
 
@@ -233,9 +280,15 @@ impl fmt::Display for Figures {
             )?;
             writeln!(
                 f,
+                "  first_run_ratio         {:.3}",
+                comparison.first_run_ratio
+            )?;
+            writeln!(
+                f,
                 "  cost of a call          {:.1} µs",
                 comparison.call_cost_us
             )?;
+            write!(f, "{}", comparison.breakdown)?;
             writeln!(
                 f,
                 "  ONNX Runtime itself: {:.0} samples/s with batches of {}; one sample {:.0} µs",
@@ -281,8 +334,12 @@ fn write_speeds(
     callers: &[WithCallers],
     open_loop: Option<&AtRate>,
 ) -> fmt::Result {
-    for WithCallers { callers, speed } in callers {
-        writeln!(f, "  {callers:>2} callers: {}", OneLine(speed))?;
+    for each in callers {
+        write!(f, "  {:>2} callers: {}", each.callers, OneLine(&each.speed))?;
+        match each.cpu_us {
+            Some(cpu_us) => writeln!(f, ", processor time {cpu_us:.1} µs")?,
+            None => writeln!(f)?,
+        }
     }
     if let Some(AtRate { rate, speed }) = open_loop {
         writeln!(f, "  open loop at {rate:.0} calls/s: {}", OneLine(speed))?;

@@ -27,6 +27,8 @@ pub(super) struct Target {
     requests: Arc<[Bytes]>,
     /// An encoded [`ModelInferResponse`] as the server gave it.
     answer: Bytes,
+    /// The server's process, where what it takes of its core is to be measured too.
+    process: Option<u32>,
 }
 
 /// Connections to a [`Target`], of the runtime that made them.
@@ -66,15 +68,26 @@ impl Target {
             connections,
             requests: requests.iter().map(encode).collect(),
             answer: encode(&answer),
+            process: None,
         })
     }
 
-    /// The same requests to another server.
-    pub(super) fn at(&self, address: &str) -> Self {
+    /// The same requests to another server, the process `pid` of this machine.
+    pub(super) fn at(&self, address: &str, pid: u32) -> Self {
         Self {
             remote: Remote::inference(address),
+            process: Some(pid),
             ..self.clone()
         }
+    }
+
+    /// The same, whose server is this process of this machine.
+    pub(super) fn of_process(self, process: Option<u32>) -> Self {
+        Self { process, ..self }
+    }
+
+    pub(super) fn process(&self) -> Option<u32> {
+        self.process
     }
 
     /// What the server answered, encoded.

@@ -1,17 +1,13 @@
-//! Over gRPC.
+//! Over gRPC: requests that can be decoded.
 
 use proto::inference::{
     InferTensorContents, ModelInferRequest, model_infer_request::InferRequestedOutputTensor,
 };
-use tonic::{
-    Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
-};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::Target;
 use crate::support::infer_request;
-
-const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 type Change = fn(&mut ModelInferRequest);
 
@@ -243,101 +239,4 @@ async fn each_has_its_code_its_reason_and_its_field_and_the_connection_goes_on()
             .expect("it answers");
     }
     target.is_well().await;
-}
-
-/// Bytes that no client library would send.
-#[tokio::test]
-async fn bytes_that_are_no_message_are_refused() {
-    let mut target = Target::start().await;
-    let channel = target.service.channel("grpc").await;
-    let bad_utf8 = [0x0a, 2, 0xff, 0xfe];
-    let cut_off = [0x0a, 100, b'x'];
-    // Empty inputs, empty images: two bytes each.
-    let (inputs, images) = ([0x2a, 0].repeat(70_000), [0x1a, 0].repeat(70_000));
-    let cases: [(&str, &[u8], Code); 8] = [
-        (INFER, &inputs, Code::InvalidArgument),
-        (
-            "/retort.predict.v1.PredictorService/Classify",
-            &images,
-            Code::InvalidArgument,
-        ),
-        (INFER, &bad_utf8, Code::InvalidArgument),
-        (INFER, &cut_off, Code::InvalidArgument),
-        (INFER, &[0xff; 100], Code::InvalidArgument),
-        (INFER, &[0; 2 << 20], Code::OutOfRange),
-        (
-            "/inference.GRPCInferenceService/ModelReady",
-            &bad_utf8,
-            Code::Internal,
-        ),
-        (
-            "/inference.GRPCInferenceService/SystemSharedMemoryStatus",
-            &[],
-            Code::Unimplemented,
-        ),
-    ];
-    for (path, bytes, code) in cases {
-        let status = send_raw(&channel, path, bytes).await.expect_err(path);
-        assert_eq!(
-            status.code(),
-            code,
-            "{path} {:?}: {status}",
-            &bytes[..bytes.len().min(9)]
-        );
-        target.is_well().await;
-    }
-}
-
-async fn send_raw(channel: &Channel, path: &'static str, bytes: &[u8]) -> Result<(), Status> {
-    let mut client = Grpc::new(channel.clone());
-    client.ready().await.expect("the connection is there");
-    let path = PathAndQuery::from_static(path);
-    let answer = client.unary(Request::new(bytes.to_vec()), path, raw::Codec);
-    answer.await.map(drop)
-}
-
-/// Sends bytes as they are.
-mod raw {
-    use tonic::{
-        Status,
-        codec::{self, DecodeBuf, EncodeBuf},
-    };
-
-    pub struct Codec;
-    pub struct Bytes;
-
-    impl codec::Codec for Codec {
-        type Encode = Vec<u8>;
-        type Decode = ();
-        type Encoder = Bytes;
-        type Decoder = Bytes;
-
-        fn encoder(&mut self) -> Bytes {
-            Bytes
-        }
-
-        fn decoder(&mut self) -> Bytes {
-            Bytes
-        }
-    }
-
-    impl codec::Encoder for Bytes {
-        type Item = Vec<u8>;
-        type Error = Status;
-
-        fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-            bytes::BufMut::put_slice(buffer, &item);
-            Ok(())
-        }
-    }
-
-    impl codec::Decoder for Bytes {
-        type Item = ();
-        type Error = Status;
-
-        fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-            bytes::Buf::advance(buffer, bytes::Buf::remaining(buffer));
-            Ok(Some(()))
-        }
-    }
 }

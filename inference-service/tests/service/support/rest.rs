@@ -3,13 +3,25 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    sync::Arc,
     time::Duration,
+};
+
+use common::security::tls::ClientTls;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 /// A kept-alive connection.
 pub struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
 }
+
+/// In plain text, or over TLS.
+trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
 
 /// What came back.
 #[derive(Debug)]
@@ -22,9 +34,19 @@ pub struct Response {
 
 impl Connection {
     pub fn to(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("the service can be reached");
-        let patience = Some(Duration::from_secs(30));
-        stream.set_read_timeout(patience).expect("a valid time-out");
+        Self::of(Box::new(connect(address)))
+    }
+
+    /// Over TLS. Whoever refuses whom hangs up at the first request.
+    pub fn over_tls(address: &str, tls: &ClientTls) -> Self {
+        let host = address.split(':').next().expect("it has a host");
+        let name = host.to_owned().try_into().expect("a valid name");
+        let client = ClientConnection::new(Arc::new(client_config(tls)), name);
+        let client = client.expect("the configuration is good");
+        Self::of(Box::new(StreamOwned::new(client, connect(address))))
+    }
+
+    fn of(stream: Box<dyn Stream>) -> Self {
         Self {
             stream: BufReader::new(stream),
         }
@@ -38,13 +60,18 @@ impl Connection {
 
     /// A request with its length, and the answer.
     pub fn call(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.request(line, headers, body);
+        self.receive().expect("an answer")
+    }
+
+    /// A request with its length.
+    pub fn request(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut request = format!("{line} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
         request += &format!("content-length: {}\r\n\r\n", body.len());
         self.send(&[request.as_bytes(), body].concat());
-        self.receive().expect("an answer")
     }
 
     /// The next answer; `None` where the service hangs up instead.
@@ -79,6 +106,32 @@ impl Connection {
             Ok(0) | Err(_) => None,
             Ok(_) => Some(line.trim_end().to_owned()),
         }
+    }
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the service can be reached");
+    let patience = Some(Duration::from_secs(30));
+    stream.set_read_timeout(patience).expect("a valid time-out");
+    stream
+}
+
+fn client_config(tls: &ClientTls) -> ClientConfig {
+    let certificates = |file| CertificateDer::pem_file_iter(file).expect("a PEM file");
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&tls.ca) {
+        let certificate = certificate.expect("a certificate");
+        roots.add(certificate).expect("it is an authority's");
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    match (&tls.certificate, &tls.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = certificates(certificate).map(|one| one.expect("a certificate"));
+            let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+            let config = config.with_client_auth_cert(chain.collect(), key);
+            config.expect("they fit each other")
+        }
+        _ => config.with_no_client_auth(),
     }
 }
 

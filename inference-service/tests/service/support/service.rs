@@ -65,7 +65,13 @@ impl Service {
             .arg(options.store.unwrap_or(&own_store))
             .arg("--ready-file")
             .arg(&ready)
+            .env("HOME", folder.path().join("home"))
             .stderr(Stdio::from(log));
+        // Of cargo's configuration and of the machine's, which users of the program do not have. Each
+        // keeps ONNX Runtime from reporting, or from writing below HOME.
+        for name in ["ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME"] {
+            command.env_remove(name);
+        }
         for key in ["grpc", "http", "admin", "metrics"] {
             command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
         }
@@ -115,6 +121,11 @@ impl Service {
 
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("models")
+    }
+
+    /// Its `HOME`, a folder that does not exist at its start.
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
     }
 
     /// Resident memory, bytes.

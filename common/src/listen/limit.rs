@@ -1,4 +1,4 @@
-//! Connections that are counted and limited: each costs memory, used or not.
+//! Connections of which there may be so many at a time: each costs memory, used or not.
 
 use std::{
     io::{self, IoSlice},
@@ -15,17 +15,19 @@ use tokio::{
 use tonic::transport::server::Connected;
 use tracing::warn;
 
-use crate::metrics::Open;
-
-/// Lets at most `limit` connections pass at a time; one more is closed at once, so that its trainer
+/// Lets at most `limit` connections pass at a time; one more is closed at once, so that its client
 /// tries again later rather than waits for an answer that does not come.
-pub fn limit<C, E>(
+///
+/// What `open` gives for a connection is dropped with it.
+pub fn limit<C, E, T>(
     connections: impl Stream<Item = Result<C, E>> + Send,
     limit: usize,
-) -> impl Stream<Item = Result<Counted<C>, E>> + Send
+    open: impl Fn() -> T + Send,
+) -> impl Stream<Item = Result<Limited<C, T>, E>> + Send
 where
     C: Send,
     E: Send,
+    T: Send,
 {
     let places = Arc::new(Semaphore::new(limit));
     connections.filter_map(move |connection| {
@@ -33,29 +35,25 @@ where
         if place.is_none() {
             warn!(limit, "too many connections; one is closed");
         }
-        let count = |place| connection.map(|connection| Counted::new(connection, place));
-        ready(place.map(count))
+        let limited = |place| {
+            connection.map(|connection| Limited {
+                connection,
+                _open: open(),
+                _place: place,
+            })
+        };
+        ready(place.map(limited))
     })
 }
 
 /// A connection that holds its place until it is dropped.
-pub struct Counted<C> {
+pub struct Limited<C, T> {
     connection: C,
-    _open: Open,
+    _open: T,
     _place: OwnedSemaphorePermit,
 }
 
-impl<C> Counted<C> {
-    fn new(connection: C, place: OwnedSemaphorePermit) -> Self {
-        Self {
-            connection,
-            _open: Open::connection(),
-            _place: place,
-        }
-    }
-}
-
-impl<C: Connected> Connected for Counted<C> {
+impl<C: Connected, T> Connected for Limited<C, T> {
     type ConnectInfo = C::ConnectInfo;
 
     fn connect_info(&self) -> C::ConnectInfo {
@@ -63,7 +61,7 @@ impl<C: Connected> Connected for Counted<C> {
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
+impl<C: AsyncRead + Unpin, T: Unpin> AsyncRead for Limited<C, T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -73,7 +71,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
+impl<C: AsyncWrite + Unpin, T: Unpin> AsyncWrite for Limited<C, T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,0 +1,121 @@
+//! What a server's process takes of its core while it is called, by thread.
+
+use std::{fs, io, path::PathBuf, time::Instant};
+
+use crate::{
+    CliError,
+    bench::cpu_time::{CpuTime, thread_cpu_seconds},
+};
+
+/// What the service calls the thread of a session of ONNX Runtime.
+const SESSION_THREAD: &str = "session";
+
+/// Of a process, a second of wall time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Usage {
+    /// Processor seconds of all threads, in user and kernel.
+    pub cpu: f64,
+    /// Those of them that the threads of ONNX Runtime's sessions took.
+    pub session_cpu: f64,
+    /// Those of `cpu` in the kernel.
+    pub kernel_cpu: f64,
+    /// How often a thread went to sleep: voluntary context switches.
+    pub sleeps: f64,
+}
+
+/// The same since the process's start.
+pub(super) struct Reading {
+    at: Instant,
+    total: Usage,
+}
+
+impl Reading {
+    /// Of the process `pid`, now.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub(super) fn of(pid: u32) -> Result<Self, CliError> {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let CpuTime { user, kernel } = CpuTime::read(pid)?;
+        let mut reading = Self {
+            at: Instant::now(),
+            total: Usage {
+                cpu: user + kernel,
+                session_cpu: thread_cpu_seconds(pid, SESSION_THREAD)?,
+                kernel_cpu: kernel,
+                sleeps: 0.0,
+            },
+        };
+        let threads = process.join("task");
+        for thread in fs::read_dir(&threads).map_err(CliError::file(&threads))? {
+            let thread = thread.map_err(CliError::file(&threads))?.path();
+            // A thread that cannot be read has just ended: one that helped for a moment.
+            let Ok(status) = fs::read_to_string(thread.join("status")) else {
+                continue;
+            };
+            let sleeps = sleeps(&status);
+            reading.total.sleeps += sleeps.ok_or_else(|| {
+                CliError::file(thread)(io::Error::other("its context switches are not counted"))
+            })?;
+        }
+        Ok(reading)
+    }
+
+    /// What the process took from `earlier`, a reading of the same one, until this one.
+    pub(super) fn since(&self, earlier: &Self) -> Usage {
+        let seconds = (self.at - earlier.at).as_secs_f64();
+        let rate =
+            |count: fn(&Usage) -> f64| (count(&self.total) - count(&earlier.total)) / seconds;
+        Usage {
+            cpu: rate(|usage| usage.cpu),
+            session_cpu: rate(|usage| usage.session_cpu),
+            kernel_cpu: rate(|usage| usage.kernel_cpu),
+            sleeps: rate(|usage| usage.sleeps),
+        }
+    }
+}
+
+/// Of a thread's `status` file.
+fn sleeps(status: &str) -> Option<f64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn computing_and_sleeping_of_this_process_are_seen() {
+        let pid = std::process::id();
+        let before = Reading::of(pid).unwrap();
+        let work = move || {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(200) {
+                std::hint::spin_loop();
+            }
+            // The thread must still be there when it is read.
+            let reading = Reading::of(pid).unwrap();
+            // The sleeps of threads that end meanwhile are lost, so one may not be enough.
+            while Reading::of(pid).unwrap().since(&reading).sleeps <= 0.0 {
+                thread::sleep(Duration::from_millis(1));
+            }
+            reading
+        };
+        let named = thread::Builder::new().name(SESSION_THREAD.to_owned());
+        let computed = named.spawn(work).unwrap().join().unwrap();
+        let usage = computed.since(&before);
+        assert!(usage.session_cpu > 0.0 && usage.cpu > 0.0, "{usage:?}");
+    }
+
+    #[test]
+    fn sleeps_are_read_from_their_own_line() {
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
+        assert_eq!(sleeps(status), Some(12.0));
+        assert_eq!(sleeps("nonvoluntary_ctxt_switches:\t3\n"), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! What may be published.
+
+use std::time::Duration;
+
+use common::config::{Problems, Validate};
+use serde::Deserialize;
+
+/// What may be published.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishConfig {
+    /// Largest ONNX file, bytes.
+    pub max_model_bytes: usize,
+    /// Largest manifest, bytes.
+    pub max_manifest_bytes: usize,
+    /// Most memory that the tensors between a model's operators may take in a full batch, bytes.
+    pub max_activation_bytes: u64,
+    /// Longest time for an upload to arrive as a whole, seconds.
+    pub upload_timeout_seconds: u64,
+    /// Longest time to load a model, warm it up and compute its golden batch, seconds.
+    pub load_timeout_seconds: u64,
+}
+
+impl PublishConfig {
+    /// Longest time for an upload to arrive as a whole.
+    pub fn upload_timeout(&self) -> Duration {
+        Duration::from_secs(self.upload_timeout_seconds)
+    }
+
+    /// Longest time to load a model, warm it up and compute its golden batch.
+    pub fn load_timeout(&self) -> Duration {
+        Duration::from_secs(self.load_timeout_seconds)
+    }
+}
+
+impl Validate for PublishConfig {
+    fn validate(&self, problems: &mut Problems) {
+        let Self {
+            max_model_bytes,
+            max_manifest_bytes,
+            max_activation_bytes,
+            upload_timeout_seconds,
+            load_timeout_seconds,
+        } = *self;
+        let mut within = |field: &str, value: u64, least: u64, most: u64| {
+            let (key, message) = (
+                format!("publish.{field}"),
+                format!("must be {least} to {most}"),
+            );
+            problems.require((least..=most).contains(&value), &key, value, &message);
+        };
+        within("max_model_bytes", max_model_bytes as u64, 1, 1 << 30);
+        within("max_manifest_bytes", max_manifest_bytes as u64, 1, 1 << 28);
+        within(
+            "max_activation_bytes",
+            max_activation_bytes,
+            1 << 20,
+            1 << 40,
+        );
+        within("upload_timeout_seconds", upload_timeout_seconds, 1, 86_400);
+        within("load_timeout_seconds", load_timeout_seconds, 1, 3600);
+    }
+}

@@ -1,0 +1,124 @@
+//! Streams that their callers give up.
+
+use futures::{StreamExt, channel::mpsc};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message;
+use proto::{
+    bounded::BoundedCodec,
+    inference::{
+        ModelInferRequest, ModelStreamInferResponse,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
+};
+use tonic::{
+    Streaming,
+    body::Body,
+    client::GrpcService,
+    codec::Codec,
+    codegen::{Bytes, http::Request},
+    transport::Channel,
+};
+
+use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
+
+/// Requests that were given up while they were in the queue.
+const CANCELED: &str =
+    "nv_inference_request_failure{model=\"digits\",version=\"1\",reason=\"CANCELED\"} ";
+
+fn canceled(service: &Service) -> u64 {
+    let metrics = service.metrics();
+    let count = metrics.lines().find_map(|line| line.strip_prefix(CANCELED));
+    count.expect("it is there").parse().expect("a number")
+}
+
+/// A `ModelStreamInfer` whose caller can break it off, which no generated client can.
+struct Stream {
+    requests: mpsc::UnboundedSender<Result<Frame<Bytes>, Reset>>,
+    answers: Streaming<ModelStreamInferResponse>,
+}
+
+/// Why a request's body ends before its end: hyper resets the stream then.
+#[derive(Debug, thiserror::Error)]
+#[error("reset by the test")]
+struct Reset;
+
+impl Stream {
+    async fn open(channel: &mut Channel) -> Self {
+        let (requests, body) = mpsc::unbounded();
+        let request = Request::post("/inference.GRPCInferenceService/ModelStreamInfer")
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(Body::new(StreamBody::new(body)))
+            .expect("a request");
+        std::future::poll_fn(|context| channel.poll_ready(context))
+            .await
+            .expect("the connection is there");
+        let (head, body) = channel
+            .call(request)
+            .await
+            .expect("it is opened")
+            .into_parts();
+        let mut codec = BoundedCodec::<ModelInferRequest, ModelStreamInferResponse>::default();
+        let answers = Streaming::new_response(codec.decoder(), body, head.status, None, None);
+        Self { requests, answers }
+    }
+
+    fn send(&self, request: &ModelInferRequest) {
+        let message = request.encode_to_vec();
+        let length = (message.len() as u32).to_be_bytes();
+        let framed = [&[0], &length[..], &message].concat();
+        let sent = self.requests.unbounded_send(Ok(Frame::data(framed.into())));
+        sent.expect("it is open");
+    }
+
+    fn reset(self) {
+        let sent = self.requests.unbounded_send(Err(Reset));
+        sent.expect("it is open");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
+    /// More than the service has under way for a stream.
+    const REQUESTS: usize = 200;
+    /// Answers that are read before the stream is reset.
+    const READ: [usize; 3] = [0, 1, 70];
+    let options = ServiceOptions {
+        // Requests stay in the queue for a while.
+        set: &["batching.max_queue_delay_microseconds=20000"],
+        ..ServiceOptions::default()
+    };
+    let mut service = Service::start(&options);
+    let artifact = Artifact::new(1);
+    let published = service.publish(artifact.upload()).await;
+    published.expect("it is published");
+    let (request, values) = infer_request(3);
+    let logits = artifact.logits(&values);
+    // One connection for everything.
+    let mut channel = service.channel("grpc").await;
+    let mut client = GrpcInferenceServiceClient::new(channel.clone());
+    let mut resets = 0;
+    // Until each number of answers has been read, and requests have been lost to a reset.
+    while resets < READ.len() || canceled(&service) == 0 {
+        assert!(resets < 1000, "no request was in flight");
+        let mut stream = Stream::open(&mut channel).await;
+        for _ in 0..REQUESTS {
+            stream.send(&request);
+        }
+        for _ in 0..READ[resets % READ.len()] {
+            let answer = stream.answers.next().await.expect("it goes on");
+            let response = answer.expect("an answer").infer_response;
+            let response = response.expect("it has one");
+            assert_close(&response.raw_output_contents[0], &logits);
+        }
+        stream.reset();
+        resets += 1;
+        let next = client.model_infer(request.clone()).await;
+        let next = next.expect("the connection goes on").into_inner();
+        assert_close(&next.raw_output_contents[0], &logits);
+    }
+    assert!(service.is_running());
+    let log = service.log();
+    assert!(!log.contains("panicked"), "{log}");
+}

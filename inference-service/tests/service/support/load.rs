@@ -1,0 +1,72 @@
+//! Callers that never pause.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use proto::inference::{ModelInferRequest, ModelInferResponse};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use super::Service;
+
+/// Looks at an answer and panics where it is wrong.
+pub type Check = Arc<dyn Fn(&ModelInferResponse) + Send + Sync>;
+
+/// Calls without a pause and without retries, each caller on a connection of its own.
+pub struct Load {
+    calls: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    callers: Vec<JoinHandle<Result<(), Status>>>,
+}
+
+impl Load {
+    /// Sends `request` again and again; `check` sees every answer.
+    pub async fn start(
+        service: &Service,
+        callers: usize,
+        request: &ModelInferRequest,
+        check: Check,
+    ) -> Self {
+        let mut load = Self {
+            calls: Arc::default(),
+            stop: Arc::default(),
+            callers: Vec::new(),
+        };
+        for _ in 0..callers {
+            let mut client = service.inference().await;
+            let (calls, stop) = (Arc::clone(&load.calls), Arc::clone(&load.stop));
+            let (request, check) = (request.clone(), Arc::clone(&check));
+            load.callers.push(tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let response = client.model_infer(request.clone()).await?;
+                    check(response.get_ref());
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }));
+        }
+        load
+    }
+
+    /// Waits until so many more calls have been answered.
+    pub async fn answers(&self, calls: u64) {
+        let wanted = self.calls.load(Ordering::Relaxed) + calls;
+        while self.calls.load(Ordering::Relaxed) < wanted {
+            let ended = self.callers.iter().any(|caller| caller.is_finished());
+            assert!(!ended, "a call has failed");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends the load; the calls that were answered. Not one may have failed.
+    pub async fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for caller in self.callers {
+            let called = caller.await.expect("every answer is right");
+            called.expect("no call fails");
+        }
+        self.calls.load(Ordering::Relaxed)
+    }
+}

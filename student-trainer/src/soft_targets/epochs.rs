@@ -1,0 +1,98 @@
+//! Which views of the images a run has still to see.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use crate::config::{FixedViews, RunConfig};
+
+/// The epochs that are trained with soft targets, phase by phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoftTargetEpochs(Vec<Range<usize>>);
+
+impl SoftTargetEpochs {
+    /// Those of the whole run.
+    pub fn all(config: &RunConfig) -> Self {
+        Self::left(config, |_| 0)
+    }
+
+    /// Those that are left when `done` epochs of each phase, by its position, are behind the run.
+    pub fn left(config: &RunConfig, done: impl Fn(usize) -> usize) -> Self {
+        let phases = config.phases.iter().enumerate();
+        let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
+        Self(
+            distilling
+                .map(|(index, phase)| done(index)..phase.epochs)
+                .collect(),
+        )
+    }
+
+    /// No soft targets are needed any more.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Range::is_empty)
+    }
+
+    /// Which of a fixed set of views they show.
+    pub fn views(&self, views: FixedViews) -> BTreeSet<u32> {
+        // After as many epochs as there are views, a phase has seen all.
+        let seen = |epochs: &Range<usize>| epochs.clone().take(views.count as usize);
+        let epochs = self.0.iter().flat_map(seen);
+        epochs.map(|epoch| views.of_epoch(epoch)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+        [network]
+        input = [1, 28, 28]
+        classes = 10
+        preset = "mlp"
+        widths = [8]
+        [teacher]
+        endpoints = ["a:1"]
+        [[phases]]
+        epochs = 7
+        batch_size = 32
+        loss = { kind = "soft_cross_entropy", temperature = 2.0 }
+        optimizer = { kind = "sgd" }
+        schedule = { kind = "constant", learning_rate = 0.1 }
+        [[phases]]
+        epochs = 9
+        batch_size = 32
+        loss = { kind = "cross_entropy" }
+        optimizer = { kind = "sgd" }
+        schedule = { kind = "constant", learning_rate = 0.1 }
+        [[phases]]
+        epochs = 2
+        batch_size = 32
+        loss = { kind = "kd", temperature = 2.0, alpha = 0.5 }
+        optimizer = { kind = "sgd" }
+        schedule = { kind = "constant", learning_rate = 0.1 }
+    "#;
+
+    #[test]
+    fn what_is_left_of_a_run_decides_which_views_it_sees() {
+        let config = RunConfig::from_toml(CONFIG).unwrap();
+        for (done, count, views) in [
+            ([0, 0, 0], 4, &[0, 1, 2, 3][..]),
+            ([0, 0, 0], 9, &[0, 1, 2, 3, 4, 5, 6]),
+            ([0, 0, 0], 1, &[0]),
+            // Epochs 5 and 6 of the first phase, both of the last.
+            ([5, 0, 0], 9, &[0, 1, 5, 6]),
+            ([5, 0, 0], 4, &[0, 1, 2]),
+            ([7, 3, 0], 4, &[0, 1]),
+            ([7, 9, 1], 4, &[1]),
+            ([7, 9, 2], 4, &[]),
+        ] {
+            let left = SoftTargetEpochs::left(&config, |phase| done[phase]);
+            let seen = left.views(FixedViews { count, seed: 1 });
+            assert!(seen.iter().eq(views), "{done:?}, {count}: {seen:?}");
+            assert_eq!(left.is_empty(), views.is_empty());
+        }
+        assert_eq!(
+            SoftTargetEpochs::all(&config),
+            SoftTargetEpochs::left(&config, |_| 0)
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! A recording that is made while the run goes on.
+
+use std::{collections::BTreeMap, thread, time::Instant};
+
+use datasets::Dataset;
+use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
+use tokio_util::sync::CancellationToken;
+
+use super::{LiveTargets, RecordedTargets, Recorder, SupplyContext};
+use crate::{events::NoticeSender, pool::TeacherPool, run::RunError};
+
+/// A recording to which is added what it lacks, view by view, while training reads it.
+pub(super) struct RecordingRun<'r> {
+    pool: TeacherPool,
+    recording: Recording,
+    lock: RecordingLock,
+    /// Shards to record, by view.
+    missing: BTreeMap<u32, Vec<ShardId>>,
+    views: u32,
+    recorded: RecordedTargets,
+    dataset: &'r Dataset,
+    batch_size: usize,
+    prefetch: usize,
+    cancel: &'r CancellationToken,
+    notices: NoticeSender,
+}
+
+impl<'r> RecordingRun<'r> {
+    /// Opens the recording of `pool`'s teacher, or begins one.
+    ///
+    /// # Errors
+    /// Another process records into it; too little space for what is missing.
+    pub(super) fn prepare(
+        context: &SupplyContext<'r>,
+        pool: TeacherPool,
+        notices: NoticeSender,
+    ) -> Result<Self, RunError> {
+        let recording = context.open_or_create(pool.identity())?;
+        let lock = recording.lock()?;
+        let (_, _, views) = context.recordings();
+        let views = context.views_needed(views);
+        recording.estimate(views)?.check(recording.folder())?;
+        let shards = to_record(recording.faults(views), |text| notices.notice(text));
+        recording.space(&shards)?.check(recording.folder())?;
+        let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
+        for id in shards {
+            missing.entry(id.view).or_default().push(id);
+        }
+        Ok(Self {
+            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views)),
+            pool,
+            recording,
+            lock,
+            missing,
+            views,
+            dataset: context.train,
+            batch_size: context.batch_size(),
+            prefetch: context.prefetch(),
+            cancel: context.cancel,
+            notices,
+        })
+    }
+
+    /// What training reads: a view is there once it is whole.
+    pub(super) fn recorded(&self) -> &RecordedTargets {
+        &self.recorded
+    }
+
+    /// Records until `train` is done.
+    pub(super) fn while_recording<T>(&self, train: impl FnOnce() -> T) -> T {
+        let stop = self.cancel.child_token();
+        thread::scope(|scope| {
+            // Also when training fails or panics: the scope waits for the recorder.
+            let _stop = stop.clone().drop_guard();
+            scope.spawn(|| self.recorded.end(self.record(&stop)));
+            train()
+        })
+    }
+
+    fn record(&self, stop: &CancellationToken) -> Result<(), RunError> {
+        let recorder = Recorder {
+            recording: &self.recording,
+            dataset: self.dataset,
+            teachers: LiveTargets {
+                pool: &self.pool,
+                prefetch: self.prefetch,
+                when_gone: None,
+            },
+            batch_size: self.batch_size,
+            cancel: stop,
+        };
+        for view in 0..self.views {
+            if let Some(shards) = self.missing.get(&view) {
+                let started = Instant::now();
+                recorder.record(shards, &self.lock, |_| {})?;
+                self.notices.notice(format!(
+                    "recorded view {} of {}: {} shards in {:.1} s",
+                    view + 1,
+                    self.views,
+                    shards.len(),
+                    started.elapsed().as_secs_f64()
+                ));
+            }
+            self.recorded.finish_view(view)?;
+        }
+        Ok(())
+    }
+}
+
+/// The shards of `faults`; people are told of those that were there.
+pub(super) fn to_record(faults: Vec<ShardFault>, mut tell: impl FnMut(String)) -> Vec<ShardId> {
+    let mut shards = Vec::new();
+    for fault in faults {
+        if fault.fault != Fault::Missing {
+            tell(format!("{fault}; it is recorded again"));
+        }
+        shards.push(fault.id);
+    }
+    shards
+}
