@@ -25,7 +25,8 @@ case "${1:-}" in
 *) usage >&2 && exit 64 ;;
 esac
 
-export COMPOSE_PROJECT_NAME=retort-faults
+# Slow teachers: the run must outlast the faults, on a fast machine too.
+export COMPOSE_PROJECT_NAME=retort-faults RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.2}"
 . deploy/project.sh
 [ "$(id -u)" = 0 ] || fail "root is needed, to change the network of a container"
 docker info >/dev/null 2>&1 || fail "no Docker engine answers"

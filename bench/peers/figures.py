@@ -23,16 +23,35 @@ def call_cost(turn, server):
     return 1e6 / turn["servers"][server][MANY]["throughput"] - turn["raw_us"]
 
 
+def breakdown(turn):
+    """Where Retort's time of a call of 64 callers goes, microseconds: the whole, then what adds up to it; of the core, then
+    by processor time. The names are those of `retort bench serve`."""
+    service, echo, inference = turn["servers"][RETORT][MANY], turn["echo"][MANY], turn["raw_us"]
+    call_us, echo_us = (1e6 / server["throughput"] for server in [service, echo])
+    return {
+        "call_us": call_us,
+        "inference_us": inference,
+        "echo_us": echo_us,
+        "rest_us": call_us - inference - echo_us,
+        "cpu_us": service["cpu_us"],
+        "echo_cpu_us": echo["cpu_us"],
+        "rest_cpu_us": service["cpu_us"] - inference - echo["cpu_us"],
+    }
+
+
 def summary(turns):
-    """Of turns: {"raw_us": number, "servers": {name: {callers: {"throughput": number, "p50_us": ..., "p99_us": ...}}}}."""
+    """Of turns: {"raw_us": number, "servers": {name: {callers: {"throughput": number, "p50_us": ..., "p99_us": ...}}},
+    "echo": the same of a bare gRPC server, without a name}. Retort and the bare server have a "cpu_us" too."""
     first = turns[0]["servers"]
     peers = [name for name in first if name != RETORT]
+    parts = [breakdown(turn) for turn in turns]
     return {
         **{ratio: series(over(turn, ratio, peers) for turn in turns) for ratio in RATIOS},
         "versus": {
             peer: {ratio: series(over(turn, ratio, [peer]) for turn in turns) for ratio in RATIOS} for peer in peers
         },
         "raw_us_per_sample": series(turn["raw_us"] for turn in turns),
+        "breakdown": {name: series(part[name] for part in parts) for name in parts[0]},
         "servers": {
             server: {
                 "call_cost_us": series(call_cost(turn, server) for turn in turns),
@@ -67,6 +86,12 @@ def table(network, found):
     yield f"  ONNX Runtime itself: {text(found['raw_us_per_sample'], 1)} µs a sample"
     for server, figures in found["servers"].items():
         yield f"  {server}: cost of a call {text(figures['call_cost_us'], 1)} µs"
+        if server == RETORT:
+            part = {name: text(part, 1) for name, part in found["breakdown"].items()}
+            yield f"    one call of 64 callers {part['call_us']} µs; processor time {part['cpu_us']}"
+            yield f"      inference {part['inference_us']} µs"
+            yield f"      bare gRPC call {part['echo_us']} µs; processor time {part['echo_cpu_us']}"
+            yield f"      the rest {part['rest_us']} µs; processor time {part['rest_cpu_us']}"
         for callers, speed in figures["callers"].items():
             throughput, p50, p99 = (text(speed[unit], 0) for unit in UNITS)
             yield f"    {callers:>2} callers: {throughput} calls/s, p50 {p50} µs, p99 {p99} µs"

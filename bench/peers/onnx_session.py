@@ -1,7 +1,13 @@
 """ONNX Runtime as every peer runs it: the file as it is, one thread."""
 
+import os
+
 import numpy
-import onnxruntime
+
+# Its builds report to their maker else, from threads and with a database of their own.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime  # noqa: E402
 
 
 class OnnxSession:

@@ -40,7 +40,8 @@ def figures(core, *command):
 
 @contextlib.contextmanager
 def serving(name, core, command, ready, folder):
-    """Starts a server, waits until `ready()` and stops it at the end. Gives what `ready()` gave: its address."""
+    """Starts a server, waits until `ready()` and stops it at the end. Gives what `ready()` gave, its address, and
+    its process id."""
     log = folder / "log"
     with open(log, "wb") as stream:
         # A session of its own: Ctrl-C reaches this process, which stops the server.
@@ -53,7 +54,7 @@ def serving(name, core, command, ready, folder):
             start_new_session=True,
         )
         try:
-            yield wait(name, process, ready, log)
+            yield wait(name, process, ready, log), process.pid
         finally:
             stop(process)
 

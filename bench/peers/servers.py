@@ -17,7 +17,7 @@ SETTINGS += [f"{part}.listen=127.0.0.1:0" for part in ["grpc", "admin", "http", 
 
 
 def retort(program, store, folder):
-    """Retort's inference service, while it serves; gives its gRPC address."""
+    """Retort's inference service, while it serves; gives its gRPC address and its process id."""
     ready_file = folder / "ready.json"
     command = [program, "serve", "--store", store, "--ready-file", ready_file]
     for setting in SETTINGS:
@@ -28,13 +28,13 @@ def retort(program, store, folder):
 
 @contextlib.contextmanager
 def peer(name, python, onnx, folder):
-    """A peer, while it serves; gives its gRPC address."""
+    """A peer, while it serves; gives its gRPC address and its process id."""
     grpc_port, http_port = free_ports(2)
     command = [python, HERE / PEERS[name], onnx, grpc_port, http_port, folder]
     ready = lambda: model_is_ready(http_port) and f"127.0.0.1:{grpc_port}"
     try:
-        with processes.serving(name, SERVER_CORE, command, ready, folder) as address:
-            yield address
+        with processes.serving(name, SERVER_CORE, command, ready, folder) as found:
+            yield found
     finally:
         # A Triton that is stopped before it serves leaves its shared memory, which start_triton.py names after the folder.
         for left in Path("/dev/shm").glob(f"{folder.name}*"):
