@@ -119,20 +119,20 @@ impl Compute {
         if self.stopped.is_cancelled() {
             return Err(job);
         }
-        self.queue.push(stream, job)?;
-        metrics::queue_depth(self.queue.len());
-        Ok(())
+        // Before it can be taken: the gauge never falls below nothing.
+        metrics::queued(1);
+        let refused = self.queue.push(stream, job);
+        refused.inspect_err(|_| metrics::unqueued(1))
     }
 
     /// Drops what waits for a stream that is gone.
     pub fn discard(&self, stream: StreamId) {
-        self.queue.discard(stream);
-        metrics::queue_depth(self.queue.len());
+        metrics::unqueued(self.queue.discard(stream));
     }
 
     /// Ends the thread after the batch that it is at; what waits is dropped.
     pub fn close(&self) {
-        self.queue.close();
+        metrics::unqueued(self.queue.close());
     }
 
     /// Waits until the thread has ended, by [`Compute::close`] or by a fault.
@@ -145,7 +145,7 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
     let classes = backend.description().class_names.len();
     let mut encoder = Encoder::default();
     while let Some(job) = queue.pop() {
-        metrics::queue_depth(queue.len());
+        metrics::unqueued(1);
         let started = Instant::now();
         let soft_targets = backend.logits(&job.batch).and_then(|logits| {
             encoder

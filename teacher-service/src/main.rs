@@ -1,6 +1,6 @@
 //! Command line of the teacher service.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
@@ -182,7 +182,15 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// More network threads than this bring nothing beside one that computes, and each keeps memory of
+/// its own.
+const MAX_NETWORK_THREADS: usize = 4;
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Runtime::new()
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(processors.min(MAX_NETWORK_THREADS))
+        .build()
         .map_err(|error| anyhow!("cannot start the network threads: {error}"))
 }

@@ -97,7 +97,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     for metric in Metric::ALL {
         metric.describe();
     }
-    queue_depth(0);
+    gauge!(Metric::QueueDepth.name()).set(0);
     gauge!(Metric::Connections.name()).set(0);
     gauge!(Metric::Streams.name()).set(0);
     for outcome in ["answered", "refused"] {
@@ -107,9 +107,15 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Batches that wait.
-pub fn queue_depth(batches: usize) {
-    gauge!(Metric::QueueDepth.name()).set(batches as f64);
+/// So many batches more wait. Changes, not counts: in whichever order threads tell of them, the gauge
+/// is right in the end.
+pub fn queued(batches: usize) {
+    gauge!(Metric::QueueDepth.name()).increment(batches as f64);
+}
+
+/// So many batches wait no more.
+pub fn unqueued(batches: usize) {
+    gauge!(Metric::QueueDepth.name()).decrement(batches as f64);
 }
 
 /// Something that is open, counted for as long as it lives.

@@ -78,23 +78,25 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Drops what waits for a stream that is gone.
-    pub fn discard(&self, stream: StreamId) {
+    /// Drops what waits for a stream that is gone; gives how many items.
+    pub fn discard(&self, stream: StreamId) -> usize {
         let mut state = self.lock();
-        if let Some(queue) = state.waiting.remove(&stream) {
-            state.len -= queue.len();
-            state.turns.retain(|other| *other != stream);
-        }
+        let Some(queue) = state.waiting.remove(&stream) else {
+            return 0;
+        };
+        state.len -= queue.len();
+        state.turns.retain(|other| *other != stream);
+        queue.len()
     }
 
-    /// Drops everything that waits and takes no more.
-    pub fn close(&self) {
+    /// Drops everything that waits and takes no more; gives how many items.
+    pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.closed = true;
         state.turns.clear();
         state.waiting.clear();
-        state.len = 0;
         self.changed.notify_all();
+        std::mem::take(&mut state.len)
     }
 
     /// Number of items that wait.
@@ -172,7 +174,8 @@ mod tests {
     #[test]
     fn a_stream_that_is_gone_leaves_nothing() {
         let queue = queue(&[(A, "a1"), (B, "b1"), (A, "a2")]);
-        queue.discard(A);
+        assert_eq!(queue.discard(A), 2);
+        assert_eq!(queue.discard(A), 0);
         assert_eq!(drain(&queue), ["b1"]);
     }
 
@@ -183,7 +186,7 @@ mod tests {
             let queue = Arc::clone(&queue);
             move || queue.pop()
         });
-        queue.close();
+        assert_eq!(queue.close(), 0);
         assert_eq!(waiting.join().unwrap(), None);
         assert_eq!(queue.push(A, "late"), Err("late"));
     }

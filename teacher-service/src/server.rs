@@ -23,8 +23,11 @@ use crate::{
     stream::Stopping,
 };
 
-/// After the streams were cut, how long their connections and the compute thread may still take.
+/// After the streams were cut, how long their connections may still take.
 const LAST_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the batch that is being computed may still take.
+const LAST_BATCH: Duration = Duration::from_secs(30);
 
 /// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link; and
 /// the most that a connection may send without being read.
@@ -141,8 +144,10 @@ pub async fn run(
         () = compute.stopped() => return Err(ServerError::ComputeStopped),
         ended = &mut server => return served(ended),
     }
-    stop_serving(health).await;
+    // The streams first: a trainer that heard from health alone would end its stream before the
+    // teacher could say on it that it drains.
     stopping.drain.cancel();
+    stop_serving(health).await;
     let drained = timeout(config.shutdown.drain(), &mut server).await;
     let drained = match drained {
         Ok(ended) => served(ended),
@@ -155,7 +160,7 @@ pub async fn run(
     };
     compute.close();
     // libtorch's own teardown must not run beside a batch that is being computed.
-    if timeout(LAST_GRACE, compute.stopped()).await.is_err() {
+    if timeout(LAST_BATCH, compute.stopped()).await.is_err() {
         warn!("a batch is still being computed; leaving it");
     }
     info!("stopped");

@@ -19,6 +19,7 @@ use crate::{
     compute::Compute,
     config::GrpcConfig,
     error::StreamError,
+    metrics,
     queue::StreamId,
     stream::{Responses, Session, Stopping, StreamLimits},
 };
@@ -79,9 +80,12 @@ impl Teacher {
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
         let (session, responses) =
             Session::new(id, self.compute.clone(), self.limits, self.stopping.clone());
+        let open = metrics::Open::stream();
         tokio::spawn(async move {
             session.run(inbound).await;
             drop(place);
+            // Then only: who sees in a metric that a stream is gone finds its place free.
+            drop(open);
         });
         Ok(responses)
     }

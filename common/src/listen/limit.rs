@@ -38,8 +38,8 @@ where
         let limited = |place| {
             connection.map(|connection| Limited {
                 connection,
-                _open: open(),
                 _place: place,
+                _open: open(),
             })
         };
         ready(place.map(limited))
@@ -49,8 +49,9 @@ where
 /// A connection that holds its place until it is dropped.
 pub struct Limited<C, T> {
     connection: C,
-    _open: T,
     _place: OwnedSemaphorePermit,
+    // Dropped last: who sees in a metric that a connection is gone finds its place free.
+    _open: T,
 }
 
 impl<C: Connected, T> Connected for Limited<C, T> {

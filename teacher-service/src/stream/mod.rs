@@ -13,7 +13,7 @@ use proto::teacher::v1::{
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     batch::Batch,
@@ -88,7 +88,7 @@ impl Session {
         let ended = tokio::select! {
             biased;
             () = self.stopping.cut.cancelled() => Err(StreamError::CutOff),
-            () = self.answers.closed() => return debug!(trainer, "the trainer is gone"),
+            () = self.answers.closed() => return info!(trainer, "the trainer is gone"),
             () = self.answers.until_stuck(self.limits.reader_timeout) => {
                 let seconds = self.limits.reader_timeout.as_secs();
                 Err(StreamError::SlowReader { seconds })

@@ -19,7 +19,6 @@ use tonic::Status;
 
 use crate::{
     compute::{Answer, Compute},
-    metrics,
     queue::StreamId,
 };
 
@@ -49,12 +48,11 @@ struct Waiting {
 }
 
 /// The response stream as tonic polls it. Dropping it, as tonic does when the trainer is gone,
-/// drops what still waits for the compute thread.
+/// drops what still waits for the compute thread or for the trainer, and ends the session.
 pub struct Responses {
     id: StreamId,
     compute: Compute,
     backlog: Arc<Backlog>,
-    _open: metrics::Open,
 }
 
 pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
@@ -68,7 +66,6 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
         id,
         compute,
         backlog: Arc::clone(&backlog),
-        _open: metrics::Open::stream(),
     };
     let answers = Answers {
         outgoing: sender,
@@ -108,8 +105,7 @@ impl Answers {
     pub(super) fn abandon(&self, status: Status) {
         let mut waiting = self.backlog.lock();
         waiting.end = Some(status);
-        waiting.outgoing.close();
-        while waiting.outgoing.try_recv().is_ok() {}
+        waiting.close();
     }
 
     pub(super) async fn closed(&self) {
@@ -166,8 +162,17 @@ impl Backlog {
     }
 }
 
+impl Waiting {
+    /// Drops what waits and what comes.
+    fn close(&mut self) {
+        self.outgoing.close();
+        while self.outgoing.try_recv().is_ok() {}
+    }
+}
+
 impl Drop for Responses {
     fn drop(&mut self) {
+        self.backlog.lock().close();
         self.compute.discard(self.id);
     }
 }
