@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tonic::{
-    Code, Status,
+    Code, Status, TimeoutExpired,
     transport::{Endpoint, Server},
 };
 use tonic_health::pb::{
@@ -97,6 +97,21 @@ pub fn reason(status: &Status) -> String {
     }
 }
 
+/// Whether there was no answer of a server's: it is away, or the connection broke. What may be asked
+/// twice, may then be asked again. A deadline that passed is none of these.
+pub fn is_away(status: &Status) -> bool {
+    // tonic's client keeps the transport's error; what a server says has no source.
+    let mut source = std::error::Error::source(status);
+    let broke = source.is_some();
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return false;
+        }
+        source = error.source();
+    }
+    broke || status.code() == Code::Unavailable
+}
+
 /// The innermost source of `error`: tonic's own text is only "transport error".
 pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -108,6 +123,11 @@ pub fn root_cause(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
 
     #[test]
@@ -123,10 +143,55 @@ mod tests {
 
     #[tokio::test]
     async fn a_health_check_of_nothing_names_the_address() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // A host of its own: its port cannot be given to another test meanwhile.
+        let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error = check_health(&Credentials::default(), &address, Duration::from_secs(5)).await;
         assert!(error.unwrap_err().contains(&address));
+    }
+
+    /// What a call gives whose server does `serve` with its connection.
+    async fn call<F: Future<Output = ()> + Send + 'static>(
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) -> Status {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (connection, _) = listener.accept().await.unwrap();
+            serve(connection).await;
+        });
+        let channel = endpoint(&address).unwrap().connect().await.unwrap();
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        request.set_timeout(Duration::from_secs(2));
+        HealthClient::new(channel).check(request).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_told_from_a_refusal_and_a_deadline() {
+        let lost = call(async |mut connection| {
+            // Not before the request: else it would not be sent at all.
+            let mut read = [0; 1024];
+            while connection.read(&mut read).await.unwrap() < 100 {}
+        })
+        .await;
+        assert!(is_away(&lost), "{lost:?}");
+        let late = call(async |connection| {
+            std::future::pending::<()>().await;
+            drop(connection);
+        })
+        .await;
+        assert!(!is_away(&late), "{late:?}");
+        let refused = call(async |connection| {
+            let (mut health, service) = tonic_health::server::health_reporter();
+            health.clear_service_status("").await;
+            let connections = futures::stream::iter([Ok::<_, std::io::Error>(connection)]);
+            let served = server().add_service(service);
+            served.serve_with_incoming(connections).await.unwrap();
+        })
+        .await;
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(!is_away(&refused), "{refused:?}");
+        assert!(is_away(&Status::unavailable("draining")));
     }
 }

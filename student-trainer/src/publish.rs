@@ -68,7 +68,7 @@ pub enum PublishError {
 }
 
 /// Uploads a model and waits until it serves. Tries again, after a pause that grows, where the
-/// service is unavailable: publishing is idempotent.
+/// service is unavailable or the connection breaks: publishing is idempotent.
 ///
 /// `artifact` is where the model lies; it is named in errors.
 ///
@@ -97,7 +97,7 @@ pub async fn publish(
                 Err(status) => status,
             },
         };
-        if status.code() != Code::Unavailable {
+        if !grpc::is_away(&status) {
             return Err(PublishError::Refused {
                 endpoint: config.endpoint.clone(),
                 reason: grpc::reason(&status),
@@ -181,7 +181,8 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_names_the_endpoint_and_the_model() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // A host of its own: its port cannot be given to another test meanwhile.
+        let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
         drop(listener);
         let config = PublishConfig {

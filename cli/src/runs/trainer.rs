@@ -195,7 +195,7 @@ async fn come_back(
         time::sleep(pause).await;
         match follow(trainer, run_id, audience).await {
             Ok(watched) => return Ok(watched),
-            Err(status) if is_away(status.code()) && Instant::now() < deadline => {}
+            Err(status) if is_away(&status) && Instant::now() < deadline => {}
             Err(status) => return Err(trainer.remote.refused()(status)),
         }
         pause = (2 * pause).min(LONGEST_PAUSE);
@@ -203,11 +203,12 @@ async fn come_back(
 }
 
 /// Whether nobody answered, rather than somebody with a refusal.
-fn is_away(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
-    )
+fn is_away(status: &Status) -> bool {
+    common::grpc::is_away(status)
+        || matches!(
+            status.code(),
+            Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+        )
 }
 
 fn with_deadline<T>(message: T) -> Request<T> {
