@@ -140,15 +140,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// How long tasks of the network's side may still take once the command is done.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
 fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
         .build()
         .map_err(|error| anyhow!("cannot start the network threads: {error}"))?;
+    let executed = execute_on(&runtime, command);
+    // What still runs is not waited for without end: a name is looked up until the system gives up.
+    runtime.shutdown_timeout(LAST_GRACE);
+    executed
+}
+
+fn execute_on(runtime: &tokio::runtime::Runtime, command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run(arguments) => train(&arguments, &runtime),
-        Command::Record(arguments) => record_soft_targets(&arguments, &runtime),
+        Command::Run(arguments) => train(&arguments, runtime),
+        Command::Record(arguments) => record_soft_targets(&arguments, runtime),
         Command::Serve(arguments) => {
             let config = TrainerConfig::load(arguments.config.as_deref(), &arguments.overrides)?;
             let ready_file = arguments.ready_file.as_deref();

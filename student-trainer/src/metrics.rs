@@ -340,10 +340,33 @@ pub(crate) fn step_done(samples: usize, took: Duration, waited: Duration) {
     histogram!(Metric::WaitSeconds.name()).record(waited);
 }
 
-/// Teachers connected now, and those that answer and cannot be used.
-pub(crate) fn teachers(connected: usize, refused: usize) {
-    gauge!(Metric::Teachers.name()).set(connected as f64);
-    gauge!(Metric::TeachersRefused.name()).set(refused as f64);
+/// Teachers of a run by how it stands with them. Changes are counted: the next run may have begun when
+/// the last teacher of one is let go.
+#[derive(Debug, Default)]
+pub(crate) struct Teachers {
+    connected: usize,
+    refused: usize,
+}
+
+impl Teachers {
+    /// So many are connected now, and so many answer and cannot be used.
+    pub(crate) fn set(&mut self, connected: usize, refused: usize) {
+        let changes = [
+            (Metric::Teachers, self.connected, connected),
+            (Metric::TeachersRefused, self.refused, refused),
+        ];
+        for (metric, before, now) in changes {
+            gauge!(metric.name()).increment(now as f64 - before as f64);
+        }
+        self.connected = connected;
+        self.refused = refused;
+    }
+}
+
+impl Drop for Teachers {
+    fn drop(&mut self) {
+        self.set(0, 0);
+    }
 }
 
 /// Training waited for a second with no teacher connected.

@@ -119,7 +119,10 @@ pub(super) async fn run(mut directory: Directory, shared: Arc<Shared>) {
     let mut members: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
     let (wanted, _) = watch::channel(BTreeSet::new());
     loop {
-        let found = directory.look_up(&shared.roster).await;
+        let look_up = directory.look_up(&shared.roster);
+        let Some(found) = shared.closed.run_until_cancelled(look_up).await else {
+            return;
+        };
         wanted.send_replace(found.iter().map(|(_, address)| *address).collect());
         members.retain(|_, member| !member.is_finished());
         for (place, address) in found {

@@ -40,6 +40,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Roster {
     standings: Mutex<BTreeMap<Place, Standing>>,
+    counted: Mutex<metrics::Teachers>,
     connected: watch::Sender<usize>,
     notices: NoticeSender,
 }
@@ -48,6 +49,7 @@ impl Roster {
     pub fn new(notices: NoticeSender) -> Self {
         Self {
             standings: Mutex::default(),
+            counted: Mutex::default(),
             connected: watch::Sender::new(0),
             notices,
         }
@@ -128,7 +130,8 @@ impl Roster {
         let mut standings = self.lock();
         change(&mut standings);
         let count = count(&standings, |standing| *standing == Standing::Connected);
-        metrics::teachers(count, count_refused(&standings));
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.set(count, count_refused(&standings));
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
     }
@@ -137,12 +140,6 @@ impl Roster {
         self.standings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Roster {
-    fn drop(&mut self) {
-        metrics::teachers(0, 0);
     }
 }
 
