@@ -127,7 +127,7 @@ pub async fn run(
         .layer(refusals.clone());
     let http_server = http::server::serve(
         ports.http.listener,
-        router,
+        http::wait_for_bodies(router, &config.http),
         ConnectionLimits {
             connections: config.http.max_connections,
             header_time: Duration::from_secs(config.http.read_timeout_seconds),

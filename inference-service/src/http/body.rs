@@ -60,7 +60,7 @@ pub(super) async fn receive(
 
 /// Bytes that are read and thrown away before a connection is closed: a client that hears nothing
 /// until it has sent all of its body is told why it was refused.
-fn patience(most: usize) -> u64 {
+pub(super) fn patience(most: usize) -> u64 {
     most as u64 * 2
 }
 

@@ -13,6 +13,7 @@ mod infer_response;
 mod json_limits;
 pub(crate) mod server;
 mod tensor_data;
+mod unread;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,6 +22,7 @@ use axum::{
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
@@ -63,10 +65,7 @@ pub(crate) fn router(
     let edge = Edge {
         inference,
         classifier,
-        limits: BodyLimits {
-            bytes: config.max_body_bytes,
-            time: Duration::from_secs(config.read_timeout_seconds),
-        },
+        limits: limits(config),
     };
     let mut router = Router::new()
         .route("/v2", only(get(server_metadata)))
@@ -88,6 +87,21 @@ pub(crate) fn router(
         .route("/v1/models/{model_and_verb}", only(post(classify::handle)))
         .fallback(async || HttpError::NoSuchPath)
         .with_state(edge)
+}
+
+/// `router` with all its layers, such that each request is answered only once its body is there.
+pub(crate) fn wait_for_bodies(router: Router, config: &HttpConfig) -> Router {
+    router.layer(middleware::from_fn_with_state(
+        limits(config),
+        unread::wait_for_body,
+    ))
+}
+
+fn limits(config: &HttpConfig) -> BodyLimits {
+    BodyLimits {
+        bytes: config.max_body_bytes,
+        time: Duration::from_secs(config.read_timeout_seconds),
+    }
 }
 
 /// Other methods get an error in the protocol's form.

@@ -17,14 +17,19 @@ struct Target {
 
 impl Target {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further settings.
+    async fn start_with(more: &[&str]) -> Self {
+        let limits = [
+            "grpc.max_message_bytes=1048576",
+            "http.max_body_bytes=1048576",
+            "images.max_pixels=1000000",
+            "publish.max_model_bytes=1000000",
+        ];
         let options = ServiceOptions {
-            set: &[
-                "grpc.max_message_bytes=1048576",
-                "http.max_body_bytes=1048576",
-                "http.read_timeout_seconds=2",
-                "images.max_pixels=1000000",
-                "publish.max_model_bytes=1000000",
-            ],
+            set: &[&limits, more].concat(),
             ..ServiceOptions::default()
         };
         let service = Service::start(&options);

@@ -1,6 +1,6 @@
 //! Over HTTP.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
 
@@ -303,8 +303,41 @@ async fn each_has_its_status_its_reason_and_its_field_and_the_connection_goes_on
 }
 
 #[tokio::test]
-async fn what_is_no_http_or_never_ends_costs_its_own_connection_only() {
+async fn a_refused_body_may_come_late_and_the_connection_goes_on() {
     let mut target = Target::start().await;
+    let mut connection = Connection::to(&target.service.address("http"));
+    let body = json("", "");
+    for line in [
+        "POST /v2/models/cats/infer",
+        "POST /v2/models/digits",
+        "POST /nowhere",
+    ] {
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.send(head.as_bytes());
+        // Long enough to be refused already.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        connection.send(&body);
+        let refused = connection.receive().expect("an answer");
+        assert!((404..=405).contains(&refused.status), "{refused:?}");
+        let good = connection.call(INFER, &[], &body);
+        assert_eq!(good.status, 200, "after {line}: {good:?}");
+    }
+    // Who says that it waits is not waited for.
+    let head = "POST /nowhere HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n";
+    connection.send(head.as_bytes());
+    let refused = connection.receive().expect("an answer");
+    assert_eq!(refused.status, 404, "{refused:?}");
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert!(connection.receive().is_none());
+    target.is_well().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_or_never_ends_costs_its_own_connection_only() {
+    let mut target = Target::start_with(&["http.read_timeout_seconds=2"]).await;
     let address = target.service.address("http");
     let head = "POST /v2/models/digits/infer HTTP/1.1\r\nhost: test\r\n";
     let cases = [
