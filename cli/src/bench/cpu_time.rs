@@ -83,7 +83,13 @@ pub(super) fn thread_cpu_seconds(pid: u32, name: &str) -> Result<f64, CliError> 
 
 #[cfg(test)]
 mod tests {
-    use std::{hint::black_box, process, sync::mpsc::channel, thread};
+    use std::{
+        hint::black_box,
+        process,
+        sync::mpsc::channel,
+        thread,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -97,7 +103,9 @@ mod tests {
         let busy = thread::Builder::new().name("busy-thread".to_owned());
         let busy = busy.spawn(work).unwrap();
         let seconds = |name: &str| thread_cpu_seconds(process::id(), name).unwrap();
+        let began = Instant::now();
         while seconds("busy-thread") == 0.0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "no time is told");
             thread::yield_now();
         }
         assert_eq!(seconds("no-such-thread"), 0.0);

@@ -14,7 +14,7 @@ use std::{
 use common::ready_file;
 use rustix::{
     process::{Pid, Signal, kill_process},
-    thread::{CpuSet, sched_setaffinity},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -218,6 +218,14 @@ impl Drop for Running {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The `n`th core, from 0, of those that this process may run on, or the last where there are fewer.
+pub(super) fn usable_core(n: usize) -> std::io::Result<usize> {
+    let usable = sched_getaffinity(None)?;
+    let cores = (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core));
+    // Holds: a process that runs has a core.
+    Ok(cores.take(n + 1).last().unwrap_or_default())
 }
 
 /// Keeps the calling thread, and what it starts from now on, on one core.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use common::security::client::CredentialArguments;
 
-use super::{above_zero, at_least_one, report::print};
+use super::{BenchError, above_zero, at_least_one, process::usable_core, report::print};
 use crate::{CliError, client::Remote};
 use comparison::Setting;
 use load::{Load, Window};
@@ -81,12 +81,12 @@ pub(super) struct ServeArguments {
     /// How long each load lasts.
     #[arg(long, default_value_t = 2.0, value_parser = above_zero)]
     seconds: f64,
-    /// Core of the service and of the bare gRPC server.
-    #[arg(long, default_value_t = 0)]
-    service_core: usize,
-    /// Core of the load.
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
+    /// Core of the service and of the bare gRPC server [default: the first that is usable].
+    #[arg(long, value_name = "CORE")]
+    service_core: Option<usize>,
+    /// Core of the load [default: the second that is usable].
+    #[arg(long, value_name = "CORE")]
+    load_core: Option<usize>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -121,7 +121,7 @@ pub(super) async fn execute(arguments: ServeArguments) -> Result<(), CliError> {
             print(&answers, arguments.json)
         }
         _ => {
-            let figures = comparison::measure(&arguments.setting(), &arguments.networks).await?;
+            let figures = comparison::measure(&arguments.setting()?, &arguments.networks).await?;
             print(&figures, arguments.json)
         }
     }
@@ -132,7 +132,7 @@ async fn measure_server(
     url: &str,
     model: &str,
 ) -> Result<Answers, CliError> {
-    let setting = arguments.setting();
+    let setting = arguments.setting()?;
     let remote = Remote::inference(url).with(&arguments.credentials)?;
     let target = Target::of_model(remote, model, setting.connections).await?;
     let target = target.of_process(arguments.pid);
@@ -169,16 +169,20 @@ async fn measure_server(
 }
 
 impl ServeArguments {
-    fn setting(&self) -> Setting {
-        Setting {
+    fn setting(&self) -> Result<Setting, CliError> {
+        let core = |chosen: Option<usize>, n| match chosen {
+            Some(core) => Ok(core),
+            None => usable_core(n).map_err(BenchError::system("cannot tell the cores".to_owned())),
+        };
+        Ok(Setting {
             connections: self.connections,
             turns: self.turns,
             window: Window {
                 warm_up: WARM_UP,
                 measured: Duration::from_secs_f64(self.seconds),
             },
-            service_core: self.service_core,
-            load_core: self.load_core,
-        }
+            service_core: core(self.service_core, 0)?,
+            load_core: core(self.load_core, 1)?,
+        })
     }
 }
