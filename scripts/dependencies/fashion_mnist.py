@@ -73,8 +73,9 @@ def debian_package(downloads):
         # A new machine has no package lists yet; only root may fetch them.
         if os.geteuid() != 0 or not apt_get("update") or not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
             raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} failed; sudo apt-get update may help")
-    (archive,) = downloads.glob("*.deb")
-    subprocess.run(["dpkg", "-x", archive, downloads], check=True)
+    archives = list(downloads.glob("*.deb"))
+    if len(archives) != 1 or subprocess.run(["dpkg", "-x", archives[0], downloads]).returncode != 0:
+        raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} gave no package that dpkg can unpack")
     return downloads / "usr/share/datasets" / NAME
 
 
