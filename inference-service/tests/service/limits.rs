@@ -11,14 +11,13 @@ use proto::publish::v1::{PublishRequest, publish_request::Part};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::{Artifact, Service, ServiceOptions};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{Artifact, PATIENCE, Service, ServiceOptions};
 
 #[tokio::test]
 async fn an_upload_that_stops_in_the_middle_is_ended_and_the_next_one_succeeds() {
     let options = ServiceOptions {
-        set: &["grpc.read_timeout_seconds=1"],
+        // The whole one has to come in time, too.
+        set: &["grpc.read_timeout_seconds=3"],
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);

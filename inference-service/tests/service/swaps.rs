@@ -114,7 +114,7 @@ async fn a_crash_among_publishes_leaves_a_store_that_serves_the_last_committed_v
             })
         };
         // Another moment of a publish, and another publish, for every crash.
-        while acknowledged.load(Ordering::SeqCst) < crash * 3 {
+        while acknowledged.load(Ordering::SeqCst) < crash * 3 && !publishing.is_finished() {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(Duration::from_millis(crash * 4)).await;

@@ -26,7 +26,8 @@ use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time for what should happen soon; generous, for a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a service is started.
 #[derive(Default)]
