@@ -7,7 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use common::ready_file;
@@ -50,17 +50,21 @@ impl Service {
         }
         command.arg("--ready-file").arg(&ready);
         let process = command.stderr(Stdio::null()).spawn().unwrap();
-        let address = loop {
+        let mut service = Self {
+            process,
+            address: String::new(),
+            _folder: folder,
+        };
+        let began = Instant::now();
+        service.address = loop {
             if let Some(addresses) = ready_file::read(&ready).unwrap() {
                 break addresses["grpc"].to_string();
             }
+            assert!(service.process.try_wait().unwrap().is_none(), "it ended");
+            assert!(began.elapsed() < Duration::from_secs(60), "not ready");
             thread::sleep(Duration::from_millis(5));
         };
-        Self {
-            process,
-            address,
-            _folder: folder,
-        }
+        service
     }
 
     fn signal(&self, signal: Signal) {
@@ -92,7 +96,7 @@ fn the_service_is_compared_with_onnx_runtime_itself() {
     ] {
         let of_network = number(&figures, &format!("/networks/demo-student/{key}/median"));
         assert_eq!(number(&figures, &format!("/{key}")), of_network);
-        assert!(0.01 < of_network && of_network < 1000.0, "{figures}");
+        assert!(0.0 < of_network && of_network.is_finite(), "{figures}");
     }
     for key in ["ready_ms/median", "resident_mb", "program_mb"] {
         assert!(number(&figures, &format!("/footprint/{key}")) > 0.0);

@@ -11,6 +11,7 @@ mod distillation;
 mod name_server;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::LazyLock,
@@ -22,14 +23,37 @@ use distillation::{Run, Scene, Size, TEACHER, TEACHER_NETWORK, TRAINER, consumed
 use name_server::NameServer;
 use support::{Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact};
 
-/// Long enough for everything that happens below.
-const SIZE: Size = Size {
+const SHORT: Size = Size {
     steps: 40,
-    epochs: 45,
+    epochs: 2,
     widths: [16, 32],
 };
 
-const BATCHES: f64 = (SIZE.steps * SIZE.epochs) as f64;
+/// Seconds that an undisturbed run trains at least: long enough for everything that happens below.
+const TRAINING_SECONDS: f64 = 40.0;
+
+/// As many epochs as take that long on this machine.
+static SIZE: LazyLock<Size> = LazyLock::new(|| {
+    let scene = Scene::new(SHORT);
+    let fleet = Fleet::start(&scene, 21..=22);
+    scene.run("pace", &fleet.endpoints(), &[]).succeed();
+    let log = fs::read_to_string(scene.path("pace/metrics.jsonl")).unwrap();
+    let events = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let last_epoch = events
+        .rev()
+        .find(|event: &serde_json::Value| event["event"] == "epoch_finished");
+    let seconds = last_epoch.unwrap()["seconds"].as_f64().unwrap();
+    let epochs = (TRAINING_SECONDS / seconds).ceil() as usize;
+    println!("{epochs} epochs of {seconds:.2} s");
+    Size {
+        epochs: epochs.clamp(20, 5_000),
+        ..SHORT
+    }
+});
+
+fn batches() -> f64 {
+    (SIZE.steps * SIZE.epochs) as f64
+}
 
 /// All teachers listen on the same port, each on an address of its own, as a scaled service does.
 const PORT: u16 = 50051;
@@ -42,7 +66,7 @@ struct Undisturbed {
 }
 
 static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
-    let scene = Scene::new(SIZE);
+    let scene = Scene::new(*SIZE);
     let fleet = Fleet::start(&scene, 1..=2);
     let began = Instant::now();
     let mut run = scene.run("undisturbed", &fleet.endpoints(), &[]);
@@ -71,13 +95,16 @@ fn peaks(run: &mut Run, fleet: &Fleet) -> Vec<(u64, u64)> {
     let teacher = &fleet.teacher(1).process;
     let mut peaks = Vec::new();
     let last_but_one = format!("epoch {}/{}", SIZE.epochs - 1, SIZE.epochs);
-    while !run.process.stderr().contains(&last_but_one) {
-        assert!(run.process.is_running());
+    loop {
+        let is_running = run.process.is_running();
+        if run.process.stderr().contains(&last_but_one) {
+            return peaks;
+        }
+        assert!(is_running);
         let peak = run.process.peak_memory().zip(teacher.peak_memory());
         peaks.extend(peak.filter(|peak| peaks.last() != Some(peak)));
         thread::sleep(Duration::from_millis(100));
     }
-    peaks
 }
 
 impl Undisturbed {
@@ -172,11 +199,12 @@ impl Fleet {
         member.unwrap().up.as_ref().unwrap()
     }
 
-    /// Positions of those that have answered since they were started.
+    /// Positions of those that have answered since they were started: twice, since the first answer
+    /// may be on its way yet.
     fn busy(&self) -> Vec<usize> {
         let busy = |index: &usize| {
             let teacher = self.members[*index].up.as_ref();
-            teacher.is_some_and(|teacher| teacher.answered() > 0.0)
+            teacher.is_some_and(|teacher| teacher.answered() > 1.0)
         };
         (0..self.members.len()).filter(busy).collect()
     }
@@ -244,7 +272,8 @@ fn teachers_killed_twenty_times_leave_no_trace() {
     let mut fleet = Fleet::start(scene, 11..=14);
     let mut choices = Choices(1);
     let began = Instant::now();
-    let mut run = scene.run("killed", &fleet.endpoints(), &[]);
+    let patient = ["teacher.wait_timeout_seconds=600"];
+    let mut run = scene.run("killed", &fleet.endpoints(), &patient);
     for kill in 1..=20 {
         let victim = eventually("a teacher that is busy", || {
             assert!(run.process.is_running(), "over before kill {kill}");
@@ -254,12 +283,15 @@ fn teachers_killed_twenty_times_leave_no_trace() {
         });
         let batch = fleet.answered();
         // Everything is answered within the only phase, which distils.
-        assert!(batch < BATCHES, "kill {kill} comes too late");
+        assert!(batch < batches(), "kill {kill} comes too late");
         assert_eq!(run.metric("retort_trainer_phase{kind=\"distill\"}"), 1.0);
         let pid = fleet.members[victim].up.as_ref().unwrap().process.id();
         let endpoint = endpoint(fleet.members[victim].number);
         let time = began.elapsed().as_secs_f64();
-        println!("kill {kill}: {endpoint}, pid {pid}, at batch {batch} of {BATCHES}, {time:.1} s");
+        println!(
+            "kill {kill}: {endpoint}, pid {pid}, at batch {batch} of {}, {time:.1} s",
+            batches()
+        );
         fleet.restart(victim);
     }
     let folder = run.folder.clone();
@@ -343,7 +375,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     let samples = || run.metric("retort_trainer_samples_total");
     eventually_constant("training", samples);
     let before = samples();
-    assert!(before < BATCHES * distillation::BATCH_SIZE as f64);
+    assert!(before < batches() * distillation::BATCH_SIZE as f64);
     thread::sleep(Duration::from_secs(15));
     assert_eq!(samples(), before, "training waits");
     assert!(run.process.is_running());
@@ -378,7 +410,7 @@ fn uses(run: &Run, fleet: &Fleet, number: u8) {
 
 #[test]
 fn another_teacher_does_leave_a_trace() {
-    let scene = Scene::new(Size { epochs: 1, ..SIZE });
+    let scene = Scene::new(Size { epochs: 1, ..SHORT });
     let other = scene.path("other");
     write_artifact(&other, TEACHER_NETWORK, 2);
     let teachers = [scene.teacher(&[]), Teacher::start(&TEACHER, &other, &[])];

@@ -182,11 +182,11 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
         file("client.pem"),
         file("client.key"),
     );
-    let run = |name: &str, credentials: &str| {
+    let run = |name: &str, credentials: &str, patience: u64| {
         // A name, not an address: it must be the one in the certificate.
         let endpoint = format!("localhost:{}", teacher.grpc.port());
         let config = format!(
-            "data.path = \"{}\"\n{}\n[teacher]\nwait_timeout_seconds = 1\n\
+            "data.path = \"{}\"\n{}\n[teacher]\nwait_timeout_seconds = {patience}\n\
              endpoints = [\"{endpoint}\"]\n{credentials}",
             root.join("data").display(),
             phases("kind = \"soft_cross_entropy\", temperature = 2.0"),
@@ -195,15 +195,15 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
         fs::write(&file, config).unwrap();
         train(&file, &root.join(name))
     };
-    let (succeeded, output) = run("good", &credentials);
+    let (succeeded, output) = run("good", &credentials, 60);
     assert!(succeeded, "{output}");
     assert!(teacher.process.stderr().contains("guarded"));
-    let (succeeded, output) = run("no-token", &credentials.replace("good", "other-scope"));
+    let (succeeded, output) = run("no-token", &credentials.replace("good", "other-scope"), 3);
     assert!(
         !succeeded && output.contains("does not allow this call"),
         "{output}"
     );
-    let (succeeded, output) = run("no-tls", "");
+    let (succeeded, output) = run("no-tls", "", 3);
     assert!(!succeeded && output.contains("localhost"), "{output}");
     let recorded = fs::read_to_string(root.join("good/config.toml")).unwrap();
     let token = fs::read_to_string(keys.path("good.token")).unwrap();

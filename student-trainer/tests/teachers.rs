@@ -10,7 +10,7 @@ mod distillation;
 use std::{fs, process::Command};
 
 use distillation::{Scene, Size, TEACHER, TEACHER_NETWORK, address, student};
-use support::{Teacher, eventually, eventually_constant, write_artifact};
+use support::{Teacher, eventually, write_artifact};
 
 const SIZE: Size = Size {
     steps: 16,
@@ -32,29 +32,34 @@ fn account(output: &str, lost: &Teacher) -> (u64, u64) {
 #[test]
 fn a_killed_teacher_leaves_no_trace_in_the_student() {
     let scene = Scene::new(SIZE);
-    let stays = scene.teacher(&[]);
+    let stays_address = support::unused_address();
+    let start_other = || Teacher::start_at(&TEACHER, &scene.artifact(), &stays_address, &[]);
+    let other = start_other();
     let killed = scene.teacher(&[]);
-    let endpoints = [address(&stays), address(&killed)];
+    let endpoints = [stays_address.clone(), address(&killed)];
 
     scene.run("undisturbed", &endpoints, &[]).succeed();
     let batches = (SIZE.steps * SIZE.epochs) as f64;
-    let before = killed.answered();
-    assert_eq!(stays.answered() + before, batches);
-    assert!(before > 0.0, "both teachers were used");
+    // More, where one was asked for a batch that the other was late with.
+    assert!(other.answered() + killed.answered() >= batches);
+    for teacher in [&other, &killed] {
+        assert!(teacher.answered() > 0.0, "both teachers were used");
+    }
 
-    let mut disturbed = scene.run("disturbed", &endpoints, &[]);
-    eventually("an answer of the teacher to be killed", || {
-        (killed.answered() > before).then_some(())
+    // Alone at first: nobody helps it out with what it has.
+    drop(other);
+    let patient = ["teacher.wait_timeout_seconds=600"];
+    let disturbed = scene.run("disturbed", &endpoints, &patient);
+    eventually("a batch trained on", || {
+        (disturbed.metric("retort_trainer_samples_total") > 0.0).then_some(())
     });
-    // Stopped, it keeps what it has: training takes batches in order, so once it comes to the first
-    // of them, the other teacher runs out of work, and at least one is in flight here.
     killed.process.signal("STOP");
-    eventually_constant("work of the other teacher", || stays.answered());
-    assert!(
-        disturbed.process.is_running(),
-        "the run waits for the stopped teacher"
-    );
+    // As many as are asked for ahead of training.
+    eventually("batches that it has", || {
+        (disturbed.metric("retort_trainer_batches_in_flight") >= 8.0).then_some(())
+    });
     killed.process.signal("KILL");
+    let other = start_other();
 
     let folder = disturbed.folder.clone();
     let output = disturbed.succeed();
@@ -66,7 +71,7 @@ fn a_killed_teacher_leaves_no_trace_in_the_student() {
         "the student differs from that of an undisturbed run"
     );
 
-    let endpoint = address(&stays);
+    let endpoint = address(&other);
     scene.run("alone", &[&endpoint], &[]).succeed();
     assert!(
         student(&scene.path("alone")) == student(&folder),
@@ -110,7 +115,10 @@ fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
     scene
         .run("any", &mixed, &["teacher.numerics=any"])
         .succeed();
-    assert!(others[0].answered() > 0.0, "numerics = any mixes them");
+    // Where it was slow, the other gave the answer that counted: it still finishes its own.
+    eventually("an answer of other numerics", || {
+        (others[0].answered() > 0.0).then_some(())
+    });
     let manifest = fs::read_to_string(scene.path("any").join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["bit_reproducible"], false);
@@ -196,13 +204,15 @@ fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
     let scene = Scene::new(SIZE);
     let teacher = scene.teacher(&[]);
     let endpoint = address(&teacher);
-    let run = scene.run("run", &[&endpoint], &["teacher.wait_timeout_seconds=1"]);
+    // So many epochs that it cannot end before.
+    let settings = ["teacher.wait_timeout_seconds=3", "phases[0].epochs=1000"];
+    let run = scene.run("run", &[&endpoint], &settings);
     eventually("an answer", || (teacher.answered() > 0.0).then_some(()));
     teacher.process.signal("KILL");
     run.says("no teacher is connected; training waits");
     let error = run.fail();
     assert!(
-        error.contains("the teachers are gone, no answer for 1 s") && error.contains(&endpoint),
+        error.contains("the teachers are gone, no answer for 3 s") && error.contains(&endpoint),
         "{error}"
     );
 }
@@ -212,21 +222,32 @@ fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
     let scene = Scene::new(SIZE);
     let first = scene.teacher(&[]);
     scene
-        .run("alone", &[&address(&first)], &["phases[0].epochs=16"])
+        .run("alone", &[&address(&first)], &["phases[0].epochs=32"])
         .succeed();
 
     let second_address = support::unused_address();
     let endpoints = [address(&first), second_address.clone()];
+    let before = first.answered();
     let run = scene.run(
         "run",
         &[&endpoints[0], &endpoints[1]],
-        &["phases[0].epochs=16"],
+        &["phases[0].epochs=32", "teacher.wait_timeout_seconds=600"],
     );
     run.says(&format!("teacher {second_address} is away"));
+    eventually("an answer of the first teacher", || {
+        (first.answered() > before).then_some(())
+    });
+    // Stopped, so that the run cannot end before the other has joined, however fast it is.
+    first.process.signal("STOP");
     let mut first = first;
     let second = Teacher::start_at(&TEACHER, &scene.artifact(), &second_address, &[]);
     eventually("an answer of the teacher that joined", || {
         (second.answered() > 0.0).then_some(())
+    });
+    first.process.signal("CONT");
+    // It may have been given up.
+    eventually("both teachers", || {
+        (run.metric("retort_trainer_teachers") == 2.0).then_some(())
     });
     first.process.signal("TERM");
     assert_eq!(first.process.wait().code(), Some(0));

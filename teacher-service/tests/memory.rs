@@ -88,12 +88,15 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
     });
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_too_many_is_closed_and_the_others_are_served() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let teacher = start(folder.path(), &["grpc.max_connections=2"]);
     let (mut first, _) = Trainer::open(&teacher).await;
+    eventually("the end of the connection that asked who is there", || {
+        (teacher.metric("retort_teacher_connections") == 1.0).then_some(())
+    });
     let second = TcpStream::connect(teacher.grpc).await.unwrap();
     eventually("both connections", || {
         (teacher.metric("retort_teacher_connections") == 2.0).then_some(())

@@ -9,7 +9,7 @@ use crate::{
 
 /// Starts a run, waits until some of its epochs are over, and takes its only teacher away.
 fn lose_the_teacher(scene: &Scene, name: &str, when_gone: &str, epochs: usize) -> Process {
-    let teacher = scene.teacher();
+    let teacher = scene.teacher_with("f32");
     let mut command = scene.command("run", &[&from(teacher.grpc, when_gone)]);
     command.arg("--output").arg(scene.path(name));
     let run = Process::start(command);
@@ -24,14 +24,14 @@ fn lose_the_teacher(scene: &Scene, name: &str, when_gone: &str, epochs: usize) -
 
 fn from(teacher: impl Display, when_gone: &str) -> String {
     format!(
-        "teacher={{ endpoints = [\"{teacher}\"], wait_timeout_seconds = 1, when_gone = \"{when_gone}\" }}"
+        "teacher={{ endpoints = [\"{teacher}\"], wait_timeout_seconds = 3, when_gone = \"{when_gone}\" }}"
     )
 }
 
 #[test]
 fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
-    let teacher = scene.teacher();
+    let teacher = scene.teacher_with("f32");
     let (expected, _) = scene.run("undisturbed", &[&endpoints(&teacher)]);
     let needs_recording = from(teacher.grpc, "recorded_targets");
     let said = scene.run_fails("no recording", &[&needs_recording]);
@@ -69,7 +69,7 @@ fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
 #[test]
 fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
-    let teacher = scene.teacher();
+    let teacher = scene.teacher_with("f32");
     let (expected, _) = scene.run("undisturbed", &[&endpoints(&teacher)]);
     scene.record(&[&endpoints(&teacher)]);
     drop(teacher);
@@ -98,20 +98,26 @@ fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
     assert!(resumed == expected, "other bits");
 
     // It is needed after one epoch: the run uses view 1 and ends where it reaches view 2.
-    let mut run = lose_the_teacher(&scene, "uncovered", "recorded_targets", 1);
-    let (status, said) = (run.wait(), run.stderr());
-    assert_eq!(status.code(), Some(1), "{said}");
+    let (uncovered, said) = (0..10)
+        .find_map(|round| {
+            let name = format!("uncovered-{round}");
+            let mut run = lose_the_teacher(&scene, &name, "recorded_targets", 1);
+            let status = run.wait();
+            // A teacher that was fast, and killed late, had answered for view 2 as well.
+            (!status.success()).then(|| (name, run.stderr()))
+        })
+        .expect("a run that loses its teacher in time");
     let error = said.lines().last().unwrap();
     for part in ["the teachers are gone", "view-0002", "the same run again"] {
         assert!(error.contains(part), "{part} is not in: {said}");
     }
     // At its start as well, a run without teachers says what is missing.
-    let error = scene.run_fails("uncovered", &[&nobody]);
-    for part in ["no teacher for 1 s", "view-0002", "the same run again"] {
+    let error = scene.run_fails(&uncovered, &[&nobody]);
+    for part in ["no teacher for 3 s", "view-0002", "the same run again"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    scene.record(&[&endpoints(&scene.teacher())]);
-    let (resumed, said) = scene.run("uncovered", &[&nobody]);
+    scene.record(&[&endpoints(&scene.teacher_with("f32"))]);
+    let (resumed, said) = scene.run(&uncovered, &[&nobody]);
     assert!(said.contains("goes on from step"), "{said}");
     assert!(resumed == expected, "other bits");
 }
@@ -155,7 +161,7 @@ fn a_run_that_failed_without_teachers_is_resumed_with_hard_labels() {
     let mut run = lose_the_teacher(&scene, "failed", "fail", 1);
     assert_eq!(run.wait().code(), Some(1));
     assert!(
-        run.stderr().contains("no answer for 1 s"),
+        run.stderr().contains("no answer for 3 s"),
         "{}",
         run.stderr()
     );
@@ -185,7 +191,7 @@ fn a_run_that_failed_without_teachers_is_resumed_with_hard_labels() {
 
     // From its beginning, a run wants the teacher that it names.
     let said = scene.run_fails("never had one", &[&from(unused_address(), "hard_labels")]);
-    assert!(said.contains("no teacher for 1 s"), "{said}");
+    assert!(said.contains("no teacher for 3 s"), "{said}");
 }
 
 /// What `retort run --verify` says of a run that is in order.

@@ -22,7 +22,7 @@ fn a_full_disk_stops_a_run_with_everything_before_it_intact() {
         let text = fs::read_to_string(&metrics).unwrap_or_default();
         text.contains("epoch_finished").then_some(())
     });
-    disk.fill_until(|| !process.is_running());
+    disk.fill_beside(&mut process);
     assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
     let said = process.stderr();
     assert!(said.contains("No space left on device"), "{said}");

@@ -96,6 +96,8 @@ fn two_trainers_do_not_work_in_one_folder() {
     let scene = scene();
     let mut first = scene.start("run", &[]);
     scene.wait_for("run", Place { phase: 0, step: 1 }, &mut first);
+    // Stopped, so that it cannot end before the second has looked.
+    first.signal("STOP");
     let second = scene.command("run", &[], &[]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(

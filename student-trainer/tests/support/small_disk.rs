@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::support::Process;
+
 /// A file system in a mount namespace of its own: it goes away with the process that holds it.
 pub struct SmallDisk {
     holder: Child,
@@ -65,15 +67,22 @@ impl SmallDisk {
         PathBuf::from(root).join(mount_point).join(name)
     }
 
-    /// Takes what room is left, again and again, until `done`.
-    pub fn fill_until(&self, mut done: impl FnMut() -> bool) {
+    /// Takes what room is left, while `process` stands still, and from then on again and again until
+    /// it ends.
+    pub fn fill_beside(&self, process: &mut Process) {
         let mut filler = File::create(self.path("filler")).unwrap();
         let piece = [1; 65_536];
-        while !done() {
+        process.signal("STOP");
+        let mut is_full = false;
+        while !is_full || process.is_running() {
             match filler.write_all(&piece) {
                 Ok(()) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+                    if !is_full {
+                        process.signal("CONT");
+                    }
+                    is_full = true;
                     thread::sleep(Duration::from_millis(1));
                 }
             }

@@ -74,10 +74,11 @@ impl Trainer {
         }
     }
 
+    /// Or not, where the teacher has ended the stream: what comes next tells.
     pub fn send(&self, message: Request) {
         let message = Some(message);
         let request = StreamSoftTargetsRequest { message };
-        self.outbound.as_ref().unwrap().send(request).unwrap();
+        let _ = self.outbound.as_ref().unwrap().send(request);
     }
 
     pub fn send_batch(&self, id: u64, tensor: Tensor) {

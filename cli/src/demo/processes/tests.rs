@@ -1,4 +1,8 @@
-use std::{future::pending, os::unix::fs::PermissionsExt};
+use std::{
+    future::pending,
+    io::Write,
+    process::{Command, Stdio},
+};
 
 use rustix::process::test_kill_process;
 
@@ -8,13 +12,26 @@ use super::*;
 fn processes(scripts: &[(&str, &str)]) -> (Processes, Deaths, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     for (name, script) in scripts {
-        let path = folder.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&folder.path().join(name), script);
     }
     let (mut processes, deaths) = Processes::new(folder.path().to_owned()).unwrap();
     processes.programs = folder.path().to_owned();
     (processes, deaths, folder)
+}
+
+/// By another process: a child that another test forks while this one has the file open for writing
+/// would keep it open for a moment, and what is open for writing cannot be started (ETXTBSY).
+fn write_program(path: &Path, script: &str) {
+    let mut shell = Command::new("sh")
+        .args(["-c", r#"cat > "$0" && chmod 755 "$0""#])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = shell.stdin.take().unwrap();
+    write!(stdin, "#!/bin/sh\n{script}\n").unwrap();
+    drop(stdin);
+    assert!(shell.wait().unwrap().success());
 }
 
 /// A script that is ready (`$3` is its ready file) and goes on for ever.
@@ -53,9 +70,12 @@ async fn dropping_everything_kills_the_children() {
     running.supervisor.abort();
     assert!(running.supervisor.await.unwrap_err().is_cancelled());
     // The kernel needs a moment between the signal and the end.
-    while is_alive(service.pid) {
-        time::sleep(READY_POLL).await;
-    }
+    let ended = async {
+        while is_alive(service.pid) {
+            time::sleep(READY_POLL).await;
+        }
+    };
+    time::timeout(Duration::from_secs(60), ended).await.unwrap();
 }
 
 #[tokio::test]
