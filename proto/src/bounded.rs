@@ -1,7 +1,8 @@
 //! Decoding that refuses messages of very many fields.
 //!
-//! An empty field takes two bytes of a message and a few hundred in memory once it is decoded, so a
-//! limit of a message's bytes alone would not keep a server's memory in bounds.
+//! An empty field takes two bytes of a message and a few hundred in memory once it is decoded, a
+//! number in a packed field one and eight, so a limit of a message's bytes alone would not keep a
+//! server's memory in bounds.
 //!
 //! What cannot be decoded is refused with its reason: a request with INVALID_ARGUMENT, for it is its
 //! caller's fault, a response with INTERNAL, for it is the server's.
@@ -20,9 +21,14 @@ use tonic::{
 use tonic_prost::{ProstCodec, ProstEncoder};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{ERROR_DOMAIN, inference::ModelInferRequest};
+use crate::{
+    ERROR_DOMAIN,
+    inference::ModelInferRequest,
+    teacher::v1::{StreamSoftTargetsRequest, StreamSoftTargetsResponse},
+};
 
-/// Fields that a message may have; in a `ModelInferRequest`, those of its inputs and outputs included.
+/// Fields that a message may have; in those that carry tensors, the fields within it and the dimensions
+/// of shapes included.
 pub const MAX_FIELDS: usize = 1 << 16;
 
 /// Why a message is refused.
@@ -118,44 +124,66 @@ impl<U: Message + Name + Default + 'static> Decoder for BoundedDecoder<U> {
     }
 }
 
-/// A field that holds messages, and those of them that do so in turn.
-struct Nested {
-    field: u32,
-    within: &'static [Self],
+/// A field, by its number, whose content counts.
+#[derive(Clone, Copy)]
+enum Nested {
+    /// A message, and those fields of it of which the same is true.
+    Message(u32, &'static [Self]),
+    /// Numbers, packed; each byte may be one.
+    Packed(u32),
 }
 
-/// Where a message of type `T` has room for many small fields beside its own.
-fn nested<T: 'static>() -> &'static [Nested] {
-    match TypeId::of::<T>() == TypeId::of::<ModelInferRequest>() {
-        true => INFER_REQUEST,
-        false => &[],
+impl Nested {
+    fn field(self) -> u32 {
+        match self {
+            Self::Message(field, _) | Self::Packed(field) => field,
+        }
     }
 }
 
-/// The fields of `inference.ModelInferRequest`: parameters and contents of inputs, parameters of
-/// outputs.
+/// Where a message of type `T` has room for many small things beside its own fields.
+fn nested<T: 'static>() -> &'static [Nested] {
+    let tensors = [
+        (TypeId::of::<ModelInferRequest>(), INFER_REQUEST),
+        (TypeId::of::<StreamSoftTargetsRequest>(), BATCH),
+        (TypeId::of::<StreamSoftTargetsResponse>(), SOFT_TARGETS),
+    ];
+    let found = tensors
+        .into_iter()
+        .find(|(message, _)| *message == TypeId::of::<T>());
+    found.map_or(&[], |(_, nested)| nested)
+}
+
+/// The fields of `inference.ModelInferRequest`: shape, parameters and contents of inputs, parameters of
+/// outputs. Of the contents, those of variable length: no model takes such numbers.
 const INFER_REQUEST: &[Nested] = &[
-    Nested {
-        field: 5,
-        within: &[
-            Nested {
-                field: 4,
-                within: &[],
-            },
-            Nested {
-                field: 5,
-                within: &[],
-            },
+    Nested::Message(
+        5,
+        &[
+            Nested::Packed(3),
+            Nested::Message(4, &[]),
+            Nested::Message(
+                5,
+                &[
+                    Nested::Packed(2),
+                    Nested::Packed(3),
+                    Nested::Packed(4),
+                    Nested::Packed(5),
+                ],
+            ),
         ],
-    },
-    Nested {
-        field: 6,
-        within: &[Nested {
-            field: 2,
-            within: &[],
-        }],
-    },
+    ),
+    Nested::Message(6, &[Nested::Message(2, &[])]),
 ];
+
+/// The shape of a batch's tensor.
+const BATCH: &[Nested] = &[Nested::Message(
+    2,
+    &[Nested::Message(2, &[Nested::Packed(2)])],
+)];
+
+/// The shape of soft targets.
+const SOFT_TARGETS: &[Nested] = &[Nested::Message(2, &[Nested::Packed(3)])];
 
 /// Takes the fields of `message` from what is `left`. Whatever is malformed is left to prost.
 fn count(mut message: &[u8], nested: &[Nested], left: &mut usize) -> Result<(), DecodeError> {
@@ -171,8 +199,13 @@ fn count(mut message: &[u8], nested: &[Nested], left: &mut usize) -> Result<(), 
         let Some(content) = length.and_then(|length| message.split_off(..length as usize)) else {
             break;
         };
-        if let Some(nested) = nested.iter().find(|nested| nested.field == field) {
-            count(content, nested.within, left)?;
+        match nested.iter().find(|nested| nested.field() == field) {
+            Some(Nested::Message(_, within)) => count(content, within, left)?,
+            Some(Nested::Packed(_)) => {
+                let rest = left.checked_sub(content.len());
+                *left = rest.ok_or(DecodeError::TooManyFields)?;
+            }
+            None => {}
         }
     }
     Ok(())
@@ -187,6 +220,9 @@ mod tests {
             model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
         },
         predict::v1::{ClassifyRequest, ClassifyResponse},
+        teacher::v1::{
+            Batch, Tensor, batch::Input, stream_soft_targets_request::Message as Request,
+        },
     };
 
     fn refused<T: Message + Default + 'static>(message: &T) -> bool {
@@ -262,6 +298,25 @@ mod tests {
         for (name, request) in cases {
             assert!(refused(&request), "{name}");
         }
+        let shape = |shape| {
+            input(InferInputTensor {
+                shape,
+                ..InferInputTensor::default()
+            })
+        };
+        assert!(refused(&shape(vec![1; many])), "dimensions");
+        let batch = |dimensions| StreamSoftTargetsRequest {
+            message: Some(Request::Batch(Batch {
+                id: 1,
+                input: Some(Input::Tensor(Tensor {
+                    shape: vec![1; dimensions],
+                    data: vec![0; 2 * many].into(),
+                    ..Tensor::default()
+                })),
+            })),
+        };
+        assert!(refused(&batch(many)), "a batch's dimensions");
+        assert!(!refused(&batch(4)));
         // The input and its contents are two more.
         assert!(!refused(&contents(MAX_FIELDS - 2)));
         assert!(refused(&contents(MAX_FIELDS - 1)));

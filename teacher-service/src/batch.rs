@@ -31,7 +31,7 @@ pub enum BatchProblem {
     #[error("data_type {0} is not known; send DATA_TYPE_U8 or DATA_TYPE_F32")]
     DataType(i32),
     /// Another rank, other samples, or no sample at all.
-    #[error("shape {found:?} does not fit: this teacher takes [batch of 1 or more, {}, {}, {}]", .expected[0], .expected[1], .expected[2])]
+    #[error("shape {} does not fit: this teacher takes [batch of 1 or more, {}, {}, {}]", shown(.found), .expected[0], .expected[1], .expected[2])]
     Shape {
         /// The shape in the message.
         found: Vec<u64>,
@@ -116,6 +116,15 @@ impl Batch {
     }
 }
 
+/// A shape as people read it, its first dimensions where there are many.
+fn shown(shape: &[u64]) -> String {
+    const MOST: usize = 8;
+    match shape.len() {
+        ..=MOST => format!("{shape:?}"),
+        rank => format!("{:?} and so on, of {rank} dimensions,", &shape[..MOST]),
+    }
+}
+
 fn finite_values(data: &[u8]) -> Result<Vec<f32>, BatchProblem> {
     let (values, _) = data.as_chunks::<4>();
     let values: Vec<f32> = values.iter().copied().map(f32::from_le_bytes).collect();
@@ -175,6 +184,10 @@ mod tests {
                 "data_type 0",
             ),
             (tensor(DataType::U8, &[], vec![]), "shape []"),
+            (
+                tensor(DataType::U8, &[1; 1000], vec![0]),
+                "1] and so on, of 1000 dimensions,",
+            ),
             (
                 tensor(DataType::U8, &[1, 2, 3], vec![0; 6]),
                 "shape [1, 2, 3]",

@@ -163,7 +163,7 @@ const CASES: [(Change, Code, &str, &str); 32] = {
             "inputs[0].shape: [288230376151711745",
         ),
         (
-            |r| r.inputs[0].shape = vec![1; 100_000],
+            |r| r.inputs[0].shape = vec![1; 60_000],
             INVALID,
             REQUEST,
             "inputs[0].shape: [1, 1",
