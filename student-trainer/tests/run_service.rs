@@ -223,14 +223,17 @@ async fn what_is_wrong_with_a_request_is_told_at_once() {
 
     let error = trainer.submit("../a", trainer.config(1)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
-    let run_id = "nobody".to_owned();
-    let error = trainer
-        .client
-        .get_run(GetRunRequest { run_id })
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    assert!(error.message().contains("`nobody`"), "{}", error.message());
+    for run_id in [
+        "nobody".to_owned(),
+        "x".repeat(100_000),
+        "語".repeat(30_000),
+    ] {
+        let named = format!("`{}", run_id.chars().take(6).collect::<String>());
+        let get = trainer.client.get_run(GetRunRequest { run_id });
+        let error = get.await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound, "{named}");
+        assert!(error.message().contains(&named), "{}", error.message());
+    }
     let left = fs::read_dir(trainer.folder.path().join("runs")).unwrap();
     let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [".queue"], "a refused run leaves no folder");

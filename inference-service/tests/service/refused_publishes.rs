@@ -121,6 +121,23 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
             "INVALID_MANIFEST",
             "format_version 9",
         ),
+        // Repeated whole, it would break the connection: clients take 16 KiB of headers.
+        (
+            {
+                let mut artifact = good.clone();
+                artifact.manifest["k".repeat(100_000)] = 1.into();
+                artifact.upload()
+            },
+            "INVALID_MANIFEST",
+            "manifest: kkk",
+        ),
+        (
+            with_onnx(changed(|graph| {
+                graph.input[0].name = Some("n".repeat(100_000));
+            })),
+            "MODEL_REFUSED",
+            "inputs `nnn",
+        ),
         (
             with_manifest("/class_names", serde_json::json!(["a", "b"])),
             "INVALID_MANIFEST",
