@@ -18,8 +18,9 @@ use tonic::{Code, Status};
 
 use crate::config::PublishConfig;
 
-/// The server checks, loads and warms the model before it answers.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// The server checks, loads and warms the model before it answers, for as long as an hour where its
+/// configuration says so. HTTP/2's pings notice one that is gone.
+const DEADLINE: Duration = Duration::from_secs(3_700);
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 

@@ -18,8 +18,8 @@ use crate::config::NumericsPolicy;
 /// Deadline for connecting and asking who is there.
 const MEET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest answer that is read: 64 MiB, more than 16,000 samples of 1,000 classes.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Largest answer that is read: 1 GiB, as large as a teacher's `grpc.max_message_bytes` may be.
+const MAX_ANSWER_BYTES: usize = 1 << 30;
 
 /// Somebody who answered.
 pub(super) struct Candidate {
