@@ -401,6 +401,22 @@ fn a_refused_batch_fails_its_own_ticket_only() {
 }
 
 #[test]
+fn what_one_teacher_cannot_compute_another_does() {
+    let scene = Scene::new();
+    let broken = scene.play(|_| Err(Status::internal("out of memory")));
+    let well = scene.play(answers_well);
+    let pool = scene.pool(&[broken, well], 30);
+    eventually("both connected", || (pool.teachers() == 2).then_some(()));
+    // The other may be so fast that nothing is left for the broken one.
+    eventually("a batch given to the broken one", || {
+        assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
+        (pool.figures().requeued > 0).then_some(())
+    });
+    assert!(scene.told(&format!("teacher {broken} is away")));
+    assert!(scene.told("out of memory"));
+}
+
+#[test]
 fn a_stream_that_breaks_again_and_again_loses_nothing() {
     let scene = Scene::new();
     // Breaks on every fifth batch that it sees, whoever sent it.

@@ -3,6 +3,8 @@
 use common::{grpc::status, manifest::TeacherIdentity};
 use tonic::{Code, Status};
 
+use crate::backend::BackendError;
+
 /// Why a stream is refused or cut short.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
@@ -75,6 +77,14 @@ pub enum StreamError {
         /// How long the service waited.
         seconds: u64,
     },
+    /// The engine failed, as when memory is short.
+    #[error("batch {batch} could not be computed: {error}")]
+    Compute {
+        /// The trainer's name for it.
+        batch: u64,
+        /// The engine's words.
+        error: BackendError,
+    },
     /// The compute thread is gone.
     #[error("this teacher cannot compute any more")]
     ComputeStopped,
@@ -99,6 +109,7 @@ impl StreamError {
             StreamError::Draining => (Code::Unavailable, "DRAINING"),
             StreamError::CutOff => (Code::Unavailable, "CUT_OFF"),
             StreamError::SlowReader { .. } => (Code::ResourceExhausted, "SLOW_READER"),
+            StreamError::Compute { .. } => (Code::Internal, "COMPUTE_FAILED"),
             StreamError::ComputeStopped => (Code::Internal, "COMPUTE_STOPPED"),
             StreamError::Inbound(status) => return status,
         };

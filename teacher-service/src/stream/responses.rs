@@ -16,9 +16,11 @@ use tokio::{
     time::sleep,
 };
 use tonic::Status;
+use tracing::warn;
 
 use crate::{
     compute::{Answer, Compute},
+    error::StreamError,
     queue::StreamId,
 };
 
@@ -37,7 +39,10 @@ enum Outgoing {
 }
 
 /// What the transport has not taken yet.
-struct Backlog(Mutex<Waiting>);
+struct Backlog {
+    trainer: StreamId,
+    waiting: Mutex<Waiting>,
+}
 
 struct Waiting {
     outgoing: mpsc::UnboundedReceiver<Outgoing>,
@@ -57,11 +62,14 @@ pub struct Responses {
 
 pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
     let (sender, outgoing) = mpsc::unbounded_channel();
-    let backlog = Arc::new(Backlog(Mutex::new(Waiting {
-        outgoing,
-        asked: 0,
-        end: None,
-    })));
+    let backlog = Arc::new(Backlog {
+        trainer: id,
+        waiting: Mutex::new(Waiting {
+            outgoing,
+            asked: 0,
+            end: None,
+        }),
+    });
     let responses = Responses {
         id,
         compute,
@@ -76,15 +84,21 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
 
 // A trainer that is gone needs no answer: sending to it is no error.
 impl Answers {
-    /// Sends what the backend gave for one batch.
+    /// Sends what the backend gave for one batch. Where that is nothing, the stream ends: nothing is
+    /// wrong with the batch, so another teacher should have it.
     pub fn send(&self, answer: Answer) {
-        let response = match answer.soft_targets {
-            Ok(targets) => Response::SoftTargets(targets.to_wire(answer.id)),
-            Err(error) => batch_error(answer.id, error.to_string()),
+        let outgoing = match answer.soft_targets {
+            Ok(targets) => {
+                let response = Response::SoftTargets(targets.to_wire(answer.id));
+                Outgoing::Answer(response, answer.permit)
+            }
+            Err(error) => {
+                let (trainer, batch) = (self.backlog.trainer.0, answer.id);
+                warn!(trainer, batch, %error, "a batch could not be computed");
+                Outgoing::End(StreamError::Compute { batch, error }.into_status())
+            }
         };
-        let _ = self
-            .outgoing
-            .send(Outgoing::Answer(response, answer.permit));
+        let _ = self.outgoing.send(outgoing);
     }
 
     pub(super) fn refuse(&self, id: u64, reason: String, permit: OwnedSemaphorePermit) {
@@ -158,7 +172,7 @@ impl Stream for Responses {
 impl Backlog {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // No code that can panic runs under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,5 +188,77 @@ impl Drop for Responses {
     fn drop(&mut self) {
         self.backlog.lock().close();
         self.compute.discard(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use common::manifest::TeacherIdentity;
+    use futures::StreamExt;
+    use tokio::sync::Semaphore;
+    use tonic::Code;
+
+    use super::*;
+    use crate::{
+        backend::{Backend, BackendError, Description},
+        batch::Batch,
+    };
+
+    struct Idle(Description);
+
+    impl Backend for Idle {
+        fn description(&self) -> &Description {
+            &self.0
+        }
+
+        fn logits(&mut self, _batch: &Batch) -> Result<Vec<f32>, BackendError> {
+            Err(BackendError("nobody asks".to_owned()))
+        }
+    }
+
+    async fn compute() -> Compute {
+        let description = Description {
+            identity: TeacherIdentity {
+                model_id: "m".to_owned(),
+                numerics: "n".to_owned(),
+                probe_sha256: "p".to_owned(),
+            },
+            input_shape: [1, 1, 1],
+            normalization_mean: vec![0.0],
+            normalization_std: vec![1.0],
+            class_names: vec!["a".to_owned(), "b".to_owned()],
+        };
+        let load = move || Ok(Idle(description));
+        Compute::start(1 << 20, load).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_computed_ends_the_stream() {
+        let (answers, mut responses) = channel(StreamId(1), compute().await);
+        let credit = Arc::new(Semaphore::new(1));
+        answers.send(Answer {
+            id: 7,
+            soft_targets: Err(BackendError("out of memory".to_owned())),
+            permit: Arc::clone(&credit).acquire_owned().await.unwrap(),
+        });
+        assert_eq!(credit.available_permits(), 1);
+        let status = responses.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Internal);
+        for part in ["batch 7", "out of memory"] {
+            assert!(status.message().contains(part), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trainer_that_is_gone_closes_the_answers() {
+        let (answers, responses) = channel(StreamId(1), compute().await);
+        let credit = Arc::new(Semaphore::new(1));
+        let permit = Arc::clone(&credit).acquire_owned().await.unwrap();
+        answers.refuse(1, "unread".to_owned(), permit);
+        drop(responses);
+        answers.closed().await;
+        assert_eq!(credit.available_permits(), 1, "what waited is dropped");
     }
 }
