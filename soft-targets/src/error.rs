@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     ShardFault,
-    recording::FORMAT_VERSION,
+    recording::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS},
     space::{RESERVE, human_bytes},
 };
 
@@ -37,6 +37,17 @@ pub enum StoreError {
         file: PathBuf,
         /// Its version.
         found: u32,
+    },
+    /// More than a recording may have.
+    #[error(
+        "{}: {problem}; a recording has at most {MAX_VIEWS} views, and {MAX_SHARDS} shards in all",
+        folder.display()
+    )]
+    TooLarge {
+        /// The recording's folder.
+        folder: PathBuf,
+        /// What there is too much of.
+        problem: String,
     },
     /// Somebody else writes to it.
     #[error("another process records into {}; wait until it is done, or stop it", folder.display())]

@@ -27,7 +27,7 @@ mod space;
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
 pub use pack::{Packed, pack, unpack};
-pub use recording::{FORMAT_VERSION, Recording, RecordingLock};
+pub use recording::{FORMAT_VERSION, MAX_VIEWS, Recording, RecordingLock};
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};
 pub use space::{Space, free_bytes, human_bytes};

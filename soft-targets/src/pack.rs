@@ -15,7 +15,10 @@ use common::digest::{RollingSha256, Sha256};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
-use crate::{Fault, Recording, ShardFault, ShardId, StoreError, recording::FORMAT_VERSION};
+use crate::{
+    Fault, Recording, ShardFault, ShardId, StoreError,
+    recording::{FORMAT_VERSION, refuse_newer},
+};
 
 const DESCRIPTION: &str = "recording.json";
 const CONTENTS: &str = "contents.json";
@@ -116,8 +119,8 @@ fn append(tar: &mut Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result
 /// Unpacks `file` into a new folder of `store`, and checks every byte of it. Whole or not at all.
 ///
 /// # Errors
-/// [`StoreError::BadPack`] for anything that [`pack`] did not write; [`StoreError::AlreadyThere`];
-/// I/O errors.
+/// [`StoreError::BadPack`] for anything that [`pack`] did not write; [`StoreError::NewerFormat`];
+/// [`StoreError::AlreadyThere`]; I/O errors.
 pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
     fs::create_dir_all(store).map_err(StoreError::io(store))?;
     let workplace = tempfile::Builder::new()
@@ -146,8 +149,13 @@ pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
         return Err(StoreError::AlreadyThere { folder });
     }
     let contents = next(CONTENTS, MAX_JSON_BYTES).map_err(bad)?;
+    refuse_newer(&contents, &file.join(CONTENTS))?;
     let contents: Contents =
         serde_json::from_slice(&contents).map_err(|error| bad(format!("{CONTENTS}: {error}")))?;
+    let last = contents.shards.iter().map(|(view, _)| *view).max();
+    unpacked
+        .check_views(last.map_or(0, |view| view.saturating_add(1)))
+        .map_err(|error| bad(format!("{CONTENTS}: {error}")))?;
     let write = |name: &Path, bytes: &[u8]| {
         let path = workplace.path().join(name);
         common::atomic_file::write(&path, bytes).map_err(StoreError::io(path))

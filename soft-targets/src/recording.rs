@@ -17,6 +17,13 @@ use crate::{
 /// The newest format of `recording.json` and of shards that this build reads, and the one it writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Most views of a recording. Views are numbered, so that a folder called by a large number would
+/// keep whoever looks through all of them busy for hours.
+pub const MAX_VIEWS: u32 = 10_000;
+
+/// Most shards of a recording, over all views.
+pub(crate) const MAX_SHARDS: u64 = 1_000_000;
+
 /// Largest shard: what fits a machine's memory.
 const MAX_SHARD_BYTES: u64 = 1 << 40;
 
@@ -71,7 +78,7 @@ impl Recording {
     /// keeps its own number of samples a shard.
     ///
     /// # Errors
-    /// I/O errors, or a description that cannot be read.
+    /// I/O errors, a description that cannot be read, [`StoreError::TooLarge`].
     pub fn open_or_create(
         store: &Path,
         identity: &RecordingIdentity,
@@ -85,6 +92,11 @@ impl Recording {
                 samples_per_shard,
                 identity: identity.clone(),
             };
+            // Otherwise what is written here could never be opened.
+            description.check().map_err(|problem| {
+                let folder = folder.clone();
+                StoreError::TooLarge { folder, problem }
+            })?;
             atomic_file::write(&file, &description.to_json()).map_err(StoreError::io(&file))?;
         }
         let recording = Self::open(&folder)?;
@@ -204,7 +216,7 @@ impl Recording {
     /// Views of which there is a shard: one more than the last of them.
     ///
     /// # Errors
-    /// I/O errors.
+    /// I/O errors; [`StoreError::TooLarge`] where that is more than a recording may have.
     pub fn views(&self) -> Result<u32, StoreError> {
         let mut views = 0;
         for entry in fs::read_dir(&self.folder).map_err(StoreError::io(&self.folder))? {
@@ -214,7 +226,23 @@ impl Recording {
                 views = views.max(number.saturating_add(1));
             }
         }
+        self.check_views(views)?;
         Ok(views)
+    }
+
+    /// Whether a recording may have so many views.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`].
+    pub(crate) fn check_views(&self, views: u32) -> Result<(), StoreError> {
+        let shards = u64::from(views) * u64::from(self.shards_per_view());
+        match views <= MAX_VIEWS && shards <= MAX_SHARDS {
+            true => Ok(()),
+            false => Err(StoreError::TooLarge {
+                folder: self.folder.clone(),
+                problem: format!("{views} views of {} shards each", self.shards_per_view()),
+            }),
+        }
     }
 
     /// Positions of the images of shard number `shard` of any view.
@@ -254,8 +282,9 @@ impl Recording {
     /// that are.
     ///
     /// # Errors
-    /// I/O errors.
+    /// I/O errors; [`StoreError::TooLarge`].
     pub fn estimate(&self, views: u32) -> Result<Space, StoreError> {
+        self.check_views(views)?;
         let there: u64 = self
             .shards(self.views()?.min(views))
             .filter_map(|id| fs::metadata(self.folder.join(id.path())).ok())
@@ -296,7 +325,7 @@ impl Recording {
     /// Takes the right to write, and removes what a killed process left half-written.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], I/O errors.
+    /// [`StoreError::Locked`], [`StoreError::TooLarge`], I/O errors.
     pub fn lock(&self) -> Result<RecordingLock, StoreError> {
         let path = self.folder.join(LOCK);
         let file = File::create(&path).map_err(StoreError::io(&path))?;
@@ -355,25 +384,9 @@ impl Recording {
     }
 
     fn parse(bytes: &[u8], file: &Path) -> Result<Result<Description, String>, StoreError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            format_version: u32,
-        }
-        // Before the fields: a newer format may have others.
-        match serde_json::from_slice::<Versioned>(bytes) {
-            Ok(Versioned { format_version }) if format_version > FORMAT_VERSION => {
-                return Err(StoreError::NewerFormat {
-                    file: file.to_owned(),
-                    found: format_version,
-                });
-            }
-            Ok(_) | Err(_) => {}
-        }
+        refuse_newer(bytes, file)?;
         let description = serde_json::from_slice::<Description>(bytes);
-        let check = |description: Description| match description.is_sound() {
-            true => Ok(description),
-            false => Err("samples, classes or samples_per_shard are 0 or too large".to_owned()),
-        };
+        let check = |description: Description| description.check().map(|()| description);
         Ok(description
             .map_err(|error| error.to_string())
             .and_then(check))
@@ -389,16 +402,52 @@ impl Recording {
     }
 }
 
+/// Refuses `bytes`, the JSON of `file`, where a newer Retort wrote it. To be asked before the fields are
+/// read: a newer format may have others.
+///
+/// # Errors
+/// [`StoreError::NewerFormat`].
+pub(crate) fn refuse_newer(bytes: &[u8], file: &Path) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        format_version: u32,
+    }
+    match serde_json::from_slice::<Versioned>(bytes) {
+        Ok(Versioned { format_version }) if format_version > FORMAT_VERSION => {
+            Err(StoreError::NewerFormat {
+                file: file.to_owned(),
+                found: format_version,
+            })
+        }
+        // What is no JSON, or has no version, is told by whoever reads the fields.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 impl Description {
-    /// Whether sizes computed from it stay within what numbers hold.
-    fn is_sound(&self) -> bool {
+    /// Whether sizes computed from it stay within what numbers hold, and its shards within what can be
+    /// looked through.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    fn check(&self) -> Result<(), String> {
         let RecordedImages {
             samples, classes, ..
         } = self.identity.images;
         let row = self.identity.encoding.sample_bytes(classes as usize);
         let shard = u64::from(self.samples_per_shard.min(samples)).checked_mul(row.total() as u64);
         let positive = self.samples_per_shard > 0 && samples > 0 && classes > 0;
-        positive && shard.is_some_and(|bytes| bytes <= MAX_SHARD_BYTES)
+        if !positive || shard.is_none_or(|bytes| bytes > MAX_SHARD_BYTES) {
+            return Err("samples, classes or samples_per_shard are 0 or too large".to_owned());
+        }
+        let shards = samples.div_ceil(self.samples_per_shard);
+        match u64::from(shards) <= MAX_SHARDS {
+            true => Ok(()),
+            false => Err(format!(
+                "{samples} images, {} a shard, make {shards} shards a view, which is too many",
+                self.samples_per_shard
+            )),
+        }
     }
 
     fn to_json(&self) -> Vec<u8> {

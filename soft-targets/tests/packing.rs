@@ -127,8 +127,10 @@ fn paths_links_and_surprises_in_a_pack_are_refused() {
         (normal, "contents.json", &whole),
     ];
     let beyond = contents(r#"{"format_version":1,"shards":[[0,3]]}"#);
+    let far = contents(r#"{"format_version":1,"shards":[[4294967295,0]]}"#);
+    let newer = contents(r#"{"format_version":2,"pieces":[]}"#);
     let longer = [&shard[..], b"more"].concat();
-    let cases: [(Vec<Entry<'_>>, &str); 9] = [
+    let cases: [(Vec<Entry<'_>>, &str); 11] = [
         (vec![], "ends before recording.json"),
         (
             vec![(normal, "../recording.json", &description)],
@@ -166,6 +168,14 @@ fn paths_links_and_surprises_in_a_pack_are_refused() {
                 (normal, name, &shard),
             ],
             "no shard 3",
+        ),
+        (
+            vec![start[0], (normal, "contents.json", &far)],
+            "at most 10000 views",
+        ),
+        (
+            vec![start[0], (normal, "contents.json", &newer)],
+            "contents.json: format_version 2 is newer",
         ),
     ];
     let there = folder.path().join("there");

@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 
 use common::manifest::TeacherIdentity;
 use safetensors::SafeTensors;
-use soft_targets::{Fault, Recording, Replay, ShardId, StoreError, WantedRecording};
+use soft_targets::{Fault, MAX_VIEWS, Recording, Replay, ShardId, StoreError, WantedRecording};
 use support::{PER_SHARD, SAMPLES, VIEWS, create, identity, record, targets, write};
 
 const ENCODINGS: [&str; 5] = ["f32", "f16", "top-2", "top-3-f32", "top-5"];
@@ -279,6 +279,11 @@ fn a_description_that_cannot_be_read_is_named() {
             "\"samples_per_shard\": 0",
             "are 0 or too large",
         ),
+        (
+            "\"samples\": 10",
+            "\"samples\": 4294967295",
+            "make 1073741824 shards a view",
+        ),
         ("\"f16\"", "\"f17\"", "f17"),
         ("{", "", "recording.json"),
     ] {
@@ -295,4 +300,27 @@ fn a_description_that_cannot_be_read_is_named() {
     .unwrap();
     let error = Recording::open_or_create(store.path(), &identity("f16"), 4).unwrap_err();
     assert!(error.to_string().contains("it was changed"), "{error}");
+}
+
+/// Whoever looks through such a recording, view by view, would not come to an end.
+#[test]
+fn more_views_than_a_recording_may_have_are_refused() {
+    let store = tempfile::tempdir().unwrap();
+    let recording = record(store.path(), &identity("f16"));
+    recording.estimate(MAX_VIEWS).unwrap();
+    refused_as_too_large(recording.estimate(MAX_VIEWS + 1));
+    fs::create_dir(recording.folder().join("view-4294967295")).unwrap();
+    refused_as_too_large(recording.views());
+    refused_as_too_large(recording.lock());
+
+    let mut large = identity("f16");
+    large.images.samples = 1_000_001;
+    refused_as_too_large(Recording::open_or_create(store.path(), &large, 1));
+    let most = Recording::open_or_create(store.path(), &large, 2).unwrap();
+    refused_as_too_large(most.estimate(2));
+}
+
+fn refused_as_too_large<T>(result: Result<T, StoreError>) {
+    let error = result.err().unwrap();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
 }

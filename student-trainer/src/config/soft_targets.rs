@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use common::{config::Problems, soft_targets::Encoding};
 use serde::{Deserialize, Serialize};
+use soft_targets::MAX_VIEWS;
 
 use super::{NumericsPolicy, PoolConfig};
 
@@ -91,9 +92,9 @@ impl SoftTargetsConfig {
 
     pub(super) fn validate(&self, teacher: Option<&PoolConfig>, problems: &mut Problems) {
         if let Some(views) = self.views {
-            let allowed = "must be from 1 to 1000000000";
-            let fits = (1..=1_000_000_000).contains(&views);
-            problems.require(fits, "soft_targets.views", views, allowed);
+            let allowed = format!("must be from 1 to {MAX_VIEWS}");
+            let fits = (1..=MAX_VIEWS).contains(&views);
+            problems.require(fits, "soft_targets.views", views, &allowed);
         }
         let fits = i64::try_from(self.view_seed).is_ok();
         let seed = self.view_seed;

@@ -149,6 +149,11 @@ fn what_recordings_need_is_checked() {
         ),
         (
             teacher,
+            "views = 10001",
+            "soft_targets.views = 10001: must be from 1 to 10000",
+        ),
+        (
+            teacher,
             "samples_per_shard = 0",
             "soft_targets.samples_per_shard = 0",
         ),

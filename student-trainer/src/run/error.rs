@@ -196,6 +196,12 @@ pub enum RunError {
     /// The model could not be uploaded. The run folder is complete but for its manifest.
     #[error(transparent)]
     Publish(PublishError),
+    /// A recording, ahead of any run, has no teacher any more, or found none; the text names the endpoint.
+    #[error("{0}; the same command goes on from the shards that are whole")]
+    RecordingWithoutTeacher(PoolError),
+    /// A recording, ahead of any run, was asked to stop.
+    #[error("stopped; the same command goes on from the shards that are whole")]
+    RecordingStopped,
     /// The run was asked to stop.
     #[error("stopped{}", to_go_on(checkpoint))]
     Cancelled {
@@ -224,6 +230,15 @@ impl RunError {
                 recording: Box::new(recording),
                 checkpoint: None,
             },
+            other => other,
+        }
+    }
+
+    /// What ended a recording ahead of any run, which goes on from shards and has no checkpoints.
+    pub(crate) fn of_recording(self) -> Self {
+        match self {
+            Self::Teacher { error, .. } => Self::RecordingWithoutTeacher(error),
+            Self::Cancelled { .. } => Self::RecordingStopped,
             other => other,
         }
     }
@@ -275,6 +290,23 @@ impl From<PublishError> for RunError {
         match error {
             PublishError::Cancelled => Self::Cancelled { checkpoint: None },
             error => Self::Publish(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_says_that_it_goes_on_and_a_run_that_it_begins_anew() {
+        for error in [PoolError::Cancelled, PoolError::Closed] {
+            let run = RunError::from(error.clone()).to_string();
+            assert!(run.contains("the same run begins anew"), "{run}");
+            let recording = RunError::from(error).of_recording().to_string();
+            let how = "the same command goes on from the shards that are whole";
+            assert!(recording.contains(how), "{recording}");
+            assert!(!recording.contains("checkpoint"), "{recording}");
         }
     }
 }

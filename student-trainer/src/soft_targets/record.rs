@@ -67,7 +67,9 @@ pub fn record(
         cancel,
         runtime,
     };
-    let pool = context.connect(notices.clone())?;
+    let pool = context
+        .connect(notices.clone())
+        .map_err(RunError::of_recording)?;
     let recording = context.open_or_create(pool.identity())?;
     let lock = recording.lock()?;
     let (_, _, views) = context.recordings();
@@ -94,7 +96,9 @@ pub fn record(
         batch_size: context.batch_size(),
         cancel,
     };
-    recorder.record(&shards, &lock, |done| progress(work, done))?;
+    recorder
+        .record(&shards, &lock, |done| progress(work, done))
+        .map_err(RunError::of_recording)?;
     Ok(recording.folder().to_owned())
 }
 

@@ -219,15 +219,23 @@ fn recordings_of_something_else_are_not_used() {
 fn what_the_disk_would_not_hold_is_refused_before_anything_is_recorded() {
     let scene = Scene::new();
     let teacher = scene.teacher();
-    // 331 images of 40 bytes in 10^9 views: 13 TB and more.
+    // 331 images of 40 bytes in 10,000 views: 132 MB and more.
     let from = endpoints(&teacher);
     let config = fs::read_to_string(scene.path("run.toml")).unwrap();
-    let config = config.replacen("epochs = 5", "epochs = 1000000000", 1);
+    let config = config.replacen("epochs = 5", "epochs = 10000", 1);
     fs::write(scene.path("run.toml"), config).unwrap();
-    for (command, mode) in [("record", "live"), ("run", "record")] {
+    let disk = SmallDisk::mount(scene.path("disk"), 100);
+    let folder = scene.path("disk/targets").display().to_string();
+    let folder = format!("soft_targets.folder={folder:?}");
+    let views = "soft_targets.views=10000";
+    for (name, mode) in [("record", "live"), ("run", "record")] {
         let mode = format!("soft_targets.mode={mode}");
-        let said = fails(scene.command(command, &["soft_targets.views=1000000000", &from, &mode]));
-        assert!(said.contains("TB would be written"), "{said}");
+        let mut command = scene.command(name, &[views, &from, &mode, &folder]);
+        if name == "run" {
+            command.arg("--output").arg(scene.path(name));
+        }
+        let said = fails(disk.inside(&command));
+        assert!(said.contains("MB would be written"), "{said}");
     }
     assert_eq!(teacher.answered(), 0.0);
 }
@@ -308,4 +316,24 @@ fn what_is_missing_to_record_is_named() {
     );
     let said = fails(scene.command("record", &[&nobody]));
     assert!(said.contains("no teacher for 3 s"), "{said}");
+    assert!(said.contains("goes on from the shards"), "{said}");
+}
+
+#[test]
+fn a_recording_that_is_stopped_says_that_it_goes_on() {
+    let scene = Scene::new();
+    let nobody = format!(
+        "teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 600 }}",
+        unused_address()
+    );
+    let mut recording = Process::start(scene.command("record", &[&nobody]));
+    eventually("a search for teachers", || {
+        recording.stderr().contains("is away").then_some(())
+    });
+    recording.signal("TERM");
+    assert_eq!(recording.wait().code(), Some(1), "{}", recording.stderr());
+    let said = recording.stderr();
+    let how = "stopped; the same command goes on from the shards that are whole";
+    assert!(said.contains(how), "{said}");
+    assert!(!said.contains("checkpoint"), "{said}");
 }
