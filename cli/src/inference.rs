@@ -24,6 +24,10 @@ use crate::{CliError, client::Remote};
 const FP32: &str = "FP32";
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Room for a manifest of any size that one is likely to have, and for the versions of a large store
+/// from a service that cannot leave their manifests out; tonic's default is 4 MiB.
+const MAX_ADMIN_ANSWER_BYTES: usize = 64 << 20;
+
 /// One model of an inference service; a cheap handle.
 #[derive(Debug, Clone)]
 pub(crate) struct ServedModel {
@@ -126,13 +130,20 @@ impl ServedModel {
     }
 }
 
-/// All stored versions of `model` (empty: of all models), from an admin port.
+/// A client of an admin port.
+pub(crate) async fn publisher(admin: &Remote) -> Result<PublisherServiceClient<Channel>, CliError> {
+    let client = PublisherServiceClient::new(admin.connect().await?);
+    Ok(client.max_decoding_message_size(MAX_ADMIN_ANSWER_BYTES))
+}
+
+/// All stored versions of `model` (empty: of all models), without their manifests, from an admin port.
 pub(crate) async fn versions(admin: &Remote, model: &str) -> Result<Vec<ModelVersion>, CliError> {
-    let mut client = PublisherServiceClient::new(admin.connect().await?);
-    let model_name = model.to_owned();
-    let request = with_deadline(ListVersionsRequest { model_name });
-    let response = client.list_versions(request).await;
-    Ok(response.map_err(admin.refused())?.into_inner().versions)
+    let request = ListVersionsRequest {
+        model_name: model.to_owned(),
+        version: 0,
+        omit_manifests: true,
+    };
+    list(admin, request).await
 }
 
 /// What was published with `version` of `model`, or with its active version.
@@ -141,19 +152,37 @@ pub(crate) async fn manifest(
     model: &str,
     version: Option<u64>,
 ) -> Result<ArtifactManifest, CliError> {
-    let versions = versions(admin, model).await?;
-    let wanted = |candidate: &&ModelVersion| match version {
-        Some(version) => candidate.version == version,
-        None => candidate.active,
+    let none = |which: &str| admin.misunderstood(format!("no {which} of model `{model}`"));
+    let version = match version {
+        Some(version) => version,
+        None => {
+            let versions = versions(admin, model).await?;
+            let active = versions.iter().find(|version| version.active);
+            active.ok_or_else(|| none("active version"))?.version
+        }
     };
-    let found = versions.iter().find(wanted).ok_or_else(|| {
-        let which = match version {
-            Some(version) => format!("no version {version}"),
-            None => "no active version".to_owned(),
-        };
-        admin.misunderstood(format!("{which} of model `{model}`"))
-    })?;
+    let request = ListVersionsRequest {
+        model_name: model.to_owned(),
+        version,
+        omit_manifests: false,
+    };
+    let versions = list(admin, request).await?;
+    // A service that does not know the field tells of every version.
+    let found = versions.iter().find(|found| found.version == version);
+    let found = found.ok_or_else(|| none(&format!("version {version}")))?;
+    if found.damaged {
+        let problem = format!("the manifest of version {version} of model `{model}` is damaged");
+        return Err(admin.misunderstood(problem));
+    }
     Ok(ArtifactManifest::from_json(&found.manifest_json)?)
+}
+
+async fn list(admin: &Remote, request: ListVersionsRequest) -> Result<Vec<ModelVersion>, CliError> {
+    let response = publisher(admin)
+        .await?
+        .list_versions(with_deadline(request))
+        .await;
+    Ok(response.map_err(admin.refused())?.into_inner().versions)
 }
 
 /// u8 pixels [channels, height, width] as the model's input: `(x / 255 - mean) / std`.

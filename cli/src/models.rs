@@ -9,20 +9,18 @@ use std::{
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use common::{manifest::ArtifactManifest, security::client::CredentialArguments, upload::upload};
-use proto::publish::v1::{
-    ActivateVersionRequest, DeleteVersionRequest, ModelVersion,
-    publisher_service_client::PublisherServiceClient,
-};
+use proto::publish::v1::{ActivateVersionRequest, DeleteVersionRequest, ModelVersion};
 use tonic::Request;
 
 use crate::{
     CliError,
     client::Remote,
-    inference::{versions, with_deadline},
+    inference::{publisher, versions, with_deadline},
 };
 
-/// The service checks, loads and warms the model before it answers.
-const PUBLISH_DEADLINE: Duration = Duration::from_secs(120);
+/// The service checks, loads and warms a model before it answers, for as long as an hour where its
+/// configuration says so. HTTP/2's pings notice one that is gone.
+const LOAD_DEADLINE: Duration = Duration::from_secs(3_700);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +71,7 @@ enum ModelsCommand {
         model: String,
     },
     /// Uploads a model and serves it: what a run does at its end, for example after that failed.
-    /// Nothing is stored twice.
+    /// What is stored already, file and manifest, is not stored again and changes nothing.
     Publish {
         /// Its name in the service.
         model: String,
@@ -107,15 +105,15 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             let stored = versions(&admin, &model).await?;
             let version = version_before(&stored).ok_or_else(|| {
                 CliError::Usage(format!(
-                    "model `{model}` has no version older than the active one; see `retort models \
-                     versions {model}`"
+                    "model `{model}` has no version older than the active one that could serve; see \
+                     `retort models versions {model}`"
                 ))
             })?;
             activate(&admin, &model, version).await
         }
         ModelsCommand::Publish { model, artifact } => publish(&admin, &model, &artifact).await,
         ModelsCommand::Delete { model, version } => {
-            let mut client = PublisherServiceClient::new(admin.connect().await?);
+            let mut client = publisher(&admin).await?;
             let model_name = model.clone();
             let request = with_deadline(DeleteVersionRequest {
                 model_name,
@@ -132,12 +130,13 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
 }
 
 async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliError> {
-    let mut client = PublisherServiceClient::new(admin.connect().await?);
+    let mut client = publisher(admin).await?;
     let model_name = model.to_owned();
-    let request = with_deadline(ActivateVersionRequest {
+    let mut request = Request::new(ActivateVersionRequest {
         model_name,
         version,
     });
+    request.set_timeout(LOAD_DEADLINE);
     let response = client.activate_version(request).await;
     let previous = response
         .map_err(admin.refused())?
@@ -158,9 +157,9 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     // What the service would say only after the upload.
     ArtifactManifest::from_json(&manifest_json)?;
     let messages = upload(model, onnx, manifest_json);
-    let mut client = PublisherServiceClient::new(admin.connect().await?);
+    let mut client = publisher(admin).await?;
     let mut request = Request::new(tokio_stream::iter(messages));
-    request.set_timeout(PUBLISH_DEADLINE);
+    request.set_timeout(LOAD_DEADLINE);
     let response = client.publish(request).await.map_err(admin.refused())?;
     let response = response.into_inner();
     let version = response.version;
@@ -171,10 +170,11 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     Ok(())
 }
 
-/// The newest version below the active one.
+/// The newest version below the active one that can serve.
 fn version_before(stored: &[ModelVersion]) -> Option<u64> {
     let active = stored.iter().find(|version| version.active)?.version;
-    let versions = stored.iter().map(|version| version.version);
+    let whole = stored.iter().filter(|version| !version.damaged);
+    let versions = whole.map(|version| version.version);
     versions.filter(|version| *version < active).max()
 }
 
@@ -184,9 +184,10 @@ fn print_versions<'a>(versions: impl IntoIterator<Item = &'a ModelVersion>) {
         "MODEL", "VERSION", "STATE", "BYTES"
     );
     for version in versions {
-        let state = match version.active {
-            true => "active",
-            false => "stored",
+        let state = match (version.damaged, version.active) {
+            (true, _) => "damaged",
+            (false, true) => "active",
+            (false, false) => "stored",
         };
         println!(
             "{:<24} {:>7}  {:<8} {:>10}  {}",
@@ -211,5 +212,11 @@ mod tests {
         for (active, expected) in [(7, Some(5)), (5, Some(2)), (1, None), (0, None)] {
             assert_eq!(version_before(&stored(active)), expected);
         }
+        // It goes past a damaged version, and leaves one.
+        let mut damaged = stored(7);
+        for version in &mut damaged[2..] {
+            version.damaged = true;
+        }
+        assert_eq!(version_before(&damaged), Some(2));
     }
 }

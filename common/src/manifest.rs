@@ -118,6 +118,14 @@ pub struct Provenance {
     pub dataset: String,
     /// Absent where the model was trained without a teacher.
     pub teacher: Option<TeacherIdentity>,
+    /// Whether the same configuration gives the same bits again; absent where the manifest is older than
+    /// this mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_reproducible: Option<bool>,
+    /// Batches that were trained on hard labels alone because all teachers were gone: the model is not
+    /// what its configuration says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hard_label_batches: u64,
     /// Figures that the run measured, by name; accuracies are fractions.
     pub metrics: BTreeMap<String, f64>,
 }
@@ -259,6 +267,10 @@ impl ArtifactManifest {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&BASE64.encode(bytes))
 }
@@ -298,6 +310,20 @@ mod tests {
         assert_eq!(manifest.golden_batch.images, [0, 1, 2, 3]);
         let again = ArtifactManifest::from_json(&manifest.to_json()).unwrap();
         assert_eq!(again, manifest);
+    }
+
+    #[test]
+    fn what_was_trained_on_hard_labels_says_so_and_an_older_manifest_says_nothing() {
+        let older = parse(&example()).unwrap().provenance;
+        assert_eq!(older.bit_reproducible, None);
+        assert_eq!(older.hard_label_batches, 0);
+        let mut manifest = example();
+        manifest["provenance"]["bit_reproducible"] = false.into();
+        manifest["provenance"]["hard_label_batches"] = 7.into();
+        let manifest = parse(&manifest).unwrap();
+        let again = ArtifactManifest::from_json(&manifest.to_json()).unwrap();
+        assert_eq!(again.provenance.bit_reproducible, Some(false));
+        assert_eq!(again.provenance.hard_label_batches, 7);
     }
 
     #[test]

@@ -1,12 +1,22 @@
 //! `/metrics` for Prometheus, as every service serves it.
 
-use std::{future, io, time::Duration};
+use std::{future, time::Duration};
 
 use axum::{Router, http::header, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
-use crate::{listen::Peer, security::GuardedPort};
+use crate::{
+    listen::http1::{self, ConnectionLimits},
+    security::GuardedPort,
+};
+
+/// Of a port for metrics: Prometheus needs one; people look, too.
+pub const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    connections: 64,
+    header_time: Duration::from_secs(30),
+};
 
 /// How often the exporter tidies its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -15,10 +25,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
 /// Serves what `handle` has counted until the future is dropped.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(port: GuardedPort, handle: PrometheusHandle) -> io::Result<()> {
+pub async fn serve(port: GuardedPort, handle: PrometheusHandle) {
     let upkeep = handle.clone();
     let keep_up = async move {
         let mut interval = time::interval(UPKEEP_INTERVAL);
@@ -30,10 +37,10 @@ pub async fn serve(port: GuardedPort, handle: PrometheusHandle) -> io::Result<()
     let render = move || future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()));
     let router = Router::new()
         .route("/metrics", get(render))
-        .layer(port.layer)
-        .into_make_service_with_connect_info::<Peer>();
+        .layer(port.layer);
+    let never = CancellationToken::new();
     tokio::select! {
-        served = async { axum::serve(port.listener, router).await } => served,
-        () = keep_up => Ok(()),
+        () = http1::serve(port.listener, router, CONNECTIONS, never) => {}
+        () = keep_up => {}
     }
 }

@@ -47,8 +47,8 @@ pub struct ModelStore {
 pub struct StoredVersion {
     /// From 1 upwards, one more for every publish.
     pub version: u64,
-    /// What was published with the model.
-    pub manifest: ArtifactManifest,
+    /// What was published with the model; `None` where it is damaged.
+    pub manifest: Option<ArtifactManifest>,
 }
 
 /// The content of `active.json`.
@@ -148,27 +148,44 @@ impl ModelStore {
     /// The committed versions of `model`, oldest first; empty for a model that is not there.
     ///
     /// # Errors
-    /// When a manifest cannot be read.
+    /// [`StoreError::Io`] when the versions cannot be listed.
     pub fn versions(&self, model: &ModelName) -> Result<Vec<StoredVersion>, StoreError> {
-        let mut versions = Vec::new();
-        for version in self.version_folders(model)? {
-            match self.manifest(model, version) {
-                Ok(manifest) => versions.push(StoredVersion { version, manifest }),
-                Err(StoreError::NoSuchVersion { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(versions)
+        let folders = self.version_folders(model)?.into_iter();
+        let stored = folders.filter_map(|version| self.stored(model, version));
+        Ok(stored.collect())
     }
 
-    /// The newest committed version of `model` whose ONNX file has this digest. A version whose
-    /// manifest cannot be read is passed over: it is not to keep others from being published.
+    /// A committed version of `model`; `None` where it is not there. A manifest that cannot be read is
+    /// told of in the log: it is not to hide the version, nor any other.
+    pub fn stored(&self, model: &ModelName, version: u64) -> Option<StoredVersion> {
+        let manifest = match self.manifest(model, version) {
+            Ok(manifest) => Some(manifest),
+            Err(StoreError::NoSuchVersion { .. }) => return None,
+            Err(error) => {
+                warn!(%model, version, "the version is damaged: {error}");
+                None
+            }
+        };
+        Some(StoredVersion { version, manifest })
+    }
+
+    /// The newest committed version of `model` of the same ONNX file and with the same `manifest`, but
+    /// for its provenance: where a model comes from changes nothing of what it answers. A version
+    /// whose manifest cannot be read is passed over: it is not to keep others from being published.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the versions cannot be listed.
-    pub fn find(&self, model: &ModelName, onnx: &Sha256) -> Result<Option<u64>, StoreError> {
+    pub fn find(
+        &self,
+        model: &ModelName,
+        manifest: &ArtifactManifest,
+    ) -> Result<Option<u64>, StoreError> {
+        let is_same = |mut stored: ArtifactManifest| {
+            stored.provenance.clone_from(&manifest.provenance);
+            stored == *manifest
+        };
         let holds = |version: &u64| match self.manifest(model, *version) {
-            Ok(manifest) => manifest.onnx.sha256 == *onnx,
+            Ok(stored) => is_same(stored),
             Err(error) => {
                 warn!(%model, version, "passed over: {error}");
                 false

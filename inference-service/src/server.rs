@@ -9,7 +9,12 @@ use std::{
 };
 
 use common::{
-    grpc, listen,
+    grpc,
+    listen::{
+        self, ArrivalLimit, InTime,
+        http1::{self, ConnectionLimits},
+    },
+    metrics_server,
     model_store::{ModelStore, StoreError},
     ready_file,
     security::{GuardedPort, Rules, Security, SecurityError},
@@ -40,19 +45,25 @@ use crate::{
     classification::{Classifier, PredictorEdge},
     config::InferenceConfig,
     error::PublishError,
-    grpc::{ArrivalLimit, InferenceEdge, InferenceServer, Reasons},
-    http::{self, server::ConnectionLimits},
+    grpc::{InferenceEdge, InferenceServer, Reasons},
+    http,
     inference::Inference,
     metrics,
     publisher::{Publisher, PublisherEdge},
     refusals::Refusals,
 };
 
-/// Prometheus needs one; people look, too.
-const METRICS_CONNECTIONS: ConnectionLimits = ConnectionLimits {
-    connections: 64,
-    header_time: Duration::from_secs(30),
-};
+/// Calls of more than one message.
+const STREAMS: [(&str, InTime); 2] = [
+    (
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        InTime::EachMessage,
+    ),
+    (
+        "/retort.publish.v1.PublisherService/Publish",
+        InTime::EachPart,
+    ),
+];
 
 /// Why the service does not run, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +136,7 @@ pub async fn run(
     let router = http::router(Arc::clone(&inference), classifier, &config.http)
         .layer(ports.http.layer)
         .layer(refusals.clone());
-    let http_server = http::server::serve(
+    let http_server = http1::serve(
         ports.http.listener,
         http::wait_for_bodies(router, &config.http),
         ConnectionLimits {
@@ -134,10 +145,10 @@ pub async fn run(
         },
         stop.clone(),
     );
-    let metrics_server = http::server::serve(
+    let metrics_server = http1::serve(
         ports.metrics.listener,
         metrics::router(catalog, refusals.clone()).layer(ports.metrics.layer),
-        METRICS_CONNECTIONS,
+        metrics_server::CONNECTIONS,
         stop.clone(),
     );
     let (health, mut servers) = start_grpc(
@@ -214,7 +225,8 @@ fn start_grpc(
         || reflection().with_service_name(predictor_service_server::SERVICE_NAME);
     let admin_reflection =
         || reflection().with_service_name(publisher_service_server::SERVICE_NAME);
-    let arrival = ArrivalLimit(Duration::from_secs(config.grpc.read_timeout_seconds));
+    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
+    let arrival = ArrivalLimit::new(read_timeout, &STREAMS);
     let connections = config.grpc.max_connections;
     let inference_server = grpc::server()
         .layer(arrival)

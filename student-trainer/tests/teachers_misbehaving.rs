@@ -168,6 +168,7 @@ impl Scene {
         let expected = ExpectedTeacher {
             input_shape: [channels, height, width],
             classes: CLASSES,
+            identity: None,
         };
         let cancel = CancellationToken::new();
         let notices = events.notices();

@@ -69,6 +69,8 @@ pub struct GrpcConfig {
     pub max_streams: usize,
     /// Most that batches which wait may take, over all streams, bytes.
     pub max_queued_bytes: usize,
+    /// Longest time for a call, or for a message of a stream once it has begun, to arrive.
+    pub read_timeout_seconds: u64,
     /// How long a trainer may leave its answers unread.
     pub reader_timeout_seconds: u64,
     /// Largest message in either direction, bytes.
@@ -161,13 +163,13 @@ impl Validate for TeacherConfig {
             grpc.max_queued_bytes,
             "must be at least grpc.max_message_bytes",
         );
-        let seconds = grpc.reader_timeout_seconds;
-        problems.require(
-            (1..=3600).contains(&seconds),
-            "grpc.reader_timeout_seconds",
-            seconds,
-            "must be 1 to 3600",
-        );
+        for (key, seconds) in [
+            ("grpc.read_timeout_seconds", grpc.read_timeout_seconds),
+            ("grpc.reader_timeout_seconds", grpc.reader_timeout_seconds),
+        ] {
+            let fits = (1..=3600).contains(&seconds);
+            problems.require(fits, key, seconds, "must be 1 to 3600");
+        }
         let seconds = self.shutdown.drain_seconds;
         problems.require(
             seconds <= 3600,
@@ -234,6 +236,8 @@ mod tests {
             "grpc.credit=0",
             "grpc.max_connections=0",
             "grpc.max_streams=0",
+            "grpc.read_timeout_seconds=0",
+            "grpc.read_timeout_seconds=3601",
             "grpc.reader_timeout_seconds=0",
             "compute.device=tpu",
             "grpc.max_queued_bytes=1",

@@ -4,7 +4,7 @@ use std::{io, path::Path, time::Duration};
 
 use common::{
     grpc,
-    listen::limit,
+    listen::{ArrivalLimit, InTime, limit},
     metrics_server, ready_file,
     security::{Rules, Scope, Security, SecurityError},
 };
@@ -39,6 +39,12 @@ const MAX_CALLS_PER_CONNECTION: u32 = 16;
 
 /// Longest headers of a call.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// Calls of more than one message.
+const STREAMS: [(&str, InTime); 1] = [(
+    "/retort.teacher.v1.TeacherService/StreamSoftTargets",
+    InTime::EachMessage,
+)];
 
 /// Logits are all that a teacher gives away.
 const RULES: Rules = Rules::grpc(&[Scope::SoftTargets], &[]);
@@ -114,11 +120,13 @@ pub async fn run(
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
     let server = grpc::server()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(MAX_CALLS_PER_CONNECTION)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .layer(ArrivalLimit::new(read_timeout, &STREAMS))
         .layer(grpc_port.layer)
         .add_service(health_service)
         .add_service(reflection)

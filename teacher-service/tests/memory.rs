@@ -1,16 +1,25 @@
 //! Memory of a teacher stays within bounds, however many trainers connect and however slowly they
-//! read.
+//! read and write.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 
-use std::time::Duration;
+use std::{convert::Infallible, future::poll_fn, time::Duration};
 
+use futures::{StreamExt, stream as streams};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use proto::teacher::v1::stream_soft_targets_response::Message as Response;
 use support::{SMALL, Teacher, Trainer, connect, eventually, start, u8_tensor, write_artifact};
 use tokio::net::TcpStream;
-use tonic::Code;
+use tonic::{
+    Code, Status,
+    body::Body,
+    client::GrpcService,
+    codegen::{Bytes, http::Request},
+};
+use tonic_types::StatusExt;
 
 fn peak(teacher: &Teacher) -> u64 {
     teacher.process.peak_memory().unwrap()
@@ -202,4 +211,49 @@ async fn a_trainer_that_does_not_read_is_cut_off() {
         }
     };
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+}
+
+/// What ends a call of whose message only the beginning comes.
+async fn send_half(teacher: &Teacher, call: &str) -> Status {
+    // The flag, the length, and three bytes of a hundred.
+    let beginning = Frame::data(Bytes::from_static(&[0, 0, 0, 0, 100, 1, 2, 3]));
+    let beginning = streams::iter([Ok::<_, Infallible>(beginning)]);
+    let body = StreamBody::new(beginning.chain(streams::pending()));
+    let request = Request::post(format!("/retort.teacher.v1.TeacherService/{call}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(body))
+        .unwrap();
+    let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+    let mut channel = endpoint.connect().await.unwrap();
+    poll_fn(|context| channel.poll_ready(context))
+        .await
+        .unwrap();
+    let (head, body) = channel.call(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap();
+    let status = Status::from_header_map(&head.headers);
+    let status = status.or_else(|| Status::from_header_map(body.trailers()?));
+    status.expect("a status")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_message_is_given_up_and_a_silent_stream_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &["grpc.read_timeout_seconds=3"]);
+    let (mut silent, _) = Trainer::open(&teacher).await;
+    for call in ["Describe", "StreamSoftTargets"] {
+        let half = tokio::time::timeout(support::processes::SOON, send_half(&teacher, call));
+        let status = half.await.expect("it is given up");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{call}: {status}");
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.reason, "BODY_TIMED_OUT", "{call}");
+    }
+    // Silent for longer than any message may take.
+    silent.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
+    let answer = silent.next().await.unwrap();
+    assert!(
+        matches!(answer, Some(Response::SoftTargets(_))),
+        "{answer:?}"
+    );
 }

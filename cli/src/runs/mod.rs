@@ -8,6 +8,7 @@ use proto::runs::v1::{Run, RunState};
 
 use crate::{CliError, client::Remote, run_config::RunConfigText, signals::Signals};
 
+mod back_off;
 mod history;
 mod progress;
 mod told;

@@ -14,7 +14,7 @@ use proto::runs::v1::{
 use tokio::time;
 use tonic::{Code, Request, Response, Status};
 
-use super::told::Told;
+use super::{back_off::BackOff, told::Told};
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 /// A unary call that takes longer has failed.
@@ -22,8 +22,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A trainer that is away for longer will not come back: time enough for a machine to start anew.
 const RETURNS_WITHIN: Duration = Duration::from_secs(600);
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A trainer that answered.
 pub(crate) struct RunClient {
@@ -190,15 +188,14 @@ async fn come_back(
     audience: &mut Audience<'_, '_>,
 ) -> Result<Watched, CliError> {
     let deadline = Instant::now() + RETURNS_WITHIN;
-    let mut pause = SHORTEST_PAUSE;
+    let mut back_off = BackOff::new();
     loop {
-        time::sleep(pause).await;
+        time::sleep(back_off.next_pause()).await;
         match follow(trainer, run_id, audience).await {
             Ok(watched) => return Ok(watched),
             Err(status) if is_away(&status) && Instant::now() < deadline => {}
             Err(status) => return Err(trainer.remote.refused()(status)),
         }
-        pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{extract::connect_info, serve};
+use axum::serve;
 use futures::{Stream, stream};
 use rustls::{CertificateError, Error as TlsError, InvalidMessage, ServerConfig};
 use tokio::{
@@ -24,7 +24,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// A port that connections come from; for tonic, see [`into_stream`](Self::into_stream), and for
-/// `axum::serve`.
+/// HTTP, [`http1::serve`](super::http1::serve).
 ///
 /// Each handshake that fails, and each client that speaks TLS where plain text is spoken, is logged
 /// once, with its address and the reason. Slow clients hold nobody up.
@@ -160,11 +160,5 @@ impl serve::Listener for Listener {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         self.listener.local_addr().map(Peer)
-    }
-}
-
-impl connect_info::Connected<serve::IncomingStream<'_, Listener>> for Peer {
-    fn connect_info(stream: serve::IncomingStream<'_, Listener>) -> Self {
-        *stream.remote_addr()
     }
 }

@@ -1,6 +1,9 @@
 //! Where services listen, and how connections come in.
 
+mod arrival;
 mod connection;
+mod framing;
+pub mod http1;
 mod limit;
 mod listener;
 
@@ -9,6 +12,7 @@ use std::{io, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+pub use arrival::{ArrivalLimit, InTime, InTimeOnly};
 pub use connection::Connection;
 pub use limit::{Limited, limit};
 pub use listener::{Listener, Peer};

@@ -101,13 +101,17 @@ fn damage_is_noticed_and_the_file_named() {
     assert!(error.contains("digits/1/model.onnx"), "{error}");
 
     fs::write(folder.path().join("digits/1/manifest.json"), b"{").unwrap();
-    let error = store.versions(&model).unwrap_err().to_string();
+    let error = store.manifest(&model, 1).unwrap_err().to_string();
     assert!(error.contains("digits/1/manifest.json"), "{error}");
 
-    // It keeps nobody from publishing, and can be deleted.
+    // It keeps nobody from publishing or from seeing what else there is, and can be deleted.
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
-    assert_eq!(store.find(&model, &Sha256::of(b"two")).unwrap(), Some(2));
-    assert_eq!(store.find(&model, &Sha256::of(b"one")).unwrap(), None);
+    assert_eq!(store.find(&model, &manifest(b"two")).unwrap(), Some(2));
+    assert_eq!(store.find(&model, &manifest(b"one")).unwrap(), None);
+    let [damaged, whole] = store.versions(&model).unwrap().try_into().unwrap();
+    assert_eq!((damaged.version, damaged.manifest), (1, None));
+    assert_eq!(whole.manifest, Some(manifest(b"two")));
+    assert!(store.stored(&model, 3).is_none());
     store.delete(&model, 1).unwrap();
     assert_eq!(numbers(&store, &model), [2]);
 
@@ -120,6 +124,25 @@ fn damage_is_noticed_and_the_file_named() {
         let error = store.active(&model).unwrap_err().to_string();
         assert!(error.contains("digits/active.json"), "{error}");
     }
+}
+
+#[test]
+fn a_model_is_the_same_by_its_file_and_manifest_but_for_its_provenance() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    let first = manifest(b"one");
+    store.commit(&model, b"one", &first).unwrap();
+    let mut renamed = first.clone();
+    renamed.class_names = vec!["b".to_owned()];
+    assert_eq!(store.find(&model, &renamed).unwrap(), None);
+    store.commit(&model, b"one", &renamed).unwrap();
+    assert_eq!(store.find(&model, &renamed).unwrap(), Some(2));
+    assert_eq!(store.find(&model, &first).unwrap(), Some(1));
+
+    let mut of_another_run = first;
+    of_another_run.provenance.run = "another".to_owned();
+    assert_eq!(store.find(&model, &of_another_run).unwrap(), Some(1));
 }
 
 #[test]

@@ -112,6 +112,8 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> Result<ArtifactManifest, BenchSt
             config_sha256: Sha256::of(b""),
             dataset: "none".to_owned(),
             teacher: None,
+            bit_reproducible: None,
+            hard_label_batches: 0,
             metrics: BTreeMap::new(),
         },
     })

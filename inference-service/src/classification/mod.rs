@@ -26,7 +26,7 @@ use crate::{
     catalog::LoadedVersion,
     config::ImagesConfig,
     error::InferenceError,
-    inference::{F32, Inference, InferenceRequest, InputTensor, invalid},
+    inference::{F32, Inference, InferenceRequest, InputTensor, RequestId, invalid},
 };
 pub(crate) use ranking::RankedClass;
 pub(crate) use service::PredictorEdge;
@@ -60,8 +60,8 @@ pub(crate) struct ImageRequest {
     pub(crate) top_k: usize,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
-    /// The caller's name of the request, for logs.
-    pub(crate) request_id: Option<String>,
+    /// For logs.
+    pub(crate) request_id: RequestId,
 }
 
 /// The answer.
@@ -93,7 +93,7 @@ impl Classifier {
         inference: &Inference,
         request: ImageRequest,
     ) -> Result<Classified, InferenceError> {
-        let name = request.request_id.as_deref().unwrap_or_default();
+        let name = request.request_id.name();
         let version = inference.find(&request.model, &request.version, name)?;
         let samples = request.images.len();
         let timeout = version.config.batching.default_timeout();

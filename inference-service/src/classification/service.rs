@@ -9,7 +9,10 @@ use proto::predict::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Classifier, DEFAULT_TOP_K, ImageRequest, RankedClass};
-use crate::{grpc::Caller, inference::Inference};
+use crate::{
+    grpc::Caller,
+    inference::{Inference, RequestId},
+};
 
 /// Answers the calls.
 #[derive(Debug)]
@@ -35,7 +38,7 @@ impl PredictorService for PredictorEdge {
                 top_k => top_k as usize,
             },
             deadline: caller.deadline,
-            request_id: caller.request_id,
+            request_id: RequestId::of(caller.request_id),
         };
         let classified = self.classifier.classify(&self.inference, request).await?;
         let classification = |classes: Vec<RankedClass>| Classification {

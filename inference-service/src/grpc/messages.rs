@@ -17,7 +17,9 @@ use crate::{
     batcher::InputValues,
     catalog::{LoadedVersion, shorten},
     error::InferenceError,
-    inference::{F32, Inference, InferenceRequest, InferenceResponse, InputTensor, invalid},
+    inference::{
+        F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId, invalid,
+    },
 };
 
 /// Triton's name for ONNX models in ONNX Runtime.
@@ -79,7 +81,7 @@ pub(super) fn to_request(
         model: message.model_name,
         version: message.model_version,
         id: message.id,
-        request_id: caller.request_id.clone(),
+        request_id: RequestId::of(caller.request_id.clone()),
         deadline: [caller.deadline, time_out].into_iter().flatten().min(),
         inputs,
         outputs: message

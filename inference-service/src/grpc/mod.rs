@@ -1,6 +1,5 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol v2.
 
-mod arrival;
 mod deadline;
 mod direct;
 mod error;
@@ -29,7 +28,6 @@ use crate::{
     inference::Inference,
     publisher::{Publisher, to_the_end},
 };
-pub(crate) use arrival::ArrivalLimit;
 pub use error::GrpcError;
 pub(crate) use error::Reasons;
 pub(crate) use messages::{Caller, metadata};

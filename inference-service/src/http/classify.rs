@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Answer, Edge, body, error::HttpError, infer_request};
 use crate::{
     classification::{DEFAULT_TOP_K, ImageRequest},
-    inference::invalid,
+    inference::{RequestId, invalid},
 };
 
 const VERB: &str = ":classify";
@@ -44,7 +44,7 @@ pub(super) async fn handle(
         images: vec![image],
         top_k: parameters.top_k.unwrap_or(DEFAULT_TOP_K),
         deadline: None,
-        request_id: infer_request::request_id(&parts.headers),
+        request_id: RequestId::of(infer_request::request_id(&parts.headers)),
     };
     let classified = edge.classifier.classify(&edge.inference, request).await?;
     let classes = classified.images.iter().flatten().map(|class| {

@@ -9,11 +9,15 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{error::HttpError, few::Few, json_limits::check_depth, tensor_data::TensorData};
+use super::{
+    few::Few,
+    json_body::{self, shorten},
+    tensor_data::TensorData,
+};
 use crate::{
     batcher::InputValues,
     error::{InferenceError, ServiceError},
-    inference::{InferenceRequest, InputTensor, invalid},
+    inference::{InferenceRequest, InputTensor, RequestId, invalid},
 };
 
 /// Says where, in a body with binary data, the JSON ends.
@@ -87,14 +91,7 @@ pub(super) fn parse(
     body: &Bytes,
 ) -> Result<HttpInference, ServiceError> {
     let (json, binary) = split(headers, body)?;
-    check_depth(&json).map_err(|error| HttpError::Malformed(error.to_string()))?;
-    let mut deserializer = serde_json::Deserializer::from_slice(&json);
-    let parsed: Result<RequestJson, _> = serde_path_to_error::deserialize(&mut deserializer);
-    let request = parsed.map_err(|error| json_error(&error))?;
-    deserializer
-        .end()
-        .map_err(|error| HttpError::Malformed(format!("the JSON goes on: {error}")))?;
-
+    let request: RequestJson = json_body::parse(&json)?;
     let timeout = request.parameters.timeout.filter(|timeout| *timeout > 0);
     let deadline =
         timeout.and_then(|timeout| Instant::now().checked_add(Duration::from_micros(timeout)));
@@ -108,7 +105,7 @@ pub(super) fn parse(
             model,
             version,
             id: request.id,
-            request_id: request_id(headers),
+            request_id: RequestId::of(request_id(headers)),
             deadline,
             inputs: take_inputs(request.inputs, binary)?,
             outputs: request
@@ -147,29 +144,6 @@ fn split(headers: &HeaderMap, body: &Bytes) -> Result<(Bytes, Bytes), InferenceE
             Err(invalid(field, problem))
         }
         Some(length) => Ok((body.slice(..length), body.slice(length..))),
-    }
-}
-
-fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ServiceError {
-    let problem = shorten(&error.inner().to_string());
-    let path = error.path().to_string();
-    if error.inner().is_data() {
-        let field = if path == "." {
-            "request".to_owned()
-        } else {
-            shorten(&path)
-        };
-        return invalid(field, problem).into();
-    }
-    HttpError::Malformed(format!("the body is not JSON: {problem}")).into()
-}
-
-/// serde repeats what it found, however long it is.
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

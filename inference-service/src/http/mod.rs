@@ -10,8 +10,8 @@ mod error;
 mod few;
 mod infer_request;
 mod infer_response;
+mod json_body;
 mod json_limits;
-pub(crate) mod server;
 mod tensor_data;
 mod unread;
 
@@ -203,11 +203,9 @@ struct IndexRequest {
 async fn index(State(edge): State<Edge>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let body = body::receive(&parts.headers, body, edge.limits).await?;
-    json_limits::check_depth(&body).map_err(|error| HttpError::Malformed(error.to_string()))?;
     let request = match body.is_empty() {
         true => IndexRequest::default(),
-        false => serde_json::from_slice(&body)
-            .map_err(|error| HttpError::Malformed(format!("the body is not JSON: {error}")))?,
+        false => json_body::parse(&body)?,
     };
     let index = grpc::index(&edge.inference.catalog.models(), request.ready);
     Ok(Json(describe::index(&index)).into_response())

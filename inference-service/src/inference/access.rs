@@ -4,7 +4,7 @@ use std::{fmt, time::Instant};
 
 use tracing::info;
 
-use super::InferenceResponse;
+use super::{InferenceResponse, request_id::RequestName};
 use crate::error::InferenceError;
 
 /// A request under way. Dropped before its end, it was cancelled.
@@ -20,9 +20,14 @@ struct Line {
 
 impl Access {
     /// Logs nothing where `wanted` is false.
-    pub(crate) fn new(wanted: bool, request: &str, model: impl fmt::Display, version: u64) -> Self {
+    pub(crate) fn new(
+        wanted: bool,
+        request: RequestName<'_>,
+        model: impl fmt::Display,
+        version: u64,
+    ) -> Self {
         Self(wanted.then(|| Line {
-            request: request.to_owned(),
+            request: request.to_string(),
             model: model.to_string(),
             version,
             began: Instant::now(),

@@ -2,6 +2,7 @@
 
 mod access;
 mod request;
+mod request_id;
 
 use std::{
     sync::{
@@ -24,8 +25,10 @@ use crate::{
 use access::Access;
 #[cfg(test)]
 pub(crate) use request::Input;
+use request_id::RequestName;
 
 pub(crate) use request::{F32, InferenceRequest, InputTensor, invalid};
+pub(crate) use request_id::RequestId;
 
 /// Answers requests; what the protocols' edges share.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl Inference {
         &self,
         model: &str,
         version: &str,
-        request: &str,
+        request: RequestName<'_>,
     ) -> Result<Arc<LoadedVersion>, InferenceError> {
         self.catalog.find(model, version).inspect_err(|error| {
             Access::new(self.log_access, request, shorten(model), 0).end(&Err(error.clone()));
@@ -111,7 +114,7 @@ impl LoadedVersion {
             "infer",
             model = %self.model,
             version = self.version,
-            request = request.name(),
+            request = request.name().to_string(),
         );
         let outcome = self.compute(request).instrument(span).await;
         record.end(&outcome);
@@ -120,7 +123,7 @@ impl LoadedVersion {
     }
 
     /// The access log's line of a request to this version.
-    pub(crate) fn access(&self, request: &str) -> Access {
+    pub(crate) fn access(&self, request: RequestName<'_>) -> Access {
         let wanted = self.config.log_access;
         Access::new(wanted, request, &self.model, self.version)
     }

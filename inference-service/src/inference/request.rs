@@ -4,13 +4,11 @@ use std::time::Instant;
 
 use onnx_runtime::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 
+use super::request_id::{RequestId, RequestName};
 use crate::{batcher::InputValues, catalog::shorten, error::InferenceError};
 
 /// The protocol's name of f32.
 pub(crate) const F32: &str = "FP32";
-
-/// Characters of a request's name in logs, at most.
-const LONGEST_REQUEST_NAME: usize = 128;
 
 /// A request for inference. Texts are as they came: nothing has been checked yet.
 #[derive(Debug)]
@@ -20,8 +18,8 @@ pub(crate) struct InferenceRequest {
     pub(crate) version: String,
     /// Of the caller's choice; in the answer again.
     pub(crate) id: String,
-    /// The caller's name for the request in its headers, for logs where there is no `id`.
-    pub(crate) request_id: Option<String>,
+    /// For logs, where there is no `id`.
+    pub(crate) request_id: RequestId,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
     pub(crate) inputs: Vec<InputTensor>,
@@ -58,14 +56,12 @@ pub(crate) struct Named {
 }
 
 impl InferenceRequest {
-    /// What logs call the request: its id, else the name in its headers; cut to a sensible length.
-    pub(super) fn name(&self) -> &str {
-        let name = match (self.id.as_str(), &self.request_id) {
-            ("", Some(request_id)) => request_id,
-            (id, _) => id,
-        };
-        let end = name.char_indices().nth(LONGEST_REQUEST_NAME);
-        &name[..end.map_or(name.len(), |(end, _)| end)]
+    /// What logs call the request: its id, else what it is called outside its message.
+    pub(super) fn name(&self) -> RequestName<'_> {
+        match self.id.as_str() {
+            "" => self.request_id.name(),
+            id => RequestName::Named(id),
+        }
     }
 
     /// Takes the values out of the request.

@@ -129,16 +129,16 @@ impl Publisher {
         })
     }
 
-    /// The version that holds the same file, if there is one. A version whose publish was cut off
-    /// between its commit and its activation is activated now.
+    /// The version of which this is a repetition, if there is one; see [`ModelStore::find`]. A version
+    /// whose publish was cut off between its commit and its activation is activated now.
     async fn find_published(
         self: &Arc<Self>,
         model: &ModelName,
         manifest: &ArtifactManifest,
     ) -> Result<Option<u64>, PublishError> {
-        let (name, sha256) = (model.clone(), manifest.onnx.sha256.clone());
+        let (name, manifest) = (model.clone(), manifest.clone());
         let find =
-            move |store: &ModelStore| Ok((store.find(&name, &sha256)?, store.active(&name)?));
+            move |store: &ModelStore| Ok((store.find(&name, &manifest)?, store.active(&name)?));
         let (same, active) = self.blocking(find).await?;
         if let Some(version) = same
             && active.is_none_or(|active| active.newest_served < version)
@@ -211,25 +211,25 @@ impl Publisher {
         Ok(())
     }
 
-    /// All versions of `model`, or of every model.
+    /// All versions of `model`, or of every model; of each only `version`, where one is given.
     async fn list(
         self: Arc<Self>,
         model: Option<ModelName>,
+        version: Option<u64>,
     ) -> Result<Vec<ListedVersion>, PublishError> {
         self.blocking(move |store| {
             let mut listed = Vec::new();
             for model in model.map_or_else(|| store.models(), |model| Ok(vec![model]))? {
                 let active = store.active(&model)?.map(|active| active.version);
-                listed.extend(
-                    store
-                        .versions(&model)?
-                        .into_iter()
-                        .map(|stored| ListedVersion {
-                            model: model.clone(),
-                            active: active == Some(stored.version),
-                            stored,
-                        }),
-                );
+                let stored = match version {
+                    None => store.versions(&model)?,
+                    Some(version) => store.stored(&model, version).into_iter().collect(),
+                };
+                listed.extend(stored.into_iter().map(|stored| ListedVersion {
+                    model: model.clone(),
+                    active: active == Some(stored.version),
+                    stored,
+                }));
             }
             Ok(listed)
         })

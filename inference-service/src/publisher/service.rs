@@ -53,13 +53,21 @@ impl PublisherService for PublisherEdge {
         &self,
         request: Request<ListVersionsRequest>,
     ) -> Answer<ListVersionsResponse> {
-        let name = request.into_inner().model_name;
+        let ListVersionsRequest {
+            model_name: name,
+            version,
+            omit_manifests,
+        } = request.into_inner();
         let model = match name.is_empty() {
             true => None,
             false => Some(model_name(&name)?),
         };
-        let listed = Arc::clone(&self.publisher).list(model).await?;
-        let versions = listed.into_iter().map(to_message).collect();
+        let version = Some(version).filter(|version| *version > 0);
+        let listed = Arc::clone(&self.publisher).list(model, version).await?;
+        let messages = listed
+            .into_iter()
+            .map(|listed| to_message(listed, !omit_manifests));
+        let versions = messages.collect();
         Ok(Response::new(ListVersionsResponse { versions }))
     }
 
@@ -98,14 +106,22 @@ fn model_name(name: &str) -> Result<ModelName, PublishError> {
     Ok(ModelName::new(name)?)
 }
 
-fn to_message(listed: ListedVersion) -> ModelVersion {
-    let manifest = &listed.stored.manifest;
-    ModelVersion {
+fn to_message(listed: ListedVersion, with_manifest: bool) -> ModelVersion {
+    let mut message = ModelVersion {
         model_name: listed.model.to_string(),
         version: listed.stored.version,
         active: listed.active,
-        sha256: manifest.onnx.sha256.to_string(),
-        size: manifest.onnx.size,
-        manifest_json: manifest.to_json().into(),
+        ..ModelVersion::default()
+    };
+    match listed.stored.manifest {
+        None => message.damaged = true,
+        Some(manifest) => {
+            message.sha256 = manifest.onnx.sha256.to_string();
+            message.size = manifest.onnx.size;
+            if with_manifest {
+                message.manifest_json = manifest.to_json().into();
+            }
+        }
     }
+    message
 }

@@ -1,6 +1,6 @@
 //! Publishing, rolling back, deleting, restarting.
 
-use std::fs;
+use std::{fs, io::Cursor};
 
 use crate::support::{
     Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request, run_to_the_end,
@@ -9,7 +9,12 @@ use common::{
     digest::Sha256,
     model_store::{ModelName, ModelStore},
 };
-use proto::inference::ModelReadyRequest;
+use image::{GrayImage, ImageFormat};
+use proto::{
+    inference::ModelReadyRequest,
+    predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient},
+    publish::v1::ListVersionsRequest,
+};
 use tonic::Code;
 
 fn start() -> Service {
@@ -67,6 +72,79 @@ async fn the_same_file_twice_is_one_version() {
     assert_eq!(publish(&service, &first).await, (1, true));
     assert_eq!(listed(&service).await, [(1, false), (2, true)]);
     assert_eq!(service.serving_version().await, "2");
+}
+
+#[tokio::test]
+async fn the_same_file_with_another_manifest_is_a_new_version() {
+    let service = start();
+    let first = Artifact::new(1);
+    let mut renamed = first.clone();
+    renamed.manifest["class_names"] = serde_json::json!(["null", "eins", "zwei"]);
+    assert_eq!(publish(&service, &first).await, (1, false));
+    assert_eq!(class_names(&service).await, ["one", "two", "zero"]);
+    assert_eq!(publish(&service, &renamed).await, (2, false));
+    assert_eq!(class_names(&service).await, ["eins", "null", "zwei"]);
+
+    // Both are there: to publish one again is a late repetition, and no roll-back.
+    assert_eq!(publish(&service, &renamed).await, (2, true));
+    assert_eq!(publish(&service, &first).await, (1, true));
+    assert_eq!(listed(&service).await, [(1, false), (2, true)]);
+    assert_eq!(class_names(&service).await, ["eins", "null", "zwei"]);
+
+    // What another run made is the same model still.
+    let mut of_another_run = renamed.clone();
+    of_another_run.manifest["provenance"]["run"] = "another".into();
+    assert_eq!(publish(&service, &of_another_run).await, (2, true));
+}
+
+/// What the version that serves calls its classes, sorted.
+async fn class_names(service: &Service) -> Vec<String> {
+    let mut png = Cursor::new(Vec::new());
+    let image = GrayImage::new(8, 8);
+    image
+        .write_to(&mut png, ImageFormat::Png)
+        .expect("memory is written");
+    let request = ClassifyRequest {
+        model_name: MODEL.to_owned(),
+        images: vec![png.into_inner().into()],
+        ..ClassifyRequest::default()
+    };
+    let mut predictor = PredictorServiceClient::new(service.channel("grpc").await);
+    let answer = predictor.classify(request).await.expect("it answers");
+    let answer = answer.into_inner();
+    let classes = answer.classifications[0].classes.iter();
+    let mut names: Vec<_> = classes.map(|class| class.class_name.clone()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_listing_may_leave_manifests_out_or_be_of_one_version() {
+    let service = start();
+    let artifacts = [Artifact::new(1), Artifact::new(2)];
+    for artifact in &artifacts {
+        publish(&service, artifact).await;
+    }
+    let list = async |version, omit_manifests| {
+        let request = ListVersionsRequest {
+            model_name: MODEL.to_owned(),
+            version,
+            omit_manifests,
+        };
+        let response = service.publisher().await.list_versions(request).await;
+        response.expect("versions are listed").into_inner().versions
+    };
+    let whole = service.versions().await;
+    assert_eq!(list(0, false).await, whole);
+    assert_eq!(whole[0].manifest_json, artifacts[0].parsed().to_json());
+    assert_eq!(list(2, false).await, whole[1..]);
+    let mut short = whole;
+    for version in &mut short {
+        version.manifest_json.clear();
+    }
+    assert_eq!(list(0, true).await, short);
+    assert_eq!(list(1, true).await, short[..1]);
+    assert!(list(3, false).await.is_empty());
 }
 
 #[tokio::test]
@@ -255,4 +333,57 @@ async fn a_damaged_model_is_left_out_and_the_others_serve() {
         "{}",
         service.log()
     );
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_listed_and_the_other_versions_can_serve() {
+    let models = tempfile::tempdir().unwrap();
+    let options = ServiceOptions {
+        store: Some(models.path()),
+        ..ServiceOptions::default()
+    };
+    let damage = |version: u64| {
+        let folder = models.path().join(MODEL).join(version.to_string());
+        fs::write(folder.join("manifest.json"), b"{").unwrap();
+    };
+    let states = async |service: &Service| {
+        let versions = service.versions().await;
+        let states = versions
+            .iter()
+            .map(|version| (version.version, version.active, version.damaged));
+        states.collect::<Vec<_>>()
+    };
+    let service = Service::start(&options);
+    for seed in 1..=4 {
+        publish(&service, &Artifact::new(seed)).await;
+    }
+    damage(2);
+    let expected = [
+        (1, false, false),
+        (2, false, true),
+        (3, false, false),
+        (4, true, false),
+    ];
+    assert_eq!(states(&service).await, expected);
+    let log = service.log();
+    assert!(log.contains("digits/2/manifest.json"), "{log}");
+    service.activate(MODEL, 3).await.expect("it is whole");
+    assert_eq!(service.serving_version().await, "3");
+    service.activate(MODEL, 2).await.expect_err("it is damaged");
+    assert_eq!(service.serving_version().await, "3");
+    drop(service);
+
+    // Also the one that served, found at the next start.
+    damage(3);
+    let service = Service::start(&options);
+    let expected = [
+        (1, false, false),
+        (2, false, true),
+        (3, true, true),
+        (4, false, false),
+    ];
+    assert_eq!(states(&service).await, expected);
+    service.activate(MODEL, 1).await.expect("it is whole");
+    assert_eq!(service.serving_version().await, "1");
+    service.delete(MODEL, 3).await.expect("it is stored");
 }

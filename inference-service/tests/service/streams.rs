@@ -1,4 +1,4 @@
-//! Streams that their callers give up.
+//! Streams that their callers give up, or leave in the midst of a message.
 
 use futures::{StreamExt, channel::mpsc};
 use http_body::Frame;
@@ -12,15 +12,16 @@ use proto::{
     },
 };
 use tonic::{
-    Streaming,
+    Code, Streaming,
     body::Body,
     client::GrpcService,
     codec::Codec,
     codegen::{Bytes, http::Request},
     transport::Channel,
 };
+use tonic_types::StatusExt;
 
-use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
+use crate::support::{Artifact, PATIENCE, Service, ServiceOptions, assert_close, infer_request};
 
 /// Requests that were given up while they were in the queue.
 const CANCELED: &str =
@@ -65,10 +66,11 @@ impl Stream {
     }
 
     fn send(&self, request: &ModelInferRequest) {
-        let message = request.encode_to_vec();
-        let length = (message.len() as u32).to_be_bytes();
-        let framed = [&[0], &length[..], &message].concat();
-        let sent = self.requests.unbounded_send(Ok(Frame::data(framed.into())));
+        self.send_bytes(framed(request));
+    }
+
+    fn send_bytes(&self, bytes: Vec<u8>) {
+        let sent = self.requests.unbounded_send(Ok(Frame::data(bytes.into())));
         sent.expect("it is open");
     }
 
@@ -76,6 +78,13 @@ impl Stream {
         let sent = self.requests.unbounded_send(Err(Reset));
         sent.expect("it is open");
     }
+}
+
+/// A message behind its prefix: the flag, and its length.
+fn framed(request: &ModelInferRequest) -> Vec<u8> {
+    let message = request.encode_to_vec();
+    let length = (message.len() as u32).to_be_bytes();
+    [&[0], &length[..], &message].concat()
 }
 
 #[tokio::test]
@@ -121,4 +130,38 @@ async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
     assert!(service.is_running());
     let log = service.log();
     assert!(!log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn half_a_message_ends_its_stream_and_silence_ends_none() {
+    let options = ServiceOptions {
+        // The upload has to come in time, too.
+        set: &["grpc.read_timeout_seconds=3"],
+        ..ServiceOptions::default()
+    };
+    let service = Service::start(&options);
+    let artifact = Artifact::new(1);
+    let published = service.publish(artifact.upload()).await;
+    published.expect("it is published");
+    let (request, values) = infer_request(3);
+    let logits = artifact.logits(&values);
+    let mut channel = service.channel("grpc").await;
+    let mut silent = Stream::open(&mut channel).await;
+    let message = framed(&request);
+    for part in [3, message.len() / 2] {
+        let mut stream = Stream::open(&mut channel).await;
+        stream.send_bytes(message[..part].to_vec());
+        let ended = tokio::time::timeout(PATIENCE, stream.answers.next()).await;
+        let answer = ended.expect("it is given up").expect("it says why");
+        let status = answer.expect_err("it is late");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        let info = status.get_details_error_info().expect("a reason is given");
+        assert_eq!(info.reason, "BODY_TIMED_OUT");
+    }
+    // Silent for longer than any message may take.
+    silent.send(&request);
+    let answer = silent.answers.next().await.expect("it goes on");
+    let response = answer.expect("an answer").infer_response;
+    let response = response.expect("it has one");
+    assert_close(&response.raw_output_contents[0], &logits);
 }

@@ -1,5 +1,7 @@
 //! Several versions and models at once, loading and unloading, memory, and per-model configuration.
 
+use std::collections::BTreeSet;
+
 use crate::support::{Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request};
 use proto::inference::{
     ModelConfig, ModelConfigRequest, ModelInferRequest, ModelRepositoryParameter,
@@ -381,6 +383,10 @@ async fn the_access_log_names_requests_and_never_their_content() {
     let size = odd.raw_input_contents[0].len();
     odd.raw_input_contents[0] = b"PAYLOAD ".repeat(size / 8).into();
     client.model_infer(odd).await.expect("it answers");
+    for _ in 0..2 {
+        let answer = client.model_infer(infer_request(1).0).await;
+        assert_eq!(answer.expect("it answers").into_inner().id, "");
+    }
     let log = service.log();
     assert!(!log.contains("PAYLOAD"), "{log}");
     let line = log.lines().find(|line| line.contains("of-nobody"));
@@ -399,4 +405,11 @@ async fn the_access_log_names_requests_and_never_their_content() {
         assert!(line.contains(&format!("samples={samples}")), "{line}");
         assert!(line.contains("outcome=\"OK\""), "{line}");
     }
+    // Whoever gave no name has one in the log only, and not that of another.
+    let unnamed = log.lines().filter_map(|line| {
+        let (_, name) = line.split_once("request=\"unnamed-")?;
+        name.split_once('"')
+    });
+    let numbers: BTreeSet<_> = unnamed.map(|(number, _)| number).collect();
+    assert_eq!(numbers.len(), 2, "{log}");
 }

@@ -42,6 +42,7 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
     let expected = ExpectedTeacher {
         input_shape,
         classes: arguments.classes,
+        identity: None,
     };
     let config = PoolConfig {
         wait_timeout_seconds: CONNECT_WITHIN.as_secs(),

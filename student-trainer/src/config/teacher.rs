@@ -40,7 +40,8 @@ pub struct PoolConfig {
     /// How long a teacher that has batches may go without an answer before it is let go.
     #[serde(default = "default_answer_timeout_seconds")]
     pub answer_timeout_seconds: u64,
-    /// Batches that may be with the teachers, or answered and not yet trained on, at a time.
+    /// Batches that may be with the teachers, or answered and not yet trained on, at a time: no more
+    /// teachers than that have work.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
     /// File with the token that is shown to the teachers.

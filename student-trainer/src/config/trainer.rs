@@ -57,6 +57,10 @@ pub struct GrpcConfig {
     /// The certificate of every port; without it, plain text is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Longest time for a call to arrive, seconds.
+    pub read_timeout_seconds: u64,
     /// Largest message accepted, in bytes.
     pub max_message_bytes: usize,
 }
@@ -142,6 +146,14 @@ impl Validate for TrainerConfig {
         }
         let ports = [self.grpc_port(), self.metrics_port()];
         security::validate(grpc.tls.as_ref(), auth, &ports, problems);
+        let connections = grpc.max_connections;
+        let fits = (1..=65536).contains(&connections);
+        let allowed = "must be from 1 to 65536";
+        problems.require(fits, "grpc.max_connections", connections, allowed);
+        let seconds = grpc.read_timeout_seconds;
+        let fits = (1..=3600).contains(&seconds);
+        let allowed = "must be from 1 to 3600";
+        problems.require(fits, "grpc.read_timeout_seconds", seconds, allowed);
         let bytes = grpc.max_message_bytes;
         let allowed = "must be from 1024 to 1073741824 (1 GiB)";
         let fits = (1024..=1 << 30).contains(&bytes);
@@ -179,10 +191,18 @@ mod tests {
         let wrong = [
             "queue.waiting_runs=0",
             "shutdown.drain_seconds=0",
+            "grpc.max_connections=0",
+            "grpc.read_timeout_seconds=3601",
             "grpc.port=1",
         ];
         let error = TrainerConfig::load(None, &wrong.map(str::to_owned)).unwrap_err();
-        for key in ["queue.waiting_runs", "shutdown.drain_seconds", "port"] {
+        for key in [
+            "queue.waiting_runs",
+            "shutdown.drain_seconds",
+            "grpc.max_connections",
+            "grpc.read_timeout_seconds",
+            "port",
+        ] {
             assert!(error.to_string().contains(key), "{error}");
         }
     }

@@ -1,6 +1,6 @@
 //! Who answers at an address, and whether the run can use it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use common::{
     manifest::TeacherIdentity,
@@ -36,8 +36,17 @@ pub(super) struct Candidate {
 /// The teacher whose identity all others must share.
 #[derive(Debug, Clone)]
 pub(super) struct Reference {
-    pub place: Place,
+    pub origin: Origin,
     pub identity: TeacherIdentity,
+}
+
+/// Where the reference is known from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    /// It is there, the first that fits.
+    Place(Place),
+    /// The run used it before it was interrupted.
+    Checkpoint,
 }
 
 impl Candidate {
@@ -94,11 +103,12 @@ impl Candidate {
     ///
     /// # Errors
     /// What does not fit, for people.
-    pub fn fits(&self, expected: ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
+    pub fn fits(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
         let ExpectedTeacher {
             input_shape,
             classes,
-        } = expected;
+            ..
+        } = *expected;
         if self.input_shape != input_shape.map(|size| size as u64) {
             return Err(format!(
                 "takes images of shape {:?}, but the run's data have {input_shape:?}",
@@ -128,12 +138,12 @@ impl Reference {
     /// How they differ, for people, both sides named.
     pub fn agrees(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
         let Self {
-            place,
+            origin,
             identity: own,
         } = self;
         if identity.model_id != own.model_id {
             return Err(format!(
-                "is model {}, but the run uses model {} of {place}",
+                "is model {}, but the run uses model {} of {origin}",
                 identity.model_id, own.model_id
             ));
         }
@@ -141,11 +151,20 @@ impl Reference {
             NumericsPolicy::Any => Ok(()),
             NumericsPolicy::Same if identity == own => Ok(()),
             NumericsPolicy::Same => Err(format!(
-                "has the same weights but computes with `{}` (probe {}), while {place} computes \
+                "has the same weights but computes with `{}` (probe {}), while {origin} computes \
                  with `{}` (probe {}); make them alike, or set teacher.numerics = \"any\" and give \
                  up reproducible bits",
                 identity.numerics, identity.probe_sha256, own.numerics, own.probe_sha256
             )),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(place) => write!(f, "{place}"),
+            Self::Checkpoint => f.write_str("the teacher before the interruption"),
         }
     }
 }
@@ -165,7 +184,7 @@ mod tests {
     #[test]
     fn only_the_same_bits_agree_unless_any_will_do() {
         let reference = Reference {
-            place: Place::new("first:1", None),
+            origin: Origin::Place(Place::new("first:1", None)),
             identity: identity("m", "bf16", "p"),
         };
         let agrees = |identity: &TeacherIdentity, policy| reference.agrees(identity, policy);
@@ -193,5 +212,14 @@ mod tests {
                 "{error}"
             );
         }
+        let before = Reference {
+            origin: Origin::Checkpoint,
+            ..reference
+        };
+        let error = before.agrees(&other, NumericsPolicy::Same).unwrap_err();
+        assert_eq!(
+            error,
+            "is model n, but the run uses model m of the teacher before the interruption"
+        );
     }
 }

@@ -1,20 +1,20 @@
 //! The first teacher: the one whose identity all others must share.
 
-use common::soft_targets::Encoding;
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use super::{
     ExpectedTeacher, PoolError,
     back_off::BackOff,
-    candidate::{Candidate, Reference},
+    candidate::{Candidate, Origin, Reference},
     discovery::Directory,
     roster::{Roster, Standing},
 };
 use crate::config::PoolConfig;
 
 /// Asks all endpoints at once, until one that fits answers: of those, the first in the configured
-/// order, so that the choice does not hang on which answer came first.
+/// order, so that the choice does not hang on which answer came first. Where `expected` names the teacher,
+/// only one that agrees with it fits, and it stays the reference.
 ///
 /// # Errors
 /// [`PoolError::NoTeacher`] after the configured time, [`PoolError::AllRefused`] as soon as every
@@ -23,8 +23,12 @@ pub(super) async fn elect(
     directory: &mut Directory,
     roster: &Roster,
     config: &PoolConfig,
-    expected: ExpectedTeacher,
+    expected: &ExpectedTeacher,
 ) -> Result<Reference, PoolError> {
+    let before = expected.identity.clone().map(|identity| Reference {
+        origin: Origin::Checkpoint,
+        identity,
+    });
     let seconds = config.wait_timeout_seconds;
     let deadline = Instant::now() + config.wait_timeout();
     let credentials = config.credentials();
@@ -36,12 +40,12 @@ pub(super) async fn elect(
             (place, met)
         });
         for (place, met) in join_all(asked).await {
-            match judge(met, expected, config.encoding) {
+            match judge(met, expected, before.as_ref(), config) {
                 Ok(candidate) => {
-                    return Ok(Reference {
-                        place,
+                    return Ok(before.unwrap_or(Reference {
+                        origin: Origin::Place(place),
                         identity: candidate.identity,
-                    });
+                    }));
                 }
                 Err(standing) => roster.set(&place, standing),
             }
@@ -59,12 +63,17 @@ pub(super) async fn elect(
 
 fn judge(
     met: Result<Candidate, String>,
-    expected: ExpectedTeacher,
-    encoding: Encoding,
+    expected: &ExpectedTeacher,
+    before: Option<&Reference>,
+    config: &PoolConfig,
 ) -> Result<Candidate, Standing> {
     let candidate = met.map_err(Standing::Away)?;
     candidate
-        .fits(expected, encoding)
+        .fits(expected, config.encoding)
+        .and_then(|()| match before {
+            Some(before) => before.agrees(&candidate.identity, config.numerics),
+            None => Ok(()),
+        })
         .map_err(Standing::Refused)?;
     Ok(candidate)
 }

@@ -95,7 +95,7 @@ impl Member {
             ..
         } = &*self.shared;
         let fits = candidate
-            .fits(*expected, config.encoding)
+            .fits(expected, config.encoding)
             .and_then(|()| reference.agrees(&candidate.identity, config.numerics));
         match fits {
             Ok(()) => {

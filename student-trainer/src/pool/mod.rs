@@ -5,14 +5,16 @@
 //! holds up goes to a second teacher as well, and the first answer wins. Each ticket gets exactly
 //! one answer, so which teacher answered, and how often one was lost, leaves no trace in the result.
 //!
-//! - [`election`] picks the teacher whose identity all others must share.
+//! - [`election`] picks the teacher whose identity all others must share, or finds one of the identity
+//!   that a checkpoint names.
 //! - [`discovery`] looks the endpoints up again and again, by its [`resolver`], and starts a
 //!   [`member`] for each address.
 //! - A member connects, checks [`health`] and who is there ([`candidate`]), and keeps a [`stream`].
 //! - The [`queue`] knows who has which batch; [`straggler`] finds what is overdue by its
 //!   [`round_trip`].
 //! - [`roster`] knows who is connected and tells people about it; [`watchdog`] says when training
-//!   waits, and gives up when it waits for too long.
+//!   waits, and gives up when it waits for too long; [`surplus`] says when there are more teachers
+//!   than batches for them.
 
 mod back_off;
 mod candidate;
@@ -27,6 +29,7 @@ mod roster;
 mod round_trip;
 mod straggler;
 mod stream;
+mod surplus;
 mod watchdog;
 
 use std::{
@@ -59,13 +62,15 @@ pub struct TeacherPool {
     _guard: Arc<DropGuard>,
 }
 
-/// What a run's data ask of a teacher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a run asks of a teacher.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedTeacher {
     /// Shape of one image: [channels, height, width].
     pub input_shape: [usize; 3],
     /// Number of classes.
     pub classes: usize,
+    /// Who a resumed run's teacher was, as its checkpoint says; without, the first that fits.
+    pub identity: Option<TeacherIdentity>,
 }
 
 /// A batch on its way; exactly one answer comes.
@@ -111,7 +116,8 @@ struct Shared {
 }
 
 impl TeacherPool {
-    /// Connects, on `runtime`, and waits for a first teacher: its identity becomes the pool's.
+    /// Connects, on `runtime`, and waits for a first teacher: its identity becomes the pool's, unless
+    /// `expected` names one.
     ///
     /// Must not be called from an async task: it blocks.
     ///
@@ -138,7 +144,7 @@ impl TeacherPool {
     ) -> Result<Self, PoolError> {
         let mut directory = Directory::new(&config)?;
         let roster = Roster::new(notices);
-        let reference = election::elect(&mut directory, &roster, &config, expected).await?;
+        let reference = election::elect(&mut directory, &roster, &config, &expected).await?;
         let closed = CancellationToken::new();
         let guard = Arc::new(closed.clone().drop_guard());
         let shared = Arc::new(Shared {
@@ -151,6 +157,7 @@ impl TeacherPool {
             closed,
         });
         tokio::spawn(discovery::run(directory, Arc::clone(&shared)));
+        tokio::spawn(surplus::run(Arc::clone(&shared)));
         watchdog::first_teacher(&shared).await?;
         tokio::spawn(watchdog::run(Arc::clone(&shared)));
         tokio::spawn(straggler::run(Arc::clone(&shared)));

@@ -65,6 +65,8 @@ impl Run<'_> {
                 config_sha256: run.config_sha256.clone(),
                 dataset: run.dataset.clone(),
                 teacher: run.teacher.clone(),
+                bit_reproducible: Some(run.bit_reproducible),
+                hard_label_batches: run.hard_label_batches,
                 metrics: run.metrics(),
             },
         };

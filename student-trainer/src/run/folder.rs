@@ -37,7 +37,7 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Takes `path` for a run, making it where it is missing. What an unfinished run left there
-    /// stays.
+    /// stays, but for files that a killed process left half-written.
     ///
     /// # Errors
     /// [`RunError::AlreadyFinished`], [`RunError::ForeignFolder`], [`RunError::FolderInUse`], I/O
@@ -54,13 +54,30 @@ impl RunFolder {
         if manifest(path).exists() {
             return Err(RunError::AlreadyFinished { folder });
         }
-        if !path.join(CONFIG).exists() && fs::read_dir(path)?.next().is_some() {
+        if !path.join(CONFIG).exists() && holds_more_than_unfinished(path)? {
             return Err(RunError::ForeignFolder { folder });
         }
-        Ok(Self {
+        let taken = Self {
             path: folder,
             _lock: lock,
-        })
+        };
+        taken.remove_unfinished()?;
+        Ok(taken)
+    }
+
+    /// Removes what processes that were killed while they wrote a file left of it. Only who has the lock
+    /// writes here, so nobody is at work on any of it.
+    fn remove_unfinished(&self) -> io::Result<()> {
+        let mut folders = vec![self.path.clone(), self.checkpoints(), self.artifact()];
+        // None, before the first phase is over.
+        let phases = fs::read_dir(self.path.join(PHASES));
+        for phase in phases.into_iter().flatten() {
+            folders.push(phase?.path());
+        }
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            atomic_file::remove_unfinished(folder).map_err(|error| with_path(folder, &error))?;
+        }
+        Ok(())
     }
 
     /// Removes what an unfinished run left that cannot go on.
@@ -137,6 +154,17 @@ pub(super) fn metrics(folder: &Path) -> PathBuf {
     folder.join(METRICS)
 }
 
+/// Whether there is anything in `folder` but what a process left that was killed while it wrote the first
+/// file.
+fn holds_more_than_unfinished(folder: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        if !atomic_file::is_unfinished(&entry?.file_name()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn with_path(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -195,10 +223,40 @@ mod tests {
     #[test]
     fn a_folder_with_something_else_in_it_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let other = folder.path().join("thesis.tex");
-        fs::write(&other, "x").unwrap();
+        // Another program may be at work on the second.
+        for other in ["thesis.tex", ".writing-thesis"] {
+            fs::write(folder.path().join(other), "x").unwrap();
+        }
         let error = RunFolder::take(folder.path()).unwrap_err();
         assert!(matches!(error, RunError::ForeignFolder { .. }));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_was_half_written_when_a_process_was_killed_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let unfinished = |below: &Path| {
+            fs::create_dir_all(below).unwrap();
+            fs::write(below.join(".writing-a1B2c3"), "half").unwrap();
+        };
+        let files = |below: &Path| fs::read_dir(below).unwrap().count();
+        // Killed before there was anything else.
+        unfinished(folder.path());
+        let run = RunFolder::take(folder.path()).unwrap();
+        assert_eq!(files(folder.path()), 0);
+
+        run.write_config("seed = 1").unwrap();
+        let phase = run.phase(0, PhaseKind::Distill);
+        let below = [run.checkpoints(), run.artifact(), phase];
+        unfinished(folder.path());
+        for below in &below {
+            unfinished(below);
+        }
+        fs::write(run.checkpoints().join("step-0000000001.safetensors"), "x").unwrap();
+        drop(run);
+        RunFolder::take(folder.path()).unwrap();
+        assert_eq!(below.each_ref().map(|below| files(below)), [1, 0, 0]);
+        // config.toml, checkpoints, artifact, phases
+        assert_eq!(files(folder.path()), 4);
     }
 }

@@ -6,10 +6,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use common::{
-    grpc as edge, metrics_server, ready_file,
+    grpc as edge,
+    listen::{ArrivalLimit, limit},
+    metrics_server, ready_file,
     security::{Rules, Scope, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
@@ -126,13 +129,20 @@ pub async fn serve_until(
     let runs = RunServiceServer::new(runs).max_decoding_message_size(config.grpc.max_message_bytes);
 
     let drained = CancellationToken::new();
+    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
     let server = edge::server()
+        // No call about runs takes more than one message.
+        .layer(ArrivalLimit::new(read_timeout, &[]))
         .layer(port.layer)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(runs)
         .serve_with_incoming_shutdown(
-            port.listener.into_stream(),
+            limit(
+                port.listener.into_stream(),
+                config.grpc.max_connections,
+                || (),
+            ),
             drained.clone().cancelled_owned(),
         );
     let mut server = task::spawn(server);

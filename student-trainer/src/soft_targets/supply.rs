@@ -167,7 +167,7 @@ impl<'r> SupplyContext<'r> {
         }
     }
 
-    /// Connects to the teachers of the configuration.
+    /// Connects to the teachers of the configuration; a resumed run's to those that it had before.
     pub(super) fn connect(&self, notices: NoticeSender) -> Result<TeacherPool, RunError> {
         // Holds: a checked configuration that needs teachers has some.
         let config = self
@@ -178,6 +178,7 @@ impl<'r> SupplyContext<'r> {
         let expected = ExpectedTeacher {
             input_shape: self.train.shape(),
             classes: self.train.classes(),
+            identity: self.teacher_before.cloned(),
         };
         Ok(TeacherPool::connect(
             config,

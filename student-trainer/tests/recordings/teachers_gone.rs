@@ -167,7 +167,8 @@ fn a_run_that_failed_without_teachers_is_resumed_with_hard_labels() {
     );
 
     let without = |when_gone: &str| {
-        let mut command = scene.command("run", &[&from(unused_address(), when_gone)]);
+        let nobody = from(unused_address(), when_gone);
+        let mut command = scene.command("run", &[&nobody, "export.onnx=true"]);
         command.arg("--output").arg(scene.path("failed"));
         let mut run = Process::start(command);
         (run.wait(), run.stderr())
@@ -183,6 +184,15 @@ fn a_run_that_failed_without_teachers_is_resumed_with_hard_labels() {
     let manifest = manifest(&scene, "failed");
     assert!(manifest["hard_label_batches"].as_u64().unwrap() > 0);
     assert!(manifest["teacher"]["model_id"].is_string());
+    // Whoever is served the model can tell as well.
+    let served = fs::read(scene.path("failed/artifact/manifest.json")).unwrap();
+    let served: serde_json::Value = serde_json::from_slice(&served).unwrap();
+    let provenance = &served["provenance"];
+    assert_eq!(provenance["bit_reproducible"], false);
+    assert_eq!(
+        provenance["hard_label_batches"],
+        manifest["hard_label_batches"]
+    );
     let verified = verify(&scene.path("failed"));
     assert!(
         verified.contains("batches with hard labels alone"),

@@ -70,7 +70,7 @@ fn kill(process: &mut Process) {
 }
 
 /// Tries under ever new names until `attempt` says that it did what it should.
-fn until_hit(name: &str, mut attempt: impl FnMut(&str) -> bool) {
+pub fn until_hit(name: &str, mut attempt: impl FnMut(&str) -> bool) {
     for round in 0..MOST_ROUNDS {
         if attempt(&format!("{name}-{round}")) {
             return;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod foreign_teacher;
 mod full_disk;
 mod kills;
 mod refusals;

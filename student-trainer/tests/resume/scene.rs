@@ -109,6 +109,13 @@ impl Scene {
         Teacher::start(&TEACHER, &self.path("teacher"), &[])
     }
 
+    /// A teacher of the same kind with other weights.
+    pub fn foreign_teacher(&self) -> Teacher {
+        let artifact = self.path("foreign teacher");
+        write_artifact(&artifact, TEACHER_NETWORK, 2);
+        Teacher::start(&TEACHER, &artifact, &[])
+    }
+
     pub fn teacher_at(&self, address: &str) -> Teacher {
         Teacher::start_at(&TEACHER, &self.path("teacher"), address, &[])
     }

@@ -61,6 +61,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
             max_connections: 64,
             max_streams: 64,
             max_queued_bytes: MAX_QUEUED_BYTES,
+            read_timeout_seconds: 30,
             reader_timeout_seconds: 60,
             max_message_bytes: 64 << 20,
         };

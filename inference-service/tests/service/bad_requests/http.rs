@@ -204,6 +204,21 @@ fn cases() -> Vec<Case> {
             malformed("not JSON"),
         ),
         case(
+            "POST /v2/repository/index",
+            b"{} {}".to_vec(),
+            malformed("goes on"),
+        ),
+        case(
+            "POST /v2/repository/index",
+            deep(r#"{"ready": "#),
+            malformed("nest deeper"),
+        ),
+        case(
+            "POST /v2/repository/index",
+            format!(r#"{{"ready": "{}"}}"#, "x".repeat(1_000_000)).into_bytes(),
+            request("ready: invalid type: string"),
+        ),
+        case(
             "POST /v1/models/digits:explain",
             vec![],
             (404, "NO_SUCH_PATH", "nothing"),

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo, http::Request, serve::Listener};
+use axum::{Router, extract::ConnectInfo, serve::Listener};
+use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -10,23 +11,23 @@ use hyper_util::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::codegen::Service;
+use tower_service::Service;
 
 /// What a connection may be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ConnectionLimits {
+pub struct ConnectionLimits {
     /// Connections at a time; more wait to be accepted.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// For the headers of a request to arrive, from the request before it or from the connection's
     /// beginning.
-    pub(crate) header_time: Duration,
+    pub header_time: Duration,
 }
 
 /// Longest headers of a request, and most bytes of a body that are read ahead.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 /// Serves `router` until `stop`, then finishes the requests that it has.
-pub(crate) async fn serve(
+pub async fn serve(
     mut listener: impl Listener<Addr: Clone + Send + Sync + 'static>,
     router: Router,
     limits: ConnectionLimits,
@@ -64,4 +65,41 @@ pub(crate) async fn serve(
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_stops_in_its_headers_gives_its_place_to_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "here"));
+        let limits = ConnectionLimits {
+            connections: 1,
+            header_time: Duration::from_millis(100),
+        };
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, router, limits, stop.clone()));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HT").await.unwrap();
+        let mut next = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        next.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        next.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.ends_with("here"), "{answer}");
+        // Not before: it stays open on this side.
+        drop(first);
+        stop.cancel();
+        server.await.unwrap();
+    }
 }

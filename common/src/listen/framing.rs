@@ -1,0 +1,86 @@
+//! Where the messages of a gRPC body begin and end.
+
+/// Before every message: whether it is compressed, and its length
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+const PREFIX: usize = 5;
+
+/// Follows messages as their bytes pass by, in whatever pieces they come.
+#[derive(Debug, Default)]
+pub(super) struct Framing {
+    /// Bytes of the prefix that have come.
+    prefix: usize,
+    /// Bytes of the message that have not come; its length as far as it is known while the prefix
+    /// comes.
+    missing: u32,
+}
+
+impl Framing {
+    /// Whether `data`, which comes next, holds the end of a message.
+    pub(super) fn follow(&mut self, mut data: &[u8]) -> bool {
+        let mut ended = false;
+        while let Some((byte, rest)) = data.split_first() {
+            if self.prefix < PREFIX {
+                // Most significant byte first; the flag, before all of them, is shifted out.
+                self.missing = (self.missing << 8) | u32::from(*byte);
+                self.prefix += 1;
+                data = rest;
+            } else {
+                let come = data.len().min(self.missing as usize);
+                self.missing -= come as u32;
+                data = &data[come..];
+            }
+            if self.prefix == PREFIX && self.missing == 0 {
+                *self = Self::default();
+                ended = true;
+            }
+        }
+        ended
+    }
+
+    /// Whether a part of a message is there, and the rest is not.
+    pub(super) fn is_within_message(&self) -> bool {
+        self.prefix > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(flag: u8, length: usize) -> Vec<u8> {
+        let prefix = (length as u32).to_be_bytes();
+        [&[flag], &prefix[..], &vec![0xff; length]].concat()
+    }
+
+    #[test]
+    fn messages_end_where_their_lengths_say_in_whatever_pieces_they_come() {
+        let lengths = [0, 1, 300, 70_000];
+        let messages = lengths.map(|length| framed(1, length)).concat();
+        let ends = lengths.iter().scan(0, |end, length| {
+            *end += PREFIX + length;
+            Some(*end)
+        });
+        let ends: Vec<_> = ends.collect();
+        for piece in [1, 2, 5, 6, 1000, messages.len()] {
+            let mut framing = Framing::default();
+            let mut come = 0;
+            for data in messages.chunks(piece) {
+                let before = come;
+                come += data.len();
+                let expected = ends.iter().any(|end| (before + 1..=come).contains(end));
+                assert_eq!(framing.follow(data), expected, "{come} by {piece}");
+                let within = !ends.contains(&come);
+                assert_eq!(framing.is_within_message(), within, "{come} by {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_message_is_only_a_promise() {
+        let mut framing = Framing::default();
+        assert!(!framing.follow(&[0, 0xff, 0xff, 0xff, 0xff]));
+        assert!(!framing.follow(&[7; 100]));
+        assert!(!framing.follow(&[]));
+        assert!(framing.is_within_message());
+    }
+}
