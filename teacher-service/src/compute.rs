@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use common::soft_targets::{Encoder, Encoding, SoftTargets};
+use common::soft_targets::{EncodeError, Encoder, Encoding, SoftTargets};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +43,7 @@ pub struct Answer {
     /// The trainer's name for the batch.
     pub id: u64,
     /// Encoded logits, or why there are none.
-    pub soft_targets: Result<SoftTargets, BackendError>,
+    pub soft_targets: Result<SoftTargets, ComputeError>,
     /// The batch's share of its stream's credit.
     pub permit: OwnedSemaphorePermit,
 }
@@ -147,11 +147,9 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
     while let Some(job) = queue.pop() {
         metrics::unqueued(1);
         let started = Instant::now();
-        let soft_targets = backend.logits(&job.batch).and_then(|logits| {
-            encoder
-                .encode(job.encoding, &logits, classes)
-                .map_err(|error| BackendError(error.to_string()))
-        });
+        let logits = backend.logits(&job.batch).map_err(ComputeError::from);
+        let soft_targets =
+            logits.and_then(|logits| Ok(encoder.encode(job.encoding, &logits, classes)?));
         let computed = started.elapsed();
         let samples = job.batch.samples;
         drop((job.batch, job.memory));
@@ -167,6 +165,17 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
             permit: job.permit,
         });
     }
+}
+
+/// Why a batch has no soft targets.
+#[derive(Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// The engine failed, as when memory is short: another teacher may do better.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The encoding cannot hold the logits, which every teacher of this identity gives.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 /// Why there is no compute thread.

@@ -19,7 +19,7 @@ use tonic::Status;
 use tracing::warn;
 
 use crate::{
-    compute::{Answer, Compute},
+    compute::{Answer, Compute, ComputeError},
     error::StreamError,
     queue::StreamId,
 };
@@ -84,15 +84,18 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
 
 // A trainer that is gone needs no answer: sending to it is no error.
 impl Answers {
-    /// Sends what the backend gave for one batch. Where that is nothing, the stream ends: nothing is
-    /// wrong with the batch, so another teacher should have it.
+    /// Sends what there is for one batch. Where the engine failed, the stream ends: nothing is wrong
+    /// with the batch, so another teacher should have it.
     pub fn send(&self, answer: Answer) {
         let outgoing = match answer.soft_targets {
             Ok(targets) => {
                 let response = Response::SoftTargets(targets.to_wire(answer.id));
                 Outgoing::Answer(response, answer.permit)
             }
-            Err(error) => {
+            Err(ComputeError::Encode(error)) => {
+                Outgoing::Answer(batch_error(answer.id, error.to_string()), answer.permit)
+            }
+            Err(ComputeError::Backend(error)) => {
                 let (trainer, batch) = (self.backlog.trainer.0, answer.id);
                 warn!(trainer, batch, %error, "a batch could not be computed");
                 Outgoing::End(StreamError::Compute { batch, error }.into_status())
@@ -195,7 +198,10 @@ impl Drop for Responses {
 mod tests {
     use std::sync::Arc;
 
-    use common::manifest::TeacherIdentity;
+    use common::{
+        manifest::TeacherIdentity,
+        soft_targets::{Encoder, Encoding},
+    };
     use futures::StreamExt;
     use tokio::sync::Semaphore;
     use tonic::Code;
@@ -235,15 +241,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_computed_ends_the_stream() {
+    async fn logits_that_cannot_be_encoded_are_refused_and_a_failed_engine_ends_the_stream() {
         let (answers, mut responses) = channel(StreamId(1), compute().await);
-        let credit = Arc::new(Semaphore::new(1));
-        answers.send(Answer {
-            id: 7,
-            soft_targets: Err(BackendError("out of memory".to_owned())),
-            permit: Arc::clone(&credit).acquire_owned().await.unwrap(),
-        });
-        assert_eq!(credit.available_permits(), 1);
+        let credit = Arc::new(Semaphore::new(2));
+        let send = async |id, error| {
+            answers.send(Answer {
+                id,
+                soft_targets: Err(error),
+                permit: Arc::clone(&credit).acquire_owned().await.unwrap(),
+            });
+        };
+        let unfit = Encoder::default().encode(Encoding::F32, &[f32::NAN, 0.0], 2);
+        send(6, ComputeError::Encode(unfit.unwrap_err())).await;
+        let failed = BackendError("out of memory".to_owned());
+        send(7, ComputeError::Backend(failed)).await;
+        let refused = responses.next().await.unwrap().unwrap().message;
+        assert!(matches!(refused, Some(Response::BatchError(error)) if error.id == 6));
+        assert_eq!(credit.available_permits(), 2);
         let status = responses.next().await.unwrap().unwrap_err();
         assert_eq!(status.code(), Code::Internal);
         for part in ["batch 7", "out of memory"] {
