@@ -41,6 +41,8 @@ pub(super) enum Standing {
 pub(super) struct Roster {
     standings: Mutex<BTreeMap<Place, Standing>>,
     counted: Mutex<metrics::Teachers>,
+    /// Why each place was last away.
+    losses: Mutex<BTreeMap<Place, String>>,
     connected: watch::Sender<usize>,
     notices: NoticeSender,
 }
@@ -50,6 +52,7 @@ impl Roster {
         Self {
             standings: Mutex::default(),
             counted: Mutex::default(),
+            losses: Mutex::default(),
             connected: watch::Sender::new(0),
             notices,
         }
@@ -57,6 +60,9 @@ impl Roster {
 
     /// Notes how it stands with `place`; a change is told.
     pub fn set(&self, place: &Place, standing: Standing) {
+        if let Standing::Away(reason) = &standing {
+            self.losses().insert(place.clone(), reason.clone());
+        }
         self.change(|standings| {
             let before = standings.insert(place.clone(), standing.clone());
             if before.as_ref() != Some(&standing) {
@@ -67,6 +73,7 @@ impl Roster {
 
     /// Forgets a place.
     pub fn remove(&self, place: &Place) {
+        self.losses().remove(place);
         self.change(|standings| drop(standings.remove(place)));
     }
 
@@ -99,7 +106,14 @@ impl Roster {
 
     /// Every place with its last error, on one line.
     pub fn describe(&self) -> String {
-        let describe = |(place, standing)| format!("{place} {standing}");
+        let losses = self.losses();
+        let describe = |(place, standing): (&Place, &Standing)| match (standing, losses.get(place))
+        {
+            (Standing::Connected, Some(reason)) => {
+                format!("{place} {standing}, and was away before: {reason}")
+            }
+            _ => format!("{place} {standing}"),
+        };
         self.lock()
             .iter()
             .map(describe)
@@ -134,6 +148,10 @@ impl Roster {
         counted.set(count, count_refused(&standings));
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
+    }
+
+    fn losses(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, String>> {
+        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Standing>> {
@@ -255,6 +273,9 @@ mod tests {
             roster.describe(),
             "a:1 is away: gone; b:2 is refused: it knows 3 classes"
         );
+        roster.set(&a, Standing::Connected);
+        let lost = "a:1 is connected, and was away before: gone";
+        assert!(roster.describe().starts_with(lost));
         roster.remove(&a);
         assert!(roster.all_refused());
     }

@@ -69,10 +69,16 @@ impl RunFolder {
     /// writes here, so nobody is at work on any of it.
     fn remove_unfinished(&self) -> io::Result<()> {
         let mut folders = vec![self.path.clone(), self.checkpoints(), self.artifact()];
-        // None, before the first phase is over.
-        let phases = fs::read_dir(self.path.join(PHASES));
-        for phase in phases.into_iter().flatten() {
-            folders.push(phase?.path());
+        let phases = self.path.join(PHASES);
+        match fs::read_dir(&phases) {
+            Ok(entries) => {
+                for phase in entries {
+                    folders.push(phase?.path());
+                }
+            }
+            // Before the first phase is over.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(with_path(&phases, &error)),
         }
         for folder in folders.iter().filter(|folder| folder.is_dir()) {
             atomic_file::remove_unfinished(folder).map_err(|error| with_path(folder, &error))?;
