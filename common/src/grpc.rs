@@ -161,8 +161,11 @@ mod tests {
         assert!(error.unwrap_err().contains(&address));
     }
 
+    const LONG: Duration = Duration::from_secs(60);
+
     /// What a call gives whose server does `serve` with its connection.
     async fn call<F: Future<Output = ()> + Send + 'static>(
+        timeout: Duration,
         serve: impl FnOnce(TcpStream) -> F + Send + 'static,
     ) -> Status {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -173,14 +176,16 @@ mod tests {
         });
         let channel = endpoint(&address).unwrap().connect().await.unwrap();
         let mut request = tonic::Request::new(HealthCheckRequest::default());
-        request.set_timeout(Duration::from_secs(2));
+        request.set_timeout(timeout);
         HealthClient::new(channel).check(request).await.unwrap_err()
     }
 
     #[test]
     fn a_long_message_is_cut_between_letters() {
         for letter in ["a", "é", "語"] {
-            let long = status(Code::Internal, "LONG", letter.repeat(LONGEST_MESSAGE + 1));
+            // Shifted by one, so that the limit is within a letter.
+            let text = format!("a{}", letter.repeat(LONGEST_MESSAGE + 1));
+            let long = status(Code::Internal, "LONG", text);
             let message = long.message();
             assert!(message.len() <= LONGEST_MESSAGE + '…'.len_utf8());
             assert!(message.len() > LONGEST_MESSAGE - 4);
@@ -191,20 +196,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_connection_is_told_from_a_refusal_and_a_deadline() {
-        let lost = call(async |mut connection| {
+        let lost = call(LONG, async |mut connection| {
             // Not before the request: else it would not be sent at all.
             let mut read = [0; 1024];
             while connection.read(&mut read).await.unwrap() < 100 {}
         })
         .await;
         assert!(is_away(&lost), "{lost:?}");
-        let late = call(async |connection| {
+        let late = call(Duration::from_secs(2), async |connection| {
             std::future::pending::<()>().await;
             drop(connection);
         })
         .await;
         assert!(!is_away(&late), "{late:?}");
-        let refused = call(async |connection| {
+        let refused = call(LONG, async |connection| {
             let (mut health, service) = tonic_health::server::health_reporter();
             health.clear_service_status("").await;
             let connections = futures::stream::iter([Ok::<_, std::io::Error>(connection)]);

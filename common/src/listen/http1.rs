@@ -94,7 +94,9 @@ mod tests {
         let request = b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
         next.write_all(request).await.unwrap();
         let mut answer = String::new();
-        next.read_to_string(&mut answer).await.unwrap();
+        let read = next.read_to_string(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+        read.expect("it has a place").unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.ends_with("here"), "{answer}");
         // Not before: it stays open on this side.

@@ -16,7 +16,10 @@ use std::{
 };
 
 use networks::{ModelFile, NetworkSpec, Weights};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 
 /// Longest time for a condition that should hold soon; generous, for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(180);
@@ -161,7 +164,11 @@ pub fn signal(process: u32, name: &str) {
         other => panic!("{other}: add it here"),
     };
     let process = Pid::from_raw(process as i32).unwrap();
-    kill_process(process, signal).unwrap();
+    match kill_process(process, signal) {
+        // It has ended already, and was waited for.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("{name}: {error}"),
+    }
 }
 
 /// A running teacher-service on free ports.
