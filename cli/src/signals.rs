@@ -1,6 +1,6 @@
 //! Signals that ask this process to stop.
 
-use std::{fmt, io};
+use std::{fmt, fs, io};
 
 use tokio::signal::unix::{self, SignalKind};
 
@@ -40,25 +40,71 @@ impl fmt::Display for Signal {
 pub(crate) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
-    hang_up: unix::Signal,
+    /// Absent where it is ignored: `nohup` starts programs that go on when the terminal is gone.
+    hang_up: Option<unix::Signal>,
 }
 
 impl Signals {
     /// Starts to catch them.
     pub(crate) fn listen() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let hang_up = match ignores(&status, SignalKind::hangup()) {
+            true => None,
+            false => Some(unix::signal(SignalKind::hangup())?),
+        };
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt())?,
             terminate: unix::signal(SignalKind::terminate())?,
-            hang_up: unix::signal(SignalKind::hangup())?,
+            hang_up,
         })
     }
 
     /// Waits for the next one.
     pub(crate) async fn next(&mut self) -> Signal {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.hang_up.recv() => Signal::HangUp,
+            _ = hang_up => Signal::HangUp,
         }
+    }
+}
+
+/// Whether a process ignores `signal`, by its `/proc/PID/status` (proc_pid_status(5)): a mask in
+/// hexadecimal, signal 1 first from the right.
+fn ignores(status: &str, signal: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw_value() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_mask() {
+        let status =
+            |mask: &str| format!("Name:\tretort\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
+        for (mask, hang_up, terminate) in [
+            ("0000000000000000", false, false),
+            ("0000000000000001", true, false),
+            ("0000000000001001", true, false),
+            ("0000000000004000", false, true),
+        ] {
+            let status = status(mask);
+            assert_eq!(ignores(&status, SignalKind::hangup()), hang_up, "{mask}");
+            assert_eq!(
+                ignores(&status, SignalKind::terminate()),
+                terminate,
+                "{mask}"
+            );
+        }
+        assert!(!ignores("", SignalKind::hangup()));
     }
 }
