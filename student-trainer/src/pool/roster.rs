@@ -213,13 +213,14 @@ impl fmt::Display for Standing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
     use crate::events::{EventSink, RunEvent};
 
-    fn roster() -> (Roster, Arc<Mutex<Vec<String>>>) {
+    /// With what it has told.
+    pub fn roster() -> (Roster, Arc<Mutex<Vec<String>>>) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = EventSink::new({
             let told = Arc::clone(&told);

@@ -25,27 +25,16 @@ async fn tell(roster: &Roster, prefetch: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use futures::FutureExt;
 
     use super::{
-        super::roster::{Place, Standing},
+        super::roster::{Place, Standing, tests::roster},
         *,
     };
-    use crate::events::{EventSink, RunEvent};
 
     #[tokio::test]
     async fn teachers_with_nothing_to_do_are_told() {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = EventSink::new({
-            let told = Arc::clone(&told);
-            move |event| match event {
-                RunEvent::Notice { text } => told.lock().unwrap().push(text),
-                other => panic!("{other:?}"),
-            }
-        });
-        let roster = Roster::new(sink.notices());
+        let (roster, told) = roster();
         let connect = |endpoint| roster.set(&Place::new(endpoint, None), Standing::Connected);
         connect("a:1");
         connect("b:1");
