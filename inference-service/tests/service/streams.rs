@@ -7,7 +7,7 @@ use prost::Message;
 use proto::{
     bounded::BoundedCodec,
     inference::{
-        ModelInferRequest, ModelStreamInferResponse,
+        ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
         grpc_inference_service_client::GrpcInferenceServiceClient,
     },
 };
@@ -74,6 +74,13 @@ impl Stream {
         sent.expect("it is open");
     }
 
+    /// The next answer, which is one.
+    async fn answer(&mut self) -> ModelInferResponse {
+        let answer = self.answers.next().await.expect("it goes on");
+        let response = answer.expect("an answer").infer_response;
+        response.expect("it has one")
+    }
+
     fn reset(self) {
         let sent = self.requests.unbounded_send(Err(Reset));
         sent.expect("it is open");
@@ -116,9 +123,7 @@ async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
             stream.send(&request);
         }
         for _ in 0..READ[resets % READ.len()] {
-            let answer = stream.answers.next().await.expect("it goes on");
-            let response = answer.expect("an answer").infer_response;
-            let response = response.expect("it has one");
+            let response = stream.answer().await;
             assert_close(&response.raw_output_contents[0], &logits);
         }
         stream.reset();
@@ -160,8 +165,6 @@ async fn half_a_message_ends_its_stream_and_silence_ends_none() {
     }
     // Silent for longer than any message may take.
     silent.send(&request);
-    let answer = silent.answers.next().await.expect("it goes on");
-    let response = answer.expect("an answer").infer_response;
-    let response = response.expect("it has one");
+    let response = silent.answer().await;
     assert_close(&response.raw_output_contents[0], &logits);
 }
