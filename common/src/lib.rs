@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod memory_limit;
 pub mod metrics_server;
 pub mod model_store;
+pub mod output;
 pub mod process_environment;
 pub mod raw_codec;
 pub mod ready_file;

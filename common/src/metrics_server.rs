@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     listen::http1::{self, ConnectionLimits},
     security::GuardedPort,
+    telemetry,
 };
 
 /// Of a port for metrics: Prometheus needs one; people look, too.
@@ -34,7 +35,10 @@ pub async fn serve(port: GuardedPort, handle: PrometheusHandle) {
             upkeep.run_upkeep();
         }
     };
-    let render = move || future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], handle.render()));
+    let render = move || {
+        let text = handle.render() + &telemetry::metrics();
+        future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+    };
     let router = Router::new()
         .route("/metrics", get(render))
         .layer(port.layer);

@@ -1,10 +1,21 @@
 //! Structured logs on standard error.
+//!
+//! A program does not depend on its log: lines that standard error does not take are dropped, counted
+//! ([`metrics`]) and reported in the log as soon as it takes lines again.
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{IsTerminal, stderr},
+    panic::{self, PanicHookInfo},
+    thread,
+};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use tracing::error;
 use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::output::LogLines;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -17,17 +28,59 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends `tracing` events of level `info` and above to standard error; `RUST_LOG` overrides the
-/// level, as `tracing-subscriber` documents it. Later calls change nothing.
-pub fn init(format: LogFormat) {
+/// The log of a running program. What it still holds is written when it is dropped, as far as that
+/// takes no longer than a second.
+#[derive(Debug)]
+#[must_use = "the end of the log is lost unless this lives as long as the program"]
+pub struct Log(());
+
+/// Sends `tracing` events of level `info` and above, and the messages of panics, to standard error;
+/// `RUST_LOG` overrides the level, as `tracing-subscriber` documents it. Later calls change nothing.
+pub fn init(format: LogFormat) -> Log {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = fmt()
         .with_env_filter(filter)
         .with_ansi(stderr().is_terminal())
-        .with_writer(stderr);
+        .with_writer(|| LogLines);
     // An error means that a subscriber is installed already, which is what the caller wants.
     let _ = match format {
         LogFormat::Human => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
+    // The standard library's hook would wait for a reader of standard error.
+    panic::set_hook(Box::new(log_panic));
+    Log(())
+}
+
+/// What the log has lost, as a metric in Prometheus's text format.
+pub fn metrics() -> String {
+    const NAME: &str = "retort_log_lines_dropped_total";
+    let dropped = LogLines::dropped();
+    format!(
+        "# HELP {NAME} Lines of the log that could not be written.\n\
+         # TYPE {NAME} counter\n\
+         {NAME} {dropped}\n"
+    )
+}
+
+/// Writes what the log still holds now, for a process that ends without unwinding.
+pub fn flush() {
+    LogLines::flush();
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => error!(thread, "{panic}\n{backtrace}"),
+        _ => error!(thread, "{panic}"),
+    }
+    LogLines::flush();
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        LogLines::flush();
+    }
 }

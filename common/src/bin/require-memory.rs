@@ -4,6 +4,7 @@
 //! memory before a program's first line runs: under too small a limit the kernel ends it without a
 //! word, and it could not say so itself.
 
+use common::output::Messages;
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -42,6 +43,6 @@ fn too_little(program: &OsStr, needed: u64, limit: u64) -> String {
 }
 
 fn fail(text: &str) -> ExitCode {
-    eprintln!("{text}");
+    writeln!(Messages, "{text}");
     ExitCode::FAILURE
 }
