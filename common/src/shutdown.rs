@@ -1,27 +1,188 @@
-//! One token that is cancelled when the process is asked to stop.
+//! Signals that ask this process to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::{
+    fmt, fs,
+    future::poll_fn,
+    io,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Signal as UnixSignal, getpid, kill_process};
+use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-/// Listens for SIGTERM and SIGINT; the first of either cancels the returned token.
+use crate::telemetry;
+
+/// A request to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// What `kill` sends.
+    Terminate,
+    /// Ctrl-C.
+    Interrupt,
+    /// The terminal is gone.
+    HangUp,
+    /// Ctrl-\.
+    Quit,
+}
+
+/// Catches the signals of [`Signal`]: from its creation on, they no longer end the process.
+///
+/// A signal that was ignored when the process started stays ignored: `nohup` starts programs that go
+/// on when the terminal is gone, and a shell's background jobs ignore Ctrl-C.
+#[derive(Debug)]
+pub struct Signals {
+    caught: Vec<(Signal, unix::Signal)>,
+    first: Option<Instant>,
+}
+
+/// One request to stop may arrive as several signals: `timeout` sends its signal to a process and to
+/// its group, and both the kernel and the shell send SIGHUP.
+const ONE_REQUEST: Duration = Duration::from_millis(500);
+
+/// Listens for the signals of [`Signals`]. The first cancels the returned token; another one, except
+/// SIGHUP, half a second later or more, ends the process at once.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When the operating system refuses to install a signal handler.
-pub fn on_signal() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+pub fn on_signal() -> io::Result<CancellationToken> {
+    let mut signals = Signals::listen()?;
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        info!(signal = name, "shutting down");
+        let signal = signals.next().await;
+        info!(%signal, "shutting down; another signal ends this process at once");
         cancelled.cancel();
+        let signal = signals.next().await;
+        warn!(%signal, "ending at once");
+        telemetry::flush();
+        // Not `exit`, which would wait for libraries in the middle of their work.
+        if kill_process(getpid(), UnixSignal::KILL).is_err() {
+            std::process::abort();
+        }
     });
     Ok(token)
+}
+
+impl Signals {
+    /// Starts to catch them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the operating system refuses to install a signal handler.
+    pub fn listen() -> io::Result<Self> {
+        // Caught and never looked at: a write to a file that has reached its size limit (`ulimit -f`)
+        // fails then, and does not end the process.
+        let _ = unix::signal(SignalKind::from_raw(UnixSignal::XFSZ.as_raw()))?;
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut caught = Vec::new();
+        for signal in Signal::ALL {
+            if signal == Signal::Terminate || !ignores(&status, signal.kind()) {
+                caught.push((signal, unix::signal(signal.kind())?));
+            }
+        }
+        Ok(Self {
+            caught,
+            first: None,
+        })
+    }
+
+    /// Waits for the next request. A second one is a signal other than SIGHUP, at least half a second
+    /// after the first.
+    pub async fn next(&mut self) -> Signal {
+        loop {
+            let signal = self.next_signal().await;
+            match self.first {
+                None => {
+                    self.first = Some(Instant::now());
+                    return signal;
+                }
+                Some(first) if signal != Signal::HangUp && first.elapsed() >= ONE_REQUEST => {
+                    return signal;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    async fn next_signal(&mut self) -> Signal {
+        poll_fn(|context| {
+            let ready = self.caught.iter_mut().find_map(|(signal, stream)| {
+                stream.poll_recv(context).is_ready().then_some(*signal)
+            });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+impl Signal {
+    const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::HangUp, Self::Quit];
+
+    /// 128 + the signal's number, as shells have it: 130 for Ctrl-C.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::HangUp => 129,
+            Self::Interrupt => 130,
+            Self::Quit => 131,
+            Self::Terminate => 143,
+        }
+    }
+
+    fn kind(self) -> SignalKind {
+        match self {
+            Self::Terminate => SignalKind::terminate(),
+            Self::Interrupt => SignalKind::interrupt(),
+            Self::HangUp => SignalKind::hangup(),
+            Self::Quit => SignalKind::quit(),
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT (Ctrl-C)",
+            Self::HangUp => "SIGHUP",
+            Self::Quit => "SIGQUIT",
+        })
+    }
+}
+
+/// Whether a process ignores `signal`, by its `/proc/PID/status` (proc_pid_status(5)): a mask in
+/// hexadecimal, signal 1 first from the right.
+fn ignores(status: &str, signal: SignalKind) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw_value() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_mask() {
+        let status =
+            |mask: &str| format!("Name:\tretort\nSigIgn:\t{mask}\nSigCgt:\t0000000000000001\n");
+        for (mask, hang_up, terminate) in [
+            ("0000000000000000", false, false),
+            ("0000000000000001", true, false),
+            ("0000000000001001", true, false),
+            ("0000000000004000", false, true),
+        ] {
+            let status = status(mask);
+            assert_eq!(ignores(&status, SignalKind::hangup()), hang_up, "{mask}");
+            assert_eq!(
+                ignores(&status, SignalKind::terminate()),
+                terminate,
+                "{mask}"
+            );
+        }
+        assert!(!ignores("", SignalKind::hangup()));
+    }
 }
