@@ -22,20 +22,21 @@ const PREFIX: &str = ".writing-";
 /// Any I/O error, with the path in its text. The temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = write_in_place(path, bytes);
-    let written = written.and_then(|()| File::open(folder_of(path))?.sync_all());
+    let written = written.and_then(|_| File::open(folder_of(path))?.sync_all());
     written.map_err(|error| name(path, &error))
 }
 
 /// The same for a file that need not outlive the machine's power: the folder is not synced, nor
-/// touched in any other way, once a reader can see the file, and may remove it with its folder.
+/// touched in any other way, once a reader can see the file, and may remove it with its folder. Gives
+/// the open file.
 ///
 /// # Errors
 /// Those of [`write`].
-pub fn write_for_readers(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn write_for_readers(path: &Path, bytes: &[u8]) -> io::Result<File> {
     write_in_place(path, bytes).map_err(|error| name(path, &error))
 }
 
-fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut file = NamedTempFile::with_prefix_in(PREFIX, folder)?;
@@ -43,8 +44,7 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let permissions = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(permissions)?;
     file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    Ok(file.persist(path)?)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn replaces_a_file_whole_and_leaves_nothing_else() {
-        for write in [write, write_for_readers] {
+        let for_readers = |path: &Path, bytes: &[u8]| write_for_readers(path, bytes).map(drop);
+        for write in [write, for_readers] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("a/b.txt");
             write(&path, b"one").unwrap();

@@ -1,27 +1,136 @@
 //! How a service that was given port 0 tells where it listens.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use crate::atomic_file;
 
-/// Writes `{"grpc": "127.0.0.1:43121", ...}` to `path`, whole, once a service serves. Who waits for
-/// it may remove it, and its folder, at once.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn write(path: &Path, addresses: &[(&str, SocketAddr)]) -> io::Result<()> {
-    let addresses: BTreeMap<_, _> = addresses.iter().copied().collect();
-    atomic_file::write_for_readers(path, &serde_json::to_vec(&addresses)?)
+/// A file with the addresses of a process that serves. It is there while the process serves: not
+/// before, and not after this is dropped.
+#[derive(Debug)]
+pub struct ReadyFile {
+    path: PathBuf,
+    /// Kept open, so that no other file gets its number.
+    written: Option<File>,
 }
 
-/// Reads what [`write`] wrote; `None` as long as the file does not exist.
+impl ReadyFile {
+    /// Removes what an earlier process left at `path` when it was killed. To be called before the
+    /// process listens.
+    ///
+    /// # Errors
+    /// When something else than a regular file is there, or it cannot be removed.
+    pub fn prepare(path: &Path) -> io::Result<Self> {
+        let named = |error: io::Error| {
+            let text = format!("cannot remove the ready file {}: {error}", path.display());
+            io::Error::new(error.kind(), text)
+        };
+        match fs::symlink_metadata(path) {
+            Ok(file) if file.is_file() => match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+                _ => {}
+            },
+            Ok(_) => return Err(named(io::Error::other("it is not a regular file"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(named(error)),
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            written: None,
+        })
+    }
+
+    /// Writes `{"grpc": "127.0.0.1:43121", ...}`, whole, when the process serves. Its reader may
+    /// remove it, and its folder, at once.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&mut self, addresses: &[(&str, SocketAddr)]) -> io::Result<()> {
+        let addresses: BTreeMap<_, _> = addresses.iter().copied().collect();
+        let file = atomic_file::write_for_readers(&self.path, &serde_json::to_vec(&addresses)?)?;
+        self.written = Some(file);
+        Ok(())
+    }
+}
+
+impl Drop for ReadyFile {
+    /// Leaves the file of a process that was started with the same path meanwhile.
+    fn drop(&mut self) {
+        let number = |file: fs::Metadata| (file.dev(), file.ino());
+        let own = self.written.as_ref().and_then(|file| file.metadata().ok());
+        let there = fs::symlink_metadata(&self.path).ok();
+        if own.is_some() && own.map(number) == there.map(number) {
+            // The next process removes it before it serves.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Reads what [`ReadyFile::write`] wrote; `None` as long as the file does not exist.
 ///
 /// # Errors
 /// When the file exists and cannot be read.
 pub fn read(path: &Path) -> io::Result<Option<BTreeMap<String, SocketAddr>>> {
-    match std::fs::read(path) {
+    match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> [(&'static str, SocketAddr); 1] {
+        [("grpc", "127.0.0.1:7".parse().unwrap())]
+    }
+
+    #[test]
+    fn a_file_is_there_while_its_process_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/ready.json");
+        let mut ready = ReadyFile::prepare(&path).unwrap();
+        ready.write(&addresses()).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap()["grpc"].port(), 7);
+        drop(ready);
+        assert!(!path.exists());
+
+        fs::write(&path, "what a killed process left").unwrap();
+        drop(ReadyFile::prepare(&path).unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_file_of_another_process_stays_though_it_says_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready.json");
+        let mut first = ReadyFile::prepare(&path).unwrap();
+        first.write(&addresses()).unwrap();
+        let mut second = ReadyFile::prepare(&path).unwrap();
+        second.write(&addresses()).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_regular_files_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        for path in [link.as_path(), folder.path()] {
+            let error = ReadyFile::prepare(path).unwrap_err().to_string();
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+        }
+        assert!(target.exists() && link.exists());
     }
 }

@@ -16,7 +16,7 @@ use common::{
     },
     metrics_server,
     model_store::{ModelStore, StoreError},
-    ready_file,
+    ready_file::ReadyFile,
     security::{GuardedPort, Rules, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
@@ -106,6 +106,8 @@ pub async fn run(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
+    let ready_file = ready_file.map(ReadyFile::prepare).transpose();
+    let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let ports = Ports::bind(config).await?;
     let addresses = ports.addresses;
     onnx_runtime::load_library()?;
@@ -163,8 +165,8 @@ pub async fn run(
     }
 
     set_health(&health, ServingStatus::Serving).await;
-    if let Some(path) = ready_file {
-        ready_file::write(path, &addresses).map_err(ServerError::ReadyFile)?;
+    if let Some(file) = &mut ready_file {
+        file.write(&addresses).map_err(ServerError::ReadyFile)?;
     }
     let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
     info!(%grpc, %http, %admin, %metrics, "serving");

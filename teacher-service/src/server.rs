@@ -5,7 +5,8 @@ use std::{io, path::Path, time::Duration};
 use common::{
     grpc,
     listen::{ArrivalLimit, InTime, limit},
-    metrics_server, ready_file,
+    metrics_server,
+    ready_file::ReadyFile,
     security::{Rules, Scope, Security, SecurityError},
 };
 use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
@@ -87,6 +88,8 @@ pub async fn run(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
+    let ready_file = ready_file.map(ReadyFile::prepare).transpose();
+    let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
     let grpc_port = security.bind(config.grpc_port(), RULES).await?;
     let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
@@ -141,9 +144,9 @@ pub async fn run(
         );
     let mut server = tokio::spawn(server);
 
-    if let Some(path) = ready_file {
+    if let Some(file) = &mut ready_file {
         let addresses = [("grpc", grpc_address), ("metrics", metrics_address)];
-        ready_file::write(path, &addresses).map_err(ServerError::ReadyFile)?;
+        file.write(&addresses).map_err(ServerError::ReadyFile)?;
     }
     info!(grpc = %grpc_address, metrics = %metrics_address, "serving");
 

@@ -7,7 +7,7 @@ use common::{
     grpc,
     listen::{ListenError, bind},
     raw_codec::RawCodec,
-    ready_file,
+    ready_file::ReadyFile,
 };
 use futures::{
     FutureExt,
@@ -30,7 +30,7 @@ pub enum EchoError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The ready file cannot be written.
-    #[error("cannot write the ready file: {0}")]
+    #[error("{0}")]
     ReadyFile(io::Error),
     /// The server failed.
     #[error("the echo server stopped by itself: {0}")]
@@ -48,6 +48,7 @@ pub async fn serve(
     ready_file: &Path,
     shutdown: CancellationToken,
 ) -> Result<(), EchoError> {
+    let mut ready_file = ReadyFile::prepare(ready_file).map_err(EchoError::ReadyFile)?;
     let (listener, address) = bind("--listen", listen).await?;
     let server = grpc::server()
         .add_service(Echo { answer })
@@ -55,7 +56,9 @@ pub async fn serve(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             shutdown.cancelled_owned(),
         );
-    ready_file::write(ready_file, &[("grpc", address)]).map_err(EchoError::ReadyFile)?;
+    ready_file
+        .write(&[("grpc", address)])
+        .map_err(EchoError::ReadyFile)?;
     Ok(server.await?)
 }
 

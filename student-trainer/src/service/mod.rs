@@ -12,7 +12,8 @@ use std::{
 use common::{
     grpc as edge,
     listen::{ArrivalLimit, limit},
-    metrics_server, ready_file,
+    metrics_server,
+    ready_file::ReadyFile,
     security::{Rules, Scope, Security, SecurityError},
     writable_folder::{self, FolderError},
 };
@@ -84,8 +85,8 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves `retort.runs.v1`, health and reflection until SIGTERM or SIGINT. Writes `ready_file` (see
-/// [`common::ready_file`]) once it serves.
+/// Serves `retort.runs.v1`, health and reflection until a signal of [`common::shutdown`]. `ready_file` (see
+/// [`common::ready_file`]) is there while it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -104,6 +105,8 @@ pub async fn serve_until(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
+    let ready_file = ready_file.map(ReadyFile::prepare).transpose();
+    let mut ready_file = ready_file.map_err(ServeError::ReadyFile)?;
     let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
     let port = security.bind(config.grpc_port(), RULES).await?;
     let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
@@ -147,7 +150,7 @@ pub async fn serve_until(
         );
     let mut server = task::spawn(server);
     task::spawn(metrics_server::serve(metrics_port, recorder));
-    announce(addresses, ready_file, &config.runs_folder)?;
+    announce(addresses, ready_file.as_mut(), &config.runs_folder)?;
 
     tokio::select! {
         ended = &mut server => return finished(ended),
@@ -203,13 +206,13 @@ fn work(allowed_folders: AllowedFolders, runtime: Handle) -> Work {
 
 fn announce(
     addresses: [(&str, SocketAddr); 2],
-    file: Option<&Path>,
+    file: Option<&mut ReadyFile>,
     runs: &Path,
 ) -> Result<(), ServeError> {
     let [(_, grpc), (_, metrics)] = addresses;
     info!(%grpc, %metrics, runs_folder = %runs.display(), "student-trainer serves");
     match file {
-        Some(file) => ready_file::write(file, &addresses).map_err(ServeError::ReadyFile),
+        Some(file) => file.write(&addresses).map_err(ServeError::ReadyFile),
         None => Ok(()),
     }
 }

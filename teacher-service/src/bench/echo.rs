@@ -4,7 +4,7 @@ use std::{pin::Pin, task::Poll};
 
 use bytes::Bytes;
 use clap::Args;
-use common::ready_file;
+use common::ready_file::ReadyFile;
 use futures::Stream;
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, Encoding, SoftTargets, StreamSoftTargetsRequest,
@@ -15,7 +15,7 @@ use proto::teacher::v1::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ReadyFile, incoming, listen, server, shutdown};
+use super::{ReadyFileArgument, incoming, listen, server, shutdown};
 
 #[derive(Args)]
 pub(super) struct EchoArguments {
@@ -23,7 +23,7 @@ pub(super) struct EchoArguments {
     #[arg(long, default_value_t = 10)]
     classes: usize,
     #[command(flatten)]
-    ready_file: ReadyFile,
+    ready_file: ReadyFileArgument,
 }
 
 pub(super) async fn execute(arguments: &EchoArguments) -> anyhow::Result<()> {
@@ -33,7 +33,8 @@ pub(super) async fn execute(arguments: &EchoArguments) -> anyhow::Result<()> {
         classes: arguments.classes,
     };
     let service = TeacherServiceServer::new(echo).max_decoding_message_size(64 << 20);
-    ready_file::write(&arguments.ready_file.path, &[("grpc", address)])?;
+    let mut ready_file = ReadyFile::prepare(&arguments.ready_file.path)?;
+    ready_file.write(&[("grpc", address)])?;
     server()
         .add_service(service)
         .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())

@@ -39,7 +39,7 @@ enum Part {
 
 /// Where a part that serves says that it does.
 #[derive(Args)]
-struct ReadyFile {
+struct ReadyFileArgument {
     /// Write the addresses in use here, as JSON, once serving.
     #[arg(long = "ready-file", value_name = "PATH")]
     path: PathBuf,

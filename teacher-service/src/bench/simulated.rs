@@ -3,10 +3,10 @@
 use std::{thread, time::Duration};
 
 use clap::Args;
-use common::{listen::Access, manifest::TeacherIdentity, ready_file};
+use common::{listen::Access, manifest::TeacherIdentity, ready_file::ReadyFile};
 use futures::future::join_all;
 
-use super::{ReadyFile, incoming, listen, server, shutdown};
+use super::{ReadyFileArgument, incoming, listen, server, shutdown};
 use crate::{
     backend::{Backend, BackendError, Description},
     batch::Batch,
@@ -37,7 +37,7 @@ pub(super) struct SimulatedArguments {
     #[arg(long, default_value_t = 10)]
     classes: usize,
     #[command(flatten)]
-    ready_file: ReadyFile,
+    ready_file: ReadyFileArgument,
 }
 
 pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()> {
@@ -75,7 +75,8 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
         .map(|index| index.to_string())
         .collect();
     let named: Vec<_> = names.iter().map(String::as_str).zip(addresses).collect();
-    ready_file::write(&arguments.ready_file.path, &named)?;
+    let mut ready_file = ReadyFile::prepare(&arguments.ready_file.path)?;
+    ready_file.write(&named)?;
     for served in join_all(servers).await {
         served??;
     }
