@@ -18,7 +18,10 @@ fn problems(listen: &str, access: Access, tokens_file: Option<&str>) -> String {
 fn other_machines_are_let_in_with_credentials_or_by_words() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens.toml");
-    Tokens::create(&file, "ci", [Scope::Runs].into()).unwrap();
+    Tokens::create(&file, "ci", [Scope::Runs].into(), |_| {
+        Ok::<_, TokensError>(())
+    })
+    .unwrap();
     let tokens = file.to_str();
     for (listen, access, tokens, refused) in [
         ("127.0.0.1:1", Access::ThisMachineOnly, None, false),

@@ -152,11 +152,18 @@ impl Tokens {
         found
     }
 
-    /// Adds a new token to the file at `path`, which is made if it is not there.
+    /// Adds a new token to the file at `path`, which is made if it is not there. `show` gives the token
+    /// to its user before it is stored: a token that nobody has seen is never valid.
     ///
     /// # Errors
-    /// When the name is taken or cannot be used, or the file cannot be read or written.
-    pub fn create(path: &Path, name: &str, scopes: BTreeSet<Scope>) -> Result<Token, TokensError> {
+    /// When the name is taken or cannot be used, or the file cannot be read or written; those of
+    /// `show`.
+    pub fn create<E: From<TokensError>>(
+        path: &Path,
+        name: &str,
+        scopes: BTreeSet<Scope>,
+        show: impl FnOnce(&Token) -> Result<(), E>,
+    ) -> Result<Token, E> {
         let mut tokens = match Self::load(path) {
             Err(TokensError::Unreadable { error, .. })
                 if error.kind() == io::ErrorKind::NotFound =>
@@ -175,6 +182,7 @@ impl Tokens {
             sha256: token.sha256(),
         };
         tokens.push(path, entry)?;
+        show(&token)?;
         tokens.write(path)?;
         Ok(token)
     }
@@ -231,7 +239,7 @@ mod tests {
     use super::*;
 
     fn create(path: &Path, name: &str, scope: Scope) -> Result<Token, TokensError> {
-        Tokens::create(path, name, BTreeSet::from([scope]))
+        Tokens::create(path, name, BTreeSet::from([scope]), |_| Ok(()))
     }
 
     #[test]
@@ -256,6 +264,17 @@ mod tests {
         assert!(tokens.find(ci.reveal()).is_some());
         let error = Tokens::revoke(&path, "web").unwrap_err().to_string();
         assert!(error.contains("no token `web`"), "{error}");
+    }
+
+    #[test]
+    fn a_token_that_could_not_be_shown_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.toml");
+        let refused = || TokensError::Write(io::Error::other("no screen"));
+        let scopes = BTreeSet::from([Scope::Admin]);
+        let created = Tokens::create(&path, "ci", scopes, |_| Err(refused()));
+        assert!(matches!(created, Err(TokensError::Write(_))));
+        assert!(!path.exists());
     }
 
     #[test]

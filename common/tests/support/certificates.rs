@@ -9,7 +9,7 @@ use common::security::{
     Scope, Token,
     client::{Credentials, TokenSource},
     tls::ClientTls,
-    tokens_file::Tokens,
+    tokens_file::{Tokens, TokensError},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -64,7 +64,8 @@ impl Keys {
 
     /// Adds a token called `name` to the tokens file and writes it to the file `<name>.token`.
     pub fn token(&self, name: &str, scope: Scope) -> Token {
-        let token = Tokens::create(&self.tokens_file(), name, [scope].into());
+        let shown = |_: &Token| Ok::<_, TokensError>(());
+        let token = Tokens::create(&self.tokens_file(), name, [scope].into(), shown);
         let token = token.expect("a token is created");
         self.write(&format!("{name}.token"), token.reveal());
         token
