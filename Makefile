@@ -23,7 +23,8 @@ test: ## Runs all tests, those against foreign clients included
 lint: ## Checks format, clippy and the gRPC contracts
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked --workspace -- -D warnings -D clippy::disallowed_methods
+	cargo clippy --release --locked --workspace -- -D warnings -D clippy::disallowed_methods \
+		-D clippy::print_stdout -D clippy::print_stderr
 	scripts/lint-protos
 
 proto-release: ## Makes the present gRPC contracts the released ones

@@ -4,13 +4,15 @@ use std::{io, path::PathBuf};
 
 use common::{
     manifest::ManifestError,
+    output::OutputError,
     security::{client::ConnectError, tokens_file::TokensError},
+    shutdown::Signal,
 };
 use datasets::DatasetError;
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{bench::BenchError, demo::DemoError, signals::Signal};
+use crate::{bench::BenchError, demo::DemoError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -107,6 +109,9 @@ pub enum CliError {
     /// The demo could not go on.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The result cannot be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The operating system lets nobody listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -127,6 +132,7 @@ impl CliError {
                 ..
             } => EXIT_USAGE,
             Self::Stopped(signal) => signal.exit_code(),
+            Self::Output(error) => error.exit_code(),
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::Answer { .. }

@@ -1,5 +1,6 @@
 //! Asking an inference service about PNG and JPEG files.
 
+use common::output::Results;
 use std::path::PathBuf;
 
 use proto::predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient};
@@ -41,7 +42,7 @@ pub(crate) async fn classify(remote: &Remote, request: Request<'_>) -> Result<()
             format!("{} {percent:.1} %", class.class_name)
         });
         let classes: Vec<_> = classes.collect();
-        println!("{}: {}", file.display(), classes.join(", "));
+        writeln!(Results, "{}: {}", file.display(), classes.join(", "))?;
     }
     Ok(())
 }

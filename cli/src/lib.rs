@@ -18,7 +18,6 @@ mod prediction;
 mod record;
 mod run_config;
 mod runs;
-mod signals;
 mod targets;
 mod tokens;
 
@@ -38,7 +37,8 @@ Examples:
   retort record configs/run.toml       record a teacher's soft targets ahead of a run
   retort targets list targets          what is recorded
 
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C,
+141 standard output was closed.";
 
 /// Knowledge distillation as a service: train a teacher, distil a student, serve it.
 #[derive(Debug, Parser)]

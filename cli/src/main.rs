@@ -3,25 +3,20 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, EXIT_USAGE};
+use cli::{Cli, CliError, EXIT_USAGE};
+use common::output::{self, Messages};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
-        Err(message) => {
-            // Nothing is left to do where neither output nor error stream takes the message.
-            let _ = message.print();
-            return match message.use_stderr() {
-                true => ExitCode::from(EXIT_USAGE),
-                false => ExitCode::SUCCESS,
-            };
-        }
+        Err(error) => return output::report_command_line("retort", &error, EXIT_USAGE),
     };
     match cli::execute(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) => error.report("retort"),
         Err(error) => {
-            eprintln!("error: {error}");
+            writeln!(Messages, "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }

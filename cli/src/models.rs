@@ -1,5 +1,6 @@
 //! `retort models`: what an inference service stores, and which version serves.
 
+use common::output::{OutputError, Results};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -93,13 +94,11 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
     match arguments.command {
         ModelsCommand::List => {
             let stored = versions(&admin, "").await?;
-            print_versions(stored.iter().filter(|version| version.active));
-            Ok(())
+            Ok(print_versions(
+                stored.iter().filter(|version| version.active),
+            )?)
         }
-        ModelsCommand::Versions { model } => {
-            print_versions(&versions(&admin, &model).await?);
-            Ok(())
-        }
+        ModelsCommand::Versions { model } => Ok(print_versions(&versions(&admin, &model).await?)?),
         ModelsCommand::Activate { model, version } => activate(&admin, &model, version).await,
         ModelsCommand::Rollback { model } => {
             let stored = versions(&admin, &model).await?;
@@ -123,7 +122,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
                 .delete_version(request)
                 .await
                 .map_err(admin.refused())?;
-            println!("{model}: version {version} is deleted");
+            writeln!(Results, "{model}: version {version} is deleted")?;
             Ok(())
         }
     }
@@ -142,7 +141,10 @@ async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliEr
         .map_err(admin.refused())?
         .into_inner()
         .previous_version;
-    println!("{model}: version {version} serves; before it served version {previous}");
+    writeln!(
+        Results,
+        "{model}: version {version} serves; before it served version {previous}"
+    )?;
     Ok(())
 }
 
@@ -163,9 +165,13 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     let response = client.publish(request).await.map_err(admin.refused())?;
     let response = response.into_inner();
     let version = response.version;
-    match response.already_published {
-        true => println!("{model}: is in the store already, as version {version}"),
-        false => println!("{model}: version {version} serves"),
+    if response.already_published {
+        writeln!(
+            Results,
+            "{model}: is in the store already, as version {version}"
+        )?;
+    } else {
+        writeln!(Results, "{model}: version {version} serves")?;
     }
     Ok(())
 }
@@ -178,22 +184,27 @@ fn version_before(stored: &[ModelVersion]) -> Option<u64> {
     versions.filter(|version| *version < active).max()
 }
 
-fn print_versions<'a>(versions: impl IntoIterator<Item = &'a ModelVersion>) {
-    println!(
+fn print_versions<'a>(
+    versions: impl IntoIterator<Item = &'a ModelVersion>,
+) -> Result<(), OutputError> {
+    writeln!(
+        Results,
         "{:<24} {:>7}  {:<8} {:>10}  SHA-256",
         "MODEL", "VERSION", "STATE", "BYTES"
-    );
+    )?;
     for version in versions {
         let state = match (version.damaged, version.active) {
             (true, _) => "damaged",
             (false, true) => "active",
             (false, false) => "stored",
         };
-        println!(
+        writeln!(
+            Results,
             "{:<24} {:>7}  {:<8} {:>10}  {}",
             version.model_name, version.version, state, version.size, version.sha256
-        );
+        )?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

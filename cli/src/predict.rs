@@ -1,5 +1,6 @@
 //! `retort predict`: asks an inference service about images of a data set.
 
+use common::output::Results;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -135,7 +136,7 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
             logits: &logits,
             class_names: &manifest.class_names,
         };
-        println!("{}", draw_example(&example, ink));
+        writeln!(Results, "{}", draw_example(&example, ink))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `retort targets`: recorded soft targets on this machine.
 
+use common::output::{OutputError, Results};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -70,38 +71,38 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
         },
         TargetsCommand::Pack { recording, output } => {
             let packed = pack(&Recording::open(&recording)?, &output)?;
-            println!(
+            writeln!(
+                Results,
                 "{}: {} shards, {}, SHA-256 {}",
                 packed.path.display(),
                 packed.shards,
                 human_bytes(packed.bytes),
                 packed.sha256
-            );
+            )?;
             Ok(())
         }
         TargetsCommand::Unpack { file, into } => {
             let unpacked = unpack(&file, &into)?;
-            println!(
+            writeln!(
+                Results,
                 "{}: {} shards, all whole; SHA-256 of {}: {}",
                 unpacked.path.display(),
                 unpacked.shards,
                 file.display(),
                 unpacked.sha256
-            );
+            )?;
             Ok(())
         }
-        TargetsCommand::Sizes { classes } => {
-            sizes(&classes);
-            Ok(())
-        }
+        TargetsCommand::Sizes { classes } => Ok(sizes(&classes)?),
     }
 }
 
 fn list(recordings: &[Recording]) -> Result<(), CliError> {
-    println!(
+    writeln!(
+        Results,
         "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  AUGMENTATION",
         "RECORDING", "IMAGES", "CLASSES", "ENCODING", "VIEWS", "SHARDS", "SIZE"
-    );
+    )?;
     for recording in recordings {
         let views = recording.views()?;
         let (mut shards, mut there, mut bytes) = (0, 0, 0);
@@ -114,7 +115,8 @@ fn list(recordings: &[Recording]) -> Result<(), CliError> {
         }
         let identity = recording.identity();
         let augmentation = identity.views.augmentation;
-        println!(
+        writeln!(
+            Results,
             "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  pad {}, horizontal_flip {}, view_seed {}",
             recording.name(),
             identity.images.samples,
@@ -126,7 +128,7 @@ fn list(recordings: &[Recording]) -> Result<(), CliError> {
             augmentation.pad,
             augmentation.horizontal_flip,
             identity.views.seed
-        );
+        )?;
     }
     Ok(())
 }
@@ -137,16 +139,17 @@ fn verify(recordings: &[Recording]) -> Result<(), CliError> {
         let views = recording.views()?;
         let faults = recording.faults(views);
         for fault in &faults {
-            println!("{}/{fault}", recording.name());
+            writeln!(Results, "{}/{fault}", recording.name())?;
         }
         let missing = faults.iter().filter(|fault| fault.fault == Fault::Missing);
         let (all, missing) = (recording.shards(views).count(), missing.count());
         let damaged = faults.len() - missing;
-        println!(
+        writeln!(
+            Results,
             "{}: {views} views, {} of {all} shards are whole, {missing} missing, {damaged} damaged",
             recording.name(),
             all - faults.len()
-        );
+        )?;
         faulty += faults.len();
     }
     match faulty {
@@ -155,20 +158,21 @@ fn verify(recordings: &[Recording]) -> Result<(), CliError> {
     }
 }
 
-fn sizes(classes: &[usize]) {
-    print!("{:<12}", "ENCODING");
+fn sizes(classes: &[usize]) -> Result<(), OutputError> {
+    write!(Results, "{:<12}", "ENCODING")?;
     for count in classes {
-        print!(" {:>16}", format!("{count} classes"));
+        write!(Results, " {:>16}", format!("{count} classes"))?;
     }
-    println!("   bytes a sample");
+    writeln!(Results, "   bytes a sample")?;
     for text in ["f32", "f16", "top-8", "top-32", "top-32-f32", "top-128"] {
         let Ok(encoding) = text.parse::<Encoding>() else {
             continue;
         };
-        print!("{text:<12}");
+        write!(Results, "{text:<12}")?;
         for count in classes {
-            print!(" {:>16}", encoding.sample_bytes(*count).total());
+            write!(Results, " {:>16}", encoding.sample_bytes(*count).total())?;
         }
-        println!();
+        writeln!(Results)?;
     }
+    Ok(())
 }

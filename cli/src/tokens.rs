@@ -1,9 +1,10 @@
 //! `retort tokens`: which tokens a service accepts.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use common::output::{Messages, Results};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use common::security::{Scope, tokens_file::Tokens};
+use common::security::{Scope, Token, tokens_file::Tokens};
 
 use crate::CliError;
 
@@ -54,30 +55,47 @@ enum TokensCommand {
     },
 }
 
+/// A token would be lost in /dev/null, which is also what a program has that was started with its
+/// standard output closed.
+fn refuse_null_output() -> Result<(), CliError> {
+    let device = |path: &str| fs::metadata(path).map(|file| file.rdev()).ok();
+    let output = device("/dev/stdout");
+    if output.is_some() && output == device("/dev/null") {
+        return Err(CliError::Usage(
+            "standard output is closed or /dev/null, where nobody would see the token; send it to a \
+             file"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// `retort tokens`.
 pub(crate) fn execute(arguments: TokensArguments) -> Result<(), CliError> {
     let file = &arguments.tokens_file;
     match arguments.command {
         TokensCommand::Create { name, scopes } => {
             let scopes = BTreeSet::from_iter(scopes);
-            let token = Tokens::create(file, &name, scopes)?;
+            refuse_null_output()?;
             // Alone on standard output, so that it can be sent to a file.
-            println!("{}", token.reveal());
-            eprintln!(
+            let show = |token: &Token| Ok::<_, CliError>(writeln!(Results, "{}", token.reveal())?);
+            Tokens::create(file, &name, scopes, show)?;
+            writeln!(
+                Messages,
                 "token `{name}` is in {}, as a hash: this is the only time that it is shown",
                 file.display()
             );
         }
         TokensCommand::List => {
-            println!("{:<24} SCOPES", "TOKEN");
+            writeln!(Results, "{:<24} SCOPES", "TOKEN")?;
             for entry in Tokens::load(file)?.iter() {
                 let scopes: Vec<_> = entry.scopes.iter().map(ToString::to_string).collect();
-                println!("{:<24} {}", entry.name, scopes.join(", "));
+                writeln!(Results, "{:<24} {}", entry.name, scopes.join(", "))?;
             }
         }
         TokensCommand::Revoke { name } => {
             Tokens::revoke(file, &name)?;
-            println!("token `{name}` is revoked");
+            writeln!(Results, "token `{name}` is revoked")?;
         }
     }
     Ok(())

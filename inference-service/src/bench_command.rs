@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Subcommand;
-use common::{model_store::ModelName, shutdown};
+use common::{model_store::ModelName, output::Results, shutdown};
 use inference_service::bench::{BenchNetwork, echo, session, store};
 
 /// What is measured.
@@ -88,7 +88,7 @@ pub(crate) fn execute(
         } => {
             let bytes = read(&onnx)?;
             let ratio = session::first_run_ratio(&bytes, threads.max(1), largest_batch.max(1))?;
-            println!("{ratio}");
+            writeln!(Results, "{ratio}")?;
         }
         BenchCommand::Session {
             onnx,
@@ -99,7 +99,7 @@ pub(crate) fn execute(
             let bytes = read(&onnx)?;
             let time = Duration::from_millis(milliseconds);
             let speeds = session::measure(&bytes, threads.max(1), &batch_sizes, time)?;
-            println!("{}", serde_json::to_string(&speeds)?);
+            writeln!(Results, "{}", serde_json::to_string(&speeds)?)?;
         }
         BenchCommand::Echo {
             answer,

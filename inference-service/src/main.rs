@@ -8,7 +8,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
-    grpc, process_environment,
+    grpc,
+    output::{self, Messages, Narration, OutputError},
+    process_environment,
     security::client::CredentialArguments,
     shutdown,
     telemetry::{self, LogFormat},
@@ -44,7 +46,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve models until SIGTERM or SIGINT.
+    /// Serve models until SIGTERM, SIGINT or SIGHUP.
     Serve(Serve),
     /// Ask a running service whether it is ready; exit code 0 or 1.
     #[command(after_help = "Example:\n  inference-service healthcheck 127.0.0.1:8001")]
@@ -90,13 +92,23 @@ struct Healthcheck {
     credentials: CredentialArguments,
 }
 
+const NAME: &str = "inference-service";
+/// Of a wrong command line.
+const USAGE_EXIT_CODE: u8 = 2;
+
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return output::report_command_line(NAME, &error, USAGE_EXIT_CODE),
+    };
     // A health check loads no library, and starting anew would double what it costs.
     let loads = !matches!(command, Command::Healthcheck(_));
     let settings = [&ALLOCATOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
     if loads && let Err(error) = process_environment::require(&settings) {
-        eprintln!("inference-service: cannot start anew with its own environment: {error}");
+        writeln!(
+            Messages,
+            "{NAME}: cannot start anew with its own environment: {error}"
+        );
     }
     let done = match command {
         Command::Serve(arguments) => serve(arguments),
@@ -105,9 +117,12 @@ fn main() -> ExitCode {
             runtime().and_then(|runtime| bench_command::execute(command, &runtime))
         }
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("inference-service: {error:#}");
-        ExitCode::FAILURE
+    done.unwrap_or_else(|error| match error.downcast_ref::<OutputError>() {
+        Some(error) => error.report(NAME),
+        None => {
+            writeln!(Messages, "{NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
     })
 }
 
@@ -125,11 +140,11 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     let config: InferenceConfig = match layers.load() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("inference-service: {error}");
+            writeln!(Messages, "{NAME}: {error}");
             return Ok(ExitCode::from(config::EXIT_CODE));
         }
     };
-    telemetry::init(arguments.log_format);
+    let _log = telemetry::init(arguments.log_format);
     runtime()?.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
         // Not the chain of causes: each error's own text says everything.
@@ -150,7 +165,8 @@ fn healthcheck(arguments: &Healthcheck) -> anyhow::Result<ExitCode> {
             timeout,
         ))
         .map_err(anyhow::Error::msg)?;
-    println!("{} is ready", arguments.address);
+    // The exit code is the answer.
+    writeln!(Narration, "{} is ready", arguments.address);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -14,6 +14,7 @@ use common::{
     config::{ConfigError, EXIT_CODE},
     listen::Access,
     metrics_server,
+    output::{self, Messages, OutputError},
     security::{ListenConfig, Rules, Security, client::CredentialArguments},
     telemetry::{self, LogFormat},
 };
@@ -119,9 +120,16 @@ struct ServeArguments {
     ready_file: Option<PathBuf>,
 }
 
+const NAME: &str = "student-trainer";
+/// Of a wrong command line.
+const USAGE_EXIT_CODE: u8 = 2;
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    telemetry::init(cli.log_format);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::report_command_line(NAME, &error, USAGE_EXIT_CODE),
+    };
+    let _log = telemetry::init(cli.log_format);
     // A health check computes nothing, and starting anew would double what it costs.
     let computes = !matches!(cli.command, Command::Healthcheck { .. });
     if computes && let Err(error) = process_environment::prepare() {
@@ -130,8 +138,11 @@ fn main() -> ExitCode {
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(error) = error.downcast_ref::<OutputError>() {
+                return error.report(NAME);
+            }
             // Not the chain of causes: each error's own text says everything.
-            eprintln!("error: {error}");
+            writeln!(Messages, "error: {error}");
             match error.downcast_ref::<ConfigError>() {
                 Some(_) => ExitCode::from(EXIT_CODE),
                 None => ExitCode::FAILURE,
@@ -214,9 +225,9 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
         runtime: runtime.handle(),
     };
     match run::execute(config, context) {
-        Ok(_) => eprintln!("the run is in {}", folder.display()),
+        Ok(_) => writeln!(Messages, "the run is in {}", folder.display()),
         // As asked, by a signal: no failure.
-        Err(stopped @ RunError::Cancelled { .. }) => eprintln!("{stopped}"),
+        Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
         Err(error) => return Err(error.into()),
     }
     Ok(())
@@ -230,7 +241,7 @@ fn record_soft_targets(
     let cancel = cancelled_by_signals(runtime)?;
     let notices = EventSink::new(|event| {
         if let RunEvent::Notice { text } = event {
-            eprintln!("{text}");
+            writeln!(Messages, "{text}");
         }
     })
     .notices();
@@ -244,6 +255,6 @@ fn record_soft_targets(
         |work, done| progress.show(work, done),
     );
     progress.finish();
-    eprintln!("the recording {} is whole", recorded?.display());
+    writeln!(Messages, "the recording {} is whole", recorded?.display());
     Ok(())
 }

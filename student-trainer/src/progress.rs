@@ -1,5 +1,6 @@
 //! A run's events as lines on standard error.
 
+use common::output::Messages;
 use std::sync::Mutex;
 
 use student_trainer::{
@@ -38,10 +39,10 @@ impl Printer {
     fn print(&mut self, event: &RunEvent) {
         let line = self.describe(event);
         match (event, self.is_terminal) {
-            (RunEvent::StepProgress(_), true) => eprint!("\r\x1b[K{line}"),
+            (RunEvent::StepProgress(_), true) => write!(Messages, "\r\x1b[K{line}"),
             (RunEvent::StepProgress(_), false) => {}
-            (_, true) => eprintln!("\r\x1b[K{line}"),
-            (_, false) => eprintln!("{line}"),
+            (_, true) => writeln!(Messages, "\r\x1b[K{line}"),
+            (_, false) => writeln!(Messages, "{line}"),
         }
         if let RunEvent::PhaseStarted(started) = event {
             self.phase = Some(Phase {

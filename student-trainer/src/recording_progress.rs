@@ -1,5 +1,6 @@
 //! A recording's progress on standard error: a bar on a terminal, lines elsewhere.
 
+use common::output::Messages;
 use std::{
     fmt,
     time::{Duration, Instant},
@@ -38,7 +39,8 @@ impl RecordingProgress {
 
     /// Says what is about to be recorded and how much room it takes.
     pub fn plan(plan: &RecordingPlan) {
-        eprintln!(
+        writeln!(
+            Messages,
             "recording {} views of {} images as {}: {} bytes an image, {} to write to {}, {} free",
             plan.views,
             plan.images,
@@ -65,7 +67,8 @@ impl RecordingProgress {
             let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
             let rate = progress.images as f64 / seconds;
             let left = (work.images - progress.images) as f64 / rate;
-            eprintln!(
+            writeln!(
+                Messages,
                 "{view}: {} of {} images, {rate:.0} images/s, {left:.0} s left",
                 progress.images, work.images
             );
@@ -77,7 +80,7 @@ impl RecordingProgress {
         if let Some(bar) = &self.bar {
             bar.finish();
             // The bar leaves the cursor at the end of its line.
-            eprintln!();
+            writeln!(Messages);
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
     grpc,
+    output::{self, Messages, Narration, OutputError, Results},
     security::client::CredentialArguments,
     shutdown,
     telemetry::{self, LogFormat},
@@ -34,7 +35,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve a teacher until SIGTERM or SIGINT.
+    /// Serve a teacher until SIGTERM, SIGINT or SIGHUP.
     Serve(Serve),
     /// Ask a running service whether it serves; exit code 0 or 1.
     #[command(after_help = "Example:\n  teacher-service healthcheck 127.0.0.1:50051")]
@@ -87,17 +88,28 @@ impl Peer {
     }
 }
 
+const NAME: &str = "teacher-service";
+/// Of a wrong command line.
+const USAGE_EXIT_CODE: u8 = 2;
+
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let command = match Arguments::try_parse() {
+        Ok(arguments) => arguments.command,
+        Err(error) => return output::report_command_line(NAME, &error, USAGE_EXIT_CODE),
+    };
+    let done = match command {
         Command::Serve(arguments) => serve(arguments),
         Command::Healthcheck(peer) => healthcheck(&peer),
         Command::Describe(peer) => describe(&peer),
         Command::Bench(arguments) => bench::execute(arguments).map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|error| {
-        // Not the chain of causes: each error's own text says everything.
-        eprintln!("teacher-service: {error}");
-        ExitCode::FAILURE
+    done.unwrap_or_else(|error| match error.downcast_ref::<OutputError>() {
+        Some(error) => error.report(NAME),
+        None => {
+            // Not the chain of causes: each error's own text says everything.
+            writeln!(Messages, "{NAME}: {error}");
+            ExitCode::FAILURE
+        }
     })
 }
 
@@ -117,7 +129,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     let config: TeacherConfig = match layers.load() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("teacher-service: {error}");
+            writeln!(Messages, "{NAME}: {error}");
             return Ok(ExitCode::from(config::EXIT_CODE));
         }
     };
@@ -125,7 +137,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     libtorch_environment::settle(config.compute.cpu_isa)
         .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))?;
 
-    telemetry::init(arguments.log_format);
+    let _log = telemetry::init(arguments.log_format);
     runtime()?.block_on(async {
         let shutdown =
             shutdown::on_signal().map_err(|error| anyhow!("cannot listen for signals: {error}"))?;
@@ -143,7 +155,8 @@ fn healthcheck(peer: &Peer) -> anyhow::Result<ExitCode> {
             peer.timeout(),
         ))
         .map_err(anyhow::Error::msg)?;
-    println!("{} is serving", peer.address);
+    // The exit code is the answer.
+    writeln!(Narration, "{} is serving", peer.address);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -163,22 +176,29 @@ fn describe(peer: &Peer) -> anyhow::Result<ExitCode> {
         .block_on(async { tokio::time::timeout(peer.timeout(), ask).await })
         .map_err(|_| anyhow!("{address} did not answer within {} s", peer.timeout))??;
     let numerics = teacher.numerics.unwrap_or_default();
-    println!("model id:       {}", teacher.model_id);
-    println!("numerics:       {}", numerics.descriptor);
-    println!("probe:          {}", numerics.probe_sha256);
-    println!(
+    writeln!(Results, "model id:       {}", teacher.model_id)?;
+    writeln!(Results, "numerics:       {}", numerics.descriptor)?;
+    writeln!(Results, "probe:          {}", numerics.probe_sha256)?;
+    writeln!(
+        Results,
         "input:          {:?} (channels, height, width)",
         teacher.input_shape
-    );
-    println!(
+    )?;
+    writeln!(
+        Results,
         "normalization:  mean {:?}, std {:?}",
         teacher.normalization_mean, teacher.normalization_std
-    );
-    println!("classes:        {}", teacher.class_names.join(", "));
-    println!(
+    )?;
+    writeln!(
+        Results,
+        "classes:        {}",
+        teacher.class_names.join(", ")
+    )?;
+    writeln!(
+        Results,
         "service:        teacher-service {}",
         teacher.service_version
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,10 +11,11 @@ mod serve;
 mod stream;
 
 use clap::{Args, Subcommand};
+use common::shutdown::Signals;
 
 pub use error::BenchError;
 
-use crate::{CliError, signals::Signals};
+use crate::CliError;
 
 /// Measure Retort on this machine.
 #[derive(Debug, Args)]

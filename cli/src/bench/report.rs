@@ -1,5 +1,6 @@
 //! How figures reach people and programs.
 
+use common::output::Results;
 use std::fmt;
 
 use serde::Serialize;
@@ -8,13 +9,12 @@ use crate::CliError;
 
 /// Prints `figures`, as a table or as one JSON object.
 pub(super) fn print<T: Serialize + fmt::Display>(figures: &T, json: bool) -> Result<(), CliError> {
-    match json {
+    if json {
         // Holds: every key is a string or a number.
-        true => println!(
-            "{}",
-            serde_json::to_string_pretty(figures).unwrap_or_default()
-        ),
-        false => println!("{figures}"),
+        let text = serde_json::to_string_pretty(figures).unwrap_or_default();
+        writeln!(Results, "{text}")?;
+    } else {
+        writeln!(Results, "{figures}")?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! `retort demo`: teaches, distils, publishes and serves, with real processes on this machine.
 
+use common::{output::Narration, shutdown::Signals};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::Args;
 use datasets::{Split, load_idx};
 use tokio::time;
 
-use crate::{CliError, signals::Signals};
+use crate::CliError;
 use folder::{DemoFolder, KeptService};
 use processes::{Deaths, Processes, Service};
 use recipe::{MODEL, Recipe};
@@ -86,14 +87,15 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
         Ok(()) if arguments.keep => keep(&folder, processes, services).await,
         Ok(()) => {
             stop(&mut processes, &mut signals).await;
-            println!("All services are stopped.");
+            writeln!(Narration, "All services are stopped.");
             Ok(())
         }
         Err(error) => {
             let error = root_cause(error, &mut deaths).await;
-            println!("\nEnding all services …");
+            writeln!(Narration, "\nEnding all services …");
             stop(&mut processes, &mut signals).await;
-            println!(
+            writeln!(
+                Narration,
                 "All services are stopped. The demo ended while {doing}; what it had made by then \
                  is in {}, logs are in {}.",
                 folder.path().display(),
@@ -142,27 +144,28 @@ async fn keep(
         })
         .collect();
     let file = folder.keep(&services)?;
-    println!("The services stay up:");
+    writeln!(Narration, "The services stay up:");
     for service in &services {
         let addresses: Vec<String> = service
             .addresses
             .iter()
             .map(|(port, address)| format!("{port} {address}"))
             .collect();
-        println!(
+        writeln!(
+            Narration,
             "  {:<18} pid {:<8} {}",
             service.name,
             service.pid,
             addresses.join(", ")
         );
     }
-    println!("  (as JSON: {})", file.display());
+    writeln!(Narration, "  (as JSON: {})", file.display());
     print_calls(&services);
     let pids: Vec<String> = services
         .iter()
         .map(|service| service.pid.to_string())
         .collect();
-    println!("\nStop them with: kill {}", pids.join(" "));
+    writeln!(Narration, "\nStop them with: kill {}", pids.join(" "));
     Ok(())
 }
 
@@ -176,7 +179,8 @@ fn print_calls(services: &[KeptService]) {
     let [Some(grpc), Some(admin)] = ["grpc", "admin"].map(|port| inference.get(port)) else {
         return;
     };
-    println!(
+    writeln!(
+        Narration,
         "
 Call the student, from a shell:
   retort predict --url {grpc} --admin {admin} --model {MODEL} --index 0,1,2

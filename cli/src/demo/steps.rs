@@ -1,5 +1,6 @@
 //! The steps of the demo, in order, with words about each.
 
+use common::output::Narration;
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use common::atomic_file;
@@ -113,7 +114,7 @@ impl<'a> Steps<'a> {
             seconds: self.seconds,
         };
         let rows = table::rows(&summary);
-        println!("\n{}", table::text(&rows));
+        writeln!(Narration, "\n{}", table::text(&rows));
         self.draw_examples(&served);
         let report = Report {
             summary: &summary,
@@ -129,7 +130,8 @@ impl<'a> Steps<'a> {
         };
         self.write("report.html", report.to_html().as_bytes())?;
         self.write("summary.json", &summary.to_json())?;
-        println!(
+        writeln!(
+            Narration,
             "Done in {}. Figures: {}; curves and confusion matrix: {}.",
             duration(summary.seconds.total),
             self.folder.join("summary.json").display(),
@@ -139,13 +141,17 @@ impl<'a> Steps<'a> {
     }
 
     fn introduce(&self) {
-        println!(
+        writeln!(
+            Narration,
             "Retort distils Fashion-MNIST: a large network, the teacher, teaches a small one."
         );
-        println!("Everything runs on this machine, in processes of its own. Ctrl-C ends them all.");
-        println!("Output: {}", self.folder.path().display());
+        writeln!(
+            Narration,
+            "Everything runs on this machine, in processes of its own. Ctrl-C ends them all."
+        );
+        writeln!(Narration, "Output: {}", self.folder.path().display());
         if self.folder.replaced {
-            println!("(what a former demo had left there is replaced)");
+            writeln!(Narration, "(what a former demo had left there is replaced)");
         }
     }
 
@@ -167,7 +173,10 @@ impl<'a> Steps<'a> {
         let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
         let inference = port(&inference.await?, "grpc")?;
         self.seconds.start = begin.elapsed().as_secs_f64();
-        println!("The trainer ({trainer}) and the inference service ({inference}) are up.");
+        writeln!(
+            Narration,
+            "The trainer ({trainer}) and the inference service ({inference}) are up."
+        );
         Ok((trainer, inference))
     }
 
@@ -212,7 +221,7 @@ impl<'a> Steps<'a> {
         self.seconds.student = begin.elapsed().as_secs_f64();
         self.seconds.distill = student.seconds("distill");
         self.seconds.fine_tune = student.seconds("fine_tune");
-        println!("   Model `{MODEL}` is served at {inference}.");
+        writeln!(Narration, "   Model `{MODEL}` is served at {inference}.");
         Ok(Histories {
             teacher,
             baseline,
@@ -305,7 +314,8 @@ impl<'a> Steps<'a> {
             images_per_second: served.images_per_second,
         };
         self.seconds.serve = begin.elapsed().as_secs_f64();
-        println!(
+        writeln!(
+            Narration,
             "   {count} images sent; the service's own statistics count {}. {:.0} images per second.",
             figures.inference_count, figures.images_per_second
         );
@@ -322,7 +332,7 @@ impl<'a> Steps<'a> {
                 logits,
                 class_names: self.images.class_names(),
             };
-            println!("{}", draw_example(&example, screen_ink()));
+            writeln!(Narration, "{}", draw_example(&example, screen_ink()));
         }
     }
 
@@ -381,7 +391,7 @@ impl<'a> Steps<'a> {
 }
 
 fn heading(number: u32, text: &str) {
-    println!("\n{number}. {text}");
+    writeln!(Narration, "\n{number}. {text}");
 }
 
 /// `--set=key=value`, the value a text of TOML where it is not a number.

@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use common::security::client::CredentialArguments;
-use proto::runs::v1::{Run, RunState};
+use common::{
+    output::{Narration, OutputError, Results},
+    security::client::CredentialArguments,
+    shutdown::Signals,
+};
+use proto::runs::v1::{Run, RunState, watch_run_response::Event};
+use tokio::sync::oneshot;
 
-use crate::{CliError, client::Remote, run_config::RunConfigText, signals::Signals};
+use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 mod back_off;
 mod history;
@@ -124,10 +129,12 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
     let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
     let trainer = RunClient::connect(remote).await?;
     let run = trainer.submit(&name, &config).await?;
-    println!("run {} in {}", run.run_id, run.folder);
     if arguments.detach {
+        writeln!(Results, "run {} in {}", run.run_id, run.folder)?;
         return Ok(());
     }
+    // The run goes on, and its end decides the exit code, whether or not the words are read.
+    writeln!(Narration, "run {} in {}", run.run_id, run.folder);
     let mut progress = Progress::new(screen_style());
     let mut observers: [&mut dyn Observer; 1] = [&mut progress];
     let watched = watch(&trainer, &run.run_id, &mut observers);
@@ -136,7 +143,10 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
         ended = &mut watched => return report_end(&ended?),
         signal = signals.next() => signal,
     };
-    println!("cancelling the run; once more Ctrl-C leaves without waiting");
+    writeln!(
+        Narration,
+        "cancelling the run; once more Ctrl-C leaves without waiting"
+    );
     let cancelled = async {
         trainer.cancel(&run.run_id).await?;
         watched.await
@@ -144,7 +154,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
     tokio::select! {
         ended = cancelled => {
             let ended = ended?;
-            println!("run {} {}; its folder: {}", ended.run_id, state_text(&ended), ended.folder);
+            writeln!(Narration, "run {} {}; its folder: {}", ended.run_id, state_text(&ended), ended.folder);
         }
         _ = signals.next() => {}
     }
@@ -157,27 +167,52 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
     let trainer = RunClient::connect(remote).await?;
     match arguments.command {
         RunsCommand::List => {
-            println!("{:<24} {:<14} FOLDER", "RUN", "STATE");
+            writeln!(Results, "{:<24} {:<14} FOLDER", "RUN", "STATE")?;
             for run in trainer.list().await? {
-                println!("{:<24} {:<14} {}", run.run_id, state_text(&run), run.folder);
+                writeln!(
+                    Results,
+                    "{:<24} {:<14} {}",
+                    run.run_id,
+                    state_text(&run),
+                    run.folder
+                )?;
             }
             Ok(())
         }
-        RunsCommand::Show { run_id } => {
-            show(&trainer.get(&run_id).await?);
-            Ok(())
-        }
+        RunsCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
         RunsCommand::Watch { run_id } => {
             let mut progress = Progress::new(screen_style());
-            report_end(&watch(&trainer, &run_id, &mut [&mut progress]).await?)
+            let (mut reader, gone) = Reader::new();
+            let mut observers: [&mut dyn Observer; 2] = [&mut progress, &mut reader];
+            tokio::select! {
+                ended = watch(&trainer, &run_id, &mut observers) => report_end(&ended?),
+                Ok(()) = gone => Err(OutputError::closed_pipe().into()),
+            }
         }
-        RunsCommand::Resume { run_id } => {
-            show(&trainer.resume(&run_id).await?);
-            Ok(())
-        }
-        RunsCommand::Cancel { run_id } => {
-            show(&trainer.cancel(&run_id).await?);
-            Ok(())
+        RunsCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
+        RunsCommand::Cancel { run_id } => Ok(show(&trainer.cancel(&run_id).await?)?),
+    }
+}
+
+/// Whoever reads the words about a run.
+struct Reader(Option<oneshot::Sender<()>>);
+
+impl Reader {
+    /// The second is ready when nobody reads any more.
+    fn new() -> (Self, oneshot::Receiver<()>) {
+        let (sender, gone) = oneshot::channel();
+        (Self(Some(sender)), gone)
+    }
+}
+
+impl Observer for Reader {
+    /// After the words about the event were written.
+    fn observe(&mut self, _: &Event) {
+        if Narration.is_cut_off()
+            && let Some(gone) = self.0.take()
+        {
+            // An error means that the watch is over.
+            let _ = gone.send(());
         }
     }
 }
@@ -199,18 +234,23 @@ pub(crate) fn succeeded(run: &Run) -> Result<(), CliError> {
 
 fn report_end(run: &Run) -> Result<(), CliError> {
     succeeded(run)?;
-    println!("run {} succeeded; its folder: {}", run.run_id, run.folder);
+    writeln!(
+        Narration,
+        "run {} succeeded; its folder: {}",
+        run.run_id, run.folder
+    );
     Ok(())
 }
 
-fn show(run: &Run) {
-    println!("run:    {}", run.run_id);
-    println!("name:   {}", run.name);
-    println!("state:  {}", state_text(run));
-    println!("folder: {}", run.folder);
+fn show(run: &Run) -> Result<(), OutputError> {
+    writeln!(Results, "run:    {}", run.run_id)?;
+    writeln!(Results, "name:   {}", run.name)?;
+    writeln!(Results, "state:  {}", state_text(run))?;
+    writeln!(Results, "folder: {}", run.folder)?;
     if !run.reason.is_empty() {
-        println!("reason: {}", run.reason);
+        writeln!(Results, "reason: {}", run.reason)?;
     }
+    Ok(())
 }
 
 fn state_text(run: &Run) -> &'static str {

@@ -1,5 +1,6 @@
 //! A run's progress on the screen: bars on a terminal, lines elsewhere.
 
+use common::output::Narration;
 use std::{
     io::IsTerminal,
     time::{Duration, Instant},
@@ -101,7 +102,7 @@ impl Progress {
         phase.bar.finish_and_clear();
         if let (Style::Bars, Some(epoch)) = (self.style, &phase.latest_epoch) {
             let name = phase_name(&phase.started.kind);
-            println!("  {name}: {}", epoch_text(&phase.started, epoch));
+            writeln!(Narration, "  {name}: {}", epoch_text(&phase.started, epoch));
         }
     }
 
@@ -116,7 +117,7 @@ impl Progress {
     fn say(&mut self, line: &str) {
         match (self.style, &self.phase) {
             (Style::Bars, Some(phase)) => phase.bar.println(format!("  {line}")),
-            (Style::Bars, None) | (Style::Lines, _) => println!("  {line}"),
+            (Style::Bars, None) | (Style::Lines, _) => writeln!(Narration, "  {line}"),
         }
     }
 
@@ -124,7 +125,7 @@ impl Progress {
     fn line_only(&mut self, line: &str) {
         if self.style == Style::Lines {
             self.latest_line = Instant::now();
-            println!("  {line}");
+            writeln!(Narration, "  {line}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The order in which a run trains is a pure function of configuration and seed, so the digest of
 //! what it consumed can be computed again, without the trainer and without libtorch.
 
+use common::output::Results;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -83,7 +84,7 @@ struct PhaseRecord {
 /// [`CliError::NotVerified`] with everything that is wrong; files that cannot be read.
 pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
     let run = FinishedRun::read(folder)?;
-    println!("run {}", run.manifest.name);
+    writeln!(Results, "run {}", run.manifest.name)?;
     let mut problems = run.contradictions();
     for (index, (phase, record)) in run
         .config
@@ -93,13 +94,16 @@ pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
         .enumerate()
     {
         match run.check_phase(index, phase, record) {
-            Ok(proof) => println!("  phase {} ({}): {proof}", index + 1, record.kind),
+            Ok(proof) => writeln!(Results, "  phase {} ({}): {proof}", index + 1, record.kind)?,
             Err(problem) => problems.push(problem),
         }
     }
     problems.extend(run.check_files()?);
     if problems.is_empty() {
-        println!("verified: configuration, consumption, weights and model belong together");
+        writeln!(
+            Results,
+            "verified: configuration, consumption, weights and model belong together"
+        )?;
         return Ok(());
     }
     Err(CliError::NotVerified {

@@ -8,6 +8,7 @@ mod text;
 use std::{future, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
+use common::telemetry;
 
 use crate::{catalog::Catalog, refusals::Refusals};
 
@@ -135,7 +136,7 @@ impl Metric {
 /// Answers `/metrics`.
 pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals) -> Router {
     let render = move || {
-        let text = text::render(&catalog.models(), &refusals);
+        let text = text::render(&catalog.models(), &refusals) + &telemetry::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
     Router::new().route("/metrics", get(render))

@@ -3,6 +3,7 @@
 mod echo;
 mod stream;
 
+use common::output::Results;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -57,7 +58,7 @@ pub fn execute(arguments: &BenchArguments, runtime: &Handle) -> anyhow::Result<(
         Part::Stream(arguments) => stream::measure(arguments, runtime)?,
         Part::Echo(arguments) => runtime.block_on(echo::measure(arguments))?,
     };
-    println!("{}", serde_json::to_string(&turn)?);
+    writeln!(Results, "{}", serde_json::to_string(&turn)?)?;
     Ok(())
 }
 

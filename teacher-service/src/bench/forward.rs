@@ -1,5 +1,6 @@
 //! A teacher's forward pass alone.
 
+use common::output::Results;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -56,6 +57,6 @@ pub(super) fn execute(arguments: &ForwardArguments) -> anyhow::Result<()> {
         teacher.logits(&batch)?;
     }
     let turn = watch.stop(batches * arguments.batch_size as u64);
-    println!("{}", serde_json::to_string(&turn)?);
+    writeln!(Results, "{}", serde_json::to_string(&turn)?)?;
     Ok(())
 }

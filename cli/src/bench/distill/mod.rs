@@ -4,6 +4,7 @@ mod report;
 mod teachers;
 mod training;
 
+use common::output::Messages;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -73,13 +74,13 @@ pub(super) async fn execute(arguments: &DistillArguments) -> Result<(), CliError
     let (tiny_server, demo_server) = (tiny.serve().await?, demo.serve().await?);
     let trainer = Trainer::start(folder.path(), arguments).await?;
 
-    eprintln!("recording soft targets");
+    writeln!(Messages, "recording soft targets");
     trainer
         .turn(SoftTargets::Record, Some(&tiny_server))
         .await?;
     let mut rounds = Vec::new();
     for number in 1..=arguments.turns {
-        eprintln!("turn {number} of {}", arguments.turns);
+        writeln!(Messages, "turn {number} of {}", arguments.turns);
         let recorded = SoftTargets::Recorded;
         // Longer than the training beside it.
         let beside = arguments.samples * (1 + arguments.epochs);

@@ -1,6 +1,7 @@
 //! The service against ONNX Runtime itself and a bare gRPC server, in turn.
 
 use common::atomic_file;
+use common::output::Messages;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -107,7 +108,12 @@ impl Setting {
 
         let mut turns = Vec::new();
         for number in 1..=self.turns {
-            eprintln!("{}: turn {number} of {}", network.name(), self.turns);
+            writeln!(
+                Messages,
+                "{}: turn {number} of {}",
+                network.name(),
+                self.turns
+            );
             let sweep = self.session(onnx, "1,2,4,8,16,32,64").await?;
             let best = Turn::fastest(&sweep).batch.to_string();
             let first_runs = Program::new(PROGRAM, &["bench", "first-runs", "--onnx", onnx]);
@@ -145,7 +151,8 @@ impl Setting {
         let rate = throughputs[throughputs.len() / 2] / 2.0;
         let mut half_load = Vec::new();
         for number in 1..=self.turns {
-            eprintln!(
+            writeln!(
+                Messages,
                 "{}: open loop at {rate:.0} calls/s, turn {number} of {}",
                 network.name(),
                 self.turns

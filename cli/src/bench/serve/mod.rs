@@ -9,6 +9,7 @@ mod report;
 mod target;
 mod usage;
 
+use common::output::Messages;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -148,7 +149,7 @@ async fn measure_server(
         false => None,
     };
     for callers in &arguments.callers {
-        eprintln!("{callers} callers");
+        writeln!(Messages, "{callers} callers");
         let load = Load::Closed { callers: *callers };
         let turns = setting.repeat(&target, load).await?;
         answers.callers.push(WithCallers::new(*callers, &turns));
@@ -159,7 +160,7 @@ async fn measure_server(
         }
     }
     if let Some(rate) = arguments.rate {
-        eprintln!("open loop at {rate} calls/s");
+        writeln!(Messages, "open loop at {rate} calls/s");
         let turns = setting
             .repeat(&target, Load::Open { rate, seed: SEED })
             .await?;

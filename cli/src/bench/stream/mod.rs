@@ -3,6 +3,7 @@
 mod bytes;
 mod report;
 
+use common::output::Messages;
 use std::collections::BTreeMap;
 
 use clap::Args;
@@ -74,7 +75,7 @@ pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError>
 
     let mut rounds = Vec::new();
     for number in 1..=arguments.turns {
-        eprintln!("turn {number} of {}", arguments.turns);
+        writeln!(Messages, "turn {number} of {}", arguments.turns);
         let stream = arguments.stream(&constant, 1, 2 * DEEP).await?;
         let echo = arguments.part("echo", &[echo.grpc()], DEEP).await?;
         let mut scaling = BTreeMap::new();
