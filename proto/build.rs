@@ -1,4 +1,4 @@
-//! Compiles the `.proto` files with protox, so that no `protoc` is needed.
+//! Compiles the `.proto` files with protox, without `protoc`.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -19,15 +19,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let descriptors = protox::compile(PROTOS, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // A build script writes only below OUT_DIR, which cargo makes anew after a crash.
+    // A build script writes only below OUT_DIR, which cargo recreates after a crash.
     #[allow(clippy::disallowed_methods)]
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
     let services = descriptors.file.iter().flat_map(|file| &file.service);
     for method in services.flat_map(|service| &service.method) {
         let (input, output) = (method.input_type(), method.output_type());
-        // BoundedCodec tells requests from responses by these names.
-        let told_apart = input.ends_with("Request") && output.ends_with("Response");
-        assert!(told_apart, "{}: {input} to {output}", method.name());
+        // BoundedCodec distinguishes requests and responses by these suffixes.
+        let has_suffixes = input.ends_with("Request") && output.ends_with("Response");
+        assert!(has_suffixes, "{}: {input} to {output}", method.name());
     }
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();

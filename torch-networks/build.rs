@@ -1,11 +1,11 @@
-//! Makes binaries and tests find libtorch at run time, without `LD_LIBRARY_PATH`,
-//! and records which libtorch it is.
+//! Sets an rpath, so that binaries and tests find libtorch without `LD_LIBRARY_PATH`, and records
+//! libtorch's version.
 
 use std::{env, fs};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    // What torch-sys asks for, where the folder does not say.
+    // The version that torch-sys requires, for a folder without a version file.
     let mut version = "2.11.0".to_owned();
     if let Ok(libtorch) = env::var("LIBTORCH") {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");

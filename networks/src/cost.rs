@@ -1,4 +1,4 @@
-//! What a network costs to keep and to run.
+//! The cost of a network: parameters and multiply-adds.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,16 @@ use crate::{Conv, Layer, Linear, NetworkSpec, Operation, SpecError, tensors};
 /// The size of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Values that training changes; batch-norm's running statistics are not among them.
+    /// Trainable values, without batch-norm's running statistics.
     pub parameters: u64,
-    /// Multiply-adds of convolutions and linear layers for one sample, as is usual.
+    /// Multiply-adds of convolutions and linear layers for one sample; other layers do not count.
     pub multiply_adds: u64,
 }
 
 /// Counts parameters and multiply-adds.
 ///
 /// # Errors
-/// Whatever is wrong with the spec.
+/// [`SpecError`] if the spec is invalid.
 pub fn cost(spec: &NetworkSpec) -> Result<Cost, SpecError> {
     let layers = spec.layers()?;
     let parameters = tensors(&layers)

@@ -1,8 +1,8 @@
-//! What can be wrong with a network spec.
+//! Errors in a network spec.
 
 use crate::{LayerType, Shape};
 
-/// Everything found wrong with a spec; never empty.
+/// All problems of a spec; never empty.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{}", sentences(.problems))]
 pub struct SpecError {
@@ -10,48 +10,48 @@ pub struct SpecError {
     pub problems: Vec<Problem>,
 }
 
-/// One thing wrong with a spec. Places are relative to the network's own table,
-/// as in `layers[2].body[0].kernel`.
+/// One problem of a spec. Places are relative to the network's own table,
+/// for example `layers[2].body[0].kernel`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Problem {
-    /// A key's value is outside what is allowed.
+    /// A key has a value that is not allowed.
     #[error("{place} = {value} is not allowed; allowed: {allowed}")]
     Value {
-        /// Where the key stands.
+        /// Path of the key.
         place: String,
         /// The value as written.
         value: String,
-        /// What would have been right.
+        /// The allowed values.
         allowed: String,
     },
     /// A layer cannot follow the one before it.
     #[error("{place} ({layer}): {reason} (its input is {input})")]
     Shape {
-        /// Where the layer stands.
+        /// Path of the layer.
         place: String,
         /// The layer's type.
         layer: LayerType,
-        /// The shape it would be given, without the batch dimension.
+        /// Shape of the layer's input, without the batch dimension.
         input: Shape,
-        /// Why that does not work, and what would.
+        /// Why the layer cannot take this input, and how to fix the spec.
         reason: String,
     },
-    /// The network's last layer does not give one logit per class.
+    /// The network's last layer does not output one logit per class.
     #[error(
-        "the last layer gives {output}, but classes = {classes} needs [{classes}]; end with a linear layer of {classes} features"
+        "the last layer outputs {output}, but classes = {classes} requires [{classes}]; end with a linear layer of {classes} features"
     )]
     Output {
-        /// What the last layer gives, without the batch dimension.
+        /// Output shape of the last layer, without the batch dimension.
         output: Shape,
-        /// The number of classes asked for.
+        /// The number of classes in the spec.
         classes: usize,
     },
-    /// The network is larger than this crate handles.
+    /// The network exceeds a limit of this crate.
     #[error("{place}: {quantity} exceed the limit of {limit}")]
     Limit {
-        /// The layer that crossed the limit.
+        /// The layer that exceeds the limit.
         place: String,
-        /// What there is too much of.
+        /// The quantity that exceeds the limit.
         quantity: &'static str,
         /// The largest number allowed.
         limit: u64,
@@ -59,7 +59,7 @@ pub enum Problem {
 }
 
 impl SpecError {
-    /// No problems, no error.
+    /// Returns an error if there are problems.
     pub(crate) fn unless_empty(problems: Vec<Problem>) -> Result<(), SpecError> {
         if problems.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! Batch-norm folding: the same function with fewer operations.
+//! Batch-norm folding: computes the same function with fewer operations.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use crate::{BATCH_NORM_EPSILON, Layer, Operation, WeightTensor, Weights, Weights
 /// Layers for inference, and the weights that they refer to by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folded {
-    /// No dropout; batch-norm only where no convolution or linear layer stands right before it.
+    /// The layers without dropout, and without the batch-norms that were folded.
     pub layers: Vec<Layer>,
-    /// By tensor name.
+    /// Weights by tensor name.
     pub tensors: BTreeMap<String, WeightTensor>,
 }
 
 /// Folds each batch-norm into the convolution or linear layer right before it (Jacob et al. 2018,
-/// section 3.2), with its running statistics: w·γ/√(σ²+ε) and β + (b − µ)·γ/√(σ²+ε).
-/// Dropout, which does nothing outside training, goes too.
+/// section 3.2), using its running statistics: w·γ/√(σ²+ε) and β + (b − µ)·γ/√(σ²+ε).
+/// Also removes dropout, which is the identity outside training.
 ///
 /// # Errors
-/// A tensor that the layers name and the weights lack.
+/// [`WeightsError::Missing`] if the weights lack a tensor that the layers name.
 pub fn fold_batch_norm(layers: &[Layer], weights: &Weights) -> Result<Folded, WeightsError> {
     let mut tensors = BTreeMap::new();
     let layers = fold_sequence(layers, weights, &mut tensors)?;
@@ -58,7 +58,7 @@ fn fold_sequence(
     Ok(folded)
 }
 
-/// A batch-norm with settled statistics: x·scale + shift per channel, in f64.
+/// A batch-norm with fixed statistics: x·scale + shift per channel, in f64.
 struct Affine {
     scale: Vec<f64>,
     shift: Vec<f64>,
@@ -80,7 +80,7 @@ impl Affine {
         Ok(Affine { scale, shift })
     }
 
-    /// Applies this to the outputs of the layer of that name, whose tensors are there already.
+    /// Applies this to the weights of layer `name`, which `tensors` already holds.
     fn fold_into(&self, name: &str, tensors: &mut BTreeMap<String, WeightTensor>) {
         let channels = self.scale.len();
         if let Some(weight) = tensors.get_mut(&format!("{name}.weight")) {
@@ -104,7 +104,7 @@ impl Affine {
 }
 
 impl Operation {
-    /// The bias switch of a layer that batch-norm can be folded into.
+    /// The `bias` flag of a layer that batch-norm can be folded into.
     fn bias_mut(&mut self) -> Option<&mut bool> {
         match self {
             Operation::Conv(conv) => Some(&mut conv.bias),

@@ -1,14 +1,14 @@
-//! A layer whose shapes and tensor names are settled.
+//! A resolved layer: its shapes and tensor names are known.
 
 use std::fmt;
 
-/// What batch-norm adds to a variance before the root is taken: PyTorch's default.
+/// The epsilon that batch-norm adds to a variance before taking the root: PyTorch's default.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
-/// A layer in its place in a network, with its shapes known.
+/// A layer at its position in a network, with known shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// Its path, as in `layers.2.body.0`; the names of its tensors start with it.
+    /// The layer's path, for example `layers.2.body.0`; the names of its tensors start with it.
     pub name: String,
     /// Shape of one input sample.
     pub input: Shape,
@@ -21,7 +21,7 @@ pub struct Layer {
 /// What a layer computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// 2-D cross-correlation, as PyTorch's `Conv2d`.
+    /// 2-D cross-correlation, like PyTorch's `Conv2d`.
     Conv(Conv),
     /// Normalization over batch (and image) per channel, then scale and shift.
     BatchNorm {
@@ -30,24 +30,24 @@ pub enum Operation {
     },
     /// max(x, 0).
     Relu,
-    /// Largest value in a window; padding never wins.
+    /// Maximum over a window; padding is never the maximum.
     MaxPool(Pool),
-    /// Mean of a window; padding counts as zeros, as PyTorch's `AvgPool2d` does by default.
+    /// Mean over a window; padding counts as zeros, like PyTorch's `AvgPool2d` by default.
     AvgPool(Pool),
     /// Mean over the image; its height and width become 1.
     GlobalAvgPool,
     /// relu(body(x) + shortcut(x)), He et al. 2015.
     Residual {
-        /// The branch that learns.
+        /// The residual branch.
         body: Vec<Layer>,
         /// A projection (1×1 convolution and batch-norm), or empty: the identity.
         shortcut: Vec<Layer>,
     },
-    /// An image becomes a vector, channels first.
+    /// Flattens an image to a vector, channels first.
     Flatten,
-    /// x·Wᵀ + b, as PyTorch's `Linear`.
+    /// x·Wᵀ + b, like PyTorch's `Linear`.
     Linear(Linear),
-    /// In training, zeroes values at this rate and scales the rest by 1 / (1 − rate).
+    /// In training, zeroes values at this rate and scales the other values by 1 / (1 − rate).
     Dropout {
         /// Probability of zeroing, in [0, 1).
         rate: f64,
@@ -127,7 +127,7 @@ impl Shape {
         }
     }
 
-    /// What batch-norm keeps statistics of: an image's channels, a vector's features.
+    /// The dimension that batch-norm normalizes: an image's channels or a vector's features.
     pub fn channels(self) -> usize {
         match self {
             Shape::Image { channels, .. } => channels,

@@ -1,20 +1,20 @@
-//! What a network *is*, in pure Rust: architecture, shapes, costs, weights, ONNX.
+//! Network specs in pure Rust: architecture, shape inference, costs, weights, ONNX export.
 //!
 //! A [`NetworkSpec`] is data, written in TOML. [`NetworkSpec::layers`] expands its preset, infers
-//! every shape and refuses what cannot work. Everything else follows from the resolved [`Layer`]s:
+//! every shape and rejects invalid networks. The other functions work on the resolved [`Layer`]s:
 //!
 //! - [`cost`] counts parameters and multiply-adds;
 //! - [`tensors`] names each weight tensor and its shape, in network order;
-//! - [`Weights`] holds their values, random at first, later from a safetensors file;
-//! - [`fold_batch_norm`] turns a trained network into the cheaper one that is served;
-//! - [`onnx::export`] writes it as an ONNX model.
+//! - [`Weights`] holds the values, initialized randomly or read from a safetensors file;
+//! - [`fold_batch_norm`] converts a trained network into a cheaper one for inference;
+//! - [`onnx::export`] writes a network as an ONNX model.
 //!
-//! What a network *does* is the business of `torch-networks` and `onnx-runtime`.
+//! The crates `torch-networks` and `onnx-runtime` compute networks.
 
 mod cost;
 mod error;
 mod fold;
-mod initial;
+mod initialization;
 mod layer;
 pub mod limits;
 mod model_file;
@@ -23,7 +23,7 @@ pub mod onnx;
 mod resolve;
 mod spec;
 mod tensors;
-mod values;
+mod validation;
 mod weights;
 
 pub use cost::{Cost, cost};

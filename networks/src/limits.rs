@@ -1,11 +1,11 @@
-//! The largest networks this crate handles. They leave room for every image classifier in common
-//! use, and keep all arithmetic on shapes and costs far from overflow, whatever a spec says.
+//! Limits on the size of a network. They permit every image classifier in common use, and they keep
+//! all arithmetic on shapes and costs far from overflow for any spec.
 
 /// Channels, features, classes, and the height and width of an image.
 pub const DIMENSION: usize = 1 << 16;
 /// Kernel, stride and padding.
 pub const KERNEL: usize = 64;
-/// Layers, those inside residual blocks included.
+/// Layers, including those inside residual blocks.
 pub const LAYERS: usize = 1024;
 /// Residual blocks inside residual blocks.
 pub const NESTING: usize = 4;

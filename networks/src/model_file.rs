@@ -1,32 +1,32 @@
-//! `model.toml`: what stands beside a model's weights.
+//! `model.toml`, the description beside a model's weights.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{NetworkSpec, SpecError, spec};
 
-/// The content of `model.toml`. With `weights.safetensors` it makes a model folder.
+/// The content of `model.toml`. A model folder holds it together with `weights.safetensors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// [`ModelFile::FORMAT_VERSION`]; another one is refused by name.
+    /// [`ModelFile::FORMAT_VERSION`]; the error for any other version names it.
     pub format_version: u32,
-    /// A name for each class, in the order of the logits.
+    /// The class names, in the order of the logits.
     pub class_names: Vec<String>,
-    /// Per channel, on pixels scaled to [0, 1].
+    /// Mean per channel of pixels scaled to [0, 1].
     pub normalization_mean: Vec<f32>,
-    /// Per channel, on pixels scaled to [0, 1]; more than 0.
+    /// Standard deviation per channel of pixels scaled to [0, 1]; more than 0.
     pub normalization_std: Vec<f32>,
     /// The architecture.
     pub network: NetworkSpec,
 }
 
-/// Why a `model.toml` is refused.
+/// Why a `model.toml` is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
-    /// No TOML, or a wrong key or type.
+    /// The text is not TOML, or has a wrong key or type.
     #[error("{0}")]
     Syntax(String),
-    /// Written by another version of Retort.
+    /// Another version of Retort wrote the file.
     #[error(
         "format_version = {found}, but this version of Retort reads {}",
         ModelFile::FORMAT_VERSION
@@ -35,44 +35,44 @@ pub enum ModelFileError {
         /// The version in the file.
         found: u32,
     },
-    /// The network is wrong.
+    /// The network is invalid.
     #[error("network: {0}")]
     Network(#[from] SpecError),
-    /// A list whose length does not fit the network.
-    #[error("{key} has {found} entries, the network needs {expected}")]
+    /// A list has the wrong length for the network.
+    #[error("{key} has {found} entries; the network requires {expected}")]
     Length {
         /// The list.
         key: &'static str,
         /// Its length.
         found: usize,
-        /// What the network needs.
+        /// The length that the network requires.
         expected: usize,
     },
-    /// A mean or standard deviation that cannot be used.
+    /// A mean or standard deviation is out of range.
     #[error("{key} = {value} is not allowed; allowed: {allowed}")]
     Value {
         /// The list.
         key: &'static str,
         /// The value in it.
         value: f32,
-        /// What would have been right.
+        /// The allowed values.
         allowed: &'static str,
     },
-    /// It cannot be written as TOML.
+    /// The content cannot be written as TOML.
     #[error("cannot be written as TOML: {0}")]
     Write(#[from] toml::ser::Error),
 }
 
 impl ModelFile {
-    /// The version of the format that is read and written.
+    /// The format version that this code reads and writes.
     pub const FORMAT_VERSION: u32 = 1;
 
     /// Reads and checks a `model.toml`.
     ///
     /// # Errors
-    /// One line that names the key.
+    /// A one-line message that names the key.
     pub fn from_toml(text: &str) -> Result<Self, ModelFileError> {
-        // The version first: of a newer format other keys may be unknown here.
+        // Check the version first: a newer format may have keys that are unknown here.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -91,7 +91,7 @@ impl ModelFile {
     /// Checks and writes a `model.toml`.
     ///
     /// # Errors
-    /// What [`ModelFile::from_toml`] would refuse.
+    /// If [`ModelFile::from_toml`] would reject the content.
     pub fn to_toml(&self) -> Result<String, ModelFileError> {
         self.check()?;
         Ok(toml::to_string(self)?)

@@ -7,20 +7,20 @@ use sha2::{Digest, Sha256};
 
 use crate::{NetworkSpec, SpecError, Weights};
 
-/// sha256 over a network's canonical spec and its weights, as 64 lower-case hexadecimal digits.
+/// SHA-256 of a network's canonical spec and weights, as 64 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ModelId(String);
 
-/// The text is no model id.
+/// The text is not a model id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no model id: 64 lower-case hexadecimal digits are needed")]
+#[error("`{0}` is not a model id: expected 64 lower-case hexadecimal digits")]
 pub struct InvalidModelId(String);
 
-/// The id of a network with these weights. A preset and the layers it stands for give the same id.
+/// The id of a network with these weights. A preset and its expanded layers have the same id.
 ///
 /// # Errors
-/// Wrong values in a preset's keys.
+/// [`SpecError`] if a preset's keys have invalid values.
 pub fn model_id(spec: &NetworkSpec, weights: &Weights) -> Result<ModelId, SpecError> {
     let spec = serde_json::to_vec(&spec.expanded()?).expect("a spec has string keys only");
     let mut digest = Sha256::new().chain_update(b"retort model 1\0");

@@ -1,15 +1,15 @@
-//! From a spec to layers: values checked, shapes inferred, limits kept.
+//! Resolves a spec to layers: validates values, infers shapes, enforces limits.
 
 use crate::{
     Conv, Layer, LayerSpec, Linear, NetworkSpec, Operation, Pool, Problem, Shape, Shortcut,
-    SpecError, limits, values,
+    SpecError, limits, validation,
 };
 
 /// The layers of a spec, in order.
 pub(crate) fn resolve(spec: &NetworkSpec) -> Result<Vec<Layer>, SpecError> {
-    values::check_input(spec)?;
+    validation::check_input(spec)?;
     let specs = spec.expanded_layers()?;
-    values::check_layers(&specs)?;
+    validation::check_layers(&specs)?;
 
     let [channels, height, width] = spec.input;
     let classes = spec.classes;
@@ -29,7 +29,7 @@ pub(crate) fn resolve(spec: &NetworkSpec) -> Result<Vec<Layer>, SpecError> {
     }
 }
 
-/// Infers shapes layer by layer. Values have been checked, so plain arithmetic on a few of them holds.
+/// Infers shapes layer by layer. Values have been validated, so arithmetic on a few of them cannot overflow.
 struct Resolver {
     weights: u64,
 }
@@ -66,7 +66,9 @@ impl Resolver {
                 height,
                 width,
             } => Ok((channels, height, width)),
-            Shape::Vector { .. } => Err(refuse("needs an image, but a vector arrives".to_owned())),
+            Shape::Vector { .. } => Err(refuse(
+                "expects an image, but its input is a vector".to_owned(),
+            )),
         };
         let (operation, output) = match *spec {
             LayerSpec::Conv {
@@ -196,7 +198,7 @@ impl Resolver {
                 ),
                 Shape::Image { .. } => {
                     return Err(refuse(
-                        "needs a vector, but an image arrives; put a flatten layer before it"
+                        "expects a vector, but its input is an image; put a flatten layer before it"
                             .to_owned(),
                     ));
                 }
@@ -214,7 +216,7 @@ impl Resolver {
                 let carried = shortcut.last().map_or(input, |layer| layer.output);
                 if carried != output {
                     return Err(refuse(format!(
-                        "the body gives {output}, the shortcut {carried}; they must be alike"
+                        "the body outputs {output}, the shortcut {carried}; the shapes must be equal"
                     )));
                 }
                 (
@@ -226,7 +228,7 @@ impl Resolver {
                 )
             }
         };
-        self.keep_limits(&name, &operation, output)?;
+        self.check_limits(&name, &operation, output)?;
         Ok(Layer {
             name,
             input,
@@ -256,7 +258,7 @@ impl Resolver {
         Ok(self.sequence(&specs, &format!("{name}.shortcut"), input)?.0)
     }
 
-    fn keep_limits(
+    fn check_limits(
         &mut self,
         name: &str,
         operation: &Operation,
@@ -284,7 +286,7 @@ impl Resolver {
                 limits::ACTIVATIONS as u64,
             ));
         }
-        // Each factor is bounded by the limits on values and activations: 2^16 · 2^16 · 2^12 at most.
+        // The limits on values and activations bound each factor: at most 2^16 · 2^16 · 2^12.
         self.weights += match *operation {
             Operation::Conv(conv) => conv.weight_count() + conv.out_channels as u64,
             Operation::Linear(linear) => linear.weight_count() + linear.out_features as u64,
@@ -299,7 +301,7 @@ impl Resolver {
     }
 }
 
-/// Output height and width of a sliding window, rounded down; none where it does not fit.
+/// Output height and width of a sliding window, rounded down; `None` if the window is too large.
 fn windows(
     height: usize,
     width: usize,
@@ -317,7 +319,7 @@ fn too_small(refuse: &impl Fn(String) -> SpecError, kernel: usize) -> SpecError 
     ))
 }
 
-/// How far apart in the input two neighbours in the output of these layers are.
+/// The combined stride of these layers: the distance in the input between neighbours in the output.
 fn image_stride(layers: &[Layer]) -> usize {
     layers.iter().fold(1, |stride, layer| {
         let own = match &layer.operation {
@@ -330,7 +332,7 @@ fn image_stride(layers: &[Layer]) -> usize {
     })
 }
 
-/// `layers.2.body.0` → `layers[2].body[0]`, as a spec's reader would write it.
+/// Converts a layer name to a path in the spec: `layers.2.body.0` → `layers[2].body[0]`.
 fn place(name: &str) -> String {
     name.split('.')
         .fold(String::new(), |place, part| match part.parse::<usize>() {

@@ -1,20 +1,20 @@
-//! The weight tensors that a network has.
+//! The weight tensors of a network.
 
 use crate::{Layer, Operation};
 
-/// One weight tensor: its name, shape, and part in the network.
+/// One weight tensor: its name, shape and role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// The layer's name and the tensor's own, as in `layers.2.body.0.weight`. PyTorch's own names
-    /// are used: `weight`, `bias`, `running_mean`, `running_var`.
+    /// The layer's name and the tensor's own name, for example `layers.2.body.0.weight`. Tensors
+    /// have PyTorch's names: `weight`, `bias`, `running_mean`, `running_var`.
     pub name: String,
     /// Dimensions, in PyTorch's order.
     pub shape: Vec<usize>,
-    /// What it is for.
+    /// The tensor's role.
     pub role: TensorRole,
 }
 
-/// What a weight tensor is for, with what its initial values depend on.
+/// The role of a weight tensor, with the fan that its initial values depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorRole {
     /// Weight of a convolution.
@@ -40,7 +40,7 @@ pub enum TensorRole {
 }
 
 impl TensorRole {
-    /// Whether training changes it by its gradient.
+    /// Whether training updates the tensor by its gradient.
     pub fn is_trainable(self) -> bool {
         !matches!(self, TensorRole::RunningMean | TensorRole::RunningVariance)
     }

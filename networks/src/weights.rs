@@ -1,86 +1,86 @@
-//! The values of a network's weight tensors, and their safetensors file.
+//! A network's weights and their safetensors file.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use safetensors::{Dtype, SafeTensors, View};
 
-use crate::{NetworkSpec, SpecError, initial, tensors};
+use crate::{NetworkSpec, SpecError, initialization, tensors};
 
 /// One tensor's values, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightTensor {
     /// Dimensions, in PyTorch's order.
     pub shape: Vec<usize>,
-    /// As many values as the dimensions say.
+    /// The values; their number is the product of the dimensions.
     pub data: Vec<f32>,
 }
 
-/// The weights of one network, by tensor name: all that its spec asks for, nothing else.
+/// The weights of one network by tensor name: exactly the tensors that its spec requires.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     tensors: BTreeMap<String, WeightTensor>,
 }
 
-/// Why weights do not fit a network.
+/// Why weights do not match a network.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The network itself is wrong.
+    /// The network itself is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The file is truncated, or no safetensors file.
-    #[error("not a whole safetensors file: {0}")]
+    /// The file is truncated, or is not a safetensors file.
+    #[error("the safetensors file is truncated or invalid: {0}")]
     Format(#[from] safetensors::SafeTensorError),
-    /// A tensor that the network needs is not there.
+    /// The weights lack a tensor of the network.
     #[error("tensor `{0}` is missing")]
     Missing(String),
-    /// A tensor that the network has no place for.
+    /// The weights have a tensor that the network does not have.
     #[error("tensor `{0}` does not belong to this network")]
     Extra(String),
-    /// A tensor of the wrong shape.
-    #[error("tensor `{name}` has shape {found:?}, the network needs {expected:?}")]
+    /// A tensor has the wrong shape.
+    #[error("tensor `{name}` has shape {found:?}; the network requires {expected:?}")]
     Shape {
         /// The tensor.
         name: String,
-        /// The shape that the network needs.
+        /// The shape that the network requires.
         expected: Vec<usize>,
-        /// The shape that was found.
+        /// The shape of the tensor.
         found: Vec<usize>,
     },
-    /// A tensor that is not f32.
-    #[error("tensor `{name}` has dtype {found:?}, only F32 is read")]
+    /// A tensor is not f32.
+    #[error("tensor `{name}` has dtype {found:?}; only F32 is supported")]
     Dtype {
         /// The tensor.
         name: String,
-        /// The dtype that was found.
+        /// The dtype of the tensor.
         found: Dtype,
     },
-    /// A tensor with more or fewer values than its shape says.
-    #[error("tensor `{name}` has {found} values, its shape {shape:?} needs {expected}")]
+    /// The number of values does not match the shape.
+    #[error("tensor `{name}` has {found} values; its shape {shape:?} requires {expected}")]
     Length {
         /// The tensor.
         name: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// The number of values that its shape says.
+        /// The number of values that the shape requires.
         expected: usize,
-        /// The number of values that it has.
+        /// The number of values of the tensor.
         found: usize,
     },
-    /// An infinite value, or one that is not a number.
+    /// A value is infinite or NaN.
     #[error("tensor `{0}` holds a value that is not finite")]
     NotFinite(String),
 }
 
 impl Weights {
     /// Random weights: a pure function of the seed and each tensor's name.
-    /// Convolutions as torchvision's ResNet (He normal, fan-out), linear layers as PyTorch,
-    /// batch-norm 1 and 0.
+    /// Convolutions are initialized like torchvision's ResNet (He normal, fan-out), linear layers
+    /// like PyTorch, batch-norm with scale 1 and shift 0.
     ///
     /// # Errors
-    /// Whatever is wrong with the spec.
+    /// [`SpecError`] if the spec is invalid.
     pub fn initial(spec: &NetworkSpec, seed: u64) -> Result<Self, SpecError> {
         let tensors = tensors(&spec.layers()?).into_iter().map(|tensor| {
-            let data = initial::values(&tensor, seed);
+            let data = initialization::values(&tensor, seed);
             (
                 tensor.name,
                 WeightTensor {
@@ -94,10 +94,10 @@ impl Weights {
         })
     }
 
-    /// Takes tensors that are already in memory.
+    /// Builds weights from tensors in memory.
     ///
     /// # Errors
-    /// A tensor that is missing, extra, of the wrong shape or length, or not finite.
+    /// [`WeightsError`] if a tensor is missing, unknown, of the wrong shape or length, or not finite.
     pub fn from_tensors(
         given: impl IntoIterator<Item = (String, WeightTensor)>,
         spec: &NetworkSpec,
@@ -140,7 +140,7 @@ impl Weights {
     /// Reads a safetensors file's bytes.
     ///
     /// # Errors
-    /// As [`Weights::from_tensors`]; also a truncated or foreign file, and any dtype but f32.
+    /// As [`Weights::from_tensors`]; also if the file is truncated or not safetensors, or a dtype is not f32.
     pub fn from_safetensors(bytes: &[u8], spec: &NetworkSpec) -> Result<Self, WeightsError> {
         let mut given = Vec::new();
         for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
@@ -166,10 +166,10 @@ impl Weights {
         Weights::from_tensors(given, spec)
     }
 
-    /// The bytes of a safetensors file: the same for the same weights.
+    /// The bytes of a safetensors file; equal weights give equal bytes.
     ///
     /// # Errors
-    /// Only the file format's own limit on the size of its header.
+    /// If the header exceeds the size limit of the file format.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, WeightsError> {
         Ok(safetensors::serialize(&self.tensors, None)?)
     }
@@ -179,7 +179,7 @@ impl Weights {
         self.tensors.get(name)
     }
 
-    /// All tensors, in the order of their names.
+    /// All tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &WeightTensor)> {
         self.tensors
             .iter()

@@ -1,4 +1,4 @@
-//! Specs that do not work: each error names layer, key, value, and what is allowed.
+//! Invalid specs: each error names the layer, the key, its value and the allowed values.
 
 use networks::NetworkSpec;
 
@@ -68,23 +68,23 @@ fn a_wrong_layer_is_named() {
         ),
         (
             r#"{ type = "linear", features = 10 }"#,
-            "layers[0] (linear): needs a vector, but an image arrives; put a flatten",
+            "layers[0] (linear): expects a vector, but its input is an image; put a flatten",
         ),
         (
             r#"{ type = "flatten" }, { type = "max_pool", kernel = 2 }"#,
-            "layers[1] (max_pool): needs an image, but a vector arrives",
+            "layers[1] (max_pool): expects an image, but its input is a vector",
         ),
         (
             r#"{ type = "residual", shortcut = "identity", body = [{ type = "conv", channels = 8, kernel = 3 }] }"#,
-            "layers[0] (residual): the body gives [8, 28, 28], the shortcut [1, 28, 28]",
+            "layers[0] (residual): the body outputs [8, 28, 28], the shortcut [1, 28, 28]",
         ),
         (
             r#"{ type = "flatten" }"#,
-            "the last layer gives [784], but classes = 10 needs [10]",
+            "the last layer outputs [784], but classes = 10 requires [10]",
         ),
         (
             "",
-            "the last layer gives [1, 28, 28], but classes = 10 needs [10]",
+            "the last layer outputs [1, 28, 28], but classes = 10 requires [10]",
         ),
         (
             r#"{ type = "conv", channels = 65536, kernel = 8, padding = 7 }"#,
@@ -105,7 +105,7 @@ fn a_wrong_layer_is_named() {
 }
 
 #[test]
-fn all_wrong_values_are_told_at_once() {
+fn one_error_reports_all_wrong_values() {
     let found = with_layers(
         r#"{ type = "conv", channels = 0, kernel = 99 }, { type = "linear", features = 0 }"#,
     );
@@ -119,7 +119,7 @@ fn all_wrong_values_are_told_at_once() {
 }
 
 #[test]
-fn deep_nesting_and_long_lists_are_refused() {
+fn deep_nesting_and_long_lists_are_rejected() {
     let nested = |depth| {
         format!(
             "{}{{ type = \"relu\" }}{}",

@@ -1,10 +1,10 @@
-//! The ONNX writer's files, as a reader sees them.
+//! Reads the files of the ONNX writer.
 
 use networks::{NetworkSpec, Weights, onnx, onnx::schema::ModelProto};
 use prost::Message;
 
 #[test]
-fn every_layer_is_exported_alike_each_time() {
+fn repeated_exports_of_every_layer_are_identical() {
     let spec = NetworkSpec::from_toml(include_str!("specs/every-layer.toml")).unwrap();
     let weights = Weights::initial(&spec, 3).unwrap();
     let bytes = onnx::export(&spec, &weights).unwrap();

@@ -1,4 +1,4 @@
-//! Specs that work: their costs, and the ways they are written.
+//! Valid specs: their costs and their serialization.
 
 use networks::{Architecture, Cost, LayerSpec, NetworkSpec, Shortcut, Weights, cost, model_id};
 use proptest::prelude::*;
@@ -59,14 +59,14 @@ fn read(name: &str, text: &str) -> NetworkSpec {
 }
 
 #[test]
-fn costs_are_those_counted_by_hand() {
+fn costs_match_manual_counts() {
     for (name, text, expected) in SPECS {
         assert_eq!(cost(&read(name, text)).unwrap(), expected, "{name}");
     }
 }
 
 #[test]
-fn a_preset_and_its_layers_are_one_model() {
+fn a_preset_and_its_layers_have_the_same_model_id() {
     for (name, text, _) in SPECS {
         let spec = read(name, text);
         let expanded = spec.expanded().unwrap();
@@ -83,7 +83,7 @@ fn a_preset_and_its_layers_are_one_model() {
 
 #[test]
 fn model_id_is_stable() {
-    // Artifacts carry this id: a change here makes every model that was ever trained a stranger.
+    // Artifacts store this id: a change here would invalidate every trained model.
     let spec = read("cnn", SPECS[3].1);
     let weights = Weights::initial(&spec, 1).unwrap();
     assert_eq!(
@@ -145,14 +145,14 @@ fn layer() -> impl Strategy<Value = LayerSpec> {
 
 proptest! {
     #[test]
-    fn any_spec_survives_toml(layers in prop::collection::vec(layer(), 0..6)) {
+    fn toml_round_trip_preserves_any_spec(layers in prop::collection::vec(layer(), 0..6)) {
         let spec = NetworkSpec { input: [3, 16, 16], classes: 4, architecture: Architecture::Layers(layers) };
         let text = toml::to_string(&spec).unwrap();
         prop_assert_eq!(NetworkSpec::from_toml(&text), Ok(spec));
     }
 
     #[test]
-    fn any_spec_is_resolved_or_refused_but_never_panics(
+    fn resolving_any_spec_never_panics(
         input in any::<[usize; 3]>(), classes in any::<usize>(),
         small in [1usize..9, 1usize..40, 1usize..40],
         layers in prop::collection::vec(layer(), 0..6),

@@ -1,4 +1,4 @@
-//! Weights: their file, its errors, their initial values, folding, and `model.toml`.
+//! Weights: their file, errors, initial values and folding; and `model.toml`.
 
 use networks::{ModelFile, NetworkSpec, WeightTensor, Weights, WeightsError, fold_batch_norm};
 
@@ -24,7 +24,7 @@ fn safetensors_round_trip_is_exact() {
 }
 
 #[test]
-fn every_truncation_is_refused() {
+fn every_truncation_is_rejected() {
     let bytes = Weights::initial(&cnn(), 7)
         .unwrap()
         .to_safetensors()
@@ -39,7 +39,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn misfits_are_named() {
+fn errors_name_the_mismatched_tensor() {
     let weights = Weights::initial(&cnn(), 7).unwrap();
     let change = |change: &dyn Fn(&mut Tensors)| {
         let mut tensors = tensors(&weights);
@@ -58,11 +58,11 @@ fn misfits_are_named() {
     );
     assert_eq!(
         change(&|tensors| tensors[0].1.shape = vec![24, 9]),
-        "tensor `layers.0.weight` has shape [24, 9], the network needs [24, 1, 3, 3]"
+        "tensor `layers.0.weight` has shape [24, 9]; the network requires [24, 1, 3, 3]"
     );
     assert_eq!(
         change(&|tensors| tensors[0].1.data.truncate(5)),
-        "tensor `layers.0.weight` has 5 values, its shape [24, 1, 3, 3] needs 216"
+        "tensor `layers.0.weight` has 5 values; its shape [24, 1, 3, 3] requires 216"
     );
     assert_eq!(
         change(&|tensors| tensors[0].1.data[3] = f32::NAN),
@@ -71,7 +71,7 @@ fn misfits_are_named() {
 }
 
 #[test]
-fn other_dtypes_are_refused() {
+fn other_dtypes_are_rejected() {
     let view =
         safetensors::tensor::TensorView::new(safetensors::Dtype::F16, vec![2], &[0; 4]).unwrap();
     let bytes = safetensors::serialize([("layers.0.weight", view)], None).unwrap();
@@ -80,12 +80,12 @@ fn other_dtypes_are_refused() {
         .to_string();
     assert_eq!(
         error,
-        "tensor `layers.0.weight` has dtype F16, only F32 is read"
+        "tensor `layers.0.weight` has dtype F16; only F32 is supported"
     );
 }
 
 #[test]
-fn initial_values_have_the_spread_they_should() {
+fn initial_values_have_the_expected_spread() {
     let weights = Weights::initial(&cnn(), 7).unwrap();
     let spread = |name: &str| {
         let data = &weights.get(name).unwrap().data;
@@ -122,7 +122,7 @@ fn initial_values_have_the_spread_they_should() {
 }
 
 #[test]
-fn batch_norm_is_folded_by_hand() {
+fn batch_norm_folding_matches_a_manual_calculation() {
     let spec = NetworkSpec::from_toml(
         r#"
         input = [1, 1, 1]
@@ -193,7 +193,7 @@ fn model_file_errors_name_the_key() {
         (
             "\"class 9\"",
             "",
-            "class_names has 9 entries, the network needs 10",
+            "class_names has 9 entries; the network requires 10",
         ),
         (
             "normalization_std = [0.",

@@ -1,8 +1,8 @@
-//! Whether a model from elsewhere is fit to be loaded.
+//! Checks untrusted models before they are loaded.
 //!
-//! ONNX Runtime by itself loads models that never finish loading (functions that call functions
-//! unfold exponentially), that loop at the first run, or that name files beside them. Nothing of
-//! that gets past [`check_model`], which reads the file without running any of it.
+//! ONNX Runtime accepts models that never finish loading (functions that call functions expand
+//! exponentially), that loop at the first run, or that read files beside the model.
+//! [`check_model`] rejects all of these. It reads the file without executing any of it.
 
 use std::collections::BTreeSet;
 
@@ -19,30 +19,30 @@ use crate::{
     wire::{self, Census},
 };
 
-/// Names from a model are cut to this many characters in messages.
+/// Messages truncate names from a model to this many characters.
 const LONGEST_NAME: usize = 64;
 
-/// How large a model may be.
+/// Limits on the size and cost of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: usize,
     /// Operators in the graph.
     pub nodes: usize,
-    /// Messages, strings and arrays in the file; each costs memory to decode.
+    /// Messages, strings and arrays in the file; decoding each of them allocates memory.
     pub fields: usize,
     /// Largest absolute value of an integer attribute, for example a padding or a kernel size.
     pub attribute: u64,
-    /// Samples of the largest batch that will be run; the limits below are for such a batch.
+    /// Size of the largest batch that will run; the limits below apply to such a batch.
     pub batch: usize,
-    /// Memory of the tensors between nodes that exist at one time, bytes.
+    /// Memory of the tensors between nodes that are live at the same time, in bytes.
     pub activation_bytes: u64,
-    /// Multiply-adds and the like.
+    /// Multiply-adds, comparisons and similar operations.
     pub operations: u64,
 }
 
 impl Default for Limits {
-    /// Ample for networks of a hundred layers.
+    /// Limits that permit networks of a hundred layers.
     fn default() -> Self {
         Self {
             bytes: 64 << 20,
@@ -51,33 +51,33 @@ impl Default for Limits {
             attribute: 4096,
             batch: 64,
             activation_bytes: 1 << 30,
-            // A minute or two of one core.
+            // One or two minutes on one core.
             operations: 1_000_000_000_000,
         }
     }
 }
 
-/// What is known of a model that passed every check.
+/// The properties of a model that passed every check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckedModel {
-    /// What goes in and what comes out.
+    /// Inputs and outputs.
     pub interface: ModelInterface,
-    /// Memory of the tensors between nodes that exist at one time in a batch of [`Limits::batch`].
+    /// Memory of the tensors between nodes that are live at the same time in a batch of [`Limits::batch`].
     pub activation_bytes: u64,
 }
 
-/// Why a model is not fit to be loaded.
+/// Why a model fails the checks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
-    /// Too many bytes.
+    /// The file has too many bytes.
     #[error("the model has {found} bytes; at most {allowed} are allowed")]
     TooLarge {
-        /// Bytes of the file.
+        /// Size of the file in bytes.
         found: usize,
         /// See [`Limits::bytes`].
         allowed: usize,
     },
-    /// Too many parts.
+    /// The model has too many nodes or fields.
     #[error("the model has too many parts; at most {nodes} nodes and {fields} fields are allowed")]
     TooComplex {
         /// See [`Limits::nodes`].
@@ -85,31 +85,31 @@ pub enum ModelError {
         /// See [`Limits::fields`].
         fields: usize,
     },
-    /// Not an ONNX file.
+    /// The bytes are not an ONNX file.
     #[error("the model cannot be read: {0}")]
     Malformed(String),
-    /// An operator that is not on the list.
+    /// The model uses an operator that is not on the allow-list.
     #[error("{node} uses the operator `{operator}` of domain `{domain}`, which is not allowed")]
     Operator {
-        /// Which node.
+        /// The node.
         node: String,
-        /// Its operator.
+        /// The node's operator.
         operator: String,
-        /// Its domain; empty for ONNX's own.
+        /// The operator's domain; empty for the standard ONNX domain.
         domain: String,
     },
-    /// A part of ONNX that is not allowed.
+    /// The model uses a feature of ONNX that is not allowed.
     #[error("{place}: {part} are not allowed")]
     Part {
-        /// Where in the model.
+        /// Where in the model the feature is used.
         place: String,
-        /// What.
+        /// The feature.
         part: &'static str,
     },
     /// An integer attribute is too large.
     #[error("{node}: attribute `{attribute}` is {value}; at most {allowed} is allowed")]
     Attribute {
-        /// Which node.
+        /// The node.
         node: String,
         /// The attribute's name.
         attribute: String,
@@ -121,12 +121,12 @@ pub enum ModelError {
     /// The shapes of the graph do not fit together, or depend on values.
     #[error("{place}: {problem}")]
     Shape {
-        /// Which node, or the graph.
+        /// The node, or the graph.
         place: String,
         /// What is wrong.
         problem: String,
     },
-    /// A run would need too much.
+    /// A run would need too much memory or computation.
     #[error(
         "a batch of {batch} would need {} {what}; at most {allowed} are allowed",
         at_least(*needed)
@@ -134,14 +134,14 @@ pub enum ModelError {
     TooCostly {
         /// See [`Limits::batch`].
         batch: usize,
-        /// Of what.
+        /// The resource.
         what: &'static str,
-        /// As much as is needed; `u64::MAX` stands for more than that.
+        /// The required amount; `u64::MAX` means at least that much.
         needed: u64,
         /// See [`Limits::activation_bytes`] and [`Limits::operations`].
         allowed: u64,
     },
-    /// The graph takes or gives other tensors than Retort's.
+    /// The inputs or outputs differ from those of Retort's models.
     #[error(
         "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
          [batch, channels, height, width] and one f32 `{OUTPUT_NAME}` [batch, classes]"
@@ -157,7 +157,7 @@ pub enum ModelError {
 /// Reads the model in `onnx` and returns its interface.
 ///
 /// # Errors
-/// [`ModelError`], at the first thing that is not allowed.
+/// [`ModelError`] for the first violation.
 pub fn check_model(onnx: &[u8], limits: &Limits) -> Result<CheckedModel, ModelError> {
     let model = decode(onnx, limits)?;
     refuse_if(!model.functions.is_empty(), "the model", "functions")?;
@@ -191,7 +191,7 @@ fn decode(onnx: &[u8], limits: &Limits) -> Result<ModelProto, ModelError> {
     let limit = Census {
         nodes: limits.nodes,
         fields: limits.fields,
-        // One level of subgraphs is decoded, so that the node that has one can be named.
+        // Decode one level of subgraphs, so that the error can name the node that contains one.
         depth: 2,
     };
     let malformed = |error: &dyn std::error::Error| ModelError::Malformed(error.to_string());
@@ -215,7 +215,7 @@ fn check_initializers(graph: &GraphProto) -> Result<(), ModelError> {
     })
 }
 
-/// Returns what [`CheckedModel::activation_bytes`] is.
+/// Checks the limits on cost; returns [`CheckedModel::activation_bytes`].
 fn check_cost(
     graph: &GraphProto,
     interface: &ModelInterface,
@@ -303,7 +303,7 @@ fn check_attribute(
     }
 }
 
-/// Values in a file beside the model could be any file that the server can read.
+/// Rejects external data: it could make the server read any file.
 fn check_tensor(place: &str, tensor: &TensorProto) -> Result<(), ModelError> {
     let elsewhere = tensor.data_location.unwrap_or_default() != DataLocation::Default as i32;
     let external = elsewhere || !tensor.external_data.is_empty();
@@ -311,17 +311,18 @@ fn check_tensor(place: &str, tensor: &TensorProto) -> Result<(), ModelError> {
 }
 
 fn refuse_if(found: bool, place: &str, part: &'static str) -> Result<(), ModelError> {
-    match found {
-        false => Ok(()),
-        true => Err(ModelError::Part {
+    if found {
+        Err(ModelError::Part {
             place: place.to_owned(),
             part,
-        }),
+        })
+    } else {
+        Ok(())
     }
 }
 
 fn read_interface(graph: &GraphProto) -> Result<ModelInterface, ModelError> {
-    // Before IR version 4, weights were listed among the inputs, too.
+    // Before IR version 4, the inputs included the weights.
     let weights: BTreeSet<_> = graph.initializer.iter().map(TensorProto::name).collect();
     let inputs = graph.input.iter();
     let inputs: Vec<_> = inputs
@@ -342,7 +343,7 @@ fn read_interface(graph: &GraphProto) -> Result<ModelInterface, ModelError> {
     })
 }
 
-/// The shape of an f32 tensor; `None` in it is a dimension that is left open.
+/// The shape of an f32 tensor; `None` stands for a dynamic dimension.
 fn f32_shape(value: &ValueInfoProto) -> Option<Vec<Option<usize>>> {
     let Some(TypeValue::Tensor(tensor)) = value.r#type.as_ref()?.value.as_ref() else {
         return None;
@@ -373,9 +374,10 @@ fn describe(values: &[&ValueInfoProto]) -> String {
             }
         })
         .collect();
-    match described.is_empty() {
-        true => "none".to_owned(),
-        false => described.join(", "),
+    if described.is_empty() {
+        "none".to_owned()
+    } else {
+        described.join(", ")
     }
 }
 

@@ -1,7 +1,7 @@
-//! What one run of a checked graph needs, worked out from its shapes without running it.
+//! The memory and operations of one run of a graph, computed from its shapes without running it.
 //!
-//! A file of a few kilobytes can ask for terabytes: a convolution with a padding of thousands, or a
-//! column added to a row. ONNX Runtime would try.
+//! A file of a few kilobytes can require terabytes: a convolution with a padding of thousands, or a
+//! column added to a row. ONNX Runtime would try to allocate them.
 
 mod shapes;
 
@@ -12,16 +12,16 @@ use networks::onnx::schema::{GraphProto, NodeProto};
 use crate::interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 use shapes::{Constants, elements, infer};
 
-/// The needs of one batch.
+/// The cost of one batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
-    /// Most values, of tensors between nodes and of a node's own scratch, that exist at one time.
+    /// Peak number of live values: tensors between nodes and the scratch memory of a node.
     pub(crate) values: u64,
-    /// Multiply-adds, comparisons and the like, of all nodes together.
+    /// Multiply-adds, comparisons and similar operations of all nodes.
     pub(crate) operations: u64,
 }
 
-/// Why the cost cannot be told.
+/// Why the cost cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unknown {
     /// Index of the node; `None` for the graph as a whole.
@@ -29,14 +29,14 @@ pub(crate) struct Unknown {
     pub(crate) problem: String,
 }
 
-/// Sizes of a tensor, the batch included.
+/// Dimensions of a tensor, including the batch.
 type Shape = Vec<u64>;
 
-/// Works out the cost of a batch of `batch` samples. All arithmetic saturates.
+/// Computes the cost of a batch of `batch` samples. All arithmetic saturates.
 ///
 /// # Errors
-/// [`Unknown`] where a shape depends on values, does not fit its operator, or where the graph's
-/// output is not that of `interface`.
+/// [`Unknown`] if a shape depends on values or does not match its operator, or if the graph's
+/// output differs from that of `interface`.
 pub(crate) fn measure(
     graph: &GraphProto,
     interface: &ModelInterface,
@@ -80,9 +80,9 @@ pub(crate) fn measure(
     match live.get(OUTPUT_NAME) {
         Some(shape) if *shape == expected => Ok(cost),
         Some(shape) => Err(whole(format!(
-            "a batch of {batch} gives `{OUTPUT_NAME}` {shape:?}, expected {expected:?}"
+            "for a batch of {batch}, `{OUTPUT_NAME}` has shape {shape:?}, expected {expected:?}"
         ))),
-        None => Err(whole(format!("no node makes `{OUTPUT_NAME}`"))),
+        None => Err(whole(format!("no node produces `{OUTPUT_NAME}`"))),
     }
 }
 

@@ -1,20 +1,21 @@
-//! What goes into a model and what comes out.
+//! The inputs and outputs of a model.
 
 use std::fmt;
 
-/// Name of the one input.
+/// Name of the only input.
 pub const INPUT_NAME: &str = "input";
 
-/// Name of the one output.
+/// Name of the only output.
 pub const OUTPUT_NAME: &str = "logits";
 
 /// The interface of every model that Retort serves: f32 [`INPUT_NAME`] of shape
-/// [batch, channels, height, width] to f32 [`OUTPUT_NAME`] of shape [batch, classes], for any batch.
+/// [batch, channels, height, width] to f32 [`OUTPUT_NAME`] of shape [batch, classes], with a
+/// dynamic batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelInterface {
     /// [channels, height, width]
     pub input_shape: [usize; 3],
-    /// Logits a sample.
+    /// Logits per sample.
     pub classes: usize,
 }
 
@@ -24,10 +25,10 @@ impl ModelInterface {
         self.input_shape.iter().product()
     }
 
-    /// Reads the interface from the shapes of the one input and the one output, where `None` stands
-    /// for a dimension that is left open.
+    /// Reads the interface from the shapes of the input and the output, where `None` stands for a
+    /// dynamic dimension.
     ///
-    /// Returns `None` unless the batch, and the batch alone, is open on both sides.
+    /// Returns `None` unless the batch is the only dynamic dimension of both.
     pub(crate) fn from_shapes(input: &[Option<usize>], output: &[Option<usize>]) -> Option<Self> {
         match (input, output) {
             (&[None, Some(channels), Some(height), Some(width)], &[None, Some(classes)]) => {

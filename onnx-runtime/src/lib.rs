@@ -1,10 +1,10 @@
-//! ONNX Runtime: finding its library, checking models before they are loaded, running them.
+//! ONNX Runtime: finds its library, checks models before they are loaded, and runs them.
 //!
-//! - [`check_model`] says whether the bytes of a model are fit to be loaded, without loading them;
+//! - [`check_model`] checks the bytes of a model without loading them;
 //! - [`Session::load`] loads a model, [`Session::run`] computes logits.
 //!
-//! The library `libonnxruntime.so` is loaded when it is first needed, or by [`load_library`], so a
-//! program that links this crate starts without it.
+//! The first session, or [`load_library`], loads the library `libonnxruntime.so`. A program that
+//! links this crate starts without it.
 
 mod check;
 mod cost;

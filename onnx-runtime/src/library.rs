@@ -1,4 +1,4 @@
-//! Finding and loading `libonnxruntime.so`, once a process.
+//! Finds and loads `libonnxruntime.so`, once per process.
 
 use std::{
     env,
@@ -9,58 +9,58 @@ use std::{
 
 use ort::environment::Environment;
 
-/// Names the library's file; wins over every other place.
+/// Path of the library; takes precedence over every other location.
 const PATH_VARIABLE: &str = "ORT_DYLIB_PATH";
-/// The official builds report to their maker which models are run, and how, from version 1.29 on; the
-/// C API can end that only once a first report is on its way. The variable is read when the library
-/// is loaded: https://github.com/microsoft/onnxruntime/pull/27379.
+/// Disables telemetry. From version 1.29 on the official builds report to their vendor which models
+/// they run, and the C API can stop that only after a first report. The library reads the variable
+/// when it is loaded: https://github.com/microsoft/onnxruntime/pull/27379.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
-/// What a process's environment must hold before its first session, names and values; see
+/// Environment variables (name, value) that a process must set before its first session; see
 /// `common::process_environment`.
 pub const ENVIRONMENT: [(&str, &str); 1] = [(TELEMETRY_VARIABLE, "1")];
 const FILE_NAME: &str = "libonnxruntime.so";
-/// Where `scripts/setup` puts the library, below the repository's root.
+/// The folder where `scripts/setup` installs the library, relative to the repository's root.
 const SETUP_FOLDER: &str = ".deps/onnxruntime/lib";
 
-/// Why ONNX Runtime is not there.
+/// Why ONNX Runtime is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LibraryError {
-    /// `ORT_DYLIB_PATH` names no file.
+    /// `ORT_DYLIB_PATH` is not the path of a file.
     #[error(
-        "{PATH_VARIABLE} names {}, which is no file; correct it, or run scripts/setup",
+        "{PATH_VARIABLE} is {}, which is not a file; correct it, or run scripts/setup",
         path.display()
     )]
     NoSuchFile {
-        /// What the variable holds.
+        /// The value of the variable.
         path: PathBuf,
     },
-    /// The library is in none of the usual places.
+    /// The library is in none of the usual locations.
     #[error(
         "{FILE_NAME} was not found; tried {}; run scripts/setup, or set {PATH_VARIABLE} to its path",
         list(tried)
     )]
     NotFound {
-        /// The paths tried, in order.
+        /// The tried paths, in order.
         tried: Vec<PathBuf>,
     },
-    /// `ORT_DISABLE_TELEMETRY` is unset or empty. Any value will do: a user's own choice stays.
+    /// `ORT_DISABLE_TELEMETRY` is unset or empty. Any value is accepted, so users can choose.
     #[error(
-        "{TELEMETRY_VARIABLE} is unset or empty, and ONNX Runtime would report to its maker which models \
-         are run; set it to 1 before the program starts"
+        "{TELEMETRY_VARIABLE} is unset or empty, so ONNX Runtime would report the models that it runs to \
+         its vendor; set it to 1 before the program starts"
     )]
     TelemetryNotDecided,
-    /// The library is there and cannot be used.
+    /// The library exists but cannot be loaded.
     #[error("cannot load ONNX Runtime from {}: {reason}", path.display())]
     Unusable {
-        /// The library.
+        /// Path of the library.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Loads ONNX Runtime now rather than with the first session, so that a program that needs it can
-/// say at its start that it is missing.
+/// Loads ONNX Runtime now rather than with the first session, so that a program can report a missing
+/// library at its start.
 ///
 /// # Errors
 /// See [`LibraryError`].
@@ -68,10 +68,10 @@ pub fn load_library() -> Result<(), LibraryError> {
     environment().map(drop)
 }
 
-/// The process's one environment; the first call loads the library.
+/// The process's only environment; the first call loads the library.
 ///
 /// # Errors
-/// See [`LibraryError`]; every later call gives the same answer.
+/// See [`LibraryError`]; every later call returns the same result.
 pub(crate) fn environment() -> Result<&'static Environment, LibraryError> {
     static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
     let loaded = ENVIRONMENT.get_or_init(|| {
@@ -91,12 +91,13 @@ fn decide_telemetry(variable: Option<&OsStr>) -> Result<(), LibraryError> {
 fn find() -> Result<PathBuf, LibraryError> {
     if let Some(path) = env::var_os(PATH_VARIABLE).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
-        return match path.is_file() {
-            true => Ok(path),
-            false => Err(LibraryError::NoSuchFile { path }),
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(LibraryError::NoSuchFile { path })
         };
     }
-    // Without a path of its own the program can only be told by the variable.
+    // If the path of the executable is unknown, only the variable can locate the library.
     let executable = env::current_exe().unwrap_or_default();
     let tried = usual_places(&executable);
     match tried.iter().find(|path| path.is_file()) {
@@ -105,7 +106,7 @@ fn find() -> Result<PathBuf, LibraryError> {
     }
 }
 
-/// Beside the executable, in `../lib`, and in the set-up folder of every folder above.
+/// Paths beside the executable, in `../lib`, and in the set-up folder of every ancestor folder.
 fn usual_places(executable: &Path) -> Vec<PathBuf> {
     let Some(folder) = executable.parent() else {
         return Vec::new();
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_beside_the_executable_then_in_lib_then_in_the_folders_above() {
+    fn searches_beside_the_executable_then_lib_then_the_ancestors() {
         let places = usual_places(Path::new("/repo/target/release/retort"));
         let expected = [
             "/repo/target/release/libonnxruntime.so",
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_loaded_while_it_would_report_to_its_maker() {
+    fn is_not_loaded_while_telemetry_is_enabled() {
         for undecided in [None, Some("")] {
             let error = decide_telemetry(undecided.map(OsStr::new)).unwrap_err();
             assert!(error.to_string().contains("ORT_DISABLE_TELEMETRY"));
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_what_was_tried_and_what_to_do() {
+    fn errors_name_the_tried_paths_and_the_fix() {
         let tried = vec![PathBuf::from("/a/libonnxruntime.so"), PathBuf::from("/b")];
         let error = LibraryError::NotFound { tried }.to_string();
         for part in [
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_library_is_named() {
+    fn the_error_names_a_file_that_is_not_a_library() {
         let error = load(Path::new("/proc/self/status"))
             .unwrap_err()
             .to_string();

@@ -1,8 +1,7 @@
 //! The operators that a served model may use.
 
-/// Operators of the standard ONNX domain whose cost is bounded by the sizes of their inputs, in
-/// alphabetical order. None of them holds a subgraph, loops, or makes a tensor of a size that only
-/// its values decide.
+/// Operators of the standard ONNX domain, in alphabetical order. The sizes of their inputs bound
+/// their cost: none contains a subgraph, loops, or has an output whose size depends on input values.
 const ALLOWED: [&str; 34] = [
     "Add",
     "AveragePool",
@@ -50,12 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_sorted_as_its_search_needs() {
+    fn the_list_is_sorted_for_binary_search() {
         assert!(ALLOWED.is_sorted());
     }
 
     #[test]
-    fn domain_and_operator_both_count() {
+    fn the_check_uses_domain_and_operator() {
         assert!(is_allowed("", "Conv") && is_allowed("ai.onnx", "Gemm"));
         for (domain, operator) in [
             ("", "Loop"),

@@ -1,4 +1,4 @@
-//! One loaded model.
+//! A loaded model.
 
 use std::{
     fmt,
@@ -18,10 +18,10 @@ use crate::{
     library::{self, LibraryError},
 };
 
-/// How a session computes.
+/// Options of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Threads that share the work within one operator, 1 or more; with 1, the caller's own.
+    /// Threads that share the work within one operator, 1 or more; with 1, the caller's thread computes.
     pub threads: usize,
 }
 
@@ -31,7 +31,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// A model in memory, ready to run. One run at a time: a thread that wants its own loads its own.
+/// A model in memory, ready to run. A session runs one batch at a time; load one session per thread.
 #[derive(Debug)]
 pub struct Session {
     session: ort::session::Session,
@@ -41,13 +41,13 @@ pub struct Session {
 /// Why a model cannot be loaded or run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// ONNX Runtime itself is missing.
+    /// ONNX Runtime itself is not available.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// ONNX Runtime refuses the model.
+    /// ONNX Runtime rejects the model.
     #[error("ONNX Runtime cannot load the model: {0}")]
     Load(String),
-    /// The model takes or gives other tensors than Retort's.
+    /// The inputs or outputs differ from those of Retort's models.
     #[error(
         "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
          [batch, channels, height, width] and one f32 `{OUTPUT_NAME}` [batch, classes]"
@@ -58,14 +58,14 @@ pub enum SessionError {
         /// Names, types and shapes of the outputs.
         outputs: String,
     },
-    /// The input is not of the size that its batch asks for.
+    /// The input does not match the batch size.
     #[error("input: {found} values for a batch of {batch}, expected {expected}")]
     InputSize {
         /// Samples in the batch; never 0.
         batch: usize,
-        /// Values given.
+        /// Number of values in the input.
         found: usize,
-        /// Values needed, at least one sample's.
+        /// Number of values that the batch requires, at least those of one sample.
         expected: usize,
     },
     /// An [`Interrupt`] ended the run.
@@ -76,8 +76,8 @@ pub enum SessionError {
     Run(String),
 }
 
-/// Ends runs from another thread, for good: a run that is under way ends at its next operator, and
-/// a later one at its first.
+/// Stops runs from another thread, permanently: a current run ends at its next operator, and every
+/// later run at its first.
 #[derive(Clone)]
 pub struct Interrupt(Arc<InterruptState>);
 
@@ -88,7 +88,7 @@ struct InterruptState {
 
 impl Interrupt {
     /// # Errors
-    /// [`SessionError::Library`], or [`SessionError::Run`] where ONNX Runtime has no memory for it.
+    /// [`SessionError::Library`], or [`SessionError::Run`] if ONNX Runtime cannot allocate it.
     pub fn new() -> Result<Self, SessionError> {
         library::environment()?;
         let options = RunOptions::new();
@@ -99,11 +99,11 @@ impl Interrupt {
         })))
     }
 
-    /// Ends every run that was given this.
+    /// Stops every run that uses this interrupt.
     pub fn interrupt(&self) {
         self.0.interrupted.store(true, Ordering::Release);
         if let Err(error) = self.0.options.terminate() {
-            // Holds: the options are valid, and setting a flag cannot fail.
+            // Cannot fail: the options are valid, and the call only sets a flag.
             debug_assert!(false, "{error}");
         }
     }
@@ -123,8 +123,8 @@ impl fmt::Debug for Interrupt {
 }
 
 impl Session {
-    /// Loads a model. Bytes from elsewhere go through [`check_model`](crate::check_model) first:
-    /// ONNX Runtime loads much that is not fit to be served.
+    /// Loads a model. Check untrusted bytes with [`check_model`](crate::check_model) first, because ONNX
+    /// Runtime loads models that are unsafe to serve.
     ///
     /// # Errors
     /// [`SessionError::Library`], [`SessionError::Load`] or [`SessionError::Interface`].
@@ -139,7 +139,7 @@ impl Session {
         Ok(Self { session, interface })
     }
 
-    /// What goes in and what comes out.
+    /// The inputs and outputs of the model.
     pub fn interface(&self) -> &ModelInterface {
         &self.interface
     }
@@ -154,10 +154,10 @@ impl Session {
         self.run_with(input, batch, None)
     }
 
-    /// As [`run`](Self::run), unless `interrupt` ends it.
+    /// Like [`run`](Self::run), but `interrupt` can stop it.
     ///
     /// # Errors
-    /// [`SessionError::Interrupted`], beside those of [`run`](Self::run).
+    /// [`SessionError::Interrupted`], and the errors of [`run`](Self::run).
     pub fn run_unless(
         &mut self,
         interrupt: &Interrupt,
@@ -165,9 +165,10 @@ impl Session {
         batch: usize,
     ) -> Result<Vec<f32>, SessionError> {
         let logits = self.run_with(input, batch, Some(&interrupt.0.options));
-        match interrupt.is_interrupted() {
-            true => Err(SessionError::Interrupted),
-            false => logits,
+        if interrupt.is_interrupted() {
+            Err(SessionError::Interrupted)
+        } else {
+            logits
         }
     }
 
@@ -222,9 +223,9 @@ fn build(
 ) -> ort::Result<ort::session::Session> {
     ort::session::Session::builder(environment)?
         .with_intra_threads(options.threads)?
-        // Threads that spin while they wait keep whole cores of an idle service busy.
+        // Spinning threads would keep whole cores of an idle service busy.
         .with_intra_op_spinning(false)?
-        // Batches come in every size, and a pattern would be made and kept for each of them.
+        // Batches have any size, and ONNX Runtime would keep one pattern per size.
         .with_memory_pattern(false)?
         .commit_from_memory(onnx)
 }
@@ -239,7 +240,7 @@ fn read_interface(session: &ort::session::Session) -> Option<ModelInterface> {
     ModelInterface::from_shapes(&f32_shape(input)?, &f32_shape(output)?)
 }
 
-/// The shape of an f32 tensor; `None` in it is a dimension that is left open.
+/// The shape of an f32 tensor; `None` stands for a dynamic dimension.
 fn f32_shape(outlet: &Outlet) -> Option<Vec<Option<usize>>> {
     if outlet.dtype().tensor_type() != Some(TensorElementType::Float32) {
         return None;

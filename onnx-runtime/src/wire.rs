@@ -1,25 +1,25 @@
-//! Measures an ONNX file in its encoded form, so that a small file that would decode into gigabytes
-//! is refused before it is decoded: two bytes can stand for a message of a thousand.
+//! Measures an encoded ONNX file, so that a small file that would decode into gigabytes is rejected
+//! before decoding: two bytes can encode a message of a thousand bytes.
 //!
 //! Encoding: <https://protobuf.dev/programming-guides/encoding/>; field numbers: `onnx/onnx.proto`.
 
-/// What an encoded model holds.
+/// Counts of the contents of an encoded model.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Census {
-    /// Nodes of all graphs and functions.
+    /// Nodes in all graphs and functions.
     pub(crate) nodes: usize,
-    /// Fields that decoding allocates memory for: messages, strings and arrays.
+    /// Fields for which decoding allocates memory: messages, strings and arrays.
     pub(crate) fields: usize,
-    /// Levels of graphs within graphs; 1 for a model without subgraphs.
+    /// Nesting depth of graphs; 1 for a model without subgraphs.
     pub(crate) depth: usize,
 }
 
-/// Bytes that are not protobuf.
+/// The bytes are not protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an ONNX file: broken off or damaged")]
+#[error("not an ONNX file: truncated or damaged")]
 pub(crate) struct Malformed;
 
-/// The messages through which the rest of a model is reached.
+/// The message types that can contain other messages of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Message {
     Model,
@@ -35,14 +35,14 @@ enum Message {
     Type,
     TensorType,
     Shape,
-    /// Nothing but values and strings inside.
+    /// A message of values and strings only.
     Flat,
 }
 
-/// Counts what `onnx` holds and stops at the first number above `limit`.
+/// Counts the contents of `onnx` and stops at the first count above `limit`.
 ///
 /// # Errors
-/// [`Malformed`] where the bytes are not protobuf.
+/// [`Malformed`] if the bytes are not protobuf.
 pub(crate) fn measure(onnx: &[u8], limit: &Census) -> Result<Census, Malformed> {
     let mut census = Census::default();
     visit(Message::Model, onnx, 0, limit, &mut census)?;
@@ -55,7 +55,8 @@ impl Census {
     }
 }
 
-/// Recursion ends at `limit.depth`: without graphs, messages nest to a fixed depth.
+/// Visits a message recursively. `limit.depth` bounds the recursion, because only graphs nest
+/// without bound.
 fn visit(
     message: Message,
     mut bytes: &[u8],
@@ -86,7 +87,7 @@ fn visit(
     Ok(())
 }
 
-/// Which message stands in a field; `None` for strings, bytes, arrays and unknown fields.
+/// The message type of a field; `None` for strings, bytes, arrays and unknown fields.
 fn inner_message(message: Message, field: u64) -> Option<Message> {
     use Message::{
         Annotation, Attribute, Flat, Function, Graph, Model, Node, Shape, SparseTensor, Tensor,
@@ -103,7 +104,7 @@ fn inner_message(message: Message, field: u64) -> Option<Message> {
         (Graph, 15) | (Attribute, 22 | 23) => SparseTensor,
         (Node, 5) | (Function, 11) => Attribute,
         (ValueInfo, 2) | (Attribute, 14 | 15) => Type,
-        // Sequence, map and optional types hold a type again; no tensor type does.
+        // Sequence, map and optional types contain another type; tensor types do not.
         (Type, 4 | 5 | 9) => Type,
         (Type, 1 | 8) => TensorType,
         (TensorType, 2) => Shape,
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_what_is_above_the_limit() {
+    fn stops_at_the_first_count_above_the_limit() {
         let many = model(graph(vec![NodeProto::default(); 5000]));
         let nodes = measure(&many, &LIMIT).unwrap();
         assert!(nodes.exceeds(&LIMIT) && nodes.nodes == 101, "{nodes:?}");
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_protobuf_are_malformed() {
+    fn bytes_that_are_not_protobuf_are_malformed() {
         let whole = model(graph(vec![node_with(graph(vec![]))]));
         assert!(measure(&whole[..whole.len() - 1], &LIMIT).is_err());
         let cases: [&[u8]; 4] = [

@@ -1,4 +1,4 @@
-//! Which batch sizes give the same bits for a sample.
+//! Compares a sample's bits across batch sizes.
 
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::{Session, SessionOptions};
@@ -13,7 +13,7 @@ const NETWORKS: [(&str, &str); 3] = [
     ("mlp", "preset = \"mlp\"\nwidths = [64, 32]"),
 ];
 
-/// The bits of the logits of `input`, sample by sample, computed in batches of `size`.
+/// The bits of the logits of `input`, computed in batches of `size`.
 fn bits(session: &mut Session, input: &[f32], size: usize) -> Vec<u32> {
     let sample = session.interface().sample_values();
     let batches = input.chunks(size * sample);
@@ -24,8 +24,8 @@ fn bits(session: &mut Session, input: &[f32], size: usize) -> Vec<u32> {
     logits.map(f32::to_bits).collect()
 }
 
-/// A sample's bits may depend on the size of its batch, never on its place or on the others in it.
-/// Prints the sizes that agree with a batch of 1, which is what `deterministic` models are computed in.
+/// A sample's bits may depend on the size of its batch, but not on its position or on the other
+/// samples. Prints the sizes that agree with a batch of 1, which `deterministic` models use.
 #[test]
 fn a_batch_of_one_gives_the_same_bits_every_time() {
     for (name, layers) in NETWORKS {
@@ -41,7 +41,7 @@ fn a_batch_of_one_gives_the_same_bits_every_time() {
             .collect();
         let alone = bits(&mut session, &input, 1);
         let agreeing: Vec<_> = (1..=LARGEST)
-            // Whole batches only: a shorter last one is of another size.
+            // Use full batches only: a shorter last batch would have another size.
             .filter(|size| {
                 let whole = LARGEST / size * size;
                 let input = &input[..whole * session.interface().sample_values()];

@@ -1,4 +1,4 @@
-//! Models that Retort exports, run by ONNX Runtime.
+//! Runs models that Retort exports in ONNX Runtime.
 
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::{Interrupt, Limits, Session, SessionError, SessionOptions, check_model};
@@ -42,7 +42,7 @@ fn a_sample_has_the_same_logits_alone_and_in_a_batch() {
 }
 
 #[test]
-fn an_input_of_another_size_is_refused_with_both_sizes() {
+fn the_error_for_a_wrong_input_size_names_both_sizes() {
     let mut session = Session::load(&exported(), SessionOptions::default()).expect("it loads");
     for (values, batch, expected) in [(0, 0, 64), (63, 1, 64), (64, 2, 128), (128, 1, 64)] {
         let error = session
@@ -62,13 +62,13 @@ fn an_input_of_another_size_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn what_is_no_model_does_not_load() {
+fn bytes_that_are_not_a_model_do_not_load() {
     let error = Session::load(b"no model", SessionOptions::default()).expect_err("it is refused");
     assert!(matches!(error, SessionError::Load(_)), "{error}");
 }
 
 #[test]
-fn an_interrupt_ends_runs_for_good_and_leaves_the_session_usable() {
+fn an_interrupt_stops_runs_permanently_and_leaves_the_session_usable() {
     let mut session = Session::load(&exported(), SessionOptions::default()).expect("it loads");
     let interrupt = Interrupt::new().expect("the library is there");
     let logits = session.run(&images(1), 1).expect("it runs");

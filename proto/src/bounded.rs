@@ -1,11 +1,11 @@
-//! Decoding that refuses messages of very many fields.
+//! Decoding with a limit on the number of fields.
 //!
-//! An empty field takes two bytes of a message and a few hundred in memory once it is decoded, a
-//! number in a packed field one and eight, so a limit of a message's bytes alone would not keep a
-//! server's memory in bounds.
+//! An empty field takes two bytes in an encoded message and a few hundred bytes in memory; a number in
+//! a packed field takes one byte and eight bytes. So a limit on a message's size does not bound a
+//! server's memory.
 //!
-//! What cannot be decoded is refused with its reason: a request with INVALID_ARGUMENT, for it is its
-//! caller's fault, a response with INTERNAL, for it is the server's.
+//! A message that cannot be decoded fails with a reason: a request with INVALID_ARGUMENT, because the
+//! caller is at fault, and a response with INTERNAL, because the server is.
 
 use std::{any::TypeId, fmt, marker::PhantomData};
 
@@ -27,16 +27,16 @@ use crate::{
     teacher::v1::{StreamSoftTargetsRequest, StreamSoftTargetsResponse},
 };
 
-/// Fields that a message may have; in those that carry tensors, the fields within it and the dimensions
-/// of shapes included.
+/// Maximum number of fields of a message. In messages that carry tensors, nested fields and the
+/// dimensions of shapes count too.
 pub const MAX_FIELDS: usize = 1 << 16;
 
-/// Why a message is refused.
+/// Why a message is rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DecodeError {
-    /// It has more than [`MAX_FIELDS`].
+    /// The message has more than [`MAX_FIELDS`] fields.
     TooManyFields,
-    /// It is no message of its type.
+    /// The bytes are not a message of the expected type.
     Malformed(prost::DecodeError),
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for DecodeError {
 }
 
 impl DecodeError {
-    /// UPPER_SNAKE_CASE, for programs: the reason of gRPC's `ErrorInfo`.
+    /// The reason of gRPC's `ErrorInfo`, in UPPER_SNAKE_CASE.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooManyFields => "TOO_MANY_FIELDS",
@@ -58,11 +58,12 @@ impl DecodeError {
         }
     }
 
-    /// As a call's status, where a message of type `T` was to be read.
+    /// The status of a call whose message of type `T` cannot be decoded.
     fn status<T: Name>(&self) -> Status {
-        let code = match T::NAME.ends_with("Request") {
-            true => Code::InvalidArgument,
-            false => Code::Internal,
+        let code = if T::NAME.ends_with("Request") {
+            Code::InvalidArgument
+        } else {
+            Code::Internal
         };
         let details = ErrorDetails::with_error_info(self.reason(), ERROR_DOMAIN, []);
         Status::with_error_details(code, format!("{}: {self}", T::NAME), details)
@@ -71,21 +72,21 @@ impl DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Decodes a message whose fields have been counted.
+/// Counts the fields of a message and decodes it.
 ///
 /// # Errors
-/// When there are too many, or it is no such message.
+/// [`DecodeError`] if the message has too many fields or is malformed.
 pub fn decode<T: Message + Default + 'static>(message: Bytes) -> Result<T, DecodeError> {
     let mut left = MAX_FIELDS;
     count(&message, nested::<T>(), &mut left)?;
     T::decode(message).map_err(DecodeError::Malformed)
 }
 
-/// The codec of all generated clients and servers: prost's, but what comes in is [`decode`]d.
+/// The codec of all generated clients and servers: prost's codec, but it decodes with [`decode`].
 #[derive(Debug, Clone)]
 pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
-/// Of [`BoundedCodec`].
+/// The decoder of [`BoundedCodec`].
 #[derive(Debug, Clone)]
 pub struct BoundedDecoder<U>(PhantomData<U>);
 
@@ -124,12 +125,12 @@ impl<U: Message + Name + Default + 'static> Decoder for BoundedDecoder<U> {
     }
 }
 
-/// A field, by its number, whose content counts.
+/// A field, identified by its number, whose content counts towards the limit.
 #[derive(Clone, Copy)]
 enum Nested {
-    /// A message, and those fields of it of which the same is true.
+    /// A nested message, with those of its fields whose content counts too.
     Message(u32, &'static [Self]),
-    /// Numbers, packed; each byte may be one.
+    /// Packed numbers; each byte may be a number.
     Packed(u32),
 }
 
@@ -141,7 +142,7 @@ impl Nested {
     }
 }
 
-/// Where a message of type `T` has room for many small things beside its own fields.
+/// The fields of a message of type `T` whose content counts in addition to its own fields.
 fn nested<T: 'static>() -> &'static [Nested] {
     let tensors = [
         (TypeId::of::<ModelInferRequest>(), INFER_REQUEST),
@@ -155,7 +156,8 @@ fn nested<T: 'static>() -> &'static [Nested] {
 }
 
 /// The fields of `inference.ModelInferRequest`: shape, parameters and contents of inputs, parameters of
-/// outputs. Of the contents, those of variable length: no model takes such numbers.
+/// outputs. Of the contents, only the integer fields with variable-length encoding count; no model
+/// accepts them.
 const INFER_REQUEST: &[Nested] = &[
     Nested::Message(
         5,
@@ -185,7 +187,7 @@ const BATCH: &[Nested] = &[Nested::Message(
 /// The shape of soft targets.
 const SOFT_TARGETS: &[Nested] = &[Nested::Message(2, &[Nested::Packed(3)])];
 
-/// Takes the fields of `message` from what is `left`. Whatever is malformed is left to prost.
+/// Subtracts the fields of `message` from `left`. prost reports malformed messages later.
 fn count(mut message: &[u8], nested: &[Nested], left: &mut usize) -> Result<(), DecodeError> {
     while let Ok((field, wire_type)) = decode_key(&mut message) {
         *left = left.checked_sub(1).ok_or(DecodeError::TooManyFields)?;
@@ -225,7 +227,7 @@ mod tests {
         },
     };
 
-    fn refused<T: Message + Default + 'static>(message: &T) -> bool {
+    fn is_rejected<T: Message + Default + 'static>(message: &T) -> bool {
         match decode::<T>(message.encode_to_vec().into()) {
             Ok(_) => false,
             Err(error) => {
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_counted_wherever_they_are() {
+    fn fields_count_at_every_level() {
         let many = MAX_FIELDS + 1;
         let request = ModelInferRequest::default;
         let input = |input| ModelInferRequest {
@@ -296,7 +298,7 @@ mod tests {
             ),
         ];
         for (name, request) in cases {
-            assert!(refused(&request), "{name}");
+            assert!(is_rejected(&request), "{name}");
         }
         let shape = |shape| {
             input(InferInputTensor {
@@ -304,7 +306,7 @@ mod tests {
                 ..InferInputTensor::default()
             })
         };
-        assert!(refused(&shape(vec![1; many])), "dimensions");
+        assert!(is_rejected(&shape(vec![1; many])), "dimensions");
         let batch = |dimensions| StreamSoftTargetsRequest {
             message: Some(Request::Batch(Batch {
                 id: 1,
@@ -315,19 +317,19 @@ mod tests {
                 })),
             })),
         };
-        assert!(refused(&batch(many)), "a batch's dimensions");
-        assert!(!refused(&batch(4)));
-        // The input and its contents are two more.
-        assert!(!refused(&contents(MAX_FIELDS - 2)));
-        assert!(refused(&contents(MAX_FIELDS - 1)));
-        assert!(refused(&ClassifyRequest {
+        assert!(is_rejected(&batch(many)), "a batch's dimensions");
+        assert!(!is_rejected(&batch(4)));
+        // The input and its contents are two more fields.
+        assert!(!is_rejected(&contents(MAX_FIELDS - 2)));
+        assert!(is_rejected(&contents(MAX_FIELDS - 1)));
+        assert!(is_rejected(&ClassifyRequest {
             images: vec![Bytes::new(); many],
             ..ClassifyRequest::default()
         }));
     }
 
     #[test]
-    fn content_is_not_taken_for_fields() {
+    fn the_content_of_bytes_does_not_count() {
         // Each pair of bytes would be an empty field.
         let values = Bytes::from([0x0a, 0].repeat(MAX_FIELDS));
         let request = ModelInferRequest {
@@ -339,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_said_by_prost() {
+    fn prost_reports_malformed_messages() {
         let whole = ModelInferRequest {
             model_name: "model".to_owned(),
             raw_input_contents: vec![Bytes::from_static(&[1, 2, 3])],

@@ -1,7 +1,7 @@
 //! gRPC contracts of Retort's services and the code generated from them.
 //!
-//! The `.proto` files beside this crate's `src` are the contract; `bytes` fields arrive as
-//! [`bytes::Bytes`] without a copy.
+//! The `.proto` files beside this crate's `src` are the contract. `bytes` fields are
+//! [`bytes::Bytes`], which avoids copies.
 
 pub mod bounded;
 
@@ -9,12 +9,12 @@ pub mod bounded;
 pub const ERROR_DOMAIN: &str = "retort";
 
 /// The Open Inference Protocol v2 (KServe, Triton): `inference.GRPCInferenceService`.
-#[allow(missing_docs, clippy::all)] // Generated: documented in the .proto files, not ours to lint.
+#[allow(missing_docs, clippy::all)] // Generated code; the .proto files have the documentation.
 pub mod inference {
     tonic::include_proto!("inference");
 }
 
-/// Contracts of Retort's own services, one package and version a module.
+/// Contracts of Retort's own services, one module per package and version.
 #[allow(missing_docs, clippy::all)] // Generated.
 pub mod retort {
     /// Predictions from images.

@@ -1,4 +1,4 @@
-//! Prints training and forward samples a second of some networks, to compare machines and changes.
+//! Prints training and forward throughput of some networks, to compare machines and code changes.
 //!
 //! `cargo run --release -p torch-networks --example throughput -- [THREADS] [SECONDS]`
 
@@ -76,7 +76,7 @@ fn step(
     })
 }
 
-/// Samples a second of repeated batches, after two to warm up.
+/// Samples per second over repeated batches, after two warm-up batches.
 fn measure(
     seconds: Duration,
     mut batch: impl FnMut() -> Result<(), TorchError>,

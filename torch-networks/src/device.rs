@@ -1,53 +1,56 @@
-//! Which device computes.
+//! Selection of the device.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de};
 use tch::{Cuda, Device};
 
-/// What a config asks for: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
+/// The device in a configuration: `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first CUDA device where libtorch can use one, else the CPU.
+    /// The first CUDA device if libtorch can use one, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device of this number.
+    /// The CUDA device with this index.
     Cuda(usize),
 }
 
-/// A CUDA device was asked for that libtorch cannot use.
+/// The configuration selects a CUDA device that libtorch cannot use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceUnavailable {
-    /// There is none, or this libtorch was built for the CPU alone.
+    /// There is no CUDA device, or this libtorch is a CPU build.
     #[error(
-        "\"cuda:{asked}\" was asked for, but libtorch finds no CUDA device here; use \"cpu\", or a \
-         machine with a GPU and a libtorch built for it"
+        "device \"cuda:{asked}\" is not available: libtorch finds no CUDA device; use \"cpu\", or a \
+         machine with a GPU and a CUDA build of libtorch"
     )]
     NoCuda {
-        /// Number of the device.
+        /// Index of the configured device.
         asked: usize,
     },
-    /// There are fewer.
-    #[error("\"cuda:{asked}\" was asked for, but there are only {count} CUDA devices, from 0 on")]
+    /// The machine has fewer CUDA devices.
+    #[error(
+        "device \"cuda:{asked}\" does not exist: this machine has {count} CUDA devices, numbered from 0"
+    )]
     TooFew {
-        /// Number of the device.
+        /// Index of the configured device.
         asked: usize,
-        /// Devices that there are.
+        /// Number of CUDA devices.
         count: usize,
     },
 }
 
 impl DeviceChoice {
-    /// Settles the choice on this machine.
+    /// Resolves the choice on this machine.
     ///
     /// # Errors
-    /// A CUDA device that is not there.
+    /// [`DeviceUnavailable`] if the CUDA device does not exist.
     pub fn resolve(self) -> Result<Device, DeviceUnavailable> {
-        let count = match Cuda::is_available() {
-            true => usize::try_from(Cuda::device_count()).unwrap_or(0),
-            false => 0,
+        let count = if Cuda::is_available() {
+            usize::try_from(Cuda::device_count()).unwrap_or(0)
+        } else {
+            0
         };
         match self {
             DeviceChoice::Cpu => Ok(Device::Cpu),
@@ -73,7 +76,9 @@ impl FromStr for DeviceChoice {
                 .and_then(|number| number.parse().ok())
                 .map(DeviceChoice::Cuda)
                 .ok_or_else(|| {
-                    format!("`{other}` is no device; say \"auto\", \"cpu\", \"cuda\" or \"cuda:1\"")
+                    format!(
+                        "`{other}` is not a device; use \"auto\", \"cpu\", \"cuda\" or \"cuda:1\""
+                    )
                 }),
         }
     }
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_have_names() {
+    fn device_names_are_parsed_and_displayed() {
         for (text, choice, shown) in [
             ("auto", DeviceChoice::Auto, "auto"),
             ("cpu", DeviceChoice::Cpu, "cpu"),
@@ -118,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_not_there_is_named() {
+    fn the_error_names_a_missing_device() {
         assert_eq!(DeviceChoice::Cpu.resolve(), Ok(Device::Cpu));
         let error = DeviceChoice::Cuda(99).resolve().unwrap_err().to_string();
         assert!(error.contains("cuda:99"), "{error}");

@@ -1,4 +1,4 @@
-//! Dropout whose choices are a pure function of a seed.
+//! Dropout as a pure function of a seed.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -6,11 +6,11 @@ use rand_chacha::{
 };
 use tch::{TchError, Tensor};
 
-/// Zeroes each value with probability `rate` and scales the rest by 1 / (1 − rate)
-/// (Srivastava et al. 2014). `stream` sets the layers of one network apart.
+/// Zeroes each value with probability `rate` and scales the other values by 1 / (1 − rate)
+/// (Srivastava et al. 2014). Each layer of a network has its own `stream` of random numbers.
 ///
 /// # Errors
-/// What libtorch reports.
+/// Errors of libtorch.
 pub(crate) fn dropout(
     input: &Tensor,
     rate: f64,

@@ -1,33 +1,33 @@
-//! What can go wrong in libtorch.
+//! Errors of networks in libtorch.
 
 use networks::{SpecError, WeightsError};
 use tch::TchError;
 
-/// Why a network cannot be made or run.
+/// Why a network cannot be built or run.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchError {
-    /// The network itself is wrong.
+    /// The network itself is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The weights do not fit the network.
+    /// The weights do not match the network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Pixels whose number or channels do not fit the shape asked for.
+    /// An input does not match the required shape.
     #[error("{what}: {found}, expected {expected}")]
     Input {
-        /// What does not fit.
+        /// The quantity that does not match.
         what: &'static str,
-        /// What was given.
+        /// The given value.
         found: String,
-        /// What fits.
+        /// The required value.
         expected: String,
     },
-    /// libtorch refused; the first line of its message.
+    /// libtorch returned an error; the text is the first line of its message.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] TchError),
 }
 
-/// libtorch appends a C++ stack trace to its messages.
+/// Drops the C++ stack trace that libtorch appends to its messages.
 fn first_line(error: &TchError) -> String {
     error
         .to_string()

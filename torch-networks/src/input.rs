@@ -1,4 +1,4 @@
-//! From pixels to a network's input.
+//! Conversion of pixels to a network's input.
 
 use tch::{Kind, Tensor};
 
@@ -7,7 +7,7 @@ use crate::TorchError;
 /// Normalizes u8 pixels, [n, c, h, w] in row-major order: (x / 255 − mean) / std per channel, f32.
 ///
 /// # Errors
-/// A number of pixels, means or deviations that does not fit the shape.
+/// [`TorchError::Input`] if the number of pixels, means or deviations does not match the shape.
 pub fn normalize(
     pixels: &[u8],
     shape: [usize; 4],
@@ -33,7 +33,7 @@ pub fn normalize(
             });
         }
     }
-    // One multiply-add a pixel: x · 1/(255·std) − mean/std.
+    // One multiply-add per pixel: x · 1/(255·std) − mean/std.
     let scale: Vec<f32> = std.iter().map(|std| 1.0 / (255.0 * std)).collect();
     let shift: Vec<f32> = mean
         .iter()

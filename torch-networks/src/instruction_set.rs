@@ -1,18 +1,18 @@
-//! Which of the processor's instructions libtorch uses: they decide bits, and whether bf16 pays.
+//! The processor instructions that libtorch uses. They affect the bits of results and the speed of bf16.
 
 use std::{env, fmt, fs};
 
-/// The instruction sets in use, after the caps in the environment.
+/// The instruction sets in use, limited by environment variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstructionSet {
-    /// Of ATen, libtorch's own operations.
+    /// Instruction set of ATen, libtorch's own operations.
     aten: &'static str,
-    /// Of oneDNN, convolutions and matrix products: an index into [`ONEDNN`].
+    /// Instruction set of oneDNN (convolutions and matrix products), as an index into [`ONEDNN`].
     onednn: usize,
 }
 
-/// oneDNN's levels from least to most, by their names in `ONEDNN_MAX_CPU_ISA`, each with the
-/// processor flags (of `/proc/cpuinfo`) that it needs beyond the levels of its family before it.
+/// oneDNN's levels in ascending order, by their names in `ONEDNN_MAX_CPU_ISA`. Each level lists the
+/// processor flags (of `/proc/cpuinfo`) that it needs beyond the earlier levels of its family.
 const ONEDNN: [(&str, &[&str]); 10] = [
     ("SSE41", &["sse4_1"]),
     ("AVX", &["avx"]),
@@ -41,7 +41,7 @@ const ONEDNN: [(&str, &[&str]); 10] = [
 const FIRST_WITH_BF16: usize = 7;
 
 impl InstructionSet {
-    /// What this process uses.
+    /// The instruction sets that this process uses.
     pub fn current() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let flags = cpuinfo
@@ -84,7 +84,7 @@ impl InstructionSet {
         }
     }
 
-    /// Whether products of bf16 numbers are instructions, not emulated.
+    /// Whether the processor multiplies bf16 numbers natively, without emulation.
     pub fn has_bf16(self) -> bool {
         self.onednn >= FIRST_WITH_BF16
     }
@@ -110,7 +110,7 @@ mod tests {
         ": fpu sse4_1 avx avx2 fma avx512f avx512bw avx512vl avx512dq avx512_vnni avx512_bf16";
 
     #[test]
-    fn caps_lower_what_the_processor_has() {
+    fn environment_variables_limit_the_processors_instruction_set() {
         for (flags, aten, onednn, expected, bf16) in [
             (
                 BF16,

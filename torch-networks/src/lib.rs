@@ -1,8 +1,8 @@
-//! What a network *does*, in libtorch: forward passes in f32 or bf16, gradients, evaluation.
+//! Networks in libtorch: forward passes in f32 or bf16, gradients, evaluation.
 //!
-//! [`TorchNetwork`] is made of a `networks::NetworkSpec` and its weights. libtorch's autocast works
-//! on CUDA only, so the layers themselves cast to bf16 where that pays: see [`Precision`].
-//! [`numerics`] describes what else than the weights decides the bits of the logits.
+//! A [`TorchNetwork`] is built from a `networks::NetworkSpec` and weights. libtorch's autocast works
+//! on CUDA only, so the layers cast to bf16 themselves if that is faster: see [`Precision`].
+//! [`numerics`] describes everything except the weights that affects the bits of the logits.
 
 mod device;
 mod dropout;
@@ -23,8 +23,8 @@ pub use numerics::{Numerics, numerics};
 pub use precision::{Precision, PrecisionChoice};
 pub use tch::Device;
 
-/// Sets how many threads libtorch uses inside one operation, when called from this thread.
-/// Training gives other bits with another count; a forward pass does not.
+/// Sets how many threads libtorch uses inside one operation, for calls from this thread.
+/// The count affects the bits of training, but not those of a forward pass.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

@@ -7,13 +7,14 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::{Mode, Precision, dropout::dropout};
 
-/// How much of the running statistics a training step replaces: PyTorch's default.
+/// The fraction of the running statistics that a training step replaces: PyTorch's default.
 const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
-/// A layer with its tensors. They are shared: an optimizer's step on them is seen here.
+/// A layer with its tensors. The tensors are shared with the optimizer, which updates them in place.
 pub(crate) enum Module {
-    /// With the batch-norm right after it, if there is one: in evaluation it is folded into the
-    /// weights, which spares a pass over the activations (5 to 8 % of a forward pass).
+    /// A convolution, with the batch-norm right after it if there is one. In evaluation the
+    /// batch-norm is folded into the weights, which saves a pass over the activations (5 to 8 % of
+    /// a forward pass).
     Conv {
         conv: Conv,
         weight: Tensor,
@@ -158,7 +159,7 @@ impl BatchNorm {
     fn forward(&self, input: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         let training = matches!(mode, Mode::Train { .. });
         if training && input.numel() < 2 * self.mean.numel() {
-            // Its variance would be 0/0, and stay so in the running statistics.
+            // The variance would be 0/0, and the running statistics would keep it.
             let reason =
                 "batch-norm cannot train on a single value per channel; use larger batches";
             return Err(TchError::Shape(reason.to_owned()));
@@ -175,7 +176,7 @@ impl BatchNorm {
         )
     }
 
-    /// Weight and bias of the convolution that does both (see `networks::fold_batch_norm`).
+    /// Weight and bias of the convolution with folded batch-norm (see `networks::fold_batch_norm`).
     fn fold_into(
         &self,
         weight: &Tensor,
@@ -205,7 +206,7 @@ fn window(pool: &Pool) -> [[i64; 2]; 3] {
     [pool.kernel, pool.stride, pool.padding].map(|size| [size as i64; 2])
 }
 
-/// Makes modules of layers, with the tensors that the layers name.
+/// Builds modules from layers and the tensors that the layers name.
 pub(crate) struct Builder<'a> {
     pub tensors: &'a BTreeMap<String, Tensor>,
     pub dropouts: u64,
@@ -268,7 +269,7 @@ impl Builder<'_> {
                 mean: tensor("running_mean")?,
                 variance: tensor("running_var")?,
             }),
-            // What these give is nobody else's, and their gradients do not need it.
+            // No other module uses the outputs of these layers, and their gradients do not need them.
             Operation::Relu => Module::Relu {
                 in_place: matches!(before, Some(Module::BatchNorm(_) | Module::Conv { .. })),
             },

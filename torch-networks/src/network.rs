@@ -10,7 +10,7 @@ use crate::{
     module::{Builder, Module, Pass, run},
 };
 
-/// A network of a spec, its weights as libtorch tensors.
+/// A network with its weights as libtorch tensors.
 pub struct TorchNetwork {
     spec: NetworkSpec,
     modules: Vec<Module>,
@@ -19,11 +19,11 @@ pub struct TorchNetwork {
     device: Device,
 }
 
-/// What a forward pass is for.
+/// The purpose of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch-norm uses the batch's statistics and updates the running ones (momentum 0.1, unbiased
-    /// variance, as PyTorch); dropout drops, and what it drops is a pure function of the seed.
+    /// Batch-norm uses the batch's statistics and updates the running statistics (momentum 0.1,
+    /// unbiased variance, like PyTorch). Dropout drops values as a pure function of the seed.
     Train {
         /// Must differ from step to step.
         dropout_seed: u64,
@@ -33,13 +33,13 @@ pub enum Mode {
 }
 
 impl TorchNetwork {
-    /// Makes the network on a device. Parameters require gradients.
+    /// Builds the network on a device. Parameters require gradients.
     ///
     /// # Errors
-    /// A wrong spec, or weights of another network.
+    /// [`TorchError`] if the spec is invalid or the weights belong to another network.
     pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
         let layers = spec.layers()?;
-        let channels_last = channels_last_pays(&layers) && !overruns_memory(&layers);
+        let channels_last = channels_last_is_faster(&layers) && !triggers_onednn_overrun(&layers);
         let mut parameters = Vec::new();
         let mut statistics = Vec::new();
         let mut by_name = BTreeMap::new();
@@ -75,7 +75,7 @@ impl TorchNetwork {
     /// Computes logits, f32 [n, classes], of normalized images, f32 [n, c, h, w] on the network's device.
     ///
     /// # Errors
-    /// An input of another shape; what libtorch reports.
+    /// If the input has another shape; errors of libtorch.
     pub fn forward(
         &self,
         input: &Tensor,
@@ -97,7 +97,7 @@ impl TorchNetwork {
         Ok(run(&self.modules, input, Pass { mode, precision })?)
     }
 
-    /// The tensors that training changes by their gradients, by name, in network order.
+    /// The trainable tensors with their names, in network order.
     pub fn parameters(&self) -> &[(String, Tensor)] {
         &self.parameters
     }
@@ -105,7 +105,7 @@ impl TorchNetwork {
     /// Copies batch-norm's running statistics, which a forward pass in [`Mode::Train`] changes.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn copy_statistics(&self) -> Result<Vec<Tensor>, TorchError> {
         let copy = |(_, tensor): &(String, Tensor)| {
             let mut copy = tensor.f_empty_like()?;
@@ -115,10 +115,10 @@ impl TorchNetwork {
         no_grad(|| self.statistics.iter().map(copy).collect())
     }
 
-    /// Puts back what [`Self::copy_statistics`] copied.
+    /// Restores the statistics that [`Self::copy_statistics`] copied.
     ///
     /// # Errors
-    /// What libtorch reports.
+    /// Errors of libtorch.
     pub fn restore_statistics(&self, copies: &[Tensor]) -> Result<(), TorchError> {
         no_grad(|| {
             for ((_, tensor), copy) in self.statistics.iter().zip(copies) {
@@ -133,15 +133,15 @@ impl TorchNetwork {
         &self.spec
     }
 
-    /// Where the network's tensors are.
+    /// The device of the network's tensors.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The weights as they are now.
+    /// The current weights.
     ///
     /// # Errors
-    /// Values that are no longer finite (training diverged); what libtorch reports.
+    /// If a value is not finite (training diverged); errors of libtorch.
     pub fn weights(&self) -> Result<Weights, TorchError> {
         let mut tensors = Vec::new();
         for (name, tensor) in self.parameters.iter().chain(&self.statistics) {
@@ -150,10 +150,10 @@ impl TorchNetwork {
         Ok(Weights::from_tensors(tensors, &self.spec)?)
     }
 
-    /// Replaces all weights, in place: whoever shares the parameters sees the new values.
+    /// Replaces all weights in place, so every holder of the parameters sees the new values.
     ///
     /// # Errors
-    /// Weights of another network; nothing is replaced then.
+    /// If the weights belong to another network; the old weights then stay.
     pub fn load_weights(&self, weights: &Weights) -> Result<(), TorchError> {
         let new = weights
             .iter()
@@ -170,10 +170,11 @@ impl TorchNetwork {
     }
 }
 
-/// Whether activations are better kept channels-last. Measured on 2 cores with AVX512_BF16, batch
-/// 128: residual networks train 4 to 25 % faster so on two threads (alike on one), pooling windows
-/// run up to 30 % faster; plain strided convolutions train up to 25 % slower.
-fn channels_last_pays(layers: &[Layer]) -> bool {
+/// Whether the channels-last layout is faster. Measured on 2 cores with AVX512_BF16, batch 128:
+/// channels-last trains residual networks 4 to 25 % faster on two threads (no difference on one)
+/// and runs pooling windows up to 30 % faster, but trains plain strided convolutions up to 25 %
+/// slower.
+fn channels_last_is_faster(layers: &[Layer]) -> bool {
     layers.iter().any(|layer| {
         matches!(
             layer.operation,
@@ -182,21 +183,21 @@ fn channels_last_pays(layers: &[Layer]) -> bool {
     })
 }
 
-/// Whether training would corrupt the heap, channels-last: oneDNN's gradient of a strided 1×1
-/// convolution's weight writes beyond its workspace where the input has fewer channels than its
-/// vectors have places, of which there are at most 16
+/// Whether training in channels-last layout would corrupt the heap. For a strided 1×1 convolution,
+/// oneDNN's weight gradient writes beyond its workspace if the input has fewer channels than a
+/// vector register has lanes, which is at most 16
 /// (<https://github.com/uxlfoundation/oneDNN/issues/6035>).
-fn overruns_memory(layers: &[Layer]) -> bool {
+fn triggers_onednn_overrun(layers: &[Layer]) -> bool {
     layers.iter().any(|layer| match &layer.operation {
         Operation::Conv(conv) => conv.kernel == 1 && conv.stride > 1 && conv.in_channels < 16,
         Operation::Residual { body, shortcut } => {
-            overruns_memory(body) || overruns_memory(shortcut)
+            triggers_onednn_overrun(body) || overruns_memory(shortcut)
         }
         _ => false,
     })
 }
 
-/// Gives a convolution's weight its place in memory; the activations follow it.
+/// Sets the memory layout of a convolution's weight; the activations take the same layout.
 fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
     if !channels_last || tensor.dim() != 4 {
         return Ok(tensor);
@@ -208,7 +209,7 @@ fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
 /// The values as an f32 tensor on the CPU.
 ///
 /// # Errors
-/// Values that do not fill the shape; what libtorch reports.
+/// If the number of values does not match the shape; errors of libtorch.
 pub fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
     let shape: Vec<_> = values.shape.iter().map(|&size| size as i64).collect();
     Ok(Tensor::f_from_slice(&values.data)?.f_view(shape.as_slice())?)
@@ -217,7 +218,7 @@ pub fn to_tensor(values: &WeightTensor) -> Result<Tensor, TorchError> {
 /// The values of a tensor of any layout, device and kind, as f32 in row-major order.
 ///
 /// # Errors
-/// What libtorch reports.
+/// Errors of libtorch.
 pub fn to_values(tensor: &Tensor) -> Result<WeightTensor, TorchError> {
     let shape = tensor.size().iter().map(|&size| size as usize).collect();
     let flat = tensor
@@ -236,12 +237,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_last_is_left_alone_where_it_overruns_memory() {
+    fn networks_that_trigger_the_onednn_overrun_are_detected() {
         let cases = [
             ("[4, 8]", true),
             ("[16, 15, 16]", true),
             ("[16, 32, 64]", false),
-            // Nothing strided.
+            // No strided convolution.
             ("[4]", false),
         ];
         for (widths, expected) in cases {
@@ -250,7 +251,7 @@ mod tests {
             );
             let spec = NetworkSpec::from_toml(&spec).expect("a spec");
             let layers = spec.layers().expect("layers");
-            assert_eq!(overruns_memory(&layers), expected, "{widths}");
+            assert_eq!(triggers_onednn_overrun(&layers), expected, "{widths}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What decides the bits of the logits besides the weights.
+//! Numerics: everything except the weights that affects the bits of the logits.
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -12,19 +12,19 @@ use crate::{InstructionSet, Mode, Precision, TorchError, TorchNetwork};
 /// Samples in the probe batch.
 const PROBE_SAMPLES: usize = 16;
 
-/// The identity of a computation: two networks with equal weights and equal numerics give equal bits.
+/// Identifies a computation: networks with equal weights and equal numerics give equal bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numerics {
-    /// For people: precision, device, instruction set, libtorch's version.
+    /// Human-readable: precision, device, instruction set, libtorch's version.
     pub descriptor: String,
-    /// sha256 of the logits (little-endian f32) of a fixed probe batch, in hexadecimal.
+    /// SHA-256 of the logits (little-endian f32) of a fixed probe batch, in hexadecimal.
     pub probe_sha256: String,
 }
 
-/// Runs the probe batch through the network and describes the circumstances.
+/// Computes the logits of the probe batch and describes the environment.
 ///
 /// # Errors
-/// What libtorch reports.
+/// Errors of libtorch.
 pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics, TorchError> {
     let logits = no_grad(|| network.forward(&probe(network)?, Mode::Evaluate, precision))?;
     let logits: Vec<f32> = Vec::try_from(logits.f_reshape([-1])?)?;
@@ -47,7 +47,7 @@ pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics
     })
 }
 
-/// Uniform in [-2, 2): about where normalized pixels are.
+/// The probe batch: uniform values in [-2, 2), roughly the range of normalized pixels.
 fn probe(network: &TorchNetwork) -> Result<Tensor, TorchError> {
     let [channels, height, width] = network.spec().input;
     let mut random = ChaCha8Rng::from_seed(*b"retort: the numerics probe batch");

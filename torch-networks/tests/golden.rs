@@ -1,4 +1,4 @@
-//! Forward passes, gradients and running statistics against PyTorch's (`scripts/golden/networks.py`).
+//! Compares forward passes, gradients and running statistics with PyTorch (`scripts/golden/networks.py`).
 
 use std::collections::BTreeMap;
 

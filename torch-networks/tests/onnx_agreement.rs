@@ -1,4 +1,4 @@
-//! Random networks give the same logits in libtorch and, exported, in ONNX Runtime.
+//! Random networks give the same logits in libtorch and, after export, in ONNX Runtime.
 
 use networks::{Architecture, LayerSpec, NetworkSpec, WeightTensor, Weights, onnx};
 use onnx_runtime::{Session, SessionOptions};
@@ -38,13 +38,13 @@ fn spec() -> impl Strategy<Value = NetworkSpec> {
     let input = (1usize..4, 5usize..14, 5usize..14);
     (input, 2usize..6, prop::collection::vec(layer(), 1..10)).prop_map(
         |((channels, height, width), classes, layers)| {
-            sensible([channels, height, width], classes, layers)
+            valid_network([channels, height, width], classes, layers)
         },
     )
 }
 
-/// Keeps the layers that can follow those kept before them, and ends with a head.
-fn sensible(input: [usize; 3], classes: usize, candidates: Vec<LayerSpec>) -> NetworkSpec {
+/// Builds a valid network: keeps each candidate layer that can follow the kept ones, and adds a head.
+fn valid_network(input: [usize; 3], classes: usize, candidates: Vec<LayerSpec>) -> NetworkSpec {
     let head = || LayerSpec::Linear {
         features: classes,
         bias: true,
@@ -75,17 +75,17 @@ fn sensible(input: [usize; 3], classes: usize, candidates: Vec<LayerSpec>) -> Ne
             kept.pop();
         }
     }
-    whole(&kept).expect("no layer at all is a network too")
+    whole(&kept).expect("a network without hidden layers is valid")
 }
 
-/// Values between −1 and 1 that look random.
+/// Deterministic pseudo-random values between −1 and 1.
 fn values(count: usize, seed: usize) -> Vec<f32> {
     (0..count)
         .map(|i| ((i * 7 + seed * 13) as f32 * 0.7391).sin())
         .collect()
 }
 
-/// Initial weights, but with batch-norms that do something.
+/// Initial weights, with random batch-norm parameters so that batch-norms are not the identity.
 fn weights(spec: &NetworkSpec, seed: u64) -> Weights {
     let initial = Weights::initial(spec, seed).expect("a good spec");
     let tensors = initial.iter().map(|(name, tensor)| {

@@ -1,4 +1,4 @@
-//! What training rests on: gradients that help, the same bits each time, weights in and out.
+//! Basics of training: gradients reduce the loss, results are bit-reproducible, weights round-trip.
 
 use networks::{NetworkSpec, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -25,7 +25,7 @@ fn images(samples: i64) -> Tensor {
         .view([samples, 1, 8, 8])
 }
 
-/// Plain gradient descent on 16 images; the loss of each step.
+/// Runs plain gradient descent on 16 images and returns the loss of each step.
 fn train(network: &TorchNetwork, precision: Precision, steps: u64) -> Vec<f64> {
     let labels = Tensor::arange(16, (Kind::Int64, Device::Cpu)).remainder(4);
     let step = |step| {
@@ -94,7 +94,7 @@ fn weights_survive_a_round_trip() {
 }
 
 #[test]
-fn numerics_tell_precisions_and_weights_apart() {
+fn numerics_differ_between_precisions_and_weights() {
     let (one, two) = (network(&spec(0.0), 1), network(&spec(0.0), 2));
     let f32 = numerics(&one, Precision::F32).unwrap();
     assert_eq!(f32, numerics(&one, Precision::F32).unwrap());
@@ -125,7 +125,7 @@ fn pixels_are_normalized_per_channel() {
 }
 
 #[test]
-fn wrong_input_is_refused_by_name() {
+fn errors_name_the_wrong_input() {
     let error = |result: Result<Tensor, TorchError>| result.expect_err("refused").to_string();
     assert_eq!(
         error(normalize(&[0; 3], [1, 1, 2, 2], &[0.5], &[0.5])),
@@ -150,7 +150,7 @@ fn wrong_input_is_refused_by_name() {
 }
 
 #[test]
-fn diverged_weights_are_refused() {
+fn diverged_weights_are_rejected() {
     let network = network(&spec(0.0), 1);
     let _ = no_grad(|| network.parameters()[0].1.shallow_clone().fill_(f64::NAN));
     let error = network.weights().expect_err("NaN").to_string();

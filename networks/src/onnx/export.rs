@@ -1,4 +1,4 @@
-//! The ONNX writer. The graph of a spec is known, so nothing is traced.
+//! The ONNX writer. It derives the graph from the spec, without tracing.
 
 use prost::Message;
 
@@ -12,18 +12,18 @@ use crate::{
     fold_batch_norm,
 };
 
-/// The version of the file format written.
+/// Version of the written file format.
 pub const IR_VERSION: i64 = 8;
-/// The version of ONNX's standard operators written.
+/// Version of the written ONNX operators.
 pub const OPSET_VERSION: i64 = 17;
 
-/// Writes a trained network as an ONNX model, batch-norm folded. The same network gives the same bytes.
+/// Writes a trained network as an ONNX model with folded batch-norm. Equal networks give equal bytes.
 ///
 /// Input `input`: f32 [batch, channels, height, width], normalized; output `logits`: f32 [batch, classes].
-/// The batch dimension is free.
+/// The batch dimension is dynamic.
 ///
 /// # Errors
-/// Whatever is wrong with the spec, or weights of another network.
+/// [`WeightsError`] if the spec is invalid or the weights belong to another network.
 pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsError> {
     let Folded { layers, tensors } = fold_batch_norm(&spec.layers()?, weights)?;
     let mut graph = Graph::default();
@@ -32,7 +32,7 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
         last.output = vec!["logits".to_owned()];
     }
 
-    // In network order; what folding left is exactly what the folded layers name.
+    // In network order. `fold_batch_norm` keeps exactly the tensors that the folded layers name.
     let initializer = crate::tensors(&layers)
         .into_iter()
         .filter_map(|tensor| tensors.get(&tensor.name).map(|values| (tensor, values)))
@@ -138,7 +138,7 @@ impl Graph {
                 );
                 self.node(name, "Relu", vec![sum], vec![])
             }
-            // Does nothing outside training.
+            // Dropout is the identity outside training.
             Operation::Dropout { .. } => input,
         }
     }
@@ -201,7 +201,7 @@ fn float(name: &str, value: f32) -> AttributeProto {
     }
 }
 
-/// A f32 tensor of a free number of samples of this shape.
+/// An f32 tensor of samples of this shape, with a dynamic batch dimension.
 fn batch_of(name: &str, sample: &[usize]) -> ValueInfoProto {
     let batch = DimensionValue::Param("batch".to_owned());
     let sizes = sample

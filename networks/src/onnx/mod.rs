@@ -1,4 +1,4 @@
-//! ONNX: the messages of its files, and the writer.
+//! ONNX: the protobuf messages and the writer.
 
 mod export;
 pub mod schema;

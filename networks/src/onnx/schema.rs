@@ -1,7 +1,7 @@
-//! The messages of an ONNX file, written by hand after `onnx/onnx.proto` of ONNX 1.18.
+//! The protobuf messages of an ONNX file, written by hand after `onnx/onnx.proto` of ONNX 1.18.
 //!
-//! Every field through which a graph can hold nodes, tensors or references to files is here, so
-//! that a reader can check all of a foreign model. Absent numbers stay `None`: proto2 has presence.
+//! They include every field that can hold nodes, tensors or references to files, so a reader can
+//! check all of an untrusted model. Absent numbers are `None`, because proto2 tracks presence.
 
 #![allow(missing_docs, reason = "names and meanings are those of onnx.proto")]
 

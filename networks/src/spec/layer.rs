@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A layer as a spec writes it: `type = "conv"` and that type's keys.
-/// Input channels and features are never written; they follow from the layer before.
+/// A layer of a spec: `type = "conv"` and the keys of that type.
+/// A spec never contains input channels and features; they follow from the previous layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "LayerFields", into = "LayerFields")]
 pub enum LayerSpec {
@@ -15,22 +15,22 @@ pub enum LayerSpec {
         channels: usize,
         /// Height and width of the kernel.
         kernel: usize,
-        /// Step; 1 unless written.
+        /// Step; default 1.
         stride: usize,
-        /// Zeros on each side; (kernel − 1) / 2 unless written.
+        /// Zeros on each side; default (kernel − 1) / 2.
         padding: usize,
-        /// Whether a bias is added; false unless written, for batch-norm usually follows.
+        /// Whether a bias is added; default false, because batch-norm usually follows.
         bias: bool,
     },
-    /// `depthwise_conv`: each channel is convolved by itself. Keys as `conv`, less `channels`.
+    /// `depthwise_conv`: convolves each channel separately. Keys of `conv`, without `channels`.
     DepthwiseConv {
         /// Height and width of the kernel.
         kernel: usize,
-        /// Step; 1 unless written.
+        /// Step; default 1.
         stride: usize,
-        /// Zeros on each side; (kernel − 1) / 2 unless written.
+        /// Zeros on each side; default (kernel − 1) / 2.
         padding: usize,
-        /// Whether a bias is added; false unless written.
+        /// Whether a bias is added; default false.
         bias: bool,
     },
     /// `batch_norm`: batch normalization with scale and shift.
@@ -41,27 +41,27 @@ pub enum LayerSpec {
     MaxPool {
         /// Height and width of the window.
         kernel: usize,
-        /// Step; the kernel unless written.
+        /// Step; default `kernel`.
         stride: usize,
-        /// Padding on each side; 0 unless written.
+        /// Padding on each side; default 0.
         padding: usize,
     },
-    /// `avg_pool`: keys as `max_pool`.
+    /// `avg_pool`: keys of `max_pool`.
     AvgPool {
         /// Height and width of the window.
         kernel: usize,
-        /// Step; the kernel unless written.
+        /// Step; default `kernel`.
         stride: usize,
-        /// Zeros on each side; 0 unless written.
+        /// Zeros on each side; default 0.
         padding: usize,
     },
     /// `global_avg_pool`: the mean over the image, [c, h, w] → [c, 1, 1].
     GlobalAvgPool,
     /// `residual`: relu(body(x) + shortcut(x)).
     Residual {
-        /// The branch that learns.
+        /// The residual branch.
         body: Vec<LayerSpec>,
-        /// Unless written: the identity where the body keeps the shape, else a projection.
+        /// Default: the identity if the body keeps the shape, otherwise a projection.
         shortcut: Option<Shortcut>,
     },
     /// `flatten`: [c, h, w] → [c·h·w].
@@ -70,7 +70,7 @@ pub enum LayerSpec {
     Linear {
         /// Length of the output.
         features: usize,
-        /// Whether a bias is added; true unless written.
+        /// Whether a bias is added; default true.
         bias: bool,
     },
     /// `dropout`
@@ -80,13 +80,13 @@ pub enum LayerSpec {
     },
 }
 
-/// How a residual block carries its input around the body.
+/// The shortcut of a residual block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shortcut {
-    /// Unchanged.
+    /// Adds the input unchanged.
     Identity,
-    /// Through a strided 1×1 convolution and batch-norm.
+    /// Applies a strided 1×1 convolution and batch-norm to the input.
     Projection,
 }
 
@@ -95,7 +95,7 @@ pub enum Shortcut {
 #[serde(rename_all = "snake_case")]
 #[allow(
     missing_docs,
-    reason = "each is explained at the LayerSpec variant of the same name"
+    reason = "the LayerSpec variants of the same names have the documentation"
 )]
 pub enum LayerType {
     Conv,
@@ -112,7 +112,7 @@ pub enum LayerType {
 }
 
 impl LayerType {
-    /// The name a spec uses.
+    /// The name in a spec.
     pub fn name(self) -> &'static str {
         match self {
             LayerType::Conv => "conv",
@@ -170,7 +170,7 @@ impl LayerSpec {
     }
 }
 
-/// A layer as it is written: every key any type has.
+/// The keys of all layer types, for deserialization.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LayerFields {
@@ -261,7 +261,7 @@ impl TryFrom<LayerFields> for LayerSpec {
                 rate: fields.rate.take().ok_or_else(|| missing("rate"))?,
             },
         };
-        match fields.left_over() {
+        match fields.unknown_key() {
             Some(key) => Err(format!(
                 "`{key}` has no meaning in a `{layer_type}` layer; allowed: {}",
                 layer_type.keys()
@@ -287,8 +287,8 @@ impl LayerFields {
         }
     }
 
-    /// A key that the layer's type did not take.
-    fn left_over(&self) -> Option<&'static str> {
+    /// A key that the layer's type does not have.
+    fn unknown_key(&self) -> Option<&'static str> {
         [
             ("channels", self.channels.is_some()),
             ("features", self.features.is_some()),

@@ -10,7 +10,7 @@ pub use preset::{CnnPreset, MlpPreset, ResnetPreset};
 
 use crate::{Layer, SpecError, resolve};
 
-/// A network: its input, its number of classes, its architecture.
+/// A network: its input shape, number of classes and architecture.
 ///
 /// ```
 /// let spec = networks::NetworkSpec::from_toml(r#"
@@ -30,14 +30,14 @@ pub struct NetworkSpec {
     pub input: [usize; 3],
     /// Number of logits.
     pub classes: usize,
-    /// The layers, or a preset that stands for them.
+    /// The layers, or a preset that expands to layers.
     pub architecture: Architecture,
 }
 
-/// How a spec says what its layers are.
+/// The layers of a spec: listed, or as a preset.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Architecture {
-    /// Every layer is listed.
+    /// A list of all layers.
     Layers(Vec<LayerSpec>),
     /// A residual network (He et al. 2015, the CIFAR form).
     Resnet(ResnetPreset),
@@ -51,23 +51,23 @@ impl NetworkSpec {
     /// Reads a spec from TOML text (the body of a `[network]` table).
     ///
     /// # Errors
-    /// One line that names the key, and the layer it stands in.
+    /// A one-line message that names the key and its layer.
     pub fn from_toml(text: &str) -> Result<Self, String> {
         from_toml(text)
     }
 
-    /// The layers in order, presets expanded, every value and shape checked.
+    /// Resolves the layers in order: expands presets and checks every value and shape.
     ///
     /// # Errors
-    /// Every wrong value at once; or else the first shape that does not fit or limit that is exceeded.
+    /// All wrong values at once; otherwise the first invalid shape or exceeded limit.
     pub fn layers(&self) -> Result<Vec<Layer>, SpecError> {
         resolve::resolve(self)
     }
 
-    /// The same network with its preset written out as layers: the canonical form.
+    /// The same network with its preset expanded to layers: the canonical form.
     ///
     /// # Errors
-    /// Wrong values in the preset's keys.
+    /// [`SpecError`] if the preset's keys have invalid values.
     pub fn expanded(&self) -> Result<NetworkSpec, SpecError> {
         let architecture = Architecture::Layers(self.expanded_layers()?);
         Ok(NetworkSpec {
@@ -86,7 +86,7 @@ impl NetworkSpec {
     }
 }
 
-/// Reads TOML; an error is one line that names the key's path.
+/// Reads TOML; the error is one line that names the key's path.
 pub(crate) fn from_toml<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
     let document = toml::Deserializer::parse(text).map_err(|error| one_line(&error))?;
     serde_path_to_error::deserialize(document).map_err(|error| match error.path().iter().count() {
@@ -99,8 +99,8 @@ fn one_line(error: &toml::de::Error) -> String {
     error.message().lines().collect::<Vec<_>>().join(" ")
 }
 
-/// A spec as it is written: every key any architecture has. Reading into this flat form first
-/// lets an error name the exact key, which serde's tagged enums cannot.
+/// The keys of all architectures, for deserialization. With this flat form an error names the
+/// exact key, which serde's tagged enums cannot do.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NetworkFields {
@@ -171,7 +171,7 @@ impl TryFrom<NetworkFields> for NetworkSpec {
                 }),
             ),
         };
-        match fields.left_over() {
+        match fields.unknown_key() {
             Some(key) => Err(format!(
                 "`{key}` has no meaning with {name}; allowed: input, classes, preset, {keys}"
             )),
@@ -191,8 +191,8 @@ impl NetworkFields {
             .ok_or_else(|| "a preset needs `widths`".to_owned())
     }
 
-    /// A key that the architecture did not take.
-    fn left_over(&self) -> Option<&'static str> {
+    /// A key that the architecture does not have.
+    fn unknown_key(&self) -> Option<&'static str> {
         [
             ("widths", self.widths.is_some()),
             ("depths", self.depths.is_some()),

@@ -1,22 +1,22 @@
-//! Presets: well-known families of networks, each written out as layers.
+//! Presets: well-known families of networks that expand to layers.
 
 use super::layer::LayerSpec;
 use crate::{Problem, SpecError, limits};
 
-/// A residual network for small images: a 3×3 stem, then stages of blocks of two 3×3 convolutions,
-/// each stage after the first halving the image; global average pooling and a linear head.
-/// Three stages of one block each make a ResNet-8, of two a ResNet-14, of three a ResNet-20.
-/// From He et al., "Deep Residual Learning for Image Recognition", section 4.2, with projections
-/// where the shape changes.
+/// A residual network for small images: a 3×3 stem, stages of blocks of two 3×3 convolutions,
+/// global average pooling and a linear head. Each stage after the first halves the image size.
+/// Three stages of one block each are a ResNet-8, of two blocks a ResNet-14, of three a ResNet-20.
+/// See He et al., "Deep Residual Learning for Image Recognition", section 4.2; shortcuts are
+/// projections where the shape changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResnetPreset {
     /// Channels of each stage.
     pub widths: Vec<usize>,
-    /// Blocks in each stage; one each unless written.
+    /// Blocks in each stage; default 1.
     pub depths: Option<Vec<usize>>,
-    /// Stride of the stem; 1 unless written.
+    /// Stride of the stem; default 1.
     pub stem_stride: usize,
-    /// Dropout before the head; 0 unless written.
+    /// Dropout before the head; default 0.
     pub dropout: f64,
 }
 
@@ -25,11 +25,11 @@ pub struct ResnetPreset {
 pub struct CnnPreset {
     /// Channels of each stage.
     pub widths: Vec<usize>,
-    /// Convolutions in each stage; one each unless written.
+    /// Convolutions in each stage; default 1.
     pub depths: Option<Vec<usize>>,
-    /// Stride of each stage's first convolution; 2 each unless written.
+    /// Stride of each stage's first convolution; default 2.
     pub strides: Option<Vec<usize>>,
-    /// Dropout before the head; 0 unless written.
+    /// Dropout before the head; default 0.
     pub dropout: f64,
 }
 
@@ -38,7 +38,7 @@ pub struct CnnPreset {
 pub struct MlpPreset {
     /// Features of each hidden layer.
     pub widths: Vec<usize>,
-    /// Dropout after each hidden layer; 0 unless written.
+    /// Dropout after each hidden layer; default 0.
     pub dropout: f64,
 }
 
@@ -150,7 +150,7 @@ fn dropout(rate: f64) -> Option<LayerSpec> {
     (rate > 0.0).then_some(LayerSpec::Dropout { rate })
 }
 
-/// A preset's list has one number per stage, each from 1 to `most`.
+/// Checks that a preset's list has one number per stage, each from 1 to `most`.
 fn check_list(key: &str, list: &[usize], stages: usize, most: usize) -> Result<(), SpecError> {
     if list.is_empty() || list.len() > limits::STAGES || list.len() != stages {
         let allowed = match key {

@@ -28,7 +28,7 @@ fn check(model: &ModelProto) -> Result<ModelInterface, ModelError> {
     check_model(&model.encode_to_vec(), &Limits::default()).map(|checked| checked.interface)
 }
 
-/// The exported network with one thing changed, and what is said about it.
+/// Applies one change to the exported network and returns the error message.
 fn refusal(change: impl FnOnce(&mut ModelProto, &mut GraphProto)) -> String {
     let mut model = exported();
     let mut graph = model.graph.take().unwrap();
@@ -78,7 +78,7 @@ fn an_exported_network_passes_and_its_interface_is_read() {
 }
 
 #[test]
-fn what_is_not_allowed_is_named() {
+fn errors_name_the_violation() {
     type Change = fn(&mut ModelProto, &mut GraphProto);
     let cases: [(Change, &str); 14] = [
         (
@@ -172,7 +172,7 @@ fn what_is_not_allowed_is_named() {
 }
 
 #[test]
-fn what_would_need_too_much_at_the_first_run_is_refused() {
+fn models_that_need_too_much_are_rejected() {
     let weight = |name: &str, dims: &[i64]| TensorProto {
         name: Some(name.into()),
         dims: dims.to_vec(),
@@ -186,7 +186,7 @@ fn what_would_need_too_much_at_the_first_run_is_refused() {
         output: vec![output.into()],
         ..NodeProto::default()
     };
-    // A column and a row of 100,000 are a table of 40 GB.
+    // The sum of a column and a row of 100,000 values is a matrix of 40 GB.
     let table = refusal(|_, graph| {
         graph.initializer.push(weight("column", &[100_000, 1]));
         graph.initializer.push(weight("row", &[1, 100_000]));
@@ -208,7 +208,7 @@ fn what_would_need_too_much_at_the_first_run_is_refused() {
         graph.node.insert(0, conv);
     });
     assert!(padded.contains("bytes of memory; at most"), "{padded}");
-    // Little memory, but hours of work.
+    // Little memory, but hours of computation.
     let slow = refusal(|_, graph| {
         graph.initializer.push(weight("square", &[2000, 2000]));
         let squares = (0..200).map(|_| node("MatMul", ["square", "square"], "power"));
@@ -223,7 +223,7 @@ fn what_would_need_too_much_at_the_first_run_is_refused() {
 }
 
 #[test]
-fn another_interface_is_refused_and_described() {
+fn the_error_describes_another_interface() {
     fn type_of(value: &mut ValueInfoProto) -> &mut networks::onnx::schema::TensorTypeProto {
         match value.r#type.as_mut().and_then(|t| t.value.as_mut()) {
             Some(TypeValue::Tensor(tensor)) => tensor,
@@ -276,7 +276,7 @@ fn another_interface_is_refused_and_described() {
 }
 
 #[test]
-fn too_much_of_anything_is_refused_before_it_is_decoded() {
+fn models_above_a_limit_are_rejected_before_decoding() {
     let onnx = exported().encode_to_vec();
     let ample = Limits::default();
     let cases = [
@@ -303,7 +303,7 @@ fn too_much_of_anything_is_refused_before_it_is_decoded() {
 }
 
 #[test]
-fn what_is_no_onnx_file_is_malformed() {
+fn files_that_are_not_onnx_are_malformed() {
     let onnx = exported().encode_to_vec();
     let cases: [&[u8]; 4] = [
         b"",

@@ -1,4 +1,4 @@
-//! The shape that each allowed operator makes, and what making it takes.
+//! The output shape and the cost of each allowed operator.
 //!
 //! Rules: <https://onnx.ai/onnx/operators/>.
 
@@ -8,10 +8,10 @@ use networks::onnx::schema::{AttributeProto, DataType, GraphProto, NodeProto, Te
 
 use super::Shape;
 
-/// Longest shape and longest list of axes.
+/// Maximum length of a shape and of a list of axes.
 const MAX_RANK: usize = 16;
 
-/// One node's work.
+/// The output and cost of one node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) output: Shape,
@@ -20,8 +20,8 @@ pub(super) struct Step {
     pub(super) scratch: u64,
 }
 
-/// What stands in the file: shapes of the weights, and the values of those that are integers, such
-/// as the target of a `Reshape`.
+/// Constants in the file: the shapes of all, and the values of integer constants, such as the target
+/// of a `Reshape`.
 pub(super) struct Constants<'g> {
     shapes: BTreeMap<&'g str, Shape>,
     integers: BTreeMap<&'g str, Vec<i64>>,
@@ -72,7 +72,7 @@ impl<'g> Constants<'g> {
         // The smallest type packs two values into a byte.
         if elements(&shape) > bytes(tensor).saturating_mul(2) {
             return Err(format!(
-                "constant `{cut}` holds fewer values than {shape:?}"
+                "constant `{cut}` holds fewer values than its shape {shape:?}"
             ));
         }
         if tensor.data_type == Some(DataType::Int64 as i32) {
@@ -103,10 +103,10 @@ fn product(sizes: &[u64]) -> u64 {
     sizes.iter().fold(1, |all, size| all.saturating_mul(*size))
 }
 
-/// What `node` makes of tensors among `live` and `constants`.
+/// Infers the output and cost of `node`, whose inputs are among `live` and `constants`.
 ///
 /// # Errors
-/// In words, where that cannot be told or is impossible.
+/// A message if the shape is unknown or invalid.
 pub(super) fn infer(
     node: &NodeProto,
     live: &BTreeMap<&str, Shape>,
@@ -120,7 +120,7 @@ pub(super) fn infer(
             .unwrap_or_default();
         let found = live.get(name).or_else(|| constants.shapes.get(name));
         let cut = name.chars().take(64).collect::<String>();
-        found.ok_or_else(|| format!("input {index} (`{cut}`) is made by no node before it"))
+        found.ok_or_else(|| format!("no earlier node produces input {index} (`{cut}`)"))
     };
     let integers = |index: usize| -> Option<&Vec<i64>> {
         constants.integers.get(node.input.get(index)?.as_str())
@@ -147,16 +147,17 @@ pub(super) fn infer(
         "Flatten" => {
             let input = shape(0)?;
             let index = integer(node, "axis").unwrap_or(1);
-            // The end itself is a place to cut.
-            let axis = match index == input.len() as i64 {
-                true => input.len(),
-                false => axis(index, input.len())?,
+            // Unlike other axes, this one may equal the rank.
+            let axis = if index == input.len() as i64 {
+                input.len()
+            } else {
+                axis(index, input.len())?
             };
             let (outer, inner) = input.split_at(axis);
             vec![product(outer), product(inner)]
         }
         "Reshape" => {
-            let target = integers(1).ok_or("its shape is no constant")?;
+            let target = integers(1).ok_or("its shape is not a constant")?;
             let zero_copies = integer(node, "allowzero").unwrap_or(0) == 0;
             reshape(shape(0)?, target, zero_copies)?
         }
@@ -165,7 +166,7 @@ pub(super) fn infer(
             let given = attribute(node, "axes").map(|axes| &axes.ints);
             let axes = given.or_else(|| integers(1));
             if axes.is_none() && has_input(1) {
-                return Err("its axes are no constant".into());
+                return Err("its axes are not a constant".into());
             }
             let input = shape(0)?;
             let output = match node.op_type() {
@@ -175,7 +176,7 @@ pub(super) fn infer(
             };
             return Ok(Step::new(output, elements(input)));
         }
-        // What is left works value by value, or along an axis, and keeps the shape.
+        // The other operators are elementwise or work along an axis, and keep the shape.
         _ => shape(0)?.clone(),
     };
     let operations = elements(&output);
@@ -200,7 +201,7 @@ fn integer(node: &NodeProto, name: &str) -> Option<i64> {
     attribute(node, name)?.i
 }
 
-/// `index` counted from the end where it is negative, below `rank`.
+/// Resolves an axis below `rank`; a negative `index` counts from the end.
 fn axis(index: i64, rank: usize) -> Result<usize, String> {
     let counted = if index < 0 {
         index + rank as i64
@@ -208,7 +209,7 @@ fn axis(index: i64, rank: usize) -> Result<usize, String> {
         index
     };
     let valid = usize::try_from(counted).ok().filter(|axis| *axis < rank);
-    valid.ok_or_else(|| format!("axis {index} of a tensor of rank {rank}"))
+    valid.ok_or_else(|| format!("axis {index} is out of range for a tensor of rank {rank}"))
 }
 
 fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, String> {
@@ -224,15 +225,18 @@ fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, String> {
         .map(|pair| match pair {
             (a, b) if a == b => Ok(a),
             (1, size) | (size, 1) => Ok(size),
-            _ => Err(format!("{a:?} and {b:?} do not fit together")),
+            _ => Err(format!(
+                "dimensions {} and {} cannot be broadcast",
+                pair.0, pair.1
+            )),
         })
         .collect()
 }
 
-/// Sizes of the windows that slide over an image.
+/// The sliding windows of a convolution or pooling.
 struct Windows {
     kernel: Vec<u64>,
-    /// [`Shape`] of their positions.
+    /// Number of window positions per dimension.
     output: Shape,
 }
 
@@ -240,7 +244,10 @@ impl Windows {
     fn new(node: &NodeProto, kernel: Vec<u64>, spatial: &[u64]) -> Result<Self, String> {
         let rank = spatial.len();
         if kernel.len() != rank {
-            return Err(format!("a kernel of {} dimensions on {rank}", kernel.len()));
+            return Err(format!(
+                "its kernel has {} dimensions, its input has {rank} spatial dimensions",
+                kernel.len()
+            ));
         }
         let list = |name: &str, length: usize, default: i64| {
             let given = attribute(node, name).map(|list| list.ints.clone());
@@ -256,7 +263,7 @@ impl Windows {
         let same = matches!(auto_pad, Some(b"SAME_UPPER" | b"SAME_LOWER"));
         let round_up = i128::from(integer(node, "ceil_mode").unwrap_or(0) != 0);
         let size = |d: usize| {
-            // 128 bits hold any sum and product of what the limits let through.
+            // 128 bits hold any sum and product of values within the limits.
             let [input, kernel] = [spatial[d], kernel[d]].map(i128::from);
             let [stride, dilation] = [strides[d], dilations[d]].map(i128::from);
             if stride < 1 || dilation < 1 || kernel < 1 {
@@ -285,7 +292,7 @@ fn convolve(node: &NodeProto, input: &Shape, weight: &Shape) -> Result<Step, Str
     };
     let group = integer(node, "group").and_then(|group| u64::try_from(group).ok());
     if depth.saturating_mul(group.unwrap_or(1)) != *channels {
-        return Err(format!("a weight {weight:?} on an input {input:?}"));
+        return Err(format!("weight {weight:?} does not match input {input:?}"));
     }
     let windows = Windows::new(node, kernel.to_vec(), spatial)?;
     let a_position = depth.saturating_mul(product(&windows.kernel));
@@ -295,7 +302,7 @@ fn convolve(node: &NodeProto, input: &Shape, weight: &Shape) -> Result<Step, Str
         .collect();
     Ok(Step {
         operations: elements(&output).saturating_mul(a_position),
-        // ONNX Runtime may unfold one image's windows into a matrix.
+        // ONNX Runtime may copy one image's windows into a matrix (im2col).
         scratch: product(&windows.output).saturating_mul(a_position),
         output,
     })
@@ -321,7 +328,7 @@ fn pool(node: &NodeProto, input: &Shape) -> Result<Step, String> {
 
 fn gemm(node: &NodeProto, a: &Shape, b: &Shape) -> Result<Step, String> {
     let (&[rows, inner], &[depth, columns]) = (a.as_slice(), b.as_slice()) else {
-        return Err(format!("{a:?} times {b:?}"));
+        return Err(format!("cannot multiply {a:?} by {b:?}"));
     };
     let transposed = |name: &str| integer(node, name).unwrap_or(0) != 0;
     let (rows, inner) = if transposed("transA") {
@@ -341,10 +348,10 @@ fn multiply(a: &Shape, b: &Shape) -> Result<Step, String> {
     let ([a_outer @ .., rows, inner], [b_outer @ .., depth, columns]) =
         (a.as_slice(), b.as_slice())
     else {
-        return Err("it multiplies a vector".into());
+        return Err("its factors must have 2 or more dimensions".into());
     };
     if inner != depth {
-        return Err(format!("{a:?} times {b:?}"));
+        return Err(format!("cannot multiply {a:?} by {b:?}"));
     }
     let mut output = broadcast(&a_outer.to_vec(), &b_outer.to_vec())?;
     output.extend([*rows, *columns]);
@@ -356,7 +363,7 @@ fn reshape(input: &Shape, target: &[i64], zero_copies: bool) -> Result<Shape, St
     if target.len() > MAX_RANK {
         return Err(format!("its shape has a rank above {MAX_RANK}"));
     }
-    let wrong = || format!("{input:?} to {target:?}");
+    let wrong = || format!("cannot reshape {input:?} to {target:?}");
     let mut output = Shape::new();
     let mut open = None;
     for (index, size) in target.iter().enumerate() {
@@ -380,7 +387,11 @@ fn transpose(input: &Shape, order: Option<&AttributeProto>) -> Result<Shape, Str
         return Ok(input.iter().rev().copied().collect());
     };
     if order.ints.len() != input.len() {
-        return Err(format!("`perm` of {} axes of {input:?}", order.ints.len()));
+        return Err(format!(
+            "`perm` has {} axes, its input {input:?} has {}",
+            order.ints.len(),
+            input.len()
+        ));
     }
     let mut seen = order.ints.clone();
     seen.sort_unstable();
@@ -389,16 +400,22 @@ fn transpose(input: &Shape, order: Option<&AttributeProto>) -> Result<Shape, Str
         .ints
         .iter()
         .map(|from| axis(*from, input.len()).map(|from| input[from]));
-    match all {
-        true => output.collect(),
-        false => Err(format!("`perm` {:?} of {input:?}", order.ints)),
+    if all {
+        output.collect()
+    } else {
+        Err(format!(
+            "`perm` {:?} is not a permutation of the axes of {input:?}",
+            order.ints
+        ))
     }
 }
 
-/// Several axes, each as [`axis`].
+/// Resolves several axes, each like [`axis`].
 fn axes(indices: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     if rank > MAX_RANK || indices.len() > MAX_RANK {
-        return Err(format!("a rank, or more axes, above {MAX_RANK}"));
+        return Err(format!(
+            "its rank or its number of axes is above {MAX_RANK}"
+        ));
     }
     indices.iter().map(|index| axis(*index, rank)).collect()
 }
@@ -411,7 +428,7 @@ fn squeeze(input: &Shape, given: Option<&Vec<i64>>) -> Result<Shape, String> {
             .collect(),
     };
     if removed.iter().any(|index| input[*index] != 1) {
-        return Err(format!("axes {removed:?} of {input:?} are not 1"));
+        return Err(format!("axes {removed:?} of {input:?} do not have size 1"));
     }
     Ok(without(input, &removed))
 }
@@ -424,11 +441,14 @@ fn without(input: &Shape, removed: &[usize]) -> Shape {
 fn unsqueeze(input: &Shape, given: &[i64]) -> Result<Shape, String> {
     let rank = input.len() + given.len();
     let added = axes(given, rank)?;
-    let repeat = || format!("axes {given:?} repeat");
+    let repeat = || format!("axes {given:?} contain duplicates");
     let mut rest = input.iter();
-    let sizes = (0..rank).map(|index| match added.contains(&index) {
-        true => Ok(1),
-        false => rest.next().copied().ok_or_else(repeat),
+    let sizes = (0..rank).map(|index| {
+        if added.contains(&index) {
+            Ok(1)
+        } else {
+            rest.next().copied().ok_or_else(repeat)
+        }
     });
     let output = sizes.collect::<Result<Shape, _>>()?;
     match rest.next() {

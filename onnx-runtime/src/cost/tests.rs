@@ -55,7 +55,7 @@ fn node(operator: &str, inputs: &[&str], attributes: &[AttributeProto]) -> NodeP
     }
 }
 
-/// The shape that one node makes of `input` [4, 2, 6, 8].
+/// The output shape of one node for `input` [4, 2, 6, 8].
 fn shape_of(node: &NodeProto, constants: &[TensorProto]) -> Result<Shape, String> {
     let graph = GraphProto {
         initializer: constants.to_vec(),
@@ -66,7 +66,7 @@ fn shape_of(node: &NodeProto, constants: &[TensorProto]) -> Result<Shape, String
 }
 
 #[test]
-fn every_kind_of_operator_has_the_shape_that_onnx_says() {
+fn operators_have_the_shapes_of_the_onnx_specification() {
     let cases: [(NodeProto, &[TensorProto], &[u64]); 18] = [
         (node("Relu", &["input"], &[]), &[], &[4, 2, 6, 8]),
         (
@@ -170,19 +170,19 @@ fn every_kind_of_operator_has_the_shape_that_onnx_says() {
 }
 
 #[test]
-fn shapes_that_do_not_fit_are_errors_and_no_panics() {
+fn mismatched_shapes_are_errors_and_not_panics() {
     let cases: [(NodeProto, &[TensorProto], &str); 15] = [
-        (node("Relu", &[], &[]), &[], "made by no node"),
+        (node("Relu", &[], &[]), &[], "no earlier node produces"),
         (node("Relu", &["later"], &[]), &[], "`later`"),
         (
             node("Add", &["input", "w"], &[]),
             &[constant("w", &[3])],
-            "do not fit together",
+            "cannot be broadcast",
         ),
         (
             node("Conv", &["input", "w"], &[]),
             &[constant("w", &[5, 3, 3, 3])],
-            "a weight [5, 3, 3, 3]",
+            "weight [5, 3, 3, 3] does not match",
         ),
         (
             node("Conv", &["input", "w"], &[ints("strides", &[0, 1])]),
@@ -203,7 +203,7 @@ fn shapes_that_do_not_fit_are_errors_and_no_panics() {
         (
             node("Reshape", &["input", "input"], &[]),
             &[],
-            "no constant",
+            "not a constant",
         ),
         (
             node("Reshape", &["input", "to"], &[]),
@@ -218,22 +218,22 @@ fn shapes_that_do_not_fit_are_errors_and_no_panics() {
         (
             node("Transpose", &["input"], &[ints("perm", &[0, 0, 1, 2])]),
             &[],
-            "`perm`",
+            "not a permutation",
         ),
         (
             node("Squeeze", &["input"], &[ints("axes", &[0])]),
             &[],
-            "not 1",
+            "do not have size 1",
         ),
         (
             node("Unsqueeze", &["input"], &[ints("axes", &[1, 1])]),
             &[],
-            "repeat",
+            "contain duplicates",
         ),
         (
             node("Gemm", &["input", "input"], &[]),
             &[],
-            "[4, 2, 6, 8] times",
+            "cannot multiply [4, 2, 6, 8]",
         ),
     ];
     for (node, constants, problem) in cases {
@@ -243,7 +243,7 @@ fn shapes_that_do_not_fit_are_errors_and_no_panics() {
 }
 
 #[test]
-fn a_constant_must_hold_what_its_shape_says() {
+fn a_constant_must_have_the_size_of_its_shape() {
     let mut huge = constant("w", &[1]);
     huge.dims = vec![1 << 40, 1 << 40];
     let error = shape_of(&node("Relu", &["w"], &[]), &[huge.clone()]).unwrap_err();
@@ -254,7 +254,7 @@ fn a_constant_must_hold_what_its_shape_says() {
 }
 
 #[test]
-fn an_exported_networks_cost_grows_with_the_batch_and_counts_its_multiply_adds() {
+fn the_cost_of_an_exported_network_scales_with_the_batch() {
     let spec = NetworkSpec::from_toml(
         r#"
         input = [1, 8, 8]

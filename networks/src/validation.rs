@@ -1,4 +1,4 @@
-//! Checks of each value of a spec by itself, so that all that is wrong is told at once.
+//! Validates each value of a spec on its own, so that one error reports all wrong values.
 
 use std::ops::RangeInclusive;
 

@@ -15,14 +15,14 @@ pub(crate) fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
     match tensor.role {
         TensorRole::ConvWeight { fan_out } => {
             // He et al. 2015, "Delving Deep into Rectifiers": torch's kaiming_normal_(mode="fan_out").
-            // For grouped convolutions fan-out counts one group's outputs, which torch forgets.
+            // For grouped convolutions fan-out counts the outputs of one group; torch counts those of all groups.
             let deviation = (2.0 / fan_out as f64).sqrt();
             (0..count)
                 .map(|_| (standard_normal(&mut random) * deviation) as f32)
                 .collect()
         }
         TensorRole::Linear { fan_in } => {
-            // torch.nn.Linear: kaiming_uniform_(a=√5) for the weight is this bound, the bias has the same.
+            // torch.nn.Linear: kaiming_uniform_(a=√5) gives this bound for the weight; the bias uses the same bound.
             let bound = 1.0 / (fan_in as f64).sqrt();
             (0..count)
                 .map(|_| ((2.0 * uniform(&mut random) - 1.0) * bound) as f32)
@@ -41,12 +41,12 @@ fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(digest.finalize().into())
 }
 
-/// Uniform in [0, 1), 53 bits.
+/// A uniform number in [0, 1) with 53 random bits.
 fn uniform(random: &mut ChaCha8Rng) -> f64 {
     (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Box and Muller 1958.
+/// A standard normal number by the transform of Box and Muller (1958).
 fn standard_normal(random: &mut ChaCha8Rng) -> f64 {
     let radius = (-2.0 * (1.0 - uniform(random)).ln()).sqrt();
     radius * (std::f64::consts::TAU * uniform(random)).cos()
