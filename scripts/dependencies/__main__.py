@@ -1,4 +1,4 @@
-"""Installs every part that is missing or pinned otherwise, then tells what to expect of this machine."""
+"""Installs every part that is missing or outdated, then prints build and demo estimates for this machine."""
 
 import argparse
 import sys
@@ -6,18 +6,18 @@ import sys
 from . import estimate, fashion_mnist, libtorch, onnxruntime, test_python
 from .part import SetupError, exclusive
 
-# The image build asks for one at a time.
+# The image build installs one part at a time.
 PARTS = ["libtorch", "onnxruntime", "fashion-mnist"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup")
-    parser.add_argument("--tests", action="store_true", help="also the Python packages that the tests call")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="what libtorch computes on")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these of {', '.join(PARTS)}")
+    parser.add_argument("--tests", action="store_true", help="also install the tests' Python packages")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of libtorch")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"install only these of {', '.join(PARTS)}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no part is called {', '.join(sorted(unknown))}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     try:
         with exclusive():
             wanted = arguments.parts or PARTS
@@ -33,7 +33,7 @@ def main() -> int:
         print(f"scripts/setup: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("scripts/setup: interrupted; what was complete is kept, run it again to go on", file=sys.stderr)
+        print("scripts/setup: interrupted; complete parts are kept, run it again to continue", file=sys.stderr)
         return 130
     if not arguments.parts:
         print(estimate.describe())

@@ -1,4 +1,4 @@
-"""How long build and demo take on this machine, so that nobody wonders whether it hangs."""
+"""Estimates how long build and demo take on this machine."""
 
 import os
 from pathlib import Path
@@ -7,15 +7,15 @@ from pathlib import Path
 MEASURED_CORES = 2
 BUILD_MINUTES = 6
 DEMO_MINUTES = 8
-# Training in f32 takes about this many times as long as in bf16.
+# Training in f32 takes about this factor longer than in bf16.
 WITHOUT_BF16 = 1.9
-# The build gains nothing from more cores than about this many, the demo from more than it uses.
+# The build does not get faster with more cores than this, the demo not with more than it uses.
 BUILD_CORES = 8
 DEMO_CORES = 2
 
 
 def describe() -> str:
-    """One paragraph about this machine."""
+    """One line about this machine."""
     cores = len(os.sched_getaffinity(0))
     bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     build = BUILD_MINUTES * MEASURED_CORES / min(cores, BUILD_CORES)
@@ -27,5 +27,5 @@ def describe() -> str:
 
 
 def minutes(value) -> str:
-    """Rounded as an estimate deserves."""
+    """Rounds to whole minutes, at least 1."""
     return f"{max(1, round(value))} min"

@@ -1,4 +1,4 @@
-"""Fashion-MNIST as plain IDX files, from whichever source has it; their SHA-256 decides."""
+"""Fashion-MNIST as plain IDX files, from the first source whose files have the pinned SHA-256."""
 
 import gzip
 import hashlib
@@ -17,16 +17,16 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 PUBLIC_DOWNLOAD = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 
 PIN = PINS / "fashion-mnist.sha256"
-# File name -> SHA-256 of the decompressed file: sources compress them differently.
+# File name -> SHA-256 of the decompressed file, because sources compress the files differently.
 FILES = {name: digest for digest, name in map(str.split, PIN.read_text().splitlines())}
 
 
 class Unavailable(Exception):
-    """A source does not have the data; the next one may."""
+    """A source does not have the data; the next source may have it."""
 
 
 def install():
-    """Installs .deps/fashion-mnist from the first source that has the right bytes."""
+    """Installs .deps/fashion-mnist from the first source with the correct files."""
     if all(intact(DEPS / NAME / name) for name in FILES):
         part.say(f"{NAME}: already there")
     else:
@@ -35,12 +35,12 @@ def install():
 
 
 def intact(path):
-    """Whether the file is there with its pinned SHA-256."""
+    """Whether the file exists and has its pinned SHA-256."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILES[path.name]
 
 
 def fill(folder):
-    """Tries the user's own folder, or else Debian's package and the public download."""
+    """Uses the folder in FASHION_MNIST_DIR; without it, tries Debian's package, then the public download."""
     if "FASHION_MNIST_DIR" in os.environ:
         sources = [own_folder]
     else:
@@ -54,8 +54,8 @@ def fill(folder):
             except (Unavailable, OSError) as error:
                 reasons.append(f"\n  {source.__doc__}: {error}")
     raise SetupError(
-        f"Fashion-MNIST could not be had:{''.join(reasons)}\n"
-        f"Put its four files into a folder and set FASHION_MNIST_DIR to it."
+        f"no source provides Fashion-MNIST:{''.join(reasons)}\n"
+        f"Put its four files into a folder and set FASHION_MNIST_DIR to that folder."
     )
 
 
@@ -70,17 +70,17 @@ def debian_package(downloads):
         raise Unavailable("this system has no apt-get")
     part.say(f"{NAME}: fetching Debian's package {DEBIAN_PACKAGE} (31 MB)")
     if not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
-        # A new machine has no package lists yet; only root may fetch them.
+        # A new machine has no package lists yet; only root can download them.
         if os.geteuid() != 0 or not apt_get("update") or not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
             raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} failed; sudo apt-get update may help")
     archives = list(downloads.glob("*.deb"))
     if len(archives) != 1 or subprocess.run(["dpkg", "-x", archives[0], downloads]).returncode != 0:
-        raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} gave no package that dpkg can unpack")
+        raise Unavailable(f"dpkg cannot unpack the package that apt-get download {DEBIAN_PACKAGE} fetched")
     return downloads / "usr/share/datasets" / NAME
 
 
 def apt_get(*arguments, cwd=None):
-    """Runs apt-get without a word; whether it succeeded."""
+    """Runs apt-get without output; returns whether it succeeded."""
     call = ["apt-get", "--quiet=2", *arguments]
     return subprocess.run(call, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
@@ -93,7 +93,7 @@ def public_download(downloads):
 
 
 def fetch(url, path):
-    """Downloads one file, with progress on a terminal."""
+    """Downloads one file and shows progress on a terminal."""
     with urllib.request.urlopen(url, timeout=60) as response, open(path, "wb") as output:
         size, done = int(response.headers.get("Content-Length", 0)), 0
         part.say(f"{NAME}: fetching {path.name} ({size / 1e6:.1f} MB)")
@@ -105,7 +105,7 @@ def fetch(url, path):
 
 
 def decompress(source, folder):
-    """Copies the four files from `source`, plain or .gz, and checks each."""
+    """Copies the four files from `source`, plain or .gz, and verifies each."""
     for name, digest in FILES.items():
         plain, packed = source / name, source / f"{name}.gz"
         if plain.is_file():

@@ -1,4 +1,4 @@
-"""libtorch: headers and libraries out of the PyTorch wheel, without Python."""
+"""libtorch: headers and libraries from the PyTorch wheel, without Python."""
 
 import os
 import re
@@ -15,7 +15,7 @@ VERSION = re.search(r"^torch==(\S+)", PIN.read_text(), re.MULTILINE).group(1)
 
 
 def install(device="cpu"):
-    """Installs .deps/libtorch for "cpu" or "cuda", or checks the one that LIBTORCH names."""
+    """Installs .deps/libtorch for "cpu" or "cuda", or checks the folder in LIBTORCH."""
     if "LIBTORCH" in os.environ:
         check_own(Path(os.environ["LIBTORCH"]))
         return
@@ -26,14 +26,14 @@ def install(device="cpu"):
 
 
 def fill_cpu(folder):
-    """Puts lib/, include/ and the licences into `folder`, without what only GPUs need."""
+    """Puts lib/, include/ and the licences into `folder`, without the GPU libraries."""
     part.require_space(2)
     part.say(f"libtorch: fetching PyTorch {VERSION} (545 MB, of which 520 MB unpacked are kept)")
     with part.scratch("wheels") as downloads:
         wheels.download(PIN, downloads)
         part.say("libtorch: unpacking")
         lib, licenses = folder / "lib", folder / "licenses"
-        # No libtorch_cuda.so: the Rust bindings link it as soon as it is there.
+        # No libtorch_cuda.so: the Rust bindings link it if it exists.
         wheels.unpack(
             downloads,
             {
@@ -46,13 +46,13 @@ def fill_cpu(folder):
                 "*.dist-info/licenses/*": ("", licenses),
             },
         )
-    # The wheel's own libtorch.so only names the others, libtorch_cuda.so among them.
+    # The wheel's libtorch.so only links the others, including libtorch_cuda.so.
     (lib / "libtorch.so").symlink_to("libtorch_cpu.so")
     (folder / "build-version").write_text(f"{VERSION}+cpu\n")
 
 
 def fill_cuda(folder):
-    """Puts lib/, include/ and the licences into `folder`, with everything that NVIDIA's GPUs need."""
+    """Puts lib/, include/ and the licences into `folder`, with the libraries for NVIDIA's GPUs."""
     part.require_space(9)
     part.say(f"libtorch: fetching PyTorch {VERSION} and NVIDIA's libraries (2.7 GB)")
     with part.scratch("wheels") as downloads:
@@ -82,7 +82,7 @@ def fill_cuda(folder):
 
 
 def check_own(folder):
-    """Refuses a LIBTORCH that cannot work, before a long build finds out."""
+    """Rejects an unusable LIBTORCH before a long build would fail."""
     if not folder.is_absolute():
         raise SetupError(f"LIBTORCH={folder} must be an absolute path: crates are built in other folders")
     for file in ["lib/libtorch_cpu.so", "include/torch/csrc/api/include/torch/torch.h"]:
@@ -92,6 +92,6 @@ def check_own(folder):
 
 
 def forget_build():
-    """The bindings are not rebuilt when only the contents of the folder change, so drop their build."""
+    """Removes the build of the bindings; cargo does not notice changes inside the libtorch folder."""
     if (REPOSITORY / "target").exists() and shutil.which("cargo"):
         subprocess.run(["cargo", "clean", "--quiet", "--release", "-p", "torch-sys"], cwd=REPOSITORY, check=True)

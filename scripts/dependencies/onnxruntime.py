@@ -1,4 +1,4 @@
-"""ONNX Runtime's shared library out of its Python wheel, without Python."""
+"""ONNX Runtime's shared library from its Python wheel, without Python."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ PIN = PINS / "onnxruntime.txt"
 
 
 def install():
-    """Installs .deps/onnxruntime, or checks the library that ORT_DYLIB_PATH names."""
+    """Installs .deps/onnxruntime, or checks the library in ORT_DYLIB_PATH."""
     own = os.environ.get("ORT_DYLIB_PATH")
     if own is None:
         part.install("onnxruntime", PIN.read_text(), fill)

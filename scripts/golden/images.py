@@ -1,4 +1,4 @@
-"""Prints golden values for datasets/src/image/tests.rs: what Pillow 12 makes of a small image.
+"""Prints golden values for datasets/src/image/tests.rs: the results of Pillow 12 for a small image.
 
     pip install 'pillow<13' numpy; python scripts/golden/images.py
 """

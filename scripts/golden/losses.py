@@ -13,9 +13,9 @@ BATCH, CLASSES = 5, 4
 
 
 def bucketed(teacher, k, temperature):
-    """Unnormalized log-probabilities of the teacher at a temperature, and which outcome each class is:
-    the k largest logits are outcomes 0 to k - 1, all other classes are outcome k, the tail bucket.
-    Of the bucket, only log-sum-exp and mean of the logits are known; see common/src/soft_targets/rest.rs."""
+    """Unnormalized log-probabilities of the teacher at a temperature, and the outcome of each class: the
+    k largest logits are outcomes 0 to k - 1, and all other classes are outcome k, the tail bucket. The
+    estimate uses only log-sum-exp and mean of the bucket's logits; see common/src/soft_targets/rest.rs."""
     order = teacher.argsort(dim=1, descending=True)
     outcome = torch.full_like(order, k).scatter(1, order[:, :k], torch.arange(k).expand(len(teacher), k))
     kept, rest = teacher.gather(1, order[:, :k]), teacher.gather(1, order[:, k:])
@@ -53,7 +53,7 @@ def cross_entropy(student, teacher, labels):
 
 def soft_cross_entropy(temperature):
     def loss(student, teacher, labels):
-        # With probabilities as targets, PyTorch's cross-entropy is the soft one.
+        # With probabilities as targets, PyTorch computes the soft cross-entropy.
         return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, 1)) * temperature**2
 
     return loss
@@ -73,7 +73,7 @@ def kd(temperature, alpha):
 
 def case(name, config, loss, scale, encoding="f32"):
     generator = torch.Generator().manual_seed(len(name))
-    # Rounded to f32 first, so that both sides start from the same numbers.
+    # Round to f32 first, so that both implementations start from the same numbers.
     student = (torch.randn(BATCH, CLASSES, generator=generator) * scale).double().requires_grad_()
     teacher = (torch.randn(BATCH, CLASSES, generator=generator) * scale).double()
     labels = torch.randint(CLASSES, (BATCH,), generator=generator)

@@ -1,11 +1,12 @@
 """Computes the golden values of torch-networks with PyTorch.
 
-Reads torch-networks/tests/golden/network.toml, builds the same network of torch.nn modules, and
+Reads torch-networks/tests/golden/network.toml, builds the same network from torch.nn modules, and
 writes network.safetensors beside it: weights, inputs, labels, and under `expected.` the logits in
 evaluation, the logits in training, the gradients of the cross-entropy, and the running statistics
 after that training step.
 
-The committed values are from torch 2.11.0. Needs torch and safetensors; run from the repository root:
+The committed values are from torch 2.11.0. The script needs torch and safetensors; run it from the
+repository's root:
     python scripts/golden/networks.py
 """
 
@@ -36,7 +37,7 @@ def window(layer: dict, stride: int) -> dict:
 
 
 def module(layer: dict, shape: torch.Size) -> nn.Module:
-    """The module of one layer of a spec, whose input has this shape."""
+    """The module for one layer of a spec whose input has this shape."""
     channels = shape[1]
     kernel = layer.get("kernel", 1)
     match layer["type"]:

@@ -1,4 +1,4 @@
-"""Parameters after each of several optimizer steps, computed by PyTorch, for the trainer's tests.
+"""Computes parameters after each of several optimizer steps with PyTorch, for the trainer's tests.
 
 Run from the repository's root with a Python that has torch 2.11:
     python scripts/golden/optimizers.py > student-trainer/tests/golden/optimizers.json
@@ -20,7 +20,7 @@ def case(**options):
     optimizer = torch.optim.SGD(parameters, lr=0.1, dampening=0, **options)
     learning_rates, gradients, after = [], [], []
     for step in range(STEPS):
-        # The rate changes between steps, as under a schedule.
+        # The rate changes between steps, as with a schedule.
         learning_rate = 0.1 / (step + 1)
         optimizer.param_groups[0]["lr"] = learning_rate
         for parameter, gradient in zip(parameters, draw()):

@@ -1,4 +1,4 @@
-"""The learning rate of every step of a phase, computed by PyTorch, for the trainer's tests.
+"""Computes the learning rate of every step of a phase with PyTorch, for the trainer's tests.
 
 Run from the repository's root with a Python that has torch 2.11:
     python scripts/golden/schedules.py > student-trainer/tests/golden/schedules.json

@@ -191,7 +191,7 @@ fn triggers_onednn_overrun(layers: &[Layer]) -> bool {
     layers.iter().any(|layer| match &layer.operation {
         Operation::Conv(conv) => conv.kernel == 1 && conv.stride > 1 && conv.in_channels < 16,
         Operation::Residual { body, shortcut } => {
-            triggers_onednn_overrun(body) || overruns_memory(shortcut)
+            triggers_onednn_overrun(body) || triggers_onednn_overrun(shortcut)
         }
         _ => false,
     })

@@ -1,24 +1,26 @@
-//! The processor time of other processes and of their threads.
+//! Processor time of other processes and of their threads.
 
 use std::{fs, io};
 
 use crate::CliError;
 
-/// Field numbers of /proc/PID/stat after the program's name (proc(5): 14 and 15, from 1).
+/// Index of `utime` among the fields of /proc/PID/stat after the program's name; `stime` follows
+/// (fields 14 and 15 in proc(5)).
 const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
 
-/// Processor time of process `pid` since its start, all threads, in user and kernel; seconds, in
-/// steps of a clock tick, which is 10 ms as a rule.
+/// Processor time of process `pid` since its start, of all threads, user and kernel, in seconds. The
+/// resolution is a clock tick, usually 10 ms.
 ///
 /// # Errors
-/// When there is no such process.
+/// If the process does not exist.
 pub(super) fn cpu_seconds(pid: u32) -> Result<f64, CliError> {
     let time = CpuTime::read(pid)?;
     Ok(time.user + time.kernel)
 }
 
-/// Processor time of a process since its start, all threads; seconds, in steps of a clock tick.
+/// Processor time of a process since its start, of all threads, in seconds with the resolution of a
+/// clock tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct CpuTime {
     pub user: f64,
@@ -26,14 +28,14 @@ pub(super) struct CpuTime {
 }
 
 impl CpuTime {
-    /// Of process `pid`.
+    /// Reads the times of process `pid`.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// If the process does not exist.
     pub(super) fn read(pid: u32) -> Result<Self, CliError> {
         let stat = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&stat).map_err(CliError::file(&stat))?;
-        // The program's name stands in brackets and may hold blanks.
+        // The program's name is in parentheses and may contain spaces.
         let fields: Vec<_> = text
             .rsplit_once(')')
             .map_or("", |(_, fields)| fields)
@@ -50,18 +52,18 @@ impl CpuTime {
     }
 }
 
-/// Processor time of the threads of process `pid` that are called `name`, as far as they still run;
-/// seconds, to the nanosecond.
+/// Processor time of the running threads of process `pid` with this name, in seconds with a
+/// resolution of nanoseconds.
 ///
 /// # Errors
-/// When there is no such process, or the kernel keeps no times of threads.
+/// If the process does not exist, or the kernel does not record the times of threads.
 pub(super) fn thread_cpu_seconds(pid: u32, name: &str) -> Result<f64, CliError> {
     let folder = format!("/proc/{pid}/task");
     let mut nanoseconds = 0;
     for thread in fs::read_dir(&folder).map_err(CliError::file(&folder))? {
         let thread = thread.map_err(CliError::file(&folder))?.path();
         let read = |file: &str| match fs::read_to_string(thread.join(file)) {
-            // It ended meanwhile.
+            // The thread has ended meanwhile.
             Err(_) if !thread.exists() => Ok(None),
             text => text.map(Some).map_err(CliError::file(thread.join(file))),
         };
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_of_a_name_are_told_from_others() {
+    fn only_threads_with_the_name_are_counted() {
         let (ended, wait) = channel::<()>();
         let work = move || {
             (0..20_000_000_u64).fold(0, |sum, number| black_box(sum ^ number));

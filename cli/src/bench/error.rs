@@ -1,11 +1,11 @@
-//! Why a benchmark gives no figures.
+//! Errors of benchmarks.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
-/// Why a benchmark gives no figures; the text is one line that says what to do.
+/// Why a benchmark failed; the message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// A program does not stand beside this one.
+    /// A program is not in the folder of this program.
     #[error("cannot start {}: {error}; build all of Retort: cargo build --release", program.display())]
     Start {
         /// The program.
@@ -18,62 +18,62 @@ pub enum BenchError {
     Failed {
         /// Its name.
         program: String,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it wrote to its error stream.
+        /// The last line of its standard error.
         last_words: String,
     },
-    /// A program printed something else than figures.
+    /// A program did not print valid figures.
     #[error("{program} printed something that is not understood: {problem}")]
     Output {
         /// Its name.
         program: String,
-        /// What is wrong with it.
+        /// What is wrong with the output.
         problem: String,
     },
-    /// A program does not come up.
+    /// A program did not become ready in time.
     #[error("{program} was not ready within {seconds} s: {last_words}")]
     NotReady {
         /// Its name.
         program: String,
-        /// The time that it had.
+        /// The time-out.
         seconds: u64,
-        /// The end of what it wrote to its error stream.
+        /// The last line of its standard error.
         last_words: String,
     },
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("{what}: {error}")]
     System {
-        /// What was wanted of it.
+        /// The operation that failed.
         what: String,
         /// Why.
         error: io::Error,
     },
-    /// Calls failed, so that times mean nothing.
+    /// Calls failed, so the times are meaningless.
     #[error("{failed} of {calls} calls failed; the first: {first}")]
     Calls {
-        /// How many did.
+        /// Number of failed calls.
         failed: u64,
-        /// How many were made.
+        /// Number of calls.
         calls: u64,
-        /// The server's words.
+        /// The first error message of the server.
         first: String,
     },
-    /// No call ended in the time measured.
+    /// No call ended within the measured time.
     #[error("no call ended within the time measured; measure longer with --seconds")]
     NoCalls,
-    /// Calls are made faster than the server answers.
+    /// The server answers more slowly than the calls are made.
     #[error("the server does not keep up with {rate:.0} calls/s: {waiting} calls are waiting")]
     Overloaded {
-        /// Calls a second.
+        /// Calls per second.
         rate: f64,
-        /// Calls that have no answer yet.
+        /// Calls without an answer yet.
         waiting: usize,
     },
 }
 
 impl BenchError {
-    /// For `map_err`: an I/O error while doing `what`.
+    /// For `map_err`: wraps an I/O error of the operation `what`.
     pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |error| Self::System { what, error }

@@ -1,5 +1,5 @@
-//! Benchmarks. Each starts the services' own programs, compares within one run, in turn, and prints
-//! ratios; docs/benchmarks.md tells what each means and its last figures.
+//! Benchmarks. Each starts the services' programs, measures numerators and denominators alternately
+//! within one run, and prints ratios. docs/benchmarks.md defines the ratios and lists the latest figures.
 
 mod cpu_time;
 mod distill;
@@ -20,9 +20,9 @@ use crate::CliError;
 /// Measure Retort on this machine.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  retort bench distill                                what soft targets cost training
-  retort bench stream                                 how fast soft targets can come
-  retort bench serve                                  what the inference service adds to ONNX Runtime
+  retort bench distill                                the cost of soft targets in training
+  retort bench stream                                 the maximum rate of soft targets
+  retort bench serve                                  the overhead of the inference service over ONNX Runtime
   retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,64
 docs/benchmarks.md explains every figure.")]
 pub struct BenchArguments {
@@ -37,7 +37,7 @@ enum Benchmark {
     Serve(Box<serve::ServeArguments>),
 }
 
-/// Runs a benchmark; a signal ends it and the processes that it started.
+/// Runs a benchmark. A signal ends it and the processes that it started.
 pub(crate) async fn execute(arguments: BenchArguments) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
     let benchmark = async {

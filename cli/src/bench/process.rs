@@ -1,4 +1,4 @@
-//! Programs of Retort as processes of their own, each kept on the cores that it is given.
+//! Runs Retort's programs as child processes, each pinned to its core.
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(1);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// A program that stands beside this one, with its arguments.
+/// A program in this program's folder, with its arguments.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     name: &'static str,
@@ -42,18 +42,18 @@ impl Program {
         }
     }
 
-    /// Keeps it on one core.
+    /// Pins the program to one core.
     pub(super) fn on_core(self, core: usize) -> Self {
         let core = Some(core);
         Self { core, ..self }
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub(super) async fn run(self) -> Result<(), BenchError> {
         self.output().await.map(drop)
     }
 
-    /// Runs it to its end and reads the JSON that it prints.
+    /// Runs the program to its end and parses the JSON that it prints.
     pub(super) async fn figures<T: DeserializeOwned>(self) -> Result<T, BenchError> {
         let output = self.output().await?;
         serde_json::from_slice(&output).map_err(|error| BenchError::Output {
@@ -62,7 +62,7 @@ impl Program {
         })
     }
 
-    /// Starts it with `--ready-file` and waits until it serves.
+    /// Starts the program with `--ready-file` and waits until it serves.
     pub(super) async fn serve(self) -> Result<Server, BenchError> {
         let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
         let ready = folder.path().join("ready.json");
@@ -96,12 +96,12 @@ impl Program {
     async fn output(&self) -> Result<Vec<u8>, BenchError> {
         let running = self.spawn(&[], Stdio::piped())?;
         let output = tokio::task::spawn_blocking(move || running.output());
-        // Holds: nothing in it panics.
+        // Cannot fail: the thread does not panic.
         output.await.expect("the thread ends")
     }
 
     fn spawn(&self, more: &[String], stdout: Stdio) -> Result<Running, BenchError> {
-        // A file and not a pipe: nobody reads it while the program runs.
+        // A file and not a pipe, because nothing reads it while the program runs.
         let log = tempfile::tempfile().map_err(BenchError::system("cannot make a file"))?;
         let stderr = log.try_clone();
         let mut command = Command::new(self.path()?);
@@ -110,13 +110,13 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr.map_err(BenchError::system("cannot share a file"))?);
-        // A child inherits its cores from the thread that starts it.
+        // A child inherits the core affinity of the thread that starts it.
         let core = self.core;
         let spawned = thread::spawn(move || {
             core.map_or(Ok(()), pin_this_thread)?;
             command.spawn()
         });
-        // Holds: nothing in the thread panics.
+        // Cannot fail: the thread does not panic.
         let spawned = spawned.join().expect("the thread ends");
         let process = spawned.map_err(|error| BenchError::Start {
             program: self.name.into(),
@@ -136,11 +136,11 @@ impl Program {
     }
 }
 
-/// A program that serves. It is stopped when this is dropped.
+/// A serving program. It is stopped on drop.
 pub(super) struct Server {
-    /// By the names of the ready file.
+    /// Addresses by the names in the ready file.
     pub addresses: BTreeMap<String, SocketAddr>,
-    /// From its start until it served.
+    /// Time from the start until it served.
     pub ready_after: Duration,
     running: Running,
 }
@@ -157,16 +157,16 @@ impl Server {
     }
 }
 
-/// A child that is stopped when it is dropped.
+/// A child process that is stopped on drop.
 struct Running {
     name: &'static str,
     process: Child,
-    /// Its error stream.
+    /// Its standard error.
     log: File,
 }
 
 impl Running {
-    /// What it prints until its end.
+    /// Waits for the end of the process and returns its standard output.
     fn output(mut self) -> Result<Vec<u8>, BenchError> {
         let mut stdout = Vec::new();
         let waiting = || BenchError::system(format!("cannot wait for {}", self.name));
@@ -174,9 +174,10 @@ impl Running {
             pipe.read_to_end(&mut stdout).map_err(waiting())?;
         }
         let status = self.process.wait().map_err(waiting())?;
-        match status.success() {
-            true => Ok(stdout),
-            false => Err(self.failed(status)),
+        if status.success() {
+            Ok(stdout)
+        } else {
+            Err(self.failed(status))
         }
     }
 
@@ -190,7 +191,7 @@ impl Running {
 
     fn last_words(&mut self) -> String {
         let mut text = String::new();
-        // What can be read is shown.
+        // Show as much of the log as can be read.
         let _ = self.log.rewind();
         let _ = self.log.read_to_string(&mut text);
         text.lines()
@@ -214,21 +215,21 @@ impl Drop for Running {
                 thread::sleep(POLL);
             }
         }
-        // Nothing is left to do where the system refuses.
+        // If the operating system returns an error, there is nothing left to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// The `n`th core, from 0, of those that this process may run on, or the last where there are fewer.
+/// The `n`th core, from 0, that this process may use, or the last one if there are fewer.
 pub(super) fn usable_core(n: usize) -> std::io::Result<usize> {
     let usable = sched_getaffinity(None)?;
     let cores = (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core));
-    // Holds: a process that runs has a core.
+    // A running process has at least one core.
     Ok(cores.take(n + 1).last().unwrap_or_default())
 }
 
-/// Keeps the calling thread, and what it starts from now on, on one core.
+/// Pins the calling thread, and the threads and processes that it starts later, to one core.
 pub(super) fn pin_this_thread(core: usize) -> std::io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);

@@ -1,4 +1,4 @@
-//! How figures reach people and programs.
+//! Prints figures for users and programs.
 
 use common::output::Results;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::CliError;
 
-/// Prints `figures`, as a table or as one JSON object.
+/// Prints `figures` as a table or as one JSON object.
 pub(super) fn print<T: Serialize + fmt::Display>(figures: &T, json: bool) -> Result<(), CliError> {
     if json {
         // Holds: every key is a string or a number.

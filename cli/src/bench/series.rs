@@ -1,10 +1,10 @@
-//! A figure that was measured several times.
+//! A figure with several measurements.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Median, minimum and maximum of the turns of a benchmark.
+/// Median, minimum and maximum over the turns of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Series {
     pub median: f64,
@@ -13,7 +13,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// `None` where nothing was measured.
+    /// The series of `values`; `None` if there are none.
     pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -31,13 +31,13 @@ impl Series {
     }
 }
 
-/// Of `figure` at each of `turns`, of which there is at least one.
+/// The series of `figure` over `turns`, which must not be empty.
 pub(super) fn series<T>(turns: &[T], figure: impl Fn(&T) -> f64) -> Series {
-    // Holds: see above.
+    // `turns` is not empty.
     Series::of(turns.iter().map(figure)).expect("a turn")
 }
 
-/// `median (minimum to maximum)`, with the precision asked for.
+/// `median (minimum to maximum)`, with the formatter's precision.
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = f.precision().unwrap_or(3);

@@ -1,4 +1,4 @@
-//! Line charts as inline SVG; colours come from the page's style sheet.
+//! Line charts as inline SVG; the page's style sheet defines the colours.
 
 use std::fmt::Write;
 
@@ -8,9 +8,9 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
-/// Longer series are averaged down to as many points.
+/// Maximum number of points; longer series are averaged.
 const MOST_POINTS: usize = 300;
-/// Series with as many points or fewer get a dot at each.
+/// Series with at most this many points get a dot at each point.
 const MOST_DOTS: usize = 24;
 const Y_TICKS: f64 = 4.0;
 const X_TICKS: f64 = 6.0;
@@ -20,12 +20,12 @@ const X_TICKS: f64 = 6.0;
 pub(super) struct Chart {
     pub title: String,
     pub x_label: &'static str,
-    /// Empty series are left out.
+    /// The lines; empty series are not drawn.
     pub series: Vec<Series>,
     pub unit: Unit,
 }
 
-/// What the vertical axis counts.
+/// The unit of the vertical axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Number,
@@ -37,7 +37,7 @@ pub(super) enum Unit {
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub name: &'static str,
-    /// (x, y); what is not finite is left out.
+    /// (x, y); points that are not finite are not drawn.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -50,7 +50,7 @@ struct Scale {
 }
 
 impl Chart {
-    /// The chart as a `figure` with its `svg`; a note where there is nothing to draw.
+    /// The chart as a `figure` with an `svg`, or with a note if there is nothing to draw.
     pub(super) fn to_html(&self) -> String {
         let series: Vec<(usize, Series)> = self
             .series
@@ -110,7 +110,7 @@ impl Chart {
 }
 
 impl Series {
-    /// Without what cannot be drawn, and not longer than [`MOST_POINTS`].
+    /// The series without points that are not finite, averaged to at most [`MOST_POINTS`].
     fn drawable(&self) -> Self {
         let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
         let points: Vec<(f64, f64)> = self.points.iter().filter(finite).copied().collect();
@@ -147,7 +147,7 @@ impl Series {
 }
 
 impl Scale {
-    /// Round numbers around all values, about `ticks` steps.
+    /// A scale with round limits around all values and about `ticks` steps.
     fn covering(values: impl Iterator<Item = f64>, ticks: f64) -> Self {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
@@ -180,7 +180,7 @@ impl Scale {
 }
 
 impl Unit {
-    /// With as many digits as steps of `step` need.
+    /// Formats a value with the digits that steps of `step` require.
     fn label(self, value: f64, step: f64) -> String {
         let (value, step, unit) = match self {
             Self::Number => (value, step, ""),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn points_lie_within_the_axes_and_keep_their_colour() {
+    fn points_are_within_the_axes_and_keep_their_colour() {
         let html = chart(vec![(1.0, 0.5), (2.0, 1.0)]);
         assert!(html.contains("d=\"M202.0 157.0L348.0 12.0\""), "{html}");
         assert!(html.contains("<title>training: 50.0 %</title>"), "{html}");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn long_series_are_averaged_and_numbers_that_are_none_left_out() {
+    fn long_series_are_averaged_and_nan_is_not_drawn() {
         let long = (0..100_000).map(|step| (f64::from(step), 0.5)).collect();
         let html = chart(long);
         let line = html.split("class=\"line").nth(1).unwrap();

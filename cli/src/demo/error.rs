@@ -1,14 +1,14 @@
-//! What can keep the demo from going on.
+//! Errors that end the demo.
 
 use std::{io, path::PathBuf};
 
-/// Why the demo could not go on.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The operating system does not tell where this program lies.
+    /// The path of this program is unknown.
     #[error("cannot find the folder of this program: {0}")]
     OwnPath(io::Error),
-    /// A service's program is not beside this one.
+    /// A service's program is not in the folder of this program.
     #[error(
         "there is no `{program}` beside this program, in {}; build all of Retort: cargo build \
          --release",
@@ -17,10 +17,10 @@ pub enum DemoError {
     MissingProgram {
         /// The program.
         program: String,
-        /// Where it was looked for.
+        /// The searched folder.
         folder: PathBuf,
     },
-    /// A process could not be started.
+    /// A process cannot be started.
     #[error("cannot start {name}: {error}")]
     Start {
         /// The process.
@@ -36,7 +36,7 @@ pub enum DemoError {
         /// Why.
         error: io::Error,
     },
-    /// A service does not get ready.
+    /// A service did not become ready in time.
     #[error(
         "{name} was not ready within {seconds} s; the end of its log, {}:{last_lines}",
         log.display()
@@ -44,14 +44,14 @@ pub enum DemoError {
     NotReady {
         /// The service.
         name: String,
-        /// How long was waited.
+        /// The time-out.
         seconds: u64,
         /// Its log file.
         log: PathBuf,
         /// The log's end.
         last_lines: String,
     },
-    /// A process has ended that should have gone on, or without success.
+    /// A process ended unexpectedly or without success.
     #[error("{name} has ended ({how}); the end of its log, {}:{last_lines}", log.display())]
     Ended {
         /// The process.
@@ -63,7 +63,7 @@ pub enum DemoError {
         /// The log's end.
         last_lines: String,
     },
-    /// The evaluation's figures cannot be used.
+    /// The evaluation's figures are invalid.
     #[error("{} is not what `student-trainer evaluate` should write: {problem}", file.display())]
     Evaluation {
         /// The file.
@@ -71,12 +71,12 @@ pub enum DemoError {
         /// What is wrong.
         problem: String,
     },
-    /// A service listens on no such port.
+    /// A service does not report an address for a port.
     #[error("{service} tells of no `{port}` address")]
     NoAddress {
         /// The service.
         service: String,
-        /// Which of its ports.
+        /// The port.
         port: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! What `student-trainer evaluate` measured on the test split.
+//! The results of `student-trainer evaluate` on the test split.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use super::DemoError;
 
-/// Figures of all models on the same images.
+/// The figures of all models on the same images.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Evaluation {
-    /// Images measured on.
+    /// Number of images.
     pub samples: usize,
-    /// By the names given on the command line.
+    /// Figures by the names given on the command line.
     models: BTreeMap<String, ModelFigures>,
     /// The true class of every image.
     pub labels: Vec<usize>,
@@ -20,23 +20,23 @@ pub(super) struct Evaluation {
 /// Figures of one model.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ModelFigures {
-    /// Share of right predictions, 0 to 1.
+    /// Fraction of correct predictions, 0 to 1.
     pub accuracy: f64,
-    /// Trained values; batch-norm's, too.
+    /// Trainable parameters, including those of batch-norm.
     pub parameters: u64,
-    /// Of one image.
+    /// Multiply-adds per image.
     pub multiply_adds: u64,
-    /// Size of the file with the weights.
+    /// Size of the weights file.
     pub bytes: u64,
-    /// Share of images for which the teacher predicts the same class, 0 to 1.
+    /// Fraction of images for which the teacher predicts the same class, 0 to 1.
     pub agreement: f64,
-    /// Of single images, one after the other.
+    /// Latency of single images, one at a time.
     pub latency_us: Latency,
     /// The predicted class of every image.
     pub predictions: Vec<usize>,
 }
 
-/// Microseconds.
+/// Latency in microseconds.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Latency {
     /// The median.
@@ -68,7 +68,7 @@ impl Evaluation {
         Ok(evaluation)
     }
 
-    /// The figures of a model, which must have been asked for.
+    /// The figures of a model that was named on the command line.
     pub(super) fn model(&self, name: &str, file: &Path) -> Result<&ModelFigures, DemoError> {
         self.models.get(name).ok_or_else(|| DemoError::Evaluation {
             file: file.to_owned(),

@@ -1,4 +1,4 @@
-//! The demo's output folder: replaced only where it was made by a demo.
+//! The demo's output folder. A demo replaces only folders that another demo created.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::CliError;
 
-/// Says that a folder was made by the demo; locked as long as one works in it.
+/// Marks a folder as created by the demo; a running demo locks this file.
 const MARKER: &str = ".retort-demo";
 const MARKER_TEXT: &str = "Made by `retort demo`, which replaces everything in this folder.\n";
 const KEPT_SERVICES: &str = "services.json";
 
-/// The folder of a demo that is going on.
+/// The folder of a running demo.
 #[derive(Debug)]
 pub(super) struct DemoFolder {
     path: PathBuf,
-    /// Whether a former demo's files were removed.
+    /// Whether files of a previous demo were removed.
     pub replaced: bool,
     _lock: FileLock,
 }
@@ -33,19 +33,19 @@ pub(super) struct KeptService {
     pub name: String,
     /// Process id.
     pub pid: u32,
-    /// `host:port` by kind of port.
+    /// Address by kind of port.
     pub addresses: std::collections::BTreeMap<String, std::net::SocketAddr>,
 }
 
 impl DemoFolder {
-    /// Makes the folder, or empties that of a former demo.
+    /// Creates the folder, or empties the folder of a previous demo.
     ///
     /// # Errors
-    /// Where it holds something else, where another demo works in it, and where services that a
-    /// former demo left running still use it.
+    /// If the folder holds other files, if another demo is running in it, or if services that a
+    /// previous demo left running still use it.
     pub(super) fn prepare(path: &Path) -> Result<Self, CliError> {
         fs::create_dir_all(path).map_err(CliError::file(path))?;
-        // The services have the same working directory, but messages should not depend on it.
+        // The services have the same working directory, but messages should show absolute paths.
         let path = path.canonicalize().map_err(CliError::file(path))?;
         let marker = path.join(MARKER);
         let entries = entries(&path)?;
@@ -84,10 +84,10 @@ impl DemoFolder {
         self.join("logs")
     }
 
-    /// Remembers what is left running, so that the next demo does not take its files away.
+    /// Records the services that stay running, so that the next demo does not remove their files.
     pub(super) fn keep(&self, services: &[KeptService]) -> Result<PathBuf, CliError> {
         let file = self.join(KEPT_SERVICES);
-        // Holds: strings, numbers and addresses only.
+        // Cannot fail: services consist of strings, numbers and addresses.
         let json = serde_json::to_vec_pretty(services).expect("services serialize");
         atomic_file::write(&file, &json).map_err(CliError::file(&file))?;
         Ok(file)
@@ -127,7 +127,7 @@ fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
     let Ok(json) = fs::read(path.join(KEPT_SERVICES)) else {
         return Ok(());
     };
-    // What cannot be read was not written by a demo of this version: nothing to go by.
+    // A file that cannot be parsed was not written by this version of the demo; ignore it.
     let services: Vec<KeptService> = serde_json::from_slice(&json).unwrap_or_default();
     let running: Vec<&KeptService> = services.iter().filter(|service| service.runs()).collect();
     if running.is_empty() {
@@ -146,7 +146,7 @@ fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
 }
 
 impl KeptService {
-    /// Whether its process is there; an id that another program has by now does not count.
+    /// Whether the service's process is running. A reused process id of another program does not count.
     fn runs(&self) -> bool {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
         let alive = pid.is_some_and(|pid| test_kill_process(pid).is_ok());
@@ -156,11 +156,12 @@ impl KeptService {
     }
 }
 
-/// Removes a file, a link (not what it points to) or a folder.
+/// Removes a file, a folder or a link (not its target).
 fn remove(path: &Path) -> std::io::Result<()> {
-    match fs::symlink_metadata(path)?.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
     }
 }
 
@@ -171,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_former_demo_is_replaced() {
+    fn a_previous_demo_is_replaced() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("runs/demo");
         let first = DemoFolder::prepare(&path).unwrap();
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_demo_made_is_left_alone() {
+    fn other_folders_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "x").unwrap();
         let error = DemoFolder::prepare(folder.path()).unwrap_err();
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_removed_and_what_they_point_to_stays() {
+    fn links_are_removed_without_their_targets() {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("kept"), "x").unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_other_programs_do_not_hold_the_folder() {
+    fn reused_process_ids_do_not_block_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         let demo = DemoFolder::prepare(folder.path()).unwrap();
         let kept = KeptService {

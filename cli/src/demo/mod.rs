@@ -1,4 +1,5 @@
-//! `retort demo`: teaches, distils, publishes and serves, with real processes on this machine.
+//! `retort demo`: trains a teacher, distils a student, publishes and serves it, with real processes on
+//! this machine.
 
 use common::{output::Narration, shutdown::Signals};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -28,7 +29,7 @@ mod table;
 pub use error::DemoError;
 pub(crate) use recipe::{STUDENT_RECIPE, TEACHER_RECIPE};
 
-/// How long the end of a process may come after the failed call that it caused.
+/// How long after a failed call the exit of a process still counts as its cause.
 const DEATH_NOTICE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
@@ -41,23 +42,23 @@ Examples:
 Ctrl-C at any moment ends every process that the demo has started. A former demo's output folder is
 replaced; a folder that something else is in is never touched.";
 
-/// Trains a teacher on Fashion-MNIST, distils a student from it, serves the student, measures both.
+/// Train a teacher on Fashion-MNIST, distil a student from it, serve the student, and measure both.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DemoArguments {
     /// Seed of every random choice.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: u64,
-    /// Leaves the services running at the end.
+    /// Leave the services running at the end.
     #[arg(long)]
     keep: bool,
-    /// Does everything on less data.
+    /// Run all steps on less data.
     #[arg(long)]
     quick: bool,
-    /// Folder for everything that the demo writes.
+    /// Output folder of the demo.
     #[arg(long, default_value = "runs/demo")]
     output: PathBuf,
-    /// Folder of Fashion-MNIST's IDX files; `scripts/setup` fetches them.
+    /// Folder with the IDX files of Fashion-MNIST; `scripts/setup` downloads them.
     #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
     data: PathBuf,
 }
@@ -65,11 +66,12 @@ pub struct DemoArguments {
 /// `retort demo`.
 pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
-    let recipe = match arguments.quick {
-        true => Recipe::QUICK,
-        false => Recipe::FULL,
+    let recipe = if arguments.quick {
+        Recipe::QUICK
+    } else {
+        Recipe::FULL
     };
-    // Before the folder is touched, and before minutes of work.
+    // Check the data before the folder is changed and before minutes of work.
     let images = load_idx(&arguments.data, Split::Test, &recipe::class_names())?;
     let folder = DemoFolder::prepare(&arguments.output)?;
     let (processes, mut deaths) = Processes::new(folder.logs())?;
@@ -106,18 +108,18 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     }
 }
 
-/// A service's death where it explains the failed call.
+/// Replaces the error of a failed call by the exit of a service that caused it.
 async fn root_cause(error: CliError, deaths: &mut Deaths) -> CliError {
     let call_failed = matches!(
         error,
         CliError::Unreachable { .. } | CliError::Refused { .. }
     );
-    match call_failed {
-        true => match time::timeout(DEATH_NOTICE, deaths.next()).await {
-            Ok(death) => death.into(),
-            Err(_) => error,
-        },
-        false => error,
+    if !call_failed {
+        return error;
+    }
+    match time::timeout(DEATH_NOTICE, deaths.next()).await {
+        Ok(death) => death.into(),
+        Err(_) => error,
     }
 }
 
@@ -133,7 +135,7 @@ async fn keep(
     mut processes: Processes,
     services: Vec<Service>,
 ) -> Result<(), CliError> {
-    let left = processes.let_go().await;
+    let left = processes.detach().await;
     let services: Vec<KeptService> = services
         .into_iter()
         .filter(|service| left.contains(&service.pid))
@@ -169,7 +171,7 @@ async fn keep(
     Ok(())
 }
 
-/// How to call the inference service from a shell and from Python.
+/// Prints how to call the inference service from a shell and from Python.
 fn print_calls(services: &[KeptService]) {
     let none = BTreeMap::new();
     let inference = services

@@ -1,4 +1,4 @@
-//! The demo's services: child processes that never outlive it unless they are asked to.
+//! The demo's services: child processes that end with the demo unless `--keep` detaches them.
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +21,15 @@ use tokio::{
 
 use super::DemoError;
 
-/// A service that is not ready by then has failed; libtorch takes seconds from a cold disk.
+/// A service that is not ready by then has failed; loading libtorch from a cold disk takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const READY_POLL: Duration = Duration::from_millis(20);
-/// Between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(20);
-/// Lines of a dead process's log that are shown.
+/// Lines of an ended process's log in the error.
 const SHOWN_LOG_LINES: usize = 12;
 
-/// Starts and ends processes.
+/// Starts and stops processes.
 pub(super) struct Processes {
     programs: PathBuf,
     logs: PathBuf,
@@ -38,7 +38,7 @@ pub(super) struct Processes {
     deaths: mpsc::UnboundedSender<Ended>,
 }
 
-/// Tells when a service has ended that should go on.
+/// Reports services that end unexpectedly.
 pub(super) struct Deaths(mpsc::UnboundedReceiver<Ended>);
 
 /// A service that is ready.
@@ -54,20 +54,20 @@ struct Running {
     supervisor: JoinHandle<Supervised>,
 }
 
-/// What became of a process.
+/// The outcome of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Supervised {
     Ended,
-    LetGo,
+    Detached,
 }
 
-/// What the supervisors of all processes are told.
+/// A command to the supervisors of all processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     Watch,
     Terminate,
     Kill,
-    LetGo,
+    Detach,
 }
 
 struct Ended {
@@ -76,22 +76,22 @@ struct Ended {
     status: io::Result<ExitStatus>,
 }
 
-/// Who is told that a process has ended.
+/// The receiver of a process's exit.
 enum Listener {
-    /// It should not have.
+    /// For a service, which should not end.
     Deaths(mpsc::UnboundedSender<Ended>),
-    /// It was waited for.
+    /// For a command that the caller waits for.
     Caller(oneshot::Sender<Ended>),
 }
 
-/// A child that is killed when it is dropped, unless it was let go.
+/// A child process that is killed on drop, unless it was detached.
 struct Guarded {
     child: Child,
-    let_go: bool,
+    detached: bool,
 }
 
 impl Processes {
-    /// Processes run the programs beside this one and write their output below `logs`.
+    /// Processes run the programs in this program's folder and write their output below `logs`.
     pub(super) fn new(logs: PathBuf) -> Result<(Self, Deaths), DemoError> {
         let own = std::env::current_exe().map_err(DemoError::OwnPath)?;
         let programs = own.parent().unwrap_or(Path::new(".")).to_owned();
@@ -106,7 +106,7 @@ impl Processes {
         Ok((processes, Deaths(receiver)))
     }
 
-    /// Whether all programs are there that the demo will start.
+    /// Checks that all programs exist that the demo will start.
     pub(super) fn check(&self, programs: &[&str]) -> Result<(), DemoError> {
         let missing = programs
             .iter()
@@ -120,7 +120,7 @@ impl Processes {
         }
     }
 
-    /// Starts `program serve ARGUMENTS` under `name` and waits until it is ready.
+    /// Starts `program serve ARGUMENTS` as `name` and waits until it is ready.
     pub(super) async fn serve(
         &mut self,
         name: &str,
@@ -146,7 +146,7 @@ impl Processes {
                 }
             }
         };
-        // A service that ends before it is ready is reported by `Deaths`.
+        // `Deaths` reports a service that ends before it is ready.
         let addresses = time::timeout(READY_WITHIN, ready).await.map_err(|_| {
             let log = self.log(name);
             DemoError::NotReady {
@@ -164,7 +164,7 @@ impl Processes {
         })
     }
 
-    /// Runs `program ARGUMENTS` under `name` until it has ended by itself, with success.
+    /// Runs `program ARGUMENTS` as `name` until it ends successfully.
     pub(super) async fn finish(
         &mut self,
         name: &str,
@@ -178,18 +178,18 @@ impl Processes {
                 status: Ok(status), ..
             }) if status.success() => Ok(()),
             Ok(ended) => Err(ended.into_error()),
-            // The supervisor was told to end the process, so its caller is about to be dropped.
+            // The supervisor is stopping the process, so this future is about to be dropped.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Ends all processes: SIGTERM, after a grace SIGKILL; at once when `hurry` is ready.
+    /// Stops all processes: SIGTERM, then SIGKILL after a grace period, or at once when `hurry` resolves.
     pub(super) async fn stop(&mut self, hurry: impl Future<Output = ()>) {
         self.orders.send_replace(Order::Terminate);
         let orders = self.orders.clone();
         let all_ended = async {
             for running in self.running.drain(..) {
-                // A supervisor only fails with its runtime, which kills the child as well.
+                // A supervisor fails only with its runtime, which also kills the child.
                 let _ = running.supervisor.await;
             }
         };
@@ -202,12 +202,12 @@ impl Processes {
         all_ended.await;
     }
 
-    /// Leaves all processes running that run; their ids.
-    pub(super) async fn let_go(&mut self) -> Vec<u32> {
-        self.orders.send_replace(Order::LetGo);
+    /// Detaches all running processes, so that they outlive the demo, and returns their ids.
+    pub(super) async fn detach(&mut self) -> Vec<u32> {
+        self.orders.send_replace(Order::Detach);
         let mut left = Vec::new();
         for running in self.running.drain(..) {
-            if let Ok(Supervised::LetGo) = running.supervisor.await {
+            if let Ok(Supervised::Detached) = running.supervisor.await {
                 left.push(running.pid);
             }
         }
@@ -232,15 +232,15 @@ impl Processes {
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(output)
-            // Ctrl-C in the terminal reaches the demo alone, which ends its children in order.
+            // Ctrl-C in the terminal reaches only the demo, which stops its children in order.
             .process_group(0)
             .spawn()
             .map_err(failed)?;
-        // Holds: only a child that was waited for has no id.
+        // Only a child that was waited for has no id.
         let pid = child.id().unwrap_or_default();
         let guarded = Guarded {
             child,
-            let_go: false,
+            detached: false,
         };
         let (name, orders) = (name.to_owned(), self.orders.subscribe());
         let supervisor = tokio::spawn(supervise(guarded, name, log, orders, listener));
@@ -254,11 +254,11 @@ impl Processes {
 }
 
 impl Deaths {
-    /// Waits until a service has ended unasked.
+    /// Waits until a service ends unexpectedly.
     pub(super) async fn next(&mut self) -> DemoError {
         match self.0.recv().await {
             Some(ended) => ended.into_error(),
-            // Nobody is left who could start a service.
+            // All senders are dropped, so no service can start.
             None => std::future::pending().await,
         }
     }
@@ -278,9 +278,9 @@ async fn supervise(
     let Some(status) = status else {
         let order = *orders.borrow();
         return match order {
-            Order::LetGo => {
-                guarded.let_go = true;
-                Supervised::LetGo
+            Order::Detach => {
+                guarded.detached = true;
+                Supervised::Detached
             }
             Order::Watch | Order::Terminate | Order::Kill => {
                 terminate(&mut guarded.child, &mut orders).await;
@@ -289,7 +289,7 @@ async fn supervise(
         };
     };
     let ended = Ended { name, log, status };
-    // Where nobody listens any more, the demo is over.
+    // If the receiver is dropped, the demo has ended.
     let _ = match listener {
         Listener::Deaths(sender) => sender.send(ended).is_ok(),
         Listener::Caller(sender) => sender.send(ended).is_ok(),
@@ -297,11 +297,11 @@ async fn supervise(
     Supervised::Ended
 }
 
-/// SIGTERM, and SIGKILL after the grace or when that is ordered; returns when the child is gone.
+/// Sends SIGTERM, then SIGKILL after the grace period or on order; returns when the child has ended.
 async fn terminate(child: &mut Child, orders: &mut watch::Receiver<Order>) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     if let Some(pid) = pid.and_then(Pid::from_raw) {
-        // An error means that it has just ended by itself.
+        // An error means that the child has just ended.
         let _ = kill_process(pid, UnixSignal::TERM);
     }
     tokio::select! {
@@ -313,15 +313,15 @@ async fn terminate(child: &mut Child, orders: &mut watch::Receiver<Order>) {
     let _ = child.kill().await;
 }
 
-/// Waits for an order that fits; returns as well when nobody is left to give one.
+/// Waits for a matching order; also returns when the sender is dropped.
 async fn ordered(orders: &mut watch::Receiver<Order>, fits: impl Fn(Order) -> bool) {
     let _ = orders.wait_for(|order| fits(*order)).await;
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        if !self.let_go {
-            // An error means that it has ended already.
+        if !self.detached {
+            // An error means that the child has ended already.
             let _ = self.child.start_kill();
         }
     }
@@ -342,7 +342,7 @@ impl Ended {
     }
 }
 
-/// The end of a log file, each line indented.
+/// The last lines of a log file, indented.
 fn last_lines(log: &Path) -> String {
     let text = match std::fs::read(log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),

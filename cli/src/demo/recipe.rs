@@ -1,4 +1,4 @@
-//! What the demo trains: the shipped configurations, with this demo's own values laid over them.
+//! The demo's run configurations: the shipped files, overridden with this demo's values.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,7 +10,7 @@ use crate::run_config::RunConfigText;
 /// Name of the model that the demo publishes.
 pub(super) const MODEL: &str = "fashion-mnist";
 
-/// What the trainer lays every configuration over.
+/// The trainer's defaults, which every configuration overrides.
 const TRAINER_DEFAULTS: &str = include_str!("../../../configs/run.toml");
 
 /// The run of the demo's teacher.
@@ -19,20 +19,20 @@ pub(crate) const TEACHER_RECIPE: &str = include_str!("../../../configs/demo/teac
 /// The run of the demo's student.
 pub(crate) const STUDENT_RECIPE: &str = include_str!("../../../configs/demo/student.toml");
 
-/// Test images that the quick demo measures on.
+/// Number of test images in the quick demo.
 const QUICK_TEST_SAMPLES: usize = 1_000;
 
-/// Configurations of the three runs, TOML.
+/// Configurations of the three runs (TOML).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recipe {
     teacher: &'static str,
     baseline: &'static str,
     student: &'static str,
-    /// Test images to measure on, the first of the split; None: all.
+    /// Number of test images, from the start of the split; `None`: all.
     pub test_samples: Option<usize>,
 }
 
-/// What all runs of one demo share.
+/// Values that all runs of one demo share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shared<'a> {
     pub seed: u64,
@@ -40,7 +40,7 @@ pub(super) struct Shared<'a> {
 }
 
 impl Recipe {
-    /// The demo that reaches the figures of docs/results.md.
+    /// The full demo, with the results of docs/results.md.
     pub(super) const FULL: Self = Self {
         teacher: TEACHER_RECIPE,
         baseline: include_str!("../../../configs/demo/baseline.toml"),
@@ -48,7 +48,7 @@ impl Recipe {
         test_samples: None,
     };
 
-    /// Every part of it, small enough for tests.
+    /// The same steps, small enough for tests.
     pub(super) const QUICK: Self = Self {
         teacher: include_str!("../../../configs/demo-quick/teacher.toml"),
         baseline: include_str!("../../../configs/demo-quick/baseline.toml"),
@@ -66,7 +66,7 @@ impl Recipe {
         configure(self.baseline, shared, [])
     }
 
-    /// The student's run: learns from `teachers`, is published at `admin`.
+    /// The student's run: distils from `teachers` and publishes at `admin`.
     pub(super) fn student(
         &self,
         shared: Shared<'_>,
@@ -83,7 +83,7 @@ impl Recipe {
     }
 }
 
-/// Fashion-MNIST's, in label order.
+/// The class names of Fashion-MNIST, in label order.
 pub(super) fn class_names() -> Vec<String> {
     #[derive(Deserialize)]
     struct Defaults {
@@ -93,7 +93,7 @@ pub(super) fn class_names() -> Vec<String> {
     struct Data {
         class_names: Vec<String>,
     }
-    // Holds: a test reads them; the file is compiled in.
+    // Cannot fail: the file is compiled in, and a test reads the names.
     let defaults: Defaults = toml::from_str(TRAINER_DEFAULTS).expect("data.class_names is there");
     defaults.data.class_names
 }
@@ -103,7 +103,7 @@ fn configure<const N: usize>(
     shared: Shared<'_>,
     values: [(&str, Value); N],
 ) -> RunConfigText {
-    // Holds: tests parse every shipped configuration and set every one of these keys.
+    // Cannot fail: tests parse every shipped configuration and set all of these keys.
     let mut config = RunConfigText::parse(shipped).expect("shipped configurations are TOML");
     let seed = i64::try_from(shared.seed).unwrap_or(i64::MAX);
     let data = shared.data.display().to_string();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn all_shipped_configurations_take_the_demos_values() {
+    fn all_shipped_configurations_accept_the_demos_values() {
         let address = "127.0.0.1:9".parse().unwrap();
         for recipe in [Recipe::FULL, Recipe::QUICK] {
             let student = recipe.student(shared(), &[address, address], address);
@@ -142,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn the_classes_are_fashion_mnists() {
+    fn the_class_names_are_those_of_fashion_mnist() {
         let names = class_names();
         assert_eq!((names.len(), names[9].as_str()), (10, "Ankle boot"));
     }
 
-    /// A fair comparison: the same student, data, epochs and schedules.
+    /// The comparison is fair: student, data, epochs and schedules are the same.
     #[test]
     fn baseline_and_student_differ_in_loss_and_teacher_only() {
         for recipe in [Recipe::FULL, Recipe::QUICK] {

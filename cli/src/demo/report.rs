@@ -1,4 +1,4 @@
-//! `report.html`: one page with curves, table and confusion matrix, self-contained.
+//! `report.html`: a self-contained page with curves, table and confusion matrix.
 
 use std::fmt::Write;
 
@@ -11,17 +11,17 @@ use crate::runs::{PhaseHistory, RunHistory};
 
 const TEMPLATE: &str = include_str!("report.html");
 
-/// Everything that the page shows.
+/// The content of the page.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     pub summary: &'a Summary,
     pub rows: &'a [Row],
-    /// What to call a run, and what it did.
+    /// The title and the history of each run.
     pub runs: [(&'static str, &'a RunHistory); 3],
     pub class_names: &'a [String],
     /// True classes of the test images.
     pub labels: &'a [usize],
-    /// Classes that the served model predicted for them.
+    /// Classes that the served model predicted for these images.
     pub predictions: &'a [usize],
 }
 
@@ -30,9 +30,10 @@ impl Report<'_> {
     pub(super) fn to_html(&self) -> String {
         let summary = self.summary;
         let ratio = summary.teacher.parameters as f64 / summary.student.parameters.max(1) as f64;
-        let quick = match summary.quick {
-            true => " · quick run, smaller and less accurate",
-            false => "",
+        let quick = if summary.quick {
+            " · quick run, smaller and less accurate"
+        } else {
+            ""
         };
         let runs = self.runs.iter();
         fill(&[
@@ -87,7 +88,7 @@ impl Report<'_> {
                     (_, false) => "wrong",
                 };
                 let share = *count as f64 / total as f64;
-                // Square root: a few per cent of mistakes are to be seen.
+                // The square root makes a few per cent of errors visible.
                 let strength = share.sqrt();
                 let _ = write!(
                     html,
@@ -100,7 +101,7 @@ impl Report<'_> {
     }
 }
 
-/// Puts every value in the place of `{{its name}}`.
+/// Replaces every `{{name}}` in the template by its value.
 fn fill(values: &[(&str, String)]) -> String {
     let mut page = String::new();
     let mut rest = TEMPLATE;
@@ -108,7 +109,7 @@ fn fill(values: &[(&str, String)]) -> String {
         page += before;
         let (name, after) = after.split_once("}}").unwrap_or((after, ""));
         let value = values.iter().find(|(known, _)| *known == name);
-        // Holds: a test fills the template, which is compiled in.
+        // Cannot fail: the template is compiled in, and a test fills it.
         page += &value.expect("every name in the template has a value").1;
         rest = after;
     }
@@ -131,7 +132,7 @@ fn table(rows: &[Row]) -> String {
     html + "</tbody>\n"
 }
 
-/// One run: loss and accuracy of each of its phases.
+/// The charts of a run: loss and accuracy of each phase.
 fn training(name: &str, run: &RunHistory) -> String {
     let charts: String = run.phases.iter().map(phase_charts).collect();
     format!(
@@ -172,7 +173,7 @@ fn phase_charts(phase: &PhaseHistory) -> String {
         title: format!("{}: accuracy", escape(kind)),
         x_label: "epoch",
         series: vec![
-            // So that the second is coloured as in the chart of the loss.
+            // An empty first series, so that the second has the same colour as in the loss chart.
             Series {
                 name: "",
                 points: Vec::new(),
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_filled_and_text_is_escaped() {
+    fn every_placeholder_is_filled_and_text_is_escaped() {
         let page = page();
         assert!(!page.contains("{{") && !page.contains("}}"));
         assert!(page.contains("<th>&lt;Bag&gt;</th>"));
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_else() {
+    fn the_page_is_self_contained() {
         let page = page();
         for outside in [
             "http:", "https:", "src=", "<link", "url(", "@import", "<script",
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_as_people_do() {
+    fn durations_are_formatted_for_readers() {
         assert_eq!(duration(7.04), "7.0 s");
         assert_eq!(duration(125.4), "2 min 5 s");
     }

@@ -1,4 +1,4 @@
-//! The test images through the inference service, one request an image.
+//! Sends the test images to the inference service, one request per image.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use crate::{
     runs::{Style, screen_style},
 };
 
-/// Share of the images that are sent one after the other, to measure latency.
+/// One in this many images is sent on its own, to measure latency.
 const ALONE_SHARE: usize = 5;
-/// Requests in flight for the rest, so that the service has something to batch.
+/// Concurrent requests for the other images, so that the service can form batches.
 const IN_FLIGHT: usize = 16;
 
-/// What the service answered and how fast.
+/// The answers and latencies of the service.
 #[derive(Debug, Clone)]
 pub(super) struct Served {
-    /// One value a class, for every image.
+    /// Logits for every image.
     pub logits: Vec<Vec<f32>>,
-    /// From request to answer while nothing else was in flight, ascending.
+    /// Latencies with one request at a time, ascending.
     pub latencies: Vec<Duration>,
-    /// With 16 requests in flight.
+    /// Throughput with 16 requests in flight.
     pub images_per_second: f64,
 }
 
-/// Sends the first `count` images of `images`, each exactly once.
+/// Sends the first `count` of `images`, each exactly once.
 pub(super) async fn serve_images(
     model: &ServedModel,
     images: &Dataset,
@@ -73,7 +73,7 @@ pub(super) async fn serve_images(
 }
 
 impl Served {
-    /// The latency that a share of the requests did not exceed (nearest rank), in microseconds.
+    /// A percentile of the latency (nearest rank), in microseconds.
     pub(super) fn latency_us(&self, share: f64) -> f64 {
         let rank = (share * self.latencies.len() as f64).ceil() as usize;
         let latency = self.latencies.get(rank.saturating_sub(1));
@@ -92,7 +92,7 @@ fn bar(count: usize) -> ProgressBar {
         Style::Bars => {
             let template =
                 "  images     [{bar:30}] {percent:>3} %  {eta:>4} left  {per_sec}, {msg}";
-            // Holds: the template is constant and a test draws it.
+            // Cannot fail: the template is constant, and a test draws it.
             let style =
                 ProgressStyle::with_template(template).expect("the template is well-formed");
             ProgressBar::new(count as u64).with_style(style.progress_chars("=> "))

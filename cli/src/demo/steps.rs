@@ -1,4 +1,4 @@
-//! The steps of the demo, in order, with words about each.
+//! The steps of the demo, in order.
 
 use common::output::Narration;
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
@@ -31,11 +31,11 @@ const TRAINER: &str = "trainer";
 const TEACHERS: [&str; 2] = ["teacher-1", "teacher-2"];
 /// Name of the inference service among the demo's processes.
 pub(super) const INFERENCE: &str = "inference";
-/// Test images that are drawn at the end.
+/// Number of test images that are drawn at the end.
 const DRAWN_IMAGES: usize = 4;
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// The demo while it goes on.
+/// A running demo.
 pub(super) struct Steps<'a> {
     arguments: &'a DemoArguments,
     recipe: Recipe,
@@ -45,11 +45,11 @@ pub(super) struct Steps<'a> {
     processes: Processes,
     services: Vec<Service>,
     seconds: Seconds,
-    /// What is going on, to be said where it ends early.
+    /// The current step, for the message if the demo ends early.
     pub doing: &'static str,
 }
 
-/// The three runs as they were watched.
+/// The histories of the three runs.
 struct Histories {
     teacher: RunHistory,
     baseline: RunHistory,
@@ -57,7 +57,7 @@ struct Histories {
 }
 
 impl<'a> Steps<'a> {
-    /// Nothing is started yet.
+    /// Prepares the steps without starting processes.
     pub(super) fn new(
         arguments: &'a DemoArguments,
         recipe: Recipe,
@@ -79,12 +79,12 @@ impl<'a> Steps<'a> {
         })
     }
 
-    /// The processes, and which of them are services that are ready.
+    /// Returns the processes and the services that are ready.
     pub(super) fn into_services(self) -> (Processes, Vec<Service>) {
         (self.processes, self.services)
     }
 
-    /// Does everything.
+    /// Runs all steps.
     pub(super) async fn all(&mut self) -> Result<(), CliError> {
         let begin = Instant::now();
         self.introduce();
@@ -235,7 +235,7 @@ impl<'a> Steps<'a> {
         for name in TEACHERS {
             let arguments = [
                 vec!["--artifact".to_owned(), artifact.clone()],
-                // One thread each: the trainer needs a core, too.
+                // One thread each, because the trainer needs a core too.
                 vec![set("compute.threads", 1)],
                 vec![
                     set("grpc.listen", ANY_PORT),
@@ -249,7 +249,7 @@ impl<'a> Steps<'a> {
         Ok(addresses)
     }
 
-    /// Measures all models on the test split, which nothing has looked at before.
+    /// Evaluates all models on the test split, which no earlier step has used.
     async fn evaluate(&mut self) -> Result<(Evaluation, PathBuf), CliError> {
         self.doing = "measuring on the test images";
         heading(
@@ -336,7 +336,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Submits a run and shows it; what it did, and how many seconds it took.
+    /// Submits a run and shows its progress; returns its history and its duration in seconds.
     async fn run(
         &self,
         trainer: &RunClient,
@@ -379,7 +379,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// `name=PATH` of a model below the demo's folder.
+    /// The argument `name=PATH` for a model in the demo's folder.
     fn named(&self, name: &str, path: &str) -> String {
         format!("{name}={}", self.folder.join(path).display())
     }
@@ -394,7 +394,7 @@ fn heading(number: u32, text: &str) {
     writeln!(Narration, "\n{number}. {text}");
 }
 
-/// `--set=key=value`, the value a text of TOML where it is not a number.
+/// The argument `--set=key=value`; a value that is not a number becomes a TOML string.
 fn set(key: &str, value: impl ToString) -> String {
     let value = value.to_string();
     let quoted = match value.parse::<i64>() {

@@ -1,10 +1,10 @@
-//! `summary.json`: every figure of a demo. Its keys are documented in docs/summary.md.
+//! `summary.json`: every figure of a demo. docs/summary.md documents its keys.
 
 use serde::Serialize;
 
 use super::evaluation::ModelFigures;
 
-/// Counted up when a key changes its meaning or goes away.
+/// Incremented when a key changes its meaning or is removed.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// Every figure of a demo; accuracies and agreements are fractions.
@@ -63,7 +63,7 @@ pub(super) struct Seconds {
 impl Summary {
     /// Pretty JSON with a final newline.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        // Holds: every key is a string, and a number that is none becomes null.
+        // Cannot fail: every key is a string, and NaN becomes null.
         let mut json = serde_json::to_vec_pretty(self).expect("a summary serializes");
         json.push(b'\n');
         json
@@ -83,7 +83,7 @@ impl From<&ModelFigures> for Model {
     }
 }
 
-/// Share of positions at which both have the same class, 0 to 1; 0 where there are none.
+/// Fraction of positions at which both have the same class, 0 to 1; 0 for empty slices.
 pub(super) fn share_equal(a: &[usize], b: &[usize]) -> f64 {
     let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
     equal as f64 / a.len().max(1) as f64
@@ -141,7 +141,7 @@ pub(super) mod tests {
         }
     }
 
-    /// First cells of the document's tables; `MODEL` stands for each of the five models.
+    /// The first cells of the document's tables; `MODEL` stands for each of the five models.
     fn documented() -> BTreeSet<String> {
         let text = include_str!("../../../docs/summary.md");
         let cells = text.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -156,7 +156,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_key_is_documented_and_every_documented_key_is_there() {
+    fn the_document_lists_exactly_the_written_keys() {
         let mut written = BTreeSet::new();
         keys(
             &serde_json::from_slice(&example().to_json()).unwrap(),
@@ -167,7 +167,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn agreement_is_a_share() {
+    fn agreement_is_a_fraction() {
         assert_eq!(share_equal(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
         assert_eq!(share_equal(&[], &[]), 0.0);
     }

@@ -2,16 +2,16 @@
 
 use super::summary::{Model, Summary};
 
-/// One model of the comparison, every figure as text.
+/// One model of the comparison, with every figure as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
-    /// What the model is.
+    /// Name of the model.
     pub name: &'static str,
-    /// In the order of [`HEADINGS`].
+    /// Figures in the order of [`HEADINGS`].
     pub cells: [String; 6],
 }
 
-/// Of the figures.
+/// The headings of the columns.
 pub(super) const HEADINGS: [&str; 6] = [
     "accuracy",
     "parameters",
@@ -21,9 +21,9 @@ pub(super) const HEADINGS: [&str; 6] = [
     "latency",
 ];
 
-/// One row a model, in the order in which they came to be.
+/// One row per model, in the order of their creation.
 pub(super) fn rows(summary: &Summary) -> Vec<Row> {
-    // The same file, called through the network.
+    // The exported file, called over the network.
     let served = Model {
         accuracy: summary.served.accuracy,
         agreement: summary.served.agreement,

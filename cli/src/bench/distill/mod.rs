@@ -1,4 +1,4 @@
-//! `retort bench distill`: what soft targets cost training.
+//! `retort bench distill`: the cost of soft targets in training.
 
 mod report;
 mod teachers;
@@ -17,35 +17,35 @@ use report::Figures;
 use teachers::{Architecture, Teacher};
 use training::{SoftTargets, Trainer, TrainingTurn};
 
-/// Measure what soft targets cost training.
+/// Measure the cost of soft targets in training.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   retort bench distill
   retort bench distill --json --turns 15
 
-Trains the demo's student, from hard labels (the denominator), from recorded soft targets and from
-live ones, in turn, with the same images, augmentation and phase code, in one trainer. The first
-epoch of each turn is not counted.
+Trains the demo's student alternately from hard labels (the denominator), from recorded soft targets
+and from live ones, with the same images, augmentation and phase code, in one trainer. The first
+epoch of each turn is not measured.
 
-recorded_ratio  samples/s from recorded soft targets over samples/s from hard labels
-live_ratio      samples/s from a teacher of negligible cost, in a process of its own, over the same
-cpu_ratio       processor seconds of trainer and teacher, the demo's ResNet-14, while they distil,
-                over those of its forward pass alone plus those of the student's training alone
-beside_ratio    the same over those of the two at the same time, with nothing between them: what is
-                left of cpu_ratio where one core slows the other down
-network_share   the share of the threads that do the network's work in that processor time: measured
-                in the same seconds, whatever the processor's speed in them")]
+recorded_ratio  samples/s from recorded soft targets, divided by samples/s from hard labels
+live_ratio      samples/s from a teacher of negligible cost in its own process, divided by the same
+cpu_ratio       processor seconds of trainer and teacher (the demo's ResNet-14) while they distil,
+                divided by those of its forward pass alone plus the student's training alone
+beside_ratio    the same numerator, divided by that of both computations at the same time and without
+                communication: excludes the effect of one busy core slowing down the other
+network_share   the network threads' share of that processor time, measured in the same seconds, so
+                that it does not depend on the processor's speed")]
 pub(super) struct DistillArguments {
-    /// How often everything is measured, in turn; medians are reported.
+    /// Number of turns; the benchmark reports medians.
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     turns: usize,
-    /// Training images that are used.
+    /// Number of training images.
     #[arg(long, default_value_t = 5_000, value_parser = at_least_one)]
     samples: usize,
-    /// Epochs of a turn that count.
+    /// Measured epochs per turn.
     #[arg(long, default_value_t = 2, value_parser = at_least_one)]
     epochs: usize,
-    /// Folder of Fashion-MNIST's IDX files; `scripts/setup` fetches them.
+    /// Folder with the IDX files of Fashion-MNIST; `scripts/setup` downloads them.
     #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
     data: PathBuf,
     /// Print one JSON object instead of a table.
@@ -53,16 +53,16 @@ pub(super) struct DistillArguments {
     json: bool,
 }
 
-/// What was measured at one turn.
+/// The measurements of one turn.
 struct Round {
     supervised: Turn,
     recorded: Turn,
     live: TrainingTurn,
-    /// With the demo's teacher: trainer and teacher together.
+    /// Trainer and teacher together, with the demo's teacher.
     demo_live: TrainingTurn,
     /// The demo's teacher alone.
     demo_forward: Turn,
-    /// The two alone again, but at the same time, with nothing between them.
+    /// Training and teacher separately, but at the same time and without communication.
     supervised_beside: Turn,
     demo_forward_beside: Turn,
 }
@@ -82,7 +82,7 @@ pub(super) async fn execute(arguments: &DistillArguments) -> Result<(), CliError
     for number in 1..=arguments.turns {
         writeln!(Messages, "turn {number} of {}", arguments.turns);
         let recorded = SoftTargets::Recorded;
-        // Longer than the training beside it.
+        // Longer than the concurrent training.
         let beside = arguments.samples * (1 + arguments.epochs);
         let (supervised_beside, demo_forward_beside) =
             tokio::join!(trainer.turn(SoftTargets::None, None), demo.forward(beside));

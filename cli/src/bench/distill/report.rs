@@ -1,4 +1,4 @@
-//! The figures, as a table or as JSON.
+//! The figures as a table or as JSON.
 
 use std::fmt;
 
@@ -27,17 +27,17 @@ struct Details {
     cpu_ratio: Series,
     beside_ratio: Series,
     network_share: Series,
-    /// Samples a second of the student's training.
+    /// Samples per second of the student's training.
     supervised_samples_per_second: Series,
     recorded_samples_per_second: Series,
     live_samples_per_second: Series,
-    /// Processor time a sample, microseconds: trainer and teacher of negligible cost.
+    /// Processor time per sample in microseconds: trainer, and teacher of negligible cost.
     supervised_cpu_us: Series,
     recorded_cpu_us: Series,
     live_cpu_us: Series,
-    /// Of that, the network's threads in both.
+    /// The part of that in the network threads of both.
     live_network_us: Series,
-    /// The same with the demo's teacher, and that teacher alone.
+    /// Processor time with the demo's teacher, and of that teacher alone.
     demo_live_cpu_us: Series,
     demo_live_network_us: Series,
     demo_forward_cpu_us: Series,

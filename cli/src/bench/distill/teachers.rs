@@ -1,4 +1,4 @@
-//! Teachers with random weights: their logits cost what a trained teacher's cost.
+//! Teachers with random weights: they cost as much as trained teachers.
 
 use std::{fs, path::Path, path::PathBuf};
 
@@ -21,19 +21,19 @@ input = [1, 28, 28]
 classes = 10
 layers = [{ type = \"flatten\" }, { type = \"linear\", features = 10 }]
 ";
-/// Of the random weights.
+/// Seed of the random weights.
 const SEED: u64 = 1;
 
-/// What a teacher is.
+/// The network of a teacher.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Architecture {
-    /// 7,850 parameters: of negligible cost.
+    /// 7,850 parameters, with negligible cost.
     OneLinearLayer,
     /// The demo's ResNet-14.
     Demo,
 }
 
-/// The artifact of a teacher.
+/// A teacher's artifact.
 pub(super) struct Teacher {
     artifact: PathBuf,
 }
@@ -43,7 +43,7 @@ impl Teacher {
     pub(super) fn write(folder: &Path, architecture: Architecture) -> Result<Self, CliError> {
         let artifact = folder.join(architecture.name());
         let network = architecture.network().map_err(|problem| {
-            // The shipped recipe is at fault, and with it this program.
+            // An error here is a bug in the shipped recipe.
             BenchError::Output {
                 program: "the demo's recipe".to_owned(),
                 problem,
@@ -83,7 +83,7 @@ impl Teacher {
         Ok(Self { artifact })
     }
 
-    /// Starts a service on one thread, as the demo's teachers have.
+    /// Starts a service on one thread, like the demo's teachers.
     pub(super) async fn serve(&self) -> Result<Server, BenchError> {
         let artifact = self.artifact.to_string_lossy();
         let arguments = [
@@ -100,7 +100,7 @@ impl Teacher {
         Program::new(PROGRAM, &arguments).serve().await
     }
 
-    /// Its forward pass alone, in a process of its own, on one thread.
+    /// Measures the forward pass alone, in its own process, on one thread.
     pub(super) async fn forward(&self, samples: usize) -> Result<Turn, BenchError> {
         let artifact = self.artifact.to_string_lossy();
         let samples = samples.to_string();

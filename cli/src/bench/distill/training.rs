@@ -1,4 +1,4 @@
-//! The trainer, doing one run a turn.
+//! The trainer, which executes one run per turn.
 
 use std::path::{Path, PathBuf};
 
@@ -21,34 +21,34 @@ use crate::{
 };
 
 const PROGRAM: &str = "student-trainer";
-/// What tokio calls the threads that do the network's work, in trainer and teacher alike.
+/// tokio's name of the network threads in trainer and teacher.
 const NETWORK_THREAD: &str = "tokio-rt-worker";
 /// Augmented views of each image in a recording.
 const VIEWS: i64 = 1;
 
-/// Where a run's soft targets come from.
+/// The source of a run's soft targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SoftTargets {
-    /// None: hard labels.
+    /// No soft targets: hard labels.
     None,
-    /// A teacher, batch by batch.
+    /// A live teacher.
     Live,
-    /// A teacher, and they are written down.
+    /// A live teacher, and the run records its soft targets.
     Record,
-    /// What was written down.
+    /// A recording.
     Recorded,
 }
 
-/// What one run did, in the epochs that count.
+/// The measured epochs of one run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TrainingTurn {
-    /// All threads of the trainer, and of the teacher where there is one.
+    /// All threads of the trainer, and of the teacher if there is one.
     pub(super) turn: Turn,
-    /// Processor time of those of them that do the network's work.
+    /// Processor time of the network threads among them.
     pub(super) network_seconds: f64,
 }
 
-/// A trainer that serves.
+/// A serving trainer.
 pub(super) struct Trainer {
     server: Server,
     client: RunClient,
@@ -59,7 +59,7 @@ pub(super) struct Trainer {
 }
 
 impl Trainer {
-    /// Starts one whose runs are below `folder`.
+    /// Starts a trainer whose runs are below `folder`.
     pub(super) async fn start(
         folder: &Path,
         arguments: &DistillArguments,
@@ -89,15 +89,15 @@ impl Trainer {
         })
     }
 
-    /// Trains the demo's student through its first phase; all epochs but the first are the turn.
-    /// The teacher's processor time counts, too.
+    /// Trains the demo's student through its first phase. The turn consists of all epochs except the
+    /// first, and includes the teacher's processor time.
     pub(super) async fn turn(
         &self,
         soft_targets: SoftTargets,
         teacher: Option<&Server>,
     ) -> Result<TrainingTurn, CliError> {
         let config = self.config(soft_targets, teacher).map_err(|problem| {
-            // The shipped recipe is at fault, and with it this program.
+            // An error here is a bug in the shipped recipe.
             BenchError::Output {
                 program: "the demo's recipe".to_owned(),
                 problem,
@@ -122,7 +122,7 @@ impl Trainer {
         let recipe: Table = STUDENT_RECIPE.parse().map_err(|error| format!("{error}"))?;
         let phase = recipe.get("phases").and_then(|phases| phases.get(0));
         let mut phase = phase.and_then(Value::as_table).ok_or("no phase")?.clone();
-        // One more, which is not counted.
+        // One additional epoch, which is not measured.
         phase.insert("epochs".to_owned(), Value::from(self.epochs as i64 + 1));
         if soft_targets == SoftTargets::None {
             let hard_labels = Table::from_iter([("kind".to_owned(), "cross_entropy".into())]);
@@ -155,9 +155,9 @@ impl SoftTargets {
     }
 }
 
-/// Notes the time at the end of each epoch.
+/// Records the time at the end of each epoch.
 struct Epochs {
-    /// Whose processor time counts.
+    /// The processes whose processor time is measured.
     pids: Vec<u32>,
     ends: Vec<EpochEnd>,
 }
@@ -167,7 +167,7 @@ struct EpochEnd {
     seconds: f64,
     /// Processor time so far.
     cpu_seconds: Result<f64, CliError>,
-    /// Of that, the network's threads.
+    /// The part of that in the network threads.
     network_seconds: Result<f64, CliError>,
 }
 
@@ -186,7 +186,7 @@ impl Observer for Epochs {
 }
 
 impl Epochs {
-    /// All but the first, of `samples` each.
+    /// The turn of all epochs except the first, with `samples` each.
     fn turn(self, samples: u64) -> Result<TrainingTurn, CliError> {
         let mut ends = self.ends.into_iter();
         let missing = || BenchError::Output {

@@ -1,4 +1,4 @@
-//! Where the time of a call goes that many make at the same time.
+//! Splits the time of a call when many callers call at the same time.
 
 use std::fmt;
 
@@ -11,38 +11,37 @@ use super::{
 };
 use crate::bench::series::{Series, series};
 
-/// Of one call at 64 callers. As many calls end in a second as the service's one core gets done, so
-/// each takes 1/throughput of that core. Microseconds, unless said otherwise.
+/// The parts of one call at 64 callers, in microseconds except where noted. The service's one core
+/// limits the throughput, so each call takes 1/throughput of that core.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Breakdown {
-    /// 1/throughput: the next three together.
+    /// 1/throughput: the sum of the next three.
     pub call_us: Series,
-    /// ONNX Runtime's best time for a sample, in process.
+    /// ONNX Runtime's best time per sample, in process.
     pub inference_us: Series,
-    /// 1/throughput of a bare gRPC server which answers the same calls with the same bytes.
+    /// 1/throughput of a bare gRPC server that answers the same calls with the same bytes.
     pub echo_us: Series,
-    /// What is left: tensors, queue, hand-over between threads, batching, answers.
+    /// The remainder: tensors, queue, hand-over between threads, batching, answers.
     pub rest_us: Series,
-    /// Processor time of the service, in user and kernel.
+    /// Processor time of the service, user and kernel.
     pub cpu_us: Series,
-    /// Of it, that of the session's thread: ONNX Runtime, batches put together and taken apart.
+    /// The part of `cpu_us` in the session's thread: ONNX Runtime, assembling and splitting batches.
     pub session_cpu_us: Series,
-    /// Of it, that in the kernel: sockets, sleeping and waking.
+    /// The part of `cpu_us` in the kernel: sockets, sleeping and waking.
     pub kernel_cpu_us: Series,
-    /// `call_us` less `cpu_us`: the service had nothing to do, or did not get its core.
+    /// `call_us` − `cpu_us`: the service was idle, or another process used its core.
     pub idle_us: Series,
-    /// How often a thread of the service went to sleep; a number.
+    /// Number of times that a thread of the service went to sleep.
     pub context_switches: Series,
     /// Processor time of the bare gRPC server.
     pub echo_cpu_us: Series,
-    /// `echo_us` less `echo_cpu_us`: it waited for the load.
+    /// `echo_us` − `echo_cpu_us`: the bare server waited for the load.
     pub echo_idle_us: Series,
-    /// The rest by processor time, without anybody's waiting: `cpu_us` less `inference_us` and
-    /// `echo_cpu_us`.
+    /// The remainder by processor time, without waiting: `cpu_us` − `inference_us` − `echo_cpu_us`.
     pub rest_cpu_us: Series,
 }
 
-/// One turn's; no number where a server was not watched.
+/// The values of one turn; NaN if a server was not watched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Parts {
     call: f64,
@@ -56,7 +55,7 @@ struct Parts {
 }
 
 impl Breakdown {
-    /// Of `turns`, of which there is at least one.
+    /// The breakdown over `turns`, which must not be empty.
     pub(super) fn new(turns: &[Turn]) -> Self {
         let parts: Vec<_> = turns.iter().map(Parts::of).collect();
         let series = |figure: fn(&Parts) -> f64| series(&parts, figure);

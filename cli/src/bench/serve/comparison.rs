@@ -1,4 +1,4 @@
-//! The service against ONNX Runtime itself and a bare gRPC server, in turn.
+//! Compares the service with ONNX Runtime itself and with a bare gRPC server, alternately.
 
 use common::atomic_file;
 use common::output::Messages;
@@ -23,10 +23,10 @@ use crate::{
 
 const PROGRAM: &str = "inference-service";
 const MODEL: &str = "model";
-/// Callers at which a call's cost is measured.
+/// Number of callers for the cost of a call.
 pub(super) const MANY: usize = 64;
 
-/// How everything is measured.
+/// The settings of all measurements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setting {
     pub connections: usize,
@@ -36,7 +36,7 @@ pub(super) struct Setting {
     pub load_core: usize,
 }
 
-/// What `inference-service bench session` prints of a batch size.
+/// The output of `inference-service bench session` for a batch size.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct BatchSpeed {
     pub batch: usize,
@@ -44,10 +44,10 @@ pub(super) struct BatchSpeed {
     pub p50_us: f64,
 }
 
-/// Measures each of `networks`, and what the service takes of the machine.
+/// Measures each of `networks`, and the footprint of the service.
 ///
 /// # Errors
-/// When a program cannot be started, or a call fails.
+/// If a program cannot be started, or a call fails.
 pub(super) async fn measure(setting: &Setting, networks: &[Network]) -> Result<Figures, CliError> {
     let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
     let mut comparisons = Vec::new();
@@ -78,7 +78,7 @@ pub(super) async fn measure(setting: &Setting, networks: &[Network]) -> Result<F
 }
 
 impl Setting {
-    /// `load` on `target`, as often as there are turns.
+    /// Measures `load` on `target` once per turn.
     pub(super) async fn repeat(
         &self,
         target: &Target,
@@ -163,20 +163,20 @@ impl Setting {
         Ok(Comparison::new(network.name(), &turns, rate, &half_load))
     }
 
-    /// Starts a bare gRPC server on the service's core, which answers every call as `target` answered.
-    /// It stops when the second is dropped.
+    /// Starts a bare gRPC server on the service's core. It answers every call with `target`'s answer, and
+    /// stops when the returned [`Server`] is dropped.
     pub(super) async fn echo(&self, target: &Target) -> Result<(Target, Server), CliError> {
         let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
         let answer = folder.path().join("answer");
         atomic_file::write(&answer, target.answer()).map_err(CliError::file(&answer))?;
         let arguments = ["bench", "echo", "--answer", &answer.to_string_lossy()];
-        // It has read the file when it serves.
+        // The server has read the file when it serves.
         let echo = Program::new(PROGRAM, &arguments).on_core(self.service_core);
         let server = echo.serve().await?;
         Ok((target.at(&server.grpc(), server.pid()), server))
     }
 
-    /// ONNX Runtime in process, on the service's core: each of `batch_sizes`.
+    /// Measures ONNX Runtime in process, on the service's core, for each of `batch_sizes`.
     async fn session(&self, onnx: &str, batch_sizes: &str) -> Result<Vec<BatchSpeed>, BenchError> {
         let arguments = [
             "bench",
@@ -188,16 +188,16 @@ impl Setting {
         ];
         let program = Program::new(PROGRAM, &arguments);
         let speeds: Vec<BatchSpeed> = program.on_core(self.service_core).figures().await?;
-        match speeds.is_empty() {
-            false => Ok(speeds),
-            true => Err(BenchError::Output {
+        if speeds.is_empty() {
+            return Err(BenchError::Output {
                 program: PROGRAM.to_owned(),
                 problem: "no speeds".to_owned(),
-            }),
+            });
         }
+        Ok(speeds)
     }
 
-    /// One session of one thread, on the service's core.
+    /// Starts the service with one session of one thread, on the service's core.
     async fn serve(&self, store: &str) -> Result<Server, BenchError> {
         let program = Program::new(
             PROGRAM,

@@ -1,4 +1,4 @@
-//! What a running service takes of the machine: time to start, memory, idle processor time, disk.
+//! The footprint of a running service: start time, memory, idle processor time, disk.
 
 use std::{
     fs, io,
@@ -16,22 +16,22 @@ use crate::{
 
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Of the demo's kind of model.
+/// The footprint with the demo's student.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Footprint {
-    /// From the process's start until it serves, milliseconds.
+    /// Time from the process's start until it serves, milliseconds.
     pub ready_ms: Series,
-    /// Resident memory after calls of 64 callers, MB of 10^6 bytes.
+    /// Resident memory after a load of 64 callers, MB of 10^6 bytes.
     pub resident_mb: f64,
-    /// The program, without debug information where `strip` is there, MB.
+    /// Size of the program, without debug information if `strip` is available, MB.
     pub program_mb: f64,
-    /// libonnxruntime.so, MB.
+    /// Size of libonnxruntime.so, MB.
     pub onnx_runtime_mb: f64,
-    /// Processor time of ten seconds without a call, seconds.
+    /// Processor time in ten seconds without calls, seconds.
     pub idle_cpu_seconds: f64,
 }
 
-/// Of the service with process id `pid`, which has just been called.
+/// Measures the service with process id `pid`, right after a load.
 pub(super) async fn of(pid: u32, ready_ms: Vec<f64>) -> Result<Footprint, CliError> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let resident_mb = resident_kib(&process)? as f64 * 1024.0 / 1e6;
@@ -50,7 +50,7 @@ pub(super) async fn of(pid: u32, ready_ms: Vec<f64>) -> Result<Footprint, CliErr
         Err(_) => megabytes(&program)?,
     };
     Ok(Footprint {
-        // Holds: the service was started at least once.
+        // Cannot fail: the service was started at least once.
         ready_ms: Series::of(ready_ms).expect("there is a turn"),
         resident_mb,
         program_mb,
@@ -67,7 +67,7 @@ fn resident_kib(process: &Path) -> Result<u64, CliError> {
     kib.ok_or_else(|| CliError::file(path)(io::Error::other("no VmRSS")))
 }
 
-/// The library that the process has mapped.
+/// Path of the library that the process has mapped.
 fn onnx_runtime(process: &Path) -> Result<PathBuf, CliError> {
     let path = process.join("maps");
     let maps = fs::read_to_string(&path).map_err(CliError::file(&path))?;
@@ -87,8 +87,9 @@ fn strip(program: &Path, output: &Path) -> io::Result<()> {
         .args([output, program])
         .stderr(Stdio::null())
         .status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other("strip failed")),
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("strip failed"))
     }
 }

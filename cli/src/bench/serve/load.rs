@@ -1,4 +1,4 @@
-//! Load: callers in a closed loop, or calls at Poisson-distributed times in an open one.
+//! Load generator: callers in a closed loop, or an open loop with Poisson arrivals.
 
 use std::{
     cell::RefCell,
@@ -22,78 +22,78 @@ use crate::{
     bench::{BenchError, process::pin_this_thread},
 };
 
-/// Calls of an open loop that may wait for their answers before the measurement is given up.
+/// Calls of an open loop that may wait for answers before the measurement fails.
 const MOST_WAITING: usize = 20_000;
-/// The timer of the runtime is no finer.
+/// Resolution of the runtime's timer.
 const TIMER: Duration = Duration::from_millis(2);
-/// Nanoseconds: the histograms' range, at three significant digits.
+/// Upper limit of the histograms in nanoseconds, with three significant digits.
 const LONGEST_NS: u64 = 120_000_000_000;
 
-/// How calls are made.
+/// The pattern of calls.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Load {
-    /// Each of so many callers calls again when it has its answer.
+    /// A fixed number of callers; each calls again when it has its answer.
     Closed {
-        /// Callers at the same time.
+        /// Number of concurrent callers.
         callers: usize,
     },
-    /// Calls begin at random times, however long the answers take. Latency counts from the time at
-    /// which a call should have begun, so that a slow answer does not hide those behind it
-    /// (coordinated omission).
+    /// Calls begin at random times, independent of the answers. Latency starts at the time at which
+    /// a call was due, so that a slow answer does not hide the delay of later calls (coordinated
+    /// omission).
     Open {
-        /// Calls a second, on average.
+        /// Calls per second, on average.
         rate: f64,
-        /// Of the times.
+        /// Seed of the times.
         seed: u64,
     },
 }
 
-/// How long calls are made.
+/// The duration of a load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window {
-    /// Calls that do not count.
+    /// Time before the measurement.
     pub warm_up: Duration,
-    /// The time measured after it.
+    /// The measured time after the warm-up.
     pub measured: Duration,
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
-    /// Calls that ended in the time measured, or were due in it where they came in an open loop.
+    /// Calls that ended within the measured time or, in an open loop, were due in it.
     pub calls: u64,
-    /// Calls a second.
+    /// Calls per second.
     pub throughput: f64,
-    /// Microseconds.
+    /// Median latency, microseconds.
     pub p50_us: f64,
-    /// Microseconds.
+    /// 90th percentile of the latency, microseconds.
     pub p90_us: f64,
-    /// Microseconds.
+    /// 99th percentile of the latency, microseconds.
     pub p99_us: f64,
-    /// Microseconds.
+    /// 99.9th percentile of the latency, microseconds.
     pub p999_us: f64,
-    /// Microseconds.
+    /// Maximum latency, microseconds.
     pub longest_us: f64,
-    /// Of the server, in the time measured; where the target names its process.
+    /// Usage of the server's process in the measured time, if the target has its process id.
     pub usage: Option<Usage>,
 }
 
 impl Measured {
-    /// What a call took of `part` of the server's process, where that was watched.
+    /// The amount of `part` of the server's usage per call, if it was measured.
     pub(super) fn a_call(&self, part: fn(&Usage) -> f64) -> Option<f64> {
         Some(part(self.usage.as_ref()?) / self.throughput)
     }
 
-    /// Processor time of the server's process a call, microseconds.
+    /// Processor time of the server's process per call, microseconds.
     pub(super) fn cpu_us(&self) -> Option<f64> {
         Some(1e6 * self.a_call(|usage| usage.cpu)?)
     }
 }
 
-/// Calls `target` as `load` says, from one thread, on one core where one is given.
+/// Applies `load` to `target` from one thread, on `core` if given.
 ///
 /// # Errors
-/// When a call fails, or the server does not keep up with an open loop.
+/// If a call fails, or the server does not keep up with an open loop.
 pub(super) async fn measure(
     target: &Target,
     load: Load,
@@ -104,10 +104,10 @@ pub(super) async fn measure(
     let (sender, done) = oneshot::channel();
     thread::spawn(move || {
         let measured = on_this_thread(&target, load, window, core);
-        // Nobody waits any longer where the benchmark was stopped.
+        // The receiver is dropped if the benchmark was stopped.
         let _ = sender.send(measured);
     });
-    // Holds: nothing in the thread panics.
+    // Cannot fail: the thread does not panic.
     done.await.expect("the thread ends")
 }
 
@@ -133,14 +133,14 @@ fn on_this_thread(
             Load::Closed { callers } => closed_loop(&connections, callers, &record).await,
             Load::Open { rate, seed } => open_loop(&connections, rate, seed, &record).await?,
         }
-        // Holds: nothing in the task panics, and nobody aborts it.
+        // Cannot fail: the task does not panic and is not aborted.
         let usage = usage.await.expect("the task ends")?;
         let measured = record.measured(window)?;
         Ok(Measured { usage, ..measured })
     })
 }
 
-/// What `process` takes of its core from `begin` to `end`.
+/// Measures the usage of `process` from `begin` to `end`.
 async fn watch(
     process: Option<u32>,
     begin: Instant,
@@ -174,7 +174,7 @@ async fn closed_loop(connections: &Connections, callers: usize, record: &Rc<Reco
         })
         .collect();
     for caller in callers {
-        // A task fails only by a panic, of which there is none.
+        // Cannot fail: the task does not panic.
         let _ = caller.await;
     }
 }
@@ -202,7 +202,7 @@ async fn open_loop(
         let (record, waiting) = (Rc::clone(record), Rc::clone(&waiting));
         task::spawn_local(async move {
             if let Some(ended) = record.call(&mut caller).await {
-                // A call that was due in the window counts, even if it outlasts it.
+                // A call that was due in the window counts, even if it ends later.
                 record.answer(due, ended, due);
             }
             drop(waiting);
@@ -214,14 +214,14 @@ async fn open_loop(
     Ok(())
 }
 
-/// The time between two events of a Poisson process of `rate` a second: inverse of the exponential
-/// distribution's function at a uniform number.
+/// The time between two events of a Poisson process with `rate` events per second, by inverse
+/// transform sampling of the exponential distribution.
 fn exponential(random: &mut ChaCha8Rng, rate: f64) -> Duration {
     let uniform = (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
     Duration::from_secs_f64(-(1.0 - uniform).ln() / rate)
 }
 
-/// The last stretch is spun through, letting other tasks run: the core is the load's own.
+/// Sleeps until shortly before `due`, then spins and yields to other tasks. The load has its own core.
 async fn wait_until(due: Instant) {
     if let Some(left) = due.checked_duration_since(Instant::now() + TIMER) {
         time::sleep(left).await;
@@ -231,7 +231,7 @@ async fn wait_until(due: Instant) {
     }
 }
 
-/// What has been measured so far.
+/// The measurements so far.
 struct Record {
     begin: Instant,
     end: Instant,
@@ -242,7 +242,7 @@ struct Record {
 impl Record {
     fn new(window: Window) -> Self {
         let begin = Instant::now() + window.warm_up;
-        // Holds: the bounds are constants that the histogram takes.
+        // Cannot fail: the bounds are valid constants.
         let latencies = Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are valid");
         Self {
             begin,
@@ -252,7 +252,7 @@ impl Record {
         }
     }
 
-    /// Makes a call; tells when its answer came.
+    /// Makes a call and returns the time of its answer.
     async fn call(&self, caller: &mut Caller) -> Option<Instant> {
         let outcome = caller.call().await;
         let ended = Instant::now();
@@ -265,10 +265,10 @@ impl Record {
         Some(ended)
     }
 
-    /// Counts a call that began, or should have begun, at `begun`, if `counted_at` is in the window.
+    /// Counts a call that began, or was due, at `begun`, if `counted_at` is in the window.
     fn answer(&self, begun: Instant, ended: Instant, counted_at: Instant) {
         if counted_at >= self.begin && counted_at < self.end {
-            // Holds: a call does not last for centuries.
+            // Does not overflow: calls do not take centuries.
             let latency = (ended - begun).as_nanos() as u64;
             self.latencies.borrow_mut().saturating_record(latency);
         }
@@ -313,14 +313,14 @@ mod tests {
             .collect();
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         let beyond = times.iter().filter(|time| **time > 1.0).count() as f64;
-        // Of the distribution: mean 1, and e^-1 of all beyond it; four standard errors.
+        // The distribution has mean 1, and a fraction e^-1 is above the mean; tolerance: four standard errors.
         assert!((mean - 1.0).abs() < 4.0 / 316.0, "{mean}");
         let share = beyond / times.len() as f64;
         assert!((share - 0.367_88).abs() < 4.0 * 0.482 / 316.0, "{share}");
     }
 
     #[test]
-    fn a_late_answer_counts_from_when_its_call_was_due() {
+    fn latency_starts_at_the_time_a_call_was_due() {
         let window = Window {
             warm_up: Duration::ZERO,
             measured: Duration::from_secs(60),
@@ -330,7 +330,7 @@ mod tests {
         let due = Instant::now();
         let after = |micros| due + Duration::from_micros(micros);
         record.answer(due, after(5), due);
-        // Due before the window, or after it.
+        // Calls that were due before or after the window do not count.
         record.answer(due, after(5), record.begin - Duration::from_millis(1));
         record.answer(due, after(5), record.end);
         let measured = record.measured(window).unwrap();

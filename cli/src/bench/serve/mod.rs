@@ -1,5 +1,5 @@
-//! `retort bench serve`: what the inference service adds to ONNX Runtime, or how fast any server of
-//! the Open Inference Protocol v2 answers.
+//! `retort bench serve`: the overhead of the inference service over ONNX Runtime, or the speed of any
+//! server of the Open Inference Protocol v2.
 
 mod breakdown;
 mod comparison;
@@ -23,7 +23,7 @@ use report::{Answers, AtRate, WithCallers};
 use target::Target;
 
 const WARM_UP: Duration = Duration::from_millis(300);
-/// Of the times at which an open loop calls.
+/// Seed of the call times of an open loop.
 const SEED: u64 = 1;
 
 /// Measure an inference service, or any server of the Open Inference Protocol v2.
@@ -34,16 +34,16 @@ const SEED: u64 = 1;
   retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,8,64
   retort bench serve --url 127.0.0.1:8001 --model fashion-mnist --rate 500
 
-Callers call in a closed loop: again as soon as they have their answer. --rate calls in an open loop,
-at Poisson-distributed times however long answers take, and counts latency from the time at which a
-call was due. Requests hold one sample of random values.
+Callers call in a closed loop: each calls again as soon as it has its answer. --rate calls in an open
+loop with Poisson arrivals, independent of the answers, and measures latency from the time at which a
+call was due. A request holds one sample of random values.
 
-Without --url the service runs on one core, with one session of one thread, and the load on another:
-throughput_ratio is calls/s with 64 callers over ONNX Runtime's best samples/s in process (batch
-sizes 1 to 64); p50_overhead_ratio is the median latency of one caller over ONNX Runtime's for one
-sample plus that of a bare gRPC server that answers with the same bytes; half_load_p99_over_p50 is
-taken in an open loop at half of the throughput with 64 callers; breakdown is where the time of one of
-64 callers' calls goes.")]
+Without --url the service runs on one core, with one session of one thread, and the load on another.
+throughput_ratio is calls/s with 64 callers divided by ONNX Runtime's best samples/s in process (batch
+sizes 1 to 64). p50_overhead_ratio is the median latency of one caller divided by the sum of ONNX
+Runtime's median time for one sample and the median latency of a bare gRPC server that answers with
+the same bytes. half_load_p99_over_p50 is measured in an open loop at half of the throughput with 64
+callers. breakdown splits the time of a call at 64 callers.")]
 pub(super) struct ServeArguments {
     /// Measure this server, host:port, instead of starting one.
     #[arg(long, value_name = "ADDRESS", requires = "model")]
@@ -51,20 +51,20 @@ pub(super) struct ServeArguments {
     /// The model to call at --url.
     #[arg(long, requires = "url")]
     model: Option<String>,
-    /// Numbers of callers at the same time, at --url.
+    /// Numbers of concurrent callers, with --url.
     #[arg(long, value_delimiter = ',', default_value = "1,8,64", value_parser = at_least_one)]
     callers: Vec<usize>,
-    /// Also call --url in an open loop, so many times a second.
+    /// Also call --url in an open loop, at this rate per second.
     #[arg(long, value_name = "CALLS", requires = "url", value_parser = above_zero)]
     rate: Option<f64>,
-    /// Also call a bare gRPC server, started on --service-core, that answers as --url answered, with
-    /// each number of callers.
+    /// Also call a bare gRPC server on --service-core that returns the answer of --url, with each
+    /// number of callers.
     #[arg(long, requires = "url")]
     echo: bool,
-    /// The process at --url, of this machine: processor time a call is measured too.
+    /// Process id of the server at --url on this machine: also measure its processor time per call.
     #[arg(long, requires = "url")]
     pid: Option<u32>,
-    /// What is served where no --url is given.
+    /// The served networks, without --url.
     #[arg(
         long,
         value_enum,
@@ -76,22 +76,22 @@ pub(super) struct ServeArguments {
     /// Connections that the callers share.
     #[arg(long, default_value_t = 8, value_parser = at_least_one)]
     connections: usize,
-    /// How often everything is measured, in turn; medians are reported.
+    /// Number of turns; the benchmark reports medians.
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     turns: usize,
-    /// How long each load lasts.
+    /// Duration of each load.
     #[arg(long, default_value_t = 2.0, value_parser = above_zero)]
     seconds: f64,
-    /// Core of the service and of the bare gRPC server [default: the first that is usable].
+    /// Core of the service and of the bare gRPC server [default: the first usable core].
     #[arg(long, value_name = "CORE")]
     service_core: Option<usize>,
-    /// Core of the load [default: the second that is usable].
+    /// Core of the load [default: the second usable core].
     #[arg(long, value_name = "CORE")]
     load_core: Option<usize>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// For --url.
+    /// Credentials for --url.
     #[command(flatten)]
     credentials: CredentialArguments,
 }
@@ -106,7 +106,7 @@ enum Network {
 }
 
 impl Network {
-    /// As `inference-service bench store` knows it.
+    /// The name in `inference-service bench store`.
     fn name(self) -> &'static str {
         match self {
             Self::Resnet8 => "resnet8",
@@ -144,9 +144,10 @@ async fn measure_server(
         echo: None,
         open_loop: None,
     };
-    let echo = match arguments.echo {
-        true => Some(setting.echo(&target).await?),
-        false => None,
+    let echo = if arguments.echo {
+        Some(setting.echo(&target).await?)
+    } else {
+        None
     };
     for callers in &arguments.callers {
         writeln!(Messages, "{callers} callers");

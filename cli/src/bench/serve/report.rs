@@ -1,4 +1,4 @@
-//! The figures, as a table or as JSON.
+//! The figures as a table or as JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::bench::series::{Series, series};
 
-/// Everything that was measured at one turn. The denominators of a ratio are measured right before and
-/// right after its numerator, and their mean counts: processors change their speed.
+/// The measurements of one turn. The denominator of a ratio is the mean of measurements right before
+/// and right after its numerator, because processors change their speed.
 pub(super) struct Turn {
-    /// By batch size.
+    /// Speed by batch size.
     pub sweep: Vec<BatchSpeed>,
     pub first_run_ratio: f64,
-    /// The fastest batch size of the sweep, before and after the many callers.
+    /// The fastest batch size of the sweep, before and after the load of many callers.
     pub best: [BatchSpeed; 2],
-    /// Before and after the one caller.
+    /// Batches of one sample, before and after the load of one caller.
     pub one_sample: [BatchSpeed; 2],
     pub echo: [Measured; 2],
-    /// Before and after the many callers.
+    /// The bare server with many callers, before and after the load of many callers.
     pub echo_many: [Measured; 2],
     pub one_caller: Measured,
     pub eight_callers: Measured,
@@ -33,73 +33,73 @@ pub(super) struct Turn {
 /// Latency and throughput over all turns.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Speed {
-    /// Calls a second.
+    /// Calls per second.
     pub throughput: Series,
     pub p50_us: Series,
     pub p99_us: Series,
     pub p999_us: Series,
 }
 
-/// A closed loop.
+/// Results of a closed loop.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct WithCallers {
     pub callers: usize,
     #[serde(flatten)]
     pub speed: Speed,
-    /// Processor time of the server's process a call, where it is known.
+    /// Processor time of the server's process per call, if known.
     pub cpu_us: Option<Series>,
 }
 
-/// An open loop.
+/// Results of an open loop.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct AtRate {
-    /// Calls a second.
+    /// Calls per second.
     pub rate: f64,
     #[serde(flatten)]
     pub speed: Speed,
 }
 
-/// How fast a server answers.
+/// The speed of a server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Answers {
     pub url: String,
     pub model: String,
     pub callers: Vec<WithCallers>,
-    /// A bare gRPC server that answered the same calls with the same bytes.
+    /// The speed of a bare gRPC server that answers the same calls with the same bytes.
     pub echo: Option<Vec<WithCallers>>,
     pub open_loop: Option<AtRate>,
 }
 
-/// The service with one network, beside ONNX Runtime and a bare gRPC server.
+/// The service with one network, compared with ONNX Runtime and a bare gRPC server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Comparison {
     #[serde(skip)]
     pub network: &'static str,
-    /// Calls/s of 64 callers over ONNX Runtime's best samples/s.
+    /// Calls/s of 64 callers divided by ONNX Runtime's best samples/s.
     pub throughput_ratio: Series,
-    /// Median latency of one caller over that of ONNX Runtime and of the bare server together.
+    /// Median latency of one caller divided by the sum of ONNX Runtime's and the bare server's.
     pub p50_overhead_ratio: Series,
-    /// In an open loop at half of the throughput.
+    /// p99 divided by p50 in an open loop at half of the throughput.
     pub half_load_p99_over_p50: Series,
-    /// What a call of 64 callers takes beyond ONNX Runtime's best time for a sample.
+    /// Time per call of 64 callers beyond ONNX Runtime's best time per sample.
     pub call_cost_us: Series,
-    /// Where the time of such a call goes.
+    /// The parts of the time of such a call.
     pub breakdown: Breakdown,
-    /// Batch size at which ONNX Runtime is fastest, in the last turn.
+    /// ONNX Runtime's fastest batch size in the last turn.
     pub session_best_batch: usize,
     pub session_best_samples_per_second: Series,
     /// Samples/s by batch size.
     pub session_samples_per_second: BTreeMap<usize, Series>,
     pub session_one_sample_p50_us: Series,
-    /// After the service's warm-up: first runs of all batch sizes over later ones.
+    /// Time of the first runs of all batch sizes after the service's warm-up, divided by later runs.
     pub first_run_ratio: Series,
     pub echo_p50_us: Series,
     pub service: [WithCallers; 3],
     pub half_load: AtRate,
 }
 
-/// All figures of `retort bench serve` without a server's address. The ratios beside the networks
-/// are the medians of the first network.
+/// All figures of `retort bench serve` without --url. The top-level ratios are the medians of the
+/// first network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
     throughput_ratio: f64,
@@ -142,10 +142,10 @@ impl AtRate {
 }
 
 impl Turn {
-    /// The batch size at which most samples are computed in a second.
+    /// The batch size with the most samples per second.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If `sweep` is empty.
     pub(super) fn fastest(sweep: &[BatchSpeed]) -> BatchSpeed {
         let faster = |a: &&BatchSpeed, b: &&BatchSpeed| {
             a.samples_per_second.total_cmp(&b.samples_per_second)
@@ -223,7 +223,7 @@ impl Comparison {
 
 impl Figures {
     pub(super) fn new(comparisons: Vec<Comparison>, footprint: Option<Footprint>) -> Self {
-        // Holds: there is no way to ask for no network.
+        // Cannot fail: the command line requires at least one network.
         let first = comparisons.first().expect("a network");
         Self {
             throughput_ratio: first.throughput_ratio.median,

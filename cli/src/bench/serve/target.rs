@@ -1,4 +1,4 @@
-//! What is called: a server's address, and requests that are encoded once.
+//! The target of a load: a server's address and pre-encoded requests.
 
 use std::sync::Arc;
 
@@ -14,30 +14,30 @@ use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use crate::{CliError, client::Remote, inference::with_deadline};
 
-/// Different requests that are sent in turn.
+/// Number of different requests, which callers cycle through.
 const REQUESTS: usize = 64;
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 
-/// A server and what it is asked. Cheap to clone.
+/// A server and the requests to it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     remote: Remote,
     connections: usize,
     /// Encoded [`ModelInferRequest`]s of one sample.
     requests: Arc<[Bytes]>,
-    /// An encoded [`ModelInferResponse`] as the server gave it.
+    /// The server's encoded [`ModelInferResponse`].
     answer: Bytes,
-    /// The server's process, where what it takes of its core is to be measured too.
+    /// The server's process id, if its usage is measured.
     process: Option<u32>,
 }
 
-/// Connections to a [`Target`], of the runtime that made them.
+/// Connections to a [`Target`], for use in the runtime that created them.
 pub(super) struct Connections {
     clients: Vec<Grpc<Channel>>,
     requests: Arc<[Bytes]>,
 }
 
-/// One of many that call at the same time.
+/// One of the concurrent callers.
 pub(super) struct Caller {
     client: Grpc<Channel>,
     requests: Arc<[Bytes]>,
@@ -45,7 +45,7 @@ pub(super) struct Caller {
 }
 
 impl Target {
-    /// Asks the server what `model` takes and calls it once.
+    /// Reads the model's metadata from the server and calls the model once.
     pub(super) async fn of_model(
         remote: Remote,
         model: &str,
@@ -72,7 +72,7 @@ impl Target {
         })
     }
 
-    /// The same requests to another server, the process `pid` of this machine.
+    /// The same requests to another server, whose process on this machine is `pid`.
     pub(super) fn at(&self, address: &str, pid: u32) -> Self {
         Self {
             remote: Remote::inference(address),
@@ -81,7 +81,7 @@ impl Target {
         }
     }
 
-    /// The same, whose server is this process of this machine.
+    /// The same target with the process id of its server on this machine.
     pub(super) fn of_process(self, process: Option<u32>) -> Self {
         Self { process, ..self }
     }
@@ -90,7 +90,7 @@ impl Target {
         self.process
     }
 
-    /// What the server answered, encoded.
+    /// The server's encoded answer.
     pub(super) fn answer(&self) -> &[u8] {
         &self.answer
     }
@@ -108,7 +108,7 @@ impl Target {
 }
 
 impl Connections {
-    /// The caller of this number; callers share the connections evenly.
+    /// The caller with this number; callers share the connections evenly.
     pub(super) fn caller(&self, number: usize) -> Caller {
         Caller {
             client: self.clients[number % self.clients.len()].clone(),
@@ -119,7 +119,7 @@ impl Connections {
 }
 
 impl Caller {
-    /// One unary call with one sample.
+    /// Makes one unary call with one sample.
     pub(super) async fn call(&mut self) -> Result<(), Status> {
         let request = self.requests[self.next % self.requests.len()].clone();
         self.next += 1;
@@ -130,14 +130,15 @@ impl Caller {
         let answer: Bytes = answer.await?.into_inner();
         let answer = ModelInferResponse::decode(answer)
             .map_err(|error| Status::internal(error.to_string()))?;
-        match answer.outputs.is_empty() {
-            true => Err(Status::internal("an answer without outputs")),
-            false => Ok(()),
+        if answer.outputs.is_empty() {
+            Err(Status::internal("an answer without outputs"))
+        } else {
+            Ok(())
         }
     }
 }
 
-/// One sample for every input of the model, all FP32; every number gives other values.
+/// A request with one FP32 sample for every input of the model; the values depend on the number.
 fn infer_request(
     model: &str,
     metadata: &ModelMetadataResponse,
@@ -148,9 +149,9 @@ fn infer_request(
         ..ModelInferRequest::default()
     };
     for input in &metadata.inputs {
-        // The batch, and what else is left open, is 1.
+        // The batch and all other dynamic dimensions are 1.
         let shape: Vec<i64> = input.shape.iter().map(|size| (*size).max(1)).collect();
-        // Holds: sizes are at least 1.
+        // Not negative: sizes are at least 1.
         let values = shape.iter().product::<i64>().unsigned_abs();
         let value = |index: u64| ((index * 31 + number as u64 * 7) % 255) as f32 / 255.0;
         let bytes: Vec<u8> = (0..values).flat_map(|i| value(i).to_le_bytes()).collect();

@@ -1,4 +1,4 @@
-//! What a server's process takes of its core while it is called, by thread.
+//! Processor usage of a server's process during a load, by thread.
 
 use std::{fs, io, path::PathBuf, time::Instant};
 
@@ -7,33 +7,33 @@ use crate::{
     bench::cpu_time::{CpuTime, thread_cpu_seconds},
 };
 
-/// What the service calls the thread of a session of ONNX Runtime.
+/// The service's name for the thread of an ONNX Runtime session.
 const SESSION_THREAD: &str = "session";
 
-/// Of a process, a second of wall time.
+/// The usage of a process per second of wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Usage {
-    /// Processor seconds of all threads, in user and kernel.
+    /// Processor seconds of all threads, user and kernel.
     pub cpu: f64,
-    /// Those of them that the threads of ONNX Runtime's sessions took.
+    /// The part of `cpu` in the threads of ONNX Runtime sessions.
     pub session_cpu: f64,
-    /// Those of `cpu` in the kernel.
+    /// The part of `cpu` in the kernel.
     pub kernel_cpu: f64,
-    /// How often a thread went to sleep: voluntary context switches.
+    /// Number of times that a thread went to sleep: voluntary context switches.
     pub sleeps: f64,
 }
 
-/// The same since the process's start.
+/// The usage since the process's start.
 pub(super) struct Reading {
     at: Instant,
     total: Usage,
 }
 
 impl Reading {
-    /// Of the process `pid`, now.
+    /// Reads the current usage of process `pid`.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// If the process does not exist.
     pub(super) fn of(pid: u32) -> Result<Self, CliError> {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let CpuTime { user, kernel } = CpuTime::read(pid)?;
@@ -49,7 +49,7 @@ impl Reading {
         let threads = process.join("task");
         for thread in fs::read_dir(&threads).map_err(CliError::file(&threads))? {
             let thread = thread.map_err(CliError::file(&threads))?.path();
-            // A thread that cannot be read has just ended: one that helped for a moment.
+            // A thread that cannot be read has just ended.
             let Ok(status) = fs::read_to_string(thread.join("status")) else {
                 continue;
             };
@@ -61,7 +61,7 @@ impl Reading {
         Ok(reading)
     }
 
-    /// What the process took from `earlier`, a reading of the same one, until this one.
+    /// The usage between `earlier`, a reading of the same process, and this reading.
     pub(super) fn since(&self, earlier: &Self) -> Usage {
         let seconds = (self.at - earlier.at).as_secs_f64();
         let rate =
@@ -75,7 +75,7 @@ impl Reading {
     }
 }
 
-/// Of a thread's `status` file.
+/// Parses the voluntary context switches in a thread's `status` file.
 fn sleeps(status: &str) -> Option<f64> {
     let line = status
         .lines()
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn computing_and_sleeping_of_this_process_are_seen() {
+    fn readings_include_computing_and_sleeping_of_this_process() {
         let pid = std::process::id();
         let before = Reading::of(pid).unwrap();
         let work = move || {
@@ -98,9 +98,9 @@ mod tests {
             while begun.elapsed() < Duration::from_millis(200) {
                 std::hint::spin_loop();
             }
-            // The thread must still be there when it is read.
+            // The thread must still run when it is read.
             let reading = Reading::of(pid).unwrap();
-            // The sleeps of threads that end meanwhile are lost, so one may not be enough.
+            // The sleeps of threads that end meanwhile are lost, so one sleep may not suffice.
             while Reading::of(pid).unwrap().since(&reading).sleeps <= 0.0 {
                 thread::sleep(Duration::from_millis(1));
             }

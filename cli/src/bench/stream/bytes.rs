@@ -1,4 +1,4 @@
-//! How many bytes a sample's soft targets take.
+//! The size of a sample's soft targets in bytes.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::BATCH_SIZE;
 
-/// Fashion-MNIST, ImageNet-1k, ImageNet-21k.
+/// Numbers of classes of Fashion-MNIST, ImageNet-1k and ImageNet-21k.
 const CLASSES: [usize; 3] = [10, 1_000, 21_841];
-/// gRPC's prefix of a message: a flag and its length.
+/// Size of gRPC's message prefix: a flag and the length.
 const PREFIX: usize = 5;
 const ENCODINGS: [Encoding; 4] = [Encoding::F32, Encoding::F16, top_k(8), top_k(32)];
 
@@ -22,26 +22,26 @@ const fn top_k(k: u32) -> Encoding {
     Encoding::TopK { k, values }
 }
 
-/// Bytes of a sample, by encoding and number of classes.
+/// Bytes per sample, by encoding and number of classes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct BytesPerSample {
-    /// In the messages that the teacher sends for a batch.
+    /// In the teacher's messages for a batch.
     wire: Table,
-    /// In a recording, without its files' headers: some 900 bytes a shard.
+    /// In a recording, without its files' headers (about 900 bytes per shard).
     disk: Table,
 }
 
 type Table = BTreeMap<String, BTreeMap<usize, f64>>;
 
 impl BytesPerSample {
-    /// Counts them in one batch of zeros.
+    /// Measures the sizes with one batch of zeros.
     pub(super) fn measure() -> Self {
         let (mut wire, mut disk) = (Table::new(), Table::new());
         for encoding in ENCODINGS {
             let by_classes = |bytes: fn(&SoftTargets) -> usize| {
                 let of = |classes| {
                     let zeros = vec![0.0; BATCH_SIZE * classes];
-                    // Holds: a zero can be encoded in any way.
+                    // Cannot fail: every encoding can represent zero.
                     let targets = Encoder::default().encode(encoding, &zeros, classes);
                     let bytes = bytes(&targets.expect("zeros are finite"));
                     (classes, bytes as f64 / BATCH_SIZE as f64)

@@ -1,4 +1,4 @@
-//! `retort bench stream`: how fast soft targets can come.
+//! `retort bench stream`: the maximum rate of soft targets.
 
 mod bytes;
 mod report;
@@ -17,36 +17,36 @@ use super::{
 use crate::CliError;
 use report::Figures;
 
-/// Samples a batch.
+/// Samples per batch.
 const BATCH_SIZE: usize = 128;
-/// A simulated teacher's time for a batch.
+/// Time that a simulated teacher takes per batch.
 const BATCH_MILLISECONDS: u64 = 20;
-/// Batches that a simulated teacher has in flight.
+/// Batches in flight per simulated teacher.
 const CREDIT: usize = 2;
-/// Batches on the way to the teacher that answers a constant, and over the bare stream: enough that
-/// neither end waits for the other.
+/// Batches in flight to the teacher that answers with a constant, and over the bare stream: enough
+/// that neither end waits for the other.
 const DEEP: usize = 64;
 
-/// Measure how fast soft targets can come.
+/// Measure the maximum rate of soft targets.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   retort bench stream
   retort bench stream --json --turns 3 --seconds 1
   retort bench stream --teachers 1,4,16
 
-A trainer's pool of teachers feeds somebody who only counts, in the order of the batches. The
+A trainer's pool of teachers feeds a loop that only counts, in the order of the batches. The
 teachers are simulated: real servers of the real protocol that compute nothing.
 
-scaling           teachers → share of linear, linear being 6,400 samples/s for each teacher, which
-                  waits for 20 ms a batch of 128 and has 2 batches in flight
-transport_ratio   samples/s of one teacher that answers a constant at once, over those of a bare
-                  tonic stream of the same bytes
+scaling           teachers → share of linear scaling, which is 6,400 samples/s per teacher: each
+                  waits 20 ms per batch of 128 and has 2 batches in flight
+transport_ratio   samples/s of one teacher that answers with a constant at once, divided by those
+                  of a bare tonic stream of the same bytes
 bytes_per_sample  on the wire and on disk, by encoding and number of classes")]
 pub(super) struct StreamArguments {
-    /// How often everything is measured, in turn; medians are reported.
+    /// Number of turns; the benchmark reports medians.
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     turns: usize,
-    /// How long each measurement lasts.
+    /// Duration of each measurement.
     #[arg(long, default_value_t = 2.0, value_parser = above_zero)]
     seconds: f64,
     /// Numbers of simulated teachers.
@@ -57,9 +57,9 @@ pub(super) struct StreamArguments {
     json: bool,
 }
 
-/// What was measured at one turn.
+/// The measurements of one turn.
 struct Round {
-    /// By number of teachers.
+    /// Results by number of teachers.
     scaling: BTreeMap<usize, Turn>,
     stream: Turn,
     echo: Turn,
@@ -80,7 +80,7 @@ pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError>
         let echo = arguments.part("echo", &[echo.grpc()], DEEP).await?;
         let mut scaling = BTreeMap::new();
         for &teachers in &arguments.teachers {
-            // Twice what is in flight, so that an answer may wait for an earlier one.
+            // Twice the batches in flight, so that an answer may wait for an earlier one.
             let turn = arguments.stream(&simulated, teachers, 2 * teachers * CREDIT);
             scaling.insert(teachers, turn.await?);
         }
@@ -93,7 +93,7 @@ pub(super) async fn execute(arguments: &StreamArguments) -> Result<(), CliError>
     print(&Figures::of(&rounds), arguments.json)
 }
 
-/// So many on ports of their own, in one process.
+/// Starts `count` simulated teachers in one process, each on its own port.
 async fn simulated_teachers(
     teachers: usize,
     milliseconds: u64,

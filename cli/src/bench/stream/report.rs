@@ -1,4 +1,4 @@
-//! The figures, as a table or as JSON.
+//! The figures as a table or as JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,11 +10,11 @@ use crate::bench::series::{Series, series};
 /// All figures of `retort bench stream`. Ratios are medians.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
-    /// Simulated teachers → share of linear.
+    /// Share of linear scaling by number of simulated teachers.
     scaling: BTreeMap<usize, f64>,
     transport_ratio: f64,
     bytes_per_sample: BytesPerSample,
-    /// What the trainer's pool takes from one teacher that answers at once.
+    /// The rate of the trainer's pool with one teacher that answers at once.
     limit_samples_per_second: f64,
     turns: usize,
     details: Details,
@@ -27,12 +27,12 @@ struct Details {
     transport_ratio: Series,
     stream_samples_per_second: Series,
     echo_samples_per_second: Series,
-    /// Processor time of the trainer's process, microseconds a sample.
+    /// Processor time of the trainer's process, microseconds per sample.
     stream_cpu_us: Series,
     echo_cpu_us: Series,
 }
 
-/// Of a number of simulated teachers.
+/// Results with a number of simulated teachers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Scaling {
     share_of_linear: Series,

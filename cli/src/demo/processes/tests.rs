@@ -8,7 +8,7 @@ use rustix::process::test_kill_process;
 
 use super::*;
 
-/// Processes that run shell scripts from a folder of their own.
+/// Processes that run shell scripts from their own folder.
 fn processes(scripts: &[(&str, &str)]) -> (Processes, Deaths, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     for (name, script) in scripts {
@@ -19,8 +19,8 @@ fn processes(scripts: &[(&str, &str)]) -> (Processes, Deaths, tempfile::TempDir)
     (processes, deaths, folder)
 }
 
-/// By another process: a child that another test forks while this one has the file open for writing
-/// would keep it open for a moment, and what is open for writing cannot be started (ETXTBSY).
+/// Writes a program through another process. A child that another test forks while this process has
+/// the file open for writing would keep it open, and starting the program would fail (ETXTBSY).
 fn write_program(path: &Path, script: &str) {
     let mut shell = Command::new("sh")
         .args(["-c", r#"cat > "$0" && chmod 755 "$0""#])
@@ -34,7 +34,7 @@ fn write_program(path: &Path, script: &str) {
     assert!(shell.wait().unwrap().success());
 }
 
-/// A script that is ready (`$3` is its ready file) and goes on for ever.
+/// A script that becomes ready (`$3` is its ready file) and runs forever.
 const SERVES: &str = r#"echo '{"grpc": "127.0.0.1:7"}' > "$3.new"; mv "$3.new" "$3"
 while :; do sleep 0.05; done"#;
 
@@ -69,7 +69,7 @@ async fn dropping_everything_kills_the_children() {
     let running = processes.running.pop().unwrap();
     running.supervisor.abort();
     assert!(running.supervisor.await.unwrap_err().is_cancelled());
-    // The kernel needs a moment between the signal and the end.
+    // The kernel needs some time between the signal and the end of the process.
     let ended = async {
         while is_alive(service.pid) {
             time::sleep(READY_POLL).await;
@@ -117,10 +117,10 @@ async fn a_program_that_should_end_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_is_let_go_stays() {
+async fn detached_processes_keep_running() {
     let (mut processes, _deaths, _folder) = processes(&[("ok", SERVES)]);
     let service = processes.serve("one", "ok", &[]).await.unwrap();
-    let left = processes.let_go().await;
+    let left = processes.detach().await;
     assert_eq!(left, [service.pid]);
     drop(processes);
     assert!(is_alive(service.pid));
