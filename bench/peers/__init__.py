@@ -1,12 +1,12 @@
-"""The servers that Retort's inference service is measured beside."""
+"""The servers that Retort's inference service is compared with."""
 
-# The peers are pinned for one Python. Their numpy has no wheels for one newer than 3.12.
+# The peers are pinned for one Python version. Their numpy has no wheels for versions above 3.12.
 PYTHON = "3.11"
 MODEL = "model"
-# Server and load have a core each, so neither takes the other's time.
+# Server and load have one core each, so they do not compete.
 SERVER_CORE = 0
 LOAD_CORE = 1
 
 
 class BenchError(Exception):
-    """What went wrong and what to do about it."""
+    """Says what went wrong and what to do."""

@@ -1,6 +1,6 @@
-"""Checks a server's answers against ONNX Runtime: check_answers.py ONNX ADDRESS
+"""Compares a server's answers with ONNX Runtime's: check_answers.py ONNX ADDRESS
 
-64 different samples are on the way at once, so that the answers of a batch are checked too.
+It sends 64 different samples concurrently, so that the check includes the answers of batches.
 """
 
 import sys
@@ -20,7 +20,7 @@ def main(onnx, address):
     session = OnnxSession(onnx)
     shape = [SAMPLES, *session.input_shape]
     samples = numpy.random.default_rng(1).standard_normal(shape).astype(numpy.float32)
-    # A proxy in the environment is for other hosts.
+    # Ignore a proxy in the environment, which is for other hosts.
     channel = [("grpc.enable_http_proxy", 0)]
     with tritonclient.grpc.InferenceServerClient(address, channel_args=channel) as client, ThreadPoolExecutor(SAMPLES) as pool:
         try:
@@ -30,9 +30,9 @@ def main(onnx, address):
     expected = session.run(samples)
     found = numpy.concatenate(answers)
     if found.shape != expected.shape:
-        sys.exit(f"its answers are of shape {found.shape}, ONNX Runtime's of {expected.shape}")
+        sys.exit(f"its answers have shape {found.shape}, ONNX Runtime's have {expected.shape}")
     difference = numpy.abs(found - expected).max()
-    # Not the other way round: a difference that is not a number is one too.
+    # Negated `<=`, so that NaN counts as a difference.
     if not difference <= TOLERANCE:
         sys.exit(f"its logits differ from ONNX Runtime's by {difference:.2g}, more than {TOLERANCE}")
 

@@ -5,12 +5,12 @@ import statistics
 RETORT = "retort"
 MANY = 64
 UNITS = ["throughput", "p50_us", "p99_us"]
-# Of Retort's figure over the better peer's.
+# Aims for Retort's figure divided by the better peer's.
 AIMS = {
     "resnet8": {"throughput_ratio": "≥ 2.5", "call_cost_ratio": "≤ 1/6", "p99_ratio": "≤ 1/3"},
     "demo-student": {"throughput_ratio": "≥ 7", "call_cost_ratio": "≤ 1/6", "p99_ratio": "≤ 1/7"},
 }
-# (figure of a server at a turn, which of the peers' is the better one)
+# (a server's figure in a turn, function that selects the better peer's figure)
 RATIOS = {
     "throughput_ratio": (lambda turn, server: turn["servers"][server][MANY]["throughput"], max),
     "call_cost_ratio": (lambda turn, server: call_cost(turn, server), min),
@@ -19,13 +19,13 @@ RATIOS = {
 
 
 def call_cost(turn, server):
-    """Microseconds that a call of 64 callers takes beyond ONNX Runtime's best time for a sample."""
+    """Time of a call of 64 callers beyond ONNX Runtime's best time per sample, in microseconds."""
     return 1e6 / turn["servers"][server][MANY]["throughput"] - turn["raw_us"]
 
 
 def breakdown(turn):
-    """Where Retort's time of a call of 64 callers goes, microseconds: the whole, then what adds up to it; of the core, then
-    by processor time. The names are those of `retort bench serve`."""
+    """The parts of the time of Retort's call at 64 callers, in microseconds: first by wall-clock time of the core (the
+    total and its parts), then by processor time. The names are those of `retort bench serve`."""
     service, echo, inference = turn["servers"][RETORT][MANY], turn["echo"][MANY], turn["raw_us"]
     call_us, echo_us = (1e6 / server["throughput"] for server in [service, echo])
     return {
@@ -40,8 +40,8 @@ def breakdown(turn):
 
 
 def summary(turns):
-    """Of turns: {"raw_us": number, "servers": {name: {callers: {"throughput": number, "p50_us": ..., "p99_us": ...}}},
-    "echo": the same of a bare gRPC server, without a name}. Retort and the bare server have a "cpu_us" too."""
+    """Summarizes turns: {"raw_us": number, "servers": {name: {callers: {"throughput": number, "p50_us": ..., "p99_us":
+    ...}}}, "echo": the same for a bare gRPC server, without a name}. Retort and the bare server also have "cpu_us"."""
     first = turns[0]["servers"]
     peers = [name for name in first if name != RETORT]
     parts = [breakdown(turn) for turn in turns]
@@ -66,7 +66,7 @@ def summary(turns):
 
 
 def over(turn, ratio, peers):
-    """Retort's figure over the better one of `peers`."""
+    """Retort's figure divided by the better one of `peers`."""
     figure, better = RATIOS[ratio]
     return figure(turn, RETORT) / better(figure(turn, peer) for peer in peers)
 
@@ -77,13 +77,13 @@ def series(values):
 
 
 def table(network, found):
-    """The lines of a network."""
+    """Yields the lines of a network."""
     yield f"{network}: median (minimum to maximum)"
     for ratio in RATIOS:
         yield f"  {ratio:16}  {text(found[ratio], 3)}, aim {AIMS[network][ratio]}"
     for peer, ratios in found["versus"].items():
         yield f"  over {peer}: " + ", ".join(f"{ratio} {text(ratios[ratio], 3)}" for ratio in RATIOS)
-    yield f"  ONNX Runtime itself: {text(found['raw_us_per_sample'], 1)} µs a sample"
+    yield f"  ONNX Runtime itself: {text(found['raw_us_per_sample'], 1)} µs per sample"
     for server, figures in found["servers"].items():
         yield f"  {server}: cost of a call {text(figures['call_cost_us'], 1)} µs"
         if server == RETORT:

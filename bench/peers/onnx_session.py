@@ -1,17 +1,17 @@
-"""ONNX Runtime as every peer runs it: the file as it is, one thread."""
+"""ONNX Runtime for all peers: the unchanged file, one thread."""
 
 import os
 
 import numpy
 
-# Its builds report to their maker else, from threads and with a database of their own.
+# Without this, the official builds report to their vendor, with their own threads and database.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime  # noqa: E402
 
 
 class OnnxSession:
-    """One model with one input and one output, whose first dimension is the batch."""
+    """A model with one input and one output; their first dimension is the batch."""
 
     def __init__(self, path):
         options = onnxruntime.SessionOptions()
@@ -22,12 +22,12 @@ class OnnxSession:
 
     @property
     def input_shape(self):
-        """Of a sample."""
+        """The shape of one sample, without the batch."""
         return self.input.shape[1:]
 
     @property
     def output_shape(self):
-        """Of a sample."""
+        """The shape of one sample, without the batch."""
         return self.output.shape[1:]
 
     def run(self, samples):

@@ -1,4 +1,4 @@
-"""Programs as processes of their own, each kept on a core. None outlives the benchmark."""
+"""Runs programs as child processes, each pinned to a core. No process outlives the benchmark."""
 
 import contextlib
 import ctypes
@@ -19,13 +19,13 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans():
-    """Makes what a server starts and leaves behind a child of this process, which then ends it."""
+    """Makes orphaned descendants of servers children of this process, so that it can end them."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
 def output(core, *command):
-    """Runs a program to its end; what it printed."""
+    """Runs a program to its end and returns its output."""
     result = subprocess.run(on_core(core, command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if result.returncode != 0:
         name = Path(command[0]).name
@@ -34,17 +34,17 @@ def output(core, *command):
 
 
 def figures(core, *command):
-    """Runs a program to its end; the JSON that it printed."""
+    """Runs a program to its end and parses the JSON that it prints."""
     return json.loads(output(core, *command))
 
 
 @contextlib.contextmanager
 def serving(name, core, command, ready, folder):
-    """Starts a server, waits until `ready()` and stops it at the end. Gives what `ready()` gave, its address, and
-    its process id."""
+    """Starts a server, waits until `ready()` returns its address, and stops the server at the end. Yields the address
+    and the process id."""
     log = folder / "log"
     with open(log, "wb") as stream:
-        # A session of its own: Ctrl-C reaches this process, which stops the server.
+        # In a new session, so that Ctrl-C reaches only this process, which stops the server.
         process = subprocess.Popen(
             on_core(core, command),
             cwd=folder,
@@ -60,20 +60,20 @@ def serving(name, core, command, ready, folder):
 
 
 def wait(name, process, ready, log):
-    """What `ready()` gives once it gives something."""
+    """Waits until `ready()` returns an address, and returns it."""
     deadline = time.monotonic() + READY_WITHIN
     while True:
         if address := ready():
             return address
         if process.poll() is not None:
-            raise BenchError(f"{name} ended before it served ({process.returncode}): {last_lines(log.read_text())}")
+            raise BenchError(f"{name} exited before it was ready ({process.returncode}): {last_lines(log.read_text())}")
         if time.monotonic() > deadline:
-            raise BenchError(f"{name} does not serve after {READY_WITHIN} s: {last_lines(log.read_text())}")
+            raise BenchError(f"{name} was not ready within {READY_WITHIN} s: {last_lines(log.read_text())}")
         time.sleep(POLL)
 
 
 def stop(process):
-    """Ends a server and everything that it started."""
+    """Ends a server and all its descendants."""
     try:
         process.terminate()
         process.wait(timeout=STOP_GRACE)
@@ -81,7 +81,7 @@ def stop(process):
         process.kill()
         process.wait()
     finally:
-        # Its children are this process's own now, and theirs once they are dead.
+        # The server's children are now children of this process, and so are their children once they are dead.
         while left := children():
             for pid in left:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):

@@ -1,4 +1,4 @@
-"""How each server is started, and where it listens."""
+"""Starts each server and reports its address."""
 
 import contextlib
 import http.client
@@ -9,15 +9,15 @@ from pathlib import Path
 from . import MODEL, SERVER_CORE, processes
 
 HERE = Path(__file__).parent
-# By the names of --peers.
+# Scripts by the names of --peers.
 PEERS = {"triton": "start_triton.py", "pytriton": "start_pytriton.py", "mlserver": "start_mlserver.py"}
-# One session of one thread; it chooses its ports.
+# One session of one thread, on free ports.
 SETTINGS = ["runtime.instances=1", "runtime.threads=1"]
 SETTINGS += [f"{part}.listen=127.0.0.1:0" for part in ["grpc", "admin", "http", "metrics"]]
 
 
 def retort(program, store, folder):
-    """Retort's inference service, while it serves; gives its gRPC address and its process id."""
+    """Runs Retort's inference service; yields its gRPC address and its process id."""
     ready_file = folder / "ready.json"
     command = [program, "serve", "--store", store, "--ready-file", ready_file]
     for setting in SETTINGS:
@@ -28,7 +28,7 @@ def retort(program, store, folder):
 
 @contextlib.contextmanager
 def peer(name, python, onnx, folder):
-    """A peer, while it serves; gives its gRPC address and its process id."""
+    """Runs a peer; yields its gRPC address and its process id."""
     grpc_port, http_port = free_ports(2)
     command = [python, HERE / PEERS[name], onnx, grpc_port, http_port, folder]
     ready = lambda: model_is_ready(http_port) and f"127.0.0.1:{grpc_port}"
@@ -36,13 +36,13 @@ def peer(name, python, onnx, folder):
         with processes.serving(name, SERVER_CORE, command, ready, folder) as found:
             yield found
     finally:
-        # A Triton that is stopped before it serves leaves its shared memory, which start_triton.py names after the folder.
+        # If Triton is stopped before it is ready, it leaves shared memory, which start_triton.py names after the folder.
         for left in Path("/dev/shm").glob(f"{folder.name}*"):
             left.unlink()
 
 
 def free_ports(count):
-    """Ports for servers that cannot choose one and say which. One that is taken meanwhile keeps its server from starting."""
+    """Free ports, for servers that cannot choose and report one. If another process takes a port, its server fails."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -1,11 +1,12 @@
 """Starts MLServer with an ONNX file: start_mlserver.py ONNX GRPC_PORT HTTP_PORT FOLDER
 
-MLServer has no runtime for ONNX, so this is a custom one, as its documentation describes them.
+MLServer has no ONNX runtime, so this is a custom runtime as described in its documentation.
 
-Best settings: no workers, as one core has no use for a second process. No adaptive batching: merging and splitting
-requests takes MLServer more processor time than ONNX Runtime saves by the batch (measured with batches of 8 and 64 and
-waits of 0.1, 1 and 5 ms: none was faster at any number of callers). The model runs in the event loop, as a thread
-would only switch on the one core. Answers are built without validation. Access logs, metrics and gzip are off.
+Best settings: no workers, because a second process is useless on one core. No adaptive batching: merging and splitting
+requests costs MLServer more processor time than ONNX Runtime saves with the batch (measured with batches of 8 and 64
+and waits of 0.1, 1 and 5 ms: none was faster at any number of callers). The model runs in the event loop, because a
+thread would only add context switches on one core. Answers are built without validation. Access logs, metrics and
+gzip are off.
 """
 
 import asyncio

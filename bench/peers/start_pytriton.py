@@ -1,7 +1,7 @@
 """Starts Triton as pytriton does: start_pytriton.py ONNX GRPC_PORT HTTP_PORT FOLDER
 
-The model is a callback in this process; the server's Python backend passes the requests on to it through ZeroMQ and
-shared memory. Slower than start_triton.py, but the way that pytriton's users go. Batches as there.
+The model is a callback in this process; the server's Python backend passes the requests to it through ZeroMQ and shared
+memory. This is slower than start_triton.py, but it is how pytriton's users run Triton. The batch settings are the same.
 """
 
 import os
@@ -17,9 +17,9 @@ from pytriton.triton import Triton, TritonConfig
 
 
 def main(onnx, grpc_port, http_port, folder):
-    # Else the server's stub would mix two Pythons.
+    # Otherwise the server's stub would mix two Python versions.
     os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
-    # So that the server, a child, is stopped too.
+    # Exit normally, so that the child server is stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     session = OnnxSession(onnx)
     config = TritonConfig(

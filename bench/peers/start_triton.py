@@ -1,12 +1,12 @@
 """Starts Triton with an ONNX file: start_triton.py ONNX GRPC_PORT HTTP_PORT FOLDER
 
-The server is the one in nvidia-pytriton's wheel. The wheel has no backend but the Python one, so ONNX Runtime is
-called from there, as MLServer does it; Triton's own ONNX Runtime backend comes in container images only.
+The server is from nvidia-pytriton's wheel. The wheel has only the Python backend, so ONNX Runtime is called from Python,
+as in MLServer. Triton's own ONNX Runtime backend is available in container images only.
 
-Best settings: the Python backend, called by the server itself. pytriton's way, a callback behind a second hop through
-ZeroMQ, takes the same requests in more processor time (start_pytriton.py). The batcher takes what waits, up to 64, and
-does not wait for more: a delay made fewer callers slower and 64 not faster. The pool of requests is as large as the
-load, so that none is allocated anew; metrics are off.
+Best settings: the Python backend, called by the server itself. pytriton's callback, a second hop through ZeroMQ, needs
+more processor time for the same requests (start_pytriton.py). The batcher takes the waiting requests, up to 64, and does
+not wait for more: a delay made few callers slower and 64 callers not faster. The request pool is as large as the load,
+which avoids allocations. Metrics are off.
 """
 
 import os
@@ -47,7 +47,7 @@ def main(onnx, grpc_port, http_port, folder):
 
 
 def link_backend(shipped, backend):
-    """The backend as shipped, with the stub that embeds this Python."""
+    """Links the shipped backend, with the stub that embeds the running Python version."""
     backend.mkdir(parents=True)
     for name in ["libtriton_python.so", "triton_python_backend_utils.py"]:
         (backend / name).symlink_to(shipped / name)
@@ -56,7 +56,7 @@ def link_backend(shipped, backend):
 
 
 def write_repository(onnx, model):
-    """A model repository with the one model."""
+    """Writes a model repository with one model."""
     session, here = OnnxSession(onnx), Path(__file__).parent
     version = model / "1"
     version.mkdir(parents=True)
@@ -73,10 +73,10 @@ def write_repository(onnx, model):
 
 
 def environment():
-    """Lets the stub find libpython and, by PATH, this environment's packages: else it would mix two Pythons."""
+    """Lets the stub find libpython and, by PATH, this environment's packages; otherwise it would mix two Python versions."""
     library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
     if not library.exists():
-        sys.exit(f"{library} is missing, which Triton needs: install it (Debian: apt install libpython3.11)")
+        sys.exit(f"Triton needs {library}, which is missing: install it (Debian: apt install libpython3.11)")
     return {
         **os.environ,
         "LD_LIBRARY_PATH": f"{library.parent}:{get_libs_path()}",

@@ -1,4 +1,4 @@
-"""The model as Triton's Python backend runs it; start_triton.py puts it into the model repository."""
+"""The model for Triton's Python backend; start_triton.py links it into the model repository."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from onnx_session import OnnxSession
 
 
 class TritonPythonModel:
-    """One instance, in a process of its own; shared memory carries the tensors."""
+    """One instance in its own process; shared memory carries the tensors."""
 
     def initialize(self, arguments):
         version = Path(arguments["model_repository"]) / arguments["model_version"]

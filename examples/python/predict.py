@@ -43,7 +43,7 @@ def main():
 
 
 class BearerToken(triton.InferenceServerClientPlugin):
-    """Shows a token with every call."""
+    """Sends a token with every call."""
 
     def __init__(self, token):
         self.authorization = f"Bearer {token}"
@@ -72,17 +72,17 @@ def connect(arguments):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default="127.0.0.1:8001", help="host:port of the service")
-    parser.add_argument("--model", required=True, help="name that the model was published under")
+    parser.add_argument("--model", required=True, help="name of the published model")
     parser.add_argument("--artifact", required=True, type=pathlib.Path, metavar="DIR",
-                        help="folder with the manifest.json that was published")
+                        help="folder with the published manifest.json")
     parser.add_argument("--images", type=pathlib.Path, metavar="FILE",
                         help="an IDX file of u8 images instead of the manifest's golden batch")
-    parser.add_argument("--count", type=int, default=8, help="how many images of FILE")
+    parser.add_argument("--count", type=int, default=8, help="number of images from FILE")
     parser.add_argument("--ca", type=pathlib.Path, metavar="FILE",
-                        help="authority of the service's certificate, PEM; turns TLS on")
+                        help="authority of the service's certificate (PEM); enables TLS")
     parser.add_argument("--certificate", type=pathlib.Path, metavar="FILE",
-                        help="own certificate, where the service asks for one, PEM")
-    parser.add_argument("--key", type=pathlib.Path, metavar="FILE", help="its private key, PEM")
+                        help="client certificate (PEM), if the service requires one")
+    parser.add_argument("--key", type=pathlib.Path, metavar="FILE", help="private key of the certificate (PEM)")
     parser.add_argument("--token-file", type=pathlib.Path, metavar="FILE",
                         help="file with a token of scope `predict`")
     parser.add_argument("--compare", action="store_true",
@@ -98,7 +98,7 @@ def read_images(arguments, manifest):
         idx = arguments.images.read_bytes()
         magic, count, height, width = struct.unpack(">IIII", idx[:16])
         if magic != 0x803:
-            sys.exit(f"{arguments.images} is no IDX file of u8 images")
+            sys.exit(f"{arguments.images} is not an IDX file of u8 images")
         content = idx[16 : 16 + min(count, arguments.count) * height * width]
     return np.frombuffer(content, np.uint8).reshape(-1, *manifest["input_shape"])
 
@@ -121,7 +121,7 @@ def softmax(logits):
 
 
 def run_locally(artifact, inputs):
-    # Its builds report to their maker unless this is set before they are loaded.
+    # The official builds report to their vendor unless this is set before they are loaded.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 

@@ -22,16 +22,16 @@ struct Arguments {
     /// host:port of the service.
     #[arg(long, default_value = "127.0.0.1:8001")]
     url: String,
-    /// Name that the model was published under.
+    /// Name of the published model.
     #[arg(long)]
     model: String,
-    /// Folder with the manifest.json that was published.
+    /// Folder with the published manifest.json.
     #[arg(long, value_name = "DIR")]
     artifact: PathBuf,
     /// An IDX file of u8 images instead of the manifest's golden batch.
     #[arg(long, value_name = "FILE")]
     images: Option<PathBuf>,
-    /// How many images of FILE.
+    /// Number of images from FILE.
     #[arg(long, default_value_t = 8)]
     count: usize,
     #[command(flatten)]
@@ -78,7 +78,7 @@ fn read_images(arguments: &Arguments, manifest: &ArtifactManifest) -> anyhow::Re
     };
     let idx = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_idx = idx.len() > IDX_HEADER && idx.starts_with(&IDX_MAGIC);
-    ensure!(is_idx, "{} is no IDX file of u8 images", path.display());
+    ensure!(is_idx, "{} is not an IDX file of u8 images", path.display());
     let bytes = arguments.count * manifest.input_shape.iter().product::<usize>();
     Ok(idx[IDX_HEADER..].iter().copied().take(bytes).collect())
 }
@@ -111,7 +111,7 @@ fn request(model: &str, pixels: &[u8], manifest: &ArtifactManifest) -> ModelInfe
     }
 }
 
-/// The class with the largest logit, and its softmax.
+/// The class with the largest logit, and its probability.
 fn most_probable(logits: &[f32]) -> (usize, f32) {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
     let (class, largest) = best.map_or((0, 0.0), |(class, logit)| (class, *logit));
