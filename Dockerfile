@@ -1,35 +1,35 @@
-# Retort's images, a target each: inference, teacher, trainer, cli, prepare.
+# Retort's images, one target each: inference, teacher, trainer, cli, prepare.
 #
-#   deploy/build.sh                                              all of them, tagged with the version
-#   docker build --target inference -t retort-inference .        one of them
+#   deploy/build.sh                                              builds all images, tagged with the version
+#   docker build --target inference -t retort-inference .        builds one image
 #   docker build --target teacher --build-arg DEVICE=cuda .      for NVIDIA GPUs
 #
-# Needs BuildKit (DOCKER_BUILDKIT=1 where it is not the default) and nothing but its built-in frontend. Behind a private
-# root CA, give the build this host's bundle: --secret id=host_ca,src=/etc/ssl/certs/ca-certificates.crt
-# Without a registry, deploy/base-images.sh makes the base images.
+# Needs BuildKit (DOCKER_BUILDKIT=1 if it is not the default) with its built-in frontend. Behind a private root CA, pass
+# this host's CA bundle to the build: --secret id=host_ca,src=/etc/ssl/certs/ca-certificates.crt
+# Without a registry, deploy/base-images.sh builds the base images.
 
 ARG RUST_IMAGE=rust:1.95.0-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 ARG DEVICE=cpu
 
-# What builds and downloads.
+# The toolchain for builds and downloads.
 FROM ${RUST_IMAGE} AS tools
 RUN python3 -m pip --version >/dev/null 2>&1 || \
     { apt-get update && apt-get install -y --no-install-recommends python3 python3-pip && rm -rf /var/lib/apt/lists/*; }
 COPY --chmod=0755 deploy/with-host-ca /usr/local/bin/
 WORKDIR /src
-# The folders that volumes are mounted on: a new named volume takes its owner from them.
+# Mount points of the volumes: a new named volume takes its owner from the mount point.
 RUN install -d -o 65532 -g 65532 /volumes/data /volumes/runs /volumes/soft-targets /volumes/models
 
-# The set-up's pinned parts, one stage each.
+# The pinned parts of the set-up, one stage each.
 FROM tools AS dependencies
 COPY scripts/dependencies scripts/dependencies
 ENV PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1
 
 FROM dependencies AS libtorch
 ARG DEVICE
-# Symbols that only a debugger reads are a fifth of libtorch.
+# Debug symbols are a fifth of libtorch's size.
 RUN --mount=type=secret,id=host_ca \
     with-host-ca python3 -m dependencies --device "$DEVICE" libtorch && \
     find .deps/libtorch/lib -name 'lib*torch*.so' -type f -exec strip --strip-unneeded {} + && \
@@ -43,8 +43,8 @@ FROM dependencies AS fashion-mnist
 RUN --mount=type=secret,id=host_ca \
     with-host-ca python3 -m dependencies fashion-mnist && mv .deps/fashion-mnist /opt/fashion-mnist
 
-# The programs. Both stages compile into one cache, so that what they share is compiled once. Cargo goes by the time of
-# a file's last change: touched, the sources are newer than whatever an earlier build left in the cache.
+# The programs. Both stages compile into one cache, so that shared crates are compiled once. Cargo compares modification
+# times; touching the sources makes them newer than the output of earlier builds in the cache.
 FROM tools AS sources
 COPY . .
 
@@ -57,7 +57,7 @@ RUN --mount=type=cache,id=retort-registry,target=/usr/local/cargo/registry \
     install -D -m 0555 -t /out target/cpu/dist/inference-service target/cpu/dist/retort target/cpu/dist/require-memory
 
 FROM sources AS torch-programs
-# Cached objects know the folder of libtorch, not what is in it: a device has objects of its own.
+# Cached objects depend on libtorch's folder, not on its content, so each device has its own target folder.
 ARG DEVICE
 RUN --mount=type=cache,id=retort-registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=retort-target,target=/src/target,sharing=locked \
@@ -67,7 +67,7 @@ RUN --mount=type=cache,id=retort-registry,target=/usr/local/cargo/registry \
     LIBTORCH=/opt/libtorch with-host-ca cargo build --profile dist --locked --target-dir "target/$DEVICE" -p teacher-service -p student-trainer && \
     install -D -m 0555 -t /out "target/$DEVICE/dist/teacher-service" "target/$DEVICE/dist/student-trainer"
 
-# What every image holds, and what those with libtorch share.
+# The base of all images, and the base of the images with libtorch.
 FROM ${RUNTIME_IMAGE} AS runtime
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -120,7 +120,7 @@ COPY --from=programs /out/retort /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/retort"]
 CMD ["--help"]
 
-# Has a shell: it runs a script.
+# This image has a shell, because it runs a script.
 FROM ${DEBIAN_IMAGE} AS prepare
 ARG VERSION=unknown
 ARG REVISION=unknown

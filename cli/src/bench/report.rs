@@ -10,7 +10,7 @@ use crate::CliError;
 /// Prints `figures` as a table or as one JSON object.
 pub(super) fn print<T: Serialize + fmt::Display>(figures: &T, json: bool) -> Result<(), CliError> {
     if json {
-        // Holds: every key is a string or a number.
+        // Cannot fail: every key is a string or a number.
         let text = serde_json::to_string_pretty(figures).unwrap_or_default();
         writeln!(Results, "{text}")?;
     } else {
