@@ -107,7 +107,10 @@ mod tests {
         let seconds = |name: &str| thread_cpu_seconds(process::id(), name).unwrap();
         let began = Instant::now();
         while seconds("busy-thread") == 0.0 {
-            assert!(began.elapsed() < Duration::from_secs(60), "no processor time was measured");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no processor time was measured"
+            );
             thread::yield_now();
         }
         assert_eq!(seconds("no-such-thread"), 0.0);

@@ -14,17 +14,17 @@ pub enum BenchError {
         error: io::Error,
     },
     /// A program failed.
-    #[error("{program} ended with {status}: {last_words}")]
+    #[error("{program} ended with {status}: {last_line}")]
     Failed {
         /// Its name.
         program: String,
         /// Its exit status.
         status: ExitStatus,
         /// The last line of its standard error.
-        last_words: String,
+        last_line: String,
     },
     /// A program did not print valid figures.
-    #[error("{program} printed something that is not understood: {problem}")]
+    #[error("the output of {program} is invalid: {problem}")]
     Output {
         /// Its name.
         program: String,
@@ -32,14 +32,14 @@ pub enum BenchError {
         problem: String,
     },
     /// A program did not become ready in time.
-    #[error("{program} was not ready within {seconds} s: {last_words}")]
+    #[error("{program} was not ready within {seconds} s: {last_line}")]
     NotReady {
         /// Its name.
         program: String,
         /// The time-out.
         seconds: u64,
         /// The last line of its standard error.
-        last_words: String,
+        last_line: String,
     },
     /// The operating system returned an error.
     #[error("{what}: {error}")]

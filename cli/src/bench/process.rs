@@ -86,7 +86,7 @@ impl Program {
                 return Err(BenchError::NotReady {
                     program: self.name.to_owned(),
                     seconds: READY_WITHIN.as_secs(),
-                    last_words: running.last_words(),
+                    last_line: running.last_line(),
                 });
             }
             tokio::time::sleep(POLL).await;
@@ -185,18 +185,18 @@ impl Running {
         BenchError::Failed {
             program: self.name.to_owned(),
             status,
-            last_words: self.last_words(),
+            last_line: self.last_line(),
         }
     }
 
-    fn last_words(&mut self) -> String {
+    fn last_line(&mut self) -> String {
         let mut text = String::new();
         // Show as much of the log as can be read.
         let _ = self.log.rewind();
         let _ = self.log.read_to_string(&mut text);
         text.lines()
             .next_back()
-            .unwrap_or("it said nothing")
+            .unwrap_or("(no output on standard error)")
             .to_owned()
     }
 }

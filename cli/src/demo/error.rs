@@ -10,8 +10,8 @@ pub enum DemoError {
     OwnPath(io::Error),
     /// A service's program is not in the folder of this program.
     #[error(
-        "there is no `{program}` beside this program, in {}; build all of Retort: cargo build \
-         --release",
+        "the program `{program}` is missing in {}, the folder of this program; build all of Retort: \
+         cargo build --release",
         folder.display()
     )]
     MissingProgram {
@@ -25,7 +25,7 @@ pub enum DemoError {
     Start {
         /// The process.
         name: String,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// A service's ready file cannot be read.
@@ -64,7 +64,7 @@ pub enum DemoError {
         last_lines: String,
     },
     /// The evaluation's figures are invalid.
-    #[error("{} is not what `student-trainer evaluate` should write: {problem}", file.display())]
+    #[error("{} is not a valid result of `student-trainer evaluate`: {problem}", file.display())]
     Evaluation {
         /// The file.
         file: PathBuf,
@@ -72,7 +72,7 @@ pub enum DemoError {
         problem: String,
     },
     /// A service does not report an address for a port.
-    #[error("{service} tells of no `{port}` address")]
+    #[error("{service} does not report a `{port}` address in its ready file")]
     NoAddress {
         /// The service.
         service: String,

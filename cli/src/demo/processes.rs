@@ -309,7 +309,7 @@ async fn terminate(child: &mut Child, orders: &mut watch::Receiver<Order>) {
         () = time::sleep(STOP_GRACE) => {}
         () = ordered(orders, |order| order == Order::Kill) => {}
     }
-    // As above.
+    // An error means that the child has just ended.
     let _ = child.kill().await;
 }
 
