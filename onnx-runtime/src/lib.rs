@@ -8,6 +8,9 @@
 
 mod check;
 mod cost;
+#[cfg(test)]
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
 mod interface;
 mod library;
 mod operators;

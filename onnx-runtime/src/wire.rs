@@ -45,7 +45,7 @@ enum Message {
 /// [`Malformed`] if the bytes are not protobuf.
 pub(crate) fn measure(onnx: &[u8], limit: &Census) -> Result<Census, Malformed> {
     let mut census = Census::default();
-    visit(Message::Model, onnx, 0, limit, &mut census)?;
+    visit(Message::Model, onnx, 0, 0, limit, &mut census)?;
     Ok(census)
 }
 
@@ -55,15 +55,22 @@ impl Census {
     }
 }
 
-/// Visits a message recursively. `limit.depth` bounds the recursion, because only graphs nest
-/// without bound.
+/// The deepest nesting of messages. prost rejects deeper messages too.
+const MAX_NESTING: usize = 100;
+
+/// Visits a message recursively. `nesting` counts all messages around this one, `depth` only the graphs
+/// among them. Types nest as well: a sequence has the type of its elements.
 fn visit(
     message: Message,
     mut bytes: &[u8],
+    nesting: usize,
     depth: usize,
     limit: &Census,
     census: &mut Census,
 ) -> Result<(), Malformed> {
+    if nesting > MAX_NESTING {
+        return Err(Malformed);
+    }
     let depth = depth + usize::from(message == Message::Graph);
     census.depth = census.depth.max(depth);
     census.nodes += usize::from(message == Message::Node);
@@ -77,7 +84,7 @@ fn visit(
                 let content = take(&mut bytes, usize::try_from(length).map_err(|_| Malformed)?)?;
                 census.fields += 1;
                 if let Some(inner) = inner_message(message, key >> 3) {
-                    visit(inner, content, depth, limit, census)?;
+                    visit(inner, content, nesting + 1, depth, limit, census)?;
                 }
             }
             5 => drop(take(&mut bytes, 4)?),
@@ -197,6 +204,17 @@ mod tests {
         let deep = (0..50).fold(graph(vec![]), |inner, _| graph(vec![node_with(inner)]));
         let depth = measure(&model(deep), &LIMIT).unwrap();
         assert!(depth.exceeds(&LIMIT) && depth.depth == 5, "{depth:?}");
+    }
+
+    #[test]
+    fn deeply_nested_types_are_malformed() {
+        // The input of a graph, its type, then 100,000 sequence types.
+        let onnx = crate::damage::nested_messages(&[7, 11, 2], &[4], 100_000);
+        let limit = Census {
+            fields: usize::MAX,
+            ..LIMIT
+        };
+        assert_eq!(measure(&onnx, &limit), Err(Malformed));
     }
 
     #[test]
