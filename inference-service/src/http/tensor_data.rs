@@ -16,6 +16,8 @@ pub(super) struct TensorData {
     pub(super) nesting: Vec<usize>,
 }
 
+const DIFFERENT_DEPTHS: &str = "numbers stand at different depths";
+
 impl<'de> Deserialize<'de> for TensorData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut builder = Builder::default();
@@ -66,8 +68,10 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        if *self.builder.number_depth.get_or_insert(self.depth) != self.depth {
-            return Err(E::custom("numbers stand at different depths"));
+        let depth = *self.builder.number_depth.get_or_insert(self.depth);
+        // An array in the place of a number may be empty, so that no number is deeper.
+        if depth != self.depth || self.builder.lengths.len() > depth {
+            return Err(E::custom(DIFFERENT_DEPTHS));
         }
         self.builder.values.push(value as f32);
         Ok(())
@@ -83,6 +87,9 @@ impl<'de> Visitor<'de> for Level<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         let Self { builder, depth } = self;
+        if builder.number_depth == Some(depth) {
+            return Err(de::Error::custom(DIFFERENT_DEPTHS));
+        }
         if builder.lengths.len() == depth {
             // The place of this depth, before those within it take theirs.
             builder.lengths.push(usize::MAX);
@@ -110,6 +117,9 @@ impl<'de> Visitor<'de> for Level<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -143,6 +153,8 @@ mod tests {
             ("[[1, 2], [3]]", "an array of 1 beside one of 2"),
             ("[1, [2]]", "different depths"),
             ("[[1], 2]", "different depths"),
+            ("[[], 2]", "different depths"),
+            ("[1, []]", "different depths"),
             ("[[], [1]]", "an array of 1 beside one of 0"),
             ("[NaN]", "expected"),
         ] {
