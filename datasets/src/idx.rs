@@ -152,6 +152,9 @@ fn parse_header<const RANK: usize>(bytes: &[u8]) -> Result<([usize; RANK], usize
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use std::io::Write;
 

@@ -100,4 +100,6 @@ fn round_half_even(difference: usize) -> usize {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

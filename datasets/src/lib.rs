@@ -5,6 +5,9 @@
 
 mod augmentation;
 mod batch;
+#[cfg(test)]
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
 mod dataset;
 mod idx;
 mod image;

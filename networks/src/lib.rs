@@ -12,6 +12,9 @@
 //! The crates `torch-networks` and `onnx-runtime` compute networks.
 
 mod cost;
+#[cfg(test)]
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
 mod error;
 mod fold;
 mod initialization;

@@ -142,3 +142,6 @@ impl ModelFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -214,3 +214,6 @@ impl View for &WeightTensor {
         self.data.len() * size_of::<f32>()
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -1,5 +1,8 @@
 //! Valid specs: their costs and their serialization.
 
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
+
 use networks::{Architecture, Cost, LayerSpec, NetworkSpec, Shortcut, Weights, cost, model_id};
 use proptest::prelude::*;
 
@@ -144,6 +147,8 @@ fn layer() -> impl Strategy<Value = LayerSpec> {
 }
 
 proptest! {
+    #![proptest_config(damage::cases(256))]
+
     #[test]
     fn toml_round_trip_preserves_any_spec(layers in prop::collection::vec(layer(), 0..6)) {
         let spec = NetworkSpec { input: [3, 16, 16], classes: 4, architecture: Architecture::Layers(layers) };

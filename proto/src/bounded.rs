@@ -214,6 +214,9 @@ fn count(mut message: &[u8], nested: &[Nested], left: &mut usize) -> Result<(), 
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{

@@ -15,6 +15,9 @@
 //! of its header follow from the recording and the SHA-256 of its data. So it is checked on its own,
 //! byte by byte: a shard that is truncated, damaged, or from elsewhere is told from a whole one.
 
+#[cfg(test)]
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
 mod error;
 mod identity;
 mod mapping;

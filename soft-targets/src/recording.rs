@@ -457,3 +457,6 @@ impl Description {
         json
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -296,3 +296,6 @@ impl fmt::Display for ShardFault {
         write!(f, "{} is {}", self.id, self.fault)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod properties;

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
 mod support;
 
 use std::{fs, path::Path};
 
-use soft_targets::{ShardId, StoreError, pack, unpack};
+use damage::{cases, foreign, in_modest_memory};
+use proptest::{prelude::*, test_runner::TestRunner};
+use soft_targets::{Recording, ShardId, StoreError, pack, unpack};
 use support::{VIEWS, create, identity, record, write};
 use tar::{Builder, EntryType, Header};
 
@@ -109,6 +113,40 @@ fn a_pack_that_was_changed_or_cut_is_refused_and_leaves_nothing() {
         assert!(refused(&whole[..length]), "cut at {length}");
     }
     assert!(!refused(&whole));
+}
+
+#[test]
+fn a_foreign_pack_is_refused_or_is_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = record(&folder.path().join("here"), &identity("top-2"));
+    let (file, bad) = (
+        folder.path().join("targets.tar"),
+        folder.path().join("bad.tar"),
+    );
+    let there = folder.path().join("there");
+    pack(&recording, &file).unwrap();
+    let original = files(recording.folder());
+    let packed = fs::read(&file).unwrap();
+    let mut runner = TestRunner::new(cases(60));
+    let outcome = runner.run(&foreign(vec![packed]), |bytes| {
+        fs::write(&bad, bytes).unwrap();
+        match in_modest_memory(|| unpack(&bad, &there)) {
+            Ok(unpacked) => {
+                let shards = |files: &[(String, Vec<u8>)]| -> Vec<_> {
+                    let shards = files.iter().filter(|(name, _)| name.contains("shard-"));
+                    shards.cloned().collect()
+                };
+                prop_assert_eq!(shards(&files(&unpacked.path)), shards(&original));
+                let unpacked_recording = Recording::open(&unpacked.path).unwrap();
+                prop_assert_eq!(unpacked_recording.identity(), recording.identity());
+                fs::remove_dir_all(unpacked.path).unwrap();
+            }
+            Err(error) => prop_assert!(error.to_string().contains("bad.tar"), "{}", error),
+        }
+        prop_assert_eq!(fs::read_dir(&there).unwrap().count(), 0);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]

@@ -138,6 +138,9 @@ fn finite_values(data: &[u8]) -> Result<Vec<f32>, BatchProblem> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

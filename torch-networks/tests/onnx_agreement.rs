@@ -1,5 +1,8 @@
 //! Random networks give the same logits in libtorch and, after export, in ONNX Runtime.
 
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
+
 use networks::{Architecture, LayerSpec, NetworkSpec, WeightTensor, Weights, onnx};
 use onnx_runtime::{Session, SessionOptions};
 use proptest::prelude::*;
@@ -108,7 +111,7 @@ fn weights(spec: &NetworkSpec, seed: u64) -> Weights {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(damage::cases(150))]
 
     #[test]
     fn libtorch_and_onnx_runtime_agree(spec in spec(), seed in 0u64..1000) {

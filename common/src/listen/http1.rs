@@ -68,6 +68,9 @@ pub async fn serve(
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use axum::routing::get;
     use tokio::{

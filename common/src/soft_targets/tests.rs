@@ -1,7 +1,9 @@
 use proptest::{collection::vec, prelude::*};
+use prost::Message as _;
 use proto::teacher::v1 as wire;
 
 use super::*;
+use crate::damage::{cases, foreign, foreign_text, in_modest_memory};
 
 fn encode(encoding: Encoding, logits: &[f32], classes: usize) -> SoftTargets {
     Encoder::default()
@@ -37,7 +39,51 @@ fn encodings() -> impl Strategy<Value = Encoding> {
     ]
 }
 
+/// Answers in every encoding, as they are sent.
+fn answers() -> Vec<Vec<u8>> {
+    let encodings = [
+        Encoding::F32,
+        Encoding::F16,
+        top(2, ValueType::F32),
+        top(2, ValueType::F16),
+    ];
+    let answer = |encoding| encode(encoding, &[0.5, 3.0, -2.0, 1.0, 0.25, 9.0], 3).to_wire(7);
+    encodings
+        .map(|encoding| answer(encoding).encode_to_vec())
+        .into()
+}
+
 proptest! {
+    #![proptest_config(cases(2000))]
+
+    #[test]
+    fn a_foreign_answer_is_refused_or_means_what_it_says(answer in foreign(answers())) {
+        let Ok(answer) = wire::SoftTargets::decode(answer.as_slice()) else {
+            return Ok(());
+        };
+        for encoding in [Encoding::F32, Encoding::F16, top(2, ValueType::F32), top(2, ValueType::F16)] {
+            let read = in_modest_memory(|| SoftTargets::from_wire(answer.clone(), encoding, 2, 3));
+            if let Ok(targets) = read {
+                prop_assert!(targets.logits().all(f32::is_finite));
+                prop_assert_eq!(targets.logits().count(), 2 * targets.kept());
+                prop_assert_eq!(targets.to_wire(answer.id), answer.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_names_one_encoding_or_none(
+        text in foreign_text(["f32", "f16", "top-8", "top-32-f32"].map(str::to_owned).into()),
+    ) {
+        if let Ok(encoding) = text.parse::<Encoding>() {
+            prop_assert_eq!(encoding.to_string(), text);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(256))]
+
     #[test]
     fn what_is_encoded_passes_its_own_check_and_the_wire((logits, classes) in rows(), encoding in encodings()) {
         let targets = encode(encoding, &logits, classes);

@@ -75,4 +75,6 @@ fn describe(error: &ImageError) -> String {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -254,13 +254,16 @@ impl http_body::Body for Answer {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
 
     use super::*;
 
     /// A request's body in the given pieces.
-    struct Pieces(VecDeque<Bytes>);
+    pub(super) struct Pieces(pub(super) VecDeque<Bytes>);
 
     impl http_body::Body for Pieces {
         type Data = Bytes;

@@ -202,4 +202,6 @@ fn read_timeout(parameter: &InferParameter) -> Result<Duration, InferenceError> 
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -128,6 +128,9 @@ impl Encoding {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use std::io::Write;
 

@@ -212,4 +212,6 @@ fn check_nesting(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

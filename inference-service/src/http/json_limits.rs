@@ -39,6 +39,9 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

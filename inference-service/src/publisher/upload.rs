@@ -144,3 +144,6 @@ fn check_size(field: &'static str, found: u64, allowed: usize) -> Result<(), Pub
         }),
     }
 }
+
+#[cfg(test)]
+mod properties;

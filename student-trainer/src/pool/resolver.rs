@@ -109,6 +109,9 @@ fn addresses(answer: &Packet<'_>) -> impl Iterator<Item = IpAddr> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -231,6 +231,9 @@ fn to_json(value: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 pub(super) mod tests {
     use super::*;
 

@@ -141,3 +141,6 @@ impl RunManifest {
         metrics
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -162,6 +162,9 @@ fn read(file: &Path) -> Result<StoredRun, String> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

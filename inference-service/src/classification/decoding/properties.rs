@@ -1,0 +1,91 @@
+//! Images from anywhere become an image of the allowed size, or a line of text.
+
+use common::manifest::Resize;
+use image::{GrayImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use super::*;
+use crate::{
+    classification::preprocessing,
+    damage::{cases, foreign, in_modest_memory},
+    test_model,
+};
+
+const LIMITS: ImagesConfig = ImagesConfig {
+    max_bytes: 1 << 20,
+    max_pixels: 1 << 14,
+    decoders: 1,
+};
+
+fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut file = Cursor::new(Vec::new());
+    image.into().write_to(&mut file, format).unwrap();
+    file.into_inner()
+}
+
+/// Files of every kind of pixels that the formats have.
+fn valid() -> Vec<Vec<u8>> {
+    let gray = GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * 7 + y) as u8]));
+    let rgb = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
+    let rgba = RgbaImage::from_fn(9, 7, |x, y| Rgba([x as u8, y as u8, 3, 128]));
+    let deep = ImageBuffer::from_fn(9, 7, |x, y| Rgb([(x * 999) as u16, (y * 777) as u16, 5]));
+    vec![
+        encode(gray.clone(), ImageFormat::Png),
+        encode(rgb.clone(), ImageFormat::Png),
+        encode(rgba, ImageFormat::Png),
+        encode(DynamicImage::ImageRgb16(deep), ImageFormat::Png),
+        encode(gray, ImageFormat::Jpeg),
+        encode(rgb, ImageFormat::Jpeg),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(3000))]
+
+    #[test]
+    fn a_foreign_file_is_an_image_or_a_line_of_text(
+        file in foreign(valid()),
+        resize in select(vec![
+            Resize::Cover, Resize::ShorterSide(64), Resize::Stretch, Resize::None,
+        ]),
+        [height, width] in [1..80usize, 1..80], channels in select(vec![1usize, 3]),
+        grayscale in any::<bool>(),
+    ) {
+        let decoded = in_modest_memory(|| decode(&file, &LIMITS));
+        let error = match decoded {
+            Ok(image) => {
+                let [found, rows, columns] = image.shape;
+                prop_assert!(found == 1 || found == 3);
+                prop_assert!((1..=LIMITS.max_pixels).contains(&((rows * columns) as u64)));
+                prop_assert_eq!(image.pixels.len(), found * rows * columns);
+                let mut manifest = (*test_model::model(&[[0.0, 0.0]; 3]).1).clone();
+                manifest.input_shape = [channels, height, width];
+                manifest.preprocessing.resize = resize;
+                manifest.preprocessing.grayscale = grayscale;
+                match in_modest_memory(|| preprocessing::fit(image, &manifest, &LIMITS)) {
+                    Ok(image) => {
+                        prop_assert_eq!(image.shape, manifest.input_shape);
+                        prop_assert_eq!(image.pixels.len(), channels * height * width);
+                        return Ok(());
+                    }
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        prop_assert!(error.len() < 250 && error.lines().count() == 1, "{}", error);
+    }
+
+    #[test]
+    fn a_png_gives_its_very_pixels(
+        (width, height, pixels) in (1..20u32, 1..20u32).prop_flat_map(|(width, height)| {
+            let count = (3 * width * height) as usize;
+            (Just(width), Just(height), vec(any::<u8>(), count))
+        }),
+    ) {
+        let image = RgbImage::from_raw(width, height, pixels.clone()).unwrap();
+        let decoded = decode(&encode(image, ImageFormat::Png), &LIMITS).unwrap();
+        let expected = Image::from_interleaved(&pixels, [3, height as usize, width as usize]);
+        prop_assert_eq!(decoded, expected);
+    }
+}

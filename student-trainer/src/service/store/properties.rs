@@ -1,0 +1,30 @@
+//! A run's file from anywhere is refused with its name, or says the same when it is written again.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::damage::{cases, foreign};
+
+fn valid() -> Vec<u8> {
+    let config = "name = \"n\"\nseed = 1\n".to_owned();
+    let mut run = StoredRun::queued(7, &RunId::new("n-7"), "n", config);
+    run.state = StoredState::Failed;
+    run.reason = "a \"reason\"\u{e9}\n".to_owned();
+    serde_json::to_vec_pretty(&run).unwrap()
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    #[test]
+    fn a_foreign_file_is_refused_or_says_the_same_again(json in foreign(vec![valid()])) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        fs::write(&file, json).unwrap();
+        if let Ok(run) = read(&file) {
+            prop_assert!(run.format_version <= FORMAT_VERSION);
+            fs::write(&file, serde_json::to_vec_pretty(&run).unwrap()).unwrap();
+            prop_assert_eq!(read(&file), Ok(run));
+        }
+    }
+}
