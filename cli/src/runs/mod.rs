@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 mod back_off;
+mod event_dedup;
 mod history;
 mod progress;
-mod told;
 mod trainer;
 mod verification;
 

@@ -14,7 +14,7 @@ use proto::runs::v1::{
 use tokio::time;
 use tonic::{Code, Request, Response, Status};
 
-use super::{back_off::BackOff, told::Told};
+use super::{back_off::BackOff, event_dedup::EventDedup};
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 /// A unary call that takes longer has failed.
@@ -29,7 +29,7 @@ pub(crate) struct RunClient {
     client: RunServiceClient<Channel>,
 }
 
-/// Is told what happens to a run.
+/// Receives the events of a run.
 pub(crate) trait Observer: Send {
     /// One event, in order.
     fn observe(&mut self, event: &Event);
@@ -100,7 +100,7 @@ pub(crate) async fn watch(
     observers: &mut [&mut dyn Observer],
 ) -> Result<Run, CliError> {
     let mut audience = Audience {
-        told: Told::default(),
+        dedup: EventDedup::default(),
         observers,
     };
     let watched = follow(trainer, run_id, &mut audience).await;
@@ -114,20 +114,20 @@ pub(crate) async fn watch(
         audience.tell(&Event::Notice(Notice {
             text: format!("the trainer is away ({reason}); waiting for it, at most {minutes} min"),
         }));
-        audience.told.begin_again();
+        audience.dedup.reconnected();
         watched = come_back(trainer, run_id, &mut audience).await?;
     }
 }
 
 /// Observers, and what they know.
 struct Audience<'a, 'o> {
-    told: Told,
+    dedup: EventDedup,
     observers: &'a mut [&'o mut dyn Observer],
 }
 
 impl Audience<'_, '_> {
     fn tell(&mut self, event: &Event) {
-        if self.told.is_news(event) {
+        if self.dedup.is_new(event) {
             for observer in self.observers.iter_mut() {
                 observer.observe(event);
             }

@@ -1,31 +1,31 @@
-//! What of a run was told already.
+//! Deduplication of run events.
 
 use std::collections::BTreeSet;
 
 use proto::runs::v1::watch_run_response::Event;
 
-/// Remembers how far the telling of a run is. A trainer that is asked again begins at the beginning,
-/// and a run that goes on from a checkpoint does some steps again: neither is told twice.
+/// Deduplicates run events after a reconnect. The trainer streams the events of a run from the
+/// first one again, and a run that resumes from a checkpoint repeats some steps.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct EventDedup {
     phase: Option<u32>,
     /// (phase, epoch)
     epoch: Option<(u32, u32)>,
     /// (phase, epoch, step)
     step: Option<(u32, u32, u64)>,
     notices: BTreeSet<String>,
-    /// Whether what comes may have been told before.
+    /// Whether the next events may be repetitions.
     repeats: bool,
 }
 
-impl Told {
-    /// The trainer begins at the beginning again.
-    pub(super) fn begin_again(&mut self) {
+impl EventDedup {
+    /// Call this before the trainer streams the events from the first one again.
+    pub(super) fn reconnected(&mut self) {
         self.repeats = true;
     }
 
-    /// Whether `event` is news.
-    pub(super) fn is_news(&mut self, event: &Event) -> bool {
+    /// Whether `event` is new.
+    pub(super) fn is_new(&mut self, event: &Event) -> bool {
         match event {
             Event::StateChanged(_) => true,
             Event::PhaseStarted(started) => is_later(&mut self.phase, started.phase),
@@ -89,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_twice_and_nothing_is_left_out() {
-        let mut told = Told::default();
+    fn repeated_events_are_dropped_and_new_events_are_kept() {
+        let mut events = EventDedup::default();
         let before = [
             phase(0),
             notice("a teacher is away"),
@@ -99,15 +99,15 @@ mod tests {
             epoch(0, 1),
             step(0, 2, 20),
         ];
-        assert!(before.iter().all(|event| told.is_news(event)));
-        told.begin_again();
-        // It goes on from the end of the first epoch.
+        assert!(before.iter().all(|event| events.is_new(event)));
+        events.reconnected();
+        // The run resumes from the end of the first epoch.
         let again = [
             (Event::StateChanged(Run::default()), true),
             (phase(0), false),
             (notice("a teacher is away"), false),
             (epoch(0, 1), false),
-            (notice("goes on"), true),
+            (notice("resumed"), true),
             (step(0, 2, 20), false),
             (step(0, 2, 40), true),
             (notice("a teacher is away"), true),
@@ -115,8 +115,8 @@ mod tests {
             (phase(1), true),
             (step(1, 1, 20), true),
         ];
-        for (event, news) in again {
-            assert_eq!(told.is_news(&event), news, "{event:?}");
+        for (event, is_new) in again {
+            assert_eq!(events.is_new(&event), is_new, "{event:?}");
         }
     }
 }
