@@ -1,31 +1,73 @@
-//! What every gRPC edge of Retort does alike: keepalive, health checks, error details.
+//! What every gRPC edge of Retort does alike: HTTP/2's limits, keepalive, health checks, error details.
 
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::{
     Code, Status, TimeoutExpired,
-    transport::{Endpoint, Server},
+    transport::{self, Channel, Endpoint},
 };
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::{ErrorDetails, StatusExt};
+use tower_layer::{Identity, Stack};
 
-use crate::security::client::Credentials;
+use crate::{listen::CallsLayer, security::client::Credentials};
 
 pub use proto::ERROR_DOMAIN;
 
-/// HTTP/2 pings notice a peer that vanished without a word.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 pings of a server notice a client that vanished without a word.
+const SERVER_PING_INTERVAL: Duration = Duration::from_secs(5);
+const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Calls at a time on one connection. Proxies and asynchronous clients put all their calls on one; more
+/// wait at the client.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
+/// Calls that a client gave up before the server looked at them, at a time. When a server is held up
+/// for a moment, the deadlines of all calls of a connection may pass: that is honest, so there may be as
+/// many as calls. h2 closes the connection at one more, since a client that goes on opening and
+/// resetting streams ("rapid reset", CVE-2023-44487) fills the memory otherwise: here it fills at most
+/// 1,024 times the 16 KiB of a call's headers.
+const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
+
+/// Streams that the server reset because of the client's errors, in the life of a connection: h2's own
+/// default, written down so that it does not change by itself.
+const MAX_ERROR_RESETS: usize = 1024;
+
+/// Longest headers of a call, bytes.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// TCP's own keepalive notices, at a client, that the server's host vanished: after 4 s of silence it
+/// probes twice. While sent data is not acknowledged, TCP does not probe, but gives up after the
+/// user timeout.
+///
+/// Not HTTP/2's pings: gRPC's servers close a connection on which pings come more often than every
+/// five minutes without data (ENHANCE_YOUR_CALM, "too_many_pings"; see
+/// <https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md>).
+const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const TCP_KEEPALIVE_PROBES: u32 = 2;
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A server with keepalive (tonic's default has none) and without Nagle's delay.
+/// A server whose calls are counted by connection.
+pub type Server = transport::Server<Stack<CallsLayer, Identity>>;
+
+/// A server with the limits of HTTP/2 that every port has, with keepalive (tonic's default has none)
+/// and without Nagle's delay; to be served by [`http2::serve`](crate::listen::http2::serve).
 pub fn server() -> Server {
-    Server::builder()
+    transport::Server::builder()
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(SERVER_PING_INTERVAL))
+        .http2_keepalive_timeout(Some(SERVER_PING_TIMEOUT))
+        .layer(CallsLayer::default())
 }
 
 /// A client's endpoint for `address`, which is `host:port` or `http://host:port`.
@@ -33,20 +75,32 @@ pub fn server() -> Server {
 /// # Errors
 /// When `address` is no such thing; the text names it.
 pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
-    let url = match address.contains("://") {
-        true => address.to_owned(),
-        false => format!("http://{address}"),
+    let url = if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
     };
     let endpoint = Endpoint::from_shared(url).map_err(|_| InvalidAddress(address.to_owned()))?;
     if endpoint.uri().port_u16().is_none() {
         return Err(InvalidAddress(address.to_owned()));
     }
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true))
+    Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
+}
+
+/// Connects to `endpoint` once. The connection fails within seconds when the server's host vanishes.
+///
+/// # Errors
+/// When there is no connection.
+pub async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(TCP_KEEPALIVE_IDLE));
+    tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_PROBES));
+    tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    endpoint.connect_with_connector(tcp).await
 }
 
 /// An address that a client cannot use.
@@ -175,7 +229,9 @@ mod tests {
             serve(connection).await;
         });
         let channel = endpoint(&address).unwrap().connect().await.unwrap();
-        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        let mut request = tonic::Request::new(HealthCheckRequest {
+            service: "no.such.Service".to_owned(),
+        });
         request.set_timeout(timeout);
         HealthClient::new(channel).check(request).await.unwrap_err()
     }
@@ -210,8 +266,7 @@ mod tests {
         .await;
         assert!(!is_away(&late), "{late:?}");
         let refused = call(LONG, async |connection| {
-            let (mut health, service) = tonic_health::server::health_reporter();
-            health.clear_service_status("").await;
+            let (_health, service) = crate::health::Health::new(&[]);
             let connections = futures::stream::iter([Ok::<_, std::io::Error>(connection)]);
             let served = server().add_service(service);
             served.serve_with_incoming(connections).await.unwrap();

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     listen::http1::{self, ConnectionLimits},
-    security::GuardedPort,
+    security::{GuardedPort, Staleness},
     telemetry,
 };
 
@@ -25,8 +25,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The format's name, as Prometheus expects it.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Serves what `handle` has counted until the future is dropped.
-pub async fn serve(port: GuardedPort, handle: PrometheusHandle) {
+/// Serves what `handle` has counted, and what `staleness` says of the credentials, until the future is
+/// dropped.
+pub async fn serve(port: GuardedPort, handle: PrometheusHandle, staleness: Staleness) {
     let upkeep = handle.clone();
     let keep_up = async move {
         let mut interval = time::interval(UPKEEP_INTERVAL);
@@ -36,7 +37,7 @@ pub async fn serve(port: GuardedPort, handle: PrometheusHandle) {
         }
     };
     let render = move || {
-        let text = handle.render() + &telemetry::metrics();
+        let text = handle.render() + &staleness.render() + &telemetry::metrics();
         future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
     };
     let router = Router::new()

@@ -11,10 +11,12 @@ use std::{
 use certificates::Keys;
 use common::{
     grpc,
-    listen::Access,
+    health::Health,
+    listen::{Access, http2},
     security::{AuthConfig, ListenConfig, Rules, Scope, Security, tls::ServerTls},
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 /// More than there may be handshakes at a time.
 const SILENT: usize = 300;
@@ -35,9 +37,17 @@ async fn serve(keys: &Keys) -> SocketAddr {
     let rules = Rules::grpc(&[Scope::Predict], &[]);
     let security = Security::load(Some(&tls), &AuthConfig::default()).expect("the files are good");
     let port = security.bind(port, rules).await.expect("a free port");
-    let (_, health) = tonic_health::server::health_reporter();
+    let (reporter, health) = Health::new(&[]);
+    reporter.set_serving(true);
     let server = grpc::server().layer(port.layer).add_service(health);
-    tokio::spawn(server.serve_with_incoming(port.listener.into_stream()));
+    let never = CancellationToken::new();
+    tokio::spawn(http2::serve(
+        port.listener,
+        server,
+        1024,
+        move || reporter.clone(),
+        never,
+    ));
     port.address
 }
 

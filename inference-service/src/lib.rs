@@ -22,6 +22,7 @@ mod metrics;
 mod publisher;
 mod refusals;
 pub mod server;
+mod starting;
 mod statistics;
 #[cfg(test)]
 mod test_model;

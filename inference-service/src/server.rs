@@ -10,14 +10,16 @@ use std::{
 
 use common::{
     grpc,
+    health::{Health, HealthService},
     listen::{
-        self, ArrivalLimit, InTime,
+        ArrivalLimit, InTime,
         http1::{self, ConnectionLimits},
+        http2,
     },
     metrics_server,
     model_store::{ModelStore, StoreError},
     ready_file::ReadyFile,
-    security::{GuardedPort, Rules, Security, SecurityError},
+    security::{GuardedPort, Rules, Security, SecurityError, Staleness},
     writable_folder::{self, FolderError},
 };
 use futures::FutureExt;
@@ -28,15 +30,12 @@ use proto::{
     publish::v1::publisher_service_server::{self, PublisherServiceServer},
 };
 use tokio::{
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic_health::{
-    ServingStatus,
-    server::{HealthReporter, health_reporter},
-};
+use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
 use crate::{
@@ -51,6 +50,7 @@ use crate::{
     metrics,
     publisher::{Publisher, PublisherEdge},
     refusals::Refusals,
+    starting::{Protocol, Started},
 };
 
 /// Calls of more than one message.
@@ -94,10 +94,16 @@ pub enum ServerError {
     Stopped(&'static str),
 }
 
+/// Names by which health is asked for, beside the empty one.
+const SERVICES: [&str; 2] = [
+    grpc_inference_service_server::SERVICE_NAME,
+    predictor_service_server::SERVICE_NAME,
+];
+
 /// Serves until `shutdown`, then finishes what is in flight, within the configured time.
 ///
-/// Binds before it loads, so that a taken port is known at once; serves, and writes `ready_file`,
-/// when every stored model has been loaded.
+/// Every port answers at once; while the stored models are being loaded, the service lives, is not
+/// ready, and refuses calls. Writes `ready_file` when every model has been loaded.
 ///
 /// # Errors
 /// See [`ServerError`].
@@ -116,72 +122,42 @@ pub async fn run(
     writable_folder::check("store", &config.store)?;
     let store = ModelStore::open(&config.store)?;
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
+    let inference = Arc::new(Inference::new(catalog, config.log.access));
+    inference.ready.store(false, Ordering::Relaxed);
+    let stop = CancellationToken::new();
+    let started = Started::default();
+    let edges = Edges {
+        inference: &inference,
+        publisher: &publisher,
+        refusals: Refusals::default(),
+        started: &started,
+        stop: &stop,
+    };
+    let (health, mut servers) = edges.serve(config, ports)?;
+
     tokio::select! {
         restored = publisher.restore() => restored.map_err(ServerError::Restore)?,
-        () = shutdown.cancelled() => return Ok(()),
-    }
-
-    let stop = CancellationToken::new();
-    let inference = Arc::new(Inference::new(Arc::clone(&catalog), config.log.access));
-    let edge = |publisher: Option<&Arc<Publisher>>| InferenceEdge {
-        inference: Arc::clone(&inference),
-        publisher: publisher.map(Arc::clone),
-        stop: stop.clone(),
-    };
-    let admin_edge = edge(Some(&publisher));
-    let classifier = Arc::new(Classifier::new(&config.images));
-    let predictor = PredictorEdge {
-        inference: Arc::clone(&inference),
-        classifier: Arc::clone(&classifier),
-    };
-    let refusals = Refusals::default();
-    let router = http::router(Arc::clone(&inference), classifier, &config.http)
-        .layer(ports.http.layer)
-        .layer(refusals.clone());
-    let http_server = http1::serve(
-        ports.http.listener,
-        http::wait_for_bodies(router, &config.http),
-        ConnectionLimits {
-            connections: config.http.max_connections,
-            header_time: Duration::from_secs(config.http.read_timeout_seconds),
-        },
-        stop.clone(),
-    );
-    let metrics_server = http1::serve(
-        ports.metrics.listener,
-        metrics::router(catalog, refusals.clone()).layer(ports.metrics.layer),
-        metrics_server::CONNECTIONS,
-        stop.clone(),
-    );
-    let (health, mut servers) = start_grpc(
-        config,
-        (ports.grpc, edge(None), predictor),
-        (ports.admin, admin_edge, PublisherEdge::new(publisher)),
-        &refusals,
-        &stop,
-    )?;
-    for server in [http_server.boxed(), metrics_server.boxed()] {
-        servers.spawn(server.map(Ok));
-    }
-
-    set_health(&health, ServingStatus::Serving).await;
-    if let Some(file) = &mut ready_file {
-        file.write(&addresses).map_err(ServerError::ReadyFile)?;
-    }
-    let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
-    info!(%grpc, %http, %admin, %metrics, "serving");
-
-    tokio::select! {
         () = shutdown.cancelled() => {}
-        Some(ended) = servers.join_next() => {
-            // A panic has said more in the log.
-            let name = ended.ok().and_then(Result::err).unwrap_or("gRPC");
-            return Err(ServerError::Stopped(name));
-        }
+        Some(ended) = servers.join_next() => return Err(stopped(ended)),
     }
-    inference.ready.store(false, Ordering::Relaxed);
-    set_health(&health, ServingStatus::NotServing).await;
-    sleep(config.shutdown.grace()).await;
+    if !shutdown.is_cancelled() {
+        started.set();
+        inference.ready.store(true, Ordering::Relaxed);
+        health.set_serving(true);
+        if let Some(file) = &mut ready_file {
+            file.write(&addresses).map_err(ServerError::ReadyFile)?;
+        }
+        let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
+        info!(%grpc, %http, %admin, %metrics, "serving");
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Some(ended) = servers.join_next() => return Err(stopped(ended)),
+        }
+        inference.ready.store(false, Ordering::Relaxed);
+        health.set_serving(false);
+        sleep(config.shutdown.grace()).await;
+    }
+    health.end();
     stop.cancel();
     let drained = timeout(config.shutdown.drain(), async {
         while servers.join_next().await.is_some() {}
@@ -193,89 +169,148 @@ pub async fn run(
     Ok(())
 }
 
-/// Each server, until it ends: with its name where it failed.
-type Servers = JoinSet<Result<(), &'static str>>;
+/// Each server, until it ends; they have names.
+type Servers = JoinSet<&'static str>;
 
-/// Starts the two gRPC servers, which end after `stop` when the last call has been answered.
-fn start_grpc(
-    config: &InferenceConfig,
-    (grpc_port, inference, predictor): (GuardedPort, InferenceEdge, PredictorEdge),
-    (admin_port, admin, publisher): (GuardedPort, InferenceEdge, PublisherEdge),
-    refusals: &Refusals,
-    stop: &CancellationToken,
-) -> Result<(HealthReporter, Servers), ServerError> {
-    let limit = config.grpc.max_message_bytes;
-    let [inference, admin] = [inference, admin].map(|edge| InferenceServer::new(edge, limit));
-    let predictor = PredictorServiceServer::new(predictor)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
-    let publisher = PublisherServiceServer::new(publisher)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .max_decoding_message_size(limit)
-        .max_encoding_message_size(limit);
-    let (reporter, health) = health_reporter();
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .with_service_name(grpc_inference_service_server::SERVICE_NAME)
-            .with_service_name("grpc.health.v1.Health")
-    };
-    // Older clients, grpcio's own among them, know the first version only.
-    let inference_reflection =
-        || reflection().with_service_name(predictor_service_server::SERVICE_NAME);
-    let admin_reflection =
-        || reflection().with_service_name(publisher_service_server::SERVICE_NAME);
-    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
-    let arrival = ArrivalLimit::new(read_timeout, &STREAMS);
-    let connections = config.grpc.max_connections;
-    let inference_server = grpc::server()
-        .layer(arrival)
-        .layer(refusals.clone())
-        .layer(grpc_port.layer)
-        .layer(Reasons)
-        .layer(inference.direct)
-        .add_service(inference.routed)
-        .add_service(predictor)
-        .add_service(health.clone())
-        .add_service(inference_reflection().build_v1()?)
-        .add_service(inference_reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(
-            listen::limit(grpc_port.listener.into_stream(), connections, || ()),
-            stop.clone().cancelled_owned(),
-        );
-    let admin_server = grpc::server()
-        .layer(arrival)
-        .layer(refusals.clone())
-        .layer(admin_port.layer)
-        .layer(Reasons)
-        .layer(admin.direct)
-        .add_service(publisher)
-        .add_service(admin.routed)
-        .add_service(health)
-        .add_service(admin_reflection().build_v1()?)
-        .add_service(admin_reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(
-            listen::limit(admin_port.listener.into_stream(), connections, || ()),
-            stop.clone().cancelled_owned(),
-        );
-    let mut servers = Servers::new();
-    servers.spawn(async move { inference_server.await.map_err(|_| "inference") });
-    servers.spawn(async move { admin_server.await.map_err(|_| "admin") });
-    Ok((reporter, servers))
+fn stopped(ended: Result<&'static str, JoinError>) -> ServerError {
+    // A panic has said more in the log.
+    ServerError::Stopped(ended.unwrap_or("first"))
 }
 
-/// For the whole server, which is what most health checks ask for by an empty name, and by service.
-async fn set_health(reporter: &HealthReporter, status: ServingStatus) {
-    let services = [
-        "",
-        grpc_inference_service_server::SERVICE_NAME,
-        predictor_service_server::SERVICE_NAME,
-    ];
-    for service in services {
-        reporter.set_service_status(service, status).await;
+/// What the ports' services share.
+struct Edges<'e> {
+    inference: &'e Arc<Inference>,
+    publisher: &'e Arc<Publisher>,
+    refusals: Refusals,
+    started: &'e Started,
+    /// Every server ends after it, when the last call has been answered.
+    stop: &'e CancellationToken,
+}
+
+impl Edges<'_> {
+    fn serve(
+        self,
+        config: &InferenceConfig,
+        ports: Ports,
+    ) -> Result<(Health, Servers), ServerError> {
+        let classifier = Arc::new(Classifier::new(&config.images));
+        let predictor = PredictorEdge {
+            inference: Arc::clone(self.inference),
+            classifier: Arc::clone(&classifier),
+        };
+        let (health, health_service) = Health::new(&SERVICES);
+        let mut servers = Servers::new();
+        self.serve_grpc(config, ports.grpc, predictor, &health_service, &mut servers)?;
+        self.serve_admin(config, ports.admin, &health_service, &mut servers)?;
+        let router = http::router(Arc::clone(self.inference), classifier, &config.http)
+            .layer(self.started.layer(Protocol::Http))
+            .layer(ports.http.layer)
+            .layer(self.refusals.clone());
+        let limits = ConnectionLimits {
+            connections: config.http.max_connections,
+            header_time: Duration::from_secs(config.http.read_timeout_seconds),
+        };
+        let router = http::wait_for_bodies(router, &config.http);
+        let server = http1::serve(ports.http.listener, router, limits, self.stop.clone());
+        servers.spawn(server.map(|()| "HTTP"));
+        let catalog = Arc::clone(&self.inference.catalog);
+        let router = metrics::router(catalog, self.refusals.clone(), ports.staleness)
+            .layer(ports.metrics.layer);
+        let limits = metrics_server::CONNECTIONS;
+        let server = http1::serve(ports.metrics.listener, router, limits, self.stop.clone());
+        servers.spawn(server.map(|()| "metrics"));
+        Ok((health, servers))
     }
+
+    fn serve_grpc(
+        &self,
+        config: &InferenceConfig,
+        port: GuardedPort,
+        predictor: PredictorEdge,
+        health: &HealthServer<HealthService>,
+        servers: &mut Servers,
+    ) -> Result<(), ServerError> {
+        let limit = config.grpc.max_message_bytes;
+        let inference = InferenceServer::new(self.inference_edge(None), limit);
+        let predictor = PredictorServiceServer::new(predictor)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let reflection = || reflection().with_service_name(predictor_service_server::SERVICE_NAME);
+        let router = grpc::server()
+            .layer(self.arrival(config))
+            .layer(self.refusals.clone())
+            .layer(port.layer)
+            .layer(self.started.layer(Protocol::Grpc))
+            .layer(Reasons)
+            .layer(inference.direct)
+            .add_service(inference.routed)
+            .add_service(predictor)
+            .add_service(health.clone())
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let connections = config.grpc.max_connections;
+        let stop = self.stop.clone();
+        let server = http2::serve(port.listener, router, connections, || (), stop);
+        servers.spawn(server.map(|()| "inference"));
+        Ok(())
+    }
+
+    fn serve_admin(
+        &self,
+        config: &InferenceConfig,
+        port: GuardedPort,
+        health: &HealthServer<HealthService>,
+        servers: &mut Servers,
+    ) -> Result<(), ServerError> {
+        let limit = config.grpc.max_message_bytes;
+        let publisher = Arc::clone(self.publisher);
+        let inference = InferenceServer::new(self.inference_edge(Some(publisher)), limit);
+        let publisher = PublisherEdge::new(Arc::clone(self.publisher));
+        let publisher = PublisherServiceServer::new(publisher)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let reflection = || reflection().with_service_name(publisher_service_server::SERVICE_NAME);
+        let router = grpc::server()
+            .layer(self.arrival(config))
+            .layer(self.refusals.clone())
+            .layer(port.layer)
+            .layer(self.started.layer(Protocol::Grpc))
+            .layer(Reasons)
+            .layer(inference.direct)
+            .add_service(publisher)
+            .add_service(inference.routed)
+            .add_service(health.clone())
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let connections = config.grpc.max_connections;
+        let stop = self.stop.clone();
+        let server = http2::serve(port.listener, router, connections, || (), stop);
+        servers.spawn(server.map(|()| "admin"));
+        Ok(())
+    }
+
+    fn inference_edge(&self, publisher: Option<Arc<Publisher>>) -> InferenceEdge {
+        InferenceEdge {
+            inference: Arc::clone(self.inference),
+            publisher,
+        }
+    }
+
+    fn arrival(&self, config: &InferenceConfig) -> ArrivalLimit {
+        let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
+        ArrivalLimit::new(read_timeout, &STREAMS, self.stop.clone())
+    }
+}
+
+/// Of both gRPC ports, in both versions: older clients, grpcio's own among them, know the first only.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name(grpc_inference_service_server::SERVICE_NAME)
+        .with_service_name("grpc.health.v1.Health")
 }
 
 /// The ports, taken but not yet served.
@@ -284,6 +319,8 @@ struct Ports {
     http: GuardedPort,
     admin: GuardedPort,
     metrics: GuardedPort,
+    /// Of the credentials that they ask for.
+    staleness: Staleness,
     /// As the ready file names them, with port 0 resolved.
     addresses: [(&'static str, SocketAddr); 4],
 }
@@ -306,6 +343,7 @@ impl Ports {
             http,
             admin,
             metrics,
+            staleness: security.staleness(),
             addresses,
         })
     }

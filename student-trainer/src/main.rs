@@ -208,10 +208,11 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
             // Whoever gives the flag chooses the address.
             access: Access::AnyoneWhoReachesThePort,
         };
-        let port = runtime.block_on(Security::default().bind(port, Rules::METRICS))?;
+        let security = Security::default();
+        let port = runtime.block_on(security.bind(port, Rules::METRICS))?;
         let recorder = metrics::install()?;
         info!(metrics = %port.address, "serving metrics");
-        runtime.spawn(metrics_server::serve(port, recorder));
+        runtime.spawn(metrics_server::serve(port, recorder, security.staleness()));
     }
     let events = progress::sink(std::io::stderr().is_terminal());
     let context = RunContext {

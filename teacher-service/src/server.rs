@@ -1,18 +1,27 @@
 //! The running service: ports, health, metrics, and how it stops.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use common::{
     grpc,
-    listen::{ArrivalLimit, InTime, limit},
+    health::Health,
+    listen::{ArrivalLimit, InTime, http2},
     metrics_server,
     ready_file::ReadyFile,
-    security::{Rules, Scope, Security, SecurityError},
+    security::{GuardedPort, Rules, Scope, Security, SecurityError},
+    slow_work,
 };
-use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
-use tokio::time::timeout;
+use proto::teacher::v1::teacher_service_server::{SERVICE_NAME, TeacherServiceServer};
+use tokio::{
+    task::{JoinError, JoinHandle},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{info, warn};
 
 use crate::{
@@ -38,13 +47,11 @@ pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
 /// service's health.
 const MAX_CALLS_PER_CONNECTION: u32 = 16;
 
-/// Longest headers of a call.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-
 /// Calls of more than one message.
 const STREAMS: [(&str, InTime); 1] = [(
     "/retort.teacher.v1.TeacherService/StreamSoftTargets",
-    InTime::EachMessage,
+    // What its trainer sent before it heard that the teacher drains is still answered.
+    InTime::EachMessageToTheEnd,
 )];
 
 /// Logits are all that a teacher gives away.
@@ -68,18 +75,18 @@ pub enum ServerError {
     /// The reflection service refuses the descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The gRPC server failed.
-    #[error("the gRPC server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
     /// The compute thread ended by itself; the log says why.
     #[error("the compute thread stopped by a fault")]
     ComputeStopped,
 }
 
+/// Names by which health is asked for, beside the empty one.
+const SERVICES: [&str; 1] = [SERVICE_NAME];
+
 /// Serves until `shutdown`, then finishes what is in flight, within the configured time.
 ///
-/// Binds before it loads, so that a taken port is known at once; serves, and writes `ready_file`,
-/// after.
+/// Health, reflection and metrics are answered before the teacher is loaded: health says NOT_SERVING
+/// until then, and other calls get UNAVAILABLE. Writes `ready_file` when the teacher is loaded.
 ///
 /// # Errors
 /// See [`ServerError`].
@@ -95,55 +102,30 @@ pub async fn run(
     let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
     let (grpc_address, metrics_address) = (grpc_port.address, metrics_port.address);
     let recorder = metrics::install()?;
-    let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
-    let load = Compute::start(config.grpc.max_queued_bytes, move || {
-        RetortNetwork::load(&artifact, &compute_config)
-    });
+    let metrics_server = metrics_server::serve(metrics_port, recorder, security.staleness());
+    tokio::spawn(metrics_server);
+
+    let stopping = Stopping::default();
+    let loaded = Arc::new(OnceLock::new());
+    let teacher = Teacher::service(Arc::clone(&loaded), &config.grpc, stopping.clone());
+    let (health, mut server) = serve(config, grpc_port, teacher, &stopping)?;
     let compute = tokio::select! {
-        compute = load => compute?,
-        () = shutdown.cancelled() => return Ok(()),
+        compute = load(config) => compute?,
+        () = shutdown.cancelled() => {
+            health.end();
+            stopping.drain.cancel();
+            return drain(config, &stopping, server).await;
+        }
+        ended = &mut server => return served(ended),
     };
+    let compute = loaded.get_or_init(|| compute);
     let identity = &compute.description().identity;
     info!(
         model_id = identity.model_id,
         numerics = identity.numerics,
         "teacher loaded"
     );
-
-    tokio::spawn(metrics_server::serve(metrics_port, recorder));
-    let stopping = Stopping::default();
-    let teacher = Teacher::service(compute.clone(), &config.grpc, stopping.clone());
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for service in HEALTH_SERVICES {
-        health
-            .set_service_status(service, ServingStatus::Serving)
-            .await;
-    }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
-    let server = grpc::server()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_concurrent_streams(MAX_CALLS_PER_CONNECTION)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .layer(ArrivalLimit::new(read_timeout, &STREAMS))
-        .layer(grpc_port.layer)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(teacher)
-        .serve_with_incoming_shutdown(
-            limit(
-                grpc_port.listener.into_stream(),
-                config.grpc.max_connections,
-                Open::connection,
-            ),
-            stopping.drain.clone().cancelled_owned(),
-        );
-    let mut server = tokio::spawn(server);
-
+    health.set_serving(true);
     if let Some(file) = &mut ready_file {
         let addresses = [("grpc", grpc_address), ("metrics", metrics_address)];
         file.write(&addresses).map_err(ServerError::ReadyFile)?;
@@ -158,17 +140,8 @@ pub async fn run(
     // The streams first: a trainer that heard from health alone would end its stream before the
     // teacher could say on it that it drains.
     stopping.drain.cancel();
-    stop_serving(health).await;
-    let drained = timeout(config.shutdown.drain(), &mut server).await;
-    let drained = match drained {
-        Ok(ended) => served(ended),
-        Err(_) => {
-            warn!("not every batch was answered in time; cutting the streams");
-            stopping.cut.cancel();
-            // A connection that is still open then is dropped with the process.
-            timeout(LAST_GRACE, server).await.map_or(Ok(()), served)
-        }
-    };
+    health.end();
+    let drained = drain(config, &stopping, server).await;
     compute.close();
     // libtorch's own teardown must not run beside a batch that is being computed.
     if timeout(LAST_BATCH, compute.stopped()).await.is_err() {
@@ -178,24 +151,67 @@ pub async fn run(
     drained
 }
 
-/// Names by which health is asked for; the empty one stands for the whole server.
-const HEALTH_SERVICES: [&str; 2] = ["", SERVICE_NAME];
+/// Starts the gRPC server, which ends after `stopping` says so.
+fn serve(
+    config: &TeacherConfig,
+    port: GuardedPort,
+    teacher: TeacherServiceServer<Teacher>,
+    stopping: &Stopping,
+) -> Result<(Health, JoinHandle<()>), ServerError> {
+    let (health, health_service) = Health::new(&SERVICES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
+    let stop = stopping.drain.clone();
+    let router = grpc::server()
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_concurrent_streams(MAX_CALLS_PER_CONNECTION)
+        .layer(ArrivalLimit::new(read_timeout, &STREAMS, stop.clone()))
+        .layer(port.layer)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(teacher);
+    let limit = config.grpc.max_connections;
+    let server = http2::serve(port.listener, router, limit, Open::connection, stop);
+    Ok((health, tokio::spawn(server)))
+}
 
-/// Tells who watches, and then ends their watches: a watch that stays open would hold the server up.
-async fn stop_serving(mut health: HealthReporter) {
-    for service in HEALTH_SERVICES {
-        health
-            .set_service_status(service, ServingStatus::NotServing)
-            .await;
-        health.clear_service_status(service).await;
+/// Loads the teacher on the compute thread.
+async fn load(config: &TeacherConfig) -> Result<Compute, StartError> {
+    let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
+    let load = Compute::start(config.grpc.max_queued_bytes, move || {
+        RetortNetwork::load(&artifact, &compute_config)
+    });
+    let artifact = config.artifact.display();
+    slow_work::reported(load, |seconds| {
+        info!(%artifact, seconds, "the teacher is still being loaded");
+    })
+    .await
+}
+
+/// Waits for the batches in flight, within the configured time.
+async fn drain(
+    config: &TeacherConfig,
+    stopping: &Stopping,
+    mut server: JoinHandle<()>,
+) -> Result<(), ServerError> {
+    match timeout(config.shutdown.drain(), &mut server).await {
+        Ok(ended) => served(ended),
+        Err(_) => {
+            warn!("not every batch was answered in time; cutting the streams");
+            stopping.cut.cancel();
+            // A connection that is still open then is dropped with the process.
+            timeout(LAST_GRACE, server).await.map_or(Ok(()), served)
+        }
     }
 }
 
-fn served(
-    ended: Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>,
-) -> Result<(), ServerError> {
+fn served(ended: Result<(), JoinError>) -> Result<(), ServerError> {
     match ended {
-        Ok(result) => Ok(result?),
+        Ok(()) => Ok(()),
         // The task is never aborted, so it panicked: go on panicking here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
+
+use common::security::Refusal;
 
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, Encoding, Numerics, StreamSoftTargetsRequest,
@@ -34,7 +36,8 @@ const OFFERED_ENCODINGS: [Encoding; 4] = [
 
 /// The gRPC face of one teacher.
 pub struct Teacher {
-    compute: Compute,
+    /// Empty until the teacher is loaded.
+    compute: Arc<OnceLock<Compute>>,
     limits: StreamLimits,
     max_streams: usize,
     streams: Arc<Semaphore>,
@@ -43,9 +46,10 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// The service around `compute`, which ends its streams as `stopping` says.
+    /// The service around `compute`, which ends its streams as `stopping` says. Until `compute` is
+    /// there, calls are refused with UNAVAILABLE.
     pub fn service(
-        compute: Compute,
+        compute: Arc<OnceLock<Compute>>,
         config: &GrpcConfig,
         stopping: Stopping,
     ) -> TeacherServiceServer<Self> {
@@ -65,8 +69,14 @@ impl Teacher {
             .max_encoding_message_size(config.max_message_bytes)
     }
 
+    fn compute(&self) -> Result<&Compute, Status> {
+        let compute = self.compute.get();
+        compute.ok_or_else(|| Refusal::Starting.into_status())
+    }
+
     fn open_stream(
         &self,
+        compute: Compute,
         inbound: Streaming<StreamSoftTargetsRequest>,
     ) -> Result<Responses, StreamError> {
         if self.stopping.drain.is_cancelled() {
@@ -78,8 +88,7 @@ impl Teacher {
             }
         })?;
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        let (session, responses) =
-            Session::new(id, self.compute.clone(), self.limits, self.stopping.clone());
+        let (session, responses) = Session::new(id, compute, self.limits, self.stopping.clone());
         let open = metrics::Open::stream();
         tokio::spawn(async move {
             session.run(inbound).await;
@@ -99,7 +108,7 @@ impl TeacherService for Teacher {
         &self,
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
-        let description = self.compute.description().clone();
+        let description = self.compute()?.description().clone();
         Ok(Response::new(DescribeResponse {
             model_id: description.identity.model_id,
             numerics: Some(Numerics {
@@ -119,7 +128,8 @@ impl TeacherService for Teacher {
         &self,
         request: Request<Streaming<StreamSoftTargetsRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        self.open_stream(request.into_inner())
+        let compute = self.compute()?.clone();
+        self.open_stream(compute, request.into_inner())
             .map(Response::new)
             .map_err(StreamError::into_status)
     }

@@ -10,14 +10,20 @@ use std::{convert::Infallible, future::poll_fn, time::Duration};
 use futures::{StreamExt, stream as streams};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use proto::teacher::v1::stream_soft_targets_response::Message as Response;
-use support::{SMALL, Teacher, Trainer, connect, eventually, start, u8_tensor, write_artifact};
-use tokio::net::TcpStream;
+use proto::teacher::v1::{
+    stream_soft_targets_request::Message as Request,
+    stream_soft_targets_response::Message as Response,
+};
+use support::{
+    SMALL, Teacher, Trainer, connect, eventually, fitting_open, processes::SOON, start, u8_tensor,
+    write_artifact,
+};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 use tonic::{
     Code, Status,
     body::Body,
     client::GrpcService,
-    codegen::{Bytes, http::Request},
+    codegen::{Bytes, http},
 };
 use tonic_types::StatusExt;
 
@@ -98,41 +104,54 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_too_many_is_closed_and_the_others_are_served() {
+async fn an_idle_connection_gives_way_and_streams_go_on() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let teacher = start(folder.path(), &["grpc.max_connections=2"]);
     let (mut first, _) = Trainer::open(&teacher).await;
-    eventually("the end of the connection that asked who is there", || {
-        (teacher.metric("retort_teacher_connections") == 1.0).then_some(())
-    });
-    let second = TcpStream::connect(teacher.grpc).await.unwrap();
+    let open = fitting_open(&teacher).await;
+    let mut second = TcpStream::connect(teacher.grpc).await.unwrap();
     eventually("both connections", || {
         (teacher.metric("retort_teacher_connections") == 2.0).then_some(())
     });
-    let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
-    let refused = match endpoint.connect().await {
-        Ok(channel) => {
-            let mut client =
-                proto::teacher::v1::teacher_service_client::TeacherServiceClient::new(channel);
-            client
-                .describe(proto::teacher::v1::DescribeRequest {})
-                .await
-                .is_err()
-        }
-        Err(_) => true,
-    };
-    assert!(refused);
-    first.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
-    assert!(matches!(
-        first.next().await,
-        Ok(Some(Response::SoftTargets(_)))
-    ));
-    drop(second);
+    // The second has no call: it gives way.
+    let mut client = connect(&teacher).await;
+    client
+        .describe(proto::teacher::v1::DescribeRequest {})
+        .await
+        .unwrap();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(SOON, second.read_to_end(&mut rest)).await;
+    let _ = ended.expect("it is closed");
+    // A second stream takes the last place; a third has none, and is told so.
+    drop(client);
+    let mut other = Trainer::silent(&teacher).await;
+    other.send(Request::Open(open));
+    let opened = other.next().await;
+    assert!(matches!(opened, Ok(Some(Response::Opened(_)))));
+    let refused = connect(&teacher)
+        .await
+        .stream_soft_targets(tokio_stream::pending())
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    for trainer in [&mut first, &mut other] {
+        trainer.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
+        assert!(matches!(
+            trainer.next().await,
+            Ok(Some(Response::SoftTargets(_)))
+        ));
+    }
+    drop(other);
     eventually("a free place", || {
         (teacher.metric("retort_teacher_connections") < 2.0).then_some(())
     });
-    connect(&teacher).await;
+    connect(&teacher)
+        .await
+        .describe(proto::teacher::v1::DescribeRequest {})
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -219,7 +238,7 @@ async fn send_half(teacher: &Teacher, call: &str) -> Status {
     let beginning = Frame::data(Bytes::from_static(&[0, 0, 0, 0, 100, 1, 2, 3]));
     let beginning = streams::iter([Ok::<_, Infallible>(beginning)]);
     let body = StreamBody::new(beginning.chain(streams::pending()));
-    let request = Request::post(format!("/retort.teacher.v1.TeacherService/{call}"))
+    let request = http::Request::post(format!("/retort.teacher.v1.TeacherService/{call}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Body::new(body))

@@ -1,5 +1,5 @@
 //! How long a call may take to arrive. A caller that sends half a message and then nothing would
-//! hold what it has sent in memory for as long as it likes.
+//! hold what it has sent in memory for as long as it likes, and hold up the end of the service.
 
 use std::{
     pin::Pin,
@@ -10,21 +10,27 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::framing::Framing;
-use crate::grpc::status;
+use super::{
+    framing::Framing,
+    patience::{Over, Patience},
+};
+use crate::{grpc::status, security::Refusal};
 
 /// Bounds the time in which the calls of a gRPC port arrive: tonic's `Server::layer`.
 ///
-/// A call that is late ends with DEADLINE_EXCEEDED and the reason `BODY_TIMED_OUT`.
-#[derive(Debug, Clone, Copy)]
+/// A call that is late ends with DEADLINE_EXCEEDED and the reason `BODY_TIMED_OUT`. When the port
+/// stops, a stream gets no more messages, and a call whose caller is silent in the middle of a message
+/// ends with UNAVAILABLE and the reason `SHUTTING_DOWN`.
+#[derive(Debug, Clone)]
 pub struct ArrivalLimit {
     time: Duration,
     streams: &'static [(&'static str, InTime)],
+    stop: CancellationToken,
 }
 
 /// What of a call has to come in time.
@@ -36,6 +42,8 @@ pub enum InTime {
     EachPart,
     /// Every message, once it has begun: a stream, on which a caller may be silent in between.
     EachMessage,
+    /// As [`EachMessage`](Self::EachMessage), and the service itself ends the stream when it stops.
+    EachMessageToTheEnd,
 }
 
 /// On every gRPC port.
@@ -49,9 +57,17 @@ const REASON: &str = "BODY_TIMED_OUT";
 
 impl ArrivalLimit {
     /// Gives `time` to each call as a whole; to those whose paths `streams` names, as it says there;
-    /// to reflection as to any stream of messages.
-    pub const fn new(time: Duration, streams: &'static [(&'static str, InTime)]) -> Self {
-        Self { time, streams }
+    /// to reflection as to any stream of messages. The port stops when `stop` is cancelled.
+    pub fn new(
+        time: Duration,
+        streams: &'static [(&'static str, InTime)],
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            time,
+            streams,
+            stop,
+        }
     }
 
     fn in_time(&self, path: &str) -> InTime {
@@ -68,7 +84,7 @@ impl<S> Layer<S> for ArrivalLimit {
     type Service = InTimeOnly<S>;
 
     fn layer(&self, inner: S) -> InTimeOnly<S> {
-        let limit = *self;
+        let limit = self.clone();
         InTimeOnly { inner, limit }
     }
 }
@@ -91,8 +107,8 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for InTimeOnly<S> {
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
         let in_time = self.limit.in_time(request.uri().path());
-        let time = self.limit.time;
-        let request = request.map(|body| Body::new(Arriving::new(body, in_time, time)));
+        let patience = Patience::new(Some(self.limit.time), self.limit.stop.clone());
+        let request = request.map(|body| Body::new(Arriving::new(body, in_time, patience)));
         self.inner.call(request)
     }
 }
@@ -102,19 +118,16 @@ struct Arriving {
     body: Body,
     in_time: InTime,
     framing: Framing,
-    time: Duration,
-    /// Set when something has to be waited for, which for most calls never happens.
-    late: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl Arriving {
-    fn new(body: Body, in_time: InTime, time: Duration) -> Self {
+    fn new(body: Body, in_time: InTime, patience: Patience) -> Self {
         Self {
             body,
             in_time,
             framing: Framing::default(),
-            time,
-            late: None,
+            patience,
         }
     }
 
@@ -123,14 +136,25 @@ impl Arriving {
         match self.in_time {
             InTime::Whole => false,
             InTime::EachPart => true,
-            InTime::EachMessage => frame
+            InTime::EachMessage | InTime::EachMessageToTheEnd => frame
                 .data_ref()
                 .is_some_and(|data| self.framing.follow(data)),
         }
     }
 
-    fn may_be_silent(&self) -> bool {
-        self.in_time == InTime::EachMessage && !self.framing.is_within_message()
+    fn is_between_messages(&self) -> bool {
+        let of_messages = matches!(
+            self.in_time,
+            InTime::EachMessage | InTime::EachMessageToTheEnd
+        );
+        of_messages && !self.framing.is_within_message()
+    }
+
+    /// Whether the caller's next message is not read any more.
+    fn is_at_its_end(&self) -> bool {
+        self.in_time == InTime::EachMessage
+            && self.is_between_messages()
+            && self.patience.is_stopping()
     }
 }
 
@@ -143,23 +167,32 @@ impl http_body::Body for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        if this.is_at_its_end() {
+            return Poll::Ready(None);
+        }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            if let Some(Ok(frame)) = &frame
-                && this.ends_wait(frame)
-            {
-                this.late = None;
+            match &frame {
+                Some(Ok(frame)) if this.ends_wait(frame) => this.patience.begin_anew(),
+                Some(_) => this.patience.heard(),
+                None => {}
             }
             return Poll::Ready(frame);
         }
-        if this.may_be_silent() {
-            return Poll::Pending;
+        if this.is_between_messages() {
+            return match this.in_time {
+                InTime::EachMessage => this.patience.poll_stop(context).map(|()| None),
+                _ => Poll::Pending,
+            };
         }
-        // Not before somebody waits: a service that reads late is not the caller's fault.
-        let late = this.late.get_or_insert_with(|| Box::pin(sleep(this.time)));
-        late.as_mut().poll(context).map(|()| {
-            let seconds = this.time.as_secs();
-            let message = format!("the body did not arrive within {seconds} s");
-            Some(Err(status(Code::DeadlineExceeded, REASON, message)))
+        // Not before the service waits: that it reads late is not the caller's fault.
+        this.patience.poll_over(context).map(|over| {
+            Some(Err(match over {
+                Over::TimedOut(time) => {
+                    let message = format!("the body did not arrive within {} s", time.as_secs());
+                    status(Code::DeadlineExceeded, REASON, message)
+                }
+                Over::Stopping => Refusal::ShuttingDown.into_status(),
+            }))
         })
     }
 
@@ -179,6 +212,7 @@ mod tests {
     use futures::{StreamExt, stream};
     use http_body::Body as _;
     use http_body_util::StreamBody;
+    use tokio::time::sleep;
     use tonic_types::StatusExt;
 
     use super::*;
@@ -195,19 +229,29 @@ mod tests {
     type Received = (usize, Option<Code>);
 
     async fn receive(in_time: InTime, parts: Vec<Part>) -> Received {
+        receive_until(CancellationToken::new(), "BODY_TIMED_OUT", in_time, parts).await
+    }
+
+    async fn receive_until(
+        stop: CancellationToken,
+        reason: &str,
+        in_time: InTime,
+        parts: Vec<Part>,
+    ) -> Received {
         let parts = stream::iter(parts).then(|(silence, part)| async move {
             sleep(Duration::from_secs(silence)).await;
             Ok::<_, Status>(Frame::data(Bytes::from(part)))
         });
         let body = Body::new(StreamBody::new(parts.boxed()));
-        let mut body = Arriving::new(body, in_time, TIME);
+        let patience = Patience::new(Some(TIME), stop);
+        let mut body = Arriving::new(body, in_time, patience);
         let mut arrived = 0;
         while let Some(part) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             match part {
                 Ok(_) => arrived += 1,
                 Err(status) => {
                     let info = status.get_details_error_info().unwrap();
-                    assert_eq!(info.reason, "BODY_TIMED_OUT");
+                    assert_eq!(info.reason, reason);
                     return (arrived, Some(status.code()));
                 }
             }
@@ -289,14 +333,85 @@ mod tests {
         }
     }
 
+    /// Each port stops after five seconds.
+    #[tokio::test(start_paused = true)]
+    async fn when_the_port_stops_silent_callers_are_not_waited_for() {
+        const HOUR: u64 = 3600;
+        let unavailable = Some(Code::Unavailable);
+        let half = MESSAGE[..6].to_vec();
+        let rest = MESSAGE[6..].to_vec();
+        let message = MESSAGE.to_vec();
+        let cases: [(&str, InTime, Vec<Part>, Received); 8] = [
+            (
+                "a call that is whole",
+                InTime::Whole,
+                vec![(0, message.clone())],
+                (1, None),
+            ),
+            (
+                "half a call",
+                InTime::Whole,
+                vec![(0, half.clone()), (HOUR, rest.clone())],
+                (1, unavailable),
+            ),
+            (
+                "half an upload",
+                InTime::EachPart,
+                vec![(4, half.clone()), (4, rest.clone())],
+                (1, unavailable),
+            ),
+            (
+                "a stream that was silent",
+                InTime::EachMessage,
+                vec![(0, message.clone()), (HOUR, message.clone())],
+                (1, None),
+            ),
+            (
+                "a stream that never began",
+                InTime::EachMessage,
+                vec![(HOUR, message.clone())],
+                (0, None),
+            ),
+            (
+                "half a message of a stream",
+                InTime::EachMessage,
+                vec![(0, message.clone()), (0, half.clone()), (HOUR, rest)],
+                (2, unavailable),
+            ),
+            (
+                "a stream that goes on",
+                InTime::EachMessage,
+                vec![(2, message.clone()); 100],
+                (2, None),
+            ),
+            (
+                "a stream that its service ends",
+                InTime::EachMessageToTheEnd,
+                vec![(2, message.clone()); 100],
+                (100, None),
+            ),
+        ];
+        for (what, in_time, parts, expected) in cases {
+            let stop = CancellationToken::new();
+            let stops = stop.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(5)).await;
+                stops.cancel();
+            });
+            let received = receive_until(stop, "SHUTTING_DOWN", in_time, parts).await;
+            assert_eq!(received, expected, "{what}");
+        }
+    }
+
     #[test]
     fn calls_that_are_not_named_have_to_come_as_a_whole() {
-        const LIMIT: ArrivalLimit = ArrivalLimit::new(
+        let limit = ArrivalLimit::new(
             TIME,
             &[
                 ("/a.B/Upload", InTime::EachPart),
                 ("/a.B/Talk", InTime::EachMessage),
             ],
+            CancellationToken::new(),
         );
         for (path, expected) in [
             ("/a.B/Ask", InTime::Whole),
@@ -311,7 +426,7 @@ mod tests {
                 InTime::EachMessage,
             ),
         ] {
-            assert_eq!(LIMIT.in_time(path), expected, "{path}");
+            assert_eq!(limit.in_time(path), expected, "{path}");
         }
     }
 }

@@ -7,13 +7,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
+
+use super::socket::Socket;
 
 /// The first byte of whoever speaks TLS: a handshake record (RFC 8446, section 5.1). Neither HTTP/1
 /// nor HTTP/2 begins with it.
@@ -25,20 +24,20 @@ pub enum Connection {
     /// Nothing is encrypted.
     Plain(PlainText),
     /// The handshake is done.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// A connection that is not encrypted. Ends, with a line in the log, where the client speaks TLS.
 #[derive(Debug)]
 pub struct PlainText {
-    stream: TcpStream,
+    stream: Socket,
     port: &'static str,
     peer: SocketAddr,
     begun: bool,
 }
 
 impl PlainText {
-    pub(super) fn new(stream: TcpStream, port: &'static str, peer: SocketAddr) -> Self {
+    pub(super) fn new(stream: Socket, port: &'static str, peer: SocketAddr) -> Self {
         Self {
             stream,
             port,
@@ -76,6 +75,14 @@ impl AsyncRead for PlainText {
 }
 
 impl Connection {
+    /// The connection below TLS.
+    pub(super) fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(plain) => &plain.stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     fn writer(self: Pin<&mut Self>) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
         match self.get_mut() {
             Self::Plain(plain) => Pin::new(&mut plain.stream),
@@ -134,9 +141,6 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        match self {
-            Self::Plain(plain) => plain.stream.connect_info(),
-            Self::Tls(stream) => stream.get_ref().0.connect_info(),
-        }
+        self.socket().connect_info()
     }
 }

@@ -1,19 +1,20 @@
 //! Accepts connections, and does the TLS handshake where there is one.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::serve;
-use futures::{Stream, stream};
 use rustls::{CertificateError, Error as TlsError, InvalidMessage, ServerConfig};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, PlainText};
+use super::{
+    connection::{Connection, PlainText},
+    socket::Socket,
+};
 use crate::security::Reloaded;
 
 /// Handshakes at a time; more clients wait in the operating system's queue.
@@ -23,8 +24,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the operating system could not give a connection, most likely for lack of file handles.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// A port that connections come from; for tonic, see [`into_stream`](Self::into_stream), and for
-/// HTTP, [`http1::serve`](super::http1::serve).
+/// A port that connections come from, for [`http1::serve`](super::http1::serve) and
+/// [`http2::serve`](super::http2::serve).
 ///
 /// Each handshake that fails, and each client that speaks TLS where plain text is spoken, is logged
 /// once, with its address and the reason. Slow clients hold nobody up.
@@ -55,16 +56,13 @@ impl Listener {
         }
     }
 
-    /// The connections, as tonic wants them.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Connection, Infallible>> + Send {
-        stream::unfold(self, async |mut listener| {
-            let (connection, _) = listener.next().await;
-            Some((Ok(connection), listener))
-        })
+    /// The port, as logs name it.
+    pub(super) fn port(&self) -> &'static str {
+        self.port
     }
 
     /// The next connection that is ready for use.
-    async fn next(&mut self) -> (Connection, Peer) {
+    pub(super) async fn next(&mut self) -> (Connection, Peer) {
         loop {
             tokio::select! {
                 accepted = self.listener.accept(), if self.handshakes.len() < MAX_HANDSHAKES => {
@@ -75,8 +73,7 @@ impl Listener {
                             continue;
                         }
                     };
-                    // An error means that the client has gone already.
-                    let _ = stream.set_nodelay(true);
+                    let stream = Socket::new(stream);
                     let Some(tls) = &self.tls else {
                         let plain = PlainText::new(stream, self.port, peer);
                         return (Connection::Plain(plain), Peer(peer));
@@ -109,7 +106,7 @@ async fn pause_after(error: &io::Error, port: &'static str) {
 /// `None`, after a line in the log, where the handshake fails.
 async fn handshake(
     config: Arc<ServerConfig>,
-    stream: TcpStream,
+    stream: Socket,
     port: &'static str,
     peer: SocketAddr,
 ) -> Option<(Connection, Peer)> {
@@ -148,17 +145,4 @@ fn reason(error: &io::Error) -> String {
         Some(_) | None => return error.to_string(),
     };
     words.to_owned()
-}
-
-impl serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        self.next().await
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr().map(Peer)
-    }
 }

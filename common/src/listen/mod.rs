@@ -1,11 +1,17 @@
 //! Where services listen, and how connections come in.
 
+mod activity;
 mod arrival;
+mod calls;
 mod connection;
 mod framing;
 pub mod http1;
-mod limit;
+pub mod http2;
 mod listener;
+mod patience;
+mod places;
+mod socket;
+mod tracked;
 
 use std::{io, net::SocketAddr};
 
@@ -13,8 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 pub use arrival::{ArrivalLimit, InTime, InTimeOnly};
-pub use connection::Connection;
-pub use limit::{Limited, limit};
+pub use calls::{Calls, CallsLayer, Counted};
 pub use listener::{Listener, Peer};
 
 /// Who may use a port.

@@ -334,8 +334,7 @@ impl Credentials {
                 address: address.to_owned(),
             });
         }
-        let channel = endpoint
-            .connect()
+        let channel = grpc::connect(&endpoint)
             .await
             .map_err(|error| ConnectError::Unreachable(root_cause(&error)))?;
         let bearer = Bearer(token.map(|token| metadata_value(&token.header())));

@@ -6,7 +6,8 @@
 //!
 //! - [`tls`] reads certificates and keys; [`tokens_file`] holds the hashes of tokens.
 //! - [`rules`] says what each path asks for, [`layer`] asks for it and [`refusal`] says no.
-//! - [`reload`] makes certificates and tokens anew when their files change.
+//! - [`reload`] makes certificates and tokens anew when their files change, and [`staleness`] says where
+//!   that has not worked yet.
 
 pub mod client;
 mod layer;
@@ -14,6 +15,7 @@ mod refusal;
 mod reload;
 mod rules;
 mod scope;
+mod staleness;
 pub mod tls;
 mod token;
 pub mod tokens_file;
@@ -32,6 +34,7 @@ pub use layer::{AuthLayer, Authorized, Caller};
 pub use refusal::Refusal;
 pub use rules::{Protocol, Requirement, Rules};
 pub use scope::Scope;
+pub use staleness::Staleness;
 pub use token::{InvalidToken, Token};
 
 pub(crate) use reload::Reloaded;
@@ -63,6 +66,7 @@ pub struct ListenConfig {
 pub struct Security {
     tls: Option<ServerTls>,
     tokens: Option<Reloaded<Tokens>>,
+    staleness: Staleness,
 }
 
 /// A port with its guards: connections come from `listener`, `layer` goes around the services.
@@ -137,14 +141,21 @@ impl Security {
     /// # Errors
     /// The file that cannot be used; [`validate`] finds the same ones.
     pub fn load(tls: Option<&ServerTls>, auth: &AuthConfig) -> Result<Self, SecurityError> {
-        let tokens = auth
-            .tokens_file
-            .clone()
-            .map(|file| Reloaded::load("tokens", vec![file.clone()], move || Tokens::load(&file)));
+        let staleness = Staleness::default();
+        let tokens = auth.tokens_file.clone().map(|file| {
+            let files = vec![file.clone()];
+            Reloaded::load("tokens", files, &staleness, move || Tokens::load(&file))
+        });
         Ok(Self {
             tls: tls.cloned(),
             tokens: tokens.transpose()?,
+            staleness,
         })
+    }
+
+    /// Which files cannot be used in their present state; for the metrics.
+    pub fn staleness(&self) -> Staleness {
+        self.staleness.clone()
     }
 
     /// Listens at `port`, behind TLS and `rules`. Where its `access` lets anyone in, no client
@@ -165,7 +176,7 @@ impl Security {
         let client_certificates = client_certificates && !open;
         let tls = self.tls.clone().map(|tls| {
             let alpn = rules.protocol().alpn();
-            Reloaded::load("certificates", tls.files(), move || {
+            Reloaded::load("certificates", tls.files(), &self.staleness, move || {
                 tls.load(alpn, client_certificates)
             })
         });

@@ -1,29 +1,38 @@
-//! Values that are read from files, and read again when the files change.
+//! Values that are read from files, and read again until they are those of the files.
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{error, info};
 
-/// How soon a changed file is noticed. Asking costs a few microseconds, and works where files are
-/// replaced through links, as Kubernetes does with secrets.
+use super::Staleness;
+use crate::digest::Sha256;
+
+/// How soon a changed file is noticed. The files are small, and what they hold is compared, not when
+/// they were written: a file that becomes readable, one that is replaced through a link, as
+/// Kubernetes does with secrets, and one that is written again within the clock's step are all
+/// noticed.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Longest pause between two attempts to use files that have not changed meanwhile.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A value read from files; always the newest that could be read. A cheap handle.
 pub(crate) struct Reloaded<T>(Arc<ArcSwap<T>>);
 
-/// What changes when a file is written or replaced; `None` while it is not there.
-type Stamp = Option<(SystemTime, u64, u64)>;
+/// What files hold; `None` for one that cannot be read.
+type Contents = Vec<Option<Sha256>>;
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
-    /// Reads the value with `load`, and again whenever one of `files` has changed, as long as a
-    /// handle lives. Files that cannot be used are named in the log and leave the value as it is.
+    /// Reads the value with `load`, and again whenever one of `files` holds something else, as long as
+    /// a handle lives. Files that cannot be used leave the value as it is, are tried again until they
+    /// can be used, and are named in the log and in `staleness` meanwhile.
     ///
     /// Must be called within a tokio runtime. `what` names the value in the log.
     ///
@@ -32,12 +41,24 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     pub fn load<E: fmt::Display + 'static>(
         what: &'static str,
         files: Vec<PathBuf>,
+        staleness: &Staleness,
         load: impl Fn() -> Result<T, E> + Send + 'static,
     ) -> Result<Self, E> {
-        // Before the files are read, so that no change is missed.
-        let stamps = stamps(&files);
+        // Before the value is read, so that no change is missed.
+        let used = contents(&files);
         let value = Arc::new(ArcSwap::from_pointee(load()?));
-        tokio::spawn(follow(what, files, stamps, load, Arc::downgrade(&value)));
+        for file in &files {
+            staleness.set(file, false);
+        }
+        let follower = Follower {
+            what,
+            files,
+            used,
+            failed: None,
+            staleness: staleness.clone(),
+            load,
+        };
+        tokio::spawn(follower.follow(Arc::downgrade(&value)));
         Ok(Self(value))
     }
 
@@ -47,41 +68,96 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-async fn follow<T, E: fmt::Display>(
+/// Keeps a value as its files are.
+struct Follower<F> {
     what: &'static str,
     files: Vec<PathBuf>,
-    mut known: Vec<Stamp>,
-    load: impl Fn() -> Result<T, E>,
-    value: Weak<ArcSwap<T>>,
-) {
-    loop {
-        time::sleep(INTERVAL).await;
-        let Some(value) = value.upgrade() else {
-            return;
-        };
-        let found = stamps(&files);
-        if found == known {
-            continue;
+    /// What the files held when the value in use was read.
+    used: Contents,
+    failed: Option<Failed>,
+    staleness: Staleness,
+    load: F,
+}
+
+/// An attempt to use files as they are.
+struct Failed {
+    contents: Contents,
+    reason: String,
+    pause: Duration,
+    again: Instant,
+}
+
+impl<F> Follower<F> {
+    async fn follow<T, E: fmt::Display>(mut self, value: Weak<ArcSwap<T>>)
+    where
+        F: Fn() -> Result<T, E>,
+    {
+        loop {
+            time::sleep(INTERVAL).await;
+            let Some(value) = value.upgrade() else {
+                return;
+            };
+            self.look(&value);
         }
-        known = found;
-        match load() {
+    }
+
+    fn look<T, E: fmt::Display>(&mut self, value: &ArcSwap<T>)
+    where
+        F: Fn() -> Result<T, E>,
+    {
+        let found = contents(&self.files);
+        if found == self.used {
+            if self.failed.take().is_some() {
+                info!(what = self.what, "the files are again as those in use");
+                self.note_stale(&found);
+            }
+            return;
+        }
+        let failed = self.failed.as_ref();
+        if failed.is_some_and(|failed| failed.contents == found && Instant::now() < failed.again) {
+            return;
+        }
+        match (self.load)() {
             Ok(read) => {
                 value.store(Arc::new(read));
-                info!(what, "read again after a change");
+                self.used = found.clone();
+                self.failed = None;
+                info!(what = self.what, "read again after a change");
             }
-            Err(reason) => error!(what, %reason, "changed, but cannot be used; going on as before"),
+            Err(error) => self.fail(found.clone(), error.to_string()),
+        }
+        self.note_stale(&found);
+    }
+
+    fn fail(&mut self, contents: Contents, reason: String) {
+        let before = self.failed.take();
+        if before.as_ref().is_none_or(|failed| failed.reason != reason) {
+            error!(
+                what = self.what,
+                reason, "changed, but cannot be used; going on as before, and trying again"
+            );
+        }
+        let same = before.filter(|failed| failed.contents == contents);
+        let pause = same.map_or(INTERVAL, |failed| (2 * failed.pause).min(LONGEST_PAUSE));
+        self.failed = Some(Failed {
+            contents,
+            reason,
+            pause,
+            again: Instant::now() + pause,
+        });
+    }
+
+    fn note_stale(&self, found: &Contents) {
+        let states = found.iter().zip(&self.used);
+        for (file, (found, used)) in self.files.iter().zip(states) {
+            self.staleness.set(file, found != used);
         }
     }
 }
 
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    files.iter().map(|file| stamp(file)).collect()
-}
-
-fn stamp(file: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+fn contents(files: &[PathBuf]) -> Contents {
+    let content = |file| Some(Sha256::of(&std::fs::read(file).ok()?));
+    files.iter().map(content).collect()
 }
 
 impl<T> Clone for Reloaded<T> {
@@ -99,30 +175,109 @@ impl<T> fmt::Debug for Reloaded<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink, path::Path};
+
     use super::*;
     use crate::atomic_file;
+
+    fn load(file: &Path, staleness: &Staleness) -> Result<Reloaded<u32>, String> {
+        let read = {
+            let file = file.to_owned();
+            move || {
+                let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
+                text.parse::<u32>().map_err(|error| error.to_string())
+            }
+        };
+        Reloaded::load("number", vec![file.to_owned()], staleness, read)
+    }
+
+    fn is_stale(staleness: &Staleness) -> bool {
+        staleness.render().trim_end().ends_with(" 1")
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_newest_usable_value_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("number");
         atomic_file::write(&file, b"1").unwrap();
-        let read = {
-            let file = file.clone();
-            move || {
-                let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
-                text.parse::<u32>().map_err(|error| error.to_string())
-            }
-        };
-        let number = Reloaded::load("number", vec![file.clone()], read).unwrap();
+        let staleness = Staleness::default();
+        let number = load(&file, &staleness).unwrap();
         assert_eq!(*number.get(), 1);
-        for (text, expected) in [("two", 1), ("3", 3)] {
+        for (text, expected) in [("two", 1), ("3", 3), ("four", 3), ("3", 3), ("5", 5)] {
             atomic_file::write(&file, text.as_bytes()).unwrap();
             time::sleep(INTERVAL * 2).await;
-            assert_eq!(*number.get(), expected);
+            assert_eq!(*number.get(), expected, "{text}");
+            assert_eq!(is_stale(&staleness), text != expected.to_string(), "{text}");
         }
-        std::fs::remove_file(&file).unwrap();
+        fs::remove_file(&file).unwrap();
         time::sleep(INTERVAL * 2).await;
-        assert_eq!(*number.get(), 3);
+        assert_eq!(*number.get(), 5);
+        assert!(is_stale(&staleness));
+    }
+
+    /// As after `chmod`, which changes no time of the file and not its content either: what failed is
+    /// tried again.
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_tried_again_though_the_files_are_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("number");
+        let switch = folder.path().join("switch");
+        fs::write(&file, "1").unwrap();
+        fs::write(&switch, "").unwrap();
+        let read = {
+            let (file, switch) = (file.clone(), switch.clone());
+            move || {
+                fs::metadata(&switch).map_err(|error| error.to_string())?;
+                fs::read_to_string(&file).map_err(|error| error.to_string())
+            }
+        };
+        let staleness = Staleness::default();
+        let text = Reloaded::load("text", vec![file.clone()], &staleness, read).unwrap();
+        fs::remove_file(&switch).unwrap();
+        fs::write(&file, "2").unwrap();
+        time::sleep(LONGEST_PAUSE * 10).await;
+        assert_eq!(*text.get(), "1");
+        assert!(is_stale(&staleness));
+        fs::write(&switch, "").unwrap();
+        time::sleep(LONGEST_PAUSE + INTERVAL).await;
+        assert_eq!(*text.get(), "2");
+        assert!(!is_stale(&staleness));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_no_time_tells_of_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("number");
+        fs::write(&file, "1").unwrap();
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        let staleness = Staleness::default();
+        let number = load(&file, &staleness).unwrap();
+        // In place: the same file, length and time.
+        fs::write(&file, "2").unwrap();
+        let handle = fs::File::options().write(true).open(&file).unwrap();
+        handle.set_modified(written).unwrap();
+        time::sleep(INTERVAL * 2).await;
+        assert_eq!(*number.get(), 2);
+    }
+
+    /// Kubernetes replaces `..data`, a link to a folder, by another link.
+    #[tokio::test(start_paused = true)]
+    async fn a_link_to_another_folder_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("old", "1"), ("new", "2")] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join("number"), text).unwrap();
+        }
+        let data = folder.path().join("..data");
+        symlink("old", &data).unwrap();
+        let file = folder.path().join("number");
+        symlink("..data/number", &file).unwrap();
+        let staleness = Staleness::default();
+        let number = load(&file, &staleness).unwrap();
+        let link = folder.path().join("link");
+        symlink("new", &link).unwrap();
+        fs::rename(&link, &data).unwrap();
+        time::sleep(INTERVAL * 2).await;
+        assert_eq!(*number.get(), 2);
     }
 }

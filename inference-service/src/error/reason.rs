@@ -283,13 +283,8 @@ mod tests {
         let mut expected = Reason::ALL
             .map(|reason| (reason.name(), reason.grpc_code(), reason.http_status()))
             .to_vec();
-        // Those of every service, where a token is asked for.
-        let refusals = [
-            Refusal::ScopeMissing,
-            Refusal::TokenMissing,
-            Refusal::TokenUnknown,
-        ];
-        expected.extend(refusals.map(|r| (r.reason(), r.code(), r.http_status())));
+        // Those of every service.
+        expected.extend(Refusal::ALL.map(|r| (r.reason(), r.code(), r.http_status())));
         expected.sort_by_key(|(name, ..)| *name);
         let expected: Vec<_> = expected
             .into_iter()

@@ -19,7 +19,6 @@ use proto::inference::{
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
 };
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -48,8 +47,6 @@ pub(crate) struct InferenceEdge {
     pub(crate) inference: Arc<Inference>,
     /// On the admin port: who loads and unloads models.
     pub(crate) publisher: Option<Arc<Publisher>>,
-    /// Streams take no more requests then.
-    pub(crate) stop: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -122,10 +119,10 @@ impl GrpcInferenceService for InferenceEdge {
                 Ok(messages::answer_in_stream(&inference, message, &caller).await)
             }
         };
-        let requests = request
+        let answers = request
             .into_inner()
-            .take_until(self.stop.clone().cancelled_owned());
-        let answers = requests.map(answer).buffered(IN_FLIGHT_A_STREAM);
+            .map(answer)
+            .buffered(IN_FLIGHT_A_STREAM);
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -33,7 +33,6 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     Arc::new(InferenceEdge {
         inference: Arc::new(Inference::new(Arc::new(catalog), false)),
         publisher: None,
-        stop: CancellationToken::new(),
     })
 }
 

@@ -8,7 +8,7 @@ mod text;
 use std::{future, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
-use common::telemetry;
+use common::{security::Staleness, telemetry};
 
 use crate::{catalog::Catalog, refusals::Refusals};
 
@@ -134,9 +134,10 @@ impl Metric {
 }
 
 /// Answers `/metrics`.
-pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals) -> Router {
+pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals, staleness: Staleness) -> Router {
     let render = move || {
-        let text = text::render(&catalog.models(), &refusals) + &telemetry::metrics();
+        let models = text::render(&catalog.models(), &refusals);
+        let text = models + &staleness.render() + &telemetry::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
     Router::new().route("/metrics", get(render))

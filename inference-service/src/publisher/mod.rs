@@ -4,6 +4,7 @@
 //! fails in between, what served before goes on serving.
 
 mod loading;
+mod progress;
 mod service;
 mod swap;
 mod upload;
@@ -24,6 +25,7 @@ use crate::{
     error::PublishError,
 };
 use loading::Candidate;
+use progress::Progress;
 use upload::Upload;
 
 pub(crate) use loading::warm_up;
@@ -69,8 +71,11 @@ impl Publisher {
     /// left out: the others are not to suffer.
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
-        for model in self.blocking(|store| store.models()).await? {
-            if let Err(error) = self.restore_model(&model).await {
+        let models = self.blocking(|store| store.models()).await?;
+        let mut progress = Progress::of(models.len());
+        for model in models {
+            let restored = progress.watch(&model, self.restore_model(&model)).await;
+            if let Err(error) = restored {
                 error!(%model, "the model does not serve: {error}");
                 self.catalog.fail(&model, &error.to_string());
             }

@@ -6,10 +6,12 @@ mod bad_requests;
 mod certificates;
 mod classification;
 mod clients;
+mod full_house;
 mod lifecycle;
 mod limits;
 mod metric_names;
 mod models;
+mod open_streams;
 mod publishing;
 #[path = "../../../common/tests/support/refusals.rs"]
 mod refusals;

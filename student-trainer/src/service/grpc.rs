@@ -1,7 +1,11 @@
 //! The gRPC edge: `retort.runs.v1.RunService`.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
+use common::security::Refusal;
 use futures::{Stream, StreamExt};
 use proto::runs::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
@@ -18,17 +22,27 @@ const DEFAULT_NAME: &str = "run";
 
 /// Answers calls from the queue.
 pub(super) struct RunServer {
-    queue: Arc<RunQueue>,
+    /// Empty until the queue has been read.
+    queue: Arc<OnceLock<Arc<RunQueue>>>,
     allowed_folders: AllowedFolders,
 }
 
 impl RunServer {
-    /// The files of its runs are below `allowed_folders`.
-    pub(super) fn new(queue: Arc<RunQueue>, allowed_folders: AllowedFolders) -> Self {
+    /// The files of its runs are below `allowed_folders`. Until `queue` is there, calls are refused with
+    /// UNAVAILABLE.
+    pub(super) fn new(
+        queue: Arc<OnceLock<Arc<RunQueue>>>,
+        allowed_folders: AllowedFolders,
+    ) -> Self {
         Self {
             queue,
             allowed_folders,
         }
+    }
+
+    fn queue(&self) -> Result<&RunQueue, Status> {
+        let queue = self.queue.get().map(|queue| &**queue);
+        queue.ok_or_else(|| Refusal::Starting.into_status())
     }
 
     fn read(&self, config_toml: &str) -> Result<RunConfig, ServiceError> {
@@ -52,7 +66,7 @@ impl RunService for RunServer {
             name => name,
         };
         // The resolved one: other defaults of a later version do not change a run that waits.
-        let record = self.queue.submit(name, config.to_toml())?;
+        let record = self.queue()?.submit(name, config.to_toml())?;
         let run = Some(record.to_proto());
         Ok(Response::new(SubmitRunResponse { run }))
     }
@@ -63,7 +77,9 @@ impl RunService for RunServer {
         &self,
         request: Request<WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
-        let record = self.queue.get(&RunId::new(request.into_inner().run_id))?;
+        let record = self
+            .queue()?
+            .get(&RunId::new(request.into_inner().run_id))?;
         let events = record.follow().map(|event| {
             let event = Some(event);
             Ok(WatchRunResponse { event })
@@ -76,7 +92,7 @@ impl RunService for RunServer {
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
         let record = self
-            .queue
+            .queue()?
             .cancel(&RunId::new(request.into_inner().run_id))?;
         let run = Some(record.to_proto());
         Ok(Response::new(CancelRunResponse { run }))
@@ -87,7 +103,7 @@ impl RunService for RunServer {
         request: Request<ResumeRunRequest>,
     ) -> Result<Response<ResumeRunResponse>, Status> {
         let record = self
-            .queue
+            .queue()?
             .resume(&RunId::new(request.into_inner().run_id))?;
         let run = Some(record.to_proto());
         Ok(Response::new(ResumeRunResponse { run }))
@@ -97,7 +113,9 @@ impl RunService for RunServer {
         &self,
         request: Request<GetRunRequest>,
     ) -> Result<Response<GetRunResponse>, Status> {
-        let record = self.queue.get(&RunId::new(request.into_inner().run_id))?;
+        let record = self
+            .queue()?
+            .get(&RunId::new(request.into_inner().run_id))?;
         let run = Some(record.to_proto());
         Ok(Response::new(GetRunResponse { run }))
     }
@@ -106,7 +124,7 @@ impl RunService for RunServer {
         &self,
         _request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
-        let runs = self.queue.list();
+        let runs = self.queue()?.list();
         let runs = runs.iter().map(|record| record.to_proto()).collect();
         Ok(Response::new(ListRunsResponse { runs }))
     }

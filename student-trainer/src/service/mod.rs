@@ -5,22 +5,27 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use common::{
     grpc as edge,
-    listen::{ArrivalLimit, limit},
+    health::Health,
+    listen::{ArrivalLimit, http2},
     metrics_server,
     ready_file::ReadyFile,
-    security::{Rules, Scope, Security, SecurityError},
+    security::{GuardedPort, Rules, Scope, Security, SecurityError},
+    slow_work,
     writable_folder::{self, FolderError},
 };
-use proto::runs::v1::run_service_server::RunServiceServer;
-use tokio::{runtime::Handle, task, time};
+use proto::runs::v1::run_service_server::{RunServiceServer, SERVICE_NAME};
+use tokio::{
+    runtime::Handle,
+    task::{self, JoinError, JoinHandle},
+    time,
+};
 use tokio_util::sync::CancellationToken;
-use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
 use crate::{
@@ -85,8 +90,8 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves `retort.runs.v1`, health and reflection until a signal of [`common::shutdown`]. `ready_file` (see
-/// [`common::ready_file`]) is there while it serves.
+/// Serves `retort.runs.v1`, health and reflection until a signal of [`common::shutdown`]. `ready_file`
+/// (see [`common::ready_file`]) is there while it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -112,59 +117,31 @@ pub async fn serve_until(
     let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
     let addresses = [("grpc", port.address), ("metrics", metrics_port.address)];
     let recorder = metrics::install()?;
-    let runs_folder = config.runs_folder.clone();
-    writable_folder::check("runs_folder", &runs_folder)?;
-    let queue = RunQueue::start(
-        runs_folder,
-        config.queue.clone(),
-        work(config.allowed_folders.clone(), Handle::current()),
-    )?;
-    let queue = Arc::new(queue);
-
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<RunServiceServer<RunServer>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let allowed_folders = config.allowed_folders.clone();
-    let runs = RunServer::new(Arc::clone(&queue), allowed_folders);
-    let runs = RunServiceServer::new(runs).max_decoding_message_size(config.grpc.max_message_bytes);
+    writable_folder::check("runs_folder", &config.runs_folder)?;
+    let metrics_server = metrics_server::serve(metrics_port, recorder, security.staleness());
+    task::spawn(metrics_server);
 
     let drained = CancellationToken::new();
-    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
-    let server = edge::server()
-        // No call about runs takes more than one message.
-        .layer(ArrivalLimit::new(read_timeout, &[]))
-        .layer(port.layer)
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(runs)
-        .serve_with_incoming_shutdown(
-            limit(
-                port.listener.into_stream(),
-                config.grpc.max_connections,
-                || (),
-            ),
-            drained.clone().cancelled_owned(),
-        );
-    let mut server = task::spawn(server);
-    task::spawn(metrics_server::serve(metrics_port, recorder));
+    let started = Arc::new(OnceLock::new());
+    let runs = RunServer::new(Arc::clone(&started), config.allowed_folders.clone());
+    let (health, mut server) = start(&config, port, runs, &drained)?;
+    let queue = tokio::select! {
+        queue = take_up(&config) => queue?,
+        ended = &mut server => return finished(ended),
+    };
+    let queue = started.get_or_init(|| queue);
+    health.set_serving(true);
     announce(addresses, ready_file.as_mut(), &config.runs_folder)?;
 
     tokio::select! {
         ended = &mut server => return finished(ended),
         () = shutdown.cancelled() => {}
     }
-    health
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
-    health
-        .set_not_serving::<RunServiceServer<RunServer>>()
-        .await;
+    health.set_serving(false);
     queue.close();
     let drain = async {
         queue.ended().await;
+        health.end();
         drained.cancel();
         finished((&mut server).await)
     };
@@ -175,6 +152,51 @@ pub async fn serve_until(
             server.abort();
             Ok(())
         }
+    }
+}
+
+/// Names by which health is asked for, beside the empty one.
+const SERVICES: [&str; 1] = [SERVICE_NAME];
+
+/// Starts the gRPC server, which ends after `stop`.
+fn start(
+    config: &TrainerConfig,
+    port: GuardedPort,
+    runs: RunServer,
+    stop: &CancellationToken,
+) -> Result<(Health, JoinHandle<()>), ServeError> {
+    let (health, health_service) = Health::new(&SERVICES);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let runs = RunServiceServer::new(runs).max_decoding_message_size(config.grpc.max_message_bytes);
+    let read_timeout = Duration::from_secs(config.grpc.read_timeout_seconds);
+    let router = edge::server()
+        // No call about runs takes more than one message.
+        .layer(ArrivalLimit::new(read_timeout, &[], stop.clone()))
+        .layer(port.layer)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(runs);
+    let limit = config.grpc.max_connections;
+    let server = http2::serve(port.listener, router, limit, || (), stop.clone());
+    Ok((health, task::spawn(server)))
+}
+
+/// Reads the queue that an earlier service left, and goes on with it.
+async fn take_up(config: &TrainerConfig) -> Result<Arc<RunQueue>, ServeError> {
+    let (runs_folder, limits) = (config.runs_folder.clone(), config.queue.clone());
+    let work = work(config.allowed_folders.clone(), Handle::current());
+    let queue = task::spawn_blocking(move || RunQueue::start(runs_folder, limits, work));
+    let runs_folder = config.runs_folder.display();
+    let queue = slow_work::reported(queue, |seconds| {
+        info!(%runs_folder, seconds, "the queue of runs is still being read");
+    });
+    match queue.await {
+        Ok(queue) => Ok(Arc::new(queue?)),
+        // The task is never aborted, so it panicked: go on panicking here.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
@@ -217,12 +239,6 @@ fn announce(
     }
 }
 
-fn finished(
-    ended: Result<Result<(), tonic::transport::Error>, task::JoinError>,
-) -> Result<(), ServeError> {
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(ServeError::Transport(edge::root_cause(&error))),
-        Err(error) => Err(ServeError::Transport(error.to_string())),
-    }
+fn finished(ended: Result<(), JoinError>) -> Result<(), ServeError> {
+    ended.map_err(|error| ServeError::Transport(error.to_string()))
 }

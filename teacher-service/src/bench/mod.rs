@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use common::{grpc, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::server::TcpIncoming;
 
 use crate::server::WINDOW_BYTES;
 
@@ -74,7 +74,7 @@ async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// A server with the settings of a real teacher's.
-fn server() -> Server {
+fn server() -> grpc::Server {
     grpc::server()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)

@@ -1,6 +1,6 @@
 //! Teachers that are none, for benchmarks of everything around them.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use clap::Args;
 use common::{listen::Access, manifest::TeacherIdentity, ready_file::ReadyFile};
@@ -65,7 +65,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
             reader_timeout_seconds: 60,
             max_message_bytes: 64 << 20,
         };
-        let service = Teacher::service(compute, &config, stopping.clone());
+        let service = Teacher::service(Arc::new(compute.into()), &config, stopping.clone());
         let served = server()
             .add_service(service)
             .serve_with_incoming_shutdown(incoming(listener), stop.clone().cancelled_owned());

@@ -111,7 +111,11 @@ impl Session {
         &self,
         mut inbound: Streaming<StreamSoftTargetsRequest>,
     ) -> Result<(), StreamError> {
-        let first = timeout(OPEN_TIMEOUT, next(&mut inbound)).await;
+        let first = tokio::select! {
+            first = timeout(OPEN_TIMEOUT, next(&mut inbound)) => first,
+            // Nothing is in flight.
+            () = self.stopping.drain.cancelled() => return Err(StreamError::Draining),
+        };
         let first = first.map_err(|_| StreamError::OpenTimedOut {
             seconds: OPEN_TIMEOUT.as_secs(),
         })??;

@@ -34,6 +34,7 @@ fn with_server(check: impl FnOnce(&dyn Fn(&[u8], Then) -> Vec<u8>)) {
         header_time: 2 * PATIENCE,
     };
     let stop = CancellationToken::new();
+    let listener = Listener::new(listener, "http", None);
     let server = runtime.spawn(serve(listener, router, limits, stop.clone()));
     check(&|bytes, then| {
         runtime.block_on(async {

@@ -1,0 +1,59 @@
+//! What the log says while stored models are being loaded.
+
+use std::time::Duration;
+
+use common::{model_store::ModelName, slow_work};
+use tokio::time::Instant;
+use tracing::info;
+
+/// Between two lines on how many models have been loaded.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// A model that takes longer than this is named.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// How many of the stored models have been looked at.
+pub(super) struct Progress {
+    done: usize,
+    total: usize,
+    began: Instant,
+    said: Instant,
+}
+
+impl Progress {
+    pub(super) fn of(total: usize) -> Self {
+        if total > 0 {
+            info!(models = total, "loading the stored models");
+        }
+        let began = Instant::now();
+        Self {
+            done: 0,
+            total,
+            began,
+            said: began,
+        }
+    }
+
+    /// Does `work`, which loads `model`.
+    pub(super) async fn watch<T>(&mut self, model: &ModelName, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let (loaded, of) = (self.done, self.total);
+        let done = slow_work::reported(work, |seconds| {
+            info!(loaded, of, %model, seconds, "a model is still being loaded");
+        })
+        .await;
+        self.done += 1;
+        let took = began.elapsed();
+        if took > SLOW {
+            info!(%model, seconds = took.as_secs(), "the model took long to load");
+        }
+        let now = Instant::now();
+        if now - self.said >= INTERVAL || (self.done == self.total && now - self.began >= INTERVAL)
+        {
+            self.said = now;
+            let seconds = self.began.elapsed().as_secs();
+            info!(loaded = self.done, of, seconds, "loading the stored models");
+        }
+        done
+    }
+}

@@ -1,0 +1,147 @@
+//! Until every stored model has been loaded, a port says that it lives, and nothing else.
+
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use common::security::Refusal;
+use futures::{
+    TryFutureExt,
+    future::{Either, MapOk},
+};
+use http_body_util::{Either as EitherBody, Full};
+use tonic::codegen::{Body, Service, http};
+use tower_layer::Layer;
+
+/// What is answered before.
+const ANSWERED: [&str; 8] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerMetadata",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/repository/index",
+];
+
+/// How the edge answers a call that comes too early.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Protocol {
+    Grpc,
+    Http,
+}
+
+/// Whether the service has started; shared by its ports.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Started(Arc<AtomicBool>);
+
+impl Started {
+    /// Lets calls in from now on.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Refuses the calls of a port, with UNAVAILABLE or 503, until the service has started.
+    pub(crate) fn layer(&self, protocol: Protocol) -> StartingLayer {
+        StartingLayer {
+            started: self.clone(),
+            protocol,
+        }
+    }
+
+    fn admits(&self, path: &str) -> bool {
+        self.0.load(Ordering::Acquire)
+            || path == "/v2"
+            || ANSWERED.iter().any(|answered| path.starts_with(answered))
+    }
+}
+
+/// Goes around the services of a port: tonic's `Server::layer`, axum's `Router::layer`.
+#[derive(Debug, Clone)]
+pub(crate) struct StartingLayer {
+    started: Started,
+    protocol: Protocol,
+}
+
+impl<S> Layer<S> for StartingLayer {
+    type Service = Starting<S>;
+
+    fn layer(&self, service: S) -> Starting<S> {
+        Starting {
+            service,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// A service behind a [`StartingLayer`].
+#[derive(Debug, Clone)]
+pub(crate) struct Starting<S> {
+    service: S,
+    layer: StartingLayer,
+}
+
+/// The service's own answer, or a refusal.
+type Answer<B> = http::Response<EitherBody<B, Full<Bytes>>>;
+
+impl<S, A, B> Service<http::Request<A>> for Starting<S>
+where
+    S: Service<http::Request<A>, Response = http::Response<B>>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Answer<B>;
+    type Error = S::Error;
+    type Future = Either<
+        MapOk<S::Future, fn(http::Response<B>) -> Answer<B>>,
+        Ready<Result<Answer<B>, S::Error>>,
+    >;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<A>) -> Self::Future {
+        if self.layer.started.admits(request.uri().path()) {
+            let own: fn(http::Response<B>) -> Answer<B> = |answer| answer.map(EitherBody::Left);
+            return Either::Left(self.service.call(request).map_ok(own));
+        }
+        let refused: http::Response<Full<Bytes>> = match self.layer.protocol {
+            Protocol::Grpc => Refusal::Starting.grpc_response(),
+            Protocol::Http => Refusal::Starting.http_response(),
+        };
+        Either::Right(ready(Ok(refused.map(EitherBody::Right))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_tells_of_the_service_is_answered_before_it_has_started() {
+        let started = Started::default();
+        let calls = [
+            "/inference.GRPCInferenceService/ModelInfer",
+            "/inference.GRPCInferenceService/ModelReady",
+            "/retort.publish.v1.PublisherService/Publish",
+            "/v2/models/m/infer",
+        ];
+        for path in calls {
+            assert!(!started.admits(path), "{path}");
+        }
+        for path in ["/v2", "/v2/health/live", "/grpc.health.v1.Health/Check"] {
+            assert!(started.admits(path), "{path}");
+        }
+        started.set();
+        for path in calls {
+            assert!(started.admits(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Stopping while callers keep streams and connections open: it takes as long as the work.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use futures::StreamExt;
+use proto::{inference::ServerLiveRequest, publish::v1::PublishRequest};
+use tokio::time::timeout;
+use tokio_stream::pending;
+use tonic::{Code, Streaming};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+use tonic_types::StatusExt;
+
+use crate::support::{
+    Artifact, Connection, MODEL, PATIENCE, Service, ServiceOptions, infer_request, wait_until,
+};
+
+/// Longer than any test waits.
+const DRAINS_FOR_EVER: &str = "shutdown.drain_seconds=3600";
+
+async fn watch(service: &Service, port: &str, name: &str) -> Streaming<HealthCheckResponse> {
+    let request = HealthCheckRequest {
+        service: name.to_owned(),
+    };
+    let mut client = HealthClient::new(service.channel(port).await);
+    let watch = client.watch(request).await;
+    watch.expect("it can be watched").into_inner()
+}
+
+async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
+    let next = timeout(PATIENCE, watch.next()).await;
+    let next = next.expect("it says something")?;
+    Some(next.expect("a status").status())
+}
+
+#[tokio::test]
+async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
+    let options = ServiceOptions {
+        set: &[
+            DRAINS_FOR_EVER,
+            // They wait for a batch that does not fill.
+            "batching.max_queue_delay_microseconds=3000000",
+            "grpc.read_timeout_seconds=3600",
+            "http.read_timeout_seconds=3600",
+        ],
+        ..ServiceOptions::default()
+    };
+    let service = Service::start(&options);
+    let published = service.publish(Artifact::new(1).upload()).await;
+    published.expect("it is published");
+
+    let mut watches = Vec::new();
+    let mut reflections = Vec::new();
+    let mut silent = Vec::new();
+    for port in ["grpc", "admin"] {
+        for name in ["", "inference.GRPCInferenceService", "no.such.Service"] {
+            let mut watch = watch(&service, port, name).await;
+            next(&mut watch).await.expect("a first status");
+            watches.push(watch);
+        }
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let asks = tokio_stream::once(ask).chain(pending());
+        let mut client = ServerReflectionClient::new(service.channel(port).await);
+        let answers = client.server_reflection_info(asks).await;
+        let mut answers = answers.expect("it reflects").into_inner();
+        answers.next().await.expect("an answer").expect("an answer");
+        reflections.push(answers);
+        let client = TcpStream::connect(service.address(port)).expect("the port is open");
+        (&client)
+            .write_all(b"PRI * HTTP/2.0\r\n")
+            .expect("it is sent");
+        silent.push(client);
+    }
+    let mut stream = service.inference().await;
+    let requests = tokio_stream::once(infer_request(1).0).chain(pending());
+    let answers = stream.model_stream_infer(requests).await;
+    let mut answers = answers.expect("it streams").into_inner();
+
+    // Half an upload, half a message, half a request, half a head, and connections without any.
+    let upload = Artifact::new(2).upload();
+    let half: Vec<PublishRequest> = upload[..1].to_vec();
+    let mut publisher = service.publisher().await;
+    let half_upload = tokio::spawn(async move {
+        let half = tokio_stream::iter(half).chain(pending());
+        publisher.publish(half).await
+    });
+    let mut idle = service.inference().await;
+    let live = idle.server_live(ServerLiveRequest {}).await;
+    live.expect("it lives");
+    let mut http = Vec::new();
+    for (port, bytes) in [
+        ("http", &b""[..]),
+        ("http", b"GET /v2/health/li"),
+        ("metrics", b""),
+        ("metrics", b"GET /metrics HTTP/1.1\r\n"),
+    ] {
+        let client = TcpStream::connect(service.address(port)).expect("the port is open");
+        (&client).write_all(bytes).expect("it is sent");
+        http.push(client);
+    }
+    let mut kept_alive = Connection::to(&service.address("http"));
+    assert_eq!(kept_alive.call("GET /v2", &[], b"").status, 200);
+    let mut half_body = TcpStream::connect(service.address("http")).expect("the port is open");
+    let head = format!(
+        "POST /v2/models/{MODEL}/infer HTTP/1.1\r\nhost: t\r\ncontent-length: 99\r\n\r\n{{"
+    );
+    half_body.write_all(head.as_bytes()).expect("it is sent");
+
+    let pending =
+        format!("nv_inference_pending_request_count{{model=\"{MODEL}\",version=\"1\"}} 1");
+    wait_until(|| service.metrics().lines().any(|line| line == pending));
+    service.terminate();
+
+    let answer = timeout(PATIENCE, answers.next()).await;
+    let answer = answer.expect("in time").expect("an answer");
+    let response = answer.expect("it is answered").infer_response;
+    assert_eq!(response.expect("a response").model_version, "1");
+    assert!(answers.next().await.is_none(), "the stream ends");
+    for mut reflection in reflections {
+        let end = timeout(PATIENCE, reflection.next()).await;
+        assert!(end.expect("in time").is_none(), "the stream ends");
+    }
+    for mut watch in watches {
+        // Those who know the service hear that it ends.
+        while let Some(status) = next(&mut watch).await {
+            assert_eq!(status, ServingStatus::NotServing);
+        }
+    }
+    let refused = timeout(PATIENCE, half_upload).await.expect("in time");
+    let refused = refused.expect("it ends").expect_err("it is half");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let info = refused.get_details_error_info().expect("a reason");
+    assert_eq!(info.reason, "SHUTTING_DOWN");
+    half_body
+        .set_read_timeout(Some(PATIENCE))
+        .expect("it can be set");
+    let mut refused = String::new();
+    half_body
+        .read_to_string(&mut refused)
+        .expect("it is answered");
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(refused.contains("SHUTTING_DOWN"), "{refused}");
+
+    assert!(service.wait().success());
+    drop((silent, http, kept_alive, idle, stream));
+}
+
+#[tokio::test]
+async fn a_watch_of_an_unknown_service_says_so_and_stays_open() {
+    let service = Service::start(&ServiceOptions::default());
+    for port in ["grpc", "admin"] {
+        let mut unknown = watch(&service, port, "no.such.Service").await;
+        assert_eq!(
+            next(&mut unknown).await,
+            Some(ServingStatus::ServiceUnknown)
+        );
+        assert!(futures::poll!(unknown.next()).is_pending(), "it stays open");
+        let request = HealthCheckRequest {
+            service: "no.such.Service".to_owned(),
+        };
+        let check = HealthClient::new(service.channel(port).await)
+            .check(request)
+            .await;
+        assert_eq!(check.expect_err("it is unknown").code(), Code::NotFound);
+    }
+}
