@@ -134,6 +134,8 @@ pub async fn run(
         stop: &stop,
     };
     let (health, mut servers) = edges.serve(config, ports)?;
+    let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
+    info!(%grpc, %http, %admin, %metrics, "listening");
 
     tokio::select! {
         restored = publisher.restore() => restored.map_err(ServerError::Restore)?,
@@ -147,7 +149,6 @@ pub async fn run(
         if let Some(file) = &mut ready_file {
             file.write(&addresses).map_err(ServerError::ReadyFile)?;
         }
-        let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
         info!(%grpc, %http, %admin, %metrics, "serving");
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -375,7 +375,7 @@ fn a_wire_that_is_cut_without_a_word_is_noticed_and_used_again_once_mended() {
     let pool = scene.pool(&[relay.address], 60);
     assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);
     relay.cut();
-    // Nothing is in flight: only the pings of HTTP/2 can tell.
+    // Nothing is in flight: only health checks can tell.
     eventually("the teacher lost", || (pool.teachers() == 0).then_some(()));
     relay.mend();
     assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);

@@ -18,6 +18,7 @@ use support::{
     BINARY, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
 };
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output {
@@ -212,6 +213,47 @@ async fn on_sigterm_what_is_in_flight_is_finished() {
     assert_eq!(answered, (0..u64::from(credit)).collect::<Vec<_>>());
     let status = teacher.process.wait();
     assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
+}
+
+/// Streams without work do not hold up the stop, however long the service may drain.
+#[tokio::test]
+async fn on_sigterm_open_streams_without_work_end() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let settings = [
+        "shutdown.drain_seconds=3600",
+        "grpc.read_timeout_seconds=3600",
+    ];
+    let mut teacher = start(folder.path(), &settings);
+    let never_opened = Trainer::silent(&teacher).await;
+    let (mut idle, _) = Trainer::open(&teacher).await;
+    let channel = || async {
+        let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+        endpoint.connect().await.unwrap()
+    };
+    let mut watches = Vec::new();
+    for service in ["", "no.such.Service"] {
+        let service = service.to_owned();
+        let watch = HealthClient::new(channel().await)
+            .watch(HealthCheckRequest { service })
+            .await;
+        let mut watch = watch.unwrap().into_inner();
+        watch.message().await.unwrap().unwrap();
+        watches.push(watch);
+    }
+    let silent = tokio::net::TcpStream::connect(teacher.grpc).await.unwrap();
+    let connected = channel().await;
+
+    teacher.process.signal("TERM");
+    let told = idle.next().await;
+    assert!(matches!(told, Ok(Some(Response::Draining(_)))), "{told:?}");
+    assert!(matches!(idle.next().await, Ok(None)));
+    for mut watch in watches {
+        while watch.message().await.unwrap().is_some() {}
+    }
+    let status = teacher.process.wait();
+    assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
+    drop((never_opened, silent, connected));
 }
 
 /// In time: while it drains, a teacher waits for half a second for more.

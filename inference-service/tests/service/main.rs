@@ -18,6 +18,7 @@ mod refusals;
 mod refused_publishes;
 mod security;
 mod serving;
+mod starting;
 mod streams;
 mod support;
 mod swaps;

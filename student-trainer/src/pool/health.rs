@@ -1,7 +1,10 @@
 //! Whether a teacher says that it serves, by `grpc.health.v1`: an open port is no proof.
 
+use std::time::Duration;
+
 use common::security::client::Channel;
 use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
+use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
@@ -30,6 +33,31 @@ pub(super) async fn until_not_serving(channel: Channel) -> String {
     match watch(channel).await {
         Ok(reason) => reason,
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Between two checks whether the teacher still answers.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Within this time an idle teacher answers a check.
+pub(super) const CHECK_TIME: Duration = Duration::from_secs(5);
+
+/// Checks the teacher every few seconds until it does not answer; gives the reason in words.
+///
+/// Not by HTTP/2's pings: gRPC's servers close a connection on which they come this often. Any answer
+/// will do. A server that has answered no check says nothing by its silence: all of its threads may be
+/// taken by streams.
+pub(super) async fn until_silent(channel: Channel) -> String {
+    let mut answers = false;
+    loop {
+        match timeout(CHECK_TIME, check(channel.clone())).await {
+            Ok(_) => answers = true,
+            Err(_) if answers => {
+                return format!("no answer to a health check within {CHECK_TIME:?}");
+            }
+            Err(_) => {}
+        }
+        sleep(CHECK_INTERVAL).await;
     }
 }
 

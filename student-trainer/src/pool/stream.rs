@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
-use common::soft_targets::{Encoding, SoftTargets};
+use common::{
+    security::client::Channel,
+    soft_targets::{Encoding, SoftTargets},
+};
 use proto::teacher::v1::{
     self as wire, Batch, DataType, Numerics, Open, StreamSoftTargetsRequest,
     StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
@@ -37,7 +40,8 @@ pub(super) async fn serve(
     released: impl Future<Output = ()>,
     back_off: &mut BackOff,
 ) -> Ended {
-    let unhealthy = health::until_not_serving(candidate.channel.clone());
+    let channel = candidate.channel.clone();
+    let unhealthy = health::until_not_serving(channel.clone());
     let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
@@ -62,7 +66,7 @@ pub(super) async fn serve(
         answered: 0,
         last_heard: Instant::now(),
     };
-    let ended = stream.pump(inbound, released, unhealthy).await;
+    let ended = stream.pump(inbound, channel, released, unhealthy).await;
     if stream.answered > 0 {
         back_off.reset();
     }
@@ -129,11 +133,13 @@ impl TeacherStream<'_> {
     async fn pump(
         &mut self,
         mut inbound: Inbound,
+        channel: Channel,
         released: impl Future<Output = ()>,
         unhealthy: impl Future<Output = String>,
     ) -> Ended {
         let (mut released, mut unhealthy) = (pin!(released), pin!(unhealthy));
         let mut silence = pin!(sleep_until(self.answer_due()));
+        let mut silent = pin!(health::until_silent(channel.clone()));
         let queue = &self.shared.queue;
         loop {
             let gets_more = self.outbound.is_some();
@@ -160,6 +166,13 @@ impl TeacherStream<'_> {
                     }
                     due => silence.as_mut().reset(due),
                 },
+                reason = &mut silent => {
+                    if self.was_idle_for(health::CHECK_TIME) {
+                        return Ended::Lost(reason);
+                    }
+                    // While it computes, the time for an answer counts.
+                    silent.set(health::until_silent(channel.clone()));
+                }
                 () = &mut released, if gets_more => self.finish(Standing::Released),
                 reason = &mut unhealthy, if gets_more => self.finish(Standing::Away(reason)),
             }
@@ -176,6 +189,11 @@ impl TeacherStream<'_> {
             self.last_heard
         };
         since + self.shared.config.answer_timeout()
+    }
+
+    /// Whether it has had no batch for `time`.
+    fn was_idle_for(&self, time: Duration) -> bool {
+        self.in_flight.batches.is_empty() && self.last_heard.elapsed() >= time
     }
 
     /// Sends no more; what the teacher has, it may still answer.
@@ -310,14 +328,15 @@ fn send(outbound: &Outbound, message: Request) {
 fn refused_or_lost(status: &Status) -> Ended {
     let reason = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
-        // Between Describe and Open another teacher was started there.
-        Code::FailedPrecondition => Ended::Unfit(format!("refuses the stream: {reason}")),
+        // Between Describe and Open another teacher was started there, or a token was replaced, which
+        // the next connection reads anew.
+        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => {
+            Ended::Unfit(format!("refuses the stream: {reason}"))
+        }
         // The teacher cannot take what this run sends, and never will.
-        Code::InvalidArgument
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::PermissionDenied
-        | Code::Unauthenticated => Ended::Misbehaved(format!("refuses the stream: {reason}")),
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => {
+            Ended::Misbehaved(format!("refuses the stream: {reason}"))
+        }
         _ => Ended::Lost(reason),
     }
 }

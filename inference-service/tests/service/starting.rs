@@ -1,0 +1,112 @@
+//! A service whose stored models take long to load.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use proto::inference::{
+    ServerLiveRequest, ServerReadyRequest,
+    grpc_inference_service_client::GrpcInferenceServiceClient,
+};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::support::{
+    Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+};
+
+/// Killed when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The address that the log names for `port`.
+fn listens(log: &Path, port: &str) -> Option<String> {
+    let log = fs::read_to_string(log).ok()?;
+    let line = log.lines().find(|line| line.contains("listening"))?;
+    let name = format!("{port}=");
+    let address = line.split(' ').find_map(|word| word.strip_prefix(&name))?;
+    Some(address.to_owned())
+}
+
+#[tokio::test]
+async fn while_models_load_the_service_lives_is_not_ready_and_refuses_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("models");
+    {
+        let service = Service::start(&ServiceOptions {
+            store: Some(&store),
+            ..ServiceOptions::default()
+        });
+        let published = service.publish(Artifact::new(1).upload()).await;
+        published.expect("it is published");
+    }
+    // The model's file cannot be read before somebody writes it.
+    let model = store.join(MODEL).join("1").join("model.onnx");
+    let onnx = fs::read(&model).expect("it is stored");
+    fs::remove_file(&model).expect("it can be removed");
+    let made = Command::new("mkfifo").arg(&model).status();
+    assert!(made.expect("mkfifo runs").success());
+
+    let (log, ready_file) = (folder.path().join("log"), folder.path().join("ready.json"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_inference-service"));
+    command.arg("serve").arg("--store").arg(&store);
+    command.arg("--ready-file").arg(&ready_file);
+    for key in ["grpc", "http", "admin", "metrics"] {
+        command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
+    }
+    command.stderr(Stdio::from(File::create(&log).unwrap()));
+    let _process = Process(command.spawn().expect("the service starts"));
+    wait_until(|| listens(&log, "metrics").is_some());
+    let [http, grpc, metrics] = ["http", "grpc", "metrics"].map(|port| {
+        let address = listens(&log, port);
+        address.expect("it is in the log")
+    });
+
+    let status = |path: &str| Connection::to(&http).call(path, &[], b"").status;
+    assert_eq!(status("GET /v2/health/live"), 200);
+    assert_eq!(status("GET /v2/health/ready"), 503);
+    let refused = Connection::to(&http).call(&format!("POST /v2/models/{MODEL}/infer"), &[], b"{}");
+    assert_eq!(refused.status, 503);
+    let body = String::from_utf8(refused.body).unwrap();
+    assert!(body.contains("STARTING"), "{body}");
+    let scraped = Connection::to(&metrics).call("GET /metrics", &[], b"");
+    assert_eq!(scraped.status, 200);
+    let checked = run_to_the_end(&["healthcheck", &grpc]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(checked.stderr.contains("NOT_SERVING"), "{}", checked.stderr);
+    let channel = common::grpc::endpoint(&grpc)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client = GrpcInferenceServiceClient::new(channel);
+    let live = client.server_live(ServerLiveRequest {}).await.unwrap();
+    assert!(live.get_ref().live);
+    let ready = client.server_ready(ServerReadyRequest {}).await.unwrap();
+    assert!(!ready.get_ref().ready);
+    let refused = client.model_infer(infer_request(1).0).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    let info = refused.get_details_error_info().expect("a reason");
+    assert_eq!(info.reason, "STARTING");
+    wait_until(|| {
+        let text = fs::read_to_string(&log).unwrap();
+        text.contains("loading the stored models")
+    });
+    assert!(!ready_file.exists());
+
+    fs::write(&model, onnx).expect("it is read");
+    wait_until(|| ready_file.exists());
+    assert_eq!(status("GET /v2/health/ready"), 200);
+    client
+        .model_infer(infer_request(1).0)
+        .await
+        .expect("it is answered");
+}
