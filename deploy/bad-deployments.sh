@@ -94,10 +94,10 @@ expect "say grpc.access = \"anyone_who_reaches_the_port\"" start trainer -e RETO
 step "runs that cannot succeed: no teacher, no inference service, a typo"
 down || true
 compose up --detach --no-build trainer prepare >/dev/null 2>&1
-wait_for 90 "the teacher is trained" prepared
+wait_for 300 "the teacher is trained" prepared
 expect "no teacher for 3 s: teacher:50051" ended alone --set teacher.wait_timeout_seconds=3
 compose up --detach --no-build teacher >/dev/null 2>&1
-wait_for 60 "teacher is healthy" healthy teacher
+wait_for 300 "teacher is healthy" healthy teacher
 expect "the inference service at inference:8003 cannot be reached" ended unpublished \
     --set publish.endpoint=inference:8003 --set publish.model=fashion-mnist
 expect "unknown field \`temprature\`" submit typo --set teacher.temprature=2.0

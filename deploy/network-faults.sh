@@ -7,10 +7,12 @@ usage() {
     cat <<'USAGE'
 Usage: deploy/network-faults.sh [--keep]
 
-Two runs of one configuration, with two teachers. During the second, one teacher
+Two runs of one configuration, with two teachers. During the first, one teacher
 
   - is cut off for 20 s: its packets are dropped in both directions, and nobody is told;
   - then answers over a link with 100 ms of delay and 1 % of its packets lost.
+
+A run that was over before that is done again with twice as many epochs.
 
 Needs root, the images (deploy/build.sh), iptables, nsenter and curl. The delay is made by tc netem where the kernel
 has it, and else by deploy/delay-packets (then iptables loses the packets).
@@ -25,7 +27,7 @@ case "${1:-}" in
 *) usage >&2 && exit 64 ;;
 esac
 
-# Slow teachers: the run must outlast the faults, on a fast machine too.
+# Slow teachers, whose links matter.
 export COMPOSE_PROJECT_NAME=retort-faults RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.2}"
 . deploy/project.sh
 [ "$(id -u)" = 0 ] || fail "root is needed, to change the network of a container"
@@ -70,11 +72,45 @@ slow_link() {
     say "link: ${DELAY_MILLISECONDS} ms, $LOSS_PERCENT % lost (netfilter queue; this kernel has no netem)"
 }
 
-# run NAME: submits it and waits until it distils
-run() {
-    submit "$1" --set data.train_samples=0 2>/dev/null
+# fresh_teachers: two, with whole links
+fresh_teachers() {
+    [ -z "$delayer" ] || kill "$delayer" 2>/dev/null || true
+    delayer=""
+    compose up --detach --no-build --force-recreate --scale teacher=2 teacher >/dev/null 2>&1
+    wait_for 300 "teacher is healthy" healthy teacher
+}
+
+# starts: the run was submitted; waits until it distils with both teachers
+starts() {
     begin=$SECONDS waited_before="$(metric retort_trainer_wait_seconds_sum)"
-    wait_for 60 "the run distils" distilling
+    wait_for 600 "the run distils" begun "$1"
+    still "2 teachers are connected" metric_is retort_trainer_teachers 2
+}
+
+# disturb: cuts one teacher off, then slows its link, while the run under test distils; status 2 where that was
+# over too early
+disturb() {
+    starts "$outlasting" || return
+    pid="$(docker inspect -f '{{.State.Pid}}' "$(containers teacher | sed -n 1p)")"
+    cut_off
+    say "cut off one teacher"
+    for _ in $(seq "$CUT_SECONDS"); do
+        sleep 1
+    done
+    say "after $CUT_SECONDS s: $(metric retort_trainer_teachers) teachers connected, step $(metric retort_trainer_step)"
+    reconnect
+    slow_link
+    still "2 teachers are connected again" metric_is retort_trainer_teachers 2
+}
+
+try_disturb() {
+    local status=0
+    disturb || status=$?
+    if [ "$status" -ne 0 ]; then
+        retort runs watch "$outlasting" >/dev/null 2>&1 || true
+        fresh_teachers
+    fi
+    return "$status"
 }
 
 # end NAME: waits for its end; the seconds that it took
@@ -91,34 +127,23 @@ step "two teachers"
 down || true
 compose up --detach --no-build --scale teacher=2 2>&1 | tail -n 3
 for service in trainer teacher; do
-    wait_for 90 "$service is healthy" healthy "$service"
+    wait_for 300 "$service is healthy" healthy "$service"
 done
-
-step "undisturbed"
-run undisturbed
-wait_for 20 "2 teachers are connected" metric_is retort_trainer_teachers 2
-end undisturbed
-undisturbed="$seconds s ($waited s waiting for soft targets)"
 
 step "disturbed"
-run disturbed
-wait_for 20 "2 teachers are connected" metric_is retort_trainer_teachers 2
-pid="$(docker inspect -f '{{.State.Pid}}' "$(containers teacher | sed -n 1p)")"
-cut_off
-say "cut off one teacher"
-for _ in $(seq "$CUT_SECONDS"); do
-    sleep 1
-done
-say "after $CUT_SECONDS s: $(metric retort_trainer_teachers) teachers connected, step $(metric retort_trainer_step)"
-reconnect
-slow_link
-distilling || fail "the run was over too early: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
-wait_for 40 "2 teachers are connected again" metric_is retort_trainer_teachers 2
-distilling || fail "the run was over too early: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
-end disturbed
+outlasts disturbed try_disturb
+disturbed_run="$outlasting"
+end "$disturbed_run"
+disturbed="$seconds s ($waited s waiting for soft targets)"
 
-[ "$(weights undisturbed)" = "$(weights disturbed)" ] || fail "the weights differ"
-say "both runs have the same weights: sha256 $(weights disturbed)"
+step "undisturbed"
+fresh_teachers
+submit undisturbed "${size[@]}" 2>/dev/null
+starts undisturbed || true
+end undisturbed
+
+[ "$(weights undisturbed)" = "$(weights "$disturbed_run")" ] || fail "the weights differ"
+say "both runs have the same weights: sha256 $(weights "$disturbed_run")"
 compose logs --no-color trainer | grep "teacher teacher:50051" | tail -n 8 | sed 's/^/   /'
 printf '\nnetwork faults: the same bytes; undisturbed %s, disturbed %s\n' \
-    "$undisturbed" "$seconds s ($waited s waiting for soft targets)"
+    "$seconds s ($waited s waiting for soft targets)" "$disturbed"

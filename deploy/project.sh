@@ -106,6 +106,59 @@ distilling() {
     metric_is 'retort_trainer_phase{kind="distill"}' 1 && [ "$(metric retort_trainer_step)" -gt 5 ]
 }
 
+# phases EPOCHS: those of the quick student, the first of so many epochs
+phases() {
+    local optimizer='{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }'
+    local distill='loss = { kind = "soft_cross_entropy", temperature = 2.0 }'
+    local fine_tune='name = "fine_tune", loss = { kind = "cross_entropy" }'
+    local template='{ epochs = %s, batch_size = 128, %s, optimizer = %s, schedule = { kind = "one_cycle", max_learning_rate = %s } }'
+    # shellcheck disable=SC2059
+    printf "[$template, $template]" "$1" "$distill" "$optimizer" 0.2 1 "$fine_tune" "$optimizer" 0.01
+}
+
+# over RUN: whether it has ended
+over() {
+    retort runs show "$1" 2>/dev/null | grep -qE '^state: +(succeeded|failed|cancelled)'
+}
+
+# begun RUN: whether it distils, or is over already
+begun() {
+    distilling || over "$1"
+}
+
+# outlasts RUN COMMAND...: submits the run under names of its own and does the command to it, which fails with
+# status 2 where the run was over too early; twice as long a run is tried then. Sets `outlasting`, the run's name,
+# and `size`, the settings that made it long enough: the machine's pace decides how long that is. The command's
+# output is what it says; it must not `fail` for want of time.
+outlasts() {
+    local name="$1" epochs=2 status
+    shift
+    while :; do
+        outlasting="$name-$epochs" size=(--set data.train_samples=0 --set "phases=$(phases "$epochs")")
+        submit "$outlasting" "${size[@]}" 2>/dev/null
+        status=0
+        "$@" || status=$?
+        [ "$status" -ne 0 ] || return 0
+        [ "$status" -eq 2 ] || fail "$outlasting could not be carried out"
+        say "$outlasting was over too early, after $epochs epochs: once more with twice as many"
+        epochs=$((2 * epochs))
+        [ "$epochs" -le 64 ] || fail "no run lasts long enough: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+    done
+}
+
+# still WHAT COMMAND...: waits until the command succeeds, as long as the run distils; status 2 once it does not
+still() {
+    local what="$1" begin=$SECONDS
+    shift
+    until "$@" >/dev/null 2>&1; do
+        distilling || return 2
+        [ $((SECONDS - begin)) -lt 600 ] || fail "$what: not within 600 s, though the run goes on"
+        sleep 0.3
+    done
+    distilling || return 2
+    say "$what: after $((SECONDS - begin)) s"
+}
+
 # artifact RUN FOLDER: copies what the run left out of the volume
 artifact() {
     docker cp "$(containers trainer):/runs/$1/artifact" "$2"
