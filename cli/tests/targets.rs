@@ -38,7 +38,7 @@ fn record(store: &Path) -> Recording {
         },
         encoding: "f16".parse().expect("an encoding"),
     };
-    let recording = Recording::open_or_create(store, &identity, 2).expect("it is made");
+    let recording = Recording::open_or_create(store, &identity, 2, &[]).expect("it is made");
     let lock = recording.lock().expect("nobody else writes");
     for id in recording.shards(2) {
         let logits = vec![1.0; recording.samples(id.shard).len() * 3];

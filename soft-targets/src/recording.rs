@@ -46,6 +46,10 @@ struct Description {
     /// Images a shard; the last of a view may hold fewer.
     samples_per_shard: u32,
     identity: RecordingIdentity,
+    /// The teacher's, in the order of its logits, which is that of the recorded ones; absent where the
+    /// recording is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class_names: Option<Vec<String>>,
 }
 
 /// The right to write to a recording; held by one process at a time.
@@ -74,8 +78,8 @@ impl Recording {
         })
     }
 
-    /// Opens the recording of `identity` below `store`; starts one where there is none. What is there
-    /// keeps its own number of samples a shard.
+    /// Opens the recording of `identity` below `store`; starts one where there is none, of logits in the order
+    /// of `class_names`, which may be empty where they are not known. What is there keeps its own number of samples a shard, and its own names.
     ///
     /// # Errors
     /// I/O errors, a description that cannot be read, [`StoreError::TooLarge`].
@@ -83,6 +87,7 @@ impl Recording {
         store: &Path,
         identity: &RecordingIdentity,
         samples_per_shard: u32,
+        class_names: &[String],
     ) -> Result<Self, StoreError> {
         let folder = store.join(identity.folder_name());
         let file = folder.join(DESCRIPTION);
@@ -91,6 +96,7 @@ impl Recording {
                 format_version: FORMAT_VERSION,
                 samples_per_shard,
                 identity: identity.clone(),
+                class_names: Some(class_names.to_vec()).filter(|names| !names.is_empty()),
             };
             // Otherwise what is written here could never be opened.
             description.check().map_err(|problem| {
@@ -180,6 +186,11 @@ impl Recording {
     /// What was recorded, from whom.
     pub fn identity(&self) -> &RecordingIdentity {
         &self.description.identity
+    }
+
+    /// Names of the classes, in the order of the recorded logits; `None` where the recording tells none.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.description.class_names.as_deref()
     }
 
     /// Where it is.
@@ -439,6 +450,14 @@ impl Description {
         let positive = self.samples_per_shard > 0 && samples > 0 && classes > 0;
         if !positive || shard.is_none_or(|bytes| bytes > MAX_SHARD_BYTES) {
             return Err("samples, classes or samples_per_shard are 0 or too large".to_owned());
+        }
+        if let Some(names) = &self.class_names
+            && names.len() != classes as usize
+        {
+            let names = names.len();
+            return Err(format!(
+                "class_names has {names} names for {classes} classes"
+            ));
         }
         let shards = samples.div_ceil(self.samples_per_shard);
         match u64::from(shards) <= MAX_SHARDS {

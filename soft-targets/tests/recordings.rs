@@ -173,8 +173,10 @@ fn a_recording_goes_on_where_it_was_and_two_do_not_write_at_once() {
     fs::write(&unfinished, "half a shard").unwrap();
 
     // Another number of images a shard does not change what is there.
-    let again = Recording::open_or_create(store.path(), &identity("f32"), 3).unwrap();
+    let again = Recording::open_or_create(store.path(), &identity("f32"), 3, &[]).unwrap();
     assert_eq!(again.samples_per_shard(), PER_SHARD);
+    // Nor do other names: they are those of the logits that are there.
+    assert_eq!(again.class_names(), Some(&*support::names()));
     let lock = again.lock().unwrap();
     assert!(!unfinished.exists());
     let error = recording.lock().unwrap_err();
@@ -298,7 +300,7 @@ fn a_description_that_cannot_be_read_is_named() {
         text.replacen("\"samples\": 10", "\"samples\": 11", 1),
     )
     .unwrap();
-    let error = Recording::open_or_create(store.path(), &identity("f16"), 4).unwrap_err();
+    let error = Recording::open_or_create(store.path(), &identity("f16"), 4, &[]).unwrap_err();
     assert!(error.to_string().contains("it was changed"), "{error}");
 }
 
@@ -315,8 +317,8 @@ fn more_views_than_a_recording_may_have_are_refused() {
 
     let mut large = identity("f16");
     large.images.samples = 1_000_001;
-    refused_as_too_large(Recording::open_or_create(store.path(), &large, 1));
-    let most = Recording::open_or_create(store.path(), &large, 2).unwrap();
+    refused_as_too_large(Recording::open_or_create(store.path(), &large, 1, &[]));
+    let most = Recording::open_or_create(store.path(), &large, 2, &[]).unwrap();
     refused_as_too_large(most.estimate(2));
 }
 

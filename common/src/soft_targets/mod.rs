@@ -4,6 +4,7 @@
 //! travel and are stored as f32, as f16, or as the k largest of each row and what is known about the
 //! rest ([`Rest`]). Temperature is applied by whoever computes a loss: raw logits serve any.
 
+mod classes;
 mod encoder;
 mod encoding;
 mod rest;
@@ -15,6 +16,7 @@ mod tests;
 use bytes::Bytes;
 use half::f16;
 
+pub use classes::{ClassMatch, ClassOrder, ClassesDiffer};
 pub use encoder::{EncodeError, Encoder};
 pub use encoding::{Encoding, InvalidEncoding, SampleBytes, ValueType};
 pub use rest::Rest;

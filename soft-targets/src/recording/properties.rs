@@ -13,6 +13,7 @@ fn valid() -> Vec<u8> {
         format_version: FORMAT_VERSION,
         samples_per_shard: 4,
         identity: identity("top-2"),
+        class_names: Some(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec()),
     };
     description.to_json()
 }

@@ -42,6 +42,11 @@ pub fn identity(encoding: &str) -> RecordingIdentity {
     }
 }
 
+/// Names of the classes.
+pub fn names() -> Vec<String> {
+    (0..CLASSES).map(|class| format!("class {class}")).collect()
+}
+
 /// Logits of an image in a view; all different.
 pub fn logits(view: u32, sample: u32) -> Vec<f32> {
     let class = |class: usize| (sample * 7 + view * 100) as f32 / 8.0 - ((class * 3) % 5) as f32;
@@ -57,7 +62,7 @@ pub fn targets(encoding: Encoding, view: u32, samples: impl Iterator<Item = u32>
 
 /// Starts a recording below `store`.
 pub fn create(store: &Path, identity: &RecordingIdentity) -> Recording {
-    Recording::open_or_create(store, identity, PER_SHARD).unwrap()
+    Recording::open_or_create(store, identity, PER_SHARD, &names()).unwrap()
 }
 
 pub fn write(recording: &Recording, id: ShardId) {
