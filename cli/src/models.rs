@@ -173,6 +173,9 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     } else {
         writeln!(Results, "{model}: version {version} serves")?;
     }
+    for warning in &response.warnings {
+        println!("{model}: warning: {warning}");
+    }
     Ok(())
 }
 

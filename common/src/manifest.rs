@@ -10,6 +10,10 @@ use crate::digest::Sha256;
 /// The newest format that this build reads and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Largest manifest that is written: what an inference service takes unless its `publish.max_manifest_bytes`
+/// says otherwise.
+pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
+
 /// Longest side that images may be scaled to.
 const MAX_SIDE: usize = 4096;
 
@@ -100,8 +104,29 @@ pub struct GoldenBatch {
     pub images: Vec<u8>,
     /// [images][classes]
     pub logits: Vec<Vec<f32>>,
-    /// Largest absolute difference of a logit that still counts as equal.
+    /// Largest difference of a logit that still counts as equal: so much and `relative_tolerance` times the
+    /// largest logit of the image.
     pub tolerance: f32,
+    /// See `tolerance`; 0 where the manifest is older than this field.
+    #[serde(default)]
+    pub relative_tolerance: f32,
+}
+
+impl GoldenBatch {
+    /// How much a logit may differ from that of an image whose logits should be `expected`.
+    pub fn allowed_difference(&self, expected: &[f32]) -> f32 {
+        allowed_difference(self.tolerance, self.relative_tolerance, expected)
+    }
+}
+
+/// How much a logit may differ from that of an image whose logits should be `expected`: an absolute part and one
+/// that grows with them, as of `numpy.allclose`. The largest logit is the measure for all of the image: each is
+/// a sum of numbers that are about as large, and so are its rounding errors.
+pub fn allowed_difference(absolute: f32, relative: f32, expected: &[f32]) -> f32 {
+    let largest = expected
+        .iter()
+        .fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+    absolute + relative * largest
 }
 
 /// What a model was made from.
@@ -263,6 +288,10 @@ impl ArtifactManifest {
         if !(golden.tolerance.is_finite() && golden.tolerance > 0.0) {
             return fail("golden_batch.tolerance", "must be above 0".into());
         }
+        if !(0.0..1.0).contains(&golden.relative_tolerance) {
+            let problem = "must be 0 or more and below 1".into();
+            return fail("golden_batch.relative_tolerance", problem);
+        }
         Ok(())
     }
 }
@@ -354,6 +383,23 @@ mod tests {
             let error = parse(&manifest).unwrap_err().to_string();
             assert!(error.contains("preprocessing.resize"), "{error}");
         }
+    }
+
+    #[test]
+    fn tolerance_grows_with_the_logits_where_the_manifest_says_so() {
+        let mut manifest = example();
+        let older = parse(&manifest).unwrap().golden_batch;
+        assert_eq!(older.allowed_difference(&[179.0, -3.0]), 1e-4);
+        manifest["golden_batch"]["relative_tolerance"] = 1e-5.into();
+        let golden = parse(&manifest).unwrap().golden_batch;
+        for (logits, allowed) in [([0.0, 0.0], 1e-4), ([-179.0, 3.0], 1e-4 + 1.79e-3)] {
+            let found = golden.allowed_difference(&logits);
+            assert!((found - allowed).abs() < 1e-7, "{found}");
+        }
+        assert!(!golden.allowed_difference(&[f32::INFINITY]).is_finite());
+        manifest["golden_batch"]["relative_tolerance"] = 1.into();
+        let error = parse(&manifest).unwrap_err().to_string();
+        assert!(error.contains("golden_batch.relative_tolerance"), "{error}");
     }
 
     #[test]

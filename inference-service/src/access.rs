@@ -19,6 +19,10 @@ pub(crate) const ADMIN: Rules = Rules::grpc(
             Requirement::OneOf(&[Scope::Publish]),
         ),
         (
+            "/retort.publish.v1.PublisherService/CheckPublish",
+            Requirement::OneOf(&[Scope::Publish]),
+        ),
+        (
             "/retort.publish.v1.PublisherService/ListVersions",
             Requirement::OneOf(&[Scope::Publish, Scope::Admin, Scope::Predict]),
         ),
@@ -35,6 +39,7 @@ mod tests {
     fn publishing_and_choosing_are_different_rights() {
         for (call, scopes) in [
             ("Publish", &[Scope::Publish][..]),
+            ("CheckPublish", &[Scope::Publish]),
             ("ActivateVersion", &[Scope::Admin]),
             ("DeleteVersion", &[Scope::Admin]),
         ] {

@@ -54,13 +54,17 @@ use crate::{
 };
 
 /// Calls of more than one message.
-const STREAMS: [(&str, InTime); 2] = [
+const STREAMS: [(&str, InTime); 3] = [
     (
         "/inference.GRPCInferenceService/ModelStreamInfer",
         InTime::EachMessage,
     ),
     (
         "/retort.publish.v1.PublisherService/Publish",
+        InTime::EachPart,
+    ),
+    (
+        "/retort.publish.v1.PublisherService/CheckPublish",
         InTime::EachPart,
     ),
 ];

@@ -103,6 +103,7 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> Result<ArtifactManifest, BenchSt
             images,
             logits: logits.chunks(spec.classes).map(<[f32]>::to_vec).collect(),
             tolerance: 1e-3,
+            relative_tolerance: 0.0,
         },
         // Holds: a spec's keys are strings and its numbers finite.
         network: serde_json::to_value(spec).unwrap_or_default(),

@@ -212,18 +212,21 @@ fn compare_golden_batch(
         found.extend(session.run_unless(interrupt, batch, samples)?);
     }
     let classes = session.interface().classes;
-    let expected = golden.logits.iter().flatten();
-    for (position, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let difference = (found - expected).abs();
-        // NaN is a difference, too.
-        if difference.is_nan() || difference > golden.tolerance {
-            return Err(PublishError::GoldenBatch {
-                image: position / classes,
-                class: position % classes,
-                found: *found,
-                expected: *expected,
-                tolerance: golden.tolerance,
-            });
+    let rows = found.chunks_exact(classes).zip(&golden.logits);
+    for (image, (found, expected)) in rows.enumerate() {
+        let tolerance = golden.allowed_difference(expected);
+        for (class, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let difference = (found - expected).abs();
+            // NaN is a difference, too.
+            if difference.is_nan() || difference > tolerance {
+                return Err(PublishError::GoldenBatch {
+                    image,
+                    class,
+                    found: *found,
+                    expected: *expected,
+                    tolerance,
+                });
+            }
         }
     }
     Ok(())

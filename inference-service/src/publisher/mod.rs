@@ -3,6 +3,7 @@
 //! One change at a time. A change that began is carried out even if its caller hangs up, and whatever
 //! fails in between, what served before goes on serving.
 
+mod advice;
 mod loading;
 mod progress;
 mod service;

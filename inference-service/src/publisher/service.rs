@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use common::model_store::ModelName;
 use proto::publish::v1::{
-    ActivateVersionRequest, ActivateVersionResponse, DeleteVersionRequest, DeleteVersionResponse,
-    ListVersionsRequest, ListVersionsResponse, ModelVersion, PublishRequest, PublishResponse,
-    publisher_service_server::PublisherService,
+    ActivateVersionRequest, ActivateVersionResponse, CheckPublishRequest, CheckPublishResponse,
+    DeleteVersionRequest, DeleteVersionResponse, ListVersionsRequest, ListVersionsResponse,
+    ModelVersion, PublishRequest, PublishResponse, publisher_service_server::PublisherService,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -42,11 +42,32 @@ impl PublisherService for PublisherEdge {
         // Holds: nothing closes the semaphore.
         let _place = self.uploads.acquire().await;
         let upload = upload::receive(request.into_inner(), &self.publisher.config.publish).await?;
+        let warnings = self
+            .publisher
+            .warnings(&upload.model, &upload.manifest)
+            .await;
         let published = to_the_end(Arc::clone(&self.publisher).publish(upload)).await?;
         Ok(Response::new(PublishResponse {
             version: published.version,
             already_published: published.already_published,
+            warnings,
         }))
+    }
+
+    async fn check_publish(
+        &self,
+        request: Request<Streaming<CheckPublishRequest>>,
+    ) -> Answer<CheckPublishResponse> {
+        // Holds: nothing closes the semaphore.
+        let _place = self.uploads.acquire().await;
+        let limits = &self.publisher.config.publish;
+        let upload = upload::receive_to_check(request.into_inner(), limits).await?;
+        let warnings = self
+            .publisher
+            .warnings(&upload.model, &upload.manifest)
+            .await;
+        self.publisher.check(upload).await?;
+        Ok(Response::new(CheckPublishResponse { warnings }))
     }
 
     async fn list_versions(

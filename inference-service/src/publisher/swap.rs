@@ -46,6 +46,13 @@ impl Publisher {
         swapped
     }
 
+    /// Whether a model could be published, as far as that can be known without loading it.
+    pub(super) async fn check_candidate(&self, candidate: Candidate) -> Result<(), PublishError> {
+        let checked = candidate.check().await?;
+        // What is loaded now may be gone by then.
+        self.check_room(checked.memory_bytes, u64::MAX)
+    }
+
     /// Makes a stored version the active one, `fresh` being itself where it is loaded already, and
     /// lets those of the others answer that the model's policy asks for. What can fail of the active
     /// one comes before anything has changed; another one that fails is left out.

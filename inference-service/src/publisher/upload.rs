@@ -7,7 +7,10 @@ use common::{
     model_store::ModelName,
 };
 use futures::{Stream, StreamExt};
-use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
+use proto::publish::v1::{
+    CheckPublishRequest, PublishHeader, PublishRequest, check_publish_request,
+    publish_request::Part,
+};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -38,6 +41,34 @@ pub(super) async fn receive(
         let seconds = limit.as_secs();
         Err(PublishError::UploadTimedOut { seconds }.into())
     })
+}
+
+/// Reads a model that is only to be checked, as [`receive`] does.
+///
+/// # Errors
+/// Those of [`receive`], and a manifest that may become too large.
+pub(super) async fn receive_to_check(
+    stream: impl Stream<Item = Result<CheckPublishRequest, Status>> + Unpin,
+    limits: &PublishConfig,
+) -> Result<Upload, Status> {
+    let mut largest_manifest = 0;
+    let stream = stream.map(|request| {
+        let part = request?.part.map(|part| match part {
+            check_publish_request::Part::Header(header) => {
+                largest_manifest = header.largest_manifest_bytes;
+                Part::Header(header.header.unwrap_or_default())
+            }
+            check_publish_request::Part::Chunk(chunk) => Part::Chunk(chunk),
+        });
+        Ok(PublishRequest { part })
+    });
+    let upload = receive(stream, limits).await?;
+    check_size(
+        "header.manifest_json",
+        largest_manifest,
+        limits.max_manifest_bytes,
+    )?;
+    Ok(upload)
 }
 
 async fn receive_parts(

@@ -12,6 +12,7 @@ mod limits;
 mod metric_names;
 mod models;
 mod open_streams;
+mod publish_checks;
 mod publishing;
 #[path = "../../../common/tests/support/refusals.rs"]
 mod refusals;

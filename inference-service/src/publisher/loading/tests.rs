@@ -48,6 +48,21 @@ async fn every_session_is_loaded_and_held_against_the_golden_batch() {
 }
 
 #[tokio::test]
+async fn the_golden_batch_may_differ_by_a_part_of_its_largest_logit() {
+    let logits = right_logits();
+    let mut wrong = logits.clone();
+    wrong[2][1] += 0.01;
+    let largest = wrong[2].map(f32::abs).into_iter().fold(0.0, f32::max);
+    for (allowed, agrees) in [(0.011, true), (0.009, false)] {
+        let mut candidate = candidate(&wrong, false);
+        let manifest = Arc::make_mut(&mut candidate.manifest);
+        manifest.golden_batch.relative_tolerance = allowed / largest;
+        let prepared = prepare(candidate).await;
+        assert_eq!(prepared.is_ok(), agrees, "{allowed}");
+    }
+}
+
+#[tokio::test]
 async fn the_memory_of_a_model_grows_with_its_sessions_and_its_batches() {
     let logits = right_logits();
     let checked = candidate(&logits, false).check().await.unwrap();
