@@ -6,6 +6,12 @@ mod support;
 
 #[path = "support/distillation.rs"]
 mod distillation;
+#[path = "teachers/instances.rs"]
+mod instances;
+#[path = "teachers/messages.rs"]
+mod messages;
+#[path = "support/relay.rs"]
+mod relay;
 
 use std::{fs, process::Command};
 

@@ -27,7 +27,7 @@ use relay::Relay;
 use student_trainer::{
     config::PoolConfig,
     events::{EventSink, RunEvent},
-    pool::{ExpectedTeacher, PoolError, TeacherPool},
+    pool::{BatchSize, ExpectedTeacher, PoolError, TeacherPool},
 };
 use support::eventually;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -168,6 +168,11 @@ impl Scene {
         let expected = ExpectedTeacher {
             input_shape: [channels, height, width],
             classes: CLASSES,
+            class_names: None,
+            largest_batch: BatchSize {
+                images: SHAPE[0],
+                key: "batch".to_owned(),
+            },
             identity: None,
         };
         let cancel = CancellationToken::new();

@@ -1,6 +1,7 @@
 //! `retort.teacher.v1.TeacherService`.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +40,9 @@ pub struct Teacher {
     /// Empty until the teacher is loaded.
     compute: Arc<OnceLock<Compute>>,
     limits: StreamLimits,
+    /// Tells this process from every other one, and from itself before a restart.
+    instance_id: String,
+    max_message_bytes: usize,
     max_streams: usize,
     streams: Arc<Semaphore>,
     next_stream: AtomicU64,
@@ -59,6 +63,8 @@ impl Teacher {
                 credit: config.credit,
                 reader_timeout: Duration::from_secs(config.reader_timeout_seconds),
             },
+            instance_id: random_id(),
+            max_message_bytes: config.max_message_bytes,
             max_streams: config.max_streams,
             streams: Arc::new(Semaphore::new(config.max_streams)),
             next_stream: AtomicU64::new(1),
@@ -121,6 +127,8 @@ impl TeacherService for Teacher {
             class_names: description.class_names,
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
             encodings: OFFERED_ENCODINGS.map(i32::from).to_vec(),
+            instance_id: self.instance_id.clone(),
+            max_message_bytes: self.max_message_bytes as u64,
         }))
     }
 
@@ -133,4 +141,11 @@ impl TeacherService for Teacher {
             .map(Response::new)
             .map_err(StreamError::into_status)
     }
+}
+
+/// 128 random bits as hex. The standard library's hash keys come from the operating system's random numbers;
+/// nothing that a teacher computes depends on them.
+fn random_id() -> String {
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
 }

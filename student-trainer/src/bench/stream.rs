@@ -16,7 +16,7 @@ use super::Load;
 use crate::{
     config::PoolConfig,
     events::EventSink,
-    pool::{ExpectedTeacher, TeacherPool},
+    pool::{BatchSize, ExpectedTeacher, TeacherPool},
 };
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -42,6 +42,11 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
     let expected = ExpectedTeacher {
         input_shape,
         classes: arguments.classes,
+        class_names: None,
+        largest_batch: BatchSize {
+            images: shape[0],
+            key: "--batch".to_owned(),
+        },
         identity: None,
     };
     let config = PoolConfig {

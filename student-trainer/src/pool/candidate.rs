@@ -1,25 +1,26 @@
 //! Who answers at an address, and whether the run can use it.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZero, time::Duration};
 
 use common::{
     manifest::TeacherIdentity,
     security::client::{Channel, Credentials},
-    soft_targets::Encoding,
+    soft_targets::{ClassMatch, Encoding},
 };
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
 use tokio::time::timeout;
 
-use super::{ExpectedTeacher, health, roster::Place};
+use super::{
+    BatchSize, ExpectedTeacher, health,
+    parts::{ImageBytes, MAX_ANSWER_BYTES},
+    roster::Place,
+};
 use crate::config::NumericsPolicy;
 
 /// Deadline for connecting and asking who is there.
 const MEET_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Largest answer that is read: 1 GiB, as large as a teacher's `grpc.max_message_bytes` may be.
-const MAX_ANSWER_BYTES: usize = 1 << 30;
 
 /// Somebody who answered.
 pub(super) struct Candidate {
@@ -27,8 +28,12 @@ pub(super) struct Candidate {
     /// The connection below the client.
     pub channel: Channel,
     pub identity: TeacherIdentity,
+    /// Tells the process from every other one; absent where it says none.
+    pub instance: Option<String>,
+    /// In logit order.
+    pub class_names: Vec<String>,
     input_shape: Vec<u64>,
-    classes: usize,
+    max_message_bytes: Option<NonZero<u64>>,
     /// As in the message: kinds that this version does not know among them.
     encodings: Vec<i32>,
 }
@@ -38,6 +43,8 @@ pub(super) struct Candidate {
 pub(super) struct Reference {
     pub origin: Origin,
     pub identity: TeacherIdentity,
+    /// In logit order; those of the first teacher that is there.
+    pub class_names: Option<Vec<String>>,
 }
 
 /// Where the reference is known from.
@@ -93,8 +100,10 @@ impl Candidate {
                 numerics: numerics.descriptor,
                 probe_sha256: numerics.probe_sha256,
             },
+            instance: Some(described.instance_id).filter(|id| !id.is_empty()),
+            class_names: described.class_names,
             input_shape: described.input_shape,
-            classes: described.class_names.len(),
+            max_message_bytes: NonZero::new(described.max_message_bytes),
             encodings: described.encodings,
         }
     }
@@ -115,11 +124,19 @@ impl Candidate {
                 self.input_shape
             ));
         }
-        if self.classes != classes {
+        if self.class_names.len() != classes {
             return Err(format!(
                 "knows {} classes, but the run's data have {classes}",
-                self.classes
+                self.class_names.len()
             ));
+        }
+        if let Some(names) = &expected.class_names {
+            ClassMatch::of(&self.class_names, names).map_err(|differ| {
+                format!(
+                    "{differ}; give data.class_names the teacher's names, or set \
+                     soft_targets.class_names = \"ignore\" where they mean the same"
+                )
+            })?;
         }
         if !self.encodings.contains(&encoding.to_wire().0.into()) {
             return Err(format!(
@@ -127,19 +144,60 @@ impl Candidate {
                  for too much"
             ));
         }
-        Ok(())
+        self.check_messages(expected, encoding)
+    }
+
+    /// Images that one request may ask for.
+    pub fn images_a_request(&self, expected: &ExpectedTeacher, encoding: Encoding) -> usize {
+        ImageBytes::new(expected.input_shape, encoding, expected.classes)
+            .fitting(self.max_message_bytes)
+    }
+
+    fn check_messages(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
+        let image = ImageBytes::new(expected.input_shape, encoding, expected.classes);
+        let fitting = image.fitting(self.max_message_bytes);
+        let BatchSize { images, key } = &expected.largest_batch;
+        image.check(*images, fitting).map_err(|needed| {
+            let limit = match self.max_message_bytes {
+                Some(bytes) => format!("its grpc.max_message_bytes is {bytes}"),
+                None => format!("a trainer reads no more than {MAX_ANSWER_BYTES} bytes"),
+            };
+            format!(
+                "takes messages with {fitting} images or their soft targets as {encoding} at most \
+                 ({limit}), and {key} = {images} needs messages of {needed} bytes; raise the teacher's \
+                 grpc.max_message_bytes, or lower {key}, or choose a smaller teacher.encoding"
+            )
+        })
     }
 }
 
 impl Reference {
-    /// Whether a teacher of `identity` may answer beside the reference.
+    /// Whether `candidate` may answer beside the reference.
     ///
     /// # Errors
     /// How they differ, for people, both sides named.
-    pub fn agrees(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
+    pub fn admits(
+        &self,
+        candidate: &Candidate,
+        expected: &ExpectedTeacher,
+        policy: NumericsPolicy,
+    ) -> Result<(), String> {
+        self.agrees(&candidate.identity, policy)?;
+        let by_name = expected.class_names.is_some();
+        match &self.class_names {
+            Some(names) if by_name && *names != candidate.class_names => Err(format!(
+                "has the same weights as {}, but names its classes otherwise or in another order",
+                self.origin
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn agrees(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
         let Self {
             origin,
             identity: own,
+            ..
         } = self;
         if identity.model_id != own.model_id {
             return Err(format!(
@@ -186,6 +244,7 @@ mod tests {
         let reference = Reference {
             origin: Origin::Place(Place::new("first:1", None)),
             identity: identity("m", "bf16", "p"),
+            class_names: None,
         };
         let agrees = |identity: &TeacherIdentity, policy| reference.agrees(identity, policy);
         assert!(agrees(&identity("m", "bf16", "p"), NumericsPolicy::Same).is_ok());

@@ -28,6 +28,7 @@ pub(super) async fn elect(
     let before = expected.identity.clone().map(|identity| Reference {
         origin: Origin::Checkpoint,
         identity,
+        class_names: None,
     });
     let seconds = config.wait_timeout_seconds;
     let deadline = Instant::now() + config.wait_timeout();
@@ -42,10 +43,15 @@ pub(super) async fn elect(
         for (place, met) in join_all(asked).await {
             match judge(met, expected, before.as_ref(), config) {
                 Ok(candidate) => {
-                    return Ok(before.unwrap_or(Reference {
-                        origin: Origin::Place(place),
-                        identity: candidate.identity,
-                    }));
+                    let (origin, identity) = match before {
+                        Some(before) => (before.origin, before.identity),
+                        None => (Origin::Place(place), candidate.identity),
+                    };
+                    return Ok(Reference {
+                        origin,
+                        identity,
+                        class_names: Some(candidate.class_names),
+                    });
                 }
                 Err(standing) => roster.set(&place, standing),
             }
@@ -71,7 +77,7 @@ fn judge(
     candidate
         .fits(expected, config.encoding)
         .and_then(|()| match before {
-            Some(before) => before.agrees(&candidate.identity, config.numerics),
+            Some(before) => before.admits(&candidate, expected, config.numerics),
             None => Ok(()),
         })
         .map_err(Standing::Refused)?;

@@ -1,8 +1,8 @@
 //! One address: connects, checks, streams, and comes back after a loss.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     Shared,
@@ -11,6 +11,9 @@ use super::{
     roster::{Place, Standing},
     stream,
 };
+
+/// How often a spare address is asked who is there: another teacher may have been started.
+const SPARE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One address at which a teacher is, or would be.
 pub(super) struct Member {
@@ -31,6 +34,13 @@ pub(super) enum Ended {
     Unfit(String),
     /// It does not keep to the contract: never again in this run.
     Misbehaved(String),
+    /// The process that answers there has a stream already, by another address.
+    Spare {
+        /// The process.
+        instance: String,
+        /// Where its stream is.
+        holder: Place,
+    },
 }
 
 impl Member {
@@ -60,11 +70,25 @@ impl Member {
                     // Keeps the place, so that discovery does not connect to it anew.
                     return std::future::pending().await;
                 }
+                Ended::Spare { instance, holder } => {
+                    self.stand_by(&instance, holder).await;
+                    continue;
+                }
             };
             if self.is_wanted() {
                 self.shared.roster.set(&self.place, standing);
                 back_off.pause().await;
             }
+        }
+    }
+
+    /// Waits until the process has no stream any more, or until it is time to ask who is there.
+    async fn stand_by(&self, instance: &str, holder: Place) {
+        self.shared.roster.set(&self.place, Standing::Spare(holder));
+        tokio::select! {
+            () = self.shared.instances.until_free(instance) => {}
+            () = self.until_unwanted() => {}
+            () = sleep(SPARE_INTERVAL) => {}
         }
     }
 
@@ -96,13 +120,22 @@ impl Member {
         } = &*self.shared;
         let fits = candidate
             .fits(expected, config.encoding)
-            .and_then(|()| reference.agrees(&candidate.identity, config.numerics));
-        match fits {
-            Ok(()) => {
+            .and_then(|()| reference.admits(&candidate, expected, config.numerics));
+        if let Err(reason) = fits {
+            return Ended::Unfit(reason);
+        }
+        let instance = candidate.instance.clone();
+        let claim = self
+            .shared
+            .instances
+            .claim(instance.as_deref(), &self.place);
+        match (claim, instance) {
+            (Err(holder), Some(instance)) => Ended::Spare { instance, holder },
+            // Held as long as the stream.
+            (_claim, _) => {
                 let released = self.until_unwanted();
                 stream::serve(candidate, &self.place, &self.shared, released, back_off).await
             }
-            Err(reason) => Ended::Unfit(reason),
         }
     }
 }

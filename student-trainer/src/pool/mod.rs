@@ -9,7 +9,9 @@
 //!   that a checkpoint names.
 //! - [`discovery`] looks the endpoints up again and again, by its [`resolver`], and starts a
 //!   [`member`] for each address.
-//! - A member connects, checks [`health`] and who is there ([`candidate`]), and keeps a [`stream`].
+//! - A member connects, checks [`health`] and who is there ([`candidate`]), and keeps a [`stream`], on which
+//!   batches travel in [`parts`] where they would not fit a message.
+//! - [`instances`] sees to it that a process that is reached by several addresses has one stream.
 //! - The [`queue`] knows who has which batch; [`straggler`] finds what is overdue by its
 //!   [`round_trip`].
 //! - [`roster`] knows who is connected and tells people about it; [`watchdog`] says when training
@@ -22,7 +24,9 @@ mod discovery;
 mod election;
 mod error;
 mod health;
+mod instances;
 mod member;
+mod parts;
 mod queue;
 mod resolver;
 mod roster;
@@ -50,10 +54,12 @@ use crate::{config::PoolConfig, events::NoticeSender};
 
 use candidate::Reference;
 use discovery::Directory;
+use instances::Instances;
 use queue::BatchQueue;
 use roster::Roster;
 
 pub use error::PoolError;
+pub use parts::FEWEST_IMAGES;
 
 /// A cheap handle to the teachers of a run. They are let go when the last handle is dropped.
 #[derive(Debug, Clone)]
@@ -69,8 +75,21 @@ pub struct ExpectedTeacher {
     pub input_shape: [usize; 3],
     /// Number of classes.
     pub classes: usize,
+    /// Names of the classes, which the teacher must know, in any order; without, only their number counts.
+    pub class_names: Option<Vec<String>>,
+    /// Images that it will be asked for at a time, at most.
+    pub largest_batch: BatchSize,
     /// Who a resumed run's teacher was, as its checkpoint says; without, the first that fits.
     pub identity: Option<TeacherIdentity>,
+}
+
+/// Images a batch, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchSize {
+    /// 1 or more.
+    pub images: usize,
+    /// Key of the configuration.
+    pub key: String,
 }
 
 /// A batch on its way; exactly one answer comes.
@@ -109,6 +128,7 @@ struct Shared {
     reference: Reference,
     queue: BatchQueue,
     roster: Roster,
+    instances: Instances,
     /// Seconds in which training waited with no teacher connected.
     waited_seconds: AtomicU64,
     /// Cancelled when the pool is dropped.
@@ -153,6 +173,7 @@ impl TeacherPool {
             reference,
             queue: BatchQueue::default(),
             roster,
+            instances: Instances::default(),
             waited_seconds: AtomicU64::new(0),
             closed,
         });
@@ -170,6 +191,15 @@ impl TeacherPool {
     /// Who the teachers are.
     pub fn identity(&self) -> &TeacherIdentity {
         &self.shared.reference.identity
+    }
+
+    /// Names of the teachers' classes, in the order of their logits.
+    pub fn class_names(&self) -> &[String] {
+        self.shared
+            .reference
+            .class_names
+            .as_deref()
+            .unwrap_or_default()
     }
 
     /// Queues one batch of u8 pixels, [batch, channels, height, width] row-major; any free teacher

@@ -32,6 +32,8 @@ pub(super) enum Standing {
     ShuttingDown,
     /// No endpoint stands for it any more; it finishes what it has.
     Released,
+    /// Another address of a teacher that is connected at this place; used when that is lost.
+    Spare(Place),
     /// Somebody answers whom the run cannot use.
     Refused(String),
 }
@@ -207,6 +209,10 @@ impl fmt::Display for Standing {
             Standing::Away(reason) => write!(f, "is away: {reason}"),
             Standing::ShuttingDown => f.write_str("is shutting down"),
             Standing::Released => f.write_str("is let go"),
+            Standing::Spare(place) => write!(
+                f,
+                "is another address of the teacher at {place}, and is used when that is lost"
+            ),
             Standing::Refused(reason) => write!(f, "is refused: it {reason}"),
         }
     }

@@ -1,6 +1,10 @@
 //! One stream to one teacher: batches go up as credit allows, soft targets come down.
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    time::Duration,
+};
 
 use common::{
     security::client::Channel,
@@ -24,6 +28,7 @@ use super::{
     candidate::Candidate,
     health,
     member::Ended,
+    parts::{self, Answers},
     queue::{Assignment, BatchNumber, BatchQueue, StreamNumber},
     roster::{Place, Standing},
 };
@@ -42,6 +47,7 @@ pub(super) async fn serve(
 ) -> Ended {
     let channel = candidate.channel.clone();
     let unhealthy = health::until_not_serving(channel.clone());
+    let images_a_request = candidate.images_a_request(&shared.expected, shared.config.encoding);
     let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
@@ -56,10 +62,14 @@ pub(super) async fn serve(
         place,
         shared,
         credit,
+        images_a_request,
         outbound: Some(outbound),
         finishing: None,
+        unsent: VecDeque::new(),
         in_flight: InFlight {
             batches: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
             stream: shared.queue.open_stream(),
             queue: &shared.queue,
         },
@@ -73,7 +83,7 @@ pub(super) async fn serve(
     match ended {
         Ended::Lost(reason) => Ended::Lost(stream.account(&reason)),
         Ended::Misbehaved(reason) => Ended::Misbehaved(stream.account(&reason)),
-        ended @ (Ended::Finished(_) | Ended::Unfit(_)) => ended,
+        ended @ (Ended::Finished(_) | Ended::Unfit(_) | Ended::Spare { .. }) => ended,
     }
 }
 
@@ -113,16 +123,29 @@ async fn open(
     }
 }
 
+/// A part of a batch.
+struct Part {
+    batch: BatchNumber,
+    /// Its position among the batch's parts.
+    part: usize,
+    samples: usize,
+    tensor: Tensor,
+}
+
 /// An open stream.
 struct TeacherStream<'a> {
     place: &'a Place,
     shared: &'a Shared,
-    /// Batches that the teacher wants in flight at most.
+    /// Requests that the teacher wants in flight at most.
     credit: u32,
+    /// Images of the largest part of a batch that fits a message.
+    images_a_request: usize,
     /// Absent once the teacher gets no more: it is told so by the end of the requests.
     outbound: Option<Outbound>,
     /// Why it gets no more.
     finishing: Option<Standing>,
+    /// Parts of batches that wait for credit.
+    unsent: VecDeque<Part>,
     in_flight: InFlight<'a>,
     answered: u64,
     /// When the teacher's last answer came, or it got a batch while it had none, or its last one.
@@ -143,7 +166,8 @@ impl TeacherStream<'_> {
         let queue = &self.shared.queue;
         loop {
             let gets_more = self.outbound.is_some();
-            let has_room = gets_more && self.in_flight.batches.len() < self.share();
+            let waits = !self.unsent.is_empty();
+            let has_room = gets_more && !waits && self.in_flight.batches.len() < self.share();
             tokio::select! {
                 biased;
                 received = message(&mut inbound) => match received {
@@ -182,7 +206,7 @@ impl TeacherStream<'_> {
     /// When the teacher has to have answered, or ended the stream: a deadline for each answer, not
     /// for each batch, since a batch may wait behind others.
     fn answer_due(&self) -> Instant {
-        let idle = self.in_flight.batches.is_empty() && self.outbound.is_some();
+        let idle = self.in_flight.requests.is_empty() && self.outbound.is_some();
         let since = if idle {
             Instant::now()
         } else {
@@ -193,12 +217,15 @@ impl TeacherStream<'_> {
 
     /// Whether it has had no batch for `time`.
     fn was_idle_for(&self, time: Duration) -> bool {
-        self.in_flight.batches.is_empty() && self.last_heard.elapsed() >= time
+        self.in_flight.requests.is_empty() && self.last_heard.elapsed() >= time
     }
 
-    /// Sends no more; what the teacher has, it may still answer.
+    /// Sends no more; what the teacher has, it may still answer. What it has a part of only, others get.
     fn finish(&mut self, why: Standing) {
         self.outbound = None;
+        let unsent = std::mem::take(&mut self.unsent);
+        self.in_flight
+            .give_back_these(unsent.iter().map(|part| part.batch));
         self.last_heard = Instant::now();
         self.shared.roster.set(self.place, why.clone());
         self.finishing = Some(why);
@@ -213,21 +240,55 @@ impl TeacherStream<'_> {
     }
 
     fn submit(&mut self, batch: Assignment) {
-        let samples = batch.shape[0];
-        let tensor = Tensor {
-            data_type: DataType::U8.into(),
-            shape: batch.shape.map(|size| size as u64).to_vec(),
-            data: batch.pixels,
+        let Assignment {
+            number,
+            pixels,
+            shape: [images, shape @ ..],
+        } = batch;
+        let image_bytes = pixels.len() / images.max(1);
+        let parts = parts::split(images, self.images_a_request).map(|range| {
+            let dimensions = [range.len(), shape[0], shape[1], shape[2]];
+            let tensor = Tensor {
+                data_type: DataType::U8.into(),
+                shape: dimensions.map(|size| size as u64).to_vec(),
+                data: pixels.slice(range.start * image_bytes..range.end * image_bytes),
+            };
+            (range.len(), tensor)
+        });
+        let parts = parts.enumerate().map(|(part, (samples, tensor))| Part {
+            batch: number,
+            part,
+            samples,
+            tensor,
+        });
+        self.unsent.extend(parts);
+        let answers = Answers::new(self.unsent.len());
+        self.in_flight.batches.insert(number, answers);
+        self.send_unsent();
+    }
+
+    /// Sends parts of the batch that was taken last, as far as the credit allows.
+    fn send_unsent(&mut self) {
+        let Some(outbound) = &self.outbound else {
+            return;
         };
-        let request = Batch {
-            id: batch.number.0,
-            input: Some(batch::Input::Tensor(tensor)),
-        };
-        if self.in_flight.batches.is_empty() {
-            self.last_heard = Instant::now();
-        }
-        self.in_flight.batches.insert(batch.number, samples);
-        if let Some(outbound) = &self.outbound {
+        while self.in_flight.requests.len() < self.credit as usize
+            && let Some(part) = self.unsent.pop_front()
+        {
+            if self.in_flight.requests.is_empty() {
+                self.last_heard = Instant::now();
+            }
+            let request = Batch {
+                id: self.in_flight.next_request,
+                input: Some(batch::Input::Tensor(part.tensor)),
+            };
+            let asked = Asked {
+                batch: part.batch,
+                part: part.part,
+                samples: part.samples,
+            };
+            self.in_flight.requests.insert(request.id, asked);
+            self.in_flight.next_request += 1;
             send(outbound, Request::Batch(request));
         }
     }
@@ -236,14 +297,17 @@ impl TeacherStream<'_> {
         match response {
             Response::SoftTargets(targets) => self.settle(targets),
             Response::BatchError(wire::BatchError { id, reason }) => {
-                let (number, _) = self.in_flight.find(id)?;
+                let Asked { batch, .. } = self.in_flight.answered(id)?;
                 let teacher = self.place.to_string();
                 let error = PoolError::BatchRefused { teacher, reason };
-                self.in_flight.settle(number, Err(error));
+                self.unsent.retain(|part| part.batch != batch);
+                self.in_flight.settle(batch, Err(error));
+                self.send_unsent();
                 Ok(())
             }
             Response::Credit(wire::Credit { credit }) => {
                 self.credit = credit;
+                self.send_unsent();
                 Ok(())
             }
             Response::Draining(_) => {
@@ -255,13 +319,22 @@ impl TeacherStream<'_> {
     }
 
     fn settle(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
-        let (number, samples) = self.in_flight.find(targets.id)?;
+        let Asked {
+            batch,
+            part,
+            samples,
+        } = self.in_flight.answered(targets.id)?;
         let (encoding, classes) = (self.shared.config.encoding, self.shared.expected.classes);
         let soft_targets = SoftTargets::from_wire(targets, encoding, samples, classes)
             .map_err(|reason| format!("gave a wrong answer: {reason}"))?;
-        self.in_flight.settle(number, Ok(soft_targets));
         self.last_heard = Instant::now();
-        self.answered += 1;
+        // A batch that went back to the queue needs no answer from here.
+        let answers = self.in_flight.batches.get_mut(&batch);
+        if let Some(whole) = answers.and_then(|answers| answers.add(part, soft_targets)) {
+            self.in_flight.settle(batch, Ok(whole));
+            self.answered += 1;
+        }
+        self.send_unsent();
         Ok(())
     }
 
@@ -272,31 +345,49 @@ impl TeacherStream<'_> {
     }
 }
 
-/// Batches that the teacher has, with the samples of each; those left go back to the queue however
-/// the stream ends.
+/// What the teacher has; the batches left go back to the queue however the stream ends.
 struct InFlight<'a> {
-    batches: BTreeMap<BatchNumber, usize>,
+    /// With the answers to their parts so far.
+    batches: BTreeMap<BatchNumber, Answers>,
+    /// By their ids.
+    requests: BTreeMap<u64, Asked>,
+    next_request: u64,
     stream: StreamNumber,
     queue: &'a BatchQueue,
 }
 
+/// What a request asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    batch: BatchNumber,
+    part: usize,
+    samples: usize,
+}
+
 impl InFlight<'_> {
-    fn find(&self, id: u64) -> Result<(BatchNumber, usize), String> {
-        let number = BatchNumber(id);
-        match self.batches.get(&number) {
-            Some(samples) => Ok((number, *samples)),
-            None => Err(format!("answered batch {id}, which it does not have")),
-        }
+    /// What the request that is answered now asked for.
+    fn answered(&mut self, id: u64) -> Result<Asked, String> {
+        let asked = self.requests.remove(&id);
+        asked.ok_or_else(|| format!("answered batch {id}, which it does not have"))
     }
 
     fn settle(&mut self, number: BatchNumber, answer: Result<SoftTargets, PoolError>) {
-        self.batches.remove(&number);
-        self.queue.settle(self.stream, number, answer);
+        if self.batches.remove(&number).is_some() {
+            self.queue.settle(self.stream, number, answer);
+        }
     }
 
     fn give_back(&mut self) -> usize {
         let batches = std::mem::take(&mut self.batches);
         self.queue.take_back(self.stream, batches.into_keys())
+    }
+
+    fn give_back_these(&mut self, numbers: impl Iterator<Item = BatchNumber>) {
+        for number in numbers {
+            if self.batches.remove(&number).is_some() {
+                self.queue.take_back(self.stream, std::iter::once(number));
+            }
+        }
     }
 }
 

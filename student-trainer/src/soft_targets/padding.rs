@@ -1,12 +1,6 @@
 //! Why teachers are never asked for a few images only, where bits of batches of unlike sizes meet.
 
-/// Fewest images that a teacher is asked for where views are fixed.
-///
-/// libtorch computes small batches in other ways: with 2.11 on AVX-512, convolutions and linear layers in
-/// f32 give an image the same bits in any batch of 16 or more, whatever the other images, and other
-/// last bits in batches of 1, 2 and 5. A recording and a run cut the images into batches
-/// differently, so both fill small ones up.
-pub(super) const FEWEST_IMAGES: usize = 32;
+use crate::pool::FEWEST_IMAGES;
 
 /// Repeats the first image until there are [`FEWEST_IMAGES`]: the pixels, and how many images they are.
 pub(super) fn fill_up(mut pixels: Vec<u8>, images: usize) -> (Vec<u8>, usize) {
