@@ -1,6 +1,6 @@
 //! ONNX export and its check against libtorch.
 
-use common::manifest::GoldenBatch;
+use common::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
 use datasets::{Dataset, Normalization};
 use networks::{NetworkSpec, Weights, WeightsError, onnx};
 use onnx_runtime::{Session, SessionError, SessionOptions};
@@ -53,26 +53,37 @@ pub enum ExportError {
     /// The two engines give other logits.
     #[error(
         "the exported ONNX model gives other logits than libtorch: they differ by up to \
-         {difference:.3e} on image {image}, and export.tolerance is {tolerance:.3e}"
+         {difference:.3e} on image {image}, where export.tolerance and export.relative_tolerance allow \
+         {allowed:.3e}"
     )]
     Disagrees {
-        /// Largest absolute difference; NaN where a logit is no number.
+        /// Largest absolute difference of a logit of the image; NaN where one is no number.
         difference: f32,
         /// Position of the image in the data set.
         image: usize,
-        /// What is allowed.
-        tolerance: f32,
+        /// What is allowed for its logits.
+        allowed: f32,
+    },
+    /// No manifest of this network is small enough.
+    #[error(
+        "the exported model's manifest would take {needed} bytes with one golden sample, and inference services \
+         take {MAX_MANIFEST_BYTES}; shorten data.class_names, or set export.onnx = false"
+    )]
+    ManifestTooLarge {
+        /// Bytes of the smallest manifest.
+        needed: u64,
     },
 }
 
 /// Writes the ONNX model, batch-norm folded, and compares its logits on the first images of the data
-/// with libtorch's, both in f32.
+/// with libtorch's, both in f32. The first `golden_samples` of them make the golden batch.
 ///
 /// # Errors
 /// See [`ExportError`].
 pub fn export(
     source: ExportSource<'_>,
     config: &ExportConfig,
+    golden_samples: usize,
 ) -> Result<ExportedModel, ExportError> {
     let ExportSource {
         images,
@@ -90,16 +101,24 @@ pub fn export(
     let found = Session::load(&onnx, SessionOptions::default())?.run(&input, compared)?;
 
     let classes = images.classes();
-    let (position, largest_difference) = largest_difference(&expected, &found);
-    let agrees = largest_difference <= config.tolerance; // false for NaN
-    if !agrees {
-        return Err(ExportError::Disagrees {
-            difference: largest_difference,
-            image: position / classes,
-            tolerance: config.tolerance,
-        });
+    let mut largest_difference = 0.0f32;
+    let rows = expected
+        .chunks_exact(classes)
+        .zip(found.chunks_exact(classes));
+    for (image, (expected, found)) in rows.enumerate() {
+        let difference = difference(expected, found);
+        let allowed = allowed_difference(config.tolerance, config.relative_tolerance, expected);
+        let agrees = difference <= allowed; // false for NaN
+        if !agrees || !allowed.is_finite() {
+            return Err(ExportError::Disagrees {
+                difference,
+                image,
+                allowed,
+            });
+        }
+        largest_difference = largest_difference.max(difference);
     }
-    let golden = config.golden_samples.min(compared);
+    let golden = golden_samples.min(compared);
     Ok(ExportedModel {
         onnx,
         golden_batch: GoldenBatch {
@@ -110,19 +129,49 @@ pub fn export(
                 .map(<[f32]>::to_vec)
                 .collect(),
             tolerance: config.tolerance,
+            relative_tolerance: config.relative_tolerance,
         },
         compared,
         largest_difference,
     })
 }
 
-/// Position and size of the largest difference; a NaN counts as larger than any number.
-fn largest_difference(expected: &[f32], found: &[f32]) -> (usize, f32) {
+/// The largest difference of a logit of one image; NaN where one is no number.
+fn difference(expected: &[f32], found: &[f32]) -> f32 {
     let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
     differences
-        .enumerate()
-        .max_by(|(_, a), (_, b)| a.total_cmp(b))
-        .unwrap_or((0, f32::NAN))
+        .max_by(|a, b| a.total_cmp(b))
+        .unwrap_or(f32::NAN)
+}
+
+/// Images for which a manifest is small enough, `wanted` at most, where it takes `bytes` without any of them.
+///
+/// # Errors
+/// [`ExportError::ManifestTooLarge`].
+pub fn golden_samples(
+    wanted: usize,
+    bytes: usize,
+    spec: &NetworkSpec,
+) -> Result<usize, ExportError> {
+    let image = golden_sample_bytes(spec);
+    let room = (MAX_MANIFEST_BYTES as u64).saturating_sub(bytes as u64);
+    match usize::try_from(room / image).unwrap_or(usize::MAX) {
+        0 => Err(ExportError::ManifestTooLarge {
+            needed: bytes as u64 + image,
+        }),
+        fitting => Ok(wanted.min(fitting)),
+    }
+}
+
+/// Bytes of one image and its logits in a manifest, at most.
+pub fn golden_sample_bytes(spec: &NetworkSpec) -> u64 {
+    // Eight spaces, an f32 such as -1.17549435e-38, a comma and a line break.
+    const LOGIT: u64 = 8 + 16 + 2;
+    // The brackets of a row.
+    const ROW: u64 = 32;
+    let pixels: u64 = spec.input.iter().map(|size| *size as u64).product();
+    let base64 = pixels.div_ceil(3) * 4 + 4;
+    base64 + ROW + spec.classes as u64 * LOGIT
 }
 
 #[cfg(test)]
@@ -131,9 +180,58 @@ mod tests {
 
     #[test]
     fn nan_is_the_largest_difference() {
-        assert_eq!(largest_difference(&[1.0, 2.0], &[1.5, 2.25]), (0, 0.5));
-        let (position, difference) = largest_difference(&[1.0, 2.0], &[9.0, f32::NAN]);
-        assert!(position == 1 && difference.is_nan());
-        assert!(largest_difference(&[], &[]).1.is_nan());
+        assert_eq!(difference(&[1.0, 2.0], &[1.5, 2.25]), 0.5);
+        assert!(difference(&[1.0, 2.0], &[9.0, f32::NAN]).is_nan());
+        assert!(difference(&[], &[]).is_nan());
+    }
+
+    fn spec(classes: usize) -> NetworkSpec {
+        toml::from_str(&format!(
+            "input = [1, 28, 28]\nclasses = {classes}\npreset = \"mlp\"\nwidths = [2]"
+        ))
+        .unwrap()
+    }
+
+    /// One level deeper, as in a manifest.
+    #[derive(serde::Serialize)]
+    struct InManifest<'g> {
+        golden_batch: &'g GoldenBatch,
+    }
+
+    #[test]
+    fn a_golden_sample_takes_no_more_than_is_reckoned() {
+        for images in [1, 3] {
+            let golden = GoldenBatch {
+                images: vec![7; images * 28 * 28],
+                logits: vec![vec![-f32::MIN_POSITIVE; 50]; images],
+                tolerance: 1e-4,
+                relative_tolerance: 1e-5,
+            };
+            let none = GoldenBatch {
+                images: Vec::new(),
+                logits: Vec::new(),
+                ..golden.clone()
+            };
+            let bytes = |golden: &GoldenBatch| {
+                serde_json::to_vec_pretty(&InManifest {
+                    golden_batch: golden,
+                })
+                .unwrap()
+                .len() as u64
+            };
+            let taken = bytes(&golden) - bytes(&none);
+            let reckoned = images as u64 * golden_sample_bytes(&spec(50));
+            assert!(taken <= reckoned, "{taken} {reckoned}");
+            assert!(reckoned < taken + taken / 2, "{taken} {reckoned}");
+        }
+    }
+
+    #[test]
+    fn manifests_of_many_classes_get_fewer_golden_samples_or_none() {
+        assert_eq!(golden_samples(64, 5000, &spec(10)).unwrap(), 64);
+        let fewer = golden_samples(64, 500_000, &spec(21_841)).unwrap();
+        assert!((20..64).contains(&fewer), "{fewer}");
+        let error = golden_samples(8, MAX_MANIFEST_BYTES, &spec(10)).unwrap_err();
+        assert!(error.to_string().contains("data.class_names"), "{error}");
     }
 }

@@ -10,7 +10,10 @@ use common::{
     grpc,
     security::client::{Channel, ConnectError},
 };
-use proto::publish::v1::{PublishResponse, publisher_service_client::PublisherServiceClient};
+use proto::publish::v1::{
+    CheckPublishHeader, CheckPublishRequest, ListVersionsRequest, PublishResponse,
+    check_publish_request, publish_request::Part, publisher_service_client::PublisherServiceClient,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,8 @@ use crate::config::PublishConfig;
 /// The server checks, loads and warms the model before it answers, for as long as an hour where its
 /// configuration says so. HTTP/2's pings notice one that is gone.
 const DEADLINE: Duration = Duration::from_secs(3_700);
+/// Nothing is loaded for a check.
+const CHECK_DEADLINE: Duration = Duration::from_secs(120);
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -117,6 +122,138 @@ pub async fn publish(
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// What an inference service says of a model that is not trained yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishCheck {
+    /// It would take it.
+    Passed {
+        /// What the model's clients should know.
+        warnings: Vec<String>,
+    },
+    /// It could not be asked, or could not say.
+    NotAsked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Asks the service whether it would take a model like `upload`, whose manifest may come to
+/// `largest_manifest_bytes`, and its caller's right to publish. Asks once: it may be started later.
+///
+/// # Errors
+/// [`PublishError::Refused`], [`PublishError::Credentials`], [`PublishError::Cancelled`].
+pub async fn check(
+    config: &PublishConfig,
+    upload: &ModelUpload,
+    largest_manifest_bytes: u64,
+    cancel: &CancellationToken,
+) -> Result<PublishCheck, PublishError> {
+    let credentials = config.credentials();
+    let ask = async {
+        let channel = match credentials.connect(&config.endpoint).await {
+            Ok(channel) => channel,
+            Err(ConnectError::Unreachable(reason)) => return Ok(Err(Status::unavailable(reason))),
+            Err(error) => return Err(PublishError::Credentials(error)),
+        };
+        let mut request = tonic::Request::new(tokio_stream::iter(check_messages(
+            config,
+            upload,
+            largest_manifest_bytes,
+        )));
+        request.set_timeout(CHECK_DEADLINE);
+        let mut client = PublisherServiceClient::new(channel);
+        let checked = client.check_publish(request).await;
+        if let Err(status) = &checked
+            && status.code() == Code::Unimplemented
+        {
+            publishes(&mut client, config).await?;
+        }
+        Ok(checked)
+    };
+    let asked = tokio::select! {
+        () = cancel.cancelled() => return Err(PublishError::Cancelled),
+        asked = ask => asked?,
+    };
+    match asked {
+        Ok(response) => Ok(PublishCheck::Passed {
+            warnings: response.into_inner().warnings,
+        }),
+        Err(status) if is_refusal(&status) => Err(PublishError::Refused {
+            endpoint: config.endpoint.clone(),
+            reason: grpc::reason(&status),
+            code: status.code(),
+        }),
+        Err(status) if status.code() == Code::Unimplemented => Ok(PublishCheck::NotAsked {
+            reason: "it is too old to be asked".to_owned(),
+        }),
+        Err(status) => Ok(PublishCheck::NotAsked {
+            reason: grpc::reason(&status),
+        }),
+    }
+}
+
+/// Whether an older service, which cannot be asked by `CheckPublish`, publishes models at all.
+///
+/// # Errors
+/// [`PublishError::Refused`] where it does not: the endpoint is another port.
+async fn publishes(
+    client: &mut PublisherServiceClient<Channel>,
+    config: &PublishConfig,
+) -> Result<(), PublishError> {
+    let mut request = tonic::Request::new(ListVersionsRequest {
+        model_name: config.model.clone(),
+        version: 0,
+        omit_manifests: true,
+    });
+    request.set_timeout(CHECK_DEADLINE);
+    match client.list_versions(request).await {
+        Err(status) if status.code() == Code::Unimplemented => Err(PublishError::Refused {
+            endpoint: config.endpoint.clone(),
+            reason:
+                "models are not published there; publish.endpoint must be its port for publishing, \
+                     admin.listen"
+                    .to_owned(),
+            code: status.code(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the same would be said at the run's end.
+fn is_refusal(status: &Status) -> bool {
+    let said = matches!(
+        status.code(),
+        Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::ResourceExhausted
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+    );
+    said && !grpc::is_away(status)
+}
+
+fn check_messages(
+    config: &PublishConfig,
+    upload: &ModelUpload,
+    largest_manifest_bytes: u64,
+) -> impl Iterator<Item = CheckPublishRequest> + Send + use<> {
+    let ModelUpload {
+        onnx,
+        manifest_json,
+    } = upload.clone();
+    let messages = common::upload::upload(&config.model, onnx, manifest_json);
+    messages.map(move |message| CheckPublishRequest {
+        part: message.part.map(|part| match part {
+            Part::Header(header) => check_publish_request::Part::Header(CheckPublishHeader {
+                header: Some(header),
+                largest_manifest_bytes,
+            }),
+            Part::Chunk(chunk) => check_publish_request::Part::Chunk(chunk),
+        }),
+    })
 }
 
 async fn send(

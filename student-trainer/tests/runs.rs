@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "runs/delivery.rs"]
+mod delivery;
 mod support;
 
 use std::{

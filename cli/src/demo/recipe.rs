@@ -84,7 +84,7 @@ impl Recipe {
 }
 
 /// The class names of Fashion-MNIST, in label order.
-pub(super) fn class_names() -> Vec<String> {
+pub(crate) fn class_names() -> Vec<String> {
     #[derive(Deserialize)]
     struct Defaults {
         data: Data,

@@ -7,7 +7,7 @@ mod soft_targets;
 mod teacher;
 mod trainer;
 
-pub use self::soft_targets::{FixedViews, SoftTargetsConfig, SoftTargetsMode};
+pub use self::soft_targets::{ClassNames, FixedViews, SoftTargetsConfig, SoftTargetsMode};
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};

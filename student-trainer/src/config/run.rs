@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use common::{
     config::{ConfigError, Layers, Problems, Validate},
+    model_store::ModelName,
     security::{
         client::{Credentials, TokenInPlainText, TokenSource},
         tls::ClientTls,
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use torch_networks::PrecisionChoice;
 
 use super::{
-    NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone,
-    teacher::is_default,
+    ClassNames, NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig, SoftTargetsMode,
+    WhenGone, teacher::is_default,
 };
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
@@ -99,9 +100,11 @@ pub struct CheckpointConfig {
 pub struct ExportConfig {
     /// Whether `model.onnx` and `manifest.json` are written.
     pub onnx: bool,
-    /// Largest absolute difference of a logit, ONNX Runtime against libtorch in f32, that counts
-    /// as equal.
+    /// Largest difference of a logit, ONNX Runtime against libtorch in f32, that counts as equal: so much
+    /// and `relative_tolerance` times the largest logit of the image.
     pub tolerance: f32,
+    /// See `tolerance`; 0 or more.
+    pub relative_tolerance: f32,
     /// Real images on which the two are compared.
     pub compare_samples: usize,
     /// Real images that go into the manifest with their logits.
@@ -214,6 +217,12 @@ impl RunConfig {
     /// Whether a teacher must be there.
     pub fn needs_teacher(&self) -> bool {
         self.needs_soft_targets() && self.soft_targets_mode() != SoftTargetsMode::Recorded
+    }
+
+    /// What the names of a teacher's classes mean.
+    pub fn class_names(&self) -> ClassNames {
+        let targets = self.soft_targets.as_ref();
+        targets.map_or_else(ClassNames::default, |targets| targets.class_names)
     }
 
     /// Where soft targets come from.
@@ -344,6 +353,10 @@ impl ExportConfig {
         let tolerance = self.tolerance;
         let fits = tolerance.is_finite() && tolerance > 0.0;
         problems.require(fits, "export.tolerance", tolerance, "must be above 0");
+        let relative = self.relative_tolerance;
+        let fits = (0.0..1.0).contains(&relative);
+        let allowed = "must be 0 or more and below 1";
+        problems.require(fits, "export.relative_tolerance", relative, allowed);
         for (key, count, limit) in [
             ("export.compare_samples", self.compare_samples, 100_000),
             ("export.golden_samples", self.golden_samples, 64),
@@ -368,11 +381,8 @@ impl PublishConfig {
         if let Err(error) = self.credentials().check_address(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
-        problems.require(
-            !self.model.is_empty(),
-            "publish.model",
-            "\"\"",
-            "must not be empty",
-        );
+        if let Err(error) = ModelName::new(&self.model) {
+            problems.add("publish.model", &self.model, &error.to_string());
+        }
     }
 }

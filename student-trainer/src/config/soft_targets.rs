@@ -6,7 +6,7 @@ use common::{config::Problems, soft_targets::Encoding};
 use serde::{Deserialize, Serialize};
 use soft_targets::MAX_VIEWS;
 
-use super::{NumericsPolicy, PoolConfig};
+use super::{NumericsPolicy, PoolConfig, teacher::is_default};
 
 /// Whether soft targets come from teachers or from a recording, and of which views.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,21 @@ pub struct SoftTargetsConfig {
     /// Images a shard of a new recording.
     #[serde(default = "default_samples_per_shard")]
     pub samples_per_shard: u32,
+    /// Whether a teacher's classes must be those of the data, by name.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub class_names: ClassNames,
+}
+
+/// What the names of a teacher's classes mean to a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClassNames {
+    /// They are those of the data; where their order is another one, the logits are brought into that of
+    /// the data.
+    #[default]
+    Match,
+    /// Nothing: the first logit is that of the first class, whatever the names.
+    Ignore,
 }
 
 /// Where soft targets come from.

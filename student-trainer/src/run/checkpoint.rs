@@ -54,6 +54,9 @@ pub(super) struct RunProgress {
     pub(super) circumstances: Circumstances,
     /// Whose soft targets were used so far.
     pub(super) teacher: Option<TeacherIdentity>,
+    /// Digest of the order into which that teacher's classes were brought, where it was another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) class_order: Option<Sha256>,
     /// False once anything was allowed that may change the bits.
     pub(super) bit_reproducible: bool,
     /// Length of `metrics.jsonl` at this point.
@@ -265,6 +268,7 @@ pub(super) mod tests {
                     dataset: "d".into(),
                 },
                 teacher: None,
+                class_order: None,
                 bit_reproducible: true,
                 metrics_bytes: 12,
                 seconds: 0.1 + 0.2,

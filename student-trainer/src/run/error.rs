@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use common::soft_targets::ClassesDiffer;
 use datasets::DatasetError;
 use networks::SpecError;
+use soft_targets::human_bytes;
 use torch_networks::TorchError;
 
 use super::{ArtifactError, CheckpointError};
@@ -126,6 +128,20 @@ pub enum RunError {
     /// A model folder cannot be written; the text names the file.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The disk would not hold what the run leaves.
+    #[error(
+        "{} has {} free, but the checkpoints and weights of this run take about {}; free some space, or lower \
+         checkpoints.keep_last and checkpoints.keep_best",
+        folder.display(), human_bytes(*free), human_bytes(*needed)
+    )]
+    NoSpace {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
     /// The network's specification is wrong.
     #[error("network: {0}")]
     Spec(#[from] SpecError),
@@ -163,6 +179,24 @@ pub enum RunError {
         /// The last one before.
         checkpoint: Option<PathBuf>,
     },
+    /// Soft targets are of other classes than the data.
+    #[error(
+        "{whose} {differ}; give data.class_names the same names, or set soft_targets.class_names = \"ignore\" \
+         where they mean the same"
+    )]
+    OtherClasses {
+        /// Who has the classes, for people.
+        whose: String,
+        /// How they differ.
+        differ: ClassesDiffer,
+    },
+    /// A recording's teacher has other class names now, or has them in another order.
+    #[error(
+        "the teacher's class names are not those that it had when {} was made; give the teacher its names \
+         back, or choose another soft_targets.folder",
+        .0.display()
+    )]
+    RenamedClasses(PathBuf),
     /// Soft targets cannot be had; the text names the endpoint.
     #[error("{error}{}", to_go_on(checkpoint))]
     Teacher {

@@ -48,6 +48,9 @@ pub struct RunManifest {
     pub validation_samples: usize,
     /// Whose soft targets were used.
     pub teacher: Option<TeacherIdentity>,
+    /// Digest of the order into which that teacher's classes were brought, where it was not that of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_order: Option<Sha256>,
     /// Batches that were trained on hard labels alone because all teachers were gone: the run is not what
     /// its configuration says.
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -10,6 +10,7 @@ mod folder;
 mod manifest;
 mod metrics;
 mod resume;
+mod space;
 
 use std::{
     io,
@@ -141,7 +142,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     for problem in problems {
         run.events.notices().notice(problem);
     }
-    run.execute(&network)
+    run.execute(&network, &initial)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
 
@@ -179,10 +180,12 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    fn execute(&self, network: &TorchNetwork) -> Result<RunOutcome, RunError> {
+    fn execute(&self, network: &TorchNetwork, initial: &Weights) -> Result<RunOutcome, RunError> {
         self.announce_resumption();
+        self.check_space(initial)?;
+        self.check_delivery(initial)?;
         let supply = self.soft_targets()?;
-        let teacher = self.teacher(supply.teacher())?;
+        let teacher = self.teacher(&supply)?;
         let phases =
             supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
         // From here on no teacher is needed.
@@ -212,7 +215,8 @@ impl Run<'_> {
             dataset: self.data.fingerprint.clone(),
             train_samples: self.data.train.len(),
             validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
-            teacher,
+            class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
+            teacher: teacher.map(|teacher| teacher.identity),
             bit_reproducible: self.is_bit_reproducible() && hard_label_batches == 0,
             hard_label_batches,
             model_id: model_id(&self.config.network, &weights)?,
@@ -278,12 +282,27 @@ impl Run<'_> {
     }
 
     /// Whose soft targets the run uses, or used before it was interrupted.
-    fn teacher(&self, now: Option<&TeacherIdentity>) -> Result<Option<TeacherIdentity>, RunError> {
-        let before = self.teacher_before();
-        if let (Some(before), Some(now)) = (before, now) {
-            resume::check_teacher(before, now, self.mixes_numerics())?;
+    fn teacher(&self, supply: &SoftTargetSupply<'_>) -> Result<Option<RunTeacher>, RunError> {
+        let before = self.resumed.as_ref().and_then(|resumed| {
+            let identity = resumed.run.teacher.clone()?;
+            let class_order = resumed.run.class_order.clone();
+            Some(RunTeacher {
+                identity,
+                class_order,
+            })
+        });
+        let Some(identity) = supply.teacher().filter(|_| supply.has_soft_targets()) else {
+            return Ok(before);
+        };
+        let now = RunTeacher {
+            identity: identity.clone(),
+            class_order: supply.class_order(),
+        };
+        if let Some(before) = before {
+            resume::check_teacher(&before.identity, &now.identity, self.mixes_numerics())?;
+            resume::check_class_order(before.class_order.as_ref(), now.class_order.as_ref())?;
         }
-        Ok(now.or(before).cloned())
+        Ok(Some(now))
     }
 
     fn teacher_before(&self) -> Option<&TeacherIdentity> {
@@ -294,7 +313,7 @@ impl Run<'_> {
         &self,
         network: &TorchNetwork,
         soft_targets: Option<SoftTargetSource<'_>>,
-        teacher: Option<&TeacherIdentity>,
+        teacher: Option<&RunTeacher>,
     ) -> Result<Vec<PhaseRecord>, RunError> {
         let views = self.config.soft_targets.as_ref();
         let views = views.and_then(|targets| targets.fixed_views());
@@ -381,13 +400,20 @@ impl Run<'_> {
     }
 }
 
+/// Whose soft targets a run uses.
+struct RunTeacher {
+    identity: TeacherIdentity,
+    /// Digest of the order into which its classes are brought, where it is another one.
+    class_order: Option<Sha256>,
+}
+
 /// Makes the states of one phase into checkpoints of the run.
 struct PhaseCheckpoints<'r> {
     run: &'r Run<'r>,
     phase: usize,
     /// Of the phases before.
     records: &'r [PhaseRecord],
-    teacher: Option<&'r TeacherIdentity>,
+    teacher: Option<&'r RunTeacher>,
 }
 
 impl Checkpoints for PhaseCheckpoints<'_> {
@@ -406,7 +432,8 @@ impl Checkpoints for PhaseCheckpoints<'_> {
                 kind: config.kind(),
                 phases: self.records.to_vec(),
                 circumstances: run.circumstances.clone(),
-                teacher: self.teacher.cloned(),
+                teacher: self.teacher.map(|teacher| teacher.identity.clone()),
+                class_order: self.teacher.and_then(|teacher| teacher.class_order.clone()),
                 bit_reproducible: run.is_bit_reproducible(),
                 metrics_bytes: run.metrics.sync()?,
                 seconds: run.seconds(),

@@ -1,6 +1,6 @@
 //! Whether a run may go on from a checkpoint.
 
-use common::manifest::TeacherIdentity;
+use common::{digest::Sha256, manifest::TeacherIdentity};
 use toml::{Table, Value};
 
 use super::{RunError, checkpoint::Circumstances};
@@ -113,6 +113,30 @@ pub(super) fn check_teacher(
             probe_sha256,
         } = teacher;
         format!("model {model_id} with `{numerics}` (probe {probe_sha256})")
+    };
+    Err(RunError::OtherTeacher {
+        before: describe(before),
+        now: describe(now),
+    })
+}
+
+/// Compares the order into which a teacher's classes are brought with that of the interrupted run.
+///
+/// # Errors
+/// [`RunError::OtherTeacher`].
+pub(super) fn check_class_order(
+    before: Option<&Sha256>,
+    now: Option<&Sha256>,
+) -> Result<(), RunError> {
+    if before == now {
+        return Ok(());
+    }
+    let describe = |order: Option<&Sha256>| match order {
+        Some(order) => format!(
+            "of classes in another order than the data's ({})",
+            &order.as_str()[..12]
+        ),
+        None => "of classes in the data's order".to_owned(),
     };
     Err(RunError::OtherTeacher {
         before: describe(before),

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use common::soft_targets::SoftTargets;
+use common::soft_targets::{ClassOrder, SoftTargets};
 use tokio_util::sync::CancellationToken;
 
 use super::{PendingSoftTargets, RecordedTargets, Request, padding};
@@ -22,6 +22,8 @@ pub struct LiveTargets<'r> {
     pub prefetch: usize,
     /// What takes their place when the pool has waited for them in vain; without, the run fails.
     pub when_gone: Option<&'r Gone>,
+    /// Where the teachers' classes stand in another order than those of the data.
+    pub order: Option<&'r ClassOrder>,
 }
 
 /// What takes the teachers' place when all of them are gone.
@@ -50,6 +52,7 @@ pub struct AskedTeachers<'r> {
     view: Option<u32>,
     samples: Vec<u32>,
     when_gone: Option<&'r Gone>,
+    order: Option<&'r ClassOrder>,
 }
 
 impl<'r> LiveTargets<'r> {
@@ -75,6 +78,7 @@ impl<'r> LiveTargets<'r> {
             view,
             samples: samples.to_vec(),
             when_gone: self.when_gone,
+            order: self.order,
         })
     }
 }
@@ -87,7 +91,11 @@ impl AskedTeachers<'_> {
                 if let Some(gone) = gone {
                     gone.waited.store(false, Ordering::Relaxed);
                 }
-                Ok(Some(targets.take(self.samples.len())))
+                let targets = targets.take(self.samples.len());
+                Ok(Some(match self.order {
+                    Some(order) => targets.reordered(order),
+                    None => targets,
+                }))
             }
             (
                 Err(error @ (PoolError::NoTeacher { .. } | PoolError::TeachersGone { .. })),

@@ -70,7 +70,7 @@ pub fn record(
     let pool = context
         .connect(notices.clone())
         .map_err(RunError::of_recording)?;
-    let recording = context.open_or_create(pool.identity())?;
+    let recording = context.open_or_create(&pool)?;
     let lock = recording.lock()?;
     let (_, _, views) = context.recordings();
     let views = context.views_needed(views);
@@ -92,6 +92,8 @@ pub fn record(
             pool: &pool,
             prefetch: context.prefetch(),
             when_gone: None,
+            // A recording holds what the teacher said, in the teacher's order.
+            order: None,
         },
         batch_size: context.batch_size(),
         cancel,

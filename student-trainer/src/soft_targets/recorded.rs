@@ -6,7 +6,10 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
+use common::{
+    manifest::TeacherIdentity,
+    soft_targets::{ClassOrder, SoftTargets},
+};
 use soft_targets::{Replay, StoreError};
 
 use crate::run::RunError;
@@ -15,6 +18,8 @@ use crate::run::RunError;
 #[derive(Debug)]
 pub struct RecordedTargets {
     replay: Replay,
+    /// Where the recorded classes stand in another order than those of the data.
+    order: Option<ClassOrder>,
     recorder: Mutex<RecorderState>,
     changed: Condvar,
 }
@@ -31,19 +36,20 @@ enum RecorderState {
 }
 
 impl RecordedTargets {
-    /// A recording as it is.
-    pub fn new(replay: Replay) -> Self {
-        Self::with(replay, RecorderState::None)
+    /// A recording as it is; `order` brings its classes into the order of the data.
+    pub fn new(replay: Replay, order: Option<ClassOrder>) -> Self {
+        Self::with(replay, order, RecorderState::None)
     }
 
     /// A recording that the run adds to: see [`Self::finish_view`] and [`Self::end`].
-    pub fn growing(replay: Replay) -> Self {
-        Self::with(replay, RecorderState::AtWork)
+    pub fn growing(replay: Replay, order: Option<ClassOrder>) -> Self {
+        Self::with(replay, order, RecorderState::AtWork)
     }
 
-    fn with(replay: Replay, recorder: RecorderState) -> Self {
+    fn with(replay: Replay, order: Option<ClassOrder>, recorder: RecorderState) -> Self {
         Self {
             replay,
+            order,
             recorder: Mutex::new(recorder),
             changed: Condvar::new(),
         }
@@ -67,6 +73,11 @@ impl RecordedTargets {
         &self.replay.recording().identity().teacher
     }
 
+    /// What brings the recorded classes into the order of the data, where they stand in another one.
+    pub fn order(&self) -> Option<&ClassOrder> {
+        self.order.as_ref()
+    }
+
     /// The soft targets of `samples` in `view`. Where the run adds to the recording, waits until the view
     /// is whole.
     ///
@@ -75,7 +86,11 @@ impl RecordedTargets {
     pub fn gather(&self, view: u32, samples: &[u32]) -> Result<SoftTargets, RunError> {
         self.wait_for(view)?;
         self.replay.open(view)?;
-        Ok(self.replay.gather(view, samples))
+        let targets = self.replay.gather(view, samples);
+        Ok(match &self.order {
+            Some(order) => targets.reordered(order),
+            None => targets,
+        })
     }
 
     fn wait_for(&self, view: u32) -> Result<(), RunError> {

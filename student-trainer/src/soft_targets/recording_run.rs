@@ -35,7 +35,8 @@ impl<'r> RecordingRun<'r> {
         pool: TeacherPool,
         notices: NoticeSender,
     ) -> Result<Self, RunError> {
-        let recording = context.open_or_create(pool.identity())?;
+        let recording = context.open_or_create(&pool)?;
+        let order = context.class_order(Some(pool.class_names()), "the teacher", &notices)?;
         let lock = recording.lock()?;
         let (_, _, views) = context.recordings();
         let views = context.views_needed(views);
@@ -47,7 +48,7 @@ impl<'r> RecordingRun<'r> {
             missing.entry(id.view).or_default().push(id);
         }
         Ok(Self {
-            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views)),
+            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views), order),
             pool,
             recording,
             lock,
@@ -85,6 +86,8 @@ impl<'r> RecordingRun<'r> {
                 pool: &self.pool,
                 prefetch: self.prefetch,
                 when_gone: None,
+                // A recording holds what the teacher said, in the teacher's order.
+                order: None,
             },
             batch_size: self.batch_size,
             cancel: stop,

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use common::{manifest::TeacherIdentity, soft_targets::Encoding};
+use common::{
+    digest::Sha256,
+    manifest::TeacherIdentity,
+    soft_targets::{ClassMatch, ClassOrder, Encoding},
+};
 use datasets::Dataset;
 use soft_targets::{
     RecordedImages, Recording, RecordingIdentity, Replay, ViewSet, WantedRecording,
@@ -14,9 +18,9 @@ use super::{
     recording_run::RecordingRun,
 };
 use crate::{
-    config::{FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone},
+    config::{ClassNames, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone},
     events::NoticeSender,
-    pool::{ExpectedTeacher, PoolError, TeacherPool},
+    pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, PoolError, TeacherPool},
     run::RunError,
 };
 
@@ -32,6 +36,7 @@ enum Way<'r> {
     Live {
         pool: TeacherPool,
         when_gone: Option<Gone>,
+        order: Option<ClassOrder>,
     },
     Recorded(Box<RecordedTargets>),
     Record(Box<RecordingRun<'r>>),
@@ -90,6 +95,22 @@ impl<'r> SoftTargetSupply<'r> {
         }
     }
 
+    /// Digest of the order into which the classes are brought, where it is not the data's already.
+    pub fn class_order(&self) -> Option<Sha256> {
+        let order = match &self.way {
+            Way::None | Way::HardLabels(_) => None,
+            Way::Live { order, .. } => order.as_ref(),
+            Way::Recorded(recorded) => recorded.order(),
+            Way::Record(run) => run.recorded().order(),
+        };
+        order.map(ClassOrder::digest)
+    }
+
+    /// Whether the soft targets are a teacher's.
+    pub fn has_soft_targets(&self) -> bool {
+        !matches!(self.way, Way::None | Way::HardLabels(_))
+    }
+
     /// Trains with these soft targets. What is missing is recorded meanwhile, where that is asked for.
     ///
     /// # Errors
@@ -101,10 +122,15 @@ impl<'r> SoftTargetSupply<'r> {
         let prefetch = self.prefetch;
         match &self.way {
             Way::None => train(None),
-            Way::Live { pool, when_gone } => train(Some(SoftTargetSource::Live(LiveTargets {
+            Way::Live {
+                pool,
+                when_gone,
+                order,
+            } => train(Some(SoftTargetSource::Live(LiveTargets {
                 pool,
                 prefetch,
                 when_gone: when_gone.as_ref(),
+                order: order.as_ref(),
             }))),
             Way::Recorded(recorded) => train(Some(SoftTargetSource::Recorded(recorded))),
             Way::HardLabels(teacher) => train(Some(SoftTargetSource::HardLabels(teacher))),
@@ -136,6 +162,7 @@ impl<'r> SupplyContext<'r> {
             WhenGone::HardLabels => Some(Substitute::HardLabels),
         };
         Ok(Way::Live {
+            order: self.class_order(Some(pool.class_names()), "the teacher", notices)?,
             pool,
             when_gone: substitute.map(|substitute| Gone::new(substitute, notices.clone())),
         })
@@ -178,6 +205,11 @@ impl<'r> SupplyContext<'r> {
         let expected = ExpectedTeacher {
             input_shape: self.train.shape(),
             classes: self.train.classes(),
+            class_names: match self.config.class_names() {
+                ClassNames::Match => Some(self.train.class_names().to_vec()),
+                ClassNames::Ignore => None,
+            },
+            largest_batch: self.largest_batch(),
             identity: self.teacher_before.cloned(),
         };
         Ok(TeacherPool::connect(
@@ -204,6 +236,61 @@ impl<'r> SupplyContext<'r> {
         distilling.map_or(128, |phase| phase.batch_size)
     }
 
+    /// The largest batch that teachers are asked for.
+    fn largest_batch(&self) -> BatchSize {
+        let views = self.config.soft_targets.as_ref();
+        let views = views.and_then(SoftTargetsConfig::fixed_views);
+        let phases = self.config.phases.iter().enumerate();
+        let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
+        let largest = distilling.max_by_key(|(_, phase)| phase.batch_size);
+        let (index, images) = largest.map_or((0, 1), |(index, phase)| (index, phase.batch_size));
+        BatchSize {
+            // Small batches of fixed views are filled up.
+            images: images.max(views.map_or(1, |_| FEWEST_IMAGES)),
+            key: format!("phases[{index}].batch_size"),
+        }
+    }
+
+    /// What brings the classes `names`, those of `whose` logits, into the order of the data, where they are
+    /// in another one.
+    ///
+    /// # Errors
+    /// [`RunError::OtherClasses`].
+    pub(super) fn class_order(
+        &self,
+        names: Option<&[String]>,
+        whose: &str,
+        notices: &NoticeSender,
+    ) -> Result<Option<ClassOrder>, RunError> {
+        if self.config.class_names() == ClassNames::Ignore {
+            return Ok(None);
+        }
+        let found = names.map_or(Ok(ClassMatch::Unnamed), |names| {
+            ClassMatch::of(names, self.train.class_names())
+        });
+        match found {
+            Ok(ClassMatch::Same) => Ok(None),
+            Ok(ClassMatch::Unnamed) => {
+                notices.notice(format!(
+                    "warning: {whose} has no class names, or the data have none: only the number of classes was \
+                     compared"
+                ));
+                Ok(None)
+            }
+            Ok(ClassMatch::Reordered(order)) => {
+                notices.notice(format!(
+                    "{whose} has the classes of the data in another order; the logits are brought into the \
+                     order of the data"
+                ));
+                Ok(Some(order))
+            }
+            Err(differ) => Err(RunError::OtherClasses {
+                whose: whose.to_owned(),
+                differ,
+            }),
+        }
+    }
+
     /// Batches that may be with the teachers at a time.
     pub(super) fn prefetch(&self) -> usize {
         self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
@@ -213,17 +300,26 @@ impl<'r> SupplyContext<'r> {
         ViewSet::of(self.train, self.config.data.augmentation, views.seed)
     }
 
-    /// The recording that the run makes with `teacher`.
-    pub(super) fn open_or_create(&self, teacher: &TeacherIdentity) -> Result<Recording, RunError> {
+    /// The recording that the run makes with the teachers of `pool`.
+    pub(super) fn open_or_create(&self, pool: &TeacherPool) -> Result<Recording, RunError> {
         let (settings, folder, views) = self.recordings();
         let identity = RecordingIdentity {
-            teacher: teacher.clone(),
+            teacher: pool.identity().clone(),
             images: RecordedImages::of(self.train),
             views: self.view_set(views),
             encoding: self.encoding(),
         };
         let samples = settings.samples_per_shard;
-        Ok(Recording::open_or_create(folder, &identity, samples)?)
+        let names = pool.class_names();
+        let recording = Recording::open_or_create(folder, &identity, samples, names)?;
+        match recording.class_names() {
+            Some(recorded)
+                if recorded != names && self.config.class_names() == ClassNames::Match =>
+            {
+                Err(RunError::RenamedClasses(recording.folder().to_owned()))
+            }
+            _ => Ok(recording),
+        }
     }
 
     fn encoding(&self) -> Encoding {
@@ -241,7 +337,7 @@ impl<'r> SupplyContext<'r> {
 
     /// A recording with all that the rest of the run needs.
     fn recorded(&self, notices: &NoticeSender) -> Result<RecordedTargets, RunError> {
-        let (recorded, views) = self.fitting_recording(None)?;
+        let (recorded, views) = self.fitting_recording(None, notices)?;
         recorded.open_all(&views)?;
         notices.notice(format!("{recorded} holds the {} views needed", views.len()));
         Ok(recorded)
@@ -253,7 +349,7 @@ impl<'r> SupplyContext<'r> {
         teacher: &TeacherIdentity,
         notices: &NoticeSender,
     ) -> Result<RecordedTargets, RunError> {
-        let (recorded, views) = self.fitting_recording(Some(teacher))?;
+        let (recorded, views) = self.fitting_recording(Some(teacher), notices)?;
         match recorded.open_all(&views) {
             Ok(()) => notices.notice(format!("{recorded} holds the {} views needed", views.len())),
             Err(error) => notices.notice(format!(
@@ -268,6 +364,7 @@ impl<'r> SupplyContext<'r> {
     fn fitting_recording(
         &self,
         teacher: Option<&TeacherIdentity>,
+        notices: &NoticeSender,
     ) -> Result<(RecordedTargets, BTreeSet<u32>), RunError> {
         let (settings, folder, views) = self.recordings();
         let wanted = WantedRecording {
@@ -281,7 +378,12 @@ impl<'r> SupplyContext<'r> {
             teacher,
         };
         let recording = Recording::find(folder, &wanted, settings.teacher.as_deref())?;
+        let whose = format!("the recording {}", recording.folder().display());
+        let order = self.class_order(recording.class_names(), &whose, notices)?;
         let replay = Replay::new(recording, self.views_needed(views));
-        Ok((RecordedTargets::new(replay), self.epochs.views(views)))
+        Ok((
+            RecordedTargets::new(replay, order),
+            self.epochs.views(views),
+        ))
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod classes;
 mod recording;
 mod scene;
 #[path = "../support/small_disk.rs"]

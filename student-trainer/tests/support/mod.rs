@@ -257,9 +257,7 @@ pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, We
     let channels = network.input[0];
     let model = ModelFile {
         format_version: ModelFile::FORMAT_VERSION,
-        class_names: (0..network.classes)
-            .map(|class| format!("class {class}"))
-            .collect(),
+        class_names: class_names(network.classes),
         normalization_mean: vec![0.3; channels],
         normalization_std: vec![0.4; channels],
         network,
@@ -269,6 +267,15 @@ pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, We
     let bytes = weights.to_safetensors().unwrap();
     std::fs::write(folder.join("weights.safetensors"), bytes).unwrap();
     (model, weights)
+}
+
+/// Names of as many classes, those that runs have unless they say otherwise.
+pub fn class_names(classes: usize) -> Vec<String> {
+    let defaults: toml::Table = include_str!("../../../configs/run.toml").parse().unwrap();
+    let names = defaults["data"]["class_names"].as_array().unwrap();
+    let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
+    let more = (names.len()..).map(|class| format!("class {class}"));
+    names.chain(more).take(classes).collect()
 }
 
 /// Writes a training split of random images and labels of 10 classes, as plain IDX files.

@@ -11,7 +11,7 @@ use crate::{
         BenchError,
         process::{Program, Server},
     },
-    demo::TEACHER_RECIPE,
+    demo::{TEACHER_RECIPE, class_names},
 };
 
 const PROGRAM: &str = "teacher-service";
@@ -58,9 +58,7 @@ impl Teacher {
                     .map_err(|error| error.to_string())?;
                 let model = ModelFile {
                     format_version: ModelFile::FORMAT_VERSION,
-                    class_names: (0..network.classes)
-                        .map(|class| class.to_string())
-                        .collect(),
+                    class_names: class_names(),
                     normalization_mean: vec![0.2860],
                     normalization_std: vec![0.3530],
                     network,
