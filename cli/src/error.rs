@@ -12,7 +12,7 @@ use datasets::DatasetError;
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{bench::BenchError, demo::DemoError};
+use crate::{NotText, bench::BenchError, demo::DemoError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -23,6 +23,9 @@ pub enum CliError {
     /// Arguments that do not fit together, or do not fit what is there.
     #[error("{0}")]
     Usage(String),
+    /// A path that another program should get is not UTF-8.
+    #[error(transparent)]
+    Path(#[from] NotText),
     /// An argument is no address, or the credentials cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -125,6 +128,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
+            | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)
             | Self::Refused {

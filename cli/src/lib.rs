@@ -19,10 +19,12 @@ mod record;
 mod run_config;
 mod runs;
 mod targets;
+mod text_path;
 mod tokens;
 
 pub use bench::BenchError;
 pub use error::{CliError, EXIT_USAGE};
+pub use text_path::NotText;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use common::{manifest::ArtifactManifest, security::client::CredentialArguments, upload::upload};
+use common::{
+    manifest::ArtifactManifest, os_text, security::client::CredentialArguments, upload::upload,
+};
 use proto::publish::v1::{ActivateVersionRequest, DeleteVersionRequest, ModelVersion};
 use tonic::Request;
 
@@ -39,6 +41,7 @@ pub struct ModelsArguments {
     /// host:port of the inference service's admin port.
     #[arg(
         long,
+        value_parser = os_text::argument(),
         env = "RETORT_ADMIN_ADDRESS",
         default_value = "127.0.0.1:8003",
         global = true

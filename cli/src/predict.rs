@@ -4,7 +4,7 @@ use common::output::Results;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::{manifest::ArtifactManifest, security::client::CredentialArguments};
+use common::{manifest::ArtifactManifest, os_text, security::client::CredentialArguments};
 use datasets::Split;
 
 use crate::{
@@ -39,6 +39,7 @@ pub struct PredictArguments {
     /// host:port of the inference service's gRPC port.
     #[arg(
         long,
+        value_parser = os_text::argument(),
         env = "RETORT_INFERENCE_ADDRESS",
         default_value = "127.0.0.1:8001"
     )]
@@ -50,7 +51,12 @@ pub struct PredictArguments {
     #[arg(long)]
     version: Option<u64>,
     /// host:port of the inference service's admin port, which is asked for the manifest.
-    #[arg(long, env = "RETORT_ADMIN_ADDRESS", default_value = "127.0.0.1:8003")]
+    #[arg(
+        long,
+        value_parser = os_text::argument(),
+        env = "RETORT_ADMIN_ADDRESS",
+        default_value = "127.0.0.1:8003"
+    )]
     admin: String,
     /// The model's manifest.json, instead of asking the admin port.
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! `retort record`: soft targets ahead of a run.
 
 use std::{
+    ffi::OsString,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
@@ -24,9 +25,10 @@ command goes on where it was. It needs `student-trainer` beside this program.";
 pub struct RecordArguments {
     /// The run's configuration, TOML, with [teacher] and [soft_targets] folder and views.
     config: PathBuf,
-    /// Overrides one key of the configuration; may be repeated.
+    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
+    /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
 }
 
 /// `retort record`: becomes `student-trainer record`, which has the augmentation and the teacher pool;

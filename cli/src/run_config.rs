@@ -1,6 +1,6 @@
 //! A run's configuration on its way to the trainer: a TOML text with single values laid over it.
 
-use std::path::Path;
+use std::{ffi::OsString, path::Path};
 
 use toml::{Table, Value};
 
@@ -10,6 +10,7 @@ use crate::CliError;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RunConfigText {
     table: Table,
+    overrides: Vec<String>,
 }
 
 impl RunConfigText {
@@ -25,21 +26,31 @@ impl RunConfigText {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let table = text.parse::<Table>();
         let table = table.map_err(|error| error.to_string().trim_end().to_owned())?;
-        Ok(Self { table })
+        Ok(Self {
+            table,
+            overrides: Vec::new(),
+        })
     }
 
-    /// Sets what `--set` gives, `key.path=value`: the value is TOML where it is TOML, else a text.
-    pub(crate) fn set_argument(&mut self, argument: &str) -> Result<(), CliError> {
-        let wrong = |problem: &str| {
-            CliError::Usage(format!("--set {argument}: {problem}; give key.path=value"))
-        };
-        let (key, text) = argument.split_once('=').ok_or_else(|| wrong("no `=`"))?;
-        let parsed = format!("value = {text}").parse::<Table>().ok();
-        let value = parsed
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(|| Value::String(text.trim().to_owned()));
-        self.set(key.trim(), value)
-            .map_err(|problem| wrong(&problem))
+    /// Adds what `--set` gives, `key.path=value`. The trainer knows the types of the keys: what the value means
+    /// is decided there.
+    pub(crate) fn add_override(&mut self, argument: OsString) -> Result<(), CliError> {
+        let argument = argument.into_string().map_err(|argument| {
+            CliError::Usage(format!(
+                "--set {argument:?}: is not UTF-8, as a configuration is"
+            ))
+        })?;
+        if !argument.contains('=') {
+            let problem = format!("--set {argument}: no `=`; give key.path=value");
+            return Err(CliError::Usage(problem));
+        }
+        self.overrides.push(argument);
+        Ok(())
+    }
+
+    /// What `--set` gave.
+    pub(crate) fn overrides(&self) -> &[String] {
+        &self.overrides
     }
 
     /// Sets the value at a dotted path; tables on the way are made where they are missing.
@@ -70,45 +81,50 @@ impl RunConfigText {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
     fn values_are_laid_over_the_text() {
-        let mut config =
-            RunConfigText::parse("seed = 1\n[data]\npath = 'a'\n[[phases]]\n").unwrap();
-        for argument in [
-            "seed=2",
-            "data.path=b c",
-            "teacher.endpoints=[\"h:1\", \"h:2\"]",
-            "publish.model = \"m\"",
-        ] {
-            config.set_argument(argument).unwrap();
-        }
+        let mut config = RunConfigText::parse("seed = 1\n[data]\npath = 'a'").unwrap();
+        config.set("seed", 2).unwrap();
+        config.set("data.path", "b c").unwrap();
+        config.set("teacher.endpoints", vec!["h:1", "h:2"]).unwrap();
         let again = RunConfigText::parse(&config.to_toml()).unwrap();
         assert_eq!(again, config);
         assert_eq!(config.table["seed"].as_integer(), Some(2));
         assert_eq!(config.table["data"]["path"].as_str(), Some("b c"));
-        assert_eq!(
-            config.table["teacher"]["endpoints"][1].as_str(),
-            Some("h:2")
-        );
-        assert_eq!(config.table["publish"]["model"].as_str(), Some("m"));
+        let endpoint = &config.table["teacher"]["endpoints"][1];
+        assert_eq!(endpoint.as_str(), Some("h:2"));
+        for (key, problem) in [
+            ("a..b", "empty"),
+            ("", "empty"),
+            ("seed.x", "is not a table"),
+        ] {
+            assert!(config.set(key, 1).unwrap_err().contains(problem), "{key}");
+        }
     }
 
     #[test]
-    fn wrong_arguments_are_told() {
+    fn overrides_travel_as_they_were_typed() {
         let mut config = RunConfigText::parse("seed = 1").unwrap();
+        for argument in ["publish.model=20240601", "soft_targets.teacher = 12e4"] {
+            config.add_override(argument.into()).unwrap();
+        }
+        assert_eq!(
+            config.overrides(),
+            ["publish.model=20240601", "soft_targets.teacher = 12e4"]
+        );
         for (argument, problem) in [
-            ("seed", "no `=`"),
-            ("a..b=1", "empty"),
-            ("=1", "empty"),
-            ("seed.x=1", "`seed` is not a table"),
+            (OsString::from("seed"), "--set seed: no `=`"),
+            (
+                OsString::from_vec(b"a=\xa3".to_vec()),
+                "--set \"a=\\xA3\": is not UTF-8",
+            ),
         ] {
-            let error = config.set_argument(argument).unwrap_err().to_string();
-            assert!(
-                error.contains(problem) && error.contains(argument),
-                "{error}"
-            );
+            let error = config.add_override(argument).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
         }
         assert!(RunConfigText::parse("a = ").unwrap_err().contains("line 1"));
     }

@@ -5,7 +5,9 @@
 mod support;
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::{Command, Output},
 };
@@ -88,4 +90,41 @@ fn versions_are_published_activated_and_rolled_back() {
     fs::write(first.join("manifest.json"), "{").unwrap();
     assert_eq!(listed(&service, &versions), ["1 damaged", "2 active"]);
     nothing_older();
+}
+
+#[test]
+fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_option() {
+    let odd = OsStr::from_bytes(b"a\xa3b");
+    let retort = |variable: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+        command.args(arguments).env(variable, odd).output().unwrap()
+    };
+    assert!(retort("X", &["models", "--help"]).status.success());
+    for (variable, arguments, named) in [
+        (
+            "RETORT_SERVER_NAME",
+            &["models", "list"][..],
+            "--server-name",
+        ),
+        ("RETORT_ADMIN_ADDRESS", &["models", "list"], "--admin"),
+        (
+            "RETORT_INFERENCE_ADDRESS",
+            &["predict", "--model", "m"],
+            "--url",
+        ),
+        ("RETORT_TRAINER_ADDRESS", &["runs", "list"], "--trainer"),
+        (
+            "RETORT_TOKEN_IN_PLAIN_TEXT",
+            &["runs", "list"],
+            "--token-in-plain-text",
+        ),
+        ("RETORT_TOKEN", &["runs", "list"], "RETORT_TOKEN"),
+        ("X", &["demo", "--data", "/nowhere"], "/nowhere"),
+    ] {
+        let refused = retort(variable, arguments);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        let code = if variable == "X" { 1 } else { 64 };
+        assert_eq!(refused.status.code(), Some(code), "{variable}: {said}");
+        assert!(said.contains(named), "{variable}: {said}");
+    }
 }

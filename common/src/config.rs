@@ -1,16 +1,24 @@
 //! Layered configuration: shipped defaults ← file ← environment ← flags, with every error at once.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use ::config::{Config, File, FileFormat};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod deserializer;
+mod key_path;
 mod problems;
+mod settings;
 mod tree;
 
+use key_path::KeyPath;
 pub use problems::{ConfigError, ConfigProblem, Problems};
-use tree::KeyPath;
+pub use settings::{Variable, environment};
+use tree::Node;
 
 /// Exit code for a bad configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_CODE: u8 = 64;
@@ -22,44 +30,59 @@ pub struct Layers {
     pub shipped: &'static str,
     /// A TOML file of the user's.
     pub file: Option<PathBuf>,
-    /// `PREFIX__KEY__PATH=value` of the process environment.
-    pub environment: Vec<(String, String)>,
+    /// `PREFIX__KEY__PATH=value` of the process environment; see [`environment`].
+    pub environment: Vec<Variable>,
     /// `key.path=value`, from `--set`.
-    pub overrides: Vec<String>,
+    pub overrides: Vec<OsString>,
 }
 
 /// Rules that types alone cannot express.
 pub trait Validate {
+    /// Tables at the top whose keys are names that users choose: in variables of the environment these
+    /// keep their capital letters.
+    const NAMED_TABLES: &'static [&'static str] = &[];
+
     /// Adds everything that is wrong with `self` to `problems`.
     fn validate(&self, problems: &mut Problems);
 }
 
-/// Variables of the process environment that begin with `prefix__`, as `(key.path, value)`.
-pub fn environment(prefix: &str) -> Vec<(String, String)> {
-    let prefix = format!("{prefix}__");
-    let mut found: Vec<_> = std::env::vars()
-        .filter_map(|(name, value)| {
-            let path = name.strip_prefix(&prefix)?;
-            Some((path.to_lowercase().replace("__", "."), value))
-        })
-        .collect();
-    found.sort();
-    found
-}
-
 impl Layers {
+    /// The shipped defaults alone.
+    pub fn shipped(shipped: &'static str) -> Self {
+        Self {
+            shipped,
+            file: None,
+            environment: Vec::new(),
+            overrides: Vec::new(),
+        }
+    }
+
     /// Merges the layers and reads `T` from them.
     ///
-    /// A value of the environment or of a flag is read as TOML where it is TOML (`8`, `true`,
-    /// `["a", "b"]`), as text where it is not.
+    /// The type of a key decides what a value of the environment or of a flag means. For a text key (text,
+    /// path, address, one of several words) it is the text as it was typed, unless it is a whole TOML string
+    /// in quotes: then it is what stands between them. For every other key it is TOML (`8`, `true`,
+    /// `["a", "b"]`, `{ latest = { num_versions = 2 } }`).
     ///
     /// # Errors
     /// Every problem found, in one error: what [`Validate`] objects to, unknown keys, wrong types
-    /// and values that are not allowed, each with its key and value; or the one reason why a layer
+    /// and values that are not allowed, each with its key and value; or the one reason why a file
     /// could not be read at all.
     pub fn load<T: DeserializeOwned + Validate>(&self) -> Result<T, ConfigError> {
+        self.load_with(|_| {})
+    }
+
+    /// As [`load`](Self::load); `flags` sets what flags of the command line say that have types of their
+    /// own, such as paths that are not UTF-8, over all layers and before anything is validated.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with<T: DeserializeOwned + Validate>(
+        &self,
+        flags: impl FnOnce(&mut T),
+    ) -> Result<T, ConfigError> {
         let text = self.file.as_deref().map(read_file).transpose()?;
-        self.load_text(text.as_deref().unwrap_or_default())
+        self.read(text.as_deref().unwrap_or_default(), flags)
     }
 
     /// As [`load`](Self::load), with `text` as the content of the file.
@@ -67,10 +90,21 @@ impl Layers {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_text<T: DeserializeOwned + Validate>(&self, text: &str) -> Result<T, ConfigError> {
-        let shipped = read(Config::builder().add_source(toml(self.shipped)), None)?;
-        let merged = self.merge(text)?;
-        let (value, mut problems) = read_tolerantly::<T>(merged, &shipped);
-        if let Some(value) = value {
+        self.read(text, |_| {})
+    }
+
+    fn read<T: DeserializeOwned + Validate>(
+        &self,
+        text: &str,
+        flags: impl FnOnce(&mut T),
+    ) -> Result<T, ConfigError> {
+        let shipped = self.merge(&[self.shipped])?;
+        let mut merged = self.merge(&[self.shipped, text])?;
+        let mut problems = Problems::default();
+        self.apply_settings::<T>(&mut merged, &mut problems);
+        let value = read_tolerantly::<T>(merged, &shipped, &mut problems);
+        if let Some(mut value) = value {
+            flags(&mut value);
             let mut found = Problems::default();
             value.validate(&mut found);
             problems.extend_new(found);
@@ -84,38 +118,38 @@ impl Layers {
         })
     }
 
-    fn merge(&self, text: &str) -> Result<Value, ConfigError> {
-        let mut builder = Config::builder()
-            .add_source(toml(self.shipped))
-            .add_source(toml(text));
-        let flags = self.overrides.iter().map(|text| {
-            let (key, value) = text.split_once('=').unwrap_or((text, ""));
-            (key.trim().to_owned(), value.trim().to_owned())
-        });
-        for (key, value) in self.environment.iter().cloned().chain(flags) {
-            let refused = |error: ::config::ConfigError| ConfigError::Override {
-                key: key.clone(),
-                reason: error.to_string(),
-            };
-            builder = builder
-                .set_override(&key, override_value(&value))
-                .map_err(refused)?;
+    /// Files laid over each other, the lowest first.
+    fn merge(&self, texts: &[&str]) -> Result<Node, ConfigError> {
+        let mut builder = Config::builder();
+        for text in texts {
+            builder = builder.add_source(File::from_str(text, FileFormat::Toml));
         }
-        read(builder, self.file.as_deref())
+        let built = builder.build().and_then(Config::try_deserialize::<Value>);
+        built.map(Node::from).map_err(|error| {
+            let file = self.file.as_deref();
+            ConfigError::Unreadable {
+                file: file.unwrap_or(Path::new("(no file)")).to_owned(),
+                reason: error.to_string(),
+            }
+        })
     }
-}
 
-/// `text` as TOML where it is TOML, else as a string.
-fn override_value(text: &str) -> ::config::Value {
-    let parsed = Config::builder()
-        .add_source(toml(&format!("value = {text}")))
-        .build()
-        .and_then(|config| config.get::<::config::Value>("value"));
-    parsed.unwrap_or_else(|_| text.into())
-}
-
-fn toml(text: &str) -> File<::config::FileSourceString, FileFormat> {
-    File::from_str(text, FileFormat::Toml)
+    /// Lays what users set beside the file over `tree`: the environment, and flags over it.
+    fn apply_settings<T: Validate>(&self, tree: &mut Node, problems: &mut Problems) {
+        let variables = self.environment.iter();
+        let variables: Vec<_> = variables
+            .map(|variable| variable.apply(tree, T::NAMED_TABLES))
+            .collect();
+        let overrides = self.overrides.iter();
+        let overrides = overrides.map(|text| settings::apply_override(text, tree));
+        for refused in variables
+            .into_iter()
+            .chain(overrides)
+            .filter_map(Result::err)
+        {
+            problems.push(refused);
+        }
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
@@ -125,35 +159,22 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-fn read(
-    builder: ::config::ConfigBuilder<::config::builder::DefaultState>,
-    file: Option<&Path>,
-) -> Result<Value, ConfigError> {
-    builder
-        .build()
-        .and_then(Config::try_deserialize)
-        .map_err(|error| ConfigError::Unreadable {
-            file: file.unwrap_or(Path::new("(shipped defaults)")).to_owned(),
-            reason: error.to_string(),
-        })
-}
-
 /// Reads `T`, and where serde stops at an error, notes it, puts the shipped default in its place
 /// (or takes the key away) and reads again: so that one run reports every error.
 fn read_tolerantly<T: DeserializeOwned>(
-    mut value: Value,
-    shipped: &Value,
-) -> (Option<T>, Problems) {
-    let mut problems = Problems::default();
+    mut tree: Node,
+    shipped: &Node,
+    problems: &mut Problems,
+) -> Option<T> {
     loop {
-        let error = match serde_path_to_error::deserialize(&value) {
-            Ok(read) => return (Some(read), problems),
+        let error = match serde_path_to_error::deserialize(tree.clone()) {
+            Ok(read) => return Some(read),
             Err(error) => error,
         };
         let path = KeyPath::of(error.path());
         let problem = ConfigProblem {
             key: path.to_string(),
-            value: path.get(&value).map(tree::shorten),
+            value: tree.shown(&path),
             message: error.inner().to_string(),
         };
         // A key that an earlier repair took away is missed now: no news to the user.
@@ -161,8 +182,8 @@ fn read_tolerantly<T: DeserializeOwned>(
         if !repaired_before || !problems.any_below(&problem.key) {
             problems.push(problem);
         }
-        if !path.repair(&mut value, shipped) {
-            return (None, problems);
+        if !tree.repair(&path, shipped) {
+            return None;
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod memory_limit;
 pub mod metrics_server;
 pub mod model_store;
+pub mod os_text;
 pub mod output;
 pub mod process_environment;
 pub mod raw_codec;

@@ -183,12 +183,7 @@ impl InferenceConfig {
     /// The shipped configuration.
     #[cfg(test)]
     pub(crate) fn shipped() -> Self {
-        let layers = common::config::Layers {
-            shipped: SHIPPED,
-            file: None,
-            environment: Vec::new(),
-            overrides: Vec::new(),
-        };
+        let layers = common::config::Layers::shipped(SHIPPED);
         layers.load().expect("the shipped file is complete")
     }
 
@@ -266,6 +261,8 @@ impl InferenceConfig {
 }
 
 impl Validate for InferenceConfig {
+    const NAMED_TABLES: &'static [&'static str] = &["models"];
+
     fn validate(&self, problems: &mut Problems) {
         let store = self.store.display();
         let has_store = !self.store.as_os_str().is_empty();
@@ -334,10 +331,8 @@ mod tests {
 
     fn load(overrides: &[&str]) -> Result<InferenceConfig, String> {
         let layers = Layers {
-            shipped: SHIPPED,
-            file: None,
-            environment: Vec::new(),
-            overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+            overrides: overrides.iter().map(Into::into).collect(),
+            ..Layers::shipped(SHIPPED)
         };
         layers.load().map_err(|error| error.to_string())
     }
@@ -390,6 +385,62 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_contradict_each_other_are_refused_with_both_keys() {
+        let delay = "batching.max_queue_delay_microseconds=500000";
+        for (settings, parts) in [
+            (
+                [delay, "batching.default_timeout_microseconds=500000"],
+                [
+                    "batching.default_timeout_microseconds = 500000",
+                    "batching.max_queue_delay_microseconds = 500000",
+                ],
+            ),
+            (
+                [delay, "models.cats.default_timeout_microseconds=200000"],
+                [
+                    "models.cats.default_timeout_microseconds = 200000",
+                    "models.cats.max_queue_delay_microseconds = 500000",
+                ],
+            ),
+            (
+                ["http.listen=127.0.0.1:9000", "admin.listen=127.0.0.1:9000"],
+                ["admin.listen = 127.0.0.1:9000", "http.listen"],
+            ),
+        ] {
+            let error = load(&settings).unwrap_err();
+            assert!(error.starts_with("1 problem"), "{error}");
+            for part in parts {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        }
+        for settings in [
+            [delay, "batching.default_timeout_microseconds=500001"],
+            [delay, "batching.default_timeout_microseconds=0"],
+            ["http.listen=127.0.0.1:0", "admin.listen=127.0.0.1:0"],
+            ["http.listen=127.0.0.1:9000", "admin.listen=127.0.0.2:9000"],
+        ] {
+            assert!(load(&settings).is_ok(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_models_keep_capitals_and_dots() {
+        let layers = Layers {
+            environment: vec![common::config::Variable {
+                name: "RETORT_INFERENCE__MODELS__ResNet8__MAX_BATCH_SIZE".into(),
+                key: "MODELS__ResNet8__MAX_BATCH_SIZE".into(),
+                value: "4".into(),
+            }],
+            overrides: vec!["models.\"v1.0\".max_batch_size=5".into()],
+            ..Layers::shipped(SHIPPED)
+        };
+        let config: InferenceConfig = layers.load().unwrap();
+        assert_eq!(config.model("ResNet8").batching.max_batch_size, 4);
+        assert_eq!(config.model("v1.0").batching.max_batch_size, 5);
+        assert_eq!(config.model("resnet8").batching.max_batch_size, 64);
+    }
+
+    #[test]
     fn every_key_has_a_range() {
         for bad in [
             "store=",
@@ -400,6 +451,7 @@ mod tests {
             "batching.max_queue_delay_microseconds=1000001",
             "batching.max_queue_size=0",
             "batching.default_timeout_microseconds=-1",
+            "batching.default_timeout_microseconds=3600000001",
             "runtime.instances=0",
             "runtime.instances=many",
             "runtime.deterministic=2",

@@ -2,7 +2,7 @@
 
 mod bench_command;
 
-use std::{num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{ffi::OsString, num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -60,18 +60,20 @@ enum Command {
 #[command(after_help = "Examples:
   inference-service serve --store models
   inference-service serve --set batching.max_batch_size=16 --set runtime.instances=2
+  inference-service serve --set 'models.\"v1.0\".max_batch_size=4'
   RETORT_INFERENCE__GRPC__LISTEN=0.0.0.0:8001 inference-service serve --config inference.toml
 Every key is explained in configs/inference-service.toml.")]
 struct Serve {
-    /// Folder of the model store; the same as --set store=DIR.
+    /// Folder of the model store; wins over --set store=DIR.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// TOML file laid over the shipped defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key; may be given again.
+    /// Set one key; may be given again. For a text key the value is text as it stands, or a TOML string in
+    /// quotes; for any other key it is TOML.
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    set: Vec<OsString>,
     /// Write the addresses in use here, as JSON, once serving.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -127,17 +129,18 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
-    let mut overrides = arguments.set;
-    if let Some(store) = &arguments.store {
-        overrides.push(format!("store={}", store.display()));
-    }
     let layers = Layers {
         shipped: SHIPPED,
         file: arguments.config,
         environment: config::environment(ENVIRONMENT_PREFIX),
-        overrides,
+        overrides: arguments.set,
     };
-    let config: InferenceConfig = match layers.load() {
+    let store = |config: &mut InferenceConfig| {
+        if let Some(store) = arguments.store {
+            config.store = store;
+        }
+    };
+    let config = match layers.load_with(store) {
         Ok(config) => config,
         Err(error) => {
             writeln!(Messages, "{NAME}: {error}");

@@ -272,6 +272,8 @@ impl Edges<'_> {
         let publisher = Arc::clone(self.publisher);
         let inference = InferenceServer::new(self.inference_edge(Some(publisher)), limit);
         let publisher = PublisherEdge::new(Arc::clone(self.publisher));
+        // A manifest that may be published can also be sent.
+        let limit = limit.max(config.publish.max_message_bytes());
         let publisher = PublisherServiceServer::new(publisher)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limit)

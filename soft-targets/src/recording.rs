@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, digest::Sha256, file_lock::FileLock, soft_targets::SoftTargets};
+use common::{
+    atomic_file, digest::Sha256, file_lock::FileLock, os_text, soft_targets::SoftTargets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -201,7 +203,7 @@ impl Recording {
     /// Name of its folder.
     pub fn name(&self) -> String {
         let name = self.folder.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        os_text::shown(name).into_owned()
     }
 
     /// Images a shard; the last of a view may hold fewer.

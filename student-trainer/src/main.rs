@@ -1,6 +1,7 @@
 //! The `student-trainer` program: one run, or the service that does runs.
 
 use std::{
+    ffi::OsString,
     io::IsTerminal,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -86,9 +87,10 @@ struct RunArguments {
     /// Folder for everything the run leaves [default: runs/<name of the file>].
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Overrides one key of the configuration; may be repeated.
+    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
+    /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
     /// Serves Prometheus text on http://HOST:PORT/metrics, to whoever reaches it, while the run goes on.
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<SocketAddr>,
@@ -102,19 +104,24 @@ struct RunArguments {
 struct RecordArguments {
     /// TOML file of a run; laid over the defaults of configs/run.toml.
     config: PathBuf,
-    /// Overrides one key of the configuration; may be repeated.
+    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
+    /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 struct ServeArguments {
+    /// Folder of the runs; wins over --set runs_folder=DIR.
+    #[arg(long, value_name = "DIR")]
+    runs_folder: Option<PathBuf>,
     /// TOML file; laid over the defaults of configs/student-trainer.toml.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Overrides one key of the configuration; may be repeated.
+    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
+    /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
     /// Where to write the address it listens on, as JSON, once it serves.
     #[arg(long)]
     ready_file: Option<PathBuf>,
@@ -171,7 +178,9 @@ fn execute_on(runtime: &tokio::runtime::Runtime, command: Command) -> anyhow::Re
         Command::Run(arguments) => train(&arguments, runtime),
         Command::Record(arguments) => record_soft_targets(&arguments, runtime),
         Command::Serve(arguments) => {
-            let config = TrainerConfig::load(arguments.config.as_deref(), &arguments.overrides)?;
+            let runs_folder = arguments.runs_folder.as_deref();
+            let file = arguments.config.as_deref();
+            let config = TrainerConfig::load(file, &arguments.overrides, runs_folder)?;
             let ready_file = arguments.ready_file.as_deref();
             Ok(runtime.block_on(service::serve(config, ready_file))?)
         }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{fs, net::SocketAddr, path::Path, process::Command};
+use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
 use proto::runs::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, Run, RunState, SubmitRunRequest,
@@ -78,7 +78,11 @@ impl Trainer {
 
     async fn submit(&mut self, name: &str, config_toml: String) -> Result<Run, Status> {
         let name = name.to_owned();
-        let request = SubmitRunRequest { name, config_toml };
+        let request = SubmitRunRequest {
+            name,
+            config_toml,
+            ..Default::default()
+        };
         let response = self.client.submit_run(request).await?;
         Ok(response.into_inner().run.unwrap())
     }
@@ -337,4 +341,72 @@ async fn sigterm_stops_the_running_run_tells_its_watcher_and_exits_with_0() {
     assert!(reason.contains("goes on when it is back"), "{reason}");
     drop(trainer.client);
     assert!(trainer.process.wait().success());
+}
+
+#[tokio::test]
+async fn a_value_that_is_set_for_a_text_key_is_text() {
+    let mut trainer = Trainer::start().await;
+    let config_toml = trainer.config(1);
+    let submit = |name: &str, overrides: &[&str]| SubmitRunRequest {
+        name: name.to_owned(),
+        config_toml: config_toml.clone(),
+        overrides: overrides.iter().map(ToString::to_string).collect(),
+    };
+    let text = [
+        "soft_targets.teacher=12e4",
+        "soft_targets.view_seed=7",
+        "seed = 5",
+    ];
+    let run = trainer.client.submit_run(submit("text", &text)).await;
+    let run = run.unwrap().into_inner().run.unwrap();
+    let (state, reason) = ended(&all(trainer.watch(&run).await).await);
+    assert_eq!(state, RunState::Succeeded, "{reason}");
+    let config = fs::read_to_string(Path::new(&run.folder).join("config.toml")).unwrap();
+    for line in ["teacher = \"12e4\"", "view_seed = 7", "seed = 5"] {
+        assert!(config.contains(line), "{line} is not in: {config}");
+    }
+    for wrong in ["sed=1", "seed=x", "seed", "phases[1].epochs=0"] {
+        let refused = trainer.client.submit_run(submit("wrong", &[wrong])).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        let key = wrong.split_once('=').map_or(wrong, |(key, _)| key);
+        assert!(refused.message().contains(key), "{refused}");
+    }
+}
+
+#[test]
+fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
+    let odd = OsStr::from_bytes(b"a\xa3b");
+    let folder = tempfile::tempdir().unwrap();
+    let ready_file = folder.path().join("ready.json");
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        command.current_dir(folder.path()).arg("serve");
+        for setting in ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"] {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    let mut numbered = command();
+    numbered.arg("--ready-file").arg(&ready_file);
+    numbered.env("RETORT_TRAINER__RUNS_FOLDER", "20240601");
+    numbered.env("X", odd).env(odd, "x");
+    Process::start(numbered).ready(&ready_file);
+    assert!(folder.path().join("20240601").is_dir());
+    fs::remove_file(&ready_file).unwrap();
+
+    let mut flagged = command();
+    flagged.arg("--ready-file").arg(&ready_file);
+    flagged.arg("--runs-folder").arg(odd);
+    Process::start(flagged).ready(&ready_file);
+    assert!(folder.path().join(odd).is_dir());
+
+    let refused = command().env("RETORT_TRAINER__RUNS_FOLDER", odd).output();
+    let refused = refused.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("RETORT_TRAINER__RUNS_FOLDER: is not UTF-8"),
+        "{said}"
+    );
 }

@@ -59,6 +59,7 @@ impl Trainer {
     async fn submit(&self, settings: &str) -> Result<(), Status> {
         let client = RunServiceClient::connect(format!("http://{}", self.address));
         let request = SubmitRunRequest {
+            overrides: Vec::new(),
             name: "run".to_owned(),
             config_toml: format!("{settings}\n{}", phases("kind = \"cross_entropy\"")),
         };

@@ -161,7 +161,10 @@ impl Validate for TeacherConfig {
             grpc.max_queued_bytes >= grpc.max_message_bytes,
             "grpc.max_queued_bytes",
             grpc.max_queued_bytes,
-            "must be at least grpc.max_message_bytes",
+            &format!(
+                "must be at least grpc.max_message_bytes = {}",
+                grpc.max_message_bytes
+            ),
         );
         for (key, seconds) in [
             ("grpc.read_timeout_seconds", grpc.read_timeout_seconds),
@@ -188,10 +191,8 @@ mod tests {
 
     fn load(overrides: &[&str]) -> Result<TeacherConfig, String> {
         let layers = Layers {
-            shipped: SHIPPED,
-            file: None,
-            environment: Vec::new(),
-            overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+            overrides: overrides.iter().map(Into::into).collect(),
+            ..Layers::shipped(SHIPPED)
         };
         layers.load().map_err(|error| error.to_string())
     }
@@ -225,6 +226,37 @@ mod tests {
         ];
         let said = [&open[..], &words].concat();
         assert!(load(&said).is_ok());
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_with_both_keys() {
+        for (settings, parts) in [
+            (
+                [
+                    "grpc.max_message_bytes=1048576",
+                    "grpc.max_queued_bytes=1048575",
+                ],
+                [
+                    "grpc.max_queued_bytes = 1048575",
+                    "grpc.max_message_bytes = 1048576",
+                ],
+            ),
+            (
+                [
+                    "grpc.listen=127.0.0.1:9000",
+                    "metrics.listen=127.0.0.1:9000",
+                ],
+                [
+                    "metrics.listen = 127.0.0.1:9000",
+                    "grpc.listen = 127.0.0.1:9000",
+                ],
+            ),
+        ] {
+            let error = load(&[&["artifact=/t"], &settings[..]].concat()).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{part} is not in: {error}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Command line of the teacher service.
 
-use std::{num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{ffi::OsString, num::NonZero, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
@@ -53,15 +53,16 @@ enum Command {
   RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
 Every key is explained in configs/teacher-service.toml.")]
 struct Serve {
-    /// Folder with weights.safetensors and model.toml; the same as --set artifact=DIR.
+    /// Folder with weights.safetensors and model.toml; wins over --set artifact=DIR.
     #[arg(long, value_name = "DIR")]
     artifact: Option<PathBuf>,
     /// TOML file laid over the shipped defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set one key; may be given again.
+    /// Set one key; may be given again. For a text key the value is text as it stands, or a TOML string in
+    /// quotes; for any other key it is TOML.
     #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    set: Vec<OsString>,
     /// Write the addresses in use here, as JSON, once serving.
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -114,19 +115,18 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
-    let mut overrides = arguments.set;
-    if let Some(artifact) = &arguments.artifact {
-        // Quoted: a folder may be called `1`.
-        let artifact = toml::Value::String(artifact.display().to_string());
-        overrides.push(format!("artifact={artifact}"));
-    }
     let layers = Layers {
         shipped: SHIPPED,
         file: arguments.config,
         environment: config::environment(ENVIRONMENT_PREFIX),
-        overrides,
+        overrides: arguments.set,
     };
-    let config: TeacherConfig = match layers.load() {
+    let artifact = |config: &mut TeacherConfig| {
+        if let Some(artifact) = arguments.artifact {
+            config.artifact = artifact;
+        }
+    };
+    let config = match layers.load_with(artifact) {
         Ok(config) => config,
         Err(error) => {
             writeln!(Messages, "{NAME}: {error}");

@@ -5,7 +5,9 @@
 mod support;
 
 use std::{
+    ffi::OsStr,
     net::TcpListener,
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::{Command, Output},
     time::{Duration, Instant},
@@ -15,7 +17,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response, teacher_service_client::TeacherServiceClient,
 };
 use support::{
-    BINARY, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
+    BINARY, Process, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
 };
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -70,6 +72,36 @@ fn every_config_error_is_listed_at_once() {
     ] {
         assert!(text.contains(key), "{key} is not in: {text}");
     }
+}
+
+#[test]
+fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
+    let odd = OsStr::from_bytes(b"a\xa3b");
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join(odd);
+    write_artifact(&artifact, SMALL, 1);
+    let ready_file = folder.path().join("ready.json");
+    let mut command = Command::new(BINARY);
+    command.arg("serve").arg("--artifact").arg(&artifact);
+    for setting in ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"] {
+        command.args(["--set", setting]);
+    }
+    command.arg("--ready-file").arg(&ready_file);
+    command.env("X", odd).env(odd, "x");
+    Process::start(command).ready(&ready_file);
+
+    let mut command = Command::new(BINARY);
+    let refused = command
+        .arg("serve")
+        .env("RETORT_TEACHER__ARTIFACT", odd)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("RETORT_TEACHER__ARTIFACT: is not UTF-8"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
+use crate::NotText;
+
 /// Why a benchmark failed; the message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
@@ -13,6 +15,9 @@ pub enum BenchError {
         /// Why.
         error: io::Error,
     },
+    /// A path that a program should get is not UTF-8.
+    #[error(transparent)]
+    Path(#[from] NotText),
     /// A program failed.
     #[error("{program} ended with {status}: {last_line}")]
     Failed {

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
 use super::BenchError;
+use crate::text_path::text_path;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(1);
@@ -66,7 +67,7 @@ impl Program {
     pub(super) async fn serve(self) -> Result<Server, BenchError> {
         let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
         let ready = folder.path().join("ready.json");
-        let arguments = ["--ready-file".to_owned(), ready.display().to_string()];
+        let arguments = ["--ready-file".to_owned(), text_path(&ready)?.to_owned()];
         let started = Instant::now();
         let mut running = self.spawn(&arguments, Stdio::null())?;
         loop {

@@ -2,9 +2,14 @@
 
 use std::{io, path::PathBuf};
 
+use crate::NotText;
+
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// A path that a program should get is not UTF-8.
+    #[error(transparent)]
+    Path(#[from] NotText),
     /// The path of this program is unknown.
     #[error("cannot find the folder of this program: {0}")]
     OwnPath(io::Error),

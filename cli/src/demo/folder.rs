@@ -10,7 +10,7 @@ use common::{atomic_file, file_lock::FileLock};
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::CliError;
+use crate::{CliError, text_path::text_path};
 
 /// Marks a folder as created by the demo; a running demo locks this file.
 const MARKER: &str = ".retort-demo";
@@ -41,12 +41,13 @@ impl DemoFolder {
     /// Creates the folder, or empties the folder of a previous demo.
     ///
     /// # Errors
-    /// If the folder holds other files, if another demo is running in it, or if services that a
-    /// previous demo left running still use it.
+    /// If the path is not UTF-8, if the folder holds other files, if another demo is running in it, or if
+    /// services that a previous demo left running still use it.
     pub(super) fn prepare(path: &Path) -> Result<Self, CliError> {
         fs::create_dir_all(path).map_err(CliError::file(path))?;
         // The services have the same working directory, but messages should show absolute paths.
         let path = path.canonicalize().map_err(CliError::file(path))?;
+        text_path(&path)?;
         let marker = path.join(MARKER);
         let entries = entries(&path)?;
         let made_by_demo = marker.is_file();

@@ -8,7 +8,7 @@ use clap::Args;
 use datasets::{Split, load_idx};
 use tokio::time;
 
-use crate::CliError;
+use crate::{CliError, text_path::text_path};
 use folder::{DemoFolder, KeptService};
 use processes::{Deaths, Processes, Service};
 use recipe::{MODEL, Recipe};
@@ -73,11 +73,14 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     };
     // Check the data before the folder is changed and before minutes of work.
     let images = load_idx(&arguments.data, Split::Test, &recipe::class_names())?;
+    let data = arguments.data.canonicalize();
+    let data = data.map_err(CliError::file(&arguments.data))?;
+    let data = text_path(&data)?;
     let folder = DemoFolder::prepare(&arguments.output)?;
     let (processes, mut deaths) = Processes::new(folder.logs())?;
     processes.check(&["student-trainer", "teacher-service", "inference-service"])?;
 
-    let mut steps = Steps::new(&arguments, recipe, images, &folder, processes)?;
+    let mut steps = Steps::new(&arguments, recipe, data, images, &folder, processes);
     let outcome = tokio::select! {
         outcome = steps.all() => outcome,
         death = deaths.next() => Err(death.into()),

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::DemoError;
+use crate::text_path::text_path;
 
 /// A service that is not ready by then has failed; loading libtorch from a cold disk takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -130,7 +131,10 @@ impl Processes {
         let ready_file = self.logs.join(format!("{name}.ready.json"));
         let mut all = vec!["serve".to_owned()];
         all.extend_from_slice(arguments);
-        all.extend(["--ready-file".to_owned(), ready_file.display().to_string()]);
+        all.extend([
+            "--ready-file".to_owned(),
+            text_path(&ready_file)?.to_owned(),
+        ]);
         let pid = self.spawn(name, program, &all, Listener::Deaths(self.deaths.clone()))?;
         let ready = async {
             loop {

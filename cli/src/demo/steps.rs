@@ -25,6 +25,7 @@ use crate::{
     inference::{ServedModel, manifest},
     run_config::RunConfigText,
     runs::{Progress, RunClient, RunHistory, screen_style, succeeded, watch},
+    text_path::text_path,
 };
 
 const TRAINER: &str = "trainer";
@@ -39,7 +40,8 @@ const ANY_PORT: &str = "127.0.0.1:0";
 pub(super) struct Steps<'a> {
     arguments: &'a DemoArguments,
     recipe: Recipe,
-    data: PathBuf,
+    /// Absolute.
+    data: &'a str,
     images: Dataset,
     folder: &'a DemoFolder,
     processes: Processes,
@@ -61,22 +63,22 @@ impl<'a> Steps<'a> {
     pub(super) fn new(
         arguments: &'a DemoArguments,
         recipe: Recipe,
+        data: &'a str,
         images: Dataset,
         folder: &'a DemoFolder,
         processes: Processes,
-    ) -> Result<Self, CliError> {
-        let data = &arguments.data;
-        Ok(Self {
+    ) -> Self {
+        Self {
             arguments,
             recipe,
-            data: data.canonicalize().map_err(CliError::file(data))?,
+            data,
             images,
             folder,
             processes,
             services: Vec::new(),
             seconds: Seconds::default(),
             doing: "starting",
-        })
+        }
     }
 
     /// Returns the processes and the services that are ready.
@@ -159,15 +161,15 @@ impl<'a> Steps<'a> {
     async fn start(&mut self) -> Result<(SocketAddr, SocketAddr), CliError> {
         self.doing = "starting the services";
         let begin = Instant::now();
-        let runs_folder = set("runs_folder", self.folder.path().display());
+        let runs_folder = set("runs_folder", text_path(self.folder.path())?);
         let grpc = set("grpc.listen", ANY_PORT);
         let metrics = set("metrics.listen", ANY_PORT);
-        let data = toml::Value::from(vec![self.data.display().to_string()]);
+        let data = toml::Value::from(vec![self.data]);
         let allowed_folders = format!("--set=allowed_folders={data}");
         let arguments = [runs_folder, allowed_folders, grpc.clone(), metrics.clone()];
         let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
         let trainer = port(&trainer.await?, "grpc")?;
-        let store = set("store", self.folder.join("models").display());
+        let store = set("store", text_path(&self.folder.join("models"))?);
         let [http, admin] = ["http.listen", "admin.listen"].map(|key| set(key, ANY_PORT));
         let arguments = [store, grpc, http, admin, metrics];
         let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
@@ -230,7 +232,8 @@ impl<'a> Steps<'a> {
     }
 
     async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
-        let artifact = self.folder.join("teacher/artifact").display().to_string();
+        let artifact = self.folder.join("teacher/artifact");
+        let artifact = text_path(&artifact)?.to_owned();
         let mut addresses = Vec::new();
         for name in TEACHERS {
             let arguments = [
@@ -260,20 +263,20 @@ impl<'a> Steps<'a> {
         let file = self.folder.join("evaluation.json");
         let mut arguments = vec!["evaluate".to_owned()];
         for (flag, value) in [
-            ("--data", self.data.display().to_string()),
-            ("--model", self.named("teacher", "teacher/artifact")),
-            ("--model", self.named("baseline", "baseline/artifact")),
+            ("--data", self.data.to_owned()),
+            ("--model", self.named("teacher", "teacher/artifact")?),
+            ("--model", self.named("baseline", "baseline/artifact")?),
             (
                 "--model",
-                self.named("distilled", "student/phases/0-distill"),
+                self.named("distilled", "student/phases/0-distill")?,
             ),
-            ("--model", self.named("student", "student/artifact")),
+            ("--model", self.named("student", "student/artifact")?),
             (
                 "--onnx",
-                self.named("exported", "student/artifact/model.onnx"),
+                self.named("exported", "student/artifact/model.onnx")?,
             ),
             ("--teacher", "teacher".to_owned()),
-            ("--output", file.display().to_string()),
+            ("--output", text_path(&file)?.to_owned()),
         ] {
             arguments.extend([flag.to_owned(), value]);
         }
@@ -375,13 +378,14 @@ impl<'a> Steps<'a> {
     fn shared(&self) -> Shared<'_> {
         Shared {
             seed: self.arguments.seed,
-            data: &self.data,
+            data: self.data,
         }
     }
 
     /// The argument `name=PATH` for a model in the demo's folder.
-    fn named(&self, name: &str, path: &str) -> String {
-        format!("{name}={}", self.folder.join(path).display())
+    fn named(&self, name: &str, path: &str) -> Result<String, CliError> {
+        let path = self.folder.join(path);
+        Ok(format!("{name}={}", text_path(&path)?))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CliError> {

@@ -1,9 +1,13 @@
 //! `retort run` and `retort runs`: training runs on a trainer.
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use common::{
+    os_text,
     output::{Narration, OutputError, Results},
     security::client::CredentialArguments,
     shutdown::Signals,
@@ -49,14 +53,15 @@ pub struct RunArguments {
     #[arg(long, value_name = "RUN_FOLDER", conflicts_with_all = ["config", "name", "overrides", "detach"])]
     verify: Option<PathBuf>,
     /// host:port of the trainer.
-    #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER)]
+    #[arg(long, value_parser = os_text::argument(), env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER)]
     trainer: String,
     /// Name of the run and its folder [default: the file's name].
     #[arg(long)]
     name: Option<String>,
-    /// Overrides one key of the configuration; may be repeated.
+    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
+    /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<String>,
+    overrides: Vec<OsString>,
     /// Submits the run and does not wait for it.
     #[arg(long)]
     detach: bool,
@@ -77,7 +82,7 @@ Examples:
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
     /// host:port of the trainer.
-    #[arg(long, env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER, global = true)]
+    #[arg(long, value_parser = os_text::argument(), env = TRAINER_VARIABLE, default_value = DEFAULT_TRAINER, global = true)]
     trainer: String,
     #[command(flatten)]
     credentials: CredentialArguments,
@@ -111,6 +116,17 @@ enum RunsCommand {
     },
 }
 
+/// The name of a run that was given none: its file's.
+fn run_name(file: &Path) -> Result<String, CliError> {
+    let stem = file.file_stem().unwrap_or_default();
+    let name = stem.to_str().map(str::to_owned);
+    name.ok_or_else(|| {
+        CliError::Usage(format!(
+            "{file:?} is not UTF-8; give the run a name: --name"
+        ))
+    })
+}
+
 /// `retort run`.
 pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
     if let Some(folder) = &arguments.verify {
@@ -118,13 +134,13 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
     }
     let file = arguments.config.unwrap_or_default();
     let mut config = RunConfigText::read(&file)?;
-    for argument in &arguments.overrides {
-        config.set_argument(argument)?;
+    for argument in arguments.overrides {
+        config.add_override(argument)?;
     }
-    let stem = file.file_stem().unwrap_or_default();
-    let name = arguments
-        .name
-        .unwrap_or_else(|| stem.to_string_lossy().into_owned());
+    let name = match arguments.name {
+        Some(name) => name,
+        None => run_name(&file)?,
+    };
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
     let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
     let trainer = RunClient::connect(remote).await?;

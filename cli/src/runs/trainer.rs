@@ -47,6 +47,7 @@ impl RunClient {
         let request = SubmitRunRequest {
             name: name.to_owned(),
             config_toml: config.to_toml(),
+            overrides: config.overrides().to_vec(),
         };
         self.ask(client.submit_run(with_deadline(request)), |answer| {
             answer.run

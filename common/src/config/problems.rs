@@ -28,14 +28,6 @@ pub enum ConfigError {
         /// Why.
         reason: String,
     },
-    /// A `--set` or a variable that names no possible key.
-    #[error("cannot set `{key}`: {reason}; give key.path=value")]
-    Override {
-        /// The key as given.
-        key: String,
-        /// Why.
-        reason: String,
-    },
     /// Keys or values are wrong.
     #[error("{}{problems}", heading(file.as_ref(), problems))]
     Invalid {

@@ -57,16 +57,20 @@ fn load(file: &str, environment: &[(&str, &str)], overrides: &[&str]) -> Result<
         file: Some(on_disk.path().to_owned()),
         environment: environment
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .map(|(key, value)| Variable {
+                name: format!("X__{key}").into(),
+                key: (*key).into(),
+                value: (*value).into(),
+            })
             .collect(),
-        overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+        overrides: overrides.iter().map(Into::into).collect(),
     };
     layers.load().map_err(|error| error.to_string())
 }
 
 #[test]
 fn later_layers_win_key_by_key() {
-    let environment = [("grpc.port", "3"), ("name", "from environment")];
+    let environment = [("GRPC__PORT", "3"), ("NAME", "from environment")];
     let config = load(
         "[grpc]\nport = 2\nworkers = 7\n[[phases]]\nepochs = 5",
         &environment,
@@ -115,17 +119,114 @@ fn what_is_not_toml_or_not_there_names_the_file() {
     let error = load("mode = ", &[], &[]).unwrap_err();
     assert!(error.contains("cannot read the configuration"), "{error}");
     let layers = Layers {
-        shipped: SHIPPED,
         file: Some("/nowhere/x.toml".into()),
-        environment: Vec::new(),
-        overrides: Vec::new(),
+        ..Layers::shipped(SHIPPED)
     };
     let error = layers.load::<Example>().unwrap_err().to_string();
     assert!(error.contains("/nowhere/x.toml"), "{error}");
 }
 
 #[test]
-fn a_flag_without_a_possible_key_is_refused() {
-    let error = load("", &[], &["grpc..port=1"]).unwrap_err();
-    assert!(error.contains("grpc..port"), "{error}");
+fn settings_that_name_no_possible_key_are_all_refused_by_name() {
+    let environment = [("GRPC__", "1"), ("GRPC__PRT", "1"), ("GRPC__PORT", "x")];
+    let overrides = ["grpc..port=1", "name", "phases[1].epochs=1"];
+    let error = load("", &environment, &overrides).unwrap_err();
+    for part in [
+        "6 problems",
+        "X__GRPC__: a part of the key is empty",
+        "--set grpc..port=1: a part of the key is empty",
+        "--set name: has no `=`; give key.path=value",
+        "--set phases[1].epochs=1: [1] is outside a list of 0",
+        "grpc.prt = 1: unknown field `prt`",
+        "grpc.port = x: invalid type: string \"x\", expected u16",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn problems_inside_what_was_typed_are_reported_beside_others() {
+    let overrides = [
+        "grpc={ port = 70000, prt = 1 }",
+        "mode=slow",
+        "grpc.workers=0",
+    ];
+    let error = load("", &[], &overrides).unwrap_err();
+    for part in [
+        "grpc.port = 70000",
+        "prt",
+        "mode = slow",
+        "grpc.workers = 0",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let error = load(
+        "[[phases]]\nepochs = 1",
+        &[],
+        &["phases[0]={ epochs = -1 }"],
+    )
+    .unwrap_err();
+    assert!(
+        error.contains("phases[0].epochs = { epochs = -1 }: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn flags_with_types_of_their_own_win_and_are_validated() {
+    let layers = Layers {
+        overrides: vec!["grpc.workers=3".into()],
+        ..Layers::shipped(SHIPPED)
+    };
+    let config: Example = layers
+        .load_with(|config: &mut Example| config.grpc.workers = 7)
+        .unwrap();
+    assert_eq!(config.grpc.workers, 7);
+    let refused = layers.load_with(|config: &mut Example| config.grpc.workers = 0);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("grpc.workers = 0")
+    );
+}
+
+#[test]
+fn names_with_capitals_and_dots_are_names_in_files_too() {
+    #[derive(Debug, Deserialize)]
+    struct Named {
+        models: std::collections::BTreeMap<String, usize>,
+    }
+    impl Validate for Named {
+        const NAMED_TABLES: &'static [&'static str] = &["models"];
+        fn validate(&self, _: &mut Problems) {}
+    }
+    let variable = |key: &str, value: &str| Variable {
+        name: format!("X__{key}").into(),
+        key: key.into(),
+        value: value.into(),
+    };
+    let layers = Layers {
+        environment: vec![
+            variable("MODELS__ResNet8", "2"),
+            variable("MODELS__v1.0", "3"),
+        ],
+        overrides: vec!["models.\"v2.0\"=4".into()],
+        ..Layers::shipped("[models]")
+    };
+    let text = "[models]\nResNet8 = 1\nresnet8 = 9\n\"v2.0\" = 1\n\"A.b\" = 5";
+    let named: Named = layers.load_text(text).unwrap();
+    let expected = [
+        ("A.b", 5),
+        ("ResNet8", 2),
+        ("resnet8", 9),
+        ("v1.0", 3),
+        ("v2.0", 4),
+    ];
+    let found: Vec<_> = named
+        .models
+        .iter()
+        .map(|(name, value)| (name.as_str(), *value))
+        .collect();
+    assert_eq!(found, expected);
 }

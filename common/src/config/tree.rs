@@ -1,87 +1,255 @@
-//! Finding, replacing and removing values in a configuration tree by path.
+//! A configuration as a tree: what files hold, and what a user typed over it.
 
-use std::fmt;
+use std::{collections::BTreeMap, mem};
 
+use ::config::{Config, File, FileFormat};
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
+
+use super::key_path::{KeyPath, Step};
 
 /// Values longer than this are cut in messages.
 const LONGEST_VALUE: usize = 80;
 
-/// A path of keys and indices from the root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyPath(Vec<Step>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
+/// A part of a configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    /// Keys and their values.
+    Table(BTreeMap<String, Node>),
+    /// Values in order.
+    List(Vec<Node>),
+    /// A text, a number or a truth value of a file.
+    Scalar(Value),
+    /// A text of a variable or of a flag.
+    Typed(Typed),
 }
 
-impl KeyPath {
-    pub(super) fn of(path: &Path) -> Self {
-        let steps = path.iter().filter_map(|segment| match segment {
-            Segment::Map { key } => Some(Step::Key(key.clone())),
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            // An enum's variant is no level of its own in the file.
-            Segment::Enum { .. } | Segment::Unknown => None,
-        });
-        Self(steps.collect())
+/// What a user typed for a key. The type of the key decides what it means: for a text key it is the text,
+/// for all others it is TOML.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Typed {
+    text: String,
+    /// The table that lower layers have there: an inline table changes single keys of it.
+    under: Option<Box<Node>>,
+}
+
+impl Node {
+    /// Puts `text` at `path`; tables on the way are made where they are missing.
+    ///
+    /// # Errors
+    /// Why there is no such place.
+    pub(super) fn set(&mut self, path: &KeyPath, text: String) -> Result<(), String> {
+        let node = path.steps().iter().try_fold(self, Self::child)?;
+        let under = match node.take() {
+            Self::Typed(typed) => typed.into_toml(),
+            other => other,
+        };
+        let under = matches!(under, Self::Table(_)).then(|| Box::new(under));
+        *node = Self::Typed(Typed { text, under });
+        Ok(())
     }
 
-    pub(super) fn get<'v>(&self, root: &'v Value) -> Option<&'v Value> {
-        self.0.iter().try_fold(root, |value, step| match step {
-            Step::Key(key) => value.get(key),
-            Step::Index(index) => value.get(index),
-        })
+    fn child(&mut self, step: &Step) -> Result<&mut Self, String> {
+        if let Self::Typed(_) = self
+            && let Self::Typed(typed) = self.take()
+        {
+            *self = typed.into_toml();
+        }
+        match step {
+            Step::Key(key) => {
+                if !matches!(self, Self::Table(_)) {
+                    *self = Self::Table(BTreeMap::new());
+                }
+                let Self::Table(table) = self else {
+                    return Err("is no table".to_owned());
+                };
+                Ok(table.entry(key.clone()).or_insert(Self::EMPTY))
+            }
+            Step::Index(index) => {
+                if !matches!(self, Self::List(_)) {
+                    *self = Self::List(Vec::new());
+                }
+                let Self::List(items) = self else {
+                    return Err("is no list".to_owned());
+                };
+                let length = items.len();
+                if *index == length {
+                    items.push(Self::EMPTY);
+                }
+                let outside = format!("[{index}] is outside a list of {length}");
+                items.get_mut(*index).ok_or(outside)
+            }
+        }
     }
 
-    /// Puts the value of `defaults` at this path into `root`, or removes what is there where the
-    /// defaults have none (or the same). False when nothing could be changed.
-    pub(super) fn repair(&self, root: &mut Value, defaults: &Value) -> bool {
-        let Some((last, parents)) = self.0.split_last() else {
+    const EMPTY: Self = Self::Scalar(Value::Null);
+
+    fn take(&mut self) -> Self {
+        mem::replace(self, Self::EMPTY)
+    }
+
+    /// Lays `upper` over `self`, key by key.
+    fn merge(&mut self, upper: Self) {
+        match (self, upper) {
+            (Self::Table(table), Self::Table(upper)) => {
+                for (key, value) in upper {
+                    table.entry(key).or_insert(Self::EMPTY).merge(value);
+                }
+            }
+            (lower, upper) => *lower = upper,
+        }
+    }
+
+    /// Puts the value of `defaults` at `path` in place of what is there, or removes it where the
+    /// defaults have none (or the same). A typed text is one value, also where `path` leads into it. False
+    /// when nothing could be changed.
+    pub(super) fn repair(&mut self, path: &KeyPath, defaults: &Self) -> bool {
+        let steps = &path.steps()[..self.walk(path).0];
+        let Some((last, parents)) = steps.split_last() else {
             return false;
         };
-        let default = self.get(defaults).cloned();
-        let parent = parents.iter().try_fold(root, |value, step| match step {
-            Step::Key(key) => value.get_mut(key),
-            Step::Index(index) => value.get_mut(index),
-        });
-        match (parent, last) {
-            (Some(Value::Object(table)), Step::Key(key)) => match default {
+        let default = defaults.at(steps).cloned();
+        match (self.at_mut(parents), last) {
+            (Some(Self::Table(table)), Step::Key(key)) => match default {
                 Some(default) if table.get(key) != Some(&default) => {
                     table.insert(key.clone(), default);
                     true
                 }
                 _ => table.remove(key).is_some(),
             },
-            (Some(Value::Array(items)), Step::Index(index)) if *index < items.len() => {
+            (Some(Self::List(items)), Step::Index(index)) if *index < items.len() => {
                 items.remove(*index);
                 true
             }
             _ => false,
         }
     }
-}
 
-impl fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Key(key) if position == 0 => write!(f, "{key}")?,
-                Step::Key(key) => write!(f, ".{key}")?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+    /// What stands at `path`, as a message shows it.
+    pub(super) fn shown(&self, path: &KeyPath) -> Option<String> {
+        let (steps, node) = self.walk(path);
+        let reached = steps == path.steps().len();
+        let node = node.filter(|node| reached || matches!(node, Self::Typed(_)))?;
+        let text = match node {
+            Self::Typed(typed) => typed.text.clone(),
+            other => Value::from(other.clone()).to_string(),
+        };
+        Some(match text.char_indices().nth(LONGEST_VALUE) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        })
+    }
+
+    /// Follows `path` to its end or to the first typed text; how many steps that took, and what is there.
+    fn walk(&self, path: &KeyPath) -> (usize, Option<&Self>) {
+        let mut node = self;
+        for (taken, step) in path.steps().iter().enumerate() {
+            if matches!(node, Self::Typed(_)) {
+                return (taken, Some(node));
+            }
+            match node.at(std::slice::from_ref(step)) {
+                Some(next) => node = next,
+                None => return (path.steps().len(), None),
             }
         }
-        Ok(())
+        (path.steps().len(), Some(node))
+    }
+
+    fn at(&self, steps: &[Step]) -> Option<&Self> {
+        steps
+            .iter()
+            .try_fold(self, |node, step| match (node, step) {
+                (Self::Table(table), Step::Key(key)) => table.get(key),
+                (Self::List(items), Step::Index(index)) => items.get(*index),
+                _ => None,
+            })
+    }
+
+    fn at_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
+        steps
+            .iter()
+            .try_fold(self, |node, step| match (node, step) {
+                (Self::Table(table), Step::Key(key)) => table.get_mut(key),
+                (Self::List(items), Step::Index(index)) => items.get_mut(*index),
+                _ => None,
+            })
     }
 }
 
-/// A value as it is shown in a message.
-pub(super) fn shorten(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST_VALUE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
+impl Typed {
+    /// The text: what stands between the quotes of a TOML string, else all of it as it is.
+    pub(super) fn into_text(self) -> String {
+        match self.quoted() {
+            Some(text) => text,
+            None => self.text,
+        }
+    }
+
+    fn quoted(&self) -> Option<String> {
+        if !self.text.starts_with(['"', '\'']) {
+            return None;
+        }
+        match parse(&self.text)? {
+            Node::Scalar(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value that it is in TOML, without what is below it; else the text.
+    pub(super) fn into_value(self) -> Node {
+        parse(&self.text).unwrap_or(Node::Scalar(Value::String(self.text)))
+    }
+
+    /// As [`into_value`](Self::into_value); an inline table is laid over the one below it.
+    pub(super) fn into_toml(mut self) -> Node {
+        let under = self.under.take();
+        let value = self.into_value();
+        match (under, value) {
+            (Some(mut under), value @ Node::Table(_)) => {
+                under.merge(value);
+                *under
+            }
+            (_, value) => value,
+        }
+    }
+}
+
+/// `text` as a value of TOML.
+fn parse(text: &str) -> Option<Node> {
+    let source = File::from_str(&format!("value = {text}"), FileFormat::Toml);
+    let config = Config::builder().add_source(source).build().ok()?;
+    let Ok(Value::Object(mut table)) = config.try_deserialize() else {
+        return None;
+    };
+    // More than one key: the text has lines of its own.
+    let value = table.remove("value").filter(|_| table.is_empty())?;
+    // TOML has numbers that are none here, infinities.
+    Some(value).filter(|value| !value.is_null()).map(Node::from)
+}
+
+impl From<Value> for Node {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Object(table) => {
+                let entries = table.into_iter();
+                Self::Table(entries.map(|(key, value)| (key, value.into())).collect())
+            }
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            scalar => Self::Scalar(scalar),
+        }
+    }
+}
+
+/// For messages: a typed text is a text.
+impl From<Node> for Value {
+    fn from(node: Node) -> Self {
+        match node {
+            Node::Table(table) => {
+                let entries = table.into_iter();
+                Self::Object(entries.map(|(key, value)| (key, value.into())).collect())
+            }
+            Node::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
+            Node::Scalar(value) => value,
+            Node::Typed(typed) => Self::String(typed.text),
+        }
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::Problems,
     grpc::{self, InvalidAddress, root_cause},
+    os_text,
 };
 
 /// A connection whose calls carry the client's token.
@@ -82,7 +83,13 @@ pub struct CredentialArguments {
     #[arg(long, value_name = "FILE", env = "RETORT_KEY", global = true)]
     key: Option<PathBuf>,
     /// Name in the service's certificate [default: the host of its address].
-    #[arg(long, value_name = "NAME", env = "RETORT_SERVER_NAME", global = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = os_text::argument(),
+        env = "RETORT_SERVER_NAME",
+        global = true
+    )]
     server_name: Option<String>,
     /// File that holds a token; or the token itself in the variable RETORT_TOKEN.
     #[arg(long, value_name = "FILE", env = TOKEN_FILE_VARIABLE, global = true)]

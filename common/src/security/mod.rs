@@ -61,6 +61,18 @@ pub struct ListenConfig {
     pub access: Access,
 }
 
+impl ListenConfig {
+    /// Whether only one of the two can be opened. Port 0 is any free port.
+    fn collides(&self, other: &Self) -> bool {
+        let (own, other) = (self.listen, other.listen);
+        let every = own.ip().is_unspecified() || other.ip().is_unspecified();
+        let same_family = own.is_ipv4() == other.is_ipv4();
+        own.port() != 0
+            && own.port() == other.port()
+            && (own.ip() == other.ip() || every && same_family)
+    }
+}
+
 /// What a service's ports share: its certificate and the tokens it accepts.
 #[derive(Debug, Default)]
 pub struct Security {
@@ -96,7 +108,8 @@ pub enum SecurityError {
 
 /// Adds everything that is wrong with the certificates, the tokens and the `ports` of a service
 /// whose certificate stands at `grpc.tls`: files that cannot be used, and ports that other machines
-/// can reach although nobody is asked for credentials there and no `access` says so in words.
+/// can reach although nobody is asked for credentials there and no `access` says so in words. Also two
+/// ports of one address.
 pub fn validate(
     tls: Option<&ServerTls>,
     auth: &AuthConfig,
@@ -110,6 +123,12 @@ pub fn validate(
         && let Err(error) = Tokens::load(file)
     {
         problems.add("auth.tokens_file", file.display(), &error.to_string());
+    }
+    for (position, port) in ports.iter().enumerate() {
+        if let Some(other) = ports[..position].iter().find(|other| port.collides(other)) {
+            let message = format!("is taken by {}.listen = {}", other.table, other.listen);
+            problems.add(format!("{}.listen", port.table), port.listen, &message);
+        }
     }
     let asks_for_credentials =
         auth.tokens_file.is_some() || tls.is_some_and(|tls| tls.client_ca.is_some());

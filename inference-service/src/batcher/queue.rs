@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::Job;
@@ -31,6 +31,9 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// Of all jobs together.
     samples: usize,
+    /// When a batch is computed though it is not full: no job waits longer. Kept while the jobs would
+    /// fit into one batch; otherwise it may be that of a job which has left.
+    due: Option<Instant>,
     /// Threads that sleep in [`JobQueue::take`], and how many of them have been woken but did not run
     /// yet. Waking nobody, or somebody twice, would still be a system call.
     sleeping: usize,
@@ -55,25 +58,28 @@ impl JobQueue {
         }
         if waiting.jobs.len() >= self.config.max_queue_size {
             waiting.remove_abandoned();
+            self.update_due(&mut waiting);
         }
         if waiting.jobs.len() >= self.config.max_queue_size {
             return Err(Refused::Full);
         }
         waiting.samples += job.samples;
+        let due = self.due(&job);
+        waiting.due = Some(waiting.due.map_or(due, |earliest| earliest.min(due)));
         waiting.jobs.push_back(job);
         self.wake_one(waiting);
         Ok(())
     }
 
-    /// Moves the next batch into `batch`, which is empty: waits for a first request, then until the
-    /// batch is full or the first has waited for the configured delay. Requests that nobody waits
-    /// for any more are left out.
+    /// Moves the next batch into `batch`, which is empty: waits for a first request, then until the batch
+    /// or the queue is full or a request has waited as long as it may. Requests whose callers have gone or
+    /// whose time is up are left out.
     ///
     /// Returns `false` when the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<Job>) -> bool {
         let mut waiting = self.lock();
         loop {
-            let Some(first) = waiting.jobs.front() else {
+            if waiting.jobs.is_empty() {
                 if waiting.closed {
                     return false;
                 }
@@ -84,12 +90,15 @@ impl JobQueue {
                     .unwrap_or_else(PoisonError::into_inner);
                 waiting.awake();
                 continue;
-            };
-            let due = first.enqueued + self.config.max_queue_delay();
+            }
             let now = Instant::now();
-            let full = waiting.samples >= self.config.max_batch_size;
+            let due = waiting.due.unwrap_or(now);
+            // A full queue lets nothing in that the batch could wait for.
+            let full = waiting.samples >= self.config.max_batch_size
+                || waiting.jobs.len() >= self.config.max_queue_size;
             if full || waiting.closed || now >= due {
                 waiting.fill(batch, self.config.max_batch_size, now);
+                self.update_due(&mut waiting);
                 if !batch.is_empty() {
                     break;
                 }
@@ -105,6 +114,24 @@ impl JobQueue {
             self.wake_one(waiting);
         }
         true
+    }
+
+    /// When `job` has waited for others as long as it may: for the configured delay, or for half of the
+    /// time that its caller gives, so that the other half is left to compute it.
+    fn due(&self, job: &Job) -> Instant {
+        let time = |deadline: Instant| deadline.saturating_duration_since(job.enqueued);
+        let patience = job
+            .deadline
+            .map_or(Duration::MAX, |deadline| time(deadline) / 2);
+        job.enqueued + self.config.max_queue_delay().min(patience)
+    }
+
+    /// To be called when jobs have left.
+    fn update_due(&self, waiting: &mut Waiting) {
+        // No more jobs than samples. Where a batch is full, nothing waits for a time.
+        if waiting.samples < self.config.max_batch_size {
+            waiting.due = waiting.jobs.iter().map(|job| self.due(job)).min();
+        }
     }
 
     /// Refuses new requests; what waits is still computed.

@@ -245,6 +245,15 @@ impl ModelConfig {
             let field = "version_policy.latest.num_versions";
             within(Section::Top, field, num_versions as u64, 1, 1000);
         }
+        let delay_key = key(batching, "max_queue_delay_microseconds");
+        problems.require(
+            timeout == 0 || timeout > delay,
+            &key(batching, "default_timeout_microseconds"),
+            timeout,
+            &format!(
+                "must be 0, or above {delay_key} = {delay}: a request may wait so long for others"
+            ),
+        );
     }
 }
 

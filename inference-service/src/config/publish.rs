@@ -21,7 +21,15 @@ pub struct PublishConfig {
     pub load_timeout_seconds: u64,
 }
 
+/// What a message may hold beside a manifest: names and a digest.
+const MESSAGE_FIELDS: usize = 64 << 10;
+
 impl PublishConfig {
+    /// Largest message of a publisher's, bytes: an upload's first one holds the whole manifest.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_manifest_bytes + MESSAGE_FIELDS
+    }
+
     /// Longest time for an upload to arrive as a whole.
     pub fn upload_timeout(&self) -> Duration {
         Duration::from_secs(self.upload_timeout_seconds)

@@ -73,6 +73,14 @@ impl Publisher {
     pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
         let models = self.blocking(|store| store.models()).await?;
+        for name in self.config.models.keys() {
+            if !models.iter().any(|model| model.as_str() == name) {
+                warn!(
+                    "[models.{name}] is configured, and no model of that name is stored; it holds once \
+                     one is published"
+                );
+            }
+        }
         let mut progress = Progress::of(models.len());
         for model in models {
             let restored = progress.watch(&model, self.restore_model(&model)).await;

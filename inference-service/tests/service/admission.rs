@@ -74,6 +74,7 @@ async fn only_good_callers_may<C: Call>(store: &TempDir) {
     let service = Service::start(&ServiceOptions {
         store: Some(store.path()),
         set: &set,
+        ..ServiceOptions::default()
     });
     let asked = Asked::<C>(service, PhantomData);
     refusals::refuses_all_but_good_callers(&asked, &keys).await;

@@ -19,6 +19,7 @@ mod refusals;
 mod refused_publishes;
 mod security;
 mod serving;
+mod settings;
 mod starting;
 mod streams;
 mod support;

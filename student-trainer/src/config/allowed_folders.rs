@@ -5,6 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use common::config::Problems;
 use serde::{Deserialize, Serialize};
 
 use super::RunConfig;
@@ -39,6 +40,16 @@ impl AllowedFolders {
                 key,
                 path: path.to_owned(),
             }),
+        }
+    }
+
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        let needed = "needs at least one: every run names a data set";
+        problems.require(!self.0.is_empty(), "allowed_folders", "[]", needed);
+        for (index, folder) in self.0.iter().enumerate() {
+            let key = format!("allowed_folders[{index}]");
+            let named = !folder.as_os_str().is_empty();
+            problems.require(named, &key, "\"\"", "must name a folder");
         }
     }
 

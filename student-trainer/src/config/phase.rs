@@ -137,6 +137,15 @@ impl PhaseConfig {
         let fits = (1..=65_536).contains(&size);
         let allowed = "must be from 1 to 65536";
         problems.require(fits, &format!("{key}.batch_size"), size, allowed);
+        let soft = self.loss.needs_soft_targets();
+        let (fits, needed) = match self.kind() {
+            PhaseKind::Distill => (soft, "soft targets: \"soft_cross_entropy\" or \"kd\""),
+            PhaseKind::Supervised | PhaseKind::FineTune => {
+                (!soft, "hard labels alone: \"cross_entropy\"")
+            }
+        };
+        let allowed = format!("needs a {key}.loss.kind with {needed}");
+        problems.require(fits, &format!("{key}.name"), self.kind(), &allowed);
         self.loss.validate(&format!("{key}.loss"), problems);
         self.optimizer
             .validate(&format!("{key}.optimizer"), problems);
@@ -222,9 +231,10 @@ impl ScheduleConfig {
                 final_learning_rate,
             } => {
                 positive("learning_rate", learning_rate);
-                let fits = final_learning_rate.is_finite() && final_learning_rate >= 0.0;
+                let fits = (0.0..=learning_rate.max(0.0)).contains(&final_learning_rate);
+                let allowed = format!("must be from 0 to {key}.learning_rate = {learning_rate}");
                 let key = format!("{key}.final_learning_rate");
-                problems.require(fits, &key, final_learning_rate, "must be 0 or more");
+                problems.require(fits, &key, final_learning_rate, &allowed);
             }
             Self::OneCycle {
                 max_learning_rate,
@@ -233,8 +243,24 @@ impl ScheduleConfig {
                 final_divisor,
             } => {
                 positive("max_learning_rate", max_learning_rate);
-                positive("initial_divisor", initial_divisor);
                 positive("final_divisor", final_divisor);
+                let fits = initial_divisor.is_finite() && initial_divisor >= 1.0;
+                let allowed = format!(
+                    "must be 1 or more: the first rate would be above {key}.max_learning_rate"
+                );
+                let divisor_key = format!("{key}.initial_divisor");
+                problems.require(fits, &divisor_key, initial_divisor, &allowed);
+                let fits = initial_divisor * final_divisor >= 1.0 || final_divisor <= 0.0;
+                let allowed = format!(
+                    "times {divisor_key} = {initial_divisor} must be 1 or more: the last rate would be above \
+                     {key}.max_learning_rate"
+                );
+                problems.require(
+                    fits,
+                    &format!("{key}.final_divisor"),
+                    final_divisor,
+                    &allowed,
+                );
                 let fits = warm_up > 0.0 && warm_up < 1.0;
                 let allowed = "must lie between 0 and 1";
                 problems.require(fits, &format!("{key}.warm_up"), warm_up, allowed);

@@ -1,6 +1,9 @@
 //! Configuration of one run.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use common::{
     config::{ConfigError, Layers, Problems, Validate},
@@ -135,7 +138,7 @@ impl RunConfig {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load(file: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
+    pub fn load(file: &Path, overrides: &[OsString]) -> Result<Self, ConfigError> {
         let layers = Layers {
             shipped: SHIPPED,
             file: Some(file.to_owned()),
@@ -153,13 +156,19 @@ impl RunConfig {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Layers {
-            shipped: SHIPPED,
-            file: None,
-            environment: Vec::new(),
-            overrides: Vec::new(),
-        }
-        .load_text(text)
+        Self::from_submitted(text, &[])
+    }
+
+    /// As [`from_toml`](Self::from_toml), with `overrides` (`key.path=value`) over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn from_submitted(text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let layers = Layers {
+            overrides: overrides.iter().map(Into::into).collect(),
+            ..Layers::shipped(SHIPPED)
+        };
+        layers.load_text(text)
     }
 
     /// Looks at the tokens, certificates and keys that it names.
@@ -270,6 +279,7 @@ impl Validate for RunConfig {
         let fits = self.threads <= 1024;
         problems.require(fits, "threads", self.threads, "must be from 0 to 1024");
         self.data.validate(problems);
+        self.validate_fit(problems);
         if let Err(error) = self.network.layers() {
             problems.add("network", "{…}", &error.to_string());
         }
@@ -313,6 +323,31 @@ impl Validate for RunConfig {
             let needed = "must be true where [publish] is given";
             problems.require(self.export.onnx, "export.onnx", false, needed);
         }
+    }
+}
+
+impl RunConfig {
+    /// What the network and the data say of each other.
+    fn validate_fit(&self, problems: &mut Problems) {
+        let [channels, height, width] = self.network.input;
+        let (classes, names) = (self.network.classes, self.data.class_names.len());
+        let message = format!("must be the number of data.class_names, {names}");
+        problems.require(classes == names, "network.classes", classes, &message);
+        let Normalization { mean, std } = &self.data.normalization;
+        for (key, values) in [("mean", mean), ("std", std)] {
+            let key = format!("data.normalization.{key}");
+            let message =
+                format!("must hold one value for each of the {channels} channels of network.input");
+            let fits = values.is_empty() || values.len() == channels;
+            problems.require(fits, &key, format!("{values:?}"), &message);
+        }
+        let pad = self.data.augmentation.pad;
+        let message = format!(
+            "must be below the height and width of network.input, {height} and {width}: a crop could hold \
+             nothing of the image"
+        );
+        let fits = pad == 0 || pad < height.min(width);
+        problems.require(fits, "data.augmentation.pad", pad, &message);
     }
 }
 

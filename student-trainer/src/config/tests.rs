@@ -69,6 +69,87 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn settings_that_contradict_each_other_are_refused_with_both_keys() {
+    let loss = "loss = { kind = \"cross_entropy\" }";
+    let schedule = "kind = \"constant\", learning_rate = 0.1";
+    for (from, to, part) in [
+        (
+            "classes = 10",
+            "classes = 9",
+            "network.classes = 9: must be the number of data.class_names, 10",
+        ),
+        (
+            "input = [1, 28, 28]",
+            "input = [3, 28, 28]",
+            "data.normalization.mean = [0.286]: must hold one value for each of the 3 channels of network.input",
+        ),
+        (
+            "input = [1, 28, 28]",
+            "input = [1, 28, 2]",
+            "data.augmentation.pad = 2: must be below the height and width of network.input, 28 and 2",
+        ),
+        (
+            loss,
+            "name = \"distill\"\nloss = { kind = \"cross_entropy\" }",
+            "phases[0].name = distill: needs a phases[0].loss.kind with soft targets",
+        ),
+        (
+            loss,
+            "name = \"supervised\"\nloss = { kind = \"kd\", temperature = 1, alpha = 0.5 }",
+            "phases[0].name = supervised: needs a phases[0].loss.kind with hard labels",
+        ),
+        (
+            schedule,
+            "kind = \"cosine\", learning_rate = 0.1, final_learning_rate = 0.2",
+            "phases[0].schedule.final_learning_rate = 0.2: must be from 0 to phases[0].schedule.learning_rate = 0.1",
+        ),
+        (
+            schedule,
+            "kind = \"one_cycle\", max_learning_rate = 0.1, initial_divisor = 0.5",
+            "phases[0].schedule.initial_divisor = 0.5: must be 1 or more: the first rate would be above \
+             phases[0].schedule.max_learning_rate",
+        ),
+        (
+            schedule,
+            "kind = \"one_cycle\", max_learning_rate = 0.1, final_divisor = 0.01",
+            "phases[0].schedule.final_divisor = 0.01: times phases[0].schedule.initial_divisor = 25 must be 1",
+        ),
+    ] {
+        assert!(SMALLEST.contains(from), "{from}");
+        let error = RunConfig::from_toml(&SMALLEST.replace(from, to)).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn what_is_set_for_a_text_key_is_text() {
+    let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\n[soft_targets]\n[teacher]\nendpoints = [\"h:1\"]";
+    let overrides = [
+        "publish.model=20240601",
+        "soft_targets.teacher=12e4",
+        "data.path=1.0",
+        "soft_targets.folder=true",
+        "teacher.encoding=f16",
+        "phases[0].schedule.learning_rate=1e-2",
+        "threads=0x2",
+    ];
+    let text = format!("{SMALLEST}{publish}");
+    let config = RunConfig::from_submitted(&text, &overrides.map(str::to_owned)).unwrap();
+    let targets = config.soft_targets.as_ref().unwrap();
+    assert_eq!(config.publish.as_ref().unwrap().model, "20240601");
+    assert_eq!(targets.teacher.as_deref(), Some("12e4"));
+    assert_eq!(targets.folder.as_deref(), Some(Path::new("true")));
+    assert_eq!(config.data.path, Path::new("1.0"));
+    assert_eq!(config.threads, 2);
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let schedule = ScheduleConfig::Constant {
+        learning_rate: 0.01,
+    };
+    assert_eq!(config.phases[0].schedule, schedule);
+}
+
+#[test]
 fn unknown_layers_losses_and_keys_are_named() {
     for (from, to, named) in [
         (

@@ -1,6 +1,7 @@
 //! Configuration of `student-trainer serve`.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -84,18 +85,27 @@ pub struct ShutdownConfig {
 }
 
 impl TrainerConfig {
-    /// Merges shipped defaults, `file`, `RETORT_TRAINER__...` and `overrides` (`key.path=value`).
+    /// Merges shipped defaults, `file`, `RETORT_TRAINER__...`, `overrides` (`key.path=value`) and
+    /// `runs_folder`.
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Self, ConfigError> {
-        Layers {
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &[OsString],
+        runs_folder: Option<&Path>,
+    ) -> Result<Self, ConfigError> {
+        let layers = Layers {
             shipped: include_str!("../../../configs/student-trainer.toml"),
             file: file.map(Path::to_owned),
             environment: common::config::environment("RETORT_TRAINER"),
             overrides: overrides.to_vec(),
-        }
-        .load()
+        };
+        layers.load_with(|config: &mut Self| {
+            if let Some(folder) = runs_folder {
+                config.runs_folder = folder.to_owned();
+            }
+        })
     }
 
     /// The port of the gRPC server.
@@ -128,7 +138,7 @@ impl Validate for TrainerConfig {
     fn validate(&self, problems: &mut Problems) {
         let Self {
             runs_folder,
-            allowed_folders: _,
+            allowed_folders,
             queue,
             grpc,
             auth,
@@ -137,6 +147,7 @@ impl Validate for TrainerConfig {
         } = self;
         let named = !runs_folder.as_os_str().is_empty();
         problems.require(named, "runs_folder", "\"\"", "must name a folder");
+        allowed_folders.validate(problems);
         for (key, count, lowest) in [
             ("queue.waiting_runs", queue.waiting_runs, 1),
             ("queue.remembered_runs", queue.remembered_runs, 0),
@@ -169,21 +180,26 @@ impl Validate for TrainerConfig {
 mod tests {
     use super::*;
 
+    fn load(overrides: &[&str]) -> Result<TrainerConfig, ConfigError> {
+        let overrides: Vec<_> = overrides.iter().map(Into::into).collect();
+        TrainerConfig::load(None, &overrides, None)
+    }
+
     #[test]
     fn the_shipped_configuration_is_valid() {
-        TrainerConfig::load(None, &[]).unwrap();
+        load(&[]).unwrap();
     }
 
     #[test]
     fn other_machines_are_let_in_only_where_the_config_says_so_in_words() {
-        let anywhere = "grpc.listen=0.0.0.0:1".to_owned();
-        let error = TrainerConfig::load(None, std::slice::from_ref(&anywhere)).unwrap_err();
+        let anywhere = "grpc.listen=0.0.0.0:1";
+        let error = load(&[anywhere]).unwrap_err();
         assert!(
             error.to_string().contains("anyone_who_reaches_the_port"),
             "{error}"
         );
-        let access = "grpc.access=anyone_who_reaches_the_port".to_owned();
-        assert!(TrainerConfig::load(None, &[anywhere, access]).is_ok());
+        let access = "grpc.access=anyone_who_reaches_the_port";
+        assert!(load(&[anywhere, access]).is_ok());
     }
 
     #[test]
@@ -194,14 +210,18 @@ mod tests {
             "grpc.max_connections=0",
             "grpc.read_timeout_seconds=3601",
             "grpc.port=1",
+            "allowed_folders=[]",
+            "metrics.listen=127.0.0.1:50052",
         ];
-        let error = TrainerConfig::load(None, &wrong.map(str::to_owned)).unwrap_err();
+        let error = load(&wrong).unwrap_err();
         for key in [
             "queue.waiting_runs",
             "shutdown.drain_seconds",
             "grpc.max_connections",
             "grpc.read_timeout_seconds",
             "port",
+            "allowed_folders",
+            "metrics.listen = 127.0.0.1:50052: is taken by grpc.listen = 127.0.0.1:50052",
         ] {
             assert!(error.to_string().contains(key), "{error}");
         }

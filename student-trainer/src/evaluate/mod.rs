@@ -3,9 +3,12 @@
 mod model;
 mod report;
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use datasets::{Dataset, DatasetError, Split, load_idx};
 use networks::SpecError;
 use onnx_runtime::SessionError;
@@ -26,10 +29,10 @@ pub struct EvaluateArguments {
     #[arg(long)]
     pub data: PathBuf,
     /// A run's folder, or a folder with weights.safetensors and model.toml; may be repeated.
-    #[arg(long = "model", value_name = "NAME=FOLDER", value_parser = NamedPath::parse)]
+    #[arg(long = "model", value_name = "NAME=FOLDER", value_parser = NamedPath::parser())]
     pub models: Vec<NamedPath>,
     /// An exported model with its manifest.json beside it; may be repeated.
-    #[arg(long = "onnx", value_name = "NAME=FILE", value_parser = NamedPath::parse)]
+    #[arg(long = "onnx", value_name = "NAME=FILE", value_parser = NamedPath::parser())]
     pub onnx: Vec<NamedPath>,
     /// Name of the model that the others' agreement is measured against.
     #[arg(long, value_name = "NAME")]
@@ -100,13 +103,20 @@ pub enum EvaluateError {
 }
 
 impl NamedPath {
+    fn parser() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().try_map(|text| Self::parse(&text))
+    }
+
     /// # Errors
-    /// When `text` is not `NAME=PATH`.
-    fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
+    /// When `text` is not `NAME=PATH`. The path may be any.
+    fn parse(text: &OsStr) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        let mut parts = bytes.splitn(2, |byte| *byte == b'=');
+        let name = parts.next().map(str::from_utf8);
+        match (name, parts.next()) {
+            (Some(Ok(name)), Some(path)) if !name.is_empty() && !path.is_empty() => Ok(Self {
                 name: name.to_owned(),
-                path: path.into(),
+                path: OsStr::from_bytes(path).into(),
             }),
             _ => Err("give NAME=PATH".to_owned()),
         }

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, file_lock::FileLock};
+use common::{atomic_file, file_lock::FileLock, os_text};
 
 use super::RunError;
 use crate::config::{PhaseKind, RunConfig};
@@ -121,7 +121,7 @@ impl RunFolder {
     /// Name of the run: that of its folder.
     pub fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
+        os_text::shown(name).into_owned()
     }
 
     /// Path of the run's manifest.

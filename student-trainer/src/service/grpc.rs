@@ -45,8 +45,8 @@ impl RunServer {
         queue.ok_or_else(|| Refusal::Starting.into_status())
     }
 
-    fn read(&self, config_toml: &str) -> Result<RunConfig, ServiceError> {
-        let config = RunConfig::from_toml(config_toml)?;
+    fn read(&self, config_toml: &str, overrides: &[String]) -> Result<RunConfig, ServiceError> {
+        let config = RunConfig::from_submitted(config_toml, overrides)?;
         self.allowed_folders.check(&config)?;
         config.check_credentials()?;
         Ok(config)
@@ -59,8 +59,12 @@ impl RunService for RunServer {
         &self,
         request: Request<SubmitRunRequest>,
     ) -> Result<Response<SubmitRunResponse>, Status> {
-        let SubmitRunRequest { name, config_toml } = request.into_inner();
-        let config = self.read(&config_toml)?;
+        let SubmitRunRequest {
+            name,
+            config_toml,
+            overrides,
+        } = request.into_inner();
+        let config = self.read(&config_toml, &overrides)?;
         let name = match name.as_str() {
             "" => DEFAULT_NAME,
             name => name,

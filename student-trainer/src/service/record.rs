@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use common::os_text;
 use futures::Stream;
 use proto::runs::v1::{
     EpochFinished, Notice, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
@@ -177,7 +178,7 @@ impl RunRecord {
             run_id: self.id.to_string(),
             name: status.stored.name.clone(),
             state: RunState::from(status.stored.state).into(),
-            folder: self.folder.display().to_string(),
+            folder: os_text::shown(self.folder.as_os_str()).into_owned(),
             reason: status.stored.reason.clone(),
         }
     }

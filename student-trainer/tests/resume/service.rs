@@ -46,7 +46,11 @@ impl Service {
 
     async fn submit(&mut self, name: &str, config_toml: String) {
         let name = name.to_owned();
-        let request = SubmitRunRequest { name, config_toml };
+        let request = SubmitRunRequest {
+            name,
+            config_toml,
+            ..Default::default()
+        };
         self.client.submit_run(request).await.unwrap();
     }
 

@@ -12,6 +12,7 @@ use crate::{
         process::{Program, Server},
     },
     demo::{TEACHER_RECIPE, class_names},
+    text_path::text_path,
 };
 
 const PROGRAM: &str = "teacher-service";
@@ -83,11 +84,11 @@ impl Teacher {
 
     /// Starts a service on one thread, like the demo's teachers.
     pub(super) async fn serve(&self) -> Result<Server, BenchError> {
-        let artifact = self.artifact.to_string_lossy();
+        let artifact = text_path(&self.artifact)?;
         let arguments = [
             "serve",
             "--artifact",
-            &artifact,
+            artifact,
             "--set",
             "compute.threads=1",
             "--set",
@@ -100,13 +101,13 @@ impl Teacher {
 
     /// Measures the forward pass alone, in its own process, on one thread.
     pub(super) async fn forward(&self, samples: usize) -> Result<Turn, BenchError> {
-        let artifact = self.artifact.to_string_lossy();
+        let artifact = text_path(&self.artifact)?;
         let samples = samples.to_string();
         let arguments = [
             "bench",
             "forward",
             "--artifact",
-            &artifact,
+            artifact,
             "--samples",
             &samples,
         ];

@@ -1,6 +1,6 @@
 //! The trainer, which executes one run per turn.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::turn::Turn;
 use proto::runs::v1::watch_run_response::Event;
@@ -18,6 +18,7 @@ use crate::{
     demo::STUDENT_RECIPE,
     run_config::RunConfigText,
     runs::{Observer, RunClient, succeeded, watch},
+    text_path::text_path,
 };
 
 const PROGRAM: &str = "student-trainer";
@@ -52,7 +53,7 @@ pub(super) struct TrainingTurn {
 pub(super) struct Trainer {
     server: Server,
     client: RunClient,
-    recording: PathBuf,
+    recording: String,
     data: String,
     samples: usize,
     epochs: usize,
@@ -64,13 +65,13 @@ impl Trainer {
         folder: &Path,
         arguments: &DistillArguments,
     ) -> Result<Self, CliError> {
-        let runs = format!("runs_folder={}", folder.join("runs").display());
-        let allowed = [&*arguments.data, folder].map(|path| path.display().to_string());
-        let allowed_folders = format!("allowed_folders={}", toml::Value::from(allowed.to_vec()));
+        let runs = folder.join("runs");
+        let allowed = vec![text_path(&arguments.data)?, text_path(folder)?];
+        let allowed_folders = format!("allowed_folders={}", toml::Value::from(allowed));
         let settings = [
             "serve",
-            "--set",
-            &runs,
+            "--runs-folder",
+            text_path(&runs)?,
             "--set",
             &allowed_folders,
             "--set",
@@ -82,8 +83,8 @@ impl Trainer {
         Ok(Self {
             client: RunClient::connect(Remote::trainer(server.grpc())).await?,
             server,
-            recording: folder.join("soft-targets"),
-            data: arguments.data.display().to_string(),
+            recording: text_path(&folder.join("soft-targets"))?.to_owned(),
+            data: text_path(&arguments.data)?.to_owned(),
             samples: arguments.samples,
             epochs: arguments.epochs,
         })
@@ -138,7 +139,7 @@ impl Trainer {
         if let SoftTargets::Record | SoftTargets::Recorded = soft_targets {
             config.set("soft_targets.mode", soft_targets.name())?;
             config.set("soft_targets.views", VIEWS)?;
-            config.set("soft_targets.folder", self.recording.display().to_string())?;
+            config.set("soft_targets.folder", self.recording.as_str())?;
         }
         Ok(config)
     }

@@ -19,6 +19,7 @@ use crate::{
         process::{Program, Server},
     },
     client::Remote,
+    text_path::text_path,
 };
 
 const PROGRAM: &str = "inference-service";
@@ -54,7 +55,7 @@ pub(super) async fn measure(setting: &Setting, networks: &[Network]) -> Result<F
     let mut footprint = None;
     for network in networks {
         let store = folder.path().join(network.name());
-        let store = store.to_string_lossy();
+        let store = text_path(&store)?;
         let model = format!("{store}/{MODEL}/1/model.onnx");
         Program::new(
             PROGRAM,
@@ -66,13 +67,13 @@ pub(super) async fn measure(setting: &Setting, networks: &[Network]) -> Result<F
                 "--model",
                 MODEL,
                 "--output",
-                &store,
+                store,
             ],
         )
         .run()
         .await?;
-        comparisons.push(setting.compare(*network, &store, &model).await?);
-        footprint = Some(setting.footprint(&store).await?);
+        comparisons.push(setting.compare(*network, store, &model).await?);
+        footprint = Some(setting.footprint(store).await?);
     }
     Ok(Figures::new(comparisons, footprint))
 }
@@ -169,7 +170,7 @@ impl Setting {
         let folder = TempDir::new().map_err(BenchError::system("cannot make a folder"))?;
         let answer = folder.path().join("answer");
         atomic_file::write(&answer, target.answer()).map_err(CliError::file(&answer))?;
-        let arguments = ["bench", "echo", "--answer", &answer.to_string_lossy()];
+        let arguments = ["bench", "echo", "--answer", text_path(&answer)?];
         // The server has read the file when it serves.
         let echo = Program::new(PROGRAM, &arguments).on_core(self.service_core);
         let server = echo.serve().await?;

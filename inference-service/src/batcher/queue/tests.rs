@@ -102,6 +102,61 @@ fn the_first_waits_no_longer_than_the_delay() {
 }
 
 #[test]
+fn a_request_with_a_deadline_waits_for_half_of_its_time_at_most() {
+    let queue = queue(4, Duration::from_secs(3600), 100);
+    let (mut hurried, mut answer) = job(1);
+    let time = Duration::from_millis(200);
+    let deadline = hurried.enqueued + time;
+    hurried.deadline = Some(deadline);
+    let _patient = push(&queue, 1);
+    queue.push(hurried).unwrap();
+    let _after = push(&queue, 1);
+    let began = Instant::now();
+    let mut batch = Vec::new();
+    queue.take(&mut batch);
+    // Where this machine held the test up until after the deadline, the answer says so.
+    let late = answer.try_recv().is_ok();
+    assert_eq!(batch.len(), if late { 2 } else { 3 });
+    assert!(began.elapsed() < Duration::from_secs(60));
+    assert!(deadline - time / 2 <= Instant::now());
+}
+
+#[test]
+fn a_request_that_comes_later_may_be_due_first() {
+    let queue = Arc::new(queue(8, Duration::from_secs(3600), 100));
+    let _first = push(&queue, 1);
+    let taker = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || take(&queue).len())
+    };
+    let (mut hurried, _answer) = job(1);
+    hurried.deadline = Some(hurried.enqueued + Duration::from_millis(500));
+    queue.push(hurried).unwrap();
+    // It ends long before the delay.
+    assert!((1..=2).contains(&taker.join().unwrap()));
+}
+
+#[test]
+fn what_is_left_is_due_at_its_own_time() {
+    let queue = queue(2, Duration::from_secs(3600), 100);
+    let (mut hurried, _answer) = job(2);
+    hurried.deadline = Some(hurried.enqueued + Duration::from_secs(7200));
+    queue.push(hurried).unwrap();
+    let _patient = push(&queue, 1);
+    assert_eq!(take(&queue), [2]);
+    let waiting = queue.lock();
+    let due = waiting.due.unwrap() - waiting.jobs[0].enqueued;
+    assert_eq!(due, Duration::from_secs(3600));
+}
+
+#[test]
+fn a_full_queue_waits_for_nothing() {
+    let queue = queue(8, Duration::from_secs(3600), 2);
+    let _answers = [push(&queue, 1), push(&queue, 1)];
+    assert_eq!(take(&queue), [1, 1]);
+}
+
+#[test]
 fn a_closed_queue_is_emptied_and_takes_nothing_more() {
     let queue = queue(2, Duration::from_secs(3600), 100);
     let _answers = [push(&queue, 1), push(&queue, 2)];

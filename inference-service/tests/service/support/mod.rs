@@ -8,4 +8,6 @@ mod service;
 pub use artifact::{Artifact, CLASSES, MODEL, assert_close, infer_request, upload};
 pub use load::{Check, Load};
 pub use rest::{Connection, Response};
-pub use service::{PATIENCE, Service, ServiceOptions, repository, run_to_the_end, wait_until};
+pub use service::{
+    BINARY, PATIENCE, Service, ServiceOptions, repository, run_to_the_end, wait_until,
+};

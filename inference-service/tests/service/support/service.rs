@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -25,17 +26,21 @@ use proto::{
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
 /// Longest time for what should happen soon; generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a service is started.
 #[derive(Default)]
 pub struct ServiceOptions<'o> {
-    /// Folder of the model store; one of the service's own unless given.
+    /// Folder of the model store; one of the service's own unless given; not set where empty.
     pub store: Option<&'o Path>,
     /// Of `--set`.
     pub set: &'o [&'o str],
+    /// Variables beside those of the test.
+    pub environment: &'o [(&'o OsStr, &'o OsStr)],
+    /// Its working directory; the test's unless given.
+    pub folder: Option<&'o Path>,
 }
 
 /// A running service, killed when it is dropped.
@@ -62,8 +67,6 @@ impl Service {
         let mut command = Command::new(BINARY);
         command
             .arg("serve")
-            .arg("--store")
-            .arg(options.store.unwrap_or(&own_store))
             .arg("--ready-file")
             .arg(&ready)
             .env("HOME", folder.path().join("home"))
@@ -78,6 +81,14 @@ impl Service {
         }
         for set in options.set {
             command.args(["--set", set]);
+        }
+        let store = options.store.unwrap_or(&own_store);
+        if !store.as_os_str().is_empty() {
+            command.arg("--store").arg(store);
+        }
+        command.envs(options.environment.iter().copied());
+        if let Some(folder) = options.folder {
+            command.current_dir(folder);
         }
         let mut service = Self {
             child: command.spawn().expect("the service starts"),

@@ -1,0 +1,127 @@
+//! Reads types from a configuration tree. Where a user typed a text, the type decides what it means.
+
+use serde::{
+    Deserializer,
+    de::{
+        Error as _, IntoDeserializer, Unexpected, Visitor,
+        value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer},
+    },
+    forward_to_deserialize_any,
+};
+use serde_json::{Error, Value};
+
+use super::tree::Node;
+
+impl Node {
+    /// The node for a key whose type is text.
+    fn as_text(self) -> Self {
+        match self {
+            Self::Typed(typed) => Self::Scalar(Value::String(typed.into_text())),
+            other => other,
+        }
+    }
+}
+
+impl IntoDeserializer<'_, Error> for Node {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Node {
+    type Error = Error;
+
+    /// Also for types that are read whole before it is known which they are: `"auto"` or a number.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            Self::Typed(typed) => typed.into_toml().deserialize_any(visitor),
+            Self::Scalar(value) => value.deserialize_any(visitor),
+            Self::List(items) => {
+                let mut items = SeqDeserializer::new(items.into_iter());
+                let value = visitor.visit_seq(&mut items)?;
+                items.end().map(|()| value)
+            }
+            Self::Table(table) => {
+                let mut entries = MapDeserializer::new(table.into_iter());
+                let value = visitor.visit_map(&mut entries)?;
+                entries.end().map(|()| value)
+            }
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.as_text().deserialize_any(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self {
+            Self::Scalar(Value::Null) => visitor.visit_none(),
+            some => visitor.visit_some(some),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// A word, or a table whose one key is the word. A typed table replaces the one below it: the two
+    /// may be different variants.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let node = match self {
+            Self::Typed(typed) => match typed.clone().into_value() {
+                table @ Self::Table(_) => table,
+                _ => Self::Scalar(Value::String(typed.into_text())),
+            },
+            other => other,
+        };
+        match node {
+            Self::Table(table) if table.len() == 1 => {
+                let entries = MapDeserializer::new(table.into_iter());
+                MapAccessDeserializer::new(entries).deserialize_enum(name, variants, visitor)
+            }
+            Self::Table(_) => Err(Error::invalid_value(
+                Unexpected::Map,
+                &"a table with a single key",
+            )),
+            Self::List(_) => Err(Error::invalid_type(Unexpected::Seq, &"a word or a table")),
+            Self::Scalar(value) => value.deserialize_enum(name, variants, visitor),
+            // Holds: replaced above.
+            Self::Typed(_) => Err(Error::custom("is not resolved")),
+        }
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 bytes byte_buf unit unit_struct seq tuple
+        tuple_struct map struct
+    }
+}
+
+#[cfg(test)]
+mod tests;
