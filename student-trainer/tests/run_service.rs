@@ -365,7 +365,7 @@ async fn a_value_that_is_set_for_a_text_key_is_text() {
     for line in ["teacher = \"12e4\"", "view_seed = 7", "seed = 5"] {
         assert!(config.contains(line), "{line} is not in: {config}");
     }
-    for wrong in ["sed=1", "seed=x", "seed", "phases[1].epochs=0"] {
+    for wrong in ["sed=1", "seed=x", "seed", "phases[7].epochs=0"] {
         let refused = trainer.client.submit_run(submit("wrong", &[wrong])).await;
         let refused = refused.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
