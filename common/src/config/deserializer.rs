@@ -14,7 +14,7 @@ use super::tree::Node;
 
 impl Node {
     /// The node for a key whose type is text.
-    fn as_text(self) -> Self {
+    fn into_text(self) -> Self {
         match self {
             Self::Typed(typed) => Self::Scalar(Value::String(typed.into_text())),
             other => other,
@@ -52,7 +52,7 @@ impl<'de> Deserializer<'de> for Node {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.as_text().deserialize_any(visitor)
+        self.into_text().deserialize_any(visitor)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
