@@ -1,5 +1,7 @@
 //! `retort models`: what an inference service stores, and which version serves.
 
+mod deletion;
+
 use common::output::{OutputError, Results};
 use std::{
     fs,
@@ -10,20 +12,26 @@ use std::{
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use common::{
-    manifest::ArtifactManifest, os_text, security::client::CredentialArguments, upload::upload,
+    manifest::ArtifactManifest,
+    os_text,
+    security::client::CredentialArguments,
+    upload::{IfStored, upload},
 };
-use proto::publish::v1::{ActivateVersionRequest, DeleteVersionRequest, ModelVersion};
+use proto::publish::v1::{ActivateVersionRequest, ModelVersion};
 use tonic::Request;
 
 use crate::{
     CliError,
     client::Remote,
-    inference::{publisher, versions, with_deadline},
+    inference::{publisher, versions},
 };
 
 /// The service checks, loads and warms a model before it answers, for as long as an hour where its
 /// configuration says so. HTTP/2's pings notice one that is gone.
 const LOAD_DEADLINE: Duration = Duration::from_secs(3_700);
+
+/// The reason of versions that nothing asks to load.
+const NOT_LOADED: &str = "not loaded";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,7 +40,8 @@ Examples:
   retort models activate fashion-mnist 2
   retort models rollback fashion-mnist      back to the version before the active one
   retort models publish fashion-mnist runs/student/artifact
-  retort models delete fashion-mnist 1 --admin 127.0.0.1:8003";
+  retort models delete fashion-mnist 1 --admin 127.0.0.1:8003
+  retort models delete fashion-minst --all  the model with all its versions; asks first";
 
 /// Lists the models of an inference service, chooses and deletes versions.
 #[derive(Debug, Args)]
@@ -55,7 +64,7 @@ pub struct ModelsArguments {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// Every model with the version that serves.
+    /// Every model with the version that serves, or should.
     List,
     /// Every stored version of a model.
     Versions {
@@ -75,20 +84,15 @@ enum ModelsCommand {
         model: String,
     },
     /// Uploads a model and serves it: what a run does at its end, for example after that failed.
-    /// What is stored already, file and manifest, is not stored again and changes nothing.
+    /// What is stored already, file and manifest, is not stored again, but activated.
     Publish {
         /// Its name in the service.
         model: String,
         /// Folder with model.onnx and manifest.json.
         artifact: PathBuf,
     },
-    /// Deletes a version that is not active.
-    Delete {
-        /// As listed.
-        model: String,
-        /// As listed.
-        version: u64,
-    },
+    /// Deletes a version that is not active, or a model with all its versions.
+    Delete(deletion::Deletion),
 }
 
 /// `retort models`.
@@ -97,9 +101,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
     match arguments.command {
         ModelsCommand::List => {
             let stored = versions(&admin, "").await?;
-            Ok(print_versions(
-                stored.iter().filter(|version| version.active),
-            )?)
+            Ok(print_versions(one_a_model(&stored))?)
         }
         ModelsCommand::Versions { model } => Ok(print_versions(&versions(&admin, &model).await?)?),
         ModelsCommand::Activate { model, version } => activate(&admin, &model, version).await,
@@ -114,20 +116,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             activate(&admin, &model, version).await
         }
         ModelsCommand::Publish { model, artifact } => publish(&admin, &model, &artifact).await,
-        ModelsCommand::Delete { model, version } => {
-            let mut client = publisher(&admin).await?;
-            let model_name = model.clone();
-            let request = with_deadline(DeleteVersionRequest {
-                model_name,
-                version,
-            });
-            client
-                .delete_version(request)
-                .await
-                .map_err(admin.refused())?;
-            writeln!(Results, "{model}: version {version} is deleted")?;
-            Ok(())
-        }
+        ModelsCommand::Delete(deletion) => deletion.execute(&admin).await,
     }
 }
 
@@ -161,7 +150,7 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
     // What the service would say only after the upload.
     ArtifactManifest::from_json(&manifest_json)?;
-    let messages = upload(model, onnx, manifest_json);
+    let messages = upload(model, onnx, manifest_json, IfStored::Activate);
     let mut client = publisher(admin).await?;
     let mut request = Request::new(tokio_stream::iter(messages));
     request.set_timeout(LOAD_DEADLINE);
@@ -171,7 +160,7 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     if response.already_published {
         writeln!(
             Results,
-            "{model}: is in the store already, as version {version}"
+            "{model}: version {version} serves; it was stored already"
         )?;
     } else {
         writeln!(Results, "{model}: version {version} serves")?;
@@ -190,27 +179,63 @@ fn version_before(stored: &[ModelVersion]) -> Option<u64> {
     versions.filter(|version| *version < active).max()
 }
 
+/// Of each model the active version, or the newest one where none is active.
+fn one_a_model(stored: &[ModelVersion]) -> impl Iterator<Item = &ModelVersion> {
+    let models = stored.chunk_by(|one, next| one.model_name == next.model_name);
+    models.filter_map(|versions| {
+        let active = versions.iter().find(|version| version.active);
+        active.or(versions.last())
+    })
+}
+
 fn print_versions<'a>(
     versions: impl IntoIterator<Item = &'a ModelVersion>,
 ) -> Result<(), OutputError> {
     writeln!(
         Results,
-        "{:<24} {:>7}  {:<8} {:>10}  SHA-256",
-        "MODEL", "VERSION", "STATE", "BYTES"
+        "{:<24} {:>7}  {:<11} {:>10}  {:<64}  REASON",
+        "MODEL", "VERSION", "STATE", "BYTES", "SHA-256"
     )?;
     for version in versions {
-        let state = match (version.damaged, version.active) {
-            (true, _) => "damaged",
-            (false, true) => "active",
-            (false, false) => "stored",
-        };
-        writeln!(
-            Results,
-            "{:<24} {:>7}  {:<8} {:>10}  {}",
-            version.model_name, version.version, state, version.size, version.sha256
-        )?;
+        let line = format!(
+            "{:<24} {:>7}  {:<11} {:>10}  {:<64}  {}",
+            version.model_name,
+            version.version,
+            state(version),
+            version.size,
+            version.sha256,
+            reason(version),
+        );
+        writeln!(Results, "{}", line.trim_end())?;
     }
     Ok(())
+}
+
+/// In one word. A service that does not say what its versions do leaves `state` empty.
+fn state(version: &ModelVersion) -> &'static str {
+    match (version.active, version.state.as_str()) {
+        _ if version.damaged => "damaged",
+        (true, "READY" | "") => "active",
+        (false, "READY") => "ready",
+        (_, "LOADING") => "loading",
+        (true, _) if !has_failed(version) => "unloaded",
+        (false, _) if !has_failed(version) => "stored",
+        _ => "unavailable",
+    }
+}
+
+/// Why the version does not answer although it should.
+fn reason(version: &ModelVersion) -> &str {
+    if has_failed(version) {
+        &version.reason
+    } else {
+        ""
+    }
+}
+
+/// Whether a version is unavailable for another reason than that nothing asks for it.
+fn has_failed(version: &ModelVersion) -> bool {
+    version.state == "UNAVAILABLE" && version.reason != NOT_LOADED
 }
 
 #[cfg(test)]
@@ -235,5 +260,50 @@ mod tests {
             version.damaged = true;
         }
         assert_eq!(version_before(&damaged), Some(2));
+    }
+
+    #[test]
+    fn a_version_is_called_by_what_it_does() {
+        for (active, damaged, its_state, its_reason, expected, shown) in [
+            (true, false, "READY", "", "active", ""),
+            (false, false, "READY", "", "ready", ""),
+            (true, false, "LOADING", "", "loading", ""),
+            (true, false, "UNAVAILABLE", "disk", "unavailable", "disk"),
+            (false, false, "UNAVAILABLE", "disk", "unavailable", "disk"),
+            (true, false, "UNAVAILABLE", "not loaded", "unloaded", ""),
+            (false, false, "UNAVAILABLE", "not loaded", "stored", ""),
+            (false, true, "UNAVAILABLE", "not loaded", "damaged", ""),
+            // Of a service that does not say it.
+            (true, false, "", "", "active", ""),
+            (false, false, "", "", "stored", ""),
+        ] {
+            let version = ModelVersion {
+                active,
+                damaged,
+                state: its_state.to_owned(),
+                reason: its_reason.to_owned(),
+                ..ModelVersion::default()
+            };
+            assert_eq!((state(&version), reason(&version)), (expected, shown));
+        }
+    }
+
+    #[test]
+    fn every_model_is_listed_once() {
+        let version = |model_name: &str, version, active| ModelVersion {
+            model_name: model_name.to_owned(),
+            version,
+            active,
+            ..ModelVersion::default()
+        };
+        let stored = [
+            version("a", 1, false),
+            version("a", 2, true),
+            version("a", 3, false),
+            version("b", 4, false),
+            version("b", 5, false),
+        ];
+        let listed: Vec<_> = one_a_model(&stored).map(|one| one.version).collect();
+        assert_eq!(listed, [2, 5]);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ fn models(service: &Service, arguments: &[&str]) -> Output {
         .arg("models")
         .args(arguments)
         .args(["--admin", &service.address("admin")])
+        .stdin(Stdio::null())
         .output()
         .unwrap()
 }
@@ -64,7 +65,7 @@ fn versions_are_published_activated_and_rolled_back() {
     let publish = ["publish", "model", artifact.to_str().unwrap()];
     assert_eq!(printed(&service, &publish), "model: version 2 serves\n");
     let again = printed(&service, &publish);
-    assert!(again.contains("already, as version 2"), "{again}");
+    assert_eq!(again, "model: version 2 serves; it was stored already\n");
     let versions = ["versions", "model"];
     assert_eq!(listed(&service, &versions), ["1 stored", "2 active"]);
 
@@ -127,4 +128,36 @@ fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_optio
         assert_eq!(refused.status.code(), Some(code), "{variable}: {said}");
         assert!(said.contains(named), "{variable}: {said}");
     }
+}
+
+#[test]
+fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let artifact = folder.path().join("artifact");
+    rename_classes(&folder.path().join("models/model/1"), &artifact);
+    printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
+
+    // Nobody can answer.
+    let output = models(&service, &["delete", "model", "--all"]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--yes"), "{said}");
+    assert_eq!(listed(&service, &["list"]), ["2 active"]);
+    for wrong in [
+        &["delete", "model"][..],
+        &["delete", "model", "1", "--all"],
+        &["delete", "model", "1", "--yes"],
+    ] {
+        assert_ne!(models(&service, wrong).status.code(), Some(0), "{wrong:?}");
+    }
+
+    let deleted = printed(&service, &["delete", "model", "--all", "--yes"]);
+    assert_eq!(deleted, "model: deleted, 2 versions\n");
+    assert!(listed(&service, &["list"]).is_empty());
+    assert!(!folder.path().join("models/model").exists());
+    let again = models(&service, &["delete", "model", "--all", "--yes"]);
+    assert_eq!(again.status.code(), Some(1));
+    let published = printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
+    assert_eq!(published, "model: version 3 serves\n");
 }

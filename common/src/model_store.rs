@@ -4,6 +4,7 @@
 //! <root>/<model>/<version>/model.onnx
 //!                         /manifest.json   written last: the commit mark
 //!               /active.json               which version serves
+//!       /.deleted.json                      the newest version of each model that was deleted
 //! ```
 //!
 //! A version never changes once it is committed. A version folder without a manifest was left
@@ -25,6 +26,7 @@ use crate::{
     manifest::{ArtifactManifest, ManifestError},
 };
 
+mod deletion;
 mod model_name;
 
 pub use model_name::{InvalidModelName, ModelName};
@@ -80,6 +82,12 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// There is no such model.
+    #[error("model `{model}` is not in the store")]
+    NoSuchModel {
+        /// The model.
+        model: ModelName,
+    },
     /// There is no such committed version.
     #[error("model `{model}` has no version {version} in the store")]
     NoSuchVersion {
@@ -106,6 +114,17 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a stored file is missing or is not what was committed, so that only other files help.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Manifest { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::InUse { .. } | Self::NoSuchModel { .. } | Self::NoSuchVersion { .. } => false,
+        }
+    }
+}
+
 impl ModelStore {
     /// Opens the store in `root`, which is made if it is not there, and removes half-written
     /// versions.
@@ -126,6 +145,7 @@ impl ModelStore {
             root: root.to_owned(),
             _lock: lock,
         };
+        store.remove_half_deleted()?;
         for model in store.models()? {
             store.remove_half_written(&model)?;
         }
@@ -260,9 +280,8 @@ impl ModelStore {
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
-        let newest_stored = self.version_folders(model)?.last().copied().unwrap_or(0);
         // Never the number of a deleted version: a client may still know it.
-        let version = newest_served.max(newest_stored) + 1;
+        let version = self.newest_number(model, newest_served)? + 1;
         let folder = self.version_folder(model, version);
         fs::create_dir_all(&folder).map_err(io_error(&folder))?;
         let write = |name: &str, bytes: &[u8]| {
@@ -345,6 +364,13 @@ impl ModelStore {
             }
         }
         Ok(())
+    }
+
+    /// The greatest number that any version of `model` has or had.
+    fn newest_number(&self, model: &ModelName, newest_served: u64) -> Result<u64, StoreError> {
+        let newest_stored = self.version_folders(model)?.last().copied().unwrap_or(0);
+        let newest_deleted = self.newest_deleted(model)?;
+        Ok(newest_served.max(newest_stored).max(newest_deleted))
     }
 
     /// The numbers of all version folders of `model`, committed or not, in ascending order.

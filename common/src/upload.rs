@@ -8,17 +8,29 @@ use crate::digest::Sha256;
 /// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
 const CHUNK: usize = 1 << 20;
 
+/// What becomes of a model that is stored already while another version of it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfStored {
+    /// It is activated: for people who publish.
+    Activate,
+    /// The other version goes on serving: for programs that publish again after a lost answer, which
+    /// must not undo what somebody chose meanwhile.
+    KeepActive,
+}
+
 /// The stream of `PublisherService.Publish`: a header, then the file `onnx` in order.
 pub fn upload(
     model: &str,
     onnx: Bytes,
     manifest_json: Bytes,
+    if_stored: IfStored,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let header = PublishHeader {
         model_name: model.to_owned(),
         sha256: Sha256::of(&onnx).to_string(),
         size: onnx.len() as u64,
         manifest_json,
+        keep_active: if_stored == IfStored::KeepActive,
     };
     let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
         let end = onnx.len().min(start + CHUNK);
@@ -35,7 +47,8 @@ mod tests {
     #[test]
     fn the_chunks_are_the_file_in_order() {
         let file: Vec<u8> = (0..CHUNK + 5).map(|i| (i % 251) as u8).collect();
-        let mut messages = upload("m", file.clone().into(), Bytes::from_static(b"{}"));
+        let manifest = Bytes::from_static(b"{}");
+        let mut messages = upload("m", file.clone().into(), manifest, IfStored::KeepActive);
         let Some(Part::Header(header)) = messages.next().unwrap().part else {
             panic!("the first message is the header");
         };
@@ -44,6 +57,7 @@ mod tests {
             ("m", file.len() as u64)
         );
         assert_eq!(header.sha256, Sha256::of(&file).to_string());
+        assert!(header.keep_active);
         let mut sent = Vec::new();
         for message in messages {
             let Some(Part::Chunk(chunk)) = message.part else {

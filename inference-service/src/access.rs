@@ -2,8 +2,27 @@
 
 use common::security::{Requirement, Rules, Scope};
 
+use crate::config::ModelControl;
+
 /// The inference protocol.
-pub(crate) const GRPC: Rules = Rules::grpc(&[Scope::Predict], &[]);
+pub(crate) fn grpc(model_control: ModelControl) -> Rules {
+    match model_control {
+        ModelControl::AdminToken => Rules::grpc(&[Scope::Predict], MODEL_CONTROL),
+        ModelControl::EveryCaller => Rules::grpc(&[Scope::Predict], &[]),
+    }
+}
+
+/// Loading and unloading at the port of the inference protocol.
+const MODEL_CONTROL: &[(&str, Requirement)] = &[
+    (
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        Requirement::OneOf(&[Scope::Admin]),
+    ),
+    (
+        "/inference.GRPCInferenceService/RepositoryModelUnload",
+        Requirement::OneOf(&[Scope::Admin]),
+    ),
+];
 
 /// The same over HTTP; load balancers ask for health without a token.
 pub(crate) const HTTP: Rules =
@@ -42,9 +61,30 @@ mod tests {
             ("CheckPublish", &[Scope::Publish]),
             ("ActivateVersion", &[Scope::Admin]),
             ("DeleteVersion", &[Scope::Admin]),
+            ("DeleteModel", &[Scope::Admin]),
         ] {
             let requirement = ADMIN.requirement(&format!("/{SERVICE_NAME}/{call}"));
             assert_eq!(requirement, Requirement::OneOf(scopes), "{call}");
+        }
+    }
+
+    #[test]
+    fn loading_at_the_port_for_predictions_is_for_administrators_unless_configured() {
+        let (admin, predict) = (&[Scope::Admin][..], &[Scope::Predict][..]);
+        for (call, by_default, opened) in [
+            ("RepositoryModelLoad", admin, predict),
+            ("RepositoryModelUnload", admin, predict),
+            ("RepositoryIndex", predict, predict),
+            ("ModelInfer", predict, predict),
+        ] {
+            let path = format!("/inference.GRPCInferenceService/{call}");
+            for (control, scopes) in [
+                (ModelControl::AdminToken, by_default),
+                (ModelControl::EveryCaller, opened),
+            ] {
+                let requirement = grpc(control).requirement(&path);
+                assert_eq!(requirement, Requirement::OneOf(scopes), "{call}");
+            }
         }
     }
 }

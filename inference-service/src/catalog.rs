@@ -1,5 +1,7 @@
 //! Which versions of which models serve.
 
+mod model;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -12,16 +14,16 @@ use common::{
     model_store::{ModelName, parse_version},
 };
 use onnx_runtime::{ModelInterface, Session};
+use tokio::sync::watch;
 
 use crate::{
     batcher::Batcher, config::ModelConfig, error::InferenceError, statistics::VersionStatistics,
 };
 
+pub(crate) use model::{LoadFailure, ServedModel, VersionState};
+
 /// Names that came over the wire are cut to this many characters in messages.
 const LONGEST_NAME: usize = 64;
-
-/// Versions that serve no more and are still in the statistics, at most; the newest ones.
-const REMEMBERED_VERSIONS: usize = 16;
 
 /// A version that is loaded and answers requests.
 #[derive(Debug)]
@@ -43,36 +45,8 @@ pub(crate) struct LoadedVersion {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     models: ArcSwap<BTreeMap<ModelName, Arc<ServedModel>>>,
-}
-
-/// One model.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ServedModel {
-    /// The version that answers requests which name none; it is among the loaded ones. `None` while
-    /// the model is unloaded.
-    pub(crate) active: Option<u64>,
-    /// Every version that answers.
-    pub(crate) loaded: BTreeMap<u64, Arc<LoadedVersion>>,
-    /// Every version in the store, with the reason where one should be loaded and cannot be.
-    pub(crate) stored: BTreeMap<u64, Option<String>>,
-    /// Of every version that serves, and of the newest that have served since the process began.
-    pub(crate) statistics: BTreeMap<u64, Arc<VersionStatistics>>,
-}
-
-impl ServedModel {
-    pub(crate) fn active(&self) -> Option<&Arc<LoadedVersion>> {
-        self.loaded.get(&self.active?)
-    }
-
-    /// A service that is published to for years must not remember every version.
-    fn forget_old_statistics(&mut self, loaded: &BTreeMap<u64, Arc<LoadedVersion>>) {
-        let others = self.statistics.keys().rev();
-        let others = others.filter(|version| !loaded.contains_key(version));
-        let old: Vec<u64> = others.copied().skip(REMEMBERED_VERSIONS).collect();
-        for version in old {
-            self.statistics.remove(&version);
-        }
-    }
+    /// Told of every change, and when a session fails.
+    changes: watch::Sender<()>,
 }
 
 impl Catalog {
@@ -99,17 +73,29 @@ impl Catalog {
     }
 
     /// The version of `model` that answers requests which name none.
-    pub(crate) fn active_version(&self, model: &ModelName) -> Option<u64> {
-        self.models.load().get(model)?.active
+    pub(crate) fn serving(&self, model: &ModelName) -> Option<u64> {
+        self.models.load().get(model)?.serving()
     }
 
-    /// The versions of `model` that answer.
+    /// Wakes its holder after every change of what answers.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// The versions of `model` that are loaded.
     pub(crate) fn loaded(&self, model: &ModelName) -> BTreeMap<u64, Arc<LoadedVersion>> {
         let models = self.models.load();
         models
             .get(model)
             .map(|served| served.loaded.clone())
             .unwrap_or_default()
+    }
+
+    /// The same without those whose session has failed.
+    pub(crate) fn answering(&self, model: &ModelName) -> BTreeMap<u64, Arc<LoadedVersion>> {
+        let mut loaded = self.loaded(model);
+        loaded.retain(|_, version| !version.batcher.has_stopped());
+        loaded
     }
 
     /// The models, by name, as they are now.
@@ -145,7 +131,7 @@ impl Catalog {
             version,
             interface: prepared.interface,
             manifest: prepared.manifest,
-            batcher: Batcher::start(prepared.sessions, &config, &statistics)?,
+            batcher: Batcher::start(prepared.sessions, &config, &statistics, &self.changes)?,
             config,
             statistics,
             memory_bytes: prepared.memory_bytes,
@@ -158,25 +144,42 @@ impl Catalog {
     pub(crate) fn serve(
         &self,
         model: &ModelName,
-        active: Option<u64>,
+        active: u64,
         loaded: BTreeMap<u64, Arc<LoadedVersion>>,
-        stored: BTreeMap<u64, Option<String>>,
+        stored: BTreeMap<u64, Option<LoadFailure>>,
     ) {
         self.change(model, |served| {
+            served.wanted = true;
+            served.failure = None;
+            served.loading = None;
             let statistics = loaded
                 .iter()
                 .map(|(version, loaded)| (*version, Arc::clone(&loaded.statistics)));
             served.statistics.extend(statistics);
             served.forget_old_statistics(&loaded);
-            served.active = active;
+            served.active = Some(active);
             served.loaded = loaded.clone();
             served.stored = stored.clone();
         });
     }
 
-    /// Lets no version of `model` answer any more. Returns what is dead when all of them have been
-    /// unloaded.
-    pub(crate) fn unload(&self, model: &ModelName) -> Vec<Weak<()>> {
+    /// Lets no version of `model` answer until one is served again, as its caller wants.
+    pub(crate) fn unload(&self, model: &ModelName) {
+        self.change(model, |served| {
+            served.wanted = false;
+            served.failure = None;
+            served.active = None;
+            served.loaded.clear();
+            served
+                .stored
+                .values_mut()
+                .for_each(|failure| *failure = None);
+        });
+    }
+
+    /// Lets no version of `model` answer while another is loaded. Returns what is dead when all of
+    /// them have been unloaded.
+    pub(crate) fn vacate(&self, model: &ModelName) -> Vec<Weak<()>> {
         let loaded = self.loaded(model);
         self.change(model, |served| {
             served.active = None;
@@ -186,18 +189,52 @@ impl Catalog {
         sessions.collect()
     }
 
-    /// Notes which versions of a model are in the store, while none of them answers.
+    /// Notes which versions of a model are in the store.
     pub(crate) fn store(&self, model: &ModelName, stored: &[u64]) {
         self.change(model, |served| {
-            served.stored = stored.iter().map(|version| (*version, None)).collect();
+            let mut failures = std::mem::take(&mut served.stored);
+            let failure = |version: &u64| (*version, failures.remove(version).flatten());
+            served.stored = stored.iter().map(failure).collect();
         });
     }
 
-    /// Notes why no version of a model answers.
-    pub(crate) fn fail(&self, model: &ModelName, reason: &str) {
+    /// Notes which version of a model will be loaded, while none of them answers; `None`: the model does
+    /// not have to answer.
+    pub(crate) fn expect(&self, model: &ModelName, wanted: Option<u64>) {
         self.change(model, |served| {
-            let reasons = served.stored.values_mut();
-            reasons.for_each(|stored| *stored = Some(reason.to_owned()));
+            served.wanted = wanted.is_some();
+            served.loading = wanted;
+        });
+    }
+
+    /// Notes that a version of a model that is there is being loaded, or that none is any more.
+    pub(crate) fn loading(&self, model: &ModelName, version: Option<u64>) {
+        if self.models.load().contains_key(model) {
+            self.change(model, |served| served.loading = version);
+        }
+    }
+
+    /// Notes why the model does not answer although it should: `version` cannot be loaded, or it is
+    /// not known which one to load.
+    pub(crate) fn fail(&self, model: &ModelName, version: Option<u64>, failure: &LoadFailure) {
+        self.change(model, |served| {
+            served.wanted = true;
+            served.failure = Some(failure.clone());
+            served.loading = None;
+            match version {
+                Some(version) => _ = served.stored.insert(version, Some(failure.clone())),
+                None => {
+                    let failures = served.stored.values_mut();
+                    failures.for_each(|stored| *stored = Some(failure.clone()));
+                }
+            }
+        });
+    }
+
+    /// Notes why a version does not answer beside the active one.
+    pub(crate) fn fail_beside(&self, model: &ModelName, version: u64, failure: &LoadFailure) {
+        self.change(model, |served| {
+            served.stored.insert(version, Some(failure.clone()));
         });
     }
 
@@ -207,6 +244,16 @@ impl Catalog {
             served.stored.remove(&version);
             served.loaded.remove(&version);
         });
+    }
+
+    /// Forgets a model that has been deleted. What answered finishes the requests that it has.
+    pub(crate) fn remove(&self, model: &ModelName) {
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            models.remove(model);
+            models
+        });
+        self.changes.send_replace(());
     }
 
     /// Changes one model, all others staying as they are.
@@ -219,6 +266,7 @@ impl Catalog {
             models.insert(model.clone(), Arc::new(served));
             models
         });
+        self.changes.send_replace(());
     }
 }
 

@@ -29,6 +29,8 @@ pub const ENVIRONMENT_PREFIX: &str = "RETORT_INFERENCE";
 pub struct InferenceConfig {
     /// Folder of the model store.
     pub store: PathBuf,
+    /// When the service is ready.
+    pub readiness: ReadinessPolicy,
     /// The inference protocol's server.
     pub grpc: GrpcConfig,
     /// The HTTP server.
@@ -62,6 +64,16 @@ pub struct InferenceConfig {
     pub shutdown: ShutdownConfig,
 }
 
+/// When the service is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadinessPolicy {
+    /// When every model answers that has not been unloaded.
+    AllModels,
+    /// When it has tried to load the models that were stored at its start.
+    Server,
+}
+
 /// The inference protocol's server.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +82,8 @@ pub struct GrpcConfig {
     pub listen: SocketAddr,
     /// Who may ask for predictions.
     pub access: Access,
+    /// Who may load and unload models at this port.
+    pub model_control: ModelControl,
     /// The certificate of every port; without it, plain text is spoken.
     pub tls: Option<ServerTls>,
     /// Largest message in either direction, bytes.
@@ -78,6 +92,16 @@ pub struct GrpcConfig {
     pub read_timeout_seconds: u64,
     /// Connections at a time, at this port and at that for publishing each.
     pub max_connections: usize,
+}
+
+/// Who may load and unload models at the port of the inference protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelControl {
+    /// Callers whose token has the scope `admin`.
+    AdminToken,
+    /// Every caller of the port.
+    EveryCaller,
 }
 
 /// The HTTP server.
@@ -444,8 +468,10 @@ mod tests {
     fn every_key_has_a_range() {
         for bad in [
             "store=",
+            "readiness=some_models",
             "grpc.listen=localhost",
             "grpc.max_message_bytes=1",
+            "grpc.model_control=anyone",
             "admin.access=everyone",
             "batching.max_batch_size=0",
             "batching.max_queue_delay_microseconds=1000001",

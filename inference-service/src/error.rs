@@ -177,7 +177,8 @@ pub enum PublishError {
     },
     /// The version that serves cannot be deleted.
     #[error(
-        "model `{model}`: version {version} is active; activate another one before deleting it"
+        "model `{model}`: version {version} is active; activate another one before deleting it, or \
+         delete the model with all its versions (`retort models delete {model} --all`)"
     )]
     VersionActive {
         /// The model.

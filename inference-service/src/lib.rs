@@ -20,6 +20,7 @@ mod http;
 mod inference;
 mod metrics;
 mod publisher;
+mod readiness;
 mod refusals;
 pub mod server;
 mod starting;

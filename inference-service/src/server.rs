@@ -1,12 +1,6 @@
 //! The running service: ports, health, and how it stops.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use common::{
     grpc,
@@ -42,13 +36,14 @@ use crate::{
     access,
     catalog::Catalog,
     classification::{Classifier, PredictorEdge},
-    config::InferenceConfig,
+    config::{InferenceConfig, ModelControl},
     error::PublishError,
     grpc::{InferenceEdge, InferenceServer, Reasons},
     http,
     inference::Inference,
     metrics,
     publisher::{Publisher, PublisherEdge},
+    readiness::Readiness,
     refusals::Refusals,
     starting::{Protocol, Started},
 };
@@ -126,8 +121,8 @@ pub async fn run(
     writable_folder::check("store", &config.store)?;
     let store = ModelStore::open(&config.store)?;
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
-    let inference = Arc::new(Inference::new(catalog, config.log.access));
-    inference.ready.store(false, Ordering::Relaxed);
+    let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
+    let inference = Arc::new(Inference::new(catalog, readiness, config.log.access));
     let stop = CancellationToken::new();
     let started = Started::default();
     let edges = Edges {
@@ -148,17 +143,20 @@ pub async fn run(
     }
     if !shutdown.is_cancelled() {
         started.set();
-        inference.ready.store(true, Ordering::Relaxed);
-        health.set_serving(true);
+        inference.readiness.start();
+        health.set_serving(inference.readiness.is_ready());
+        tokio::spawn(Arc::clone(&publisher).retry());
         if let Some(file) = &mut ready_file {
             file.write(&addresses).map_err(ServerError::ReadyFile)?;
         }
         info!(%grpc, %http, %admin, %metrics, "serving");
+        let follow = |ready| future::ready(health.set_serving(ready));
         tokio::select! {
             () = shutdown.cancelled() => {}
+            () = inference.readiness.follow(follow) => {}
             Some(ended) = servers.join_next() => return Err(stopped(ended)),
         }
-        inference.ready.store(false, Ordering::Relaxed);
+        inference.readiness.stop();
         health.set_serving(false);
         sleep(config.shutdown.grace()).await;
     }
@@ -236,7 +234,7 @@ impl Edges<'_> {
         servers: &mut Servers,
     ) -> Result<(), ServerError> {
         let limit = config.grpc.max_message_bytes;
-        let inference = InferenceServer::new(self.inference_edge(None), limit);
+        let inference = InferenceServer::new(self.inference_edge(config.grpc.model_control), limit);
         let predictor = PredictorServiceServer::new(predictor)
             .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limit)
@@ -269,8 +267,8 @@ impl Edges<'_> {
         servers: &mut Servers,
     ) -> Result<(), ServerError> {
         let limit = config.grpc.max_message_bytes;
-        let publisher = Arc::clone(self.publisher);
-        let inference = InferenceServer::new(self.inference_edge(Some(publisher)), limit);
+        // The port's rules have asked for the scope already.
+        let inference = InferenceServer::new(self.inference_edge(ModelControl::EveryCaller), limit);
         let publisher = PublisherEdge::new(Arc::clone(self.publisher));
         // A manifest that may be published can also be sent.
         let limit = limit.max(config.publish.max_message_bytes());
@@ -298,10 +296,11 @@ impl Edges<'_> {
         Ok(())
     }
 
-    fn inference_edge(&self, publisher: Option<Arc<Publisher>>) -> InferenceEdge {
+    fn inference_edge(&self, model_control: ModelControl) -> InferenceEdge {
         InferenceEdge {
             inference: Arc::clone(self.inference),
-            publisher,
+            publisher: Arc::clone(self.publisher),
+            model_control,
         }
     }
 
@@ -335,7 +334,9 @@ struct Ports {
 impl Ports {
     async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
         let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
-        let grpc = security.bind(config.grpc_port(), access::GRPC).await?;
+        let grpc = security
+            .bind(config.grpc_port(), access::grpc(config.grpc.model_control))
+            .await?;
         let http = security.bind(config.http_port(), access::HTTP).await?;
         let admin = security.bind(config.admin_port(), access::ADMIN).await?;
         let metrics = security.bind(config.metrics_port(), Rules::METRICS).await?;

@@ -1,10 +1,16 @@
-//! A model for unit tests.
+//! Models for unit tests.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{digest::Sha256, manifest::ArtifactManifest};
+use common::{digest::Sha256, manifest::ArtifactManifest, model_store::ModelName};
 use networks::{NetworkSpec, Weights};
+use onnx_runtime::ModelInterface;
+
+use crate::{
+    catalog::{Catalog, LoadedVersion, Prepared},
+    config::{InferenceConfig, ModelConfig},
+};
 
 /// A model of one pixel and two classes, and a manifest with `logits` for three images.
 pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
@@ -26,4 +32,35 @@ pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
     });
     let manifest = ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap();
     (onnx.into(), Arc::new(manifest))
+}
+
+/// A version that has no session: what gets into its queue stays there.
+pub(crate) fn without_sessions(
+    catalog: &Catalog,
+    model: &ModelName,
+    version: u64,
+) -> Arc<LoadedVersion> {
+    let config = InferenceConfig::shipped().model(model.as_str());
+    without_sessions_configured(catalog, model, version, config)
+}
+
+/// The same with this configuration.
+pub(crate) fn without_sessions_configured(
+    catalog: &Catalog,
+    name: &ModelName,
+    version: u64,
+    config: ModelConfig,
+) -> Arc<LoadedVersion> {
+    let (_, manifest) = model(&[[0.0; 2]; 3]);
+    let prepared = Prepared {
+        interface: ModelInterface {
+            input_shape: [1, 1, 1],
+            classes: 2,
+        },
+        manifest,
+        sessions: Vec::new(),
+        memory_bytes: 7,
+    };
+    let loaded = catalog.load(name, version, prepared, Arc::new(config));
+    loaded.unwrap()
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::{
     grpc,
     security::client::{Channel, ConnectError},
+    upload::{self, IfStored},
 };
 use proto::publish::v1::{
     CheckPublishHeader, CheckPublishRequest, ListVersionsRequest, PublishResponse,
@@ -74,7 +75,9 @@ pub enum PublishError {
 }
 
 /// Uploads a model and waits until it serves. Tries again, after a pause that grows, where the
-/// service is unavailable or the connection breaks: publishing is idempotent.
+/// service is unavailable or the connection breaks: publishing is idempotent. A model that is stored
+/// already serves unless another version does: a run that is resumed, or an attempt that comes late, must
+/// not undo what somebody chose meanwhile.
 ///
 /// `artifact` is where the model lies; it is named in errors.
 ///
@@ -244,7 +247,7 @@ fn check_messages(
         onnx,
         manifest_json,
     } = upload.clone();
-    let messages = common::upload::upload(&config.model, onnx, manifest_json);
+    let messages = upload::upload(&config.model, onnx, manifest_json, IfStored::KeepActive);
     messages.map(move |message| CheckPublishRequest {
         part: message.part.map(|part| match part {
             Part::Header(header) => check_publish_request::Part::Header(CheckPublishHeader {
@@ -265,7 +268,7 @@ async fn send(
         onnx,
         manifest_json,
     } = upload.clone();
-    let messages = common::upload::upload(&config.model, onnx, manifest_json);
+    let messages = upload::upload(&config.model, onnx, manifest_json, IfStored::KeepActive);
     let mut request = tonic::Request::new(tokio_stream::iter(messages));
     request.set_timeout(DEADLINE);
     let mut client = PublisherServiceClient::new(channel);

@@ -186,3 +186,63 @@ fn a_version_has_one_spelling() {
         assert_eq!(parse_version(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn a_deleted_model_is_gone_and_its_numbers_are_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, other) = (name("digits"), name("letters"));
+    let store = ModelStore::open(folder.path()).unwrap();
+    for bytes in [b"one", b"two"] {
+        let version = store.commit(&model, bytes, &manifest(bytes)).unwrap();
+        store.activate(&model, version).unwrap();
+    }
+    store.commit(&other, b"one", &manifest(b"one")).unwrap();
+    assert_eq!(store.delete_model(&model).unwrap(), [1, 2]);
+    assert_eq!(store.models().unwrap(), std::slice::from_ref(&other));
+    assert_eq!(store.active(&model).unwrap(), None);
+    let again = store.delete_model(&model).unwrap_err();
+    assert!(matches!(again, StoreError::NoSuchModel { .. }), "{again}");
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    left.retain(|entry| entry.as_ref().unwrap().path().is_dir());
+    assert_eq!(left.len(), 1, "{left:?}");
+    drop(store);
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
+    assert_eq!(store.commit(&other, b"two", &manifest(b"two")).unwrap(), 2);
+    // Before its first activation, and again.
+    assert_eq!(store.delete_model(&model).unwrap(), [3]);
+    assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 4);
+}
+
+#[test]
+fn a_model_of_damaged_files_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    store.commit(&model, b"two", &manifest(b"two")).unwrap();
+    fs::write(folder.path().join("digits/active.json"), b"{").unwrap();
+    fs::write(folder.path().join("digits/1/manifest.json"), b"{").unwrap();
+    assert_eq!(store.delete_model(&model).unwrap(), [1, 2]);
+    assert!(store.models().unwrap().is_empty());
+    assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
+}
+
+/// What a process leaves that is killed between the steps of a deletion.
+#[test]
+fn a_deletion_that_was_cut_off_is_completed_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    store.activate(&model, 1).unwrap();
+    drop(store);
+    let half = folder.path().join(".deleting-digits");
+    fs::rename(folder.path().join("digits"), &half).unwrap();
+    fs::remove_file(half.join("1/manifest.json")).unwrap();
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert!(!half.exists());
+    assert!(store.models().unwrap().is_empty());
+}

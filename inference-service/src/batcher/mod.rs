@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use onnx_runtime::Session;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{config::ModelConfig, statistics::VersionStatistics};
 use queue::JobQueue;
@@ -59,7 +59,8 @@ pub(crate) struct Batcher {
 }
 
 impl Batcher {
-    /// Starts a thread for every session. To be called within the async runtime.
+    /// Starts a thread for every session. To be called within the async runtime. `changes` is told
+    /// when a thread fails.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
@@ -67,6 +68,7 @@ impl Batcher {
         sessions: Vec<Session>,
         config: &ModelConfig,
         statistics: &Arc<VersionStatistics>,
+        changes: &watch::Sender<()>,
     ) -> io::Result<Self> {
         let loaded = Arc::new(());
         let batcher = Self {
@@ -81,6 +83,7 @@ impl Batcher {
                 queue: Arc::clone(&batcher.queue),
                 replies: replies.clone(),
                 statistics: Arc::clone(statistics),
+                changes: changes.clone(),
             };
             let loaded = Arc::clone(&loaded);
             let work = move || {
@@ -97,6 +100,17 @@ impl Batcher {
     /// Dead when every session has been unloaded, which is some time after the batcher is dropped.
     pub(crate) fn sessions(&self) -> Weak<()> {
         Weak::clone(&self.sessions)
+    }
+
+    /// Whether a thread has failed: no request is answered any more.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// What the panic of a thread does.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.queue.abandon();
     }
 
     /// Puts a request into the queue, without waiting.

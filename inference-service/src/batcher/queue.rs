@@ -150,6 +150,11 @@ impl JobQueue {
         self.arrived.notify_all();
     }
 
+    /// Whether new requests are refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().jobs.len()
     }

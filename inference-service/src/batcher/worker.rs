@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use onnx_runtime::{Session, SessionError};
+use tokio::sync::watch;
 use tracing::error;
 
 use super::{InputValues, Job, queue::JobQueue, replies::Replies};
@@ -20,13 +21,16 @@ pub(super) struct Worker {
     pub(super) queue: Arc<JobQueue>,
     pub(super) replies: Replies,
     pub(super) statistics: Arc<VersionStatistics>,
+    /// Told when this thread fails.
+    pub(super) changes: watch::Sender<()>,
 }
 
 impl Worker {
     /// Serves the queue until it is closed and empty.
     pub(super) fn work(mut self) {
         let queue = Arc::clone(&self.queue);
-        let _abandon = AbandonOnPanic(&queue);
+        let changes = self.changes.clone();
+        let _abandon = AbandonOnPanic(&queue, &changes);
         let mut batch = Vec::new();
         let mut input = Vec::new();
         while queue.take(&mut batch) {
@@ -90,13 +94,14 @@ impl Worker {
 }
 
 /// A queue that nobody empties must not take requests.
-struct AbandonOnPanic<'q>(&'q JobQueue);
+struct AbandonOnPanic<'q>(&'q JobQueue, &'q watch::Sender<()>);
 
 impl Drop for AbandonOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             error!("a session's thread panicked; its model answers no more");
             self.0.abandon();
+            self.1.send_replace(());
         }
     }
 }

@@ -218,7 +218,9 @@ impl Reason {
             P::GoldenBatch { .. } => Self::GoldenBatchDisagrees,
             P::Memory { .. } => Self::MemoryLimit,
             P::VersionActive { .. } => Self::VersionActive,
-            P::NothingStored { .. } => Self::ModelNotFound,
+            P::NothingStored { .. } | P::Store(StoreError::NoSuchModel { .. }) => {
+                Self::ModelNotFound
+            }
             P::Store(StoreError::NoSuchVersion { .. }) => Self::VersionNotFound,
             P::Store(
                 StoreError::InUse { .. }
@@ -232,7 +234,7 @@ impl Reason {
 
     fn of_grpc(error: &GrpcError) -> Self {
         match error {
-            GrpcError::NoSuchCall | GrpcError::OnAdminPort => Self::NoSuchPath,
+            GrpcError::NoSuchCall | GrpcError::ModelControl => Self::NoSuchPath,
             GrpcError::MessageTooLarge(_) => Self::MessageTooLarge,
             GrpcError::UnknownEncoding(_) => Self::UnknownEncoding,
             GrpcError::Malformed(_) => Self::MalformedMessage,

@@ -19,9 +19,12 @@ pub enum GrpcError {
     /// Nothing is at this path.
     #[error("there is no such call at this port; its reflection lists those there are")]
     NoSuchCall,
-    /// The call is another port's.
-    #[error("models are loaded and unloaded on the admin port")]
-    OnAdminPort,
+    /// The caller may not load and unload models at this port.
+    #[error(
+        "models are loaded and unloaded on the admin port; at this port by callers whose token has the \
+         scope `admin`, or by every caller with grpc.model_control = \"every_caller\""
+    )]
+    ModelControl,
     /// The message has too many bytes, sent or inflated.
     #[error("{0}; see grpc.max_message_bytes")]
     MessageTooLarge(String),

@@ -1,6 +1,9 @@
 //! Between the protocol's messages and the request path's own types.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
 use proto::inference::{
@@ -18,7 +21,9 @@ use crate::{
     catalog::{LoadedVersion, shorten},
     error::InferenceError,
     inference::{
-        F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId, invalid,
+        F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId,
+        behaviour::{self, Asked},
+        invalid,
     },
 };
 
@@ -50,14 +55,20 @@ impl Caller {
     }
 }
 
-/// The request of a message. Parameters other than [`TIMEOUT`] are ignored.
+/// Tells, in Triton, that a response is the last one of its request.
+const FINAL_RESPONSE: &str = "triton_final_response";
+
+/// The request of a message. Parameters other than [`TIMEOUT`] are ignored, but for those of
+/// [`behaviour`].
 ///
 /// # Errors
-/// [`InferenceError::Invalid`] for a time-out that is none.
+/// [`InferenceError::Invalid`] for a time-out that is none, and for a parameter that asks for what the
+/// service does not do.
 pub(super) fn to_request(
     message: ModelInferRequest,
     caller: &Caller,
 ) -> Result<InferenceRequest, InferenceError> {
+    check_parameters(&message)?;
     let timeout = message
         .parameters
         .get(TIMEOUT)
@@ -105,10 +116,17 @@ pub(super) async fn answer_in_stream(
     };
     let answer = async { inference.infer(to_request(message, caller)?).await };
     match answer.await {
-        Ok(response) => ModelStreamInferResponse {
-            error_message: String::new(),
-            infer_response: Some(to_message(response)),
-        },
+        Ok(response) => {
+            let mut message = to_message(response);
+            let last = InferParameter {
+                parameter_choice: Some(ParameterChoice::BoolParam(true)),
+            };
+            message.parameters.insert(FINAL_RESPONSE.to_owned(), last);
+            ModelStreamInferResponse {
+                error_message: String::new(),
+                infer_response: Some(message),
+            }
+        }
         Err(error) => ModelStreamInferResponse {
             error_message: error.to_string(),
             infer_response: Some(failed),
@@ -151,6 +169,50 @@ pub(crate) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
         platform: PLATFORM.to_owned(),
         inputs: vec![tensor(INPUT_NAME, &version.interface.input_shape)],
         outputs: vec![tensor(OUTPUT_NAME, &[version.interface.classes])],
+    }
+}
+
+fn check_parameters(message: &ModelInferRequest) -> Result<(), InferenceError> {
+    check_named("", &message.parameters, &behaviour::OF_REQUESTS)?;
+    for (index, input) in message.inputs.iter().enumerate() {
+        if !input.parameters.is_empty() {
+            let owner = format!("inputs[{index}].");
+            check_named(&owner, &input.parameters, &behaviour::OF_INPUTS)?;
+        }
+    }
+    for (index, output) in message.outputs.iter().enumerate() {
+        if !output.parameters.is_empty() {
+            let owner = format!("outputs[{index}].");
+            check_named(&owner, &output.parameters, &behaviour::OF_OUTPUTS)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_named(
+    owner: &str,
+    parameters: &HashMap<String, InferParameter>,
+    names: &[&str],
+) -> Result<(), InferenceError> {
+    if parameters.is_empty() {
+        return Ok(());
+    }
+    for name in names {
+        let choice = parameters.get(*name).map(|found| &found.parameter_choice);
+        if let Some(Some(choice)) = choice {
+            behaviour::check(owner, name, &asked(choice))?;
+        }
+    }
+    Ok(())
+}
+
+fn asked(choice: &ParameterChoice) -> Asked {
+    match choice {
+        ParameterChoice::BoolParam(on) => Asked::Switch(*on),
+        ParameterChoice::Int64Param(number) => Asked::Number(*number as f64),
+        ParameterChoice::Uint64Param(number) => Asked::Number(*number as f64),
+        ParameterChoice::DoubleParam(number) => Asked::Number(*number),
+        ParameterChoice::StringParam(text) => Asked::Text(text.clone()),
     }
 }
 

@@ -9,11 +9,12 @@ mod repository;
 
 use std::{pin::Pin, sync::Arc};
 
+use common::security::Caller as TokenHolder;
 use futures::{Stream, StreamExt};
 use proto::inference::{
-    ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
+    MemoryUsage, ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
     ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-    ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
+    ModelStatistics, ModelStatisticsRequest, ModelStatisticsResponse, ModelStreamInferResponse,
     RepositoryIndexRequest, RepositoryIndexResponse, RepositoryModelLoadRequest,
     RepositoryModelLoadResponse, RepositoryModelUnloadRequest, RepositoryModelUnloadResponse,
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
@@ -22,7 +23,8 @@ use proto::inference::{
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    catalog::{Catalog, no_such_model, no_such_version},
+    catalog::{Catalog, LoadedVersion, no_such_model, no_such_version},
+    config::ModelControl,
     error::InferenceError,
     inference::Inference,
     publisher::{Publisher, to_the_end},
@@ -41,21 +43,38 @@ const IN_FLIGHT_A_STREAM: usize = 64;
 /// The protocol's extensions that are there, in Triton's names.
 const EXTENSIONS: [&str; 3] = ["model_configuration", "model_repository", "statistics"];
 
+/// Triton's name of the memory that models are in.
+const CPU: &str = "CPU";
+
 /// Answers the protocol's calls.
 #[derive(Debug)]
 pub(crate) struct InferenceEdge {
     pub(crate) inference: Arc<Inference>,
-    /// On the admin port: who loads and unloads models.
-    pub(crate) publisher: Option<Arc<Publisher>>,
+    /// Who loads and unloads models.
+    pub(crate) publisher: Arc<Publisher>,
+    /// Whose loads and unloads are carried out at this port.
+    pub(crate) model_control: ModelControl,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl InferenceEdge {
-    /// Who loads and unloads models.
-    fn publisher(&self) -> Result<Arc<Publisher>, Status> {
-        let publisher = self.publisher.as_ref().map(Arc::clone);
-        publisher.ok_or_else(|| GrpcError::OnAdminPort.into())
+    /// Who loads and unloads models, where the caller of `request` may ask for it.
+    fn publisher<T>(&self, request: &Request<T>) -> Result<Arc<Publisher>, Status> {
+        let has_token = || {
+            let caller = request.extensions().get::<TokenHolder>();
+            caller.is_some_and(|caller| caller.0.is_some())
+        };
+        let allowed = match self.model_control {
+            ModelControl::EveryCaller => true,
+            // The port's rules have let in those tokens only that have the scope.
+            ModelControl::AdminToken => has_token(),
+        };
+        if allowed {
+            Ok(Arc::clone(&self.publisher))
+        } else {
+            Err(GrpcError::ModelControl.into())
+        }
     }
 }
 
@@ -66,14 +85,14 @@ impl GrpcInferenceService for InferenceEdge {
     }
 
     async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Answer<ServerReadyResponse> {
-        let ready = self.inference.is_ready();
+        let ready = self.inference.readiness.is_ready();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
         let request = request.get_ref();
-        let found = self.inference.catalog.find(&request.name, &request.version);
-        let ready = found.is_ok() && self.inference.is_ready();
+        let readiness = &self.inference.readiness;
+        let ready = readiness.model_is_ready(&request.name, &request.version);
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -140,17 +159,17 @@ impl GrpcInferenceService for InferenceEdge {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Answer<RepositoryIndexResponse> {
+        let ready = repository::wanted_index(request.get_ref())?;
         let models = self.inference.catalog.models();
-        Ok(Response::new(index(&models, request.get_ref().ready)))
+        Ok(Response::new(index(&models, ready)))
     }
 
     async fn repository_model_load(
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Answer<RepositoryModelLoadResponse> {
-        let publisher = self.publisher()?;
-        let request = request.into_inner();
-        let (model, version) = repository::wanted(&request)?;
+        let publisher = self.publisher(&request)?;
+        let (model, version) = repository::wanted(request.get_ref())?;
         to_the_end(publisher.load(model, version)).await?;
         Ok(Response::new(RepositoryModelLoadResponse {}))
     }
@@ -159,8 +178,8 @@ impl GrpcInferenceService for InferenceEdge {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answer<RepositoryModelUnloadResponse> {
-        let publisher = self.publisher()?;
-        let model = repository::model_name(&request.get_ref().model_name)?;
+        let publisher = self.publisher(&request)?;
+        let model = repository::unwanted(request.get_ref())?;
         to_the_end(publisher.unload(model)).await?;
         Ok(Response::new(RepositoryModelUnloadResponse {}))
     }
@@ -210,12 +229,28 @@ pub(crate) fn statistics(
         .flat_map(|(name, served)| {
             let versions = served.statistics.iter();
             versions.map(|(version, statistics)| {
-                statistics.totals().to_message(name.as_str(), *version)
+                let message = statistics.totals().to_message(name.as_str(), *version);
+                let loaded = served.loaded.get(version);
+                ModelStatistics {
+                    memory_usage: loaded
+                        .map(|loaded| memory_usage(loaded))
+                        .into_iter()
+                        .collect(),
+                    ..message
+                }
             })
         })
         .filter(|statistics| wanted(&request.version, &statistics.version))
         .collect();
     Ok(ModelStatisticsResponse { model_stats })
+}
+
+fn memory_usage(loaded: &LoadedVersion) -> MemoryUsage {
+    MemoryUsage {
+        r#type: CPU.to_owned(),
+        id: 0,
+        byte_size: loaded.memory_bytes,
+    }
 }
 
 #[cfg(test)]

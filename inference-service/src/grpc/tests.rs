@@ -1,38 +1,33 @@
-use common::model_store::ModelName;
-use onnx_runtime::ModelInterface;
+use common::model_store::{ModelName, ModelStore};
 use proto::inference::model_infer_request::InferInputTensor;
 use tonic::Code;
 
 use super::*;
 use crate::{
-    catalog::{Catalog, Prepared},
-    config::InferenceConfig,
+    catalog::Catalog,
+    config::{InferenceConfig, ModelControl, ReadinessPolicy},
+    readiness::Readiness,
     statistics::{FailureReason, Totals},
     test_model,
 };
 
 /// A service whose only model has no session: whatever gets into its queue stays there.
 fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
-    let (_, manifest) = test_model::model(&[[0.0; 2]; 3]);
-    let prepared = Prepared {
-        interface: ModelInterface {
-            input_shape: [1, 1, 1],
-            classes: 2,
-        },
-        manifest,
-        sessions: Vec::new(),
-        memory_bytes: 0,
-    };
     let mut config = InferenceConfig::shipped();
     config.batching.max_queue_size = max_queue_size;
-    let config = Arc::new(config.model("m"));
+    let catalog = Arc::new(Catalog::default());
     let model = ModelName::new("m").unwrap();
-    let catalog = Catalog::default();
-    let loaded = catalog.load(&model, 1, prepared, config).unwrap();
-    catalog.serve(&model, Some(1), [(1, loaded)].into(), [(1, None)].into());
+    let of_model = config.model("m");
+    let loaded = test_model::without_sessions_configured(&catalog, &model, 1, of_model);
+    let store = ModelStore::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let publisher = Publisher::new(store, Arc::clone(&catalog), &config);
+    catalog.serve(&model, 1, [(1, loaded)].into(), [(1, None)].into());
+    let readiness = Readiness::new(Arc::clone(&catalog), ReadinessPolicy::AllModels);
+    readiness.start();
     Arc::new(InferenceEdge {
-        inference: Arc::new(Inference::new(Arc::new(catalog), false)),
-        publisher: None,
+        inference: Arc::new(Inference::new(catalog, readiness, false)),
+        publisher: Arc::new(publisher),
+        model_control: ModelControl::AdminToken,
     })
 }
 
@@ -117,4 +112,54 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_a_caller_hangs_up(
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert_eq!(failures(&service, FailureReason::Canceled), 1);
     assert_eq!(failures(&service, FailureReason::Rejected), 2);
+}
+
+#[tokio::test]
+async fn models_are_loaded_for_those_whose_token_was_asked_for() {
+    let service = stuck(8);
+    let unload = async |token: Option<TokenHolder>| {
+        let mut request = Request::new(RepositoryModelUnloadRequest {
+            model_name: "m".to_owned(),
+            ..RepositoryModelUnloadRequest::default()
+        });
+        if let Some(token) = token {
+            request.extensions_mut().insert(token);
+        }
+        service.repository_model_unload(request).await.map(drop)
+    };
+    for nobody in [None, Some(TokenHolder(None))] {
+        let status = unload(nobody).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{status}");
+        assert!(status.message().contains("grpc.model_control"), "{status}");
+    }
+    unload(Some(TokenHolder(Some("ci".into())))).await.unwrap();
+    assert_eq!(
+        service
+            .inference
+            .catalog
+            .serving(&ModelName::new("m").unwrap()),
+        None
+    );
+}
+
+#[tokio::test]
+async fn statistics_tell_what_a_loaded_version_takes() {
+    let service = stuck(8);
+    let request = ModelStatisticsRequest::default();
+    let answer = statistics(&service.inference.catalog, &request).unwrap();
+    let [version] = answer.model_stats.as_slice() else {
+        panic!("{answer:?}");
+    };
+    let expected = MemoryUsage {
+        r#type: "CPU".to_owned(),
+        id: 0,
+        byte_size: 7,
+    };
+    assert_eq!(version.memory_usage, [expected]);
+    service
+        .inference
+        .catalog
+        .unload(&ModelName::new("m").unwrap());
+    let answer = statistics(&service.inference.catalog, &request).unwrap();
+    assert!(answer.model_stats[0].memory_usage.is_empty());
 }

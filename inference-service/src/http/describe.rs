@@ -36,6 +36,9 @@ pub(super) fn statistics(message: &ModelStatisticsResponse) -> Value {
     let models = message.model_stats.iter().map(|model| {
         let stats = model.inference_stats.as_ref().map(inference_statistics);
         let batches = model.batch_stats.iter().map(batch_statistics);
+        let memory = model.memory_usage.iter().map(
+            |memory| json!({"type": memory.r#type, "id": memory.id, "byte_size": memory.byte_size}),
+        );
         json!({
             "name": model.name,
             "version": model.version,
@@ -44,6 +47,9 @@ pub(super) fn statistics(message: &ModelStatisticsResponse) -> Value {
             "execution_count": model.execution_count,
             "inference_stats": stats,
             "batch_stats": batches.collect::<Value>(),
+            "memory_usage": memory.collect::<Value>(),
+            // No model is decoupled.
+            "response_stats": {},
         })
     });
     json!({"model_stats": models.collect::<Value>()})

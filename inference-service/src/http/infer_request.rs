@@ -17,7 +17,11 @@ use super::{
 use crate::{
     batcher::InputValues,
     error::{InferenceError, ServiceError},
-    inference::{InferenceRequest, InputTensor, RequestId, invalid},
+    inference::{
+        InferenceRequest, InputTensor, RequestId,
+        behaviour::{self, Asked, OF_INPUTS, OF_OUTPUTS, OF_REQUESTS},
+        invalid,
+    },
 };
 
 /// Says where, in a body with binary data, the JSON ends.
@@ -52,6 +56,9 @@ struct RequestParameters {
     binary_data_output: Option<bool>,
     /// Triton's: how long the request may take, microseconds; 0 for no limit.
     timeout: Option<u64>,
+    sequence_id: Option<Asked>,
+    sequence_start: Option<Asked>,
+    sequence_end: Option<Asked>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,7 @@ struct InputJson {
 #[derive(Default, Deserialize)]
 struct InputParameters {
     binary_data_size: Option<u64>,
+    shared_memory_region: Option<Asked>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +87,8 @@ struct OutputJson {
 #[derive(Default, Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
+    classification: Option<Asked>,
+    shared_memory_region: Option<Asked>,
 }
 
 /// Parses `body`, a request to `version` (empty: the active one) of `model`.
@@ -92,6 +102,7 @@ pub(super) fn parse(
 ) -> Result<HttpInference, ServiceError> {
     let (json, binary) = split(headers, body)?;
     let request: RequestJson = json_body::parse(&json)?;
+    request.check_parameters()?;
     let timeout = request.parameters.timeout.filter(|timeout| *timeout > 0);
     let deadline =
         timeout.and_then(|timeout| Instant::now().checked_add(Duration::from_micros(timeout)));
@@ -116,6 +127,42 @@ pub(super) fn parse(
                 .collect(),
         },
         binary_output,
+    })
+}
+
+impl RequestJson {
+    /// Refuses what asks for something that the service does not do.
+    fn check_parameters(&self) -> Result<(), InferenceError> {
+        let RequestParameters {
+            sequence_id,
+            sequence_start,
+            sequence_end,
+            ..
+        } = &self.parameters;
+        check("", OF_REQUESTS, [sequence_id, sequence_start, sequence_end])?;
+        for (index, input) in self.inputs.0.iter().enumerate() {
+            let owner = format!("inputs[{index}].");
+            check(&owner, OF_INPUTS, [&input.parameters.shared_memory_region])?;
+        }
+        for (index, output) in self.outputs.0.iter().enumerate() {
+            let owner = format!("outputs[{index}].");
+            let parameters = &output.parameters;
+            let asked = [&parameters.classification, &parameters.shared_memory_region];
+            check(&owner, OF_OUTPUTS, asked)?;
+        }
+        Ok(())
+    }
+}
+
+fn check<const N: usize>(
+    owner: &str,
+    names: [&str; N],
+    asked: [&Option<Asked>; N],
+) -> Result<(), InferenceError> {
+    let mut pairs = names.into_iter().zip(asked);
+    pairs.try_for_each(|(name, asked)| match asked {
+        Some(asked) => behaviour::check(owner, name, asked),
+        None => Ok(()),
     })
 }
 

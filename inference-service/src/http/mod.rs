@@ -139,7 +139,7 @@ async fn live() -> Json<Value> {
 }
 
 async fn ready(State(edge): State<Edge>) -> Response {
-    say_ready(edge.inference.is_ready(), json!({}))
+    say_ready(edge.inference.readiness.is_ready(), json!({}))
 }
 
 async fn model_ready(
@@ -147,12 +147,9 @@ async fn model_ready(
     path: Result<Path<ModelPath>, PathRejection>,
 ) -> Answer {
     let (model, version) = named(path)?;
-    let found = edge.inference.catalog.find(&model, &version);
-    let ready = edge.inference.is_ready();
-    match found {
-        Ok(_) => Ok(say_ready(ready, json!({"name": model}))),
-        Err(error) => Err(error.into()),
-    }
+    edge.inference.catalog.find(&model, &version)?;
+    let ready = edge.inference.readiness.model_is_ready(&model, &version);
+    Ok(say_ready(ready, json!({"name": model})))
 }
 
 fn say_ready(ready: bool, mut body: Value) -> Response {

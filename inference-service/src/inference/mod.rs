@@ -1,16 +1,11 @@
 //! The one request path: whatever protocol a request came by, it goes through here.
 
 mod access;
+pub(crate) mod behaviour;
 mod request;
 mod request_id;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout_at};
@@ -20,6 +15,7 @@ use crate::{
     batcher::{Job, Refused},
     catalog::{Catalog, LoadedVersion, shorten},
     error::InferenceError,
+    readiness::Readiness,
 };
 
 use access::Access;
@@ -34,8 +30,7 @@ pub(crate) use request_id::RequestId;
 #[derive(Debug)]
 pub(crate) struct Inference {
     pub(crate) catalog: Arc<Catalog>,
-    /// False as soon as the service is asked to stop.
-    pub(crate) ready: AtomicBool,
+    pub(crate) readiness: Readiness,
     /// Whether every request has a line in the log.
     log_access: bool,
 }
@@ -56,17 +51,12 @@ pub(crate) struct InferenceResponse {
 }
 
 impl Inference {
-    pub(crate) fn new(catalog: Arc<Catalog>, log_access: bool) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, readiness: Readiness, log_access: bool) -> Self {
         Self {
             catalog,
-            ready: AtomicBool::new(true),
+            readiness,
             log_access,
         }
-    }
-
-    /// Whether the service wants to be sent requests.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
     }
 
     /// Answers `request` by the version that it names. Dropping the future withdraws the request:

@@ -19,6 +19,7 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            ..
         } = upload;
         let candidate = self.candidate(&model, onnx, Arc::new(manifest));
         self.check_candidate(candidate).await

@@ -6,6 +6,7 @@
 mod advice;
 mod loading;
 mod progress;
+mod restore;
 mod service;
 mod swap;
 mod upload;
@@ -18,15 +19,14 @@ use common::{
     model_store::{ModelName, ModelStore, StoreError, StoredVersion},
 };
 use tokio::{sync::Mutex, task};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, VersionState},
     config::{InferenceConfig, ModelConfig},
     error::PublishError,
 };
 use loading::Candidate;
-use progress::Progress;
 use upload::Upload;
 
 pub(crate) use loading::warm_up;
@@ -47,14 +47,18 @@ pub(crate) struct Publisher {
 struct Published {
     version: u64,
     already_published: bool,
+    /// The version that serves: `version`, unless the upload asked to keep another one.
+    serving: u64,
 }
 
-/// A stored version and whether it is the active one.
+/// A stored version and what it does.
 #[derive(Debug)]
 struct ListedVersion {
     model: ModelName,
     stored: StoredVersion,
+    /// Whether it is the one that answers requests which name none, as far as the model answers.
     active: bool,
+    state: VersionState,
 }
 
 impl Publisher {
@@ -67,67 +71,16 @@ impl Publisher {
         }
     }
 
-    /// Serves what served before the process ended, or what was committed after that by a publish which
-    /// was cut off before its activation. A model that cannot be loaded is reported and
-    /// left out: the others are not to suffer.
-    pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), PublishError> {
-        let _change = self.change.lock().await;
-        let models = self.blocking(|store| store.models()).await?;
-        for name in self.config.models.keys() {
-            if !models.iter().any(|model| model.as_str() == name) {
-                warn!(
-                    "[models.{name}] is configured, and no model of that name is stored; it holds once \
-                     one is published"
-                );
-            }
-        }
-        let mut progress = Progress::of(models.len());
-        for model in models {
-            let restored = progress.watch(&model, self.restore_model(&model)).await;
-            if let Err(error) = restored {
-                error!(%model, "the model does not serve: {error}");
-                self.catalog.fail(&model, &error.to_string());
-            }
-        }
-        Ok(())
-    }
-
-    async fn restore_model(self: &Arc<Self>, model: &ModelName) -> Result<(), PublishError> {
-        let name = model.clone();
-        let stored = self
-            .blocking({
-                let name = model.clone();
-                move |store| store.version_numbers(&name)
-            })
-            .await?;
-        self.catalog.store(model, &stored);
-        let active = self.blocking(move |store| store.active(&name)).await?;
-        // It passed every check before it was committed; only its activation was cut off.
-        let newest_served = active.map_or(0, |active| active.newest_served);
-        if let Some(newest) = stored.last().filter(|newest| **newest > newest_served) {
-            match self.make_active(model, *newest, None).await {
-                Ok(()) => return Ok(()),
-                Err(error) => warn!(%model, version = *newest, "cannot be activated: {error}"),
-            }
-        }
-        match active {
-            Some(active) => self.make_active(model, active.version, None).await,
-            None => Ok(()),
-        }
-    }
-
     async fn publish(self: Arc<Self>, upload: Upload) -> Result<Published, PublishError> {
         let _change = self.change.lock().await;
         let Upload {
             model,
             onnx,
             manifest,
+            keep_active,
         } = upload;
-        if let Some(version) = self.find_published(&model, &manifest).await? {
-            return Ok(Published {
-                version,
-                already_published: true,
-            });
+        if let Some(published) = self.serve_stored(&model, &manifest, keep_active).await? {
+            return Ok(published);
         }
         let manifest = Arc::new(manifest);
         let candidate = self.candidate(&model, onnx.clone(), Arc::clone(&manifest));
@@ -140,26 +93,49 @@ impl Publisher {
         Ok(Published {
             version,
             already_published: false,
+            serving: version,
         })
     }
 
-    /// The version of which this is a repetition, if there is one; see [`ModelStore::find`]. A version
-    /// whose publish was cut off between its commit and its activation is activated now.
-    async fn find_published(
+    /// Serves the version of which this upload is a repetition, if there is one that can be read; see
+    /// [`ModelStore::find`]. With `keep_active`, another version that serves goes on serving, unless the
+    /// publish of this one was cut off before its activation.
+    async fn serve_stored(
         self: &Arc<Self>,
         model: &ModelName,
         manifest: &ArtifactManifest,
-    ) -> Result<Option<u64>, PublishError> {
+        keep_active: bool,
+    ) -> Result<Option<Published>, PublishError> {
         let (name, manifest) = (model.clone(), manifest.clone());
         let find =
             move |store: &ModelStore| Ok((store.find(&name, &manifest)?, store.active(&name)?));
         let (same, active) = self.blocking(find).await?;
-        if let Some(version) = same
-            && active.is_none_or(|active| active.newest_served < version)
-        {
-            self.make_active(model, version, None).await?;
+        let Some(version) = same else {
+            return Ok(None);
+        };
+        let published = |serving| Published {
+            version,
+            already_published: true,
+            serving,
+        };
+        let was_served = active.is_some_and(|active| active.newest_served >= version);
+        match self.catalog.serving(model) {
+            Some(serving) if serving == version => return Ok(Some(published(version))),
+            Some(serving) if keep_active && was_served => return Ok(Some(published(serving))),
+            _ => {}
         }
-        Ok(same)
+        match self.make_active(model, version, None).await {
+            Ok(()) => {
+                info!(%model, version, "activated: it was published again");
+                Ok(Some(published(version)))
+            }
+            // Its files are not what was published; what has been uploaded is.
+            Err(PublishError::Store(error)) if error.is_damage() => {
+                warn!(%model, version, "published anew, for the stored version is damaged: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the version that served before, 0 for none.
@@ -169,7 +145,7 @@ impl Publisher {
         version: u64,
     ) -> Result<u64, PublishError> {
         let _change = self.change.lock().await;
-        let previous = self.catalog.active_version(&model).unwrap_or(0);
+        let previous = self.catalog.serving(&model).unwrap_or(0);
         if previous != version {
             self.make_active(&model, version, None).await?;
             info!(%model, version, previous, "activated");
@@ -225,23 +201,44 @@ impl Publisher {
         Ok(())
     }
 
+    /// Deletes a model with all its versions, also while it answers: requests that it has are still
+    /// answered. Returns the versions.
+    async fn delete_model(self: Arc<Self>, model: ModelName) -> Result<Vec<u64>, PublishError> {
+        let _change = self.change.lock().await;
+        let name = model.clone();
+        let versions = self.blocking(move |store| store.delete_model(&name));
+        let versions = versions.await?;
+        self.catalog.remove(&model);
+        info!(%model, ?versions, "deleted with all its versions");
+        Ok(versions)
+    }
+
     /// All versions of `model`, or of every model; of each only `version`, where one is given.
     async fn list(
         self: Arc<Self>,
         model: Option<ModelName>,
         version: Option<u64>,
     ) -> Result<Vec<ListedVersion>, PublishError> {
+        let catalog = Arc::clone(&self.catalog);
         self.blocking(move |store| {
             let mut listed = Vec::new();
+            let served = catalog.models();
             for model in model.map_or_else(|| store.models(), |model| Ok(vec![model]))? {
-                let active = store.active(&model)?.map(|active| active.version);
+                // The catalog says why where it cannot be read.
+                let active = store.active(&model).ok().flatten();
+                let active = active.map(|active| active.version);
                 let stored = match version {
                     None => store.versions(&model)?,
                     Some(version) => store.stored(&model, version).into_iter().collect(),
                 };
+                let served = served.get(&model);
                 listed.extend(stored.into_iter().map(|stored| ListedVersion {
                     model: model.clone(),
                     active: active == Some(stored.version),
+                    state:
+                        served.map_or_else(VersionState::default, |served| {
+                            served.state(stored.version)
+                        }),
                     stored,
                 }));
             }

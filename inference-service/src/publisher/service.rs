@@ -5,8 +5,9 @@ use std::sync::Arc;
 use common::model_store::ModelName;
 use proto::publish::v1::{
     ActivateVersionRequest, ActivateVersionResponse, CheckPublishRequest, CheckPublishResponse,
-    DeleteVersionRequest, DeleteVersionResponse, ListVersionsRequest, ListVersionsResponse,
-    ModelVersion, PublishRequest, PublishResponse, publisher_service_server::PublisherService,
+    DeleteModelRequest, DeleteModelResponse, DeleteVersionRequest, DeleteVersionResponse,
+    ListVersionsRequest, ListVersionsResponse, ModelVersion, PublishRequest, PublishResponse,
+    publisher_service_server::PublisherService,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -51,6 +52,7 @@ impl PublisherService for PublisherEdge {
             version: published.version,
             already_published: published.already_published,
             warnings,
+            active_version: published.serving,
         }))
     }
 
@@ -113,6 +115,16 @@ impl PublisherService for PublisherEdge {
         to_the_end(publisher.delete(model, request.version)).await?;
         Ok(Response::new(DeleteVersionResponse {}))
     }
+
+    async fn delete_model(
+        &self,
+        request: Request<DeleteModelRequest>,
+    ) -> Answer<DeleteModelResponse> {
+        let model = model_name(&request.get_ref().model_name)?;
+        let publisher = Arc::clone(&self.publisher);
+        let versions = to_the_end(publisher.delete_model(model)).await?;
+        Ok(Response::new(DeleteModelResponse { versions }))
+    }
 }
 
 /// Carries a change out, also when its caller hangs up in the middle.
@@ -132,6 +144,8 @@ fn to_message(listed: ListedVersion, with_manifest: bool) -> ModelVersion {
         model_name: listed.model.to_string(),
         version: listed.stored.version,
         active: listed.active,
+        state: listed.state.name().to_owned(),
+        reason: listed.state.reason(),
         ..ModelVersion::default()
     };
     match listed.stored.manifest {

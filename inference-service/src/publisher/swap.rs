@@ -13,7 +13,7 @@ use super::{
     loading::{Candidate, Checked},
 };
 use crate::{
-    catalog::{LoadedVersion, Prepared},
+    catalog::{Catalog, LoadFailure, LoadedVersion, Prepared},
     config::{MemoryConfig, SwapPolicy},
     error::PublishError,
 };
@@ -70,10 +70,11 @@ impl Publisher {
         let mut stored: BTreeMap<_, _> = stored.into_iter().map(|number| (number, None)).collect();
 
         let mut before = None;
-        let already = fresh.or_else(|| self.catalog.loaded(model).remove(&version));
+        let already = fresh.or_else(|| self.catalog.answering(model).remove(&version));
         let active = match already {
             Some(loaded) => loaded,
             None => {
+                let _loading = Loading::begin(&self.catalog, model, version);
                 let checked = self.stored_candidate(model, version).await?.check().await?;
                 before = self.make_room(model, &checked).await?;
                 let prepared = checked.load().await;
@@ -93,11 +94,11 @@ impl Publisher {
             return Err(error);
         }
         // Only now: what is held here is not unloaded to make room.
-        let mut loaded = self.catalog.loaded(model);
+        let mut loaded = self.catalog.answering(model);
         loaded.insert(version, active);
         loaded.retain(|version, _| selected.contains(version));
         self.catalog
-            .serve(model, Some(version), loaded.clone(), stored.clone());
+            .serve(model, version, loaded.clone(), stored.clone());
 
         let missing = selected.iter().filter(|other| !loaded.contains_key(other));
         for other in missing.copied().collect::<Vec<_>>() {
@@ -105,11 +106,11 @@ impl Publisher {
                 Ok(started) => _ = loaded.insert(other, started),
                 Err(error) => {
                     warn!(%model, version = other, "the version does not serve: {error}");
-                    stored.insert(other, Some(error.to_string()));
+                    stored.insert(other, Some(LoadFailure::of(&error)));
                 }
             }
             self.catalog
-                .serve(model, Some(version), loaded.clone(), stored.clone());
+                .serve(model, version, loaded.clone(), stored.clone());
         }
         Ok(())
     }
@@ -171,8 +172,8 @@ impl Publisher {
             return Err(refused);
         }
         self.check_room(checked.memory_bytes, of_the_model)?;
-        let active = self.catalog.active_version(model);
-        let sessions = self.catalog.unload(model);
+        let active = self.catalog.serving(model);
+        let sessions = self.catalog.vacate(model);
         let deadline = Instant::now() + self.config.shutdown.drain();
         while sessions.iter().any(|session| session.strong_count() > 0) {
             if Instant::now() > deadline {
@@ -214,8 +215,27 @@ impl Publisher {
                 return;
             };
             if let Err(error) = self.make_active(model, version, None).await {
-                error!(%model, version, "the version cannot be loaded again: {error}");
+                self.fail(model, Some(version), &error);
             }
         })
+    }
+}
+
+/// While it lives, the catalog says that a version is being loaded.
+struct Loading<'c> {
+    catalog: &'c Catalog,
+    model: &'c ModelName,
+}
+
+impl<'c> Loading<'c> {
+    fn begin(catalog: &'c Catalog, model: &'c ModelName, version: u64) -> Self {
+        catalog.loading(model, Some(version));
+        Self { catalog, model }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.catalog.loading(self.model, None);
     }
 }

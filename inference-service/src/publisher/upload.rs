@@ -22,6 +22,8 @@ pub(super) struct Upload {
     pub(super) model: ModelName,
     pub(super) onnx: Bytes,
     pub(super) manifest: ArtifactManifest,
+    /// Whether another version goes on serving if this one is stored already.
+    pub(super) keep_active: bool,
 }
 
 /// Reads an upload to its end: a header, then the file in order, within `upload_timeout_seconds`.
@@ -113,6 +115,7 @@ async fn receive_parts(
         model: expected.model,
         onnx: onnx.into(),
         manifest: expected.manifest,
+        keep_active: expected.keep_active,
     })
 }
 
@@ -122,6 +125,7 @@ struct Expected {
     sha256: Sha256,
     size: u64,
     manifest: ArtifactManifest,
+    keep_active: bool,
 }
 
 impl Expected {
@@ -154,6 +158,7 @@ impl Expected {
             sha256,
             size: header.size,
             manifest,
+            keep_active: header.keep_active,
         })
     }
 

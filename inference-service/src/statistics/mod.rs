@@ -4,7 +4,7 @@
 mod distribution;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -281,6 +281,10 @@ impl Totals {
                 cache_miss: never,
             }),
             batch_stats: self.batches.iter().map(batch_to_message).collect(),
+            // What a version holds in memory is not counted here.
+            memory_usage: Vec::new(),
+            // No model answers a request more than once.
+            response_stats: HashMap::new(),
         }
     }
 }

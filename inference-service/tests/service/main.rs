@@ -10,10 +10,12 @@ mod full_house;
 mod lifecycle;
 mod limits;
 mod metric_names;
+mod model_control;
 mod models;
 mod open_streams;
 mod publish_checks;
 mod publishing;
+mod readiness;
 #[path = "../../../common/tests/support/refusals.rs"]
 mod refusals;
 mod refused_publishes;

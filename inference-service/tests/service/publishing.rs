@@ -3,7 +3,7 @@
 use std::{fs, io::Cursor};
 
 use crate::support::{
-    Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request, run_to_the_end,
+    Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request, run_to_the_end, upload,
 };
 use common::{
     digest::Sha256,
@@ -11,9 +11,12 @@ use common::{
 };
 use image::{GrayImage, ImageFormat};
 use proto::{
-    inference::ModelReadyRequest,
+    inference::{
+        ModelReadyRequest, RepositoryModelUnloadRequest,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
     predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient},
-    publish::v1::ListVersionsRequest,
+    publish::v1::{ListVersionsRequest, PublishHeader, PublishResponse},
 };
 use tonic::Code;
 
@@ -68,10 +71,131 @@ async fn the_same_file_twice_is_one_version() {
     assert_eq!(publish(&service, &first).await, (1, false));
     assert_eq!(publish(&service, &first).await, (1, true));
     assert_eq!(publish(&service, &second).await, (2, false));
-    // A late repetition is no roll-back.
+    // It succeeds: then it serves.
     assert_eq!(publish(&service, &first).await, (1, true));
-    assert_eq!(listed(&service).await, [(1, false), (2, true)]);
-    assert_eq!(service.serving_version().await, "2");
+    assert_eq!(listed(&service).await, [(1, true), (2, false)]);
+    assert_eq!(service.serving_version().await, "1");
+}
+
+/// The version that was published, whether it was stored already, and the one that serves.
+async fn publish_again(service: &Service, artifact: &Artifact) -> (u64, bool, u64) {
+    let header = PublishHeader {
+        keep_active: true,
+        ..artifact.header()
+    };
+    let published = service.publish(upload(header, &artifact.onnx)).await;
+    let published = published.expect("it is published");
+    let PublishResponse {
+        version,
+        already_published,
+        active_version,
+        ..
+    } = published;
+    (version, already_published, active_version)
+}
+
+#[tokio::test]
+async fn a_late_repetition_of_an_unattended_publish_is_no_roll_back() {
+    let service = start();
+    let (first, second) = (Artifact::new(1), Artifact::new(2));
+    assert_eq!(publish_again(&service, &first).await, (1, false, 1));
+    assert_eq!(publish_again(&service, &second).await, (2, false, 2));
+    // Somebody rolls back; then the publish of version 2 comes again, for its answer was lost.
+    service.activate(MODEL, 1).await.unwrap();
+    assert_eq!(publish_again(&service, &second).await, (2, true, 1));
+    assert_eq!(service.serving_version().await, "1");
+    assert_eq!(publish_again(&service, &first).await, (1, true, 1));
+}
+
+#[tokio::test]
+async fn what_is_published_after_an_unload_serves() {
+    let service = start();
+    let (first, second) = (Artifact::new(1), Artifact::new(2));
+    publish(&service, &first).await;
+    publish(&service, &second).await;
+    for keep_active in [false, true] {
+        for (version, artifact) in [(2, &second), (1, &first)] {
+            unload(&service).await;
+            let status = service.infer(infer_request(1).0).await;
+            assert_eq!(
+                status.expect_err("it is unloaded").code(),
+                Code::Unavailable
+            );
+            let serving = match keep_active {
+                true => publish_again(&service, artifact).await.2,
+                false => publish(&service, artifact).await.0,
+            };
+            assert_eq!(serving, version);
+            assert_eq!(service.serving_version().await, version.to_string());
+        }
+    }
+}
+
+async fn unload(service: &Service) {
+    let request = RepositoryModelUnloadRequest {
+        model_name: MODEL.to_owned(),
+        ..RepositoryModelUnloadRequest::default()
+    };
+    let mut admin = GrpcInferenceServiceClient::new(service.channel("admin").await);
+    let response = admin.repository_model_unload(request).await;
+    response.expect("it is unloaded");
+}
+
+#[tokio::test]
+async fn a_deleted_model_is_gone_and_may_be_published_again() {
+    let models = tempfile::tempdir().unwrap();
+    let options = ServiceOptions {
+        store: Some(models.path()),
+        ..ServiceOptions::default()
+    };
+    let service = Service::start(&options);
+    publish(&service, &Artifact::constant(1)).await;
+    publish(&service, &Artifact::constant(2)).await;
+    let version_only = service.delete(MODEL, 2).await.expect_err("it is active");
+    assert!(version_only.message().contains("--all"), "{version_only}");
+    for bad in ["", "../digits"] {
+        let status = service.delete_model(bad).await.expect_err("it is no name");
+        assert_eq!(status.code(), Code::InvalidArgument);
+    }
+    assert_eq!(service.delete_model(MODEL).await.unwrap(), [1, 2]);
+    for status in [
+        service.infer(infer_request(1).0).await.map(drop),
+        service.delete_model(MODEL).await.map(drop),
+        service.activate(MODEL, 1).await.map(drop),
+    ] {
+        assert_eq!(status.expect_err("it is gone").code(), Code::NotFound);
+    }
+    assert!(service.versions().await.is_empty());
+    assert!(service.statistics().await.is_empty());
+    assert!(!models.path().join(MODEL).exists());
+    assert!(!service.metrics().contains(MODEL));
+    drop(service);
+
+    let service = Service::start(&options);
+    assert!(service.versions().await.is_empty());
+    // A client may still know the numbers of those that were deleted.
+    assert_eq!(publish(&service, &Artifact::constant(3)).await, (3, false));
+    assert_eq!(service.serving_version().await, "3");
+}
+
+/// They were taken before, and wait for a batch that does not fill.
+#[tokio::test]
+async fn requests_in_flight_on_a_deleted_model_are_answered() {
+    let service = Service::start(&ServiceOptions {
+        set: &["batching.max_queue_delay_microseconds=1000000"],
+        ..ServiceOptions::default()
+    });
+    publish(&service, &Artifact::constant(1)).await;
+    let mut client = service.inference().await;
+    let call = tokio::spawn(async move { client.model_infer(infer_request(1).0).await });
+    let pending =
+        format!("nv_inference_pending_request_count{{model=\"{MODEL}\",version=\"1\"}} 1");
+    while !call.is_finished() && !service.metrics().lines().any(|line| line == pending) {
+        tokio::task::yield_now().await;
+    }
+    service.delete_model(MODEL).await.expect("it is deleted");
+    let answer = call.await.expect("it ends").expect("it is answered");
+    assert_eq!(answer.get_ref().model_version, "1");
 }
 
 #[tokio::test]
@@ -85,9 +209,10 @@ async fn the_same_file_with_another_manifest_is_a_new_version() {
     assert_eq!(publish(&service, &renamed).await, (2, false));
     assert_eq!(class_names(&service).await, ["eins", "null", "zwei"]);
 
-    // Both are there: to publish one again is a late repetition, and no roll-back.
-    assert_eq!(publish(&service, &renamed).await, (2, true));
+    // Both are there: what is published again serves.
     assert_eq!(publish(&service, &first).await, (1, true));
+    assert_eq!(class_names(&service).await, ["one", "two", "zero"]);
+    assert_eq!(publish(&service, &renamed).await, (2, true));
     assert_eq!(listed(&service).await, [(1, false), (2, true)]);
     assert_eq!(class_names(&service).await, ["eins", "null", "zwei"]);
 
@@ -292,8 +417,8 @@ async fn a_publish_cut_off_before_its_activation_is_completed_by_the_next_start(
     };
     let service = Service::start(&options);
     assert_eq!(service.serving_version().await, "2");
-    assert_eq!(publish(&service, &second).await, (2, true));
-    assert_eq!(publish(&service, &first).await, (1, true));
+    assert_eq!(publish_again(&service, &second).await, (2, true, 2));
+    assert_eq!(publish_again(&service, &first).await, (1, true, 2));
     assert_eq!(service.serving_version().await, "2");
 }
 

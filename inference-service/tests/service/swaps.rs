@@ -77,7 +77,7 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
     );
     assert!(calls >= CALLS_BETWEEN * (PUBLISHES - 1), "{calls} calls");
 
-    // As after a lost reply.
+    // What was published long ago is not stored again.
     let again = publish(PUBLISHES - 7).await;
     assert_eq!(
         (again.version, again.already_published),

@@ -195,8 +195,15 @@ impl Run<'_> {
             true => "was published before as",
             false => "published as",
         };
+        let serving = match published.active_version {
+            // 0: a service that does not say it.
+            active if active == published.version || active == 0 => String::new(),
+            active => format!(
+                "; version {active} was activated since and serves, see `retort models activate`"
+            ),
+        };
         self.events.notices().notice(format!(
-            "{how} version {} of {} at {}",
+            "{how} version {} of {} at {}{serving}",
             published.version, config.model, config.endpoint
         ));
         self.warn_of_publish(published.warnings);

@@ -217,3 +217,56 @@ fn the_answer_says_which_request_and_version_it_is_of() {
     assert_eq!(response.outputs[0].datatype, "FP32");
     assert_eq!(response.raw_output_contents, [logits]);
 }
+
+#[test]
+fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
+    let parameter = |choice| InferParameter {
+        parameter_choice: Some(choice),
+    };
+    let on = || parameter(ParameterChoice::BoolParam(true));
+    let count = |count| parameter(ParameterChoice::Int64Param(count));
+    let output = |name: &str, value| InferRequestedOutputTensor {
+        name: "logits".into(),
+        parameters: [(name.to_owned(), value)].into(),
+    };
+    type Change<'c> = Box<dyn Fn(&mut ModelInferRequest) + 'c>;
+    let cases: [(&str, Change<'_>); 5] = [
+        (
+            "parameters.sequence_id",
+            Box::new(|r| _ = r.parameters.insert("sequence_id".into(), count(7))),
+        ),
+        (
+            "parameters.sequence_start",
+            Box::new(|r| _ = r.parameters.insert("sequence_start".into(), on())),
+        ),
+        (
+            "inputs[0].parameters.shared_memory_region",
+            Box::new(|r| {
+                let name = "shared_memory_region".to_owned();
+                let region = parameter(ParameterChoice::StringParam("region".into()));
+                r.inputs[0].parameters.insert(name, region);
+            }),
+        ),
+        (
+            "outputs[0].parameters.classification",
+            Box::new(|r| r.outputs.push(output("classification", count(3)))),
+        ),
+        (
+            "outputs[0].parameters.shared_memory_region",
+            Box::new(|r| r.outputs.push(output("shared_memory_region", on()))),
+        ),
+    ];
+    for (field, change) in cases {
+        let mut request = request();
+        change(&mut request);
+        let error = take(request).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{field}: ")), "{error}");
+    }
+    // What asks for nothing, and what changes no answer.
+    let mut request = request();
+    request.outputs.push(output("classification", count(0)));
+    for (name, value) in [("sequence_id", count(0)), ("priority", count(2))] {
+        request.parameters.insert(name.into(), value);
+    }
+    take(request).unwrap();
+}

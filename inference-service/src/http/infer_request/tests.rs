@@ -178,3 +178,55 @@ fn what_cannot_be_used_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
+    let refused = |json: String| parse_json(&json).expect_err(&json);
+    let of_request = |parameter: &str| {
+        refused(format!(
+            r#"{{"inputs": [{INPUT}], "parameters": {{{parameter}}}}}"#
+        ))
+    };
+    for (parameter, name) in [
+        (r#""sequence_id": 7"#, "sequence_id"),
+        (r#""sequence_id": "seven""#, "sequence_id"),
+        (r#""sequence_start": true"#, "sequence_start"),
+        (r#""sequence_end": true"#, "sequence_end"),
+    ] {
+        let error = of_request(parameter);
+        assert!(
+            error.starts_with(&format!("parameters.{name}: ")),
+            "{error}"
+        );
+    }
+    let output = |parameter: &str| {
+        format!(
+            r#"{{"inputs": [{INPUT}], "outputs": [{{"name": "logits", "parameters": {{{parameter}}}}}]}}"#
+        )
+    };
+    let error = refused(output(r#""classification": 2"#));
+    assert!(
+        error.starts_with("outputs[0].parameters.classification: "),
+        "{error}"
+    );
+    let error = refused(output(r#""shared_memory_region": "r""#));
+    assert!(
+        error.starts_with("outputs[0].parameters.shared_memory_region: "),
+        "{error}"
+    );
+    let error = refused(
+        r#"{"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2],
+            "parameters": {"shared_memory_region": "r"}}]}"#
+            .to_owned(),
+    );
+    assert!(
+        error.starts_with("inputs[0].parameters.shared_memory_region: "),
+        "{error}"
+    );
+
+    // What asks for nothing, and what changes no answer.
+    parse_json(&output(r#""classification": 0, "binary_data": false"#)).unwrap();
+    let nothing = r#""sequence_id": 0, "sequence_start": false, "priority": 1"#;
+    let json = format!(r#"{{"inputs": [{INPUT}], "parameters": {{{nothing}}}}}"#);
+    parse_json(&json).unwrap();
+}

@@ -1,5 +1,6 @@
 //! An upload is taken where its parts are the very file that its header speaks of, and never otherwise.
 
+use common::upload::IfStored;
 use futures::stream;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 use prost::Message as _;
@@ -69,7 +70,12 @@ fn a_foreign_upload_is_refused_or_is_the_file() {
         .unwrap();
     let (onnx, manifest) = test_model::model(&[[0.0, 0.0]; 3]);
     let pieces = |size: usize| -> Vec<PublishRequest> {
-        let mut parts = common::upload::upload("m", onnx.clone(), manifest.to_json().into());
+        let mut parts = common::upload::upload(
+            "m",
+            onnx.clone(),
+            manifest.to_json().into(),
+            IfStored::Activate,
+        );
         let header = parts.next().unwrap();
         let chunks = onnx.chunks(size).map(|chunk| PublishRequest {
             part: Some(Part::Chunk(Bytes::copy_from_slice(chunk))),

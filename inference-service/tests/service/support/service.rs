@@ -19,8 +19,9 @@ use proto::{
         grpc_inference_service_client::GrpcInferenceServiceClient,
     },
     publish::v1::{
-        ActivateVersionRequest, DeleteVersionRequest, ListVersionsRequest, ModelVersion,
-        PublishRequest, PublishResponse, publisher_service_client::PublisherServiceClient,
+        ActivateVersionRequest, DeleteModelRequest, DeleteVersionRequest, ListVersionsRequest,
+        ModelVersion, PublishRequest, PublishResponse,
+        publisher_service_client::PublisherServiceClient,
     },
 };
 use tempfile::TempDir;
@@ -213,6 +214,14 @@ impl Service {
             .delete_version(request)
             .await
             .map(drop)
+    }
+
+    pub async fn delete_model(&self, model: &str) -> Result<Vec<u64>, Status> {
+        let request = DeleteModelRequest {
+            model_name: model.to_owned(),
+        };
+        let response = self.publisher().await.delete_model(request).await?;
+        Ok(response.into_inner().versions)
     }
 
     /// Version numbers of all models, and which ones are active.
