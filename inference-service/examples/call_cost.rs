@@ -139,7 +139,12 @@ async fn publish(admin: &SocketAddr, onnx: &[u8], shape: [usize; 3], logits: &[f
         },
     });
     let manifest = manifest.to_string().into();
-    let messages = upload("m", bytes::Bytes::copy_from_slice(onnx), manifest);
+    let messages = upload(
+        "m",
+        bytes::Bytes::copy_from_slice(onnx),
+        manifest,
+        common::upload::IfStored::Activate,
+    );
     let endpoint = grpc::endpoint(&admin.to_string()).expect("a valid address");
     let channel = endpoint.connect().await.expect("it can be reached");
     let mut client = PublisherServiceClient::new(channel);

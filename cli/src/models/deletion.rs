@@ -23,8 +23,8 @@ pub(super) struct Deletion {
     /// The model with all its versions, the active one too. Asks first.
     #[arg(long, conflicts_with = "version")]
     all: bool,
-    /// Do not ask.
-    #[arg(long, requires = "all")]
+    /// With --all: do not ask.
+    #[arg(long)]
     yes: bool,
 }
 

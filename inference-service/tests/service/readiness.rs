@@ -41,6 +41,7 @@ fn start(store: &Path, set: &[&str]) -> Service {
     Service::start(&ServiceOptions {
         store: Some(store),
         set,
+        ..ServiceOptions::default()
     })
 }
 
