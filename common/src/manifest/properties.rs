@@ -23,9 +23,13 @@ fn valid() -> Vec<u8> {
             "metrics": {"test_accuracy": 0.9},
         },
     });
-    ArtifactManifest::from_json(json.to_string().as_bytes())
-        .unwrap()
-        .to_json()
+    // Not as a manifest is written: a field that is never written would not be missed.
+    serde_json::to_vec_pretty(&json).unwrap()
+}
+
+#[test]
+fn the_manifest_that_is_damaged_here_is_valid() {
+    ArtifactManifest::from_json(&valid()).unwrap();
 }
 
 proptest! {

@@ -44,7 +44,9 @@ const PIECES: [&[u8]; 16] = [
 ];
 
 /// Numbers that replace others in a text.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 12] = [
+    "2",
+    "3",
     "-1",
     "0",
     "1e300",
@@ -86,7 +88,7 @@ fn damage() -> impl Strategy<Value = Damage> {
     ];
     prop_oneof![
         (at(), 0..8u8).prop_map(|(at, bit)| Damage::FlipBit(at, bit)),
-        (at(), any::<u8>()).prop_map(|(at, value)| Damage::SetByte(at, value)),
+        (at(), prop_oneof![any::<u8>(), 0..8u8]).prop_map(|(at, value)| Damage::SetByte(at, value)),
         at().prop_map(Damage::CutFrom),
         (at(), 1..20usize).prop_map(|(at, length)| Damage::Remove(at, length)),
         (at(), piece).prop_map(|(at, piece)| Damage::Insert(at, piece)),

@@ -20,8 +20,13 @@ fn valid() -> Vec<u8> {
         }],
         "onnx_sha256": digest, "published_version": 3, "seconds": 2.5,
     });
-    let manifest: RunManifest = serde_json::from_value(json).unwrap();
-    manifest.to_json()
+    // Not as a manifest is written: a field that is never written would not be missed.
+    serde_json::to_vec_pretty(&json).unwrap()
+}
+
+#[test]
+fn the_manifest_that_is_damaged_here_is_valid() {
+    serde_json::from_slice::<RunManifest>(&valid()).unwrap();
 }
 
 proptest! {
