@@ -62,8 +62,7 @@ fn refuse_null_output() -> Result<(), CliError> {
     let output = device("/dev/stdout");
     if output.is_some() && output == device("/dev/null") {
         return Err(CliError::Usage(
-            "standard output is closed or /dev/null, where nobody would see the token; send it to a \
-             file"
+            "standard output is closed or /dev/null, where the token would be lost; send it to a file"
                 .to_owned(),
         ));
     }

@@ -43,8 +43,13 @@ fn demo(output: &Path, arguments: &[&str]) -> Command {
         let missing = "is not there: run `cargo build --release --workspace` first";
         assert!(program.is_file(), "{} {missing}", program.display());
     }
-    let mut command = Command::new(retort);
-    command.args(["demo", "--quick", "--output"]).arg(output);
+    // With the signals as in a terminal, whatever they are for these tests.
+    let mut command = Command::new("env");
+    command.args(["HUP", "INT", "QUIT"].map(|name| format!("--default-signal={name}")));
+    command
+        .arg(retort)
+        .args(["demo", "--quick", "--output"])
+        .arg(output);
     command.arg("--data").arg(data()).args(arguments);
     command
 }
@@ -283,6 +288,23 @@ fn ctrl_c_ends_every_child_and_says_where_things_are() {
         assert!(said.contains(words), "{words}: {said}");
     }
     assert!(!folder.path().join("summary.json").exists());
+}
+
+#[test]
+fn it_goes_on_when_nobody_reads_what_it_says_and_ends_every_child_on_sighup() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let Training { mut child, output } = Training::start(folder.path());
+    drop((output, child.stderr.take()));
+    let deadline = Instant::now() + 5 * SOON;
+    while !folder.path().join("baseline").exists() {
+        assert!(Instant::now() < deadline, "the second run does not begin");
+        assert_eq!(child.try_wait().unwrap(), None, "the demo ended");
+        thread::sleep(Duration::from_millis(10));
+    }
+    signal(child.id(), Signal::HUP);
+    assert_eq!(wait(&mut child).code(), Some(129));
+    assert_eq!(children(folder.path()), []);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! `retort targets` on recordings on disk.
 
 use std::{
+    fs::File,
+    io::pipe,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use common::{digest::Sha256, manifest::TeacherIdentity, soft_targets::Encoder};
@@ -113,4 +115,53 @@ fn what_is_no_recording_is_said() {
         sizes.contains("21841 classes") && sizes.contains("87364"),
         "{sizes}"
     );
+}
+
+/// What `retort` does when its standard output is `stdout`.
+fn retort_into(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+    let output = command.args(arguments).stdout(stdout).output();
+    let output = output.expect("retort starts");
+    (output.status.code(), text(&output.stderr))
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_ends_quietly_in_a_pipe_and_else_with_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tokens = folder.path().join("tokens.toml");
+    let recordings = folder.path().join("recordings");
+    record(&recordings);
+    let (tokens_file, recordings) = (
+        tokens.display().to_string(),
+        recordings.display().to_string(),
+    );
+    let create = ["tokens", "create", "--name", "ci", "--scope", "admin"];
+    let create = [&create[..], &["--tokens-file", &tokens_file]].concat();
+    for arguments in [
+        &["targets", "sizes"][..],
+        &["targets", "list", &recordings],
+        &["targets", "verify", &recordings],
+        &["--help"],
+        &["--version"],
+        &create,
+    ] {
+        let (reader, closed_pipe) = pipe().expect("a pipe");
+        drop(reader);
+        let (code, said) = retort_into(closed_pipe, arguments);
+        assert_eq!((code, &*said), (Some(141), ""), "{arguments:?}");
+        let full = File::options().write(true).open("/dev/full");
+        let (code, said) = retort_into(full.expect("it is there"), arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(
+            said.contains("cannot write the result to standard output"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let (code, said) = retort_into(Stdio::null(), &create);
+    assert_eq!(code, Some(64), "{said}");
+    assert!(!tokens.exists(), "a token is stored that was not shown");
+    let created = retort(&create);
+    assert_eq!(text(&created.stdout).lines().count(), 1, "{created:?}");
+    assert!(tokens.exists());
 }

@@ -35,7 +35,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Signals {
     caught: Vec<(Signal, unix::Signal)>,
-    first: Option<Instant>,
+    requests: Requests,
 }
 
 /// One request to stop may arrive as several signals: `timeout` sends its signal to a process and to
@@ -86,7 +86,7 @@ impl Signals {
         }
         Ok(Self {
             caught,
-            first: None,
+            requests: Requests::default(),
         })
     }
 
@@ -95,15 +95,8 @@ impl Signals {
     pub async fn next(&mut self) -> Signal {
         loop {
             let signal = self.next_signal().await;
-            match self.first {
-                None => {
-                    self.first = Some(Instant::now());
-                    return signal;
-                }
-                Some(first) if signal != Signal::HangUp && first.elapsed() >= ONE_REQUEST => {
-                    return signal;
-                }
-                Some(_) => {}
+            if self.requests.is_one(signal, Instant::now()) {
+                return signal;
             }
         }
     }
@@ -116,6 +109,24 @@ impl Signals {
             ready.map_or(Poll::Pending, Poll::Ready)
         })
         .await
+    }
+}
+
+/// Which signals are requests of their own.
+#[derive(Debug, Default)]
+struct Requests {
+    first: Option<Instant>,
+}
+
+impl Requests {
+    fn is_one(&mut self, signal: Signal, now: Instant) -> bool {
+        match self.first {
+            None => {
+                self.first = Some(now);
+                true
+            }
+            Some(first) => signal != Signal::HangUp && now.duration_since(first) >= ONE_REQUEST,
+        }
     }
 }
 
@@ -164,6 +175,25 @@ fn ignores(status: &str, signal: SignalKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_request_may_be_several_signals_and_sighup_never_insists() {
+        let began = Instant::now();
+        for first in Signal::ALL {
+            let mut requests = Requests::default();
+            assert!(requests.is_one(first, began));
+            for (signal, milliseconds, expected) in [
+                (first, 0, false),
+                (Signal::Terminate, 499, false),
+                (Signal::HangUp, 5_000, false),
+                (Signal::Interrupt, 500, true),
+                (Signal::Quit, 5_000, true),
+            ] {
+                let now = began + Duration::from_millis(milliseconds);
+                assert_eq!(requests.is_one(signal, now), expected, "{first}, {signal}");
+            }
+        }
+    }
 
     #[test]
     fn ignored_signals_are_read_from_the_mask() {

@@ -14,6 +14,8 @@ use support::{Process, Teacher, http_get, metric};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
+#[path = "../../common/tests/support/process_life.rs"]
+mod process_life;
 mod support;
 
 const IMAGES: usize = 32;
@@ -409,4 +411,23 @@ fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
         said.contains("RETORT_TRAINER__RUNS_FOLDER: is not UTF-8"),
         "{said}"
     );
+}
+
+#[test]
+fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = format!("runs_folder={}", folder.path().display());
+    let service = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        command.arg("serve");
+        for setting in [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            &runs,
+        ] {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    process_life::check(&service, "grpc.listen");
 }

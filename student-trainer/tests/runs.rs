@@ -9,8 +9,9 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use common::manifest::ArtifactManifest;
@@ -340,6 +341,23 @@ fn an_interrupted_run_ends_between_steps_with_a_checkpoint() {
     // stopped at the end of its first epoch.
     let kept = fs::read_dir(scene.path("run/checkpoints")).unwrap().count();
     assert!((1..=3).contains(&kept), "{kept}");
+}
+
+#[test]
+fn a_run_goes_on_when_nobody_reads_what_it_says() {
+    let scene = Scene::new();
+    let mut command = scene.command("run", &[]);
+    let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(process.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    drop(said);
+    assert!(process.wait().unwrap().success(), "after {line}");
+    read(&scene.path("run"), "manifest.json");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = scene.command("full", &[]).stderr(full).status().unwrap();
+    assert!(status.success(), "{status}");
+    read(&scene.path("full"), "manifest.json");
 }
 
 #[test]

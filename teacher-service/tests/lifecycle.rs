@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../../common/tests/support/process_life.rs"]
+mod process_life;
 mod support;
 
 use std::{
@@ -401,4 +403,24 @@ async fn a_teacher_that_is_away_names_its_address() {
     let (code, text) = run(&["describe", &address]);
     assert_eq!(code, Some(1));
     assert!(text.contains(&address), "{text}");
+}
+
+#[test]
+fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let service = || {
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--artifact").arg(folder.path());
+        for setting in [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            "compute.device=cpu",
+            "compute.threads=1",
+        ] {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    process_life::check(&service, "grpc.listen");
 }

@@ -149,7 +149,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
         writeln!(Results, "run {} in {}", run.run_id, run.folder)?;
         return Ok(());
     }
-    // The run goes on, and its end decides the exit code, whether or not the words are read.
+    // From here on the run decides the exit code, even if nothing reads the output.
     writeln!(Narration, "run {} in {}", run.run_id, run.folder);
     let mut progress = Progress::new(screen_style());
     let mut observers: [&mut dyn Observer; 1] = [&mut progress];
@@ -210,11 +210,11 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
     }
 }
 
-/// Whoever reads the words about a run.
+/// Watches whether standard output still has a reader.
 struct Reader(Option<oneshot::Sender<()>>);
 
 impl Reader {
-    /// The second is ready when nobody reads any more.
+    /// The receiver is ready when the reader has gone.
     fn new() -> (Self, oneshot::Receiver<()>) {
         let (sender, gone) = oneshot::channel();
         (Self(Some(sender)), gone)

@@ -3,7 +3,9 @@
 use std::{
     fs,
     net::TcpListener,
+    os::unix::process::ExitStatusExt,
     path::PathBuf,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +13,7 @@ use std::{
 };
 
 use crate::support::{
-    Artifact, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+    Artifact, BINARY, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
 };
 use tonic::{Code, Status};
 
@@ -242,4 +244,33 @@ async fn nothing_is_reported_to_the_maker_of_onnx_runtime() {
     let mut variables = environment.split(|byte| *byte == 0);
     assert!(variables.any(|variable| variable == b"ORT_DISABLE_TELEMETRY=1"));
     assert!(!service.home().exists());
+}
+
+#[test]
+fn another_signal_ends_a_slow_stop_at_once() {
+    let mut service = Service::start(&ServiceOptions {
+        set: &["shutdown.grace_seconds=3600"],
+        ..ServiceOptions::default()
+    });
+    wait_until(|| {
+        service.terminate();
+        !service.is_running()
+    });
+    let log = service.log();
+    assert!(log.contains("ending at once"), "{log}");
+    assert_eq!(service.wait().signal(), Some(9), "{log}");
+}
+
+#[test]
+fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let service = || {
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--store").arg(folder.path());
+        for key in ["grpc", "http", "admin", "metrics"] {
+            command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
+        }
+        command
+    };
+    crate::process_life::check(&service, "http.listen");
 }

@@ -14,6 +14,8 @@ mod model_control;
 mod models;
 mod open_streams;
 mod publish_checks;
+#[path = "../../../common/tests/support/process_life.rs"]
+mod process_life;
 mod publishing;
 mod readiness;
 #[path = "../../../common/tests/support/refusals.rs"]

@@ -330,7 +330,7 @@ fn a_recording_that_is_stopped_says_that_it_goes_on() {
     eventually("a search for teachers", || {
         recording.stderr().contains("is away").then_some(())
     });
-    recording.signal("TERM");
+    recording.signal("HUP");
     assert_eq!(recording.wait().code(), Some(1), "{}", recording.stderr());
     let said = recording.stderr();
     let how = "stopped; the same command goes on from the shards that are whole";

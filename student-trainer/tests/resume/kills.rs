@@ -110,7 +110,7 @@ fn a_signal_leaves_a_checkpoint_of_that_very_step_and_exit_code_0() {
     let teachers = [&teacher];
     let undisturbed = scene.finish("undisturbed", &teachers, &[]);
     let mut random = random();
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "HUP"] {
         until_hit(signal, |name| {
             let start = || scene.start(name, &teachers);
             let mut said = Vec::new();

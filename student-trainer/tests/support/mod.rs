@@ -21,6 +21,9 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
+#[path = "../../../common/tests/support/wrapper.rs"]
+mod wrapper;
+
 /// Longest time for a condition that should hold soon; generous, for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(180);
 
@@ -83,6 +86,7 @@ impl Process {
         let log = File::create(folder.path().join("stderr")).unwrap();
         // What is logged is looked at.
         command.env_remove("RUST_LOG");
+        let mut command = wrapper::with_default_signals(&command);
         let child = command.stderr(log).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, folder }
@@ -157,6 +161,7 @@ impl Drop for Process {
 pub fn signal(process: u32, name: &str) {
     let signal = match name {
         "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
         "INT" => Signal::INT,
         "KILL" => Signal::KILL,
         "STOP" => Signal::STOP,
