@@ -28,7 +28,7 @@ mod background;
 #[derive(Debug, Clone, Copy)]
 pub struct Results;
 
-/// Standard output for words about work that goes on, whoever reads them: `writeln!(Narration, …)`.
+/// Standard output for progress of work that goes on without a reader: `writeln!(Narration, …)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Narration;
 
@@ -44,7 +44,7 @@ pub struct OutputError(#[from] io::Error);
 /// The exit code of a program that SIGPIPE ends, as shells show it.
 const SIGPIPE_EXIT_CODE: u8 = 141;
 
-/// How long words may hold up the work that they are about, when their reader is slow.
+/// How long a slow reader may delay the work that is reported.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static STDOUT: LazyLock<BackgroundWriter> = LazyLock::new(BackgroundWriter::stdout);

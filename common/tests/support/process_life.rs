@@ -127,17 +127,16 @@ struct Running {
     process: Child,
     metrics: SocketAddr,
     ready: PathBuf,
-    _folder: Option<tempfile::TempDir>,
+    /// Of the ready file, where this made it.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Running {
     fn start(command: &mut Command, case: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let running = Self::start_at(&folder.path().join("ready.json"), command, case);
-        Self {
-            _folder: Some(folder),
-            ..running
-        }
+        let mut running = Self::start_at(&folder.path().join("ready.json"), command, case);
+        running.folder = Some(folder);
+        running
     }
 
     fn start_at(ready: &Path, command: &mut Command, case: &str) -> Self {
@@ -153,7 +152,7 @@ impl Running {
             process,
             metrics: addresses["metrics"],
             ready: ready.to_owned(),
-            _folder: None,
+            folder: None,
         }
     }
 
