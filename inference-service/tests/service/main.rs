@@ -13,9 +13,9 @@ mod metric_names;
 mod model_control;
 mod models;
 mod open_streams;
-mod publish_checks;
 #[path = "../../../common/tests/support/process_life.rs"]
 mod process_life;
+mod publish_checks;
 mod publishing;
 mod readiness;
 #[path = "../../../common/tests/support/refusals.rs"]
