@@ -10,6 +10,7 @@ pub mod consumption;
 mod damage;
 pub mod digest;
 pub mod file_lock;
+pub mod folders;
 pub mod grpc;
 pub mod health;
 pub mod listen;

@@ -9,6 +9,9 @@
 //!
 //! A version never changes once it is committed. A version folder without a manifest was left
 //! half-written: readers pass over it and [`ModelStore::open`] removes it.
+//!
+//! Folders of models and versions may be links or mounts (see [`folders`]). A version is written within
+//! its own folder, so nothing is ever moved from one file system to another.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -23,6 +26,7 @@ use crate::{
     atomic_file,
     digest::Sha256,
     file_lock::FileLock,
+    folders,
     manifest::{ArtifactManifest, ManifestError},
 };
 
@@ -222,10 +226,7 @@ impl ModelStore {
     /// [`StoreError::Io`].
     pub fn version_numbers(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
         let mut versions = self.version_folders(model)?;
-        versions.retain(|version| {
-            let folder = self.version_folder(model, *version);
-            folder.join(MANIFEST_FILE).exists()
-        });
+        versions.retain(|version| self.is_committed(model, *version));
         Ok(versions)
     }
 
@@ -259,7 +260,7 @@ impl ModelStore {
         manifest: &ArtifactManifest,
     ) -> Result<Vec<u8>, StoreError> {
         let path = self.version_folder(model, version).join(MODEL_FILE);
-        let onnx = fs::read(&path).map_err(io_error(&path))?;
+        let onnx = folders::read(&path).map_err(io_error(&path))?;
         let found = Sha256::of(&onnx);
         if found != manifest.onnx.sha256 {
             let expected = &manifest.onnx.sha256;
@@ -282,8 +283,7 @@ impl ModelStore {
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
         // Never the number of a deleted version: a client may still know it.
         let version = self.newest_number(model, newest_served)? + 1;
-        let folder = self.version_folder(model, version);
-        fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        let (version, folder) = self.create_version_folder(model, version)?;
         let write = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
             atomic_file::write(&path, bytes).map_err(io_error(&path))
@@ -337,12 +337,17 @@ impl ModelStore {
         atomic_file::write(&path, &json).map_err(io_error(&path))
     }
 
-    /// Removes a committed version. The caller makes sure that it does not serve.
+    /// Removes a committed version; of one that is a link, the link alone. The caller makes sure that it
+    /// does not serve.
     ///
     /// # Errors
     /// [`StoreError::NoSuchVersion`] or [`StoreError::Io`].
     pub fn delete(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
         let folder = self.version_folder(model, version);
+        if folders::is_link(&folder) {
+            // What it leads to is not the store's own.
+            return fs::remove_file(&folder).map_err(io_error(&folder));
+        }
         let manifest = folder.join(MANIFEST_FILE);
         // The commit mark first: whatever a crash leaves behind is a half-written version.
         fs::remove_file(&manifest).map_err(|error| match error.kind() {
@@ -355,12 +360,46 @@ impl ModelStore {
         fs::remove_dir_all(&folder).map_err(io_error(&folder))
     }
 
+    /// Makes the folder of `version`, or of the next one whose name nothing has: a file or a link that
+    /// leads nowhere may have it.
+    fn create_version_folder(
+        &self,
+        model: &ModelName,
+        mut version: u64,
+    ) -> Result<(u64, PathBuf), StoreError> {
+        let folder = self.model_folder(model);
+        fs::create_dir_all(&folder).map_err(io_error(&folder))?;
+        loop {
+            let folder = self.version_folder(model, version);
+            match fs::create_dir(&folder) {
+                Ok(()) => return Ok((version, folder)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
+                Err(error) => return Err(io_error(&folder)(error)),
+            }
+        }
+    }
+
+    /// Whether there is a manifest, be it damaged or a link that leads nowhere.
+    fn is_committed(&self, model: &ModelName, version: u64) -> bool {
+        let manifest = self.version_folder(model, version).join(MANIFEST_FILE);
+        // What cannot be told must not be taken for half-written, and removed.
+        folders::is_there(&manifest).unwrap_or(true)
+    }
+
     fn remove_half_written(&self, model: &ModelName) -> Result<(), StoreError> {
         for version in self.version_folders(model)? {
+            if self.is_committed(model, version) {
+                continue;
+            }
             let folder = self.version_folder(model, version);
-            if !folder.join(MANIFEST_FILE).exists() {
-                warn!(%model, version, "removing a half-written version");
-                fs::remove_dir_all(&folder).map_err(io_error(&folder))?;
+            if folders::is_link(&folder) {
+                warn!(%model, version, "a link to a folder without a manifest is left as it is");
+                continue;
+            }
+            warn!(%model, version, "removing a half-written version");
+            if let Err(error) = fs::remove_dir_all(&folder) {
+                // It is passed over in any case, and must not keep the others from being served.
+                warn!(%model, version, folder = %folder.display(), %error, "it cannot be removed");
             }
         }
         Ok(())
@@ -399,27 +438,22 @@ pub fn parse_version(text: &str) -> Option<u64> {
         .filter(|version: &u64| *version > 0 && version.to_string() == text)
 }
 
+/// Names of the folders in `path`, links to folders among them. What cannot be used is told in the log.
 fn folders_in(path: &Path) -> Result<Vec<String>, StoreError> {
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_error(path)(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(io_error(path))?;
-        if entry.file_type().map_err(io_error(path))?.is_dir() {
-            names.extend(entry.file_name().into_string());
-        }
+    let listing = folders::list(path).map_err(io_error(path))?;
+    for unusable in &listing.unusable {
+        warn!("model store: left out: {unusable}");
     }
-    Ok(names)
+    Ok(listing
+        .folders()
+        .map(|folder| folder.name.clone())
+        .collect())
 }
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error(path)(error)),
+    match folders::is_there(path) {
+        Ok(false) => Ok(None),
+        Ok(true) | Err(_) => folders::read(path).map(Some).map_err(io_error(path)),
     }
 }
 

@@ -1,3 +1,5 @@
+use std::os::unix::{ffi::OsStrExt, fs::symlink};
+
 use super::*;
 
 fn manifest(onnx: &[u8]) -> ArtifactManifest {
@@ -245,4 +247,102 @@ fn a_deletion_that_was_cut_off_is_completed_by_the_next_start() {
     let store = ModelStore::open(folder.path()).unwrap();
     assert!(!half.exists());
     assert!(store.models().unwrap().is_empty());
+}
+
+#[test]
+fn linked_models_and_versions_are_as_good_as_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (here, linked) = (name("here"), name("linked"));
+    let other = ModelStore::open(elsewhere.path()).unwrap();
+    let store = ModelStore::open(folder.path()).unwrap();
+    other.commit(&here, b"one", &manifest(b"one")).unwrap();
+    fs::create_dir(folder.path().join("here")).unwrap();
+    symlink(
+        elsewhere.path().join("here/1"),
+        folder.path().join("here/1"),
+    )
+    .unwrap();
+    symlink(elsewhere.path().join("here"), folder.path().join("linked")).unwrap();
+    drop(store);
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert_eq!(store.models().unwrap(), [here.clone(), linked.clone()]);
+    for model in [&here, &linked] {
+        assert_eq!(numbers(&store, model), [1]);
+        assert_eq!(store.find(model, &manifest(b"one")).unwrap(), Some(1));
+        assert_eq!(store.onnx(model, 1, &manifest(b"one")).unwrap(), b"one");
+    }
+    // Beside the linked version, and through the linked folder.
+    assert_eq!(store.commit(&here, b"two", &manifest(b"two")).unwrap(), 2);
+    assert_eq!(store.commit(&linked, b"two", &manifest(b"two")).unwrap(), 2);
+    store.activate(&linked, 2).unwrap();
+    assert_eq!(other.active(&here).unwrap().unwrap().version, 2);
+
+    store.delete(&here, 1).unwrap();
+    assert_eq!(numbers(&store, &here), [2]);
+    assert_eq!(other.onnx(&here, 1, &manifest(b"one")).unwrap(), b"one");
+}
+
+#[test]
+fn what_leads_nowhere_or_has_an_odd_name_hides_no_model_and_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    drop(store);
+    let path = |name: &str| folder.path().join(name);
+    let empty = tempfile::tempdir().unwrap();
+    symlink("nowhere", path("dangling")).unwrap();
+    symlink("loop", path("loop")).unwrap();
+    fs::create_dir(folder.path().join(std::ffi::OsStr::from_bytes(b"\xa3"))).unwrap();
+    fs::write(path("file"), "x").unwrap();
+    symlink("nowhere", path("digits/2")).unwrap();
+    fs::write(path("digits/3"), "x").unwrap();
+    // The mount that holds it may come back.
+    symlink(empty.path(), path("digits/4")).unwrap();
+    for odd in ["digits/01", "digits/1.bak"] {
+        fs::create_dir(path(odd)).unwrap();
+    }
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
+    assert_eq!(numbers(&store, &model), [1]);
+    // No number of what is there in any way.
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 5);
+    for kept in [
+        "digits/01",
+        "digits/1.bak",
+        "digits/2",
+        "digits/3",
+        "digits/4",
+    ] {
+        assert!(path(kept).is_symlink() || path(kept).exists(), "{kept}");
+    }
+    // It can be taken out, though.
+    store.delete(&model, 2).unwrap();
+    assert!(!path("digits/2").is_symlink());
+}
+
+#[test]
+fn a_version_whose_manifest_cannot_be_reached_is_damaged_and_not_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    store.commit(&model, b"one", &manifest(b"one")).unwrap();
+    drop(store);
+    let file = folder.path().join("digits/1/manifest.json");
+    fs::remove_file(&file).unwrap();
+    symlink("/nowhere/manifest.json", &file).unwrap();
+
+    let store = ModelStore::open(folder.path()).unwrap();
+    let [damaged] = store.versions(&model).unwrap().try_into().unwrap();
+    assert_eq!((damaged.version, damaged.manifest), (1, None));
+    let error = store.manifest(&model, 1).unwrap_err().to_string();
+    assert!(
+        error.contains("a link to /nowhere/manifest.json"),
+        "{error}"
+    );
+    store.delete(&model, 1).unwrap();
+    assert_eq!(numbers(&store, &model), Vec::<u64>::new());
 }
