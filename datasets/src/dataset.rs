@@ -159,13 +159,47 @@ impl Dataset {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The first `count` images.
+    /// A sample of `count` images, in the order of the data set: of each class in proportion, drawn by a
+    /// fixed seed. It does not depend on a run's seed, so that runs of all seeds share a recording of it,
+    /// and a teacher's sample is its student's.
     ///
     /// # Errors
     /// [`DatasetError::TooFewSamples`].
-    pub fn take(&self, count: usize) -> Result<Self, DatasetError> {
-        self.require("to train on", count)?;
-        Ok(self.select(0..count))
+    pub fn sample(&self, count: usize) -> Result<Self, DatasetError> {
+        self.require("of its images", count)?;
+        let mut order: Vec<usize> = (0..self.len()).collect();
+        order.shuffle(&mut RandomStreams::new(0, Purpose::Subset, 0, 0).at(0));
+        let mut left = self.shares(count);
+        order.retain(|index| {
+            let left = &mut left[usize::from(self.labels[*index])];
+            let is_kept = *left > 0;
+            *left = left.saturating_sub(1);
+            is_kept
+        });
+        order.sort_unstable();
+        Ok(self.select(order.into_iter()))
+    }
+
+    /// How many of `count` images each class has, in proportion to the images that there are of it: the
+    /// largest remainders round up (Hamilton's method), the earlier class where they are equal.
+    fn shares(&self, count: usize) -> Vec<usize> {
+        let mut sizes = vec![0_usize; usize::from(u8::MAX) + 1];
+        for label in &self.labels {
+            sizes[usize::from(*label)] += 1;
+        }
+        let all = self.len().max(1) as u128;
+        let exact = |class: usize| sizes[class] as u128 * count as u128;
+        // Holds: a share is at most `count`.
+        let mut shares: Vec<_> = (0..sizes.len())
+            .map(|class| (exact(class) / all) as usize)
+            .collect();
+        let mut classes: Vec<_> = (0..sizes.len()).collect();
+        classes.sort_by_key(|class| std::cmp::Reverse(exact(*class) % all));
+        let missing = count - shares.iter().sum::<usize>();
+        for class in classes.into_iter().take(missing) {
+            shares[class] += 1;
+        }
+        shares
     }
 
     /// Holds `count` images out: (the rest, those). Which ones does not depend on a run's seed, so
@@ -236,11 +270,67 @@ mod tests {
     #[test]
     fn asking_for_more_than_there_is_says_so() {
         let data = numbered(3);
-        for error in [data.take(4).err(), data.hold_out(3).err()] {
+        for error in [data.sample(4).err(), data.hold_out(3).err()] {
             assert!(error.unwrap().to_string().contains("has 3"));
         }
-        assert_eq!(data.take(3).unwrap(), data);
+        assert_eq!(data.sample(3).unwrap(), data);
     }
+
+    /// `sizes` images of each class, sorted by class; the pixels number them.
+    fn sorted_by_class(sizes: &[usize]) -> Dataset {
+        let names = (0..sizes.len()).map(|class| class.to_string()).collect();
+        let classes = sizes.iter().enumerate();
+        let labels: Vec<u8> = classes
+            .flat_map(|(class, size)| vec![class as u8; *size])
+            .collect();
+        let pixels = (0..labels.len() as u16).flat_map(u16::to_be_bytes);
+        Dataset::new([1, 1, 2], names, pixels.collect(), labels)
+    }
+
+    fn numbers(data: &Dataset) -> Vec<u16> {
+        let (pixels, _) = data.pixels().as_chunks();
+        pixels.iter().copied().map(u16::from_be_bytes).collect()
+    }
+
+    #[test]
+    fn a_sample_has_its_share_of_each_class_also_of_data_sorted_by_class() {
+        let data = sorted_by_class(&[60, 30, 0, 10]);
+        for (count, shares) in [
+            (0, [0, 0, 0, 0]),
+            (1, [1, 0, 0, 0]),
+            (10, [6, 3, 0, 1]),
+            (33, [20, 10, 0, 3]),
+            (55, [33, 17, 0, 5]),
+            (100, [60, 30, 0, 10]),
+        ] {
+            let sample = data.sample(count).unwrap();
+            let class_size = |class| {
+                sample
+                    .labels()
+                    .iter()
+                    .filter(|label| **label == class)
+                    .count()
+            };
+            assert_eq!([0, 1, 2, 3].map(class_size), shares, "{count}");
+            // Each at most once, in the order of the data set.
+            assert!(numbers(&sample).is_sorted_by(|a, b| a < b), "{count}");
+        }
+    }
+
+    #[test]
+    fn a_sample_is_drawn_from_the_whole_set_and_is_the_same_every_time() {
+        let data = sorted_by_class(&[200, 200]);
+        let sample = data.sample(20).unwrap();
+        assert_eq!(data.sample(20).unwrap(), sample);
+        // These bits decide which recordings fit a run: another sample needs another `Purpose`.
+        assert_eq!(numbers(&sample), PINNED_SAMPLE);
+        assert_ne!(sample.fingerprint(), data.fingerprint());
+    }
+
+    const PINNED_SAMPLE: [u16; 20] = [
+        46, 87, 92, 94, 114, 117, 120, 150, 153, 197, 207, 229, 230, 240, 244, 286, 342, 348, 363,
+        371,
+    ];
 
     #[test]
     fn the_fingerprint_changes_with_a_pixel_and_with_a_label() {

@@ -4,19 +4,15 @@
 //! the dimensions as big-endian u32, then the values, row-major.
 
 use std::{
-    fs,
-    io::Read,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use flate2::read::GzDecoder;
-
-use crate::{Dataset, DatasetError, Split};
+use crate::{Dataset, DatasetError, Split, gzip};
 
 /// Type byte of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 8;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// What a file may hold once inflated.
+/// Bytes that a file may hold once inflated.
 const LARGEST_FILE: u64 = 4 << 30;
 
 /// Loads `{train,t10k}-images-idx3-ubyte` and `...-labels-idx1-ubyte` of `folder`, each plain or
@@ -73,24 +69,17 @@ impl<const RANK: usize> IdxFile<RANK> {
     fn read(folder: &Path, name: &str) -> Result<Self, DatasetError> {
         let plain = folder.join(name);
         let zipped = folder.join(format!("{name}.gz"));
-        let path = if plain.exists() || !zipped.exists() {
+        // A link counts as a file here: one that leads nowhere must not be passed over.
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        let path = if is_there(&plain) || !is_there(&zipped) {
             plain
         } else {
             zipped
         };
-        let unreadable = |error: std::io::Error| DatasetError::Unreadable {
+        let mut bytes = read(&path).map_err(|error| DatasetError::Unreadable {
             file: path.clone(),
             reason: error.to_string(),
-        };
-        let mut bytes = fs::read(&path).map_err(unreadable)?;
-        if bytes.starts_with(&GZIP_MAGIC) {
-            let mut inflated = Vec::new();
-            GzDecoder::new(bytes.as_slice())
-                .take(LARGEST_FILE)
-                .read_to_end(&mut inflated)
-                .map_err(unreadable)?;
-            bytes = inflated;
-        }
+        })?;
         let (dimensions, header) = match parse_header(&bytes) {
             Ok(header) => header,
             Err(problem) => {
@@ -106,6 +95,28 @@ impl<const RANK: usize> IdxFile<RANK> {
             dimensions,
             values: bytes,
         })
+    }
+}
+
+/// The bytes of a file, inflated where it is a gzip file.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path).map_err(|error| match fs::read_link(path) {
+        Ok(target) => {
+            let text = format!("it is a link to {}: {error}", target.display());
+            io::Error::new(error.kind(), text)
+        }
+        Err(_) => error,
+    })?;
+    if !metadata.is_file() {
+        // Reading a named pipe could wait for ever.
+        let text = "it is not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let bytes = fs::read(path)?;
+    if gzip::is_gzip(&bytes) {
+        gzip::inflate(&bytes, LARGEST_FILE)
+    } else {
+        Ok(bytes)
     }
 }
 
@@ -156,9 +167,10 @@ mod properties;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, os::unix::fs::symlink};
 
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -193,19 +205,82 @@ mod tests {
         assert_eq!(data.labels(), [0, 1]);
     }
 
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
     #[test]
-    fn gzip_is_inflated() {
+    fn gzip_is_inflated_whole() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, bytes) in [
-            ("t10k-images-idx3-ubyte.gz", &IMAGES[..]),
-            ("t10k-labels-idx1-ubyte.gz", &LABELS[..]),
-        ] {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-            encoder.write_all(bytes).unwrap();
-            fs_write(folder.path().join(name), &encoder.finish().unwrap());
+        let images = folder.path().join("t10k-images-idx3-ubyte.gz");
+        let labels = folder.path().join("t10k-labels-idx1-ubyte.gz");
+        fs_write(labels, &gzip(&LABELS));
+        let one = gzip(&IMAGES);
+        let several = [gzip(&IMAGES[..9]), gzip(&[]), gzip(&IMAGES[9..])].concat();
+        for file in [&one, &several] {
+            fs_write(images.clone(), file);
+            let data = load_idx(folder.path(), Split::Test, &names()).unwrap();
+            assert_eq!(data.pixels(), [1, 2, 3, 4, 5, 6, 7, 8]);
         }
-        let data = load_idx(folder.path(), Split::Test, &names()).unwrap();
-        assert_eq!(data.len(), 2);
+        let followed = [&one[..], b"garbage"].concat();
+        for (file, problem) in [
+            (&followed[..], "7 bytes that are no gzip member"),
+            (&one[..one.len() - 1], ""),
+            (&gzip(&IMAGES[..20]), "truncated?"),
+        ] {
+            fs_write(images.clone(), file);
+            let error = load_idx(folder.path(), Split::Test, &names()).unwrap_err();
+            let error = error.to_string();
+            let named = error.contains("t10k-images-idx3-ubyte.gz");
+            assert!(named && error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_and_what_leads_nowhere_or_is_no_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs_write(path("elsewhere"), &IMAGES);
+        fs_write(path("train-labels-idx1-ubyte"), &LABELS);
+        // What must not be taken in place of a link that leads nowhere.
+        fs_write(path("train-images-idx3-ubyte.gz"), &gzip(&IMAGES));
+        let images = path("train-images-idx3-ubyte");
+        let load = || load_idx(folder.path(), Split::Train, &names());
+        symlink(path("elsewhere"), &images).unwrap();
+        assert_eq!(load().unwrap().len(), 2);
+        for (target, problem) in [
+            (path("nowhere"), "nowhere: No such file"),
+            (images.clone(), "Too many levels"),
+            (folder.path().to_owned(), "not a regular file"),
+        ] {
+            fs::remove_file(&images).unwrap();
+            symlink(target, &images).unwrap();
+            let error = load().unwrap_err().to_string();
+            assert!(error.contains("train-images-idx3-ubyte"), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_is_read_only_where_it_holds_what_its_header_announces(
+            shape in prop::collection::vec(0_u32..5, 3),
+            magic in prop::sample::select(vec![[0, 0, 8, 3], [0, 0, 8, 1], [0, 0, 13, 3]]),
+            values in prop::collection::vec(any::<u8>(), 0..70),
+        ) {
+            let sizes = shape.iter().flat_map(|size| size.to_be_bytes());
+            let file: Vec<u8> = magic.into_iter().chain(sizes).chain(values).collect();
+            let announced = shape.iter().product::<u32>() as usize;
+            for length in 0..=file.len() {
+                let is_right = magic == [0, 0, 8, 3] && announced > 0 && length == 16 + announced;
+                let parsed = parse_header::<3>(&file[..length]);
+                prop_assert_eq!(parsed.is_ok(), is_right);
+                // With one dimension the other sizes are values.
+                let _ = parse_header::<1>(&file[..length]);
+            }
+        }
     }
 
     #[test]

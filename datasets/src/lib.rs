@@ -9,6 +9,7 @@ mod batch;
 #[path = "../../common/tests/support/damage.rs"]
 mod damage;
 mod dataset;
+mod gzip;
 mod idx;
 mod image;
 mod normalization;

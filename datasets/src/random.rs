@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub enum Purpose {
     /// Which samples are held out for validation.
     ValidationSplit,
+    /// Which samples a part of a data set holds.
+    Subset,
     /// The order of samples in an epoch.
     Shuffle,
     /// How a sample is augmented.
@@ -23,6 +25,7 @@ impl Purpose {
     fn name(self) -> &'static str {
         match self {
             Self::ValidationSplit => "validation split",
+            Self::Subset => "subset",
             Self::Shuffle => "shuffle",
             Self::Augmentation => "augmentation",
             Self::FixedView => "fixed view",

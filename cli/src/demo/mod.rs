@@ -76,6 +76,11 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     let data = arguments.data.canonicalize();
     let data = data.map_err(CliError::file(&arguments.data))?;
     let data = text_path(&data)?;
+    // The sample that `student-trainer evaluate` draws.
+    let images = match recipe.test_samples {
+        Some(count) => images.sample(count)?,
+        None => images,
+    };
     let folder = DemoFolder::prepare(&arguments.output)?;
     let (processes, mut deaths) = Processes::new(folder.logs())?;
     processes.check(&["student-trainer", "teacher-service", "inference-service"])?;

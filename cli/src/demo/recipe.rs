@@ -28,7 +28,7 @@ pub(super) struct Recipe {
     teacher: &'static str,
     baseline: &'static str,
     student: &'static str,
-    /// Number of test images, from the start of the split; `None`: all.
+    /// Number of test images, a sample of the split; `None`: all.
     pub test_samples: Option<usize>,
 }
 

@@ -37,7 +37,7 @@ pub struct EvaluateArguments {
     /// Name of the model that the others' agreement is measured against.
     #[arg(long, value_name = "NAME")]
     pub teacher: Option<String>,
-    /// Test images used, from the first on [default: all].
+    /// Test images used: a sample, the same every time, of each class in proportion [default: all].
     #[arg(long, value_name = "N")]
     pub test_samples: Option<usize>,
     /// JSON file to write.
@@ -190,7 +190,7 @@ fn load_test_split(
     let first = models.first().ok_or(EvaluateError::NoModels)?;
     let test = load_idx(&arguments.data, Split::Test, &first.class_names)?;
     let test = match arguments.test_samples {
-        Some(count) => test.take(count)?,
+        Some(count) => test.sample(count)?,
         None => test,
     };
     for model in models {

@@ -9,7 +9,8 @@ use crate::config::{DataFormat, RunConfig};
 pub(crate) struct TrainingData {
     pub(crate) train: Dataset,
     pub(crate) validation: Option<Dataset>,
-    /// Of the whole training split.
+    /// Of the whole training split, or of the sample that the run trains on in its place
+    /// (`data.train_samples`).
     pub(crate) fingerprint: String,
 }
 
@@ -21,7 +22,7 @@ impl TrainingData {
             DataFormat::Idx => load_idx(&data.path, Split::Train, &data.class_names)?,
         };
         check_fit(config, &whole)?;
-        let fingerprint = whole.fingerprint();
+        let whole_fingerprint = whole.fingerprint();
         let (rest, validation) = match data.validation_samples {
             0 => (whole, None),
             count => {
@@ -29,9 +30,14 @@ impl TrainingData {
                 (rest, Some(held_out))
             }
         };
-        let train = match data.train_samples {
-            0 => rest,
-            count => rest.take(count)?,
+        let (train, fingerprint) = match data.train_samples {
+            0 => (rest, whole_fingerprint),
+            count => {
+                let sample = rest.sample(count)?;
+                // Not of the whole: a version that draws another sample must not go on from this one's.
+                let fingerprint = sample.fingerprint();
+                (sample, fingerprint)
+            }
         };
         Ok(Self {
             train,

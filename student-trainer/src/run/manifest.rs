@@ -40,7 +40,7 @@ pub struct RunManifest {
     pub probe_sha256: String,
     /// Version of Retort.
     pub retort_version: String,
-    /// Fingerprint of the whole training split.
+    /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub dataset: String,
     /// Images trained on.
     pub train_samples: usize,
