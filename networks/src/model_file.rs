@@ -1,15 +1,22 @@
 //! `model.toml`, the description beside a model's weights.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::{NetworkSpec, SpecError, spec};
+use crate::{NetworkSpec, SpecError, Weights, WeightsError, spec};
+
+/// The oldest format that is read: it names no digest of the weights.
+const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// The content of `model.toml`. A model folder holds it together with `weights.safetensors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// [`ModelFile::FORMAT_VERSION`]; the error for any other version names it.
+    /// [`ModelFile::FORMAT_VERSION`] when written; 1 is read as well, others are refused by name.
     pub format_version: u32,
+    /// SHA-256 of `weights.safetensors`, lower-case hex; only format 1 has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
     /// The class names, in the order of the logits.
     pub class_names: Vec<String>,
     /// Mean per channel of pixels scaled to [0, 1].
@@ -28,12 +35,20 @@ pub enum ModelFileError {
     Syntax(String),
     /// Another version of Retort wrote the file.
     #[error(
-        "format_version = {found}, but this version of Retort reads {}",
+        "format_version = {found}, but this version of Retort reads {OLDEST_FORMAT_VERSION} to {}",
         ModelFile::FORMAT_VERSION
     )]
     FormatVersion {
         /// The version in the file.
         found: u32,
+    },
+    /// The digest of the weights is missing, or stands where its format has none.
+    #[error("weights_sha256 {problem} with format_version = {format_version}")]
+    WeightsDigest {
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The version in the file.
+        format_version: u32,
     },
     /// The network is invalid.
     #[error("network: {0}")]
@@ -64,8 +79,8 @@ pub enum ModelFileError {
 }
 
 impl ModelFile {
-    /// The format version that this code reads and writes.
-    pub const FORMAT_VERSION: u32 = 1;
+    /// The newest format that is read, and the one that is written.
+    pub const FORMAT_VERSION: u32 = 2;
 
     /// Reads and checks a `model.toml`.
     ///
@@ -78,7 +93,7 @@ impl ModelFile {
             format_version: u32,
         }
         let Version { format_version } = spec::from_toml(text).map_err(ModelFileError::Syntax)?;
-        if format_version != Self::FORMAT_VERSION {
+        if !(OLDEST_FORMAT_VERSION..=Self::FORMAT_VERSION).contains(&format_version) {
             return Err(ModelFileError::FormatVersion {
                 found: format_version,
             });
@@ -97,7 +112,50 @@ impl ModelFile {
         Ok(toml::to_string(self)?)
     }
 
+    /// Names `weights_file`, the bytes of `weights.safetensors`, as the weights that belong to this file.
+    #[must_use]
+    pub fn with_weights(self, weights_file: &[u8]) -> Self {
+        Self {
+            format_version: Self::FORMAT_VERSION,
+            weights_sha256: Some(sha256(weights_file)),
+            ..self
+        }
+    }
+
+    /// Reads `weights_file`, the bytes of `weights.safetensors`, and holds them against the digest.
+    ///
+    /// # Errors
+    /// [`WeightsError::Digest`] where they are not the bytes that this file names;
+    /// [`Weights::from_safetensors`] where they do not fit the network.
+    pub fn read_weights(&self, weights_file: &[u8]) -> Result<Weights, WeightsError> {
+        let weights = Weights::from_safetensors(weights_file, &self.network)?;
+        match &self.weights_sha256 {
+            Some(expected) if *expected != sha256(weights_file) => Err(WeightsError::Digest {
+                expected: expected.clone(),
+                found: sha256(weights_file),
+            }),
+            _ => Ok(weights),
+        }
+    }
+
     fn check(&self) -> Result<(), ModelFileError> {
+        let is_digest = |text: &String| {
+            let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+            text.len() == 64 && text.bytes().all(is_hex)
+        };
+        let problem = match (self.format_version, &self.weights_sha256) {
+            (OLDEST_FORMAT_VERSION, None) => None,
+            (OLDEST_FORMAT_VERSION, Some(_)) => Some("is not allowed"),
+            (_, None) => Some("is missing; it is needed"),
+            (_, Some(digest)) if is_digest(digest) => None,
+            (_, Some(_)) => Some("must be 64 lower-case hex digits"),
+        };
+        if let Some(problem) = problem {
+            return Err(ModelFileError::WeightsDigest {
+                problem,
+                format_version: self.format_version,
+            });
+        }
         self.network.layers()?;
         let channels = self.network.input[0];
         for (key, found, expected) in [
@@ -141,6 +199,11 @@ impl ModelFile {
         }
         Ok(())
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use safetensors::{Dtype, SafeTensors, View};
 
 use crate::{NetworkSpec, SpecError, initialization, tensors};
 
+mod header;
+
 /// One tensor's values, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightTensor {
@@ -66,6 +68,17 @@ pub enum WeightsError {
         /// The number of values of the tensor.
         found: usize,
     },
+    /// The file is not the one that `model.toml` names.
+    #[error("its SHA-256 is {found}, but weights_sha256 in model.toml is {expected}")]
+    Digest {
+        /// What `model.toml` says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// Two entries of one name.
+    #[error("its header names tensor `{0}` twice")]
+    Duplicate(String),
     /// A value is infinite or NaN.
     #[error("tensor `{0}` holds a value that is not finite")]
     NotFinite(String),
@@ -140,8 +153,12 @@ impl Weights {
     /// Reads a safetensors file's bytes.
     ///
     /// # Errors
-    /// As [`Weights::from_tensors`]; also if the file is truncated or not safetensors, or a dtype is not f32.
+    /// As [`Weights::from_tensors`]; also a truncated or foreign file, two tensors of one name, and any
+    /// dtype but f32.
     pub fn from_safetensors(bytes: &[u8], spec: &NetworkSpec) -> Result<Self, WeightsError> {
+        if let Some(name) = header::duplicate(bytes) {
+            return Err(WeightsError::Duplicate(name));
+        }
         let mut given = Vec::new();
         for (name, view) in SafeTensors::deserialize(bytes)?.tensors() {
             if view.dtype() != Dtype::F32 {

@@ -1,6 +1,7 @@
 //! Weights: their file, errors, initial values and folding; and `model.toml`.
 
 use networks::{ModelFile, NetworkSpec, WeightTensor, Weights, WeightsError, fold_batch_norm};
+use proptest::prelude::*;
 
 type Tensors = Vec<(String, WeightTensor)>;
 
@@ -163,6 +164,7 @@ fn batch_norm_folding_matches_a_manual_calculation() {
 fn model_file() -> ModelFile {
     ModelFile {
         format_version: ModelFile::FORMAT_VERSION,
+        weights_sha256: Some("0".repeat(64)),
         class_names: (0..10).map(|class| format!("class {class}")).collect(),
         normalization_mean: vec![0.286],
         normalization_std: vec![0.353],
@@ -181,14 +183,29 @@ fn model_file_errors_name_the_key() {
     let text = model_file().to_toml().unwrap();
     for (from, to, expected) in [
         (
-            "format_version = 1",
             "format_version = 2",
-            "format_version = 2, but this version of Retort reads 1",
+            "format_version = 3",
+            "format_version = 3, but this version of Retort reads 1 to 2",
         ),
         (
-            "format_version = 1",
-            "version = 1",
+            "format_version = 2",
+            "version = 2",
             "missing field `format_version`",
+        ),
+        (
+            "format_version = 2",
+            "format_version = 1",
+            "weights_sha256 is not allowed with format_version = 1",
+        ),
+        (
+            "weights_sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"",
+            "",
+            "weights_sha256 is missing; it is needed with format_version = 2",
+        ),
+        (
+            "weights_sha256 = \"00",
+            "weights_sha256 = \"0",
+            "weights_sha256 must be 64 lower-case hex digits",
         ),
         (
             "\"class 9\"",
@@ -219,5 +236,88 @@ fn model_file_errors_name_the_key() {
             found.starts_with(expected),
             "found: {found}\nwants: {expected}"
         );
+    }
+}
+
+#[test]
+fn weights_are_held_against_the_digest_that_the_model_file_names() {
+    let weights = Weights::initial(&cnn(), 7).unwrap();
+    let file = weights.to_safetensors().unwrap();
+    let model = model_file().with_weights(&file);
+    let model = ModelFile::from_toml(&model.to_toml().unwrap()).unwrap();
+    assert_eq!(model.read_weights(&file).unwrap(), weights);
+
+    let others = Weights::initial(&cnn(), 8).unwrap();
+    let mut flipped = file.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut zeroed = file.clone();
+    let middle = file.len() / 2;
+    zeroed[middle..middle + 64].fill(0);
+    for damaged in [flipped, zeroed, others.to_safetensors().unwrap()] {
+        // It fits the network, so only the digest tells.
+        Weights::from_safetensors(&damaged, &cnn()).unwrap();
+        let error = model.read_weights(&damaged).unwrap_err();
+        let WeightsError::Digest { expected, found } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(model.weights_sha256.as_ref(), Some(expected));
+        assert_ne!(expected, found);
+        let text = error.to_string();
+        assert!(text.contains(expected) && text.contains(found), "{text}");
+    }
+}
+
+#[test]
+fn a_model_file_of_format_1_has_no_digest_and_is_read() {
+    let text = model_file().to_toml().unwrap();
+    let digest = format!("weights_sha256 = \"{}\"\n", "0".repeat(64));
+    let text = text.replace("format_version = 2", "format_version = 1");
+    let model = ModelFile::from_toml(&text.replace(&digest, "")).unwrap();
+    assert_eq!(model.weights_sha256, None);
+    let file = Weights::initial(&cnn(), 7).unwrap().to_safetensors();
+    model.read_weights(&file.unwrap()).unwrap();
+}
+
+/// A safetensors file of one header, with zeros for values.
+fn safetensors_file(header: &str, values: usize) -> Vec<u8> {
+    let length = (header.len() as u64).to_le_bytes();
+    [&length[..], header.as_bytes(), &vec![0; values * 4]].concat()
+}
+
+#[test]
+fn a_tensor_that_is_named_twice_is_refused() {
+    let spec = "input = [1, 1, 1]\nclasses = 1\npreset = \"mlp\"\nwidths = [1]";
+    let spec = NetworkSpec::from_toml(spec).unwrap();
+    let bytes = Weights::initial(&spec, 1)
+        .unwrap()
+        .to_safetensors()
+        .unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    let entry = header.trim_end().strip_prefix('{').unwrap();
+    let entry = entry.split_inclusive('}').next().unwrap();
+    let values = (bytes.len() - 8 - length) / 4;
+    let twice = safetensors_file(
+        &header.replacen(entry, &format!("{entry},{entry}"), 1),
+        values,
+    );
+    let error = Weights::from_safetensors(&twice, &spec).unwrap_err();
+    assert!(matches!(error, WeightsError::Duplicate(_)), "{error}");
+    assert!(Weights::from_safetensors(&safetensors_file(&header, values), &spec).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn no_damage_to_a_weights_file_passes_its_digest(
+        position in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let file = Weights::initial(&cnn(), 7).unwrap().to_safetensors().unwrap();
+        let model = model_file().with_weights(&file);
+        let mut damaged = file.clone();
+        let position = position.index(file.len());
+        damaged[position] = value;
+        prop_assert_eq!(model.read_weights(&damaged).is_ok(), damaged == file);
+        prop_assert!(model.read_weights(&file[..position]).is_err());
     }
 }

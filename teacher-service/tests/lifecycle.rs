@@ -143,11 +143,31 @@ fn a_bad_artifact_is_refused_by_file() {
     )
     .unwrap();
     refused(&["model.toml", "vgg"]);
-    let newer = text.replace("format_version = 1", "format_version = 2");
+    let newer = text.replace("format_version = 2", "format_version = 3");
     std::fs::write(&model, newer).unwrap();
     refused(&["model.toml", "format_version"]);
     std::fs::write(&model, text.replace("widths = [8, 16]", "widths = [8, 17]")).unwrap();
     refused(&["weights.safetensors", "shape"]);
+
+    // Damage that makes another teacher of the same shape.
+    std::fs::write(&model, &text).unwrap();
+    let digest = |bytes: &[u8]| common::digest::Sha256::of(bytes).to_string();
+    let whole = std::fs::read(&weights).unwrap();
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut zeroed = whole.clone();
+    zeroed[whole.len() - 256..].fill(0);
+    for damaged in [flipped, zeroed] {
+        std::fs::write(&weights, &damaged).unwrap();
+        refused(&["weights.safetensors", &digest(&whole), &digest(&damaged)]);
+    }
+    std::fs::remove_file(&weights).unwrap();
+    std::os::unix::fs::symlink("/nowhere/w", &weights).unwrap();
+    refused(&[
+        "weights.safetensors",
+        "a link to /nowhere/w",
+        "No such file",
+    ]);
 }
 
 #[test]

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! weights.safetensors
-//! model.toml            written after the weights
+//! model.toml            written after the weights; names their digest
 //! model.onnx
 //! manifest.json         written after the ONNX file
 //! ```
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use common::atomic_file;
+use common::{atomic_file, folders};
 use networks::{ModelFile, ModelFileError, Weights, WeightsError};
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -78,7 +78,7 @@ impl ModelFolder {
         self.0.join(WEIGHTS)
     }
 
-    /// Writes weights and description.
+    /// Writes weights and description, which names their digest.
     ///
     /// # Errors
     /// See [`ArtifactError`].
@@ -92,6 +92,7 @@ impl ModelFolder {
             })?;
         write(file, &bytes)?;
         let file = self.0.join(MODEL);
+        let model = model.clone().with_weights(&bytes);
         let toml = model.to_toml().map_err(|error| ArtifactError::Model {
             file: file.clone(),
             error,
@@ -108,28 +109,29 @@ impl ModelFolder {
         write(self.0.join(MANIFEST), manifest_json)
     }
 
-    /// Reads description and weights.
+    /// Reads description and weights, which are held against the digest that the description names.
     ///
     /// # Errors
     /// See [`ArtifactError`].
     pub fn read(&self) -> Result<(ModelFile, Weights), ArtifactError> {
+        let read = |file: &Path| {
+            folders::read(file).map_err(|error| ArtifactError::Io {
+                file: file.to_owned(),
+                error,
+            })
+        };
         let file = self.0.join(MODEL);
-        let text = fs::read_to_string(&file).map_err(|error| ArtifactError::Io {
-            file: file.clone(),
-            error,
-        })?;
-        let model = ModelFile::from_toml(&text).map_err(|error| ArtifactError::Model {
-            file: file.clone(),
-            error,
-        })?;
+        let text = read(&file)?;
+        let text = String::from_utf8_lossy(&text);
+        let model = match ModelFile::from_toml(&text) {
+            Ok(model) => model,
+            Err(error) => return Err(ArtifactError::Model { file, error }),
+        };
         let file = self.weights();
-        let bytes = fs::read(&file).map_err(|error| ArtifactError::Io {
-            file: file.clone(),
-            error,
-        })?;
-        let weights = Weights::from_safetensors(&bytes, &model.network)
-            .map_err(|error| ArtifactError::Weights { file, error })?;
-        Ok((model, weights))
+        match model.read_weights(&read(&file)?) {
+            Ok(weights) => Ok((model, weights)),
+            Err(error) => Err(ArtifactError::Weights { file, error }),
+        }
     }
 }
 

@@ -357,6 +357,8 @@ impl Run<'_> {
     fn model_file(&self) -> networks::ModelFile {
         networks::ModelFile {
             format_version: networks::ModelFile::FORMAT_VERSION,
+            // Named where the weights are written.
+            weights_sha256: None,
             class_names: self.config.data.class_names.clone(),
             normalization_mean: self.config.data.normalization.mean.clone(),
             normalization_std: self.config.data.normalization.std.clone(),

@@ -262,14 +262,16 @@ pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, We
     let channels = network.input[0];
     let model = ModelFile {
         format_version: ModelFile::FORMAT_VERSION,
+        weights_sha256: None,
         class_names: class_names(network.classes),
         normalization_mean: vec![0.3; channels],
         normalization_std: vec![0.4; channels],
         network,
     };
+    let bytes = weights.to_safetensors().unwrap();
+    let model = model.with_weights(&bytes);
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("model.toml"), model.to_toml().unwrap()).unwrap();
-    let bytes = weights.to_safetensors().unwrap();
     std::fs::write(folder.join("weights.safetensors"), bytes).unwrap();
     (model, weights)
 }

@@ -1,17 +1,18 @@
 //! A network of Retort's own, in libtorch.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     thread,
 };
 
-use common::manifest::TeacherIdentity;
+use common::{folders, manifest::TeacherIdentity};
 use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use torch_networks::{
     Device, DeviceUnavailable, Mode, Precision, TorchError, TorchNetwork, normalize, numerics,
 };
+use tracing::warn;
 
 use super::{Backend, BackendError, Description};
 use crate::{
@@ -85,14 +86,7 @@ impl RetortNetwork {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(folder: &Path, config: &ComputeConfig) -> Result<Self, LoadError> {
-        let path = folder.join(MODEL_FILE);
-        let text = read(&path, fs::read_to_string)?;
-        let model =
-            ModelFile::from_toml(&text).map_err(|source| LoadError::Model { path, source })?;
-        let path = folder.join(WEIGHTS_FILE);
-        let bytes = read(&path, fs::read)?;
-        let weights = Weights::from_safetensors(&bytes, &model.network)
-            .map_err(|source| LoadError::Weights { path, source })?;
+        let (model, weights) = read_artifact(folder)?;
         let path = || folder.to_owned();
         let model_id = model_id(&model.network, &weights).map_err(|source| LoadError::Network {
             path: path(),
@@ -161,11 +155,32 @@ impl Backend for RetortNetwork {
     }
 }
 
-fn read<T>(path: &Path, read: impl FnOnce(PathBuf) -> io::Result<T>) -> Result<T, LoadError> {
-    read(path.to_owned()).map_err(|source| LoadError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })
+fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
+    let read = |path: &Path| {
+        folders::read(path).map_err(|source| LoadError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let path = folder.join(MODEL_FILE);
+    let text = read(&path)?;
+    let text = String::from_utf8_lossy(&text);
+    let model = match ModelFile::from_toml(&text) {
+        Ok(model) => model,
+        Err(source) => return Err(LoadError::Model { path, source }),
+    };
+    if model.weights_sha256.is_none() {
+        warn!(
+            file = %path.display(),
+            "names no digest of its weights (format_version 1), so that damage to them goes unnoticed; \
+             an artifact that is written anew names one"
+        );
+    }
+    let path = folder.join(WEIGHTS_FILE);
+    match model.read_weights(&read(&path)?) {
+        Ok(weights) => Ok((model, weights)),
+        Err(source) => Err(LoadError::Weights { path, source }),
+    }
 }
 
 fn threads(configured: usize) -> usize {

@@ -59,12 +59,16 @@ impl Teacher {
                     .map_err(|error| error.to_string())?;
                 let model = ModelFile {
                     format_version: ModelFile::FORMAT_VERSION,
+                    weights_sha256: None,
                     class_names: class_names(),
                     normalization_mean: vec![0.2860],
                     normalization_std: vec![0.3530],
                     network,
                 };
-                let model = model.to_toml().map_err(|error| error.to_string())?;
+                let model = model
+                    .with_weights(&weights)
+                    .to_toml()
+                    .map_err(|error| error.to_string())?;
                 Ok([
                     ("weights.safetensors", weights),
                     ("model.toml", model.into()),
