@@ -104,11 +104,17 @@ pub enum CliError {
     /// Recorded soft targets cannot be used; the text names the file or folder.
     #[error(transparent)]
     SoftTargets(#[from] StoreError),
-    /// Shards cannot be used; they were listed.
+    /// Recordings or shards cannot be used; they were listed.
     #[error(
-        "{0} shards cannot be used; `retort record` with the run's configuration records those again"
+        "{recordings} recordings cannot be read, {shards} shards cannot be used; `retort record` with the \
+         run's configuration records those shards again"
     )]
-    FaultyShards(usize),
+    FaultyTargets {
+        /// Recordings whose description cannot be read.
+        recordings: usize,
+        /// Shards, of the other recordings.
+        shards: usize,
+    },
     /// The demo could not go on.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -147,7 +153,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Bench(_)
             | Self::SoftTargets(_)
-            | Self::FaultyShards(_)
+            | Self::FaultyTargets { .. }
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

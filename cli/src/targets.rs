@@ -1,11 +1,11 @@
 //! `retort targets`: recorded soft targets on this machine.
 
-use common::output::{OutputError, Results};
+use common::output::{Messages, OutputError, Results};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use common::soft_targets::Encoding;
-use soft_targets::{Fault, Recording, human_bytes, pack, unpack};
+use soft_targets::{Fault, Recording, Recordings, StoreError, human_bytes, pack, unpack};
 
 use crate::CliError;
 
@@ -27,12 +27,12 @@ pub struct TargetsArguments {
 
 #[derive(Debug, Subcommand)]
 enum TargetsCommand {
-    /// The recordings in a folder.
+    /// The recordings in a folder; damaged ones are named on standard error.
     List {
         /// A `soft_targets.folder`.
         folder: PathBuf,
     },
-    /// Checks every byte of a folder's recordings; exit code 1 where a shard cannot be used.
+    /// Checks every byte of a folder's recordings; exit code 1 where a recording or a shard cannot be used.
     Verify {
         /// A `soft_targets.folder`, or the folder of one recording.
         folder: PathBuf,
@@ -64,11 +64,15 @@ enum TargetsCommand {
 /// `retort targets`.
 pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
     match arguments.command {
-        TargetsCommand::List { folder } => list(&Recording::list(&folder)?),
-        TargetsCommand::Verify { folder } => match Recording::list(&folder)? {
-            recordings if recordings.is_empty() => verify(&[Recording::open(&folder)?]),
-            recordings => verify(&recordings),
-        },
+        TargetsCommand::List { folder } => list(&Recordings::list(&folder)?),
+        TargetsCommand::Verify { folder } => {
+            let recordings = Recordings::list(&folder)?;
+            if recordings.is_empty() {
+                verify(&[Recording::open(&folder)?], &[])
+            } else {
+                verify(&recordings.usable, &recordings.damaged)
+            }
+        }
         TargetsCommand::Pack { recording, output } => {
             let packed = pack(&Recording::open(&recording)?, &output)?;
             writeln!(
@@ -97,13 +101,13 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
     }
 }
 
-fn list(recordings: &[Recording]) -> Result<(), CliError> {
+fn list(recordings: &Recordings) -> Result<(), CliError> {
     writeln!(
         Results,
         "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  AUGMENTATION",
         "RECORDING", "IMAGES", "CLASSES", "ENCODING", "VIEWS", "SHARDS", "SIZE"
     )?;
-    for recording in recordings {
+    for recording in &recordings.usable {
         let views = recording.views()?;
         let (mut shards, mut there, mut bytes) = (0, 0, 0);
         for id in recording.shards(views) {
@@ -130,11 +134,25 @@ fn list(recordings: &[Recording]) -> Result<(), CliError> {
             identity.views.seed
         )?;
     }
+    for damaged in &recordings.damaged {
+        writeln!(Messages, "warning: {damaged}");
+    }
+    let damaged = recordings.damaged.len();
+    if damaged > 0 {
+        let all = recordings.usable.len() + damaged;
+        writeln!(
+            Messages,
+            "warning: {damaged} of {all} recordings cannot be read and are not listed"
+        );
+    }
     Ok(())
 }
 
-fn verify(recordings: &[Recording]) -> Result<(), CliError> {
+fn verify(recordings: &[Recording], damaged: &[StoreError]) -> Result<(), CliError> {
     let mut faulty = 0;
+    for damaged in damaged {
+        writeln!(Results, "{damaged}")?;
+    }
     for recording in recordings {
         let views = recording.views()?;
         let faults = recording.faults(views);
@@ -152,9 +170,13 @@ fn verify(recordings: &[Recording]) -> Result<(), CliError> {
         )?;
         faulty += faults.len();
     }
-    match faulty {
-        0 => Ok(()),
-        faulty => Err(CliError::FaultyShards(faulty)),
+    if damaged.is_empty() && faulty == 0 {
+        Ok(())
+    } else {
+        Err(CliError::FaultyTargets {
+            recordings: damaged.len(),
+            shards: faulty,
+        })
     }
 }
 

@@ -165,3 +165,35 @@ fn a_result_that_cannot_be_printed_ends_quietly_in_a_pipe_and_else_with_an_error
     assert_eq!(text(&created.stdout).lines().count(), 1, "{created:?}");
     assert!(tokens.exists());
 }
+
+#[test]
+fn a_damaged_recording_is_named_and_counted_and_hides_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("targets");
+    let recording = record(&store);
+    let damaged = store.join("damaged");
+    std::fs::create_dir(&damaged).expect("it is made");
+    std::fs::write(damaged.join("recording.json"), "").expect("it is written");
+    let place = store.display().to_string();
+
+    let listed = retort(&["targets", "list", &place]);
+    assert_eq!(listed.status.code(), Some(0));
+    assert!(text(&listed.stdout).contains(&recording.name()));
+    let warned = text(&listed.stderr);
+    assert!(warned.contains(&damaged.display().to_string()), "{warned}");
+    assert!(
+        warned.contains("1 of 2 recordings cannot be read"),
+        "{warned}"
+    );
+
+    let verified = retort(&["targets", "verify", &place]);
+    assert_eq!(verified.status.code(), Some(1));
+    let said = text(&verified.stdout);
+    assert!(said.contains(&damaged.display().to_string()), "{said}");
+    assert!(said.contains("6 of 6 shards are whole"), "{said}");
+    let error = text(&verified.stderr);
+    assert!(
+        error.contains("1 recordings cannot be read, 0 shards"),
+        "{error}"
+    );
+}

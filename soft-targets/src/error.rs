@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use common::folders::Unusable;
+
 use crate::{
     ShardFault,
     recording::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS},
@@ -19,6 +21,9 @@ pub enum StoreError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// An entry of a folder of recordings is none that can be looked at.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// The folder holds no recording, or its description cannot be read.
     #[error("{} holds no recording that can be read: {problem}", folder.display())]
     NoRecording {

@@ -8,6 +8,7 @@
 //!
 //! - [`RecordingIdentity`]: teacher, images, views and encoding. Anything else is another recording.
 //! - [`Recording`]: its folder; knows which shards are whole and writes those that are not.
+//! - [`Recordings`]: those of a folder; damaged ones hide no others.
 //! - [`Replay`]: the rows of any samples, from mapped files.
 //! - [`pack`](fn@pack), [`unpack`]: a recording as one file.
 //!
@@ -23,6 +24,7 @@ mod identity;
 mod mapping;
 mod pack;
 mod recording;
+mod recordings;
 mod replay;
 mod shard;
 mod space;
@@ -31,6 +33,7 @@ pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
 pub use pack::{Packed, pack, unpack};
 pub use recording::{FORMAT_VERSION, MAX_VIEWS, Recording, RecordingLock};
+pub use recordings::Recordings;
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};
 pub use space::{Space, free_bytes, human_bytes};

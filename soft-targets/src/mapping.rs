@@ -1,6 +1,10 @@
 //! Files mapped into memory.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -10,6 +14,11 @@ use memmap2::Mmap;
 /// # Errors
 /// Any I/O error.
 pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
+    if !fs::metadata(path)?.is_file() {
+        // Opening a named pipe could wait for ever.
+        let text = "it is not a regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
     let file = File::open(path)?;
     if file.metadata()?.len() == 0 {
         // An empty file cannot be mapped.

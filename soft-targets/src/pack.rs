@@ -179,7 +179,9 @@ pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
     io::copy(&mut hashing, &mut io::sink()).map_err(StoreError::io(file))?;
     let everybody = fs::Permissions::from_mode(0o755);
     fs::set_permissions(workplace.path(), everybody).map_err(StoreError::io(workplace.path()))?;
-    fs::rename(workplace.keep(), &folder).map_err(StoreError::io(&folder))?;
+    fs::rename(workplace.path(), &folder).map_err(StoreError::io(&folder))?;
+    // It is no longer where it would be removed.
+    let _ = workplace.keep();
     Ok(Packed {
         path: folder,
         shards: contents.shards.len(),

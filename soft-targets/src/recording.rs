@@ -7,13 +7,14 @@ use std::{
 };
 
 use common::{
-    atomic_file, digest::Sha256, file_lock::FileLock, os_text, soft_targets::SoftTargets,
+    atomic_file, digest::Sha256, file_lock::FileLock, folders, os_text, soft_targets::SoftTargets,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fault, RecordedImages, RecordingIdentity, ShardFault, ShardId, Space, StoreError,
-    WantedRecording, free_bytes, mapping, shard::ShardLayout,
+    Fault, RecordedImages, RecordingIdentity, ShardFault, ShardId, Space, StoreError, free_bytes,
+    mapping,
+    shard::{ShardLayout, view_folder},
 };
 
 /// The newest format of `recording.json` and of shards that this build reads, and the one it writes.
@@ -71,7 +72,7 @@ impl Recording {
             folder: folder.to_owned(),
             problem: format!("{DESCRIPTION}: {problem}"),
         };
-        let bytes = fs::read(&file).map_err(|error| broken(error.to_string()))?;
+        let bytes = folders::read(&file).map_err(|error| broken(error.to_string()))?;
         let description = Self::parse(&bytes, &file)?.map_err(broken)?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -93,7 +94,7 @@ impl Recording {
     ) -> Result<Self, StoreError> {
         let folder = store.join(identity.folder_name());
         let file = folder.join(DESCRIPTION);
-        if !file.exists() {
+        if !Self::is_described(&folder) {
             let description = Description {
                 format_version: FORMAT_VERSION,
                 samples_per_shard,
@@ -118,71 +119,9 @@ impl Recording {
         }
     }
 
-    /// All recordings below `store`, by name; none where there is no such folder. What is no recording
-    /// is left out.
-    ///
-    /// # Errors
-    /// I/O errors; a description that cannot be read.
-    pub fn list(store: &Path) -> Result<Vec<Self>, StoreError> {
-        let entries = match fs::read_dir(store) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(StoreError::io(store)(error)),
-        };
-        let mut folders = Vec::new();
-        for entry in entries {
-            let folder = entry.map_err(StoreError::io(store))?.path();
-            let hidden = folder
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-            if !hidden && folder.join(DESCRIPTION).exists() {
-                folders.push(folder);
-            }
-        }
-        folders.sort();
-        folders.iter().map(|folder| Self::open(folder)).collect()
-    }
-
-    /// The one recording below `store` that fits a run; of several teachers', the one whose model id
-    /// starts with `teacher`.
-    ///
-    /// # Errors
-    /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`].
-    pub fn find(
-        store: &Path,
-        wanted: &WantedRecording<'_>,
-        teacher: Option<&str>,
-    ) -> Result<Self, StoreError> {
-        let teacher = teacher.unwrap_or_default();
-        let mut differing = Vec::new();
-        let mut fitting = Vec::new();
-        for recording in Self::list(store)? {
-            let model = &recording.identity().teacher.model_id;
-            let differences = match model.starts_with(teacher) {
-                true => recording.identity().differences(wanted),
-                false => format!("teacher {model:.12} instead of {teacher}"),
-            };
-            match differences.is_empty() {
-                true => fitting.push(recording),
-                false => differing.push(format!("{} has {differences}", recording.name())),
-            }
-        }
-        let store = store.to_owned();
-        match fitting.len() {
-            1 => Ok(fitting.remove(0)),
-            0 if differing.is_empty() => Err(StoreError::NoneFits {
-                store,
-                found: "there is none at all; `retort record` makes one".to_owned(),
-            }),
-            0 => Err(StoreError::NoneFits {
-                store,
-                found: differing.join("; "),
-            }),
-            _ => Err(StoreError::Ambiguous {
-                store,
-                names: fitting.iter().map(Self::name).collect(),
-            }),
-        }
+    /// Whether `folder` is that of a recording, be its description damaged.
+    pub(crate) fn is_described(folder: &Path) -> bool {
+        folders::is_there(&folder.join(DESCRIPTION)).unwrap_or(true)
     }
 
     /// What was recorded, from whom.
@@ -231,14 +170,14 @@ impl Recording {
     /// # Errors
     /// I/O errors; [`StoreError::TooLarge`] where that is more than a recording may have.
     pub fn views(&self) -> Result<u32, StoreError> {
-        let mut views = 0;
-        for entry in fs::read_dir(&self.folder).map_err(StoreError::io(&self.folder))? {
-            let name = entry.map_err(StoreError::io(&self.folder))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("view-"));
-            if let Some(number) = number.and_then(|digits| digits.parse::<u32>().ok()) {
-                views = views.max(number.saturating_add(1));
-            }
-        }
+        let listing = folders::list(&self.folder).map_err(StoreError::io(&self.folder))?;
+        let numbers = listing.folders().filter_map(|folder| {
+            let digits = folder.name.strip_prefix("view-")?;
+            let number = digits.parse().ok()?;
+            // A view's folder has one spelling; a copy of one is none.
+            (folder.name == view_folder(number)).then_some(number)
+        });
+        let views = numbers.max().map_or(0, |last| last.saturating_add(1));
         self.check_views(views)?;
         Ok(views)
     }
@@ -351,7 +290,7 @@ impl Recording {
             Err(TryLockError::Error(error)) => return Err(StoreError::io(&path)(error)),
         };
         for view in 0..self.views()? {
-            let folder = self.folder.join(format!("view-{view:04}"));
+            let folder = self.folder.join(view_folder(view));
             if folder.exists() {
                 atomic_file::remove_unfinished(&folder).map_err(StoreError::io(&folder))?;
             }

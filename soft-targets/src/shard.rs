@@ -5,7 +5,11 @@
 //! content is equal bytes, whatever version of whatever library; readers of the format take it as any
 //! other.
 
-use std::{fmt, ops::Range, path::PathBuf};
+use std::{
+    fmt,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use common::{
@@ -281,8 +285,13 @@ impl ShardId {
     /// Path below the recording's folder.
     pub fn path(self) -> PathBuf {
         let Self { view, shard } = self;
-        PathBuf::from(format!("view-{view:04}/shard-{shard:05}.safetensors"))
+        Path::new(&view_folder(view)).join(format!("shard-{shard:05}.safetensors"))
     }
+}
+
+/// Name of a view's folder in that of its recording.
+pub(crate) fn view_folder(view: u32) -> String {
+    format!("view-{view:04}")
 }
 
 impl fmt::Display for ShardId {

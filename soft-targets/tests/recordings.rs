@@ -4,11 +4,14 @@
 
 mod support;
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use common::manifest::TeacherIdentity;
+use proptest::prelude::*;
 use safetensors::SafeTensors;
-use soft_targets::{Fault, MAX_VIEWS, Recording, Replay, ShardId, StoreError, WantedRecording};
+use soft_targets::{
+    Fault, MAX_VIEWS, Recording, Recordings, Replay, ShardId, StoreError, WantedRecording,
+};
 use support::{PER_SHARD, SAMPLES, VIEWS, create, identity, record, targets, write};
 
 const ENCODINGS: [&str; 5] = ["f32", "f16", "top-2", "top-3-f32", "top-5"];
@@ -221,7 +224,8 @@ fn the_recording_that_fits_is_found_and_others_are_explained() {
         encoding: None,
         teacher: None,
     };
-    let find = |teacher| Recording::find(store.path(), &wanted, teacher);
+    let list = || Recordings::list(store.path()).unwrap();
+    let find = |teacher| list().find(&wanted, teacher);
     let error = find(None).unwrap_err().to_string();
     assert!(error.contains("none at all"), "{error}");
 
@@ -247,7 +251,7 @@ fn the_recording_that_fits_is_found_and_others_are_explained() {
         encoding: Some(own.encoding),
         ..wanted
     };
-    let found = Recording::find(store.path(), &wanted, None).unwrap();
+    let found = list().find(&wanted, None).unwrap();
     assert_eq!(found.folder(), recording.folder());
     let stranger = TeacherIdentity {
         numerics: "tf32".into(),
@@ -257,9 +261,7 @@ fn the_recording_that_fits_is_found_and_others_are_explained() {
         teacher: Some(&stranger),
         ..wanted
     };
-    let error = Recording::find(store.path(), &wanted, None)
-        .unwrap_err()
-        .to_string();
+    let error = list().find(&wanted, None).unwrap_err().to_string();
     assert!(error.contains("tf32"), "{error}");
 }
 
@@ -292,7 +294,9 @@ fn a_description_that_cannot_be_read_is_named() {
         fs::write(&file, text.replacen(from, to, 1)).unwrap();
         let error = Recording::open(recording.folder()).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
-        assert!(Recording::list(store.path()).is_err());
+        let listed = Recordings::list(store.path()).unwrap();
+        assert!(listed.usable.is_empty());
+        assert_eq!(listed.damaged[0].to_string(), error);
     }
     // A description that says something else than the folder's name.
     fs::write(
@@ -325,4 +329,112 @@ fn more_views_than_a_recording_may_have_are_refused() {
 fn refused_as_too_large<T>(result: Result<T, StoreError>) {
     let error = result.err().unwrap();
     assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn damaged_recordings_are_named_and_hide_no_others() {
+    let store = tempfile::tempdir().unwrap();
+    let path = |name: &str| store.path().join(name);
+    let own = identity("f16");
+    let recording = record(store.path(), &own);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let linked = record(elsewhere.path(), &identity("f32"));
+    symlink(linked.folder(), path("linked")).unwrap();
+    for (name, description) in [
+        ("empty", ""),
+        ("cut", "{\"format"),
+        ("newer", "{\"format_version\": 9}"),
+    ] {
+        fs::create_dir(path(name)).unwrap();
+        fs::write(path(name).join("recording.json"), description).unwrap();
+    }
+    // Too many views, as its folders say.
+    let many = record(store.path(), &identity("top-2"));
+    fs::create_dir(many.folder().join("view-20000")).unwrap();
+    fs::create_dir(path("gone")).unwrap();
+    symlink(
+        "/nowhere/recording.json",
+        path("gone").join("recording.json"),
+    )
+    .unwrap();
+    symlink("nowhere", path("dangling")).unwrap();
+    // What is no recording is none of its concern.
+    fs::create_dir(path("notes")).unwrap();
+    fs::write(path("notes.txt"), "x").unwrap();
+
+    let listed = Recordings::list(store.path()).unwrap();
+    let folders: Vec<_> = listed.usable.iter().map(Recording::folder).collect();
+    let mut expected = [recording.folder(), &path("linked")];
+    expected.sort();
+    assert_eq!(folders, expected);
+    assert_eq!(
+        listed
+            .usable
+            .iter()
+            .map(|found| found.faults(VIEWS).len())
+            .sum::<usize>(),
+        0
+    );
+    let damaged: Vec<_> = listed.damaged.iter().map(StoreError::to_string).collect();
+    let many = many.name();
+    for part in [
+        "/empty",
+        "/cut",
+        "/newer",
+        "/gone",
+        "/dangling",
+        many.as_str(),
+    ] {
+        assert!(
+            damaged.iter().any(|text| text.contains(part)),
+            "{part} is not in: {damaged:?}"
+        );
+    }
+    assert_eq!(damaged.len(), 6, "{damaged:?}");
+
+    let wanted = WantedRecording {
+        images: &own.images,
+        views: &own.views,
+        encoding: Some(own.encoding),
+        teacher: None,
+    };
+    let found = listed.find(&wanted, None).unwrap();
+    assert_eq!(found.folder(), recording.folder());
+    let encoding = "top-4".parse().ok();
+    let wanted = WantedRecording { encoding, ..wanted };
+    let listed = Recordings::list(store.path()).unwrap();
+    let error = listed.find(&wanted, None).unwrap_err().to_string();
+    assert!(error.contains("/empty"), "{error}");
+}
+
+#[test]
+fn a_copy_of_a_view_under_another_name_is_no_view() {
+    let store = tempfile::tempdir().unwrap();
+    let recording = record(store.path(), &identity("f16"));
+    for odd in ["view-7", "view-+009", "view-00011", "view-0012.bak"] {
+        fs::create_dir(recording.folder().join(odd)).unwrap();
+    }
+    fs::write(recording.folder().join("view-0013"), "x").unwrap();
+    assert_eq!(recording.views().unwrap(), VIEWS);
+    assert_eq!(recording.faults(VIEWS), []);
+}
+
+proptest! {
+    #[test]
+    fn no_damage_to_a_description_makes_its_reader_panic(
+        position in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+    ) {
+        let store = tempfile::tempdir().unwrap();
+        let recording = create(store.path(), &identity("f16"));
+        let file = recording.folder().join("recording.json");
+        let mut text = fs::read(&file).unwrap();
+        let position = position.index(text.len());
+        text[position] = value;
+        fs::write(&file, &text).unwrap();
+        let listed = Recordings::list(store.path()).unwrap();
+        prop_assert_eq!(listed.usable.len() + listed.damaged.len(), 1);
+        fs::write(&file, &text[..position]).unwrap();
+        prop_assert_eq!(Recordings::list(store.path()).unwrap().damaged.len(), 1);
+    }
 }

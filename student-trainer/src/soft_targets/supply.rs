@@ -9,7 +9,7 @@ use common::{
 };
 use datasets::Dataset;
 use soft_targets::{
-    RecordedImages, Recording, RecordingIdentity, Replay, ViewSet, WantedRecording,
+    RecordedImages, Recording, RecordingIdentity, Recordings, Replay, ViewSet, WantedRecording,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -377,7 +377,11 @@ impl<'r> SupplyContext<'r> {
             },
             teacher,
         };
-        let recording = Recording::find(folder, &wanted, settings.teacher.as_deref())?;
+        let recordings = Recordings::list(folder)?;
+        for damaged in &recordings.damaged {
+            notices.notice(format!("left out: {damaged}"));
+        }
+        let recording = recordings.find(&wanted, settings.teacher.as_deref())?;
         let whose = format!("the recording {}", recording.folder().display());
         let order = self.class_order(recording.class_names(), &whose, notices)?;
         let replay = Replay::new(recording, self.views_needed(views));

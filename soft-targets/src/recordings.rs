@@ -1,0 +1,103 @@
+//! All recordings of a folder.
+
+use std::path::{Path, PathBuf};
+
+use common::folders;
+
+use crate::{Recording, StoreError, WantedRecording};
+
+/// What a folder of recordings holds.
+#[derive(Debug)]
+pub struct Recordings {
+    store: PathBuf,
+    /// Those that can be used, by name.
+    pub usable: Vec<Recording>,
+    /// What is wrong with the others; each error names its recording.
+    pub damaged: Vec<StoreError>,
+}
+
+impl Recordings {
+    /// The recordings below `store`, links followed; none where there is no such folder. What is no
+    /// recording is left out.
+    ///
+    /// # Errors
+    /// When `store` itself cannot be read.
+    pub fn list(store: &Path) -> Result<Self, StoreError> {
+        let listing = folders::list(store).map_err(StoreError::io(store))?;
+        let mut found = Self {
+            store: store.to_owned(),
+            usable: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let visible = listing
+            .folders()
+            .filter(|entry| !entry.name.starts_with('.'));
+        for folder in visible {
+            if !Recording::is_described(&folder.path) {
+                continue;
+            }
+            let opened = Recording::open(&folder.path);
+            match opened.and_then(|recording| recording.views().map(|_| recording)) {
+                Ok(recording) => found.usable.push(recording),
+                Err(error) => found.damaged.push(error),
+            }
+        }
+        let unusable = listing.unusable.into_iter();
+        found.damaged.extend(unusable.map(StoreError::from));
+        Ok(found)
+    }
+
+    /// Whether there is nothing, not even a damaged recording.
+    pub fn is_empty(&self) -> bool {
+        self.usable.is_empty() && self.damaged.is_empty()
+    }
+
+    /// The one recording that fits a run; of several teachers', the one whose model id starts with
+    /// `teacher`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`].
+    pub fn find(
+        self,
+        wanted: &WantedRecording<'_>,
+        teacher: Option<&str>,
+    ) -> Result<Recording, StoreError> {
+        let Self {
+            store,
+            usable,
+            damaged,
+        } = self;
+        let teacher = teacher.unwrap_or_default();
+        let mut differing = Vec::new();
+        let mut fitting = Vec::new();
+        for recording in usable {
+            let model = &recording.identity().teacher.model_id;
+            let differences = if model.starts_with(teacher) {
+                recording.identity().differences(wanted)
+            } else {
+                format!("teacher {model:.12} instead of {teacher}")
+            };
+            if differences.is_empty() {
+                fitting.push(recording);
+            } else {
+                differing.push(format!("{} has {differences}", recording.name()));
+            }
+        }
+        match fitting.len() {
+            1 => Ok(fitting.remove(0)),
+            0 => {
+                differing.extend(damaged.iter().map(StoreError::to_string));
+                let found = if differing.is_empty() {
+                    "there is none at all; `retort record` makes one".to_owned()
+                } else {
+                    differing.join("; ")
+                };
+                Err(StoreError::NoneFits { store, found })
+            }
+            _ => Err(StoreError::Ambiguous {
+                store,
+                names: fitting.iter().map(Recording::name).collect(),
+            }),
+        }
+    }
+}
