@@ -1,4 +1,5 @@
-use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
+use image::{GrayImage, ImageBuffer, Luma, LumaA, Rgb, RgbImage, Rgba};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -26,20 +27,20 @@ fn colours(width: u32, height: u32) -> RgbImage {
 
 /// A PNG file that claims to be `width` × `height` and has `data` for pixels, not inflated.
 fn png_header(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
-    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([8, 0, 0, 0, 0]);
-    for (name, content) in [
-        (b"IHDR", header.as_slice()),
-        (b"IDAT", data),
-        (b"IEND", &[]),
-    ] {
+    png(&[(b"IHDR", &header), (b"IDAT", data), (b"IEND", &[])])
+}
+
+fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, content) in chunks {
         file.extend((content.len() as u32).to_be_bytes());
         let mut crc = flate2::Crc::new();
-        crc.update(name);
+        crc.update(*name);
         crc.update(content);
-        file.extend(name);
-        file.extend(content);
+        file.extend(*name);
+        file.extend(*content);
         file.extend(crc.sum().to_be_bytes());
     }
     file
@@ -63,6 +64,181 @@ fn a_png_is_decoded_to_its_very_pixels() {
         ImageBuffer::from_fn(5, 3, |x, y| Rgba([x as u8, y as u8, (x + y) as u8, 0]));
     let decoded = decode(&encode(clear, ImageFormat::Png), &limits()).unwrap();
     assert_eq!(decoded, expected);
+}
+
+#[test]
+fn of_16_bits_the_upper_8_are_taken_whatever_the_channels() {
+    let values = [
+        0, 0x7f, 0x80, 0xff, 0x100, 0x127f, 0x1280, 0x12ff, 0xff7f, 0xffff,
+    ];
+    let upper = values.map(|value: u16| (value >> 8) as u8);
+    let width = values.len() as u32;
+    let gray = ImageBuffer::from_fn(width, 1, |x, _| Luma([values[x as usize]]));
+    let with_opacity = ImageBuffer::from_fn(width, 1, |x, _| LumaA([values[x as usize], 0x1234]));
+    for image in [
+        DynamicImage::ImageLuma16(gray),
+        DynamicImage::ImageLumaA16(with_opacity),
+    ] {
+        let decoded = decode(&encode(image, ImageFormat::Png), &limits()).unwrap();
+        assert_eq!(decoded.shape, [1, 1, values.len()]);
+        assert_eq!(decoded.pixels, upper);
+    }
+    let colours = |x: u32| {
+        let value = |offset: usize| values[(x as usize + offset) % values.len()];
+        [value(0), value(1), value(2)]
+    };
+    let rgb = ImageBuffer::from_fn(width, 1, |x, _| Rgb(colours(x)));
+    let rgba = ImageBuffer::from_fn(width, 1, |x, _| {
+        let [red, green, blue] = colours(x);
+        Rgba([red, green, blue, 0])
+    });
+    for image in [
+        DynamicImage::ImageRgb16(rgb),
+        DynamicImage::ImageRgba16(rgba),
+    ] {
+        let decoded = decode(&encode(image, ImageFormat::Png), &limits()).unwrap();
+        let rotated = |offset: usize| [&upper[offset..], &upper[..offset]].concat();
+        assert_eq!(decoded.shape, [3, 1, values.len()]);
+        assert_eq!(decoded.pixels, [0, 1, 2].map(rotated).concat());
+    }
+}
+
+#[test]
+fn palettes_and_fewer_bits_are_read_as_the_colours_that_they_stand_for() {
+    let header = |bits: u8, colour_type: u8| {
+        let size = [0, 0, 0, 4, 0, 0, 0, 1];
+        [&size[..], &[bits, colour_type, 0, 0, 0]].concat()
+    };
+    // One row of four pixels of 2 bits, values 0, 1, 2, 3, behind the filter's number.
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut encoder, &[0, 0b00_01_10_11]).unwrap();
+    let row = encoder.finish().unwrap();
+
+    let gray = header(2, 0);
+    // One gray is transparent, which changes no pixel.
+    for transparent in [None, Some([0, 1])] {
+        let transparent = transparent.as_ref().map(|gray| (b"tRNS", &gray[..]));
+        let chunks = [
+            Some((b"IHDR", &gray[..])),
+            transparent,
+            Some((b"IDAT", &row)),
+            Some((b"IEND", &[])),
+        ];
+        let file = png(&chunks.into_iter().flatten().collect::<Vec<_>>());
+        let decoded = decode(&file, &limits()).unwrap();
+        assert_eq!(
+            (decoded.shape, &decoded.pixels[..]),
+            ([1, 1, 4], &[0, 85, 170, 255][..])
+        );
+    }
+    let colours = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+    let file = png(&[
+        (b"IHDR", &header(2, 3)),
+        (b"PLTE", &colours),
+        (b"tRNS", &[0, 128]),
+        (b"IDAT", &row),
+        (b"IEND", &[]),
+    ]);
+    let decoded = decode(&file, &limits()).unwrap();
+    assert_eq!(decoded, Image::from_interleaved(&colours, [3, 1, 4]));
+}
+
+#[test]
+fn a_file_that_is_cut_off_anywhere_is_refused_and_what_follows_its_end_is_passed_over() {
+    let png = encode(gray(9, 7), ImageFormat::Png);
+    let jpeg = encode(colours(9, 7), ImageFormat::Jpeg);
+    for file in [png, jpeg] {
+        for length in 0..file.len() {
+            assert!(
+                decode(&file[..length], &limits()).is_err(),
+                "{length} bytes"
+            );
+        }
+        let whole = decode(&file, &limits()).unwrap();
+        let followed = [&file[..], b"\xff\xd8 another image"].concat();
+        assert_eq!(decode(&followed, &limits()).unwrap(), whole);
+    }
+}
+
+/// A JPEG file of 8 × 8 pixels with `components`, all coded by the shortest codes.
+fn jpeg(start_of_frame: u8, components: u8) -> Vec<u8> {
+    let segment = |marker: u8, content: &[u8]| {
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker], &length[..], content].concat()
+    };
+    let each = |of: &dyn Fn(u8) -> Vec<u8>| (1..=components).flat_map(of).collect::<Vec<u8>>();
+    // One code of one bit, which stands for 0.
+    let code = [&[1][..], &[0; 15], &[0]].concat();
+    let is_progressive = start_of_frame == 0xc2;
+    let spectrum = if is_progressive {
+        [0, 0, 0]
+    } else {
+        [0, 63, 0]
+    };
+    [
+        vec![0xff, 0xd8],
+        segment(0xdb, &[&[0][..], &[1; 64]].concat()),
+        segment(
+            start_of_frame,
+            &[
+                &[8, 0, 8, 0, 8, components][..],
+                &each(&|id| vec![id, 0x11, 0]),
+            ]
+            .concat(),
+        ),
+        segment(0xc4, &[&[0x00][..], &code].concat()),
+        segment(0xc4, &[&[0x10][..], &code].concat()),
+        segment(
+            0xda,
+            &[&[components][..], &each(&|id| vec![id, 0]), &spectrum].concat(),
+        ),
+        vec![0; 8],
+        vec![0xff, 0xd9],
+    ]
+    .concat()
+}
+
+#[test]
+fn a_jpeg_that_makes_the_decoder_panic_is_refused() {
+    let (baseline, progressive) = (0xc0, 0xc2);
+    for components in [1, 3] {
+        for start_of_frame in [baseline, progressive] {
+            let decoded = decode(&jpeg(start_of_frame, components), &limits()).unwrap();
+            assert_eq!(decoded.shape, [usize::from(components), 8, 8]);
+            assert_eq!(decoded.pixels, vec![128; 64 * usize::from(components)]);
+        }
+    }
+    for components in [0, 2, 5, 255] {
+        for start_of_frame in [baseline, progressive] {
+            let error = decode(&jpeg(start_of_frame, components), &limits()).unwrap_err();
+            assert!(
+                error.starts_with("cannot be decoded"),
+                "{components}: {error}"
+            );
+            assert!(error.len() < 250, "{error}");
+            println!("{components} {start_of_frame:x} {error}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_damage_makes_the_decoder_panic_or_answer_another_size(
+        is_png in any::<bool>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut file = match is_png {
+            true => encode(colours(9, 7), ImageFormat::Png),
+            false => encode(colours(9, 7), ImageFormat::Jpeg),
+        };
+        for (position, value) in changes {
+            let position = position.index(file.len());
+            file[position] = value;
+        }
+        if let Ok(image) = decode(&file, &limits()) {
+            prop_assert_eq!(image.pixels.len(), image.shape.iter().product::<usize>());
+        }
+    }
 }
 
 #[test]
