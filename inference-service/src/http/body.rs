@@ -1,12 +1,15 @@
 //! Receiving a request's body: never more bytes than allowed, sent or inflated, and never for longer
 //! than allowed.
 
-use std::{io::Read, time::Duration};
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::{bufread::ZlibDecoder, read::MultiGzDecoder};
 use futures::StreamExt;
 use tokio::{task, time::timeout};
 
@@ -111,9 +114,14 @@ impl Encoding {
             Self::Gzip => MultiGzDecoder::new(sent)
                 .take(limit)
                 .read_to_end(&mut inflated),
-            Self::Deflate => ZlibDecoder::new(sent)
-                .take(limit)
-                .read_to_end(&mut inflated),
+            Self::Deflate => {
+                let mut decoder = ZlibDecoder::new(sent);
+                let read = (&mut decoder).take(limit).read_to_end(&mut inflated);
+                match decoder.into_inner() {
+                    [] => read,
+                    _ => read.and(Err(io::Error::other("bytes follow the compressed data"))),
+                }
+            }
         };
         if inflated.len() > most {
             return Err(HttpError::BodyTooLarge { allowed: most });
@@ -172,6 +180,10 @@ mod tests {
             (Some("identity"), body.clone()),
             (Some("gzip"), gzip(&body)),
             (Some("Gzip"), gzip(&body)),
+            (
+                Some("gzip"),
+                [gzip(&body[..400]), gzip(&body[400..])].concat(),
+            ),
             (Some("deflate"), zlib(&body)),
         ] {
             assert_eq!(received(encoding, sent).await.unwrap(), body);
@@ -190,6 +202,22 @@ mod tests {
                 Some("gzip"),
                 gzip(&[7; 100])[..20].to_vec(),
                 "cannot be inflated",
+            ),
+            (
+                Some("gzip"),
+                [gzip(&[7; 100]), b"more".to_vec()].concat(),
+                "cannot be inflated",
+            ),
+            (
+                Some("deflate"),
+                [zlib(&[7; 100]), b"more".to_vec()].concat(),
+                "bytes follow the compressed data",
+            ),
+            // The body alone is as long as allowed.
+            (
+                Some("deflate"),
+                [zlib(&[7; 1000]), b"more".to_vec()].concat(),
+                "bytes follow the compressed data",
             ),
             (Some("br"), b"x".to_vec(), "gzip, deflate"),
             (Some("gzip, gzip"), b"x".to_vec(), "gzip, deflate"),
