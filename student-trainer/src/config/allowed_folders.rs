@@ -28,19 +28,23 @@ pub struct NotAllowed {
 
 impl AllowedFolders {
     /// Whether every file and folder that `run` names is below one of these, after `..` and links
-    /// have been followed. Tells nobody whether a file elsewhere exists.
+    /// have been followed; links within a folder that it names, too. Tells nobody whether a file elsewhere
+    /// exists.
     ///
     /// # Errors
     /// The first that is not.
     pub fn check(&self, run: &RunConfig) -> Result<(), NotAllowed> {
-        let outside = run.paths().into_iter().find(|(_, path)| !self.hold(path));
-        match outside {
-            None => Ok(()),
-            Some((key, path)) => Err(NotAllowed {
-                key,
-                path: path.to_owned(),
-            }),
+        for (key, path) in run.paths() {
+            let outside = if self.hold(path) {
+                links_in(path).into_iter().find(|link| !self.hold(link))
+            } else {
+                Some(path.to_owned())
+            };
+            if let Some(path) = outside {
+                return Err(NotAllowed { key, path });
+            }
         }
+        Ok(())
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {
@@ -61,6 +65,13 @@ impl AllowedFolders {
         let mut folders = self.0.iter().filter_map(|folder| resolve(folder).ok());
         folders.any(|folder| path.starts_with(folder))
     }
+}
+
+/// The links in `folder`; none where it is no folder, or cannot be read, as a run will find out.
+fn links_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(|path| path.is_symlink()).collect()
 }
 
 /// `path` without links and `..`. Its end need not exist yet; what does not exist is no link.
@@ -127,6 +138,33 @@ mod tests {
             assert_eq!(allowed.hold(&root.join(path)), held, "{path}");
         }
         assert!(!allowed.hold(Path::new("/etc/passwd")));
+    }
+
+    #[test]
+    fn links_within_a_folder_that_a_run_names_lead_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("allowed/data")).unwrap();
+        fs::write(root.join("allowed/images"), "x").unwrap();
+        fs::write(root.join("secret"), "x").unwrap();
+        let allowed = AllowedFolders(vec![root.join("allowed")]);
+        let text = format!(
+            "[network]\ninput = [1, 28, 28]\nclasses = 10\npreset = \"mlp\"\nwidths = [8]\n\
+             [[phases]]\nepochs = 1\nbatch_size = 32\nloss = {{ kind = \"cross_entropy\" }}\n\
+             optimizer = {{ kind = \"sgd\" }}\n\
+             schedule = {{ kind = \"constant\", learning_rate = 0.1 }}\n\
+             [data]\npath = {:?}\n",
+            root.join("allowed/data")
+        );
+        let run = RunConfig::from_toml(&text).unwrap();
+        symlink("../images", root.join("allowed/data/inside")).unwrap();
+        allowed.check(&run).unwrap();
+        symlink(root.join("secret"), root.join("allowed/data/outside")).unwrap();
+        let error = allowed.check(&run).unwrap_err().to_string();
+        assert!(
+            error.contains("data.path = ") && error.contains("data/outside"),
+            "{error}"
+        );
     }
 
     #[test]

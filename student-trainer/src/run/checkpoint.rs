@@ -6,13 +6,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::Path,
 };
 
 use common::{
     atomic_file,
     digest::{RollingSha256, Sha256},
+    folders,
     manifest::TeacherIdentity,
 };
 use networks::{NetworkSpec, WeightTensor, Weights, WeightsError};
@@ -75,7 +76,7 @@ pub(super) struct Circumstances {
     pub(super) numerics: String,
     /// SHA-256 of the untrained network's logits of a fixed probe batch.
     pub(super) probe_sha256: String,
-    /// Fingerprint of the whole training split.
+    /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub(super) dataset: String,
 }
 
@@ -141,7 +142,7 @@ impl Checkpoint {
 
     /// Reads a file, checks that it is whole and that it belongs to a run of `network`.
     pub(super) fn read(file: &Path, network: &NetworkSpec) -> Result<Self, CheckpointError> {
-        Self::parse(&fs::read(file)?, network)
+        Self::parse(&folders::read(file)?, network)
     }
 
     fn parse(bytes: &[u8], network: &NetworkSpec) -> Result<Self, CheckpointError> {
@@ -238,6 +239,8 @@ mod properties;
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
 
     pub fn network() -> NetworkSpec {

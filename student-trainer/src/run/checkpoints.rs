@@ -88,7 +88,7 @@ impl CheckpointFolder {
     /// When it cannot be written; all others are there then.
     pub(super) fn keep(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
         let step = checkpoint.run.step;
-        let file = self.folder.join(format!("{PREFIX}{step:010}{SUFFIX}"));
+        let file = self.folder.join(file_name(step));
         match checkpoint.write(&file) {
             Ok(()) => {}
             Err(CheckpointError::Io(error)) => return Err(RunError::Io(error)),
@@ -171,6 +171,10 @@ pub(super) fn are_in(folder: &Path) -> io::Result<bool> {
     Ok(!files(folder)?.is_empty())
 }
 
+fn file_name(step: u64) -> String {
+    format!("{PREFIX}{step:010}{SUFFIX}")
+}
+
 /// Checkpoint files by step, in order; what else is there is no concern of ours.
 fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(folder) {
@@ -180,13 +184,16 @@ fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     };
     let mut files = Vec::new();
     for entry in entries {
-        let file = entry?.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
         let digits = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.strip_suffix(SUFFIX));
-        if let Some(step) = digits.and_then(|digits| digits.parse().ok()) {
-            files.push((step, file));
+        // A checkpoint's name has one spelling; a copy of one is none.
+        let step = digits.and_then(|digits| digits.parse().ok());
+        if let Some(step) = step.filter(|step| name == file_name(*step)) {
+            files.push((step, entry.path()));
         }
     }
     files.sort_unstable();
@@ -195,6 +202,8 @@ fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::{
         super::checkpoint::tests::{checkpoint, network},
         *,
@@ -275,6 +284,28 @@ mod tests {
         assert!(problems[0].contains("step-0000000002"), "{problems:?}");
         reopened.keep(&checkpoint(2, None)).unwrap();
         assert_eq!(open(folder.path()).1, Some(checkpoint(2, None)));
+
+        // What only looks like newer checkpoints, and one that leads nowhere.
+        let path = |name: &str| folder.path().join(name);
+        fs::copy(
+            path("step-0000000001.safetensors"),
+            path("step-3.safetensors"),
+        )
+        .unwrap();
+        fs::copy(
+            path("step-0000000001.safetensors"),
+            path("step-+000000004.safetensors"),
+        )
+        .unwrap();
+        symlink("nowhere", path("step-0000000005.safetensors")).unwrap();
+        fs::create_dir(path("step-0000000006.safetensors")).unwrap();
+        let (_, newest, problems) = open(folder.path());
+        assert_eq!(newest, Some(checkpoint(2, None)));
+        assert!(problems[0].contains("a link to nowhere"), "{problems:?}");
+        assert!(problems[1].contains("not a regular file"), "{problems:?}");
+        assert_eq!(problems.len(), 2);
+        fs::remove_file(path("step-0000000005.safetensors")).unwrap();
+        fs::remove_dir(path("step-0000000006.safetensors")).unwrap();
 
         damage(1);
         damage(2);

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, file_lock::FileLock};
+use common::{atomic_file, file_lock::FileLock, folders};
 use proto::runs::v1::RunState;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{ServeError, record::RunId};
 
@@ -53,40 +54,44 @@ pub(super) enum StoredState {
 }
 
 impl QueueStore {
-    /// Takes the queue below `runs_folder`, making it where it is missing; the runs in it, oldest
-    /// first.
+    /// Takes the queue below `runs_folder`, making it where it is missing; the runs in it, oldest first. A
+    /// run whose file cannot be used is named in the log and left out; its file stays.
     ///
     /// # Errors
-    /// [`ServeError::RunsFolder`] where a file cannot be read or is not one of ours,
-    /// [`ServeError::RunsFolderInUse`].
+    /// [`ServeError::RunsFolder`] where the queue cannot be read, [`ServeError::RunsFolderInUse`].
     pub(super) fn open(runs_folder: &Path) -> Result<(Self, Vec<StoredRun>), ServeError> {
         let folder = runs_folder.join(FOLDER);
-        let failed = |path: &Path, problem: String| ServeError::RunsFolder {
-            path: path.to_owned(),
-            problem,
+        let failed = |problem: io::Error| ServeError::RunsFolder {
+            path: folder.clone(),
+            problem: problem.to_string(),
         };
         let lock = fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
-        let lock = lock.map_err(|error| failed(&folder, error.to_string()))?;
-        let lock = match FileLock::try_take(lock) {
+        let lock = match FileLock::try_take(lock.map_err(failed)?) {
             Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => {
                 return Err(ServeError::RunsFolderInUse(runs_folder.to_owned()));
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&folder, error.to_string())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
+        let listing = folders::list(&folder).map_err(failed)?;
         let mut runs = Vec::new();
-        let entries = fs::read_dir(&folder).map_err(|error| failed(&folder, error.to_string()))?;
-        for entry in entries {
-            let file = entry
-                .map_err(|error| failed(&folder, error.to_string()))?
-                .path();
+        let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
+        for entry in listing.entries {
             // What a killed process was writing has another ending.
-            if file
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                runs.push(read(&file).map_err(|problem| failed(&file, problem))?);
+            let Some(run_id) = entry.name.strip_suffix(".json") else {
+                continue;
+            };
+            match read(&entry.path, run_id) {
+                Ok(run) => runs.push(run),
+                Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
             }
+        }
+        for problem in &left_out {
+            warn!("a run in the queue cannot be read and is left out: {problem}");
+        }
+        if !left_out.is_empty() {
+            let (count, all) = (left_out.len(), left_out.len() + runs.len());
+            warn!("{count} of {all} runs in the queue cannot be read");
         }
         runs.sort_by_key(|run| run.number);
         Ok((
@@ -143,13 +148,14 @@ impl From<StoredState> for RunState {
     }
 }
 
-fn read(file: &Path) -> Result<StoredRun, String> {
+/// The run of a file whose name says that it is `run_id`.
+fn read(file: &Path, run_id: &str) -> Result<StoredRun, String> {
     /// The version first: the rest of a newer file may be anything.
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
     }
-    let bytes = fs::read(file).map_err(|error| error.to_string())?;
+    let bytes = folders::read(file).map_err(|error| error.to_string())?;
     let json = |error: serde_json::Error| error.to_string();
     let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
     if format_version > FORMAT_VERSION {
@@ -158,7 +164,13 @@ fn read(file: &Path) -> Result<StoredRun, String> {
              build reads"
         ));
     }
-    serde_json::from_slice(&bytes).map_err(json)
+    let run: StoredRun = serde_json::from_slice(&bytes).map_err(json)?;
+    // The id names the run's folder. A copy of a file must not do a run twice.
+    if run.run_id == run_id && !run_id.starts_with('.') {
+        Ok(run)
+    } else {
+        Err(format!("it tells of a run `{}`", run.run_id))
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +178,8 @@ mod properties;
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -189,17 +203,38 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_understood_is_named() {
+    fn a_file_that_cannot_be_used_is_left_out_and_left_alone() {
         let runs = tempfile::tempdir().unwrap();
-        drop(QueueStore::open(runs.path()).unwrap());
-        for (text, part) in [
-            ("{", "EOF"),
-            ("{\"format_version\": 2}", "format_version 2 is newer"),
-            ("{\"format_version\": 1}", "missing field"),
+        let (store, _) = QueueStore::open(runs.path()).unwrap();
+        let good = StoredRun::queued(3, &RunId::new("good"), "name", "seed = 1".to_owned());
+        store.write(&good).unwrap();
+        drop(store);
+        let file = |name: &str| runs.path().join(".queue").join(name);
+        let text = fs::read_to_string(file("good.json")).unwrap();
+        let dots = text.replace("\"good\"", "\"..\"");
+        for (name, text, part) in [
+            ("empty.json", "", "EOF"),
+            ("cut.json", "{", "EOF"),
+            (
+                "newer.json",
+                "{\"format_version\": 2}",
+                "format_version 2 is newer",
+            ),
+            ("fields.json", "{\"format_version\": 1}", "missing field"),
+            ("copy.json", &text, "it tells of a run `good`"),
+            ("...json", &dots, "it tells of a run `..`"),
         ] {
-            fs::write(runs.path().join(".queue/a.json"), text).unwrap();
-            let error = QueueStore::open(runs.path()).unwrap_err().to_string();
-            assert!(error.contains("a.json") && error.contains(part), "{error}");
+            fs::write(file(name), text).unwrap();
+            let run_id = name.strip_suffix(".json").unwrap();
+            let problem = read(&file(name), run_id).unwrap_err();
+            assert!(problem.contains(part), "{problem}");
         }
+        symlink("nowhere", file("dangling.json")).unwrap();
+        fs::create_dir(file("folder.json")).unwrap();
+        fs::write(file("notes.txt"), "x").unwrap();
+        let count = || fs::read_dir(runs.path().join(".queue")).unwrap().count();
+        let before = count();
+        assert_eq!(QueueStore::open(runs.path()).unwrap().1, [good]);
+        assert_eq!(count(), before);
     }
 }
