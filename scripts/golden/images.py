@@ -1,7 +1,12 @@
-"""Prints golden values for datasets/src/image/tests.rs: the results of Pillow 12 for a small image.
+"""Prints golden values of what Pillow 12 makes of small images: for datasets/src/image/tests.rs, and of 16 bits for
+inference-service/src/classification/decoding/tests.rs.
 
     pip install 'pillow<13' numpy; python scripts/golden/images.py
 """
+
+import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -25,3 +30,19 @@ show("gray", np.asarray(color.convert("L")))
 for height, width in [(3, 4), (11, 13), (3, 13), (7, 4)]:
     show(f"resize {height}x{width}", np.asarray(gray.resize((width, height), Image.BILINEAR)))
 show("resize rgb 2x3, by channel", np.asarray(color.resize((3, 2), Image.BILINEAR)).transpose(2, 0, 1))
+
+
+def png_of_16_bits(values):
+    """A row of pixels whose red, green and blue are the same value."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = b"\0" + b"".join(struct.pack(">HHH", value, value, value) for value in values)
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+values = [0, 0x7F, 0x80, 0xFF, 0x100, 0x127F, 0x1280, 0x12FF, 0xFF7F, 0xFFFF]
+show("16 bits", np.asarray(Image.open(png_of_16_bits(values)).convert("RGB"))[:, :, 0])

@@ -126,6 +126,7 @@ fn damage_is_noticed_and_the_file_named() {
         let error = store.active(&model).unwrap_err().to_string();
         assert!(error.contains("digits/active.json"), "{error}");
     }
+    assert_eq!(numbers(&store, &model), [2]);
 }
 
 #[test]

@@ -77,3 +77,55 @@ fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), RunError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// 20 images of one pixel, of two classes, sorted by class.
+    fn load(settings: &str) -> TrainingData {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, header: &[u8], values: Vec<u8>| {
+            fs::write(folder.path().join(name), [header, &values].concat()).unwrap();
+        };
+        let images = [0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 1];
+        file("train-images-idx3-ubyte", &images, (0..20).collect());
+        let labels = (0..20).map(|image| u8::from(image >= 10)).collect();
+        file(
+            "train-labels-idx1-ubyte",
+            &[0, 0, 8, 1, 0, 0, 0, 20],
+            labels,
+        );
+        let text = format!(
+            "[network]\ninput = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [8]\n\
+             [[phases]]\nepochs = 1\nbatch_size = 4\nloss = {{ kind = \"cross_entropy\" }}\n\
+             optimizer = {{ kind = \"sgd\" }}\n\
+             schedule = {{ kind = \"constant\", learning_rate = 0.1 }}\n\
+             [data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n",
+            folder.path()
+        );
+        TrainingData::load(&RunConfig::from_toml(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_part_of_data_that_is_sorted_by_class_has_all_classes_and_another_fingerprint() {
+        let whole = load("");
+        assert_eq!(whole.fingerprint, whole.train.fingerprint());
+        let part = load("train_samples = 8");
+        assert_eq!(part.train.labels(), [0, 0, 0, 0, 1, 1, 1, 1]);
+        assert_ne!(part.fingerprint, whole.fingerprint);
+
+        let held_out = load("train_samples = 8\nvalidation_samples = 4");
+        let validation = held_out.validation.unwrap();
+        let pixels = held_out.train.pixels();
+        assert!(
+            validation
+                .pixels()
+                .iter()
+                .all(|pixel| !pixels.contains(pixel))
+        );
+        assert_ne!(held_out.fingerprint, part.fingerprint);
+    }
+}
