@@ -54,9 +54,7 @@ fn decode_pixels(file: &[u8], format: ImageFormat, limits: &ImagesConfig) -> Res
             "{width}x{height} pixels; 1 to {allowed} are allowed"
         ));
     }
-    if !whole::is_whole(file, format) {
-        return Err(cannot_be_decoded("it is truncated"));
-    }
+    whole::check(file, format).map_err(|problem| cannot_be_decoded(&problem))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(refused)?;
     let values = usize::from(decoded.color().channel_count());
     // With two or four values a pixel, the last is its opacity.
