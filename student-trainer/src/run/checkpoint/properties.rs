@@ -1,5 +1,7 @@
 //! A checkpoint from anywhere is refused, or is the very state that was written.
 
+use std::fs;
+
 use proptest::prelude::*;
 
 use super::{

@@ -21,10 +21,10 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.json");
         fs::write(&file, json).unwrap();
-        if let Ok(run) = read(&file) {
+        if let Ok(run) = read(&file, "n-7") {
             prop_assert!(run.format_version <= FORMAT_VERSION);
             fs::write(&file, serde_json::to_vec_pretty(&run).unwrap()).unwrap();
-            prop_assert_eq!(read(&file), Ok(run));
+            prop_assert_eq!(read(&file, "n-7"), Ok(run));
         }
     }
 }
