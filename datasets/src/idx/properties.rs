@@ -90,7 +90,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let loaded = load(folder.path(), "", [&images, &labels]);
         if let Ok(data) = &loaded
-            && !images.starts_with(&GZIP_MAGIC)
+            && !gzip::is_gzip(&images)
         {
             let [_, height, width] = data.shape();
             let pixels: Vec<u8> = (0..data.len()).flat_map(|index| data.image(index).to_vec()).collect();
