@@ -132,6 +132,19 @@ impl Service {
         fs::read_to_string(self.folder.path().join("log")).expect("the log is there")
     }
 
+    /// The log, once `is_logged` holds: the service writes its log behind its answers.
+    pub fn log_once(&self, is_logged: impl Fn(&str) -> bool) -> String {
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            if is_logged(&log) {
+                return log;
+            }
+            assert!(began.elapsed() < PATIENCE, "a line is missing: {log}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("models")
     }
