@@ -1,0 +1,167 @@
+use common::config::Layers;
+
+use super::*;
+
+fn load(overrides: &[&str]) -> Result<InferenceConfig, String> {
+    let layers = Layers {
+        overrides: overrides.iter().map(Into::into).collect(),
+        ..Layers::shipped(SHIPPED)
+    };
+    layers.load().map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_shipped_file_is_complete() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.http.listen.port(), 8000);
+    assert_eq!(config.grpc.listen.port(), 8001);
+    assert_eq!(config.metrics.listen.port(), 8002);
+    assert_eq!(config.admin.listen.port(), 8003);
+}
+
+#[test]
+fn a_models_own_table_overrides_the_general_one() {
+    let config = load(&[
+        "models.cats.max_batch_size=8",
+        "models.cats.deterministic=true",
+        "models.cats.version_policy={ specific = { versions = [2] } }",
+        "models.dogs.instances=3",
+        "runtime.threads=2",
+    ]);
+    let config = config.unwrap();
+    let cats = config.model("cats");
+    assert_eq!(cats.batching.max_batch_size, 8);
+    assert_eq!(cats.batching.max_queue_size, config.batching.max_queue_size);
+    assert!(cats.runtime.deterministic);
+    assert_eq!(cats.runtime.threads, 2);
+    let versions = vec![2];
+    assert_eq!(cats.version_policy, VersionPolicy::Specific { versions });
+    let dogs = config.model("dogs");
+    assert_eq!(dogs.runtime.instances, Instances::Count(3));
+    assert_eq!(dogs.batching.max_batch_size, config.batching.max_batch_size);
+    assert_eq!(
+        dogs.version_policy,
+        VersionPolicy::Latest { num_versions: 1 }
+    );
+}
+
+#[test]
+fn other_machines_are_let_in_only_by_words_port_by_port() {
+    for table in ["grpc", "http", "admin", "metrics"] {
+        let open = format!("{table}.listen=0.0.0.0:1");
+        let error = load(&[&open]).unwrap_err();
+        let words = format!("{table}.access = \"anyone_who_reaches_the_port\"");
+        assert!(error.contains(&words), "{error}");
+        let words = format!("{table}.access=anyone_who_reaches_the_port");
+        assert!(load(&[&open, &words]).is_ok());
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_with_both_keys() {
+    let delay = "batching.max_queue_delay_microseconds=500000";
+    for (settings, parts) in [
+        (
+            [delay, "batching.default_timeout_microseconds=500000"],
+            [
+                "batching.default_timeout_microseconds = 500000",
+                "batching.max_queue_delay_microseconds = 500000",
+            ],
+        ),
+        (
+            [delay, "models.cats.default_timeout_microseconds=200000"],
+            [
+                "models.cats.default_timeout_microseconds = 200000",
+                "models.cats.max_queue_delay_microseconds = 500000",
+            ],
+        ),
+        (
+            ["http.listen=127.0.0.1:9000", "admin.listen=127.0.0.1:9000"],
+            ["admin.listen = 127.0.0.1:9000", "http.listen"],
+        ),
+    ] {
+        let error = load(&settings).unwrap_err();
+        assert!(error.starts_with("1 problem"), "{error}");
+        for part in parts {
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
+    }
+    for settings in [
+        [delay, "batching.default_timeout_microseconds=500001"],
+        [delay, "batching.default_timeout_microseconds=0"],
+        ["http.listen=127.0.0.1:0", "admin.listen=127.0.0.1:0"],
+        ["http.listen=127.0.0.1:9000", "admin.listen=127.0.0.2:9000"],
+    ] {
+        assert!(load(&settings).is_ok(), "{settings:?}");
+    }
+}
+
+#[test]
+fn names_of_models_keep_capitals_and_dots() {
+    let layers = Layers {
+        environment: vec![common::config::Variable {
+            name: "RETORT_INFERENCE__MODELS__ResNet8__MAX_BATCH_SIZE".into(),
+            key: "MODELS__ResNet8__MAX_BATCH_SIZE".into(),
+            value: "4".into(),
+        }],
+        overrides: vec!["models.\"v1.0\".max_batch_size=5".into()],
+        ..Layers::shipped(SHIPPED)
+    };
+    let config: InferenceConfig = layers.load().unwrap();
+    assert_eq!(config.model("ResNet8").batching.max_batch_size, 4);
+    assert_eq!(config.model("v1.0").batching.max_batch_size, 5);
+    assert_eq!(config.model("resnet8").batching.max_batch_size, 64);
+}
+
+#[test]
+fn every_key_has_a_range() {
+    for bad in [
+        "store=",
+        "readiness=some_models",
+        "grpc.listen=localhost",
+        "grpc.max_message_bytes=1",
+        "grpc.model_control=anyone",
+        "admin.access=everyone",
+        "batching.max_batch_size=0",
+        "batching.max_queue_delay_microseconds=1000001",
+        "batching.max_queue_size=0",
+        "batching.default_timeout_microseconds=-1",
+        "batching.default_timeout_microseconds=3600000001",
+        "runtime.instances=0",
+        "runtime.instances=many",
+        "runtime.deterministic=2",
+        "version_policy={ latest = { num_versions = 0 } }",
+        "version_policy={ newest = {} }",
+        "models.a.threads=0",
+        "models.a.max_batch=3",
+        "memory.max_model_bytes=-1",
+        "memory.on_swap=hope",
+        "log.access=all",
+        "runtime.threads=257",
+        "http.listen=localhost",
+        "http.max_body_bytes=0",
+        "grpc.read_timeout_seconds=0",
+        "grpc.max_connections=0",
+        "http.read_timeout_seconds=0",
+        "http.max_connections=0",
+        "images.max_bytes=0",
+        "images.max_pixels=0",
+        "images.decoders=0",
+        "publish.max_model_bytes=0",
+        "publish.max_manifest_bytes=0",
+        "publish.max_activation_bytes=0",
+        "publish.load_timeout_seconds=0",
+        "publish.upload_timeout_seconds=0",
+        "publish.upload_timeout_seconds=86401",
+        "shutdown.grace_seconds=3601",
+        "shutdown.drain_seconds=-1",
+        "shutdown.drain=1",
+    ] {
+        let error = load(&[bad]).unwrap_err();
+        let key = bad.split_once('=').unwrap().0;
+        assert!(error.contains(key), "{bad}: {error}");
+    }
+    for bad in ["models.-a.threads=1", "models.-a.threads=0"] {
+        assert!(load(&[bad]).unwrap_err().contains("models.-a"), "{bad}");
+    }
+}
