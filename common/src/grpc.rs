@@ -188,11 +188,12 @@ pub fn root_cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use tokio::{
-        io::AsyncReadExt,
+        io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
     };
 
     use super::*;
+    use crate::http2_frames::{self, Kind};
 
     #[test]
     fn addresses_need_a_host_and_a_port() {
@@ -275,5 +276,35 @@ mod tests {
         assert_eq!(refused.code(), Code::NotFound);
         assert!(!is_away(&refused), "{refused:?}");
         assert!(is_away(&Status::unavailable("draining")));
+    }
+
+    /// Fails when a ping comes within an hour, of paused time.
+    async fn expect_no_ping(connection: &mut TcpStream) {
+        let ping = async { while http2_frames::next(connection).await.0 != Some(Kind::Ping) {} };
+        let hour = Duration::from_secs(3600);
+        let pinged = tokio::time::timeout(hour, ping).await;
+        assert!(pinged.is_err(), "a ping");
+    }
+
+    /// grpc's servers take three without data within five minutes, then they close the connection.
+    #[tokio::test]
+    async fn a_client_sends_no_ping_while_it_is_idle_or_waits_for_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let credentials = Credentials::default();
+        let (channel, accepted) = tokio::join!(credentials.connect(&address), listener.accept());
+        let (mut connection, _) = accepted.unwrap();
+        let mut preface = [0; http2_frames::PREFACE.len()];
+        connection.read_exact(&mut preface).await.unwrap();
+        assert_eq!(preface, http2_frames::PREFACE);
+        let settings = http2_frames::frame(Kind::Settings, 0, 0, &[]);
+        connection.write_all(&settings).await.unwrap();
+        tokio::time::pause();
+        expect_no_ping(&mut connection).await;
+        let mut client = HealthClient::new(channel.unwrap());
+        let call = tokio::spawn(async move { client.check(HealthCheckRequest::default()).await });
+        while http2_frames::next(&mut connection).await.0 != Some(Kind::Data) {}
+        expect_no_ping(&mut connection).await;
+        assert!(!call.is_finished(), "it waits");
     }
 }

@@ -13,6 +13,8 @@ pub mod file_lock;
 pub mod folders;
 pub mod grpc;
 pub mod health;
+#[cfg(test)]
+mod http2_frames;
 pub mod listen;
 pub mod manifest;
 pub mod memory_limit;

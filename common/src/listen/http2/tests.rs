@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use tokio::{
@@ -19,6 +19,7 @@ use tonic_types::StatusExt;
 use super::*;
 use crate::{
     grpc,
+    http2_frames::{self, END_HEADERS, END_STREAM, Kind, call_headers, frame},
     listen::{ArrivalLimit, InTime},
 };
 
@@ -156,8 +157,12 @@ async fn idle_connections_give_way_on_a_full_port_and_calls_go_on() {
         let mut client = scene.connect().await;
         check(&mut client, "").await.unwrap();
         if let Some(mut before) = before.replace(client) {
-            // It was told to go; its client connects anew.
-            check(&mut before, "").await.unwrap();
+            // It was told to go; its client connects anew, at once or after it has lost a call that
+            // crossed the GOAWAY.
+            if let Err(lost) = check(&mut before, "").await {
+                assert!(grpc::is_away(&lost), "{lost:?}");
+                check(&mut before, "").await.unwrap();
+            }
         }
     }
     scene.work.finish.add_permits(1);
@@ -186,27 +191,47 @@ async fn health_checks_are_answered_on_a_port_full_of_work() {
     other.await.expect("it is answered");
 }
 
-/// As when their deadlines pass while the server is held up for a moment.
+/// Calls that are given up before the server, which is held up, looks at them: as when the deadlines of
+/// all calls of a proxy pass.
 #[tokio::test]
 async fn calls_that_are_given_up_do_not_end_the_connection_of_others() {
-    let scene = Scene::start(64).await;
-    let mut client = scene.connect().await;
-    check(&mut client, "").await.unwrap();
-    for _ in 0..5 {
-        // One thread: the server does not run before all are sent and given up.
-        let mut calls: Vec<_> = (0..200)
-            .map(|_| {
-                let mut client = client.clone();
-                async move { client.check(HealthCheckRequest::default()).await }.boxed()
-            })
-            .collect();
-        for call in &mut calls {
-            assert!(futures::poll!(call).is_pending());
+    for (given_up, expected) in [
+        (60, Kind::Headers),
+        (1_000, Kind::Headers),
+        // A rapid reset.
+        (1_100, Kind::GoAway),
+    ] {
+        let scene = Scene::start(64).await;
+        let mut bytes = http2_frames::PREFACE.to_vec();
+        bytes.extend(frame(Kind::Settings, 0, 0, &[]));
+        // Clients number their streams 1, 3, 5, …
+        for stream in (1..).step_by(2).take(given_up) {
+            let headers = call_headers("/");
+            bytes.extend(frame(Kind::Headers, END_HEADERS, stream, &headers));
+            const CANCEL: u32 = 8;
+            bytes.extend(frame(Kind::Reset, 0, stream, &CANCEL.to_be_bytes()));
         }
-        tokio::task::yield_now().await;
-        drop(calls);
-        check(&mut client, "")
-            .await
-            .expect("the connection is as it was");
+        let patient = 2 * given_up as u32 + 1;
+        let headers = call_headers("/grpc.health.v1.Health/Check");
+        bytes.extend(frame(Kind::Headers, END_HEADERS, patient, &headers));
+        // An empty message.
+        bytes.extend(frame(Kind::Data, END_STREAM, patient, &[0; 5]));
+
+        // One thread, and no `await`: all is there when the server runs again.
+        let mut client = std::net::TcpStream::connect(scene.address).unwrap();
+        client.write_all(&bytes).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::from_std(client).unwrap();
+        let answered = timeout(PATIENCE, async {
+            loop {
+                match http2_frames::next(&mut client).await {
+                    (Some(Kind::GoAway), _) => return Kind::GoAway,
+                    (Some(Kind::Headers), stream) if stream == patient => return Kind::Headers,
+                    _ => {}
+                }
+            }
+        });
+        let answered = answered.await.expect("it is answered");
+        assert_eq!(answered, expected, "{given_up}");
     }
 }
