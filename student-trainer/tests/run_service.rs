@@ -16,6 +16,8 @@ use tonic_types::StatusExt;
 
 #[path = "../../common/tests/support/process_life.rs"]
 mod process_life;
+#[path = "run_service/stopping.rs"]
+mod stopping;
 mod support;
 
 const IMAGES: usize = 32;
@@ -26,12 +28,18 @@ const ENDLESS: usize = 1_000_000;
 struct Trainer {
     process: Process,
     client: RunServiceClient<Channel>,
+    grpc: SocketAddr,
     metrics: SocketAddr,
     folder: tempfile::TempDir,
 }
 
 impl Trainer {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further `key=value` settings.
+    async fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path());
         let ready_file = folder.path().join("ready.json");
@@ -39,12 +47,13 @@ impl Trainer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
         let allowed = format!("allowed_folders=[\"{}\"]", folder.path().display());
         command.arg("serve");
-        for setting in [
+        let fixed = [
             "grpc.listen=127.0.0.1:0",
             "metrics.listen=127.0.0.1:0",
             &runs,
             &allowed,
-        ] {
+        ];
+        for setting in fixed.iter().chain(settings) {
             command.args(["--set", setting]);
         }
         command.arg("--ready-file").arg(&ready_file);
@@ -54,6 +63,7 @@ impl Trainer {
         Self {
             process,
             client: client.await.unwrap(),
+            grpc: addresses["grpc"],
             metrics: addresses["metrics"],
             folder,
         }
@@ -329,20 +339,6 @@ async fn a_run_without_data_fails_and_names_the_file() {
     let (state, reason) = ended(&all(events).await);
     assert_eq!(state, RunState::Failed);
     assert!(reason.contains("train-images-idx3-ubyte"), "{reason}");
-}
-
-#[tokio::test]
-async fn sigterm_stops_the_running_run_tells_its_watcher_and_exits_with_0() {
-    let mut trainer = Trainer::start().await;
-    let run = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
-    let mut events = trainer.watch(&run).await;
-    wait_for_a_step(&mut events).await;
-    trainer.process.signal("TERM");
-    let (state, reason) = ended(&all(events).await);
-    assert_eq!(state, RunState::Queued);
-    assert!(reason.contains("goes on when it is back"), "{reason}");
-    drop(trainer.client);
-    assert!(trainer.process.wait().success());
 }
 
 #[tokio::test]

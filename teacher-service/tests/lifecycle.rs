@@ -4,6 +4,8 @@
 
 #[path = "../../common/tests/support/process_life.rs"]
 mod process_life;
+#[path = "lifecycle/starting.rs"]
+mod starting;
 mod support;
 
 use std::{
@@ -21,8 +23,13 @@ use proto::teacher::v1::{
 use support::{
     BINARY, Process, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
 };
+use tokio_stream::StreamExt;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output {
@@ -210,7 +217,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
         &model_id.to_string(),
         "f32",
         "[1, 8, 8]",
-        "class 0, class 1",
+        &model.class_names.join(", "),
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
@@ -295,6 +302,15 @@ async fn on_sigterm_open_streams_without_work_end() {
         watch.message().await.unwrap().unwrap();
         watches.push(watch);
     }
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let asks = tokio_stream::once(ask).chain(tokio_stream::pending());
+    let mut reflection = ServerReflectionClient::new(channel().await);
+    let answers = reflection.server_reflection_info(asks).await;
+    let mut answers = answers.unwrap().into_inner();
+    answers.message().await.unwrap().expect("an answer");
     let silent = tokio::net::TcpStream::connect(teacher.grpc).await.unwrap();
     let connected = channel().await;
 
@@ -305,9 +321,10 @@ async fn on_sigterm_open_streams_without_work_end() {
     for mut watch in watches {
         while watch.message().await.unwrap().is_some() {}
     }
+    assert!(answers.message().await.unwrap().is_none());
     let status = teacher.process.wait();
     assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
-    drop((never_opened, silent, connected));
+    drop((never_opened, silent, connected, reflection));
 }
 
 /// In time: while it drains, a teacher waits for half a second for more.

@@ -24,6 +24,7 @@ mod refused_publishes;
 mod security;
 mod serving;
 mod settings;
+mod stale_credentials;
 mod starting;
 mod streams;
 mod support;

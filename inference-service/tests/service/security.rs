@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-fn start(settings: &[String]) -> Service {
+pub fn start(settings: &[String]) -> Service {
     let set: Vec<_> = settings.iter().map(String::as_str).collect();
     Service::start(&ServiceOptions {
         set: &set,
@@ -49,7 +49,7 @@ pub async fn channel(
 }
 
 /// The port for predictions.
-struct Predictions(Service);
+pub struct Predictions(pub Service);
 
 impl Guarded for Predictions {
     const SCOPE: Scope = Scope::Predict;

@@ -1,0 +1,73 @@
+//! A teacher whose artifact takes long to load.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    run,
+    support::{
+        BINARY, Process, SMALL, eventually,
+        processes::{http_get, unused_address},
+        write_artifact,
+    },
+};
+
+/// A teacher that loads until its weights are written, at `[gRPC, metrics]`.
+fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
+    let weights = artifact.join("weights.safetensors");
+    fs::remove_file(&weights).unwrap();
+    let made = Command::new("mkfifo").arg(&weights).status();
+    assert!(made.unwrap().success());
+    let addresses = [unused_address(), unused_address()];
+    let mut command = Command::new(BINARY);
+    command.arg("serve").arg("--artifact").arg(artifact);
+    for (key, address) in ["grpc", "metrics"].iter().zip(&addresses) {
+        command.args(["--set", &format!("{key}.listen={address}")]);
+    }
+    command.arg("--ready-file").arg(ready_file);
+    let process = Process::start(command);
+    eventually("an answer to a health check", || {
+        let (code, text) = run(&["healthcheck", &addresses[0]]);
+        assert_eq!(code, Some(1), "{text}");
+        text.contains("NOT_SERVING").then_some(())
+    });
+    (process, addresses)
+}
+
+#[test]
+fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let weights = artifact.join("weights.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let ready_file = folder.path().join("ready.json");
+    let (mut process, [grpc, metrics]) = load(&artifact, &ready_file);
+    let (code, text) = run(&["describe", &grpc]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("still loading"), "{text}");
+    let metrics = http_get(metrics.parse().unwrap(), "/metrics");
+    assert!(metrics.contains("retort_teacher_streams"), "{metrics}");
+    eventually("progress in the log", || {
+        let said = process.stderr();
+        said.contains("the teacher is still being loaded")
+            .then_some(())
+    });
+    assert!(!ready_file.exists());
+
+    fs::write(&weights, bytes).unwrap();
+    process.ready(&ready_file);
+    for command in ["healthcheck", "describe"] {
+        let (code, text) = run(&[command, &grpc]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+}
+
+#[test]
+fn a_teacher_that_loads_stops_on_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let (mut process, _) = load(&artifact, &folder.path().join("ready.json"));
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+}
