@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "../../common/tests/support/held_file.rs"]
+mod held_file;
 #[path = "../../common/tests/support/process_life.rs"]
 mod process_life;
 #[path = "lifecycle/starting.rs"]

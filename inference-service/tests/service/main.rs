@@ -7,6 +7,8 @@ mod certificates;
 mod classification;
 mod clients;
 mod full_house;
+#[path = "../../../common/tests/support/held_file.rs"]
+mod held_file;
 mod lifecycle;
 mod limits;
 mod metric_names;

@@ -13,6 +13,7 @@ use proto::inference::{
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::held_file::HeldFile;
 use crate::support::{
     Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
 };
@@ -48,12 +49,8 @@ async fn while_models_load_the_service_lives_is_not_ready_and_refuses_calls() {
         let published = service.publish(Artifact::new(1).upload()).await;
         published.expect("it is published");
     }
-    // The model's file cannot be read before somebody writes it.
     let model = store.join(MODEL).join("1").join("model.onnx");
-    let onnx = fs::read(&model).expect("it is stored");
-    fs::remove_file(&model).expect("it can be removed");
-    let made = Command::new("mkfifo").arg(&model).status();
-    assert!(made.expect("mkfifo runs").success());
+    let held = HeldFile::hold(&model);
 
     let (log, ready_file) = (folder.path().join("log"), folder.path().join("ready.json"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_inference-service"));
@@ -102,7 +99,7 @@ async fn while_models_load_the_service_lives_is_not_ready_and_refuses_calls() {
     });
     assert!(!ready_file.exists());
 
-    fs::write(&model, onnx).expect("it is read");
+    drop(held);
     wait_until(|| ready_file.exists());
     assert_eq!(status("GET /v2/health/ready"), 200);
     client

@@ -1,8 +1,9 @@
 //! A teacher whose artifact takes long to load.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use crate::{
+    held_file::HeldFile,
     run,
     support::{
         BINARY, Process, SMALL, eventually,
@@ -11,12 +12,8 @@ use crate::{
     },
 };
 
-/// A teacher that loads until its weights are written, at `[gRPC, metrics]`.
+/// A teacher that loads until its weights can be opened, at `[gRPC, metrics]`.
 fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
-    let weights = artifact.join("weights.safetensors");
-    fs::remove_file(&weights).unwrap();
-    let made = Command::new("mkfifo").arg(&weights).status();
-    assert!(made.unwrap().success());
     let addresses = [unused_address(), unused_address()];
     let mut command = Command::new(BINARY);
     command.arg("serve").arg("--artifact").arg(artifact);
@@ -38,8 +35,7 @@ fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
     write_artifact(&artifact, SMALL, 1);
-    let weights = artifact.join("weights.safetensors");
-    let bytes = fs::read(&weights).unwrap();
+    let held = HeldFile::hold(&artifact.join("weights.safetensors"));
     let ready_file = folder.path().join("ready.json");
     let (mut process, [grpc, metrics]) = load(&artifact, &ready_file);
     let (code, text) = run(&["describe", &grpc]);
@@ -54,7 +50,7 @@ fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
     });
     assert!(!ready_file.exists());
 
-    fs::write(&weights, bytes).unwrap();
+    drop(held);
     process.ready(&ready_file);
     for command in ["healthcheck", "describe"] {
         let (code, text) = run(&[command, &grpc]);
@@ -67,6 +63,7 @@ fn a_teacher_that_loads_stops_on_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
     write_artifact(&artifact, SMALL, 1);
+    let _held = HeldFile::hold(&artifact.join("weights.safetensors"));
     let (mut process, _) = load(&artifact, &folder.path().join("ready.json"));
     process.signal("TERM");
     assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
