@@ -150,7 +150,10 @@ pub async fn run(
             file.write(&addresses).map_err(ServerError::ReadyFile)?;
         }
         info!(%grpc, %http, %admin, %metrics, "serving");
-        let follow = |ready| future::ready(health.set_serving(ready));
+        let follow = |ready| {
+            health.set_serving(ready);
+            future::ready(())
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = inference.readiness.follow(follow) => {}

@@ -10,7 +10,7 @@ use proto::runs::v1::{
     watch_run_response::Event,
 };
 use student_trainer::metrics::Metric;
-use support::{Process, Teacher, http_get, metric};
+use support::{Process, Teacher, http_get, metric, wrapper};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 

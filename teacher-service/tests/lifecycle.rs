@@ -22,6 +22,7 @@ use std::{
 use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response, teacher_service_client::TeacherServiceClient,
 };
+use support::processes::wrapper;
 use support::{
     BINARY, Process, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
 };

@@ -19,10 +19,8 @@ use std::{
 
 use common::ready_file;
 use rustix::process::{Pid, Signal, kill_process};
-use wrapper::{started_by, with_default_signals};
 
-#[path = "wrapper.rs"]
-mod wrapper;
+use super::wrapper::{started_by, with_default_signals};
 
 /// Only a hang takes as long.
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -32,3 +32,5 @@ mod streams;
 mod support;
 mod swaps;
 mod versions;
+#[path = "../../../common/tests/support/wrapper.rs"]
+mod wrapper;

@@ -22,7 +22,7 @@ use rustix::{
 };
 
 #[path = "../../../common/tests/support/wrapper.rs"]
-mod wrapper;
+pub mod wrapper;
 
 /// Longest time for a condition that should hold soon; generous, for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(180);
