@@ -53,6 +53,16 @@ struct Description {
     /// recording is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class_names: Option<Vec<String>>,
+    /// Of [`class_names_digest`]. The identity does not cover the names, so a damaged name would pass
+    /// as another class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class_names_sha256: Option<Sha256>,
+}
+
+/// The SHA-256 of the names as a JSON array.
+fn class_names_digest(names: &[String]) -> Sha256 {
+    // Holds: texts serialize.
+    Sha256::of(&serde_json::to_vec(names).expect("names serialize"))
 }
 
 /// The right to write to a recording; held by one process at a time.
@@ -81,8 +91,9 @@ impl Recording {
         })
     }
 
-    /// Opens the recording of `identity` below `store`; starts one where there is none, of logits in the order
-    /// of `class_names`, which may be empty where they are not known. What is there keeps its own number of samples a shard, and its own names.
+    /// Opens the recording of `identity` below `store`. Starts one where there is none, of logits in the
+    /// order of `class_names`, which is empty where the names are not known. A recording that exists
+    /// keeps its own number of samples a shard, and its own names.
     ///
     /// # Errors
     /// I/O errors, a description that cannot be read, [`StoreError::TooLarge`].
@@ -95,11 +106,13 @@ impl Recording {
         let folder = store.join(identity.folder_name());
         let file = folder.join(DESCRIPTION);
         if !Self::is_described(&folder) {
+            let class_names = Some(class_names.to_vec()).filter(|names| !names.is_empty());
             let description = Description {
                 format_version: FORMAT_VERSION,
                 samples_per_shard,
                 identity: identity.clone(),
-                class_names: Some(class_names.to_vec()).filter(|names| !names.is_empty()),
+                class_names_sha256: class_names.as_deref().map(class_names_digest),
+                class_names,
             };
             // Otherwise what is written here could never be opened.
             description.check().map_err(|problem| {
@@ -398,6 +411,16 @@ impl Description {
             let names = names.len();
             return Err(format!(
                 "class_names has {names} names for {classes} classes"
+            ));
+        }
+        let computed = self.class_names.as_deref().map(class_names_digest);
+        if computed != self.class_names_sha256 {
+            let digest =
+                |digest: &Option<Sha256>| digest.as_ref().map_or("none".into(), Sha256::to_string);
+            return Err(format!(
+                "the SHA-256 of class_names is {}, class_names_sha256 is {}",
+                digest(&computed),
+                digest(&self.class_names_sha256)
             ));
         }
         let shards = samples.div_ceil(self.samples_per_shard);

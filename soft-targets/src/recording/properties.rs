@@ -9,11 +9,13 @@ use crate::{
 };
 
 fn valid() -> Vec<u8> {
+    let class_names = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
     let description = Description {
         format_version: FORMAT_VERSION,
         samples_per_shard: 4,
         identity: identity("top-2"),
-        class_names: Some(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec()),
+        class_names_sha256: Some(class_names_digest(&class_names)),
+        class_names: Some(class_names),
     };
     description.to_json()
 }
@@ -30,6 +32,7 @@ proptest! {
         let again = Recording::from_json(&recording.description_json(), folder).unwrap();
         prop_assert_eq!(&again.id, &recording.id);
         prop_assert_eq!(again.samples_per_shard(), recording.samples_per_shard());
+        prop_assert_eq!(again.class_names(), recording.class_names());
         // What follows from it stays within its bounds.
         let last = recording.shards_per_view() - 1;
         prop_assert!(!recording.samples(last).is_empty());
