@@ -137,15 +137,6 @@ impl PhaseConfig {
         let fits = (1..=65_536).contains(&size);
         let allowed = "must be from 1 to 65536";
         problems.require(fits, &format!("{key}.batch_size"), size, allowed);
-        let soft = self.loss.needs_soft_targets();
-        let (fits, needed) = match self.kind() {
-            PhaseKind::Distill => (soft, "soft targets: \"soft_cross_entropy\" or \"kd\""),
-            PhaseKind::Supervised | PhaseKind::FineTune => {
-                (!soft, "hard labels alone: \"cross_entropy\"")
-            }
-        };
-        let allowed = format!("needs a {key}.loss.kind with {needed}");
-        problems.require(fits, &format!("{key}.name"), self.kind(), &allowed);
         self.loss.validate(&format!("{key}.loss"), problems);
         self.optimizer
             .validate(&format!("{key}.optimizer"), problems);

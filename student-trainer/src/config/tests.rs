@@ -70,7 +70,6 @@ fn every_problem_is_reported_at_once() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused_with_both_keys() {
-    let loss = "loss = { kind = \"cross_entropy\" }";
     let schedule = "kind = \"constant\", learning_rate = 0.1";
     for (from, to, part) in [
         (
@@ -87,16 +86,6 @@ fn settings_that_contradict_each_other_are_refused_with_both_keys() {
             "input = [1, 28, 28]",
             "input = [1, 28, 2]",
             "data.augmentation.pad = 2: must be below the height and width of network.input, 28 and 2",
-        ),
-        (
-            loss,
-            "name = \"distill\"\nloss = { kind = \"cross_entropy\" }",
-            "phases[0].name = distill: needs a phases[0].loss.kind with soft targets",
-        ),
-        (
-            loss,
-            "name = \"supervised\"\nloss = { kind = \"kd\", temperature = 1, alpha = 0.5 }",
-            "phases[0].name = supervised: needs a phases[0].loss.kind with hard labels",
         ),
         (
             schedule,
