@@ -2,7 +2,7 @@
 
 mod deletion;
 
-use common::output::{OutputError, Results};
+use common::output::{Messages, OutputError, Results};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -166,7 +166,7 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
         writeln!(Results, "{model}: version {version} serves")?;
     }
     for warning in &response.warnings {
-        println!("{model}: warning: {warning}");
+        writeln!(Messages, "{model}: warning: {warning}");
     }
     Ok(())
 }
