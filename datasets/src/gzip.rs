@@ -87,6 +87,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::damage::cases(256))]
+
         #[test]
         fn members_are_joined_and_no_truncation_or_flipped_bit_passes(
             contents in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..4),

@@ -264,6 +264,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::damage::cases(256))]
+
         #[test]
         fn a_file_is_read_only_where_it_holds_what_its_header_announces(
             shape in prop::collection::vec(0_u32..5, 3),

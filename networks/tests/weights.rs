@@ -1,5 +1,8 @@
 //! Weights: their file, errors, initial values and folding; and `model.toml`.
 
+#[path = "../../common/tests/support/damage.rs"]
+mod damage;
+
 use networks::{ModelFile, NetworkSpec, WeightTensor, Weights, WeightsError, fold_batch_norm};
 use proptest::prelude::*;
 
@@ -307,6 +310,8 @@ fn a_tensor_that_is_named_twice_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(damage::cases(256))]
+
     #[test]
     fn no_damage_to_a_weights_file_passes_its_digest(
         position in any::<prop::sample::Index>(),
