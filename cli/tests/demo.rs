@@ -156,7 +156,7 @@ fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
     let said = text(&output);
     for words in [
         "student, served (gRPC)",
-        "image 0: Ankle boot",
+        "image 0: Sneaker",
         "All services are stopped",
     ] {
         assert!(said.contains(words), "{words}: {said}");

@@ -121,7 +121,8 @@ async fn a_run_service_that_speaks_plain_text_says_so() {
 async fn submitted_runs_name_files_below_the_allowed_folders_only() {
     let trainer = Trainer::start(&[]);
     let root = trainer.folder.path();
-    symlink(root.join("secret"), root.join("data/link")).unwrap();
+    fs::create_dir(root.join("data/linked")).unwrap();
+    symlink(root.join("secret"), root.join("data/linked/link")).unwrap();
     fs::write(root.join("data/no-token"), "words").unwrap();
     let data = "data.path = \"data\"";
     let teacher =
@@ -131,7 +132,8 @@ async fn submitted_runs_name_files_below_the_allowed_folders_only() {
         ("data.path = \"secret\"".to_owned(), "data.path"),
         (format!("data.path = \"{absolute}\""), "data.path"),
         ("data.path = \"data/../secret\"".to_owned(), "data.path"),
-        ("data.path = \"data/link\"".to_owned(), "data.path"),
+        ("data.path = \"data/linked/link\"".to_owned(), "data.path"),
+        ("data.path = \"data/linked\"".to_owned(), "data.path"),
         (
             "data.path = \"data/new/../../secret\"".to_owned(),
             "data.path",

@@ -27,6 +27,7 @@ impl Target {
             "http.max_body_bytes=1048576",
             "images.max_pixels=1000000",
             "publish.max_model_bytes=1000000",
+            "publish.max_manifest_bytes=100000",
         ];
         let options = ServiceOptions {
             set: &[&limits, more].concat(),

@@ -103,7 +103,8 @@ mod tests {
              [[phases]]\nepochs = 1\nbatch_size = 4\nloss = {{ kind = \"cross_entropy\" }}\n\
              optimizer = {{ kind = \"sgd\" }}\n\
              schedule = {{ kind = \"constant\", learning_rate = 0.1 }}\n\
-             [data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n",
+             [data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n\
+             [data.augmentation]\npad = 0\n",
             folder.path()
         );
         TrainingData::load(&RunConfig::from_toml(&text).unwrap()).unwrap()

@@ -67,6 +67,8 @@ mod tests {
             loss = { kind = "cross_entropy" }
             optimizer = { kind = "sgd" }
             schedule = { kind = "constant", learning_rate = 0.1 }
+            [data.augmentation]
+            pad = 0
             [checkpoints]
             keep_last = 2
             keep_best = 1

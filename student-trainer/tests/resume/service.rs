@@ -1,10 +1,6 @@
 //! The run service, stopped and killed, with its queue.
 
-use std::{
-    fs::File,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs::File, path::Path, process::Command};
 
 use proto::runs::v1::{
     ListRunsRequest, RunState, SubmitRunRequest, run_service_client::RunServiceClient,
@@ -65,8 +61,7 @@ impl Service {
 fn watch(address: &str, log: &Path) -> Process {
     let mut command = Command::new(&*RETORT);
     command.args(["runs", "watch", "a", "--trainer", address]);
-    command.stdout(Stdio::from(File::create(log).unwrap()));
-    Process::start(command)
+    Process::start_with_output(command, File::create(log).unwrap().into())
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     thread,
     time::{Duration, Instant},
@@ -81,13 +81,18 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_with_output(command, Stdio::inherit())
+    }
+
+    /// The same, with `stdout` as its standard output.
+    pub fn start_with_output(mut command: Command, stdout: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("stderr")).unwrap();
         // What is logged is looked at.
         command.env_remove("RUST_LOG");
         let mut command = wrapper::with_default_signals(&command);
-        let child = command.stderr(log).spawn();
+        let child = command.stdout(stdout).stderr(log).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child, folder }
     }
