@@ -138,7 +138,7 @@ fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
     rename_classes(&folder.path().join("models/model/1"), &artifact);
     printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
 
-    // Nobody can answer.
+    // No server can answer.
     let output = models(&service, &["delete", "model", "--all"]);
     assert_eq!(output.status.code(), Some(64));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -43,7 +43,7 @@ pub enum EntryKind {
 /// An entry of a folder that cannot be used; the text names it.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Nobody could ask for it by name.
+    /// No caller could ask for it by name.
     #[error("{}: its name is not UTF-8; rename it", path.display())]
     Name {
         /// Its path.
@@ -132,7 +132,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Whether something has this path, be it a link that leads nowhere.
 ///
 /// # Errors
-/// When that cannot be told.
+/// If the folder cannot be read.
 pub fn is_there(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),

@@ -438,7 +438,7 @@ pub fn parse_version(text: &str) -> Option<u64> {
         .filter(|version: &u64| *version > 0 && version.to_string() == text)
 }
 
-/// Names of the folders in `path`, links to folders among them. What cannot be used is told in the log.
+/// Names of the folders in `path`, links to folders among them. Entries that cannot be used are logged.
 fn folders_in(path: &Path) -> Result<Vec<String>, StoreError> {
     let listing = folders::list(path).map_err(io_error(path))?;
     for unusable in &listing.unusable {

@@ -14,7 +14,7 @@ pub enum IfStored {
     /// It is activated: for people who publish.
     Activate,
     /// The other version goes on serving: for programs that publish again after a lost answer, which
-    /// must not undo what somebody chose meanwhile.
+    /// must not undo an operator's choice in between.
     KeepActive,
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct LoadedVersion {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     models: ArcSwap<BTreeMap<ModelName, Arc<ServedModel>>>,
-    /// Told of every change, and when a session fails.
+    /// Receives every change, and failures of sessions.
     changes: watch::Sender<()>,
 }
 

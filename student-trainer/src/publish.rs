@@ -77,7 +77,7 @@ pub enum PublishError {
 /// Uploads a model and waits until it serves. Tries again, after a pause that grows, where the
 /// service is unavailable or the connection breaks: publishing is idempotent. A model that is stored
 /// already serves unless another version does: a run that is resumed, or an attempt that comes late, must
-/// not undo what somebody chose meanwhile.
+/// not undo an operator's choice in between.
 ///
 /// `artifact` is where the model lies; it is named in errors.
 ///

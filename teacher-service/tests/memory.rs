@@ -123,7 +123,7 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(SOON, second.read_to_end(&mut rest)).await;
     let _ = ended.expect("it is closed");
-    // A second stream takes the last place; a third has none, and is told so.
+    // A second stream takes the last place; a third has none, and the answer says so.
     drop(client);
     let mut other = Trainer::silent(&teacher).await;
     other.send(Request::Open(open));

@@ -100,7 +100,7 @@ async fn serve_connection(
     let mut closing = false;
     loop {
         tokio::select! {
-            // An error ends this connection and concerns nobody else.
+            // An error ends this connection only.
             _ = &mut connection => break,
             () = activity.close.cancelled(), if !closing => {
                 closing = true;

@@ -108,7 +108,7 @@ pub enum SecurityError {
 
 /// Adds everything that is wrong with the certificates, the tokens and the `ports` of a service
 /// whose certificate stands at `grpc.tls`: files that cannot be used, and ports that other machines
-/// can reach although nobody is asked for credentials there and no `access` says so in words. Also two
+/// can reach although it requires no credentials and no `access` says so in words. Also two
 /// ports of one address.
 pub fn validate(
     tls: Option<&ServerTls>,

@@ -153,7 +153,7 @@ impl Tokens {
     }
 
     /// Adds a new token to the file at `path`, which is made if it is not there. `show` gives the token
-    /// to its user before it is stored: a token that nobody has seen is never valid.
+    /// to its user before it is stored: a token that was never shown is never valid.
     ///
     /// # Errors
     /// When the name is taken or cannot be used, or the file cannot be read or written; those of

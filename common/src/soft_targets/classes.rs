@@ -45,7 +45,7 @@ impl ClassMatch {
     /// order of its labels.
     ///
     /// # Errors
-    /// When their numbers or their names differ, or when names that are given twice cannot be told apart.
+    /// When their numbers or their names differ, or when duplicate names cannot be distinguished.
     pub fn of(teacher: &[String], data: &[String]) -> Result<Self, ClassesDiffer> {
         let differ = || ClassesDiffer {
             teacher: teacher.to_vec(),

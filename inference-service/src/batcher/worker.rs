@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) queue: Arc<JobQueue>,
     pub(super) replies: Replies,
     pub(super) statistics: Arc<VersionStatistics>,
-    /// Told when this thread fails.
+    /// Receives a message when this thread fails.
     pub(super) changes: watch::Sender<()>,
 }
 

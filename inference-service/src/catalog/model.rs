@@ -8,7 +8,7 @@ use crate::statistics::VersionStatistics;
 /// Versions that serve no more and are still in the statistics, at most; the newest ones.
 const REMEMBERED_VERSIONS: usize = 16;
 
-/// Why a version that the store holds and nobody asked to load does not answer.
+/// Why a version that the store holds and no caller asked to load does not answer.
 const NOT_LOADED: &str = "not loaded";
 
 /// Why a version does not answer whose session failed.
@@ -40,7 +40,7 @@ pub(crate) struct ServedModel {
 pub(crate) struct LoadFailure {
     /// In words.
     pub(crate) reason: String,
-    /// Whether another attempt may succeed although nobody changes anything: after a time-out or an
+    /// Whether another attempt may succeed without any change by an operator: after a time-out or an
     /// I/O error, and when memory was short.
     pub(crate) transient: bool,
 }

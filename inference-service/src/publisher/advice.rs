@@ -38,7 +38,7 @@ impl Publisher {
             let manifest = active.map(|active| store.manifest(&name, active.version));
             Ok(active.zip(manifest.transpose()?))
         };
-        // What is wrong with the active version is told elsewhere.
+        // Other listings report what is wrong with the active version.
         let Ok(Some((active, before))) = self.blocking(active).await else {
             return Vec::new();
         };

@@ -187,7 +187,7 @@ impl LoadFailure {
     }
 }
 
-/// Whether loading the same version again may succeed although nobody changes anything.
+/// Whether loading the same version again may succeed without any change by an operator.
 fn is_transient(error: &PublishError) -> bool {
     match error {
         PublishError::LoadTimedOut { .. }

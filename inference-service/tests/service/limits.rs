@@ -99,7 +99,7 @@ fn a_connection_too_many_takes_the_place_of_the_one_that_was_idle_longest() {
                 connection
             })
             .collect();
-        // It is told to go, and hung up on when it says nothing.
+        // It gets a GOAWAY, and is closed if it does not react.
         let mut rest = Vec::new();
         match connections[0].read_to_end(&mut rest) {
             Ok(_) => {}

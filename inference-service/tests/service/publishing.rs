@@ -100,7 +100,7 @@ async fn a_late_repetition_of_an_unattended_publish_is_no_roll_back() {
     let (first, second) = (Artifact::new(1), Artifact::new(2));
     assert_eq!(publish_again(&service, &first).await, (1, false, 1));
     assert_eq!(publish_again(&service, &second).await, (2, false, 2));
-    // Somebody rolls back; then the publish of version 2 comes again, for its answer was lost.
+    // An operator rolls back; then the publish of version 2 comes again, for its answer was lost.
     service.activate(MODEL, 1).await.unwrap();
     assert_eq!(publish_again(&service, &second).await, (2, true, 1));
     assert_eq!(service.serving_version().await, "1");

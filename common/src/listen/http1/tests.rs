@@ -189,7 +189,7 @@ async fn a_stop_takes_as_long_as_the_work() {
     let working = scene.send(&get_request("/work")).await;
     scene.until_begun(1).await;
     scene.stop.cancel();
-    // The half request is given up, and told so.
+    // The half request is given up, with an answer that says so.
     let half = open.remove(2);
     let refused = answer(half).await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");

@@ -1,5 +1,5 @@
 //! A tokens file from anywhere is refused with its name, or lets in the same tokens when it is written
-//! again; a changed digest lets nobody in.
+//! again; a changed digest admits no caller.
 
 use proptest::prelude::*;
 
