@@ -110,10 +110,15 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
     let teacher = start(folder.path(), &["grpc.max_connections=2"]);
     let (mut first, _) = Trainer::open(&teacher).await;
     let open = fitting_open(&teacher).await;
+    let connections = |count: f64| {
+        eventually("the count of connections", || {
+            (teacher.metric("retort_teacher_connections") == count).then_some(())
+        });
+    };
+    // The connection that asked for the Open has ended; only then the second is the idle one.
+    connections(1.0);
     let mut second = TcpStream::connect(teacher.grpc).await.unwrap();
-    eventually("both connections", || {
-        (teacher.metric("retort_teacher_connections") == 2.0).then_some(())
-    });
+    connections(2.0);
     // The second has no call: it gives way.
     let mut client = connect(&teacher).await;
     client
@@ -125,6 +130,7 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
     let _ = ended.expect("it is closed");
     // A second stream takes the last place; a third has none, and the answer says so.
     drop(client);
+    connections(1.0);
     let mut other = Trainer::silent(&teacher).await;
     other.send(Request::Open(open));
     let opened = other.next().await;
@@ -144,9 +150,7 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
         ));
     }
     drop(other);
-    eventually("a free place", || {
-        (teacher.metric("retort_teacher_connections") < 2.0).then_some(())
-    });
+    connections(1.0);
     connect(&teacher)
         .await
         .describe(proto::teacher::v1::DescribeRequest {})

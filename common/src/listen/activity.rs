@@ -1,12 +1,12 @@
 //! What one connection is doing: whether it may be closed, and whether it may have another call.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,12 +28,19 @@ const PROBES: [&str; 6] = [
     "/v2/health/ready",
 ];
 
+/// Gives places to connections that were accepted without one.
+pub(super) trait PlaceSupply: Send + Sync {
+    /// A free place, or that of the connection that has been idle for the longest time. `None` where
+    /// every connection has a call.
+    fn take(&self) -> Option<OwnedSemaphorePermit>;
+}
+
 /// What one connection is doing.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
     /// The places of the port's connections.
-    places: Arc<Semaphore>,
+    places: Weak<dyn PlaceSupply>,
     /// Cancelled when the connection is to end after the calls that it has.
     pub(super) close: CancellationToken,
     /// Cancelled when it is to end at once.
@@ -65,7 +72,7 @@ enum Place {
 impl Activity {
     /// Of a connection that begins, with its place, where there is one.
     pub(super) fn new(
-        places: Arc<Semaphore>,
+        places: Weak<dyn PlaceSupply>,
         place: Option<OwnedSemaphorePermit>,
         close: CancellationToken,
     ) -> Self {
@@ -89,13 +96,17 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a call of `path`; it ends when the returned value is dropped. `None` where the port is
-    /// full and the call is no probe.
+    /// Begins a call of `path`; it ends when the returned value is dropped. A connection without a
+    /// place takes a free one, or that of an idle connection. `None` where every place has a call and
+    /// the call is no probe.
     pub(super) fn begin(self: &Arc<Self>, path: &str) -> Option<Call> {
+        // Without the lock, which the search for an idle connection takes.
+        let place = self
+            .lacks_place()
+            .then(|| self.places.upgrade()?.take())
+            .flatten();
         let mut state = self.lock();
-        if matches!(state.place, Place::None)
-            && let Ok(place) = Arc::clone(&self.places).try_acquire_owned()
-        {
+        if let (Place::None, Some(place)) = (&state.place, place) {
             state.place = Place::Taken(place);
         }
         if matches!(state.place, Place::None) && !PROBES.contains(&path) {
@@ -126,6 +137,10 @@ impl Activity {
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
         (state.calls == 0 && !state.unread).then_some(state.idle_since)
+    }
+
+    fn lacks_place(&self) -> bool {
+        matches!(self.lock().place, Place::None)
     }
 
     /// Whether it has a place that it can give away.

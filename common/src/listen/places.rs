@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::activity::Activity;
+use super::activity::{Activity, PlaceSupply};
 
 /// Connections above the limit, on which only probes and scrapes are answered.
 const RESERVE: usize = 16;
@@ -69,10 +69,9 @@ impl Places {
     /// each of them has a call.
     pub(super) async fn admit(self: &Arc<Self>) -> Admitted {
         let open = self.open().await;
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        let place = place.or_else(|| self.place_of_idlest());
         let close = self.stop.child_token();
-        let activity = Arc::new(Activity::new(Arc::clone(&self.places), place, close));
+        let supply: Weak<Self> = Arc::downgrade(self);
+        let activity = Arc::new(Activity::new(supply, self.take(), close));
         let mut connections = self.lock();
         let number = connections.next_number;
         connections.next_number += 1;
@@ -144,6 +143,13 @@ impl Places {
         let all = u32::try_from(self.limit + RESERVE).unwrap_or(u32::MAX);
         // Holds: nothing closes the semaphore.
         let _ = self.open.acquire_many(all).await;
+    }
+}
+
+impl PlaceSupply for Places {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let free = Arc::clone(&self.places).try_acquire_owned().ok();
+        free.or_else(|| self.place_of_idlest())
     }
 }
 
