@@ -5,9 +5,6 @@
 pub mod atomic_file;
 pub mod config;
 pub mod consumption;
-#[cfg(test)]
-#[path = "../tests/support/damage.rs"]
-mod damage;
 pub mod digest;
 pub mod file_lock;
 pub mod folders;

@@ -1,20 +1,17 @@
 //! Clients that begin a TLS handshake and never finish it.
 
-#[path = "support/certificates.rs"]
-mod certificates;
-
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use certificates::Keys;
 use common::{
     grpc,
     health::Health,
     listen::{Access, http2},
     security::{AuthConfig, ListenConfig, Rules, Scope, Security, tls::ServerTls},
 };
+use test_support::certificates::Keys;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 

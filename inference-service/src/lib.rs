@@ -11,9 +11,6 @@ pub mod bench;
 mod catalog;
 mod classification;
 pub mod config;
-#[cfg(test)]
-#[path = "../../common/tests/support/damage.rs"]
-mod damage;
 mod error;
 mod grpc;
 mod http;

@@ -4,9 +4,6 @@
 //! [`bytes::Bytes`], which avoids copies.
 
 pub mod bounded;
-#[cfg(test)]
-#[path = "../../common/tests/support/damage.rs"]
-mod damage;
 
 /// The `domain` of the `ErrorInfo` in Retort's error details.
 pub const ERROR_DOMAIN: &str = "retort";

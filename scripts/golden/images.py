@@ -1,4 +1,4 @@
-"""Prints golden values of what Pillow 12 makes of small images: for datasets/src/image/tests.rs, and of 16 bits for
+"""Prints golden values of what Pillow 12 makes of small images: for crates/datasets/src/image/tests.rs, and of 16 bits for
 inference-service/src/classification/decoding/tests.rs.
 
     pip install 'pillow<13' numpy; python scripts/golden/images.py

@@ -1,6 +1,6 @@
 """Computes the golden values of torch-networks with PyTorch.
 
-Reads torch-networks/tests/golden/network.toml, builds the same network from torch.nn modules, and
+Reads crates/torch-networks/tests/golden/network.toml, builds the same network from torch.nn modules, and
 writes network.safetensors beside it: weights, inputs, labels, and under `expected.` the logits in
 evaluation, the logits in training, the gradients of the cross-entropy, and the running statistics
 after that training step.
@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-FOLDER = Path("torch-networks/tests/golden")
+FOLDER = Path("crates/torch-networks/tests/golden")
 
 
 class Residual(nn.Module):

@@ -23,9 +23,6 @@
 pub mod bench;
 mod classification;
 pub mod config;
-#[cfg(test)]
-#[path = "../../common/tests/support/damage.rs"]
-mod damage;
 pub mod engine;
 pub mod evaluate;
 pub mod events;

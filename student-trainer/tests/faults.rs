@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod support;
-
 #[path = "support/distillation.rs"]
 mod distillation;
 #[path = "support/name_server.rs"]
@@ -21,7 +19,9 @@ use std::{
 
 use distillation::{Run, Scene, Size, TEACHER, TEACHER_NETWORK, TRAINER, consumed, student};
 use name_server::NameServer;
-use support::{Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact};
+use test_support::{
+    Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact,
+};
 
 const SHORT: Size = Size {
     steps: 40,

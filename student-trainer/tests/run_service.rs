@@ -10,15 +10,12 @@ use proto::runs::v1::{
     watch_run_response::Event,
 };
 use student_trainer::metrics::Metric;
-use support::{Process, Teacher, http_get, metric, wrapper};
+use test_support::{Process, Teacher, http_get, metric, wrapper};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
-#[path = "../../common/tests/support/process_life.rs"]
-mod process_life;
 #[path = "run_service/stopping.rs"]
 mod stopping;
-mod support;
 
 const IMAGES: usize = 32;
 const SIDE: usize = 8;
@@ -262,8 +259,9 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
     let network = format!(
         "input = [1, {SIDE}, {SIDE}]\nclasses = 10\npreset = \"cnn\"\nwidths = [4]\nstrides = [2]"
     );
-    support::write_artifact(folder.path(), &network, 1);
-    let binary = support::built_beside(env!("CARGO_BIN_EXE_student-trainer"), "teacher-service");
+    test_support::write_artifact(folder.path(), &network, 1);
+    let binary =
+        test_support::built_beside(env!("CARGO_BIN_EXE_student-trainer"), "teacher-service");
     let teacher = Teacher::start(&binary, folder.path(), &[]);
     let text = http_get(trainer.metrics, "/metrics");
     for metric in Metric::ALL {
@@ -293,17 +291,17 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
     }
     let samples = || metric(trainer.metrics, "retort_trainer_samples_total");
     let before = samples();
-    support::eventually("more samples", || (samples() > before).then_some(()));
+    test_support::eventually("more samples", || (samples() > before).then_some(()));
     assert!(metric(trainer.metrics, "retort_trainer_loss") > 0.0);
     // Of one moment.
-    let text = support::http_get(trainer.metrics, "/metrics");
+    let text = test_support::http_get(trainer.metrics, "/metrics");
     let [steps, waits] = ["step", "wait"]
-        .map(|name| support::metric_in(&text, &format!("retort_trainer_{name}_seconds_sum")));
+        .map(|name| test_support::metric_in(&text, &format!("retort_trainer_{name}_seconds_sum")));
     assert!(0.0 < waits && waits < steps, "{waits} of {steps} seconds");
 
     // Asked for eight batches ahead, and nobody is left who would answer them.
     drop(teacher);
-    support::eventually("the loss of the teacher", || {
+    test_support::eventually("the loss of the teacher", || {
         let lost = metric(trainer.metrics, "retort_trainer_teachers") == 0.0
             && metric(trainer.metrics, "retort_trainer_batches_in_flight") >= 8.0;
         lost.then_some(())
@@ -322,7 +320,7 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
         ("retort_trainer_batches_in_flight", 0.0),
     ] {
         // The pool ends by itself, a little later.
-        support::eventually(line, || {
+        test_support::eventually(line, || {
             (metric(trainer.metrics, line) == value).then_some(())
         });
     }
@@ -425,5 +423,5 @@ fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serv
         }
         command
     };
-    process_life::check(&service, "grpc.listen");
+    test_support::process_life::check(&service, "grpc.listen");
 }

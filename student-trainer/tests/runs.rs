@@ -4,7 +4,6 @@
 
 #[path = "runs/delivery.rs"]
 mod delivery;
-mod support;
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +15,7 @@ use std::{
 
 use common::manifest::ArtifactManifest;
 use student_trainer::{config::PhaseKind, run::RunManifest};
-use support::{Process, eventually, unused_address, write_idx};
+use test_support::{Process, eventually, unused_address, write_idx};
 
 const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 

@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod support;
-
 #[path = "support/distillation.rs"]
 mod distillation;
 #[path = "teachers/instances.rs"]
@@ -16,7 +14,7 @@ mod relay;
 use std::{fs, process::Command};
 
 use distillation::{Scene, Size, TEACHER, TEACHER_NETWORK, address, student};
-use support::{Teacher, eventually, write_artifact};
+use test_support::{Teacher, eventually, write_artifact};
 
 const SIZE: Size = Size {
     steps: 16,
@@ -38,7 +36,7 @@ fn account(output: &str, lost: &Teacher) -> (u64, u64) {
 #[test]
 fn a_killed_teacher_leaves_no_trace_in_the_student() {
     let scene = Scene::new(SIZE);
-    let stays_address = support::unused_address();
+    let stays_address = test_support::unused_address();
     let start_other = || Teacher::start_at(&TEACHER, &scene.artifact(), &stays_address, &[]);
     let other = start_other();
     let killed = scene.teacher(&[]);
@@ -183,7 +181,7 @@ fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
         let started = std::time::Instant::now();
         let settings = ["teacher.wait_timeout_seconds=600"];
         let error = scene.run("run", &[&address(&teacher)], &settings).fail();
-        assert!(started.elapsed() < support::SOON);
+        assert!(started.elapsed() < test_support::SOON);
         for part in named {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
@@ -194,7 +192,7 @@ fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
 #[test]
 fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
     let scene = Scene::new(SIZE);
-    let nobody = support::unused_address();
+    let nobody = test_support::unused_address();
     let endpoints = [nobody.as_str(), "no.such.host.invalid:1"];
     let error = scene
         .run("run", &endpoints, &["teacher.wait_timeout_seconds=1"])
@@ -231,7 +229,7 @@ fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
         .run("alone", &[&address(&first)], &["phases[0].epochs=32"])
         .succeed();
 
-    let second_address = support::unused_address();
+    let second_address = test_support::unused_address();
     let endpoints = [address(&first), second_address.clone()];
     let before = first.answered();
     let run = scene.run(

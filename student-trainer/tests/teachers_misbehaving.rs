@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod support;
-
 #[path = "support/relay.rs"]
 mod relay;
 
@@ -29,7 +27,7 @@ use student_trainer::{
     events::{EventSink, RunEvent},
     pool::{BatchSize, ExpectedTeacher, PoolError, TeacherPool},
 };
-use support::eventually;
+use test_support::eventually;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 use tonic::{

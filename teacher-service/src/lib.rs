@@ -17,9 +17,6 @@ pub mod batch;
 pub mod bench;
 pub mod compute;
 pub mod config;
-#[cfg(test)]
-#[path = "../../common/tests/support/damage.rs"]
-mod damage;
 pub mod error;
 pub mod libtorch_environment;
 pub mod metrics;

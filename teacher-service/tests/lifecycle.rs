@@ -2,10 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-#[path = "../../common/tests/support/held_file.rs"]
-mod held_file;
-#[path = "../../common/tests/support/process_life.rs"]
-mod process_life;
 #[path = "lifecycle/starting.rs"]
 mod starting;
 mod support;
@@ -22,7 +18,6 @@ use std::{
 use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response, teacher_service_client::TeacherServiceClient,
 };
-use support::processes::wrapper;
 use support::{
     BINARY, Process, SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
 };
@@ -60,7 +55,7 @@ fn serve(artifact: &Path, settings: &[&str]) -> (Option<i32>, String) {
 
 /// At an address that no other test is given once the teacher is gone.
 fn start_at_own_address(artifact: &Path, settings: &[&str]) -> Teacher {
-    let address = support::processes::unused_address();
+    let address = test_support::unused_address();
     Teacher::start_at(Path::new(BINARY), artifact, &address, settings)
 }
 
@@ -224,7 +219,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
-    let metrics = support::processes::http_get(teacher.metrics, "/metrics");
+    let metrics = test_support::http_get(teacher.metrics, "/metrics");
     for metric in teacher_service::metrics::Metric::ALL {
         let name = metric.name();
         let counted_later = name.ends_with("_seconds");
@@ -339,8 +334,7 @@ async fn a_batch_sent_after_draining_in_time_is_answered_and_the_service_ends() 
         let mut teacher = start(folder.path(), &[]);
         let (mut trainer, _) = Trainer::open(&teacher).await;
         let process = teacher.process.id();
-        let signalled =
-            tokio::task::spawn_blocking(move || support::processes::signal(process, "TERM"));
+        let signalled = tokio::task::spawn_blocking(move || test_support::signal(process, "TERM"));
         let told = trainer.next().await;
         assert!(matches!(told, Ok(Some(Response::Draining(_)))), "{told:?}");
         trainer.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
@@ -462,5 +456,5 @@ fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serv
         }
         command
     };
-    process_life::check(&service, "grpc.listen");
+    test_support::process_life::check(&service, "grpc.listen");
 }

@@ -15,7 +15,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
 };
 use support::{
-    SMALL, Teacher, Trainer, connect, eventually, fitting_open, processes::SOON, start, u8_tensor,
+    SMALL, SOON, Teacher, Trainer, connect, eventually, fitting_open, start, u8_tensor,
     write_artifact,
 };
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -266,7 +266,7 @@ async fn half_a_message_is_given_up_and_a_silent_stream_is_not() {
     let teacher = start(folder.path(), &["grpc.read_timeout_seconds=3"]);
     let (mut silent, _) = Trainer::open(&teacher).await;
     for call in ["Describe", "StreamSoftTargets"] {
-        let half = tokio::time::timeout(support::processes::SOON, send_half(&teacher, call));
+        let half = tokio::time::timeout(test_support::SOON, send_half(&teacher, call));
         let status = half.await.expect("it is given up");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{call}: {status}");
         let info = status.get_details_error_info().unwrap();

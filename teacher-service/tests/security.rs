@@ -2,19 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-#[path = "../../common/tests/support/certificates.rs"]
-mod certificates;
-#[path = "../../common/tests/support/refusals.rs"]
-mod refusals;
 mod support;
 
 use std::process::Command;
 
-use certificates::Keys;
 use common::security::{Scope, client::Credentials};
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
-use refusals::Guarded;
 use support::{BINARY, SMALL, Teacher, write_artifact};
+use test_support::certificates::Keys;
+use test_support::refusals::Guarded;
 use tonic::Status;
 
 impl Guarded for Teacher {
@@ -42,21 +38,21 @@ fn start(settings: &[String]) -> Teacher {
 #[tokio::test]
 async fn a_teacher_answers_those_who_may() {
     let keys = Keys::new();
-    let teacher = start(&refusals::settings(&keys, Teacher::SCOPE));
-    refusals::refuses_all_but_good_callers(&teacher, &keys).await;
+    let teacher = start(&test_support::refusals::settings(&keys, Teacher::SCOPE));
+    test_support::refusals::refuses_all_but_good_callers(&teacher, &keys).await;
 }
 
 #[tokio::test]
 async fn a_teacher_that_speaks_plain_text_says_so() {
     let keys = Keys::new();
-    refusals::refuses_tls_on_a_plain_port(&start(&[]), &keys).await;
+    test_support::refusals::refuses_tls_on_a_plain_port(&start(&[]), &keys).await;
 }
 
 /// The command line's own client: health needs no token, describing does.
 #[test]
 fn health_is_open_and_the_rest_is_not() {
     let keys = Keys::new();
-    let teacher = start(&refusals::settings(&keys, Teacher::SCOPE));
+    let teacher = start(&test_support::refusals::settings(&keys, Teacher::SCOPE));
     let run = |command: &str, token: bool| {
         let mut call = Command::new(BINARY);
         call.args([command, &teacher.grpc.to_string()]);

@@ -3,7 +3,7 @@ use prost::Message as _;
 use proto::teacher::v1 as wire;
 
 use super::*;
-use crate::damage::{cases, foreign, foreign_text, in_modest_memory};
+use test_support::damage::{cases, foreign, foreign_text, in_modest_memory};
 
 fn encode(encoding: Encoding, logits: &[f32], classes: usize) -> SoftTargets {
     Encoder::default()

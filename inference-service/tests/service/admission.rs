@@ -1,6 +1,8 @@
 //! Who may make which call: every call that does something, with every kind of wrong credentials.
 
 use std::{fs, io::Cursor, marker::PhantomData};
+use test_support::certificates::Keys;
+use test_support::refusals::{self, Guarded};
 
 use common::security::{
     Scope,
@@ -20,8 +22,6 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 use crate::{
-    certificates::Keys,
-    refusals::{self, Guarded},
     security::channel,
     support::{Artifact, Connection, MODEL, Service, ServiceOptions, infer_request},
 };

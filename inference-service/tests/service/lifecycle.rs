@@ -272,5 +272,5 @@ fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serv
         }
         command
     };
-    crate::process_life::check(&service, "http.listen");
+    test_support::process_life::check(&service, "http.listen");
 }

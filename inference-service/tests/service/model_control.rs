@@ -9,10 +9,10 @@ use proto::{
     },
     publish::v1::publisher_service_client::PublisherServiceClient,
 };
+use test_support::certificates::Keys;
 use tonic::Code;
 
 use crate::{
-    certificates::Keys,
     clients::python,
     support::{Artifact, MODEL, Service, ServiceOptions, repository},
 };

@@ -5,6 +5,8 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
+use test_support::certificates::Keys;
+use test_support::refusals::{self, Guarded};
 
 use common::security::{
     Scope,
@@ -21,9 +23,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::{
-    certificates::Keys,
     clients::{folder_of, python, rust_example},
-    refusals::{self, Guarded},
     support::{
         Artifact, Connection, MODEL, PATIENCE, Response, Service, ServiceOptions, infer_request,
         repository, run_to_the_end, wait_until,

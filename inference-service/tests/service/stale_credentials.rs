@@ -7,13 +7,13 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use test_support::certificates::Keys;
+use test_support::refusals::Guarded;
 
 use common::security::{Scope, tokens_file::Tokens};
 use tonic::{Code, Status};
 
 use crate::{
-    certificates::Keys,
-    refusals::Guarded,
     security::{Predictions, start},
     support::{Connection, PATIENCE, Response},
 };

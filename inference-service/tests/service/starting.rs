@@ -13,10 +13,10 @@ use proto::inference::{
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::held_file::HeldFile;
 use crate::support::{
     Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
 };
+use test_support::held_file::HeldFile;
 
 /// Killed when it is dropped.
 struct Process(Child);

@@ -1,10 +1,10 @@
 //! Decoding is prost's, but for messages of very many fields.
 
 use proptest::{collection::vec, prelude::*, sample::select};
+use test_support::damage::{cases, foreign, in_modest_memory, nested_messages};
 
 use super::*;
 use crate::{
-    damage::{cases, foreign, in_modest_memory, nested_messages},
     inference::{
         InferParameter, InferTensorContents, infer_parameter::ParameterChoice,
         model_infer_request::InferInputTensor,

@@ -1,11 +1,9 @@
 //! Teachers whose classes are those of the data in another order, or others.
 
 use std::fs;
+use test_support::class_names;
 
-use crate::{
-    scene::{Scene, encoded, endpoints},
-    support::class_names,
-};
+use crate::scene::{Scene, encoded, endpoints};
 
 /// `key=["…", …]` of these names.
 fn setting(key: &str, names: &[String]) -> String {

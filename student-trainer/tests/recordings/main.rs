@@ -8,6 +8,4 @@ mod recording;
 mod scene;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
-#[path = "../support/mod.rs"]
-mod support;
 mod teachers_gone;

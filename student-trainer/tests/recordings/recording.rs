@@ -1,11 +1,11 @@
 //! Recording, replaying, repairing.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
+use test_support::{Process, eventually, eventually_constant, unused_address};
 
 use crate::{
     scene::{SAMPLES, SLOW_NETWORK, Scene, VIEWS, encoded, endpoints, fails, files, manifest},
     small_disk::SmallDisk,
-    support::{Process, eventually, eventually_constant, unused_address},
 };
 
 #[test]

@@ -8,12 +8,12 @@ use std::{
     sync::LazyLock,
 };
 
-use crate::support::{self, Process, Teacher, write_artifact, write_idx};
+use test_support::{Process, Teacher, write_artifact, write_idx};
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
 static TEACHER: LazyLock<PathBuf> =
-    LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
+    LazyLock::new(|| test_support::built_beside(TRAINER, "teacher-service"));
 
 /// Not a multiple of anything below: every batch and shard has a smaller last one.
 pub const SAMPLES: usize = 331;

@@ -1,11 +1,9 @@
 //! Runs that lose their teachers go on from recordings, or with hard labels alone.
 
 use std::{fmt::Display, fs, path::Path, process::Command};
+use test_support::{Process, built_beside, eventually, unused_address};
 
-use crate::{
-    scene::{SLOW_NETWORK, Scene, TRAINER, endpoints, manifest},
-    support::{Process, built_beside, eventually, unused_address},
-};
+use crate::scene::{SLOW_NETWORK, Scene, TRAINER, endpoints, manifest};
 
 /// Starts a run, waits until some of its epochs are over, and takes its only teacher away.
 fn lose_the_teacher(scene: &Scene, name: &str, when_gone: &str, epochs: usize) -> Process {

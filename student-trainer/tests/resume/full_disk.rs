@@ -1,11 +1,11 @@
 //! Runs whose disk is full.
 
 use std::fs;
+use test_support::{Process, eventually};
 
 use crate::{
     scene::{Scene, checkpoints},
     small_disk::SmallDisk,
-    support::{Process, eventually},
 };
 
 #[test]

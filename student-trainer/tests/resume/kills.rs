@@ -1,14 +1,12 @@
 //! Killed at random steps, stopped by a signal, left without teachers.
 
 use std::time::Instant;
+use test_support::Process;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{
-    scene::{EPOCHS, PHASES, Place, STEPS, Scene, checkpoints, fixed_address, stderr},
-    support::Process,
-};
+use crate::scene::{EPOCHS, PHASES, Place, STEPS, Scene, checkpoints, fixed_address, stderr};
 
 /// Kills a phase.
 const KILLS: usize = 10;

@@ -11,5 +11,3 @@ mod scene;
 mod service;
 #[path = "../support/small_disk.rs"]
 mod small_disk;
-#[path = "../support/mod.rs"]
-mod support;

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use student_trainer::run::RunManifest;
 
-use crate::support::{self, Process, SOON, Teacher, built_beside, write_artifact, write_idx};
+use test_support::{Process, SOON, Teacher, built_beside, write_artifact, write_idx};
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
@@ -284,5 +284,5 @@ fn timeless_events(folder: &Path) -> Vec<Value> {
 
 /// An address that a service can have again after it was killed.
 pub fn fixed_address() -> String {
-    support::unused_address()
+    test_support::unused_address()
 }

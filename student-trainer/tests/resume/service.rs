@@ -1,6 +1,7 @@
 //! The run service, stopped and killed, with its queue.
 
 use std::{fs::File, path::Path, process::Command};
+use test_support::{Process, eventually};
 
 use proto::runs::v1::{
     ListRunsRequest, RunState, SubmitRunRequest, run_service_client::RunServiceClient,
@@ -9,10 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tonic::transport::Channel;
 
-use crate::{
-    scene::{EPOCHS, PHASES, Place, RETORT, STEPS, Scene, TRAINER, fixed_address},
-    support::{Process, eventually},
-};
+use crate::scene::{EPOCHS, PHASES, Place, RETORT, STEPS, Scene, TRAINER, fixed_address};
 
 struct Service {
     process: Process,

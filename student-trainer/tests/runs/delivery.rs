@@ -1,6 +1,7 @@
 //! What export and publishing would refuse in the end is refused, or seen to, before the first step.
 
 use std::{fs, process::Command};
+use test_support::{Process, built_beside, class_names, unused_address, write_idx};
 
 use common::manifest::{ArtifactManifest, MAX_MANIFEST_BYTES};
 use datasets::{Split, load_idx};
@@ -12,10 +13,7 @@ use student_trainer::{
 };
 use torch_networks::Device;
 
-use crate::{
-    CONFIG, Scene, TRAINER,
-    support::{Process, built_beside, class_names, unused_address, write_idx},
-};
+use crate::{CONFIG, Scene, TRAINER};
 
 /// The head's weights are multiplied, as a network's that was trained without a bound on its logits.
 fn with_large_logits(spec: &NetworkSpec) -> Weights {

@@ -12,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{
-    self, Process, Teacher, eventually, metric, unused_address, write_artifact, write_idx,
+use test_support::{
+    Process, Teacher, eventually, metric, unused_address, write_artifact, write_idx,
 };
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
 pub static TEACHER: LazyLock<PathBuf> =
-    LazyLock::new(|| support::built_beside(TRAINER, "teacher-service"));
+    LazyLock::new(|| test_support::built_beside(TRAINER, "teacher-service"));
 
 /// Longest time for a whole run; generous, for a loaded machine.
 const LONGEST_RUN: Duration = Duration::from_secs(600);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::Process;
+use test_support::Process;
 
 /// A file system in a mount namespace of its own: it goes away with the process that holds it.
 pub struct SmallDisk {

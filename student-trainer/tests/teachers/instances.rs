@@ -4,8 +4,8 @@ use crate::{
     SIZE,
     distillation::{Scene, TEACHER, address, student},
     relay::Relay,
-    support::{Teacher, eventually},
 };
+use test_support::{Teacher, eventually};
 
 fn lines(output: &str, text: &str) -> usize {
     output.lines().filter(|line| line.contains(text)).count()

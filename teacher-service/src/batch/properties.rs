@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::damage::{cases, in_modest_memory};
+use test_support::damage::{cases, in_modest_memory};
 
 const SAMPLE: [usize; 3] = [1, 2, 3];
 

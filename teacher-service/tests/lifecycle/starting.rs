@@ -1,15 +1,12 @@
 //! A teacher whose artifact takes long to load.
 
 use std::{path::Path, process::Command};
+use test_support::held_file::HeldFile;
+use test_support::{http_get, unused_address};
 
 use crate::{
-    held_file::HeldFile,
     run,
-    support::{
-        BINARY, Process, SMALL, eventually,
-        processes::{http_get, unused_address},
-        write_artifact,
-    },
+    support::{BINARY, Process, SMALL, eventually, write_artifact},
 };
 
 /// A teacher that loads until its weights can be opened, at `[gRPC, metrics]`.

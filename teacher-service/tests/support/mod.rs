@@ -3,9 +3,6 @@
 // Each test binary uses a part of this.
 #![allow(dead_code, unused_imports)]
 
-#[path = "../../../student-trainer/tests/support/mod.rs"]
-pub mod processes;
-
 use std::path::Path;
 
 use proto::teacher::v1::{
@@ -18,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-pub use processes::{Process, Teacher, eventually, write_artifact};
+pub use test_support::{Process, SOON, Teacher, eventually, write_artifact};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_teacher-service");
 
@@ -92,7 +89,7 @@ impl Trainer {
     }
 
     pub async fn next(&mut self) -> Result<Option<Response>, Status> {
-        let next = tokio::time::timeout(processes::SOON, self.inbound.message());
+        let next = tokio::time::timeout(SOON, self.inbound.message());
         let response = next.await.expect("no answer in time")?;
         Ok(response.map(|response| response.message.expect("a known message")))
     }

@@ -239,7 +239,7 @@ fn the_last_setting_of_a_key_wins() {
 }
 
 proptest! {
-    #![proptest_config(crate::damage::cases(256))]
+    #![proptest_config(test_support::damage::cases(256))]
 
     #[test]
     fn any_text_that_does_not_begin_with_a_quote_is_itself(text in "[^\"']{0,40}") {

@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 /// Where the messages in `bytes` end, and whether a part of one is left.
 fn ends(bytes: &[u8]) -> (Vec<usize>, bool) {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 /// Only a hang takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);

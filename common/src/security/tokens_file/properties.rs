@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 const TOKEN: &str = "retort_abcdefghijklmnopqrstuvwxyzabcdefghijklmnopq";
 

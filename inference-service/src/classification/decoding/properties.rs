@@ -3,13 +3,10 @@
 use common::manifest::Resize;
 use image::{GrayImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::{collection::vec, prelude::*, sample::select};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 use super::*;
-use crate::{
-    classification::preprocessing,
-    damage::{cases, foreign, in_modest_memory},
-    test_model,
-};
+use crate::{classification::preprocessing, test_model};
 
 const LIMITS: ImagesConfig = ImagesConfig {
     max_bytes: 1 << 20,

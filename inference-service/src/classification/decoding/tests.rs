@@ -232,7 +232,7 @@ fn a_jpeg_that_makes_the_decoder_panic_or_means_no_colours_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(crate::damage::cases(256))]
+    #![proptest_config(test_support::damage::cases(256))]
 
     #[test]
     fn no_damage_makes_the_decoder_panic_or_answer_another_size(

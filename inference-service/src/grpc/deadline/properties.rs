@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::damage::{cases, foreign_text};
+use test_support::damage::{cases, foreign_text};
 
 proptest! {
     #![proptest_config(cases(1000))]

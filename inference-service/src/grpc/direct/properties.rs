@@ -3,7 +3,7 @@
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use super::{tests::Pieces, *};
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 const MOST: usize = 100;
 

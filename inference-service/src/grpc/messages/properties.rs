@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 const INTERFACE: ModelInterface = ModelInterface {
     input_shape: [1, 2, 3],

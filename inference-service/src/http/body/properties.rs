@@ -6,7 +6,7 @@ use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
 use proptest::{collection::vec, prelude::*, sample::Index, sample::select};
 
 use super::*;
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 const MOST: usize = 10_000;
 const ENCODINGS: [Encoding; 2] = [Encoding::Gzip, Encoding::Deflate];

@@ -5,7 +5,7 @@ use onnx_runtime::ModelInterface;
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 const INTERFACE: ModelInterface = ModelInterface {
     input_shape: [1, 2, 3],

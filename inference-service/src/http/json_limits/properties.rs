@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
 use super::*;
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 fn json() -> impl Strategy<Value = Value> {
     let text = "[\\[\\]{}\"\\\\a\u{e9}]{0,8}";

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
 use super::*;
-use crate::damage::cases;
+use test_support::damage::cases;
 
 /// Arrays of arrays of numbers, seldom of equal lengths.
 fn json() -> impl Strategy<Value = Value> {

@@ -4,12 +4,10 @@ use common::upload::IfStored;
 use futures::stream;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 use prost::Message as _;
+use test_support::damage::{cases, foreign};
 
 use super::*;
-use crate::{
-    damage::{cases, foreign},
-    test_model,
-};
+use crate::test_model;
 
 const LIMITS: PublishConfig = PublishConfig {
     max_model_bytes: 1 << 20,

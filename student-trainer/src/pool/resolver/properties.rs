@@ -7,7 +7,7 @@ use simple_dns::{
 };
 
 use super::*;
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 const V4: u32 = 0x0a00_0001;
 const V6: u128 = 1;

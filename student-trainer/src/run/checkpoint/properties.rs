@@ -8,7 +8,7 @@ use super::{
     tests::{checkpoint, network},
     *,
 };
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 fn file(checkpoint: &Checkpoint) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();

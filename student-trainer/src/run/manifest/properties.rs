@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::damage::{cases, foreign, in_modest_memory};
+use test_support::damage::{cases, foreign, in_modest_memory};
 
 fn valid() -> Vec<u8> {
     let digest = Sha256::of(b"x");

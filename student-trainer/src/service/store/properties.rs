@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::damage::{cases, foreign};
+use test_support::damage::{cases, foreign};
 
 fn valid() -> Vec<u8> {
     let config = "name = \"n\"\nseed = 1\n".to_owned();

@@ -1,0 +1,36 @@
+//! Small data sets, and the class names of runs.
+
+use std::path::Path;
+
+/// Names of as many classes, those that runs have unless they say otherwise.
+pub fn class_names(classes: usize) -> Vec<String> {
+    let defaults: toml::Table = include_str!("../../../configs/run.toml").parse().unwrap();
+    let names = defaults["data"]["class_names"].as_array().unwrap();
+    let names = names.iter().map(|name| name.as_str().unwrap().to_owned());
+    let more = (names.len()..).map(|class| format!("class {class}"));
+    names.chain(more).take(classes).collect()
+}
+
+/// Writes a training split of random images and labels of 10 classes, as plain IDX files.
+pub fn write_idx(folder: &Path, samples: usize, [height, width]: [usize; 2]) {
+    // A linear congruential generator (Knuth, MMIX): the same data every time.
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    let header = |kind: u8, sizes: &[usize]| {
+        let mut header = vec![0, 0, 8, kind];
+        header.extend(sizes.iter().flat_map(|size| (*size as u32).to_be_bytes()));
+        header
+    };
+    let mut images = header(3, &[samples, height, width]);
+    images.extend((0..samples * height * width).map(|_| next()));
+    let mut labels = header(1, &[samples]);
+    labels.extend((0..samples).map(|_| next() % 10));
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("train-images-idx3-ubyte"), images).unwrap();
+    std::fs::write(folder.join("train-labels-idx1-ubyte"), labels).unwrap();
+}

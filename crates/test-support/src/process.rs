@@ -1,0 +1,139 @@
+//! Real processes: started, watched by conditions, killed when dropped.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
+
+use crate::{
+    conditions::{SOON, eventually, eventually_within},
+    wrapper,
+};
+
+/// The binary `name` of another crate of the workspace, built beside `own`, a binary of this one.
+pub fn built_beside(own: &str, name: &str) -> PathBuf {
+    let path = Path::new(own).with_file_name(name);
+    assert!(
+        path.exists(),
+        "{} is not there: run `cargo build --release` first",
+        path.display()
+    );
+    path
+}
+
+/// A child process whose standard error goes to a file.
+pub struct Process {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Process {
+    pub fn start(command: Command) -> Self {
+        Self::start_with_output(command, Stdio::inherit())
+    }
+
+    /// The same, with `stdout` as its standard output.
+    pub fn start_with_output(mut command: Command, stdout: Stdio) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = File::create(folder.path().join("stderr")).unwrap();
+        // What is logged is looked at.
+        command.env_remove("RUST_LOG");
+        let mut command = wrapper::with_default_signals(&command);
+        let child = command.stdout(stdout).stderr(log).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child, folder }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Its peak resident memory so far, MiB; `None` once it has ended.
+    pub fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        Some(kib / 1024)
+    }
+
+    /// Sends a signal by its short name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.wait_within(SOON)
+    }
+
+    /// The same within `limit`.
+    pub fn wait_within(&mut self, limit: Duration) -> ExitStatus {
+        let log = self.folder.path().join("stderr");
+        let child = &mut self.child;
+        eventually_within(
+            limit,
+            &format!("the end of a process; see {}", log.display()),
+            || child.try_wait().unwrap(),
+        )
+    }
+
+    /// Waits for the ready file at `path`, as long as the process lives.
+    pub fn ready(&mut self, path: &Path) -> BTreeMap<String, SocketAddr> {
+        eventually("a ready file", || {
+            let ready = common::ready_file::read(path).unwrap();
+            assert!(ready.is_some() || self.is_running(), "{}", self.stderr());
+            ready
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- process {}:\n{}", self.id(), self.stderr());
+        }
+    }
+}
+
+/// Sends a signal by its short name to a process.
+pub fn signal(process: u32, name: &str) {
+    let signal = match name {
+        "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        other => panic!("{other}: add it here"),
+    };
+    let process = Pid::from_raw(process as i32).unwrap();
+    match kill_process(process, signal) {
+        // It has ended already, and was waited for.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("{name}: {error}"),
+    }
+}

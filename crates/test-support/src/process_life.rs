@@ -1,0 +1,204 @@
+//! What holds for every service as a process: it goes on whatever becomes of its log, ends on every
+//! signal that asks for it, and its ready file is there while it serves.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read, Write, pipe},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::ready_file;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wrapper::{started_by, with_default_signals};
+
+/// Only a hang takes as long.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const DROPPED: &str = "retort_log_lines_dropped_total ";
+
+/// A standard error that takes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stderr {
+    Full,
+    WithoutReader,
+    /// Its reader lives and does not read.
+    NotRead,
+}
+
+/// Where and how a service is to be started: with all ports on 127.0.0.1:0, and without a ready file.
+pub type Service<'s> = &'s dyn Fn() -> Command;
+
+/// Every check of this module. `key` names a listen address of the configuration.
+pub fn check(service: Service<'_>, key: &str) {
+    for (stderr, signal) in [
+        (Stderr::Full, Signal::TERM),
+        (Stderr::WithoutReader, Signal::HUP),
+        (Stderr::NotRead, Signal::QUIT),
+    ] {
+        goes_on_without_its_log(service, stderr, signal);
+    }
+    goes_on_when_nohup_started_it(service);
+    removes_the_ready_file_of_a_killed_process(service, key);
+}
+
+fn goes_on_without_its_log(service: Service<'_>, stderr: Stderr, signal: Signal) {
+    let case = format!("{stderr:?} {signal:?}");
+    let (stderr_stream, _reader) = stderr.open();
+    let mut command = with_default_signals(&service());
+    let running = Running::start(command.stderr(stderr_stream), &case);
+    let dropped = || -> u64 {
+        let metrics = running.metrics();
+        let dropped = metrics.lines().find_map(|line| line.strip_prefix(DROPPED));
+        dropped.expect("the metric is there").parse().unwrap()
+    };
+    if stderr == Stderr::NotRead {
+        // What is not read may be read later: little of it is kept for that.
+        assert_eq!(dropped(), 0, "{case}");
+    } else {
+        // A thread writes the log, at its own time.
+        eventually(&case, || (dropped() > 0).then_some(()));
+    }
+    running.end(signal, &case);
+}
+
+fn goes_on_when_nohup_started_it(service: Service<'_>) {
+    // nohup ignores SIGHUP and sends terminals' output to a file.
+    let mut running = Running::start(&mut started_by("nohup", &[], &service()), "nohup");
+    let status = fs::read_to_string(format!("/proc/{}/status", running.process.id())).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+    assert_eq!(caught & 1, 0, "SIGHUP is caught: {caught:x}");
+    running.signal(Signal::HUP);
+    running.metrics();
+    assert!(running.process.try_wait().unwrap().is_none(), "it ended");
+    running.end(Signal::TERM, "nohup");
+}
+
+fn removes_the_ready_file_of_a_killed_process(service: Service<'_>, key: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("ready.json");
+    let mut killed = Running::start_at(&ready, &mut with_default_signals(&service()), "killed");
+    killed.process.kill().unwrap();
+    killed.process.wait().unwrap();
+    assert!(ready.exists(), "SIGKILL leaves it");
+    // The next process gets no port, so that it does not get ready.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("{key}={}", taken.local_addr().unwrap());
+    let mut command = service();
+    command.arg("--ready-file").arg(&ready);
+    let refused = command.args(["--set", &listen]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!ready.exists(), "it is there before a process serves");
+}
+
+impl Stderr {
+    /// The stream, and its reader where it lives.
+    fn open(self) -> (OwnedFd, Option<UnixStream>) {
+        match self {
+            Self::Full => {
+                let full = File::options().write(true).open("/dev/full");
+                (full.unwrap().into(), None)
+            }
+            Self::WithoutReader => (pipe().unwrap().1.into(), None),
+            Self::NotRead => {
+                let (mut writer, reader) = UnixStream::pair().unwrap();
+                writer.set_nonblocking(true).unwrap();
+                let full = loop {
+                    if let Err(error) = writer.write(&[b'x'; 4096]) {
+                        break error;
+                    }
+                };
+                assert_eq!(full.kind(), ErrorKind::WouldBlock);
+                writer.set_nonblocking(false).unwrap();
+                (writer.as_fd().try_clone_to_owned().unwrap(), Some(reader))
+            }
+        }
+    }
+}
+
+/// A service that serves. It is killed when this is dropped.
+struct Running {
+    process: Child,
+    metrics: SocketAddr,
+    ready: PathBuf,
+    /// Of the ready file, where this made it.
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    fn start(command: &mut Command, case: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut running = Self::start_at(&folder.path().join("ready.json"), command, case);
+        running.folder = Some(folder);
+        running
+    }
+
+    fn start_at(ready: &Path, command: &mut Command, case: &str) -> Self {
+        // nohup would write what goes to a terminal to a file.
+        command.arg("--ready-file").arg(ready).stdout(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let addresses = eventually(case, || {
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none(), "{case}: {ended:?}");
+            ready_file::read(ready).unwrap()
+        });
+        Self {
+            process,
+            metrics: addresses["metrics"],
+            ready: ready.to_owned(),
+            folder: None,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.metrics).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+        text
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Ends it in order.
+    fn end(mut self, signal: Signal, case: &str) {
+        self.signal(signal);
+        let status = eventually(case, || self.process.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{case}: {status}");
+        assert!(!self.ready.exists(), "{case}: the ready file is there");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

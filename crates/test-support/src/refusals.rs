@@ -1,0 +1,185 @@
+//! What every service must refuse, and how: once in the log, with a reason, without the token.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use common::security::{Scope, client::Credentials};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::certificates::Keys;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A service whose port wants a certificate and a token.
+pub trait Guarded {
+    /// What its calls ask for.
+    const SCOPE: Scope;
+
+    /// What it has logged.
+    fn log(&self) -> String;
+
+    /// One call that succeeds for whoever may make it; nothing where there is no connection.
+    async fn call(&self, credentials: &Credentials) -> Result<(), Option<tonic::Status>>;
+}
+
+/// One call by a client who may not.
+struct Case {
+    what: &'static str,
+    credentials: Credentials,
+    /// Code and reason of the answer; nothing where the connection itself is refused.
+    answer: Option<(Code, &'static str)>,
+    /// Stands in its line of the log, and in no other.
+    logged: &'static str,
+}
+
+/// A good client's credentials, for the service that [`settings`] start.
+pub fn good(keys: &Keys) -> Credentials {
+    keys.client("ca", Some("client"), Some("good"))
+}
+
+/// Makes the tokens; `--set` arguments of a service with mutual TLS and tokens.
+pub fn settings(keys: &Keys, scope: Scope) -> Vec<String> {
+    let other = if scope == Scope::Metrics {
+        Scope::Runs
+    } else {
+        Scope::Metrics
+    };
+    keys.token("good", scope);
+    keys.token("other-scope", other);
+    keys.unknown_token("unknown");
+    let mut settings = keys.mutual_tls_settings();
+    settings.push(keys.tokens_setting());
+    settings
+}
+
+/// Calls `service`, which was started with [`settings`], with every kind of wrong credentials.
+pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) {
+    expect_good_call(service, keys).await;
+    let client = |certificate, token| keys.client("ca", certificate, token);
+    let certificate = Some("client");
+    for case in [
+        Case {
+            what: "no token",
+            credentials: client(certificate, None),
+            answer: Some((Code::Unauthenticated, "TOKEN_MISSING")),
+            logged: "TOKEN_MISSING",
+        },
+        Case {
+            what: "a wrong token",
+            credentials: client(certificate, Some("unknown")),
+            answer: Some((Code::Unauthenticated, "TOKEN_UNKNOWN")),
+            logged: "TOKEN_UNKNOWN",
+        },
+        Case {
+            what: "a token of another scope",
+            credentials: client(certificate, Some("other-scope")),
+            answer: Some((Code::PermissionDenied, "SCOPE_MISSING")),
+            logged: "token=\"other-scope\"",
+        },
+        Case {
+            what: "an expired certificate",
+            credentials: client(Some("expired"), Some("good")),
+            answer: None,
+            logged: "has expired",
+        },
+        Case {
+            what: "a certificate of a foreign authority",
+            credentials: client(Some("foreign"), Some("good")),
+            answer: None,
+            logged: "authority that is not trusted",
+        },
+        Case {
+            what: "no certificate",
+            credentials: client(None, Some("good")),
+            answer: None,
+            logged: "shows no certificate",
+        },
+        Case {
+            what: "a client that does not trust the service",
+            credentials: keys.client("foreign-ca", certificate, Some("good")),
+            answer: None,
+            logged: "refuses this server's certificate",
+        },
+        Case {
+            what: "plain text",
+            credentials: keys.plain_client(Some("good")),
+            answer: None,
+            logged: "plain text on a port that speaks TLS",
+        },
+    ] {
+        expect_refusal(service, &case).await;
+        expect_good_call(service, keys).await;
+    }
+    let log = service.log();
+    for token in ["good", "other-scope", "unknown"] {
+        let file = keys.path(&format!("{token}.token"));
+        let token = std::fs::read_to_string(file).expect("the token is there");
+        assert!(!log.contains(&token), "a token is in the log: {log}");
+    }
+    assert!(!log.contains("panicked"), "{log}");
+    // A client may connect again by itself: each connection that was refused is told of once.
+    let lines = refusals(&log);
+    let refused: BTreeSet<_> = lines.iter().filter_map(|line| peer(line)).collect();
+    assert_eq!(refused.len(), lines.len(), "{lines:?}");
+}
+
+/// The caller's address, from a line of the log.
+fn peer(line: &str) -> Option<&str> {
+    line.split("peer=").nth(1)?.split(' ').next()
+}
+
+/// Calls `service`, which speaks plain text, over TLS.
+pub async fn refuses_tls_on_a_plain_port<G: Guarded>(service: &G, keys: &Keys) {
+    let case = Case {
+        what: "TLS on a plain port",
+        credentials: keys.client("ca", None, None),
+        answer: None,
+        logged: "TLS on a port that speaks plain text",
+    };
+    expect_refusal(service, &case).await;
+    let good = service.call(&Credentials::default()).await;
+    assert!(good.is_ok(), "{good:?}");
+}
+
+async fn expect_good_call<G: Guarded>(service: &G, keys: &Keys) {
+    let called = service.call(&good(keys)).await;
+    assert!(called.is_ok(), "{called:?}: {}", service.log());
+}
+
+async fn expect_refusal<G: Guarded>(service: &G, case: &Case) {
+    let refused = service.call(&case.credentials).await;
+    let Err(status) = refused else {
+        panic!("{} was let in", case.what);
+    };
+    if let Some((code, reason)) = case.answer {
+        let status = status.unwrap_or_else(|| panic!("{}: no answer", case.what));
+        assert_eq!(status.code(), code, "{}: {status:?}", case.what);
+        let info = status.get_details_error_info().expect("a reason is given");
+        assert_eq!(info.reason, reason, "{}", case.what);
+    }
+    let told = || {
+        let lines = refusals(&service.log());
+        lines
+            .iter()
+            .filter(|line| line.contains(case.logged))
+            .count()
+    };
+    let began = Instant::now();
+    while told() == 0 {
+        let late = began.elapsed() > PATIENCE;
+        assert!(!late, "{} is not logged: {}", case.what, service.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if case.answer.is_some() {
+        assert_eq!(told(), 1, "{}: {}", case.what, service.log());
+    }
+}
+
+/// The lines of the log that tell of refusals.
+fn refusals(log: &str) -> Vec<String> {
+    let lines = log.lines().filter(|line| line.contains(" refused"));
+    lines.map(str::to_owned).collect()
+}

@@ -1,0 +1,134 @@
+//! Random networks give the same logits in libtorch and, after export, in ONNX Runtime.
+
+use networks::{Architecture, LayerSpec, NetworkSpec, WeightTensor, Weights, onnx};
+use onnx_runtime::{Session, SessionOptions};
+use proptest::prelude::*;
+use tch::{Device, Tensor, no_grad};
+use torch_networks::{Mode, Precision, TorchNetwork};
+
+const BATCH: usize = 3;
+
+fn layer() -> impl Strategy<Value = LayerSpec> {
+    let window = || (1usize..6, 1usize..4, 0usize..3);
+    let leaf = prop_oneof![
+        4 => (1usize..9, window(), any::<bool>()).prop_map(|(channels, (kernel, stride, padding), bias)| {
+            LayerSpec::Conv { channels, kernel, stride, padding, bias }
+        }),
+        2 => (window(), any::<bool>()).prop_map(|((kernel, stride, padding), bias)| {
+            LayerSpec::DepthwiseConv { kernel, stride, padding, bias }
+        }),
+        4 => Just(LayerSpec::BatchNorm),
+        3 => Just(LayerSpec::Relu),
+        2 => window().prop_map(|(kernel, stride, padding)| LayerSpec::MaxPool { kernel, stride, padding }),
+        2 => window().prop_map(|(kernel, stride, padding)| LayerSpec::AvgPool { kernel, stride, padding }),
+        1 => Just(LayerSpec::GlobalAvgPool),
+        1 => Just(LayerSpec::Flatten),
+        1 => (1usize..9, any::<bool>()).prop_map(|(features, bias)| LayerSpec::Linear { features, bias }),
+        1 => (0.0..0.9).prop_map(|rate| LayerSpec::Dropout { rate }),
+    ];
+    leaf.prop_recursive(2, 6, 4, |layer| {
+        prop::collection::vec(layer, 1..4).prop_map(|body| LayerSpec::Residual {
+            body,
+            shortcut: None,
+        })
+    })
+}
+
+fn spec() -> impl Strategy<Value = NetworkSpec> {
+    let input = (1usize..4, 5usize..14, 5usize..14);
+    (input, 2usize..6, prop::collection::vec(layer(), 1..10)).prop_map(
+        |((channels, height, width), classes, layers)| {
+            valid_network([channels, height, width], classes, layers)
+        },
+    )
+}
+
+/// Builds a valid network: keeps each candidate layer that can follow the kept ones, and adds a head.
+fn valid_network(input: [usize; 3], classes: usize, candidates: Vec<LayerSpec>) -> NetworkSpec {
+    let head = || LayerSpec::Linear {
+        features: classes,
+        bias: true,
+    };
+    let with_head = |layers: &[LayerSpec], flatten: Option<LayerSpec>| {
+        let layers = layers
+            .iter()
+            .cloned()
+            .chain(flatten)
+            .chain([head()])
+            .collect();
+        NetworkSpec {
+            input,
+            classes,
+            architecture: Architecture::Layers(layers),
+        }
+    };
+    let whole = |layers: &[LayerSpec]| {
+        [Some(LayerSpec::Flatten), None]
+            .into_iter()
+            .map(|flatten| with_head(layers, flatten))
+            .find(|spec| spec.layers().is_ok())
+    };
+    let mut kept = Vec::new();
+    for layer in candidates {
+        kept.push(layer);
+        if whole(&kept).is_none() {
+            kept.pop();
+        }
+    }
+    whole(&kept).expect("a network without hidden layers is valid")
+}
+
+/// Deterministic pseudo-random values between −1 and 1.
+fn values(count: usize, seed: usize) -> Vec<f32> {
+    (0..count)
+        .map(|i| ((i * 7 + seed * 13) as f32 * 0.7391).sin())
+        .collect()
+}
+
+/// Initial weights, with random batch-norm parameters so that batch-norms are not the identity.
+fn weights(spec: &NetworkSpec, seed: u64) -> Weights {
+    let initial = Weights::initial(spec, seed).expect("a good spec");
+    let tensors = initial.iter().map(|(name, tensor)| {
+        let mut data = tensor.data.clone();
+        if tensor.shape.len() == 1 {
+            let noise = values(data.len(), name.len() + seed as usize);
+            data.iter_mut()
+                .zip(noise)
+                .for_each(|(value, noise)| *value += 0.4 * noise);
+        }
+        (
+            name.to_owned(),
+            WeightTensor {
+                shape: tensor.shape.clone(),
+                data,
+            },
+        )
+    });
+    Weights::from_tensors(tensors.collect::<Vec<_>>(), spec).expect("the same shapes")
+}
+
+proptest! {
+    #![proptest_config(test_support::damage::cases(150))]
+
+    #[test]
+    fn libtorch_and_onnx_runtime_agree(spec in spec(), seed in 0u64..1000) {
+        let weights = weights(&spec, seed);
+        let input = values(BATCH * spec.input.iter().product::<usize>(), seed as usize);
+
+        let network = TorchNetwork::new(&spec, &weights, Device::Cpu).unwrap();
+        let shape = [BATCH, spec.input[0], spec.input[1], spec.input[2]].map(|size| size as i64);
+        let tensor = Tensor::from_slice(&input).view(shape);
+        let logits = no_grad(|| network.forward(&tensor, Mode::Evaluate, Precision::F32)).unwrap();
+        let expected: Vec<f32> = Vec::try_from(logits.reshape([-1])).unwrap();
+
+        let onnx = onnx::export(&spec, &weights).unwrap();
+        let mut session = Session::load(&onnx, SessionOptions { threads: 1 }).unwrap();
+        let found = session.run(&input, BATCH).unwrap();
+
+        prop_assert_eq!(found.len(), expected.len());
+        let largest = expected.iter().fold(1f32, |largest, logit| largest.max(logit.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            prop_assert!((found - expected).abs() <= 1e-4 * largest, "{} for {}", found, expected);
+        }
+    }
+}
