@@ -1,6 +1,6 @@
 //! A service at an address, named in every error.
 
-use common::security::client::{Channel, ConnectError, CredentialArguments, Credentials};
+use server::security::client::{Channel, ConnectError, CredentialArguments, Credentials};
 use tonic::Status;
 
 use crate::CliError;

@@ -2,13 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use common::{
-    manifest::ManifestError,
-    output::OutputError,
-    security::{client::ConnectError, tokens_file::TokensError},
-    shutdown::Signal,
-};
+use artifacts::manifest::ManifestError;
+use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
+use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 

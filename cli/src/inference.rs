@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
+use artifacts::manifest::{ArtifactManifest, Preprocessing};
 use bytes::Bytes;
-use common::{
-    manifest::{ArtifactManifest, Preprocessing},
-    security::client::Channel,
-};
 use proto::{
     inference::{
         ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelStatisticsRequest,
@@ -17,6 +14,7 @@ use proto::{
         ListVersionsRequest, ModelVersion, publisher_service_client::PublisherServiceClient,
     },
 };
+use server::security::client::Channel;
 use tonic::Request;
 
 use crate::{CliError, client::Remote};

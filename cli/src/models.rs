@@ -9,15 +9,15 @@ use std::{
     time::Duration,
 };
 
+use artifacts::manifest::ArtifactManifest;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use common::{
-    manifest::ArtifactManifest,
-    os_text,
+use common::os_text;
+use proto::publish::v1::{ActivateVersionRequest, ModelVersion};
+use server::{
     security::client::CredentialArguments,
     upload::{IfStored, upload},
 };
-use proto::publish::v1::{ActivateVersionRequest, ModelVersion};
 use tonic::Request;
 
 use crate::{

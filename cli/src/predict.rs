@@ -3,9 +3,11 @@
 use common::output::Results;
 use std::path::PathBuf;
 
+use artifacts::manifest::ArtifactManifest;
 use clap::{Args, ValueEnum};
-use common::{manifest::ArtifactManifest, os_text, security::client::CredentialArguments};
+use common::os_text;
 use datasets::Split;
+use server::security::client::CredentialArguments;
 
 use crate::{
     CliError,

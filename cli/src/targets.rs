@@ -4,7 +4,7 @@ use common::output::{Messages, OutputError, Results};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use common::soft_targets::Encoding;
+use soft_targets::Encoding;
 use soft_targets::{Fault, Recording, Recordings, StoreError, human_bytes, pack, unpack};
 
 use crate::CliError;

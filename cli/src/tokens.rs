@@ -4,7 +4,7 @@ use common::output::{Messages, Results};
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use common::security::{Scope, Token, tokens_file::Tokens};
+use server::security::{Scope, Token, tokens_file::Tokens};
 
 use crate::CliError;
 

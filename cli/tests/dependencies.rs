@@ -11,11 +11,15 @@ use std::{
 use serde_json::Value;
 
 /// The crates of this workspace from the bottom up: each may depend on crates of lower layers only.
-const LAYERS: [&[&str]; 5] = [
-    &["proto"],
-    &["common"],
-    &["datasets", "networks"],
-    &["onnx-runtime", "soft-targets", "torch-networks"],
+const LAYERS: [&[&str]; 4] = [
+    &["common", "proto"],
+    &["artifacts", "datasets", "networks", "server"],
+    &[
+        "onnx-runtime",
+        "soft-targets",
+        "test-support",
+        "torch-networks",
+    ],
     &[
         "cli",
         "inference-service",
@@ -36,23 +40,26 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
         "tonic",
         &[
             "cli",
-            "common",
             "inference-service",
             "proto",
+            "server",
             "student-trainer",
             "teacher-service",
+            "test-support",
         ],
     ),
 ];
 
 /// These build and run on a machine that has no libtorch.
-const WITHOUT_LIBTORCH: [&str; 7] = [
+const WITHOUT_LIBTORCH: [&str; 9] = [
+    "artifacts",
     "cli",
     "common",
     "datasets",
     "inference-service",
     "networks",
     "onnx-runtime",
+    "server",
     "soft-targets",
 ];
 

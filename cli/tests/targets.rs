@@ -7,8 +7,10 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::{digest::Sha256, manifest::TeacherIdentity, soft_targets::Encoder};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use datasets::Augmentation;
+use soft_targets::Encoder;
 use soft_targets::{RecordedImages, Recording, RecordingIdentity, ViewSet};
 
 fn retort(arguments: &[&str]) -> Output {

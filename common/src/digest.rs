@@ -13,7 +13,7 @@ pub struct Sha256(String);
 impl Sha256 {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::from_bytes(&Hasher::digest(bytes))
+        Self::from_bytes(Hasher::digest(bytes).into())
     }
 
     /// Reads 64 lower-case hex digits; `None` for anything else.
@@ -36,7 +36,7 @@ impl Sha256 {
     }
 
     /// The digest that `bytes` are, not the digest of them.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
@@ -53,7 +53,7 @@ impl RollingSha256 {
 
     /// The digest of everything appended.
     pub fn finish(self) -> Sha256 {
-        Sha256::from_bytes(&self.0.finalize())
+        Sha256::from_bytes(self.0.finalize().into())
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
     fn hex_digits_and_bytes_are_the_same_digest() {
         let digest = Sha256::of(b"abc");
         assert_eq!(digest.to_bytes()[..4], [0xba, 0x78, 0x16, 0xbf]);
-        assert_eq!(Sha256::from_bytes(&digest.to_bytes()), digest);
+        assert_eq!(Sha256::from_bytes(digest.to_bytes()), digest);
     }
 
     #[test]

@@ -8,13 +8,14 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, ensure};
+use artifacts::manifest::ArtifactManifest;
 use clap::Parser;
-use common::{manifest::ArtifactManifest, security::client::CredentialArguments};
 use datasets::Normalization;
 use proto::inference::{
     ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     model_infer_request::InferInputTensor,
 };
+use server::security::client::CredentialArguments;
 
 /// Predicts images with a model that an inference service serves.
 #[derive(Parser)]

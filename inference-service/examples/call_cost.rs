@@ -22,7 +22,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use common::{digest::Sha256, grpc, ready_file, upload::upload};
+use common::{digest::Sha256, ready_file};
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::{Session, SessionOptions};
 use proto::{
@@ -32,6 +32,7 @@ use proto::{
     },
     publish::v1::publisher_service_client::PublisherServiceClient,
 };
+use server::{grpc, upload::upload};
 
 const CONNECTIONS: usize = 4;
 
@@ -143,7 +144,7 @@ async fn publish(admin: &SocketAddr, onnx: &[u8], shape: [usize; 3], logits: &[f
         "m",
         bytes::Bytes::copy_from_slice(onnx),
         manifest,
-        common::upload::IfStored::Activate,
+        server::upload::IfStored::Activate,
     );
     let endpoint = grpc::endpoint(&admin.to_string()).expect("a valid address");
     let channel = endpoint.connect().await.expect("it can be reached");

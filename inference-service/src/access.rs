@@ -1,6 +1,6 @@
 //! Which scopes the calls of each port ask for.
 
-use common::security::{Requirement, Rules, Scope};
+use server::security::{Requirement, Rules, Scope};
 
 use crate::config::ModelControl;
 

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::Context;
+use artifacts::model_store::ModelName;
 use clap::Subcommand;
-use common::{model_store::ModelName, output::Results, shutdown};
+use common::{output::Results, shutdown};
 use inference_service::bench::{BenchNetwork, echo, session, store};
 
 /// What is measured.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use common::{
+use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, parse_version},
 };

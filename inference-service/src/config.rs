@@ -6,11 +6,9 @@ mod publish;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use common::{
-    config::{Problems, Validate},
-    security::{self, AuthConfig, ListenConfig},
-};
+use common::config::{Problems, Validate};
 use serde::Deserialize;
+use server::security::{self, AuthConfig, ListenConfig};
 
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,

@@ -2,13 +2,13 @@
 
 mod reason;
 
-use common::{
-    digest::Sha256,
-    grpc::status,
+use artifacts::{
     manifest::ManifestError,
     model_store::{InvalidModelName, ModelName, StoreError},
 };
+use common::digest::Sha256;
 use onnx_runtime::{ModelError, SessionError};
+use server::grpc::status;
 use tonic::Status;
 
 pub use crate::{grpc::GrpcError, http::HttpError};

@@ -19,7 +19,7 @@ mod metrics;
 mod publisher;
 mod readiness;
 mod refusals;
-pub mod server;
+pub mod serve;
 mod starting;
 mod statistics;
 #[cfg(test)]

@@ -8,18 +8,16 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
-    grpc,
     output::{self, Messages, Narration, OutputError},
-    process_environment,
-    security::client::CredentialArguments,
-    shutdown,
+    process_environment, shutdown,
     telemetry::{self, LogFormat},
 };
 use inference_service::{
     config::{ENVIRONMENT_PREFIX, InferenceConfig, SHIPPED},
-    server,
+    serve,
 };
 use mimalloc::MiMalloc;
+use server::{grpc, security::client::CredentialArguments};
 use tokio::runtime::Builder;
 
 /// Buffers of requests are allocated on one thread and freed on another, which this allocator does
@@ -151,7 +149,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
         // Not the chain of causes: each error's own text says everything.
-        server::run(&config, arguments.ready_file.as_deref(), shutdown)
+        serve::run(&config, arguments.ready_file.as_deref(), shutdown)
             .await
             .map_err(|error| anyhow::Error::msg(error.to_string()))?;
         Ok(ExitCode::SUCCESS)

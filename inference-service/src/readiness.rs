@@ -84,7 +84,7 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use common::model_store::ModelName;
+    use artifacts::model_store::ModelName;
 
     use super::*;
     use crate::{catalog::LoadFailure, test_model};

@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::security::Refusal;
 use futures::{
     TryFutureExt,
     future::{Either, MapOk},
 };
 use http_body_util::{Either as EitherBody, Full};
+use server::security::Refusal;
 use tonic::codegen::{Body, Service, http};
 use tower_layer::Layer;
 

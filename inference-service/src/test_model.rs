@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use artifacts::{manifest::ArtifactManifest, model_store::ModelName};
 use bytes::Bytes;
-use common::{digest::Sha256, manifest::ArtifactManifest, model_store::ModelName};
+use common::digest::Sha256;
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::ModelInterface;
 

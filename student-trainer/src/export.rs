@@ -1,6 +1,6 @@
 //! ONNX export and its check against libtorch.
 
-use common::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
+use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
 use datasets::{Dataset, Normalization};
 use networks::{NetworkSpec, Weights, WeightsError, onnx};
 use onnx_runtime::{Session, SessionError, SessionOptions};

@@ -13,13 +13,15 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use common::{
     config::{ConfigError, EXIT_CODE},
-    listen::Access,
-    metrics_server,
     output::{self, Messages, OutputError},
-    security::{ListenConfig, Rules, Security, client::CredentialArguments},
     telemetry::{self, LogFormat},
 };
 use recording_progress::RecordingProgress;
+use server::{
+    listen::Access,
+    metrics_server,
+    security::{ListenConfig, Rules, Security, client::CredentialArguments},
+};
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
     events::{EventSink, RunEvent},
@@ -190,7 +192,7 @@ fn execute_on(runtime: &tokio::runtime::Runtime, command: Command) -> anyhow::Re
         } => {
             let credentials = credentials.credentials()?;
             let timeout = Duration::from_secs(5);
-            let check = common::grpc::check_health(&credentials, &address, timeout);
+            let check = server::grpc::check_health(&credentials, &address, timeout);
             runtime.block_on(check).map_err(anyhow::Error::msg)
         }
         Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),

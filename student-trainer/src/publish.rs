@@ -6,17 +6,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{
-    grpc,
-    security::client::{Channel, ConnectError},
-    upload::{self, IfStored},
-};
 use proto::publish::v1::{
     CheckPublishHeader, CheckPublishRequest, ListVersionsRequest, PublishResponse,
     check_publish_request, publish_request::Part, publisher_service_client::PublisherServiceClient,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use server::{
+    grpc,
+    security::client::{Channel, ConnectError},
+    upload::{self, IfStored},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 

@@ -10,7 +10,7 @@ use proto::runs::v1::{
     watch_run_response::Event,
 };
 use student_trainer::metrics::Metric;
-use test_support::{Process, Teacher, http_get, metric, wrapper};
+use test_support::{Process, Teacher, http_get, metric};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 

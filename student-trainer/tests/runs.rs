@@ -13,7 +13,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use common::manifest::ArtifactManifest;
+use artifacts::manifest::ArtifactManifest;
 use student_trainer::{config::PhaseKind, run::RunManifest};
 use test_support::{Process, eventually, unused_address, write_idx};
 

@@ -4,10 +4,10 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Command};
 
-use common::security::{Scope, client::Credentials};
 use proto::runs::v1::{ListRunsRequest, SubmitRunRequest, run_service_client::RunServiceClient};
+use server::security::{Scope, client::Credentials};
 use test_support::certificates::Keys;
-use test_support::refusals::Guarded;
+use test_support::refusals::{self, Guarded};
 use test_support::{Process, Teacher, write_artifact, write_idx};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -101,14 +101,14 @@ fn phases(loss: &str) -> String {
 #[tokio::test]
 async fn the_run_service_answers_those_who_may() {
     let keys = Keys::new();
-    let trainer = Trainer::start(&test_support::refusals::settings(&keys, Trainer::SCOPE));
-    test_support::refusals::refuses_all_but_good_callers(&trainer, &keys).await;
+    let trainer = Trainer::start(&refusals::settings(&keys, Trainer::SCOPE));
+    refusals::refuses_all_but_good_callers(&trainer, &keys).await;
 }
 
 #[tokio::test]
 async fn a_run_service_that_speaks_plain_text_says_so() {
     let keys = Keys::new();
-    test_support::refusals::refuses_tls_on_a_plain_port(&Trainer::start(&[]), &keys).await;
+    refusals::refuses_tls_on_a_plain_port(&Trainer::start(&[]), &keys).await;
 }
 
 #[tokio::test]
@@ -167,7 +167,7 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
     let root = folder.path();
     write_idx(&root.join("data"), 64, [8, 8]);
     write_artifact(&root.join("teacher"), NETWORK, 1);
-    let settings = test_support::refusals::settings(&keys, Scope::SoftTargets);
+    let settings = refusals::settings(&keys, Scope::SoftTargets);
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
     let program = test_support::built_beside(TRAINER, "teacher-service");
     let teacher = Teacher::start(&program, &root.join("teacher"), &settings);

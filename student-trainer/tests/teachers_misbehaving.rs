@@ -125,7 +125,7 @@ impl Scene {
         let address = listener.local_addr().unwrap();
         let (health, health_service) = tonic_health::server::health_reporter();
         self.serves(&health, true);
-        let server = common::grpc::server()
+        let server = server::grpc::server()
             .add_service(health_service)
             .add_service(TeacherServiceServer::new(Played(answer)));
         self.runtime
@@ -209,7 +209,7 @@ fn a_teacher_that_does_not_offer_the_encoding_is_refused_by_name() {
     let teacher = scene.play(answers_well).to_string();
     let config = PoolConfig {
         wait_timeout_seconds: 1,
-        encoding: common::soft_targets::Encoding::F16,
+        encoding: soft_targets::Encoding::F16,
         ..PoolConfig::new(vec![teacher.clone()])
     };
     let Err(error) = scene.connect(config) else {

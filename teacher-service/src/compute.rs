@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use common::soft_targets::{EncodeError, Encoder, Encoding, SoftTargets};
+use soft_targets::{EncodeError, Encoder, Encoding, SoftTargets};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::{
-    config::{Problems, Validate},
+use common::config::{Problems, Validate};
+use serde::Deserialize;
+use server::{
     listen::Access,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
-use serde::Deserialize;
 use torch_networks::{DeviceChoice, PrecisionChoice};
 
 use crate::libtorch_environment::CpuIsa;

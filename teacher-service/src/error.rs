@@ -1,6 +1,7 @@
 //! Why a call is refused, and which gRPC code says so.
 
-use common::{grpc::status, manifest::TeacherIdentity};
+use artifacts::manifest::TeacherIdentity;
+use server::grpc::status;
 use tonic::{Code, Status};
 
 use crate::backend::BackendError;

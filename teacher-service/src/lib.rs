@@ -21,6 +21,6 @@ pub mod error;
 pub mod libtorch_environment;
 pub mod metrics;
 pub mod queue;
-pub mod server;
+pub mod serve;
 pub mod service;
 pub mod stream;

@@ -6,17 +6,16 @@ use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use common::{
     config::{self, Layers},
-    grpc,
     output::{self, Messages, Narration, OutputError, Results},
-    security::client::CredentialArguments,
     shutdown,
     telemetry::{self, LogFormat},
 };
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
+use server::{grpc, security::client::CredentialArguments};
 use teacher_service::{
     bench::{self, BenchArguments},
     config::{ENVIRONMENT_PREFIX, SHIPPED, TeacherConfig},
-    libtorch_environment, server,
+    libtorch_environment, serve,
 };
 
 /// Streams a teacher's logits (soft targets) over gRPC.
@@ -141,7 +140,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let shutdown =
             shutdown::on_signal().map_err(|error| anyhow!("cannot listen for signals: {error}"))?;
-        server::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
+        serve::run(&config, arguments.ready_file.as_deref(), shutdown).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

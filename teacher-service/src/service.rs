@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use common::security::Refusal;
+use server::security::Refusal;
 
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, Encoding, Numerics, StreamSoftTargetsRequest,
@@ -27,7 +27,7 @@ use crate::{
     stream::{Responses, Session, Stopping, StreamLimits},
 };
 
-/// What [`common::soft_targets`] can write.
+/// What [`soft_targets`] can write.
 const OFFERED_ENCODINGS: [Encoding; 4] = [
     Encoding::F32,
     Encoding::F16,

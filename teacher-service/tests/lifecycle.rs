@@ -287,7 +287,7 @@ async fn on_sigterm_open_streams_without_work_end() {
     let never_opened = Trainer::silent(&teacher).await;
     let (mut idle, _) = Trainer::open(&teacher).await;
     let channel = || async {
-        let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+        let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
         endpoint.connect().await.unwrap()
     };
     let mut watches = Vec::new();
@@ -432,7 +432,7 @@ async fn a_teacher_that_is_away_names_its_address() {
     let teacher = start_at_own_address(folder.path(), &[]);
     let address = teacher.grpc.to_string();
     drop(teacher);
-    let endpoint = common::grpc::endpoint(&address).unwrap();
+    let endpoint = server::grpc::endpoint(&address).unwrap();
     assert!(TeacherServiceClient::connect(endpoint).await.is_err());
     let (code, text) = run(&["describe", &address]);
     assert_eq!(code, Some(1));

@@ -196,7 +196,7 @@ async fn a_trainer_that_does_not_read_is_cut_off() {
     let settings = ["grpc.reader_timeout_seconds=1", "grpc.credit=1024"];
     let teacher = start(folder.path(), &settings);
     // Its flow-control window is as small as it can be: a few answers fill it.
-    let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+    let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
     let channel = endpoint
         .initial_stream_window_size(1024)
         .connect()
@@ -247,7 +247,7 @@ async fn send_half(teacher: &Teacher, call: &str) -> Status {
         .header("te", "trailers")
         .body(Body::new(body))
         .unwrap();
-    let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+    let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
     let mut channel = endpoint.connect().await.unwrap();
     poll_fn(|context| channel.poll_ready(context))
         .await

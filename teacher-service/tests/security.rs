@@ -6,22 +6,27 @@ mod support;
 
 use std::process::Command;
 
-use common::security::{Scope, client::Credentials};
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
+use server::security::{Scope, client::Credentials};
 use support::{BINARY, SMALL, Teacher, write_artifact};
-use test_support::certificates::Keys;
-use test_support::refusals::Guarded;
+use test_support::{
+    certificates::Keys,
+    refusals::{self, Guarded},
+};
 use tonic::Status;
 
-impl Guarded for Teacher {
+/// A teacher that a test calls with all kinds of credentials.
+struct GuardedTeacher(Teacher);
+
+impl Guarded for GuardedTeacher {
     const SCOPE: Scope = Scope::SoftTargets;
 
     fn log(&self) -> String {
-        self.process.stderr()
+        self.0.process.stderr()
     }
 
     async fn call(&self, credentials: &Credentials) -> Result<(), Option<Status>> {
-        let connected = credentials.connect(&self.grpc.to_string()).await;
+        let connected = credentials.connect(&self.0.grpc.to_string()).await;
         let mut client = TeacherServiceClient::new(connected.map_err(|_| None)?);
         let described = client.describe(DescribeRequest {}).await;
         described.map(drop).map_err(Some)
@@ -38,21 +43,21 @@ fn start(settings: &[String]) -> Teacher {
 #[tokio::test]
 async fn a_teacher_answers_those_who_may() {
     let keys = Keys::new();
-    let teacher = start(&test_support::refusals::settings(&keys, Teacher::SCOPE));
-    test_support::refusals::refuses_all_but_good_callers(&teacher, &keys).await;
+    let teacher = GuardedTeacher(start(&refusals::settings(&keys, GuardedTeacher::SCOPE)));
+    refusals::refuses_all_but_good_callers(&teacher, &keys).await;
 }
 
 #[tokio::test]
 async fn a_teacher_that_speaks_plain_text_says_so() {
     let keys = Keys::new();
-    test_support::refusals::refuses_tls_on_a_plain_port(&start(&[]), &keys).await;
+    refusals::refuses_tls_on_a_plain_port(&GuardedTeacher(start(&[])), &keys).await;
 }
 
 /// The command line's own client: health needs no token, describing does.
 #[test]
 fn health_is_open_and_the_rest_is_not() {
     let keys = Keys::new();
-    let teacher = start(&test_support::refusals::settings(&keys, Teacher::SCOPE));
+    let teacher = start(&refusals::settings(&keys, GuardedTeacher::SCOPE));
     let run = |command: &str, token: bool| {
         let mut call = Command::new(BINARY);
         call.args([command, &teacher.grpc.to_string()]);

@@ -4,11 +4,11 @@
 
 mod support;
 
-use common::soft_targets::Encoder;
 use proto::teacher::v1::{
     DataType, Encoding, SoftTargets, Tensor, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
+use soft_targets::Encoder;
 use support::{SLOW, SMALL, Trainer, fitting_open, start, u8_tensor, write_artifact};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -91,10 +91,10 @@ async fn every_encoding_carries_what_f32_does() {
     let (mut trainer, _) = Trainer::open(&teacher).await;
     trainer.send_batch(1, tensor.clone());
     let exact = soft_targets(trainer.next().await.unwrap());
-    let exact = common::soft_targets::SoftTargets::from_wire(exact, "f32".parse().unwrap(), 5, 3);
+    let exact = soft_targets::SoftTargets::from_wire(exact, "f32".parse().unwrap(), 5, 3);
     let exact: Vec<f32> = exact.unwrap().logits().collect();
     for encoding in ["f16", "top-1", "top-2-f32", "top-100"] {
-        let encoding: common::soft_targets::Encoding = encoding.parse().unwrap();
+        let encoding: soft_targets::Encoding = encoding.parse().unwrap();
         let mut open = fitting_open(&teacher).await;
         let (kind, k) = encoding.to_wire();
         (open.encoding, open.k) = (kind.into(), k);

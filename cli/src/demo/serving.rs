@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::manifest::Preprocessing;
+use artifacts::manifest::Preprocessing;
 use datasets::Dataset;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};

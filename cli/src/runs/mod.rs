@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use common::{
     os_text,
     output::{Narration, OutputError, Results},
-    security::client::CredentialArguments,
     shutdown::Signals,
 };
 use proto::runs::v1::{Run, RunState, watch_run_response::Event};
+use server::security::client::CredentialArguments;
 use tokio::sync::oneshot;
 
 use crate::{CliError, client::Remote, run_config::RunConfigText};

@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::security::client::Channel;
 use proto::runs::v1::{
     CancelRunRequest, GetRunRequest, ListRunsRequest, Notice, ResumeRunRequest, Run, RunState,
     SubmitRunRequest, WatchRunRequest, run_service_client::RunServiceClient,
     watch_run_response::Event,
 };
+use server::security::client::Channel;
 use tokio::time;
 use tonic::{Code, Request, Response, Status};
 
@@ -202,7 +202,7 @@ async fn come_back(
 
 /// Whether nobody answered, rather than somebody with a refusal.
 fn is_away(status: &Status) -> bool {
-    common::grpc::is_away(status)
+    server::grpc::is_away(status)
         || matches!(
             status.code(),
             Code::Unknown | Code::Cancelled | Code::DeadlineExceeded

@@ -9,13 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{
-    consumption::{ConsumedStep, Consumption, StepRanges},
-    digest::Sha256,
-};
+use common::digest::Sha256;
 use datasets::EpochSampler;
 use networks::{NetworkSpec, Weights, model_id};
 use serde::{Deserialize, de::DeserializeOwned};
+use soft_targets::consumption::{ConsumedStep, Consumption, StepRanges};
 
 use crate::CliError;
 

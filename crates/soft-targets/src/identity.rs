@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use common::{digest::Sha256, manifest::TeacherIdentity, soft_targets::Encoding};
+use crate::Encoding;
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use datasets::{Augmentation, BatchAssembler, Dataset, View};
 use serde::{Deserialize, Serialize};
 

@@ -1,21 +1,24 @@
-//! Recorded soft targets: a teacher's logits for every image of a data set under some views, so that
-//! students can be distilled with no teacher there.
+//! Soft targets: a teacher's logits, from their encoding to the proof that each was used once.
+//!
+//! - [`SoftTargets`], [`Encoding`], [`Encoder`]: one codec for the wire and for recordings.
+//! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
+//! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
+//!   so that students can be distilled without a teacher.
+//! - [`pack`](fn@pack), [`unpack`]: a recording as one file.
+//! - [`consumption`]: a digest of what training consumed.
 //!
 //! ```text
 //! <store>/<recording>/recording.json                        what was recorded, from whom
 //!                     view-0000/shard-00000.safetensors     the targets of consecutive images
 //! ```
 //!
-//! - [`RecordingIdentity`]: teacher, images, views and encoding. Anything else is another recording.
-//! - [`Recording`]: its folder; knows which shards are whole and writes those that are not.
-//! - [`Recordings`]: those of a folder; damaged ones hide no others.
-//! - [`Replay`]: the rows of any samples, from mapped files.
-//! - [`pack`](fn@pack), [`unpack`]: a recording as one file.
-//!
-//! A shard is a [safetensors](https://github.com/huggingface/safetensors) file, and its size and all
-//! of its header follow from the recording and the SHA-256 of its data. So it is checked on its own,
-//! byte by byte: a shard that is truncated, damaged, or from elsewhere is told from a whole one.
+//! A [`RecordingIdentity`] names teacher, images, views and encoding; anything else is another
+//! recording. A shard is a [safetensors](https://github.com/huggingface/safetensors) file; its size and
+//! its header follow from the recording and the SHA-256 of its data. So each shard is verified on its
+//! own, byte by byte: a shard that is truncated, damaged, or from elsewhere is detected.
 
+mod codec;
+pub mod consumption;
 mod error;
 mod identity;
 mod mapping;
@@ -26,6 +29,10 @@ mod replay;
 mod shard;
 mod space;
 
+pub use codec::{
+    ClassMatch, ClassOrder, ClassesDiffer, EncodeError, Encoder, Encoding, InvalidEncoding,
+    Malformed, Parts, Rest, SampleBytes, SoftTargets, ValueType,
+};
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
 pub use pack::{Packed, pack, unpack};

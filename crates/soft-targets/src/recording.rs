@@ -6,9 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{
-    atomic_file, digest::Sha256, file_lock::FileLock, folders, os_text, soft_targets::SoftTargets,
-};
+use crate::SoftTargets;
+use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders, os_text};
 use serde::{Deserialize, Serialize};
 
 use crate::{

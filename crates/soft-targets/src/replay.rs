@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use common::soft_targets::SoftTargets;
+use crate::SoftTargets;
 
 use crate::{Recording, ShardFault, ShardId, StoreError};
 

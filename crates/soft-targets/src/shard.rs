@@ -11,11 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::{Encoding, Parts, SoftTargets, ValueType};
 use bytes::Bytes;
-use common::{
-    digest::Sha256,
-    soft_targets::{Encoding, Parts, SoftTargets, ValueType},
-};
+use common::digest::Sha256;
 use serde_json::Value;
 
 use crate::{RecordingIdentity, recording::FORMAT_VERSION};

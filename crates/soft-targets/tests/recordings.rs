@@ -6,7 +6,7 @@ mod support;
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use common::manifest::TeacherIdentity;
+use artifacts::manifest::TeacherIdentity;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use soft_targets::{

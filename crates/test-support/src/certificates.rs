@@ -2,15 +2,15 @@
 
 use std::{fs, path::PathBuf};
 
-use common::security::{
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+use server::security::{
     Scope, Token,
     client::{Credentials, TokenSource},
     tls::ClientTls,
     tokens_file::{Tokens, TokensError},
-};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// Made once for a test; `server`, `client`, `expired` and `foreign` are certificates, the last of

@@ -9,6 +9,8 @@
 //! - [`held_file`], [`wrapper`]: files that take long to open, and programs that start another program.
 
 #![allow(
+    async_fn_in_trait,
+    clippy::new_without_default,
     clippy::unwrap_used,
     missing_docs,
     reason = "support of tests is part of the tests"

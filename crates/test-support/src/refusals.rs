@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::security::{Scope, client::Credentials};
+use server::security::{Scope, client::Credentials};
 use tonic::Code;
 use tonic_types::StatusExt;
 

@@ -3,17 +3,17 @@
 use std::{convert::Infallible, io, net::SocketAddr, path::Path};
 
 use bytes::Bytes;
-use common::{
-    grpc,
-    listen::{ListenError, bind},
-    raw_codec::RawCodec,
-    ready_file::ReadyFile,
-};
+use common::ready_file::ReadyFile;
 use futures::{
     FutureExt,
     future::{BoxFuture, Ready, ready},
 };
 use proto::inference::grpc_inference_service_server;
+use server::{
+    grpc,
+    listen::{ListenError, bind},
+    raw_codec::RawCodec,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status,

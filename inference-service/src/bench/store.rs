@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use common::{
-    digest::Sha256,
+use artifacts::{
     manifest::{
         ArtifactManifest, FORMAT_VERSION, GoldenBatch, OnnxFile, Preprocessing, Provenance,
     },
     model_store::{ModelName, ModelStore, StoreError},
 };
+use common::digest::Sha256;
 use datasets::Normalization;
 use networks::{NetworkSpec, SpecError, Weights, WeightsError};
 use onnx_runtime::{Session, SessionError, SessionOptions};

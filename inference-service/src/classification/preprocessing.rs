@@ -1,6 +1,6 @@
 //! From an image of any size to the model's input, as the manifest says.
 
-use common::manifest::{ArtifactManifest, Resize};
+use artifacts::manifest::{ArtifactManifest, Resize};
 use datasets::{Image, Normalization};
 
 use crate::config::ImagesConfig;

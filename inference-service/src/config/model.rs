@@ -2,7 +2,8 @@
 
 use std::{num::NonZero, thread, time::Duration};
 
-use common::{config::Problems, model_store::ModelName};
+use artifacts::model_store::ModelName;
+use common::config::Problems;
 use serde::Deserialize;
 
 /// How requests become batches.

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use common::{listen::Access, security::tls::ServerTls};
 use serde::Deserialize;
+use server::{listen::Access, security::tls::ServerTls};
 
 /// The inference protocol's server.
 #[derive(Debug, Clone, Deserialize)]

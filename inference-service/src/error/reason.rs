@@ -1,8 +1,8 @@
 //! The one table of reasons: what programs can match on, over gRPC and over HTTP. docs/errors.md
 //! explains each; a test holds the two together.
 
+use artifacts::model_store::StoreError;
 use axum::http::StatusCode;
-use common::model_store::StoreError;
 use onnx_runtime::SessionError;
 use proto::bounded::DecodeError;
 use tonic::Code;
@@ -261,8 +261,8 @@ impl Reason {
 
 #[cfg(test)]
 mod tests {
-    use common::security::Refusal;
     use proto::inference::ModelReadyRequest;
+    use server::security::Refusal;
 
     use super::*;
 

@@ -14,7 +14,6 @@ use std::{
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use common::grpc::status;
 use futures::future::BoxFuture;
 use http_body::{Body as _, Frame};
 use prost::{Message, Name};
@@ -22,6 +21,7 @@ use proto::{
     bounded,
     inference::{ModelInferRequest, grpc_inference_service_server::GrpcInferenceServiceServer},
 };
+use server::grpc::status;
 use tonic::{
     Code, Status,
     body::Body,

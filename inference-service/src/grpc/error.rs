@@ -153,7 +153,7 @@ mod tests {
             // Of grpc.health.v1, about a service that it does not know.
             (Status::not_found("service"), Code::NotFound, None),
             (
-                common::grpc::status(Code::Internal, "STORE_FAILED", "disk"),
+                server::grpc::status(Code::Internal, "STORE_FAILED", "disk"),
                 Code::Internal,
                 Some("STORE_FAILED"),
             ),

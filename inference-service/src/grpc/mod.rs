@@ -9,7 +9,6 @@ mod repository;
 
 use std::{pin::Pin, sync::Arc};
 
-use common::security::Caller as TokenHolder;
 use futures::{Stream, StreamExt};
 use proto::inference::{
     MemoryUsage, ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
@@ -20,6 +19,7 @@ use proto::inference::{
     ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
     ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
 };
+use server::security::Caller as TokenHolder;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{

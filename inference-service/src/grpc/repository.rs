@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use common::model_store::{ModelName, parse_version};
+use artifacts::model_store::{ModelName, parse_version};
 use proto::inference::{
     ModelRepositoryParameter, RepositoryIndexRequest, RepositoryIndexResponse,
     RepositoryModelLoadRequest, RepositoryModelUnloadRequest,

@@ -1,4 +1,4 @@
-use common::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{ModelName, ModelStore};
 use proto::inference::model_infer_request::InferInputTensor;
 use tonic::Code;
 

@@ -8,7 +8,8 @@ mod text;
 use std::{future, sync::Arc};
 
 use axum::{Router, http::header, routing::get};
-use common::{security::Staleness, telemetry};
+use common::telemetry;
+use server::security::Staleness;
 
 use crate::{catalog::Catalog, refusals::Refusals};
 

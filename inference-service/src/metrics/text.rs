@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use common::model_store::ModelName;
+use artifacts::model_store::ModelName;
 
 use super::Metric;
 use crate::{

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use common::{
+use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, ModelStore},
-    soft_targets::ClassMatch,
 };
+use soft_targets::ClassMatch;
 use tracing::warn;
 
 use super::{Publisher, upload::Upload};

@@ -2,8 +2,8 @@
 
 use std::{iter, sync::Arc, thread, time::Duration};
 
+use artifacts::manifest::ArtifactManifest;
 use bytes::Bytes;
-use common::manifest::ArtifactManifest;
 use datasets::Normalization;
 use onnx_runtime::{
     Interrupt, Limits, ModelInterface, Session, SessionError, SessionOptions, check_model,

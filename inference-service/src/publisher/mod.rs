@@ -13,11 +13,11 @@ mod upload;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use common::{
+use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, ModelStore, StoreError, StoredVersion},
 };
+use bytes::Bytes;
 use tokio::{sync::Mutex, task};
 use tracing::{info, warn};
 

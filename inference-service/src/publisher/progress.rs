@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use common::{model_store::ModelName, slow_work};
+use artifacts::model_store::ModelName;
+use common::slow_work;
 use tokio::time::Instant;
 use tracing::info;
 

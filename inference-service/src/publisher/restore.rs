@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use common::model_store::{ActiveVersion, ModelName, StoreError};
+use artifacts::model_store::{ActiveVersion, ModelName, StoreError};
 use onnx_runtime::SessionError;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::model_store::ModelName;
+use artifacts::model_store::ModelName;
 use proto::publish::v1::{
     ActivateVersionRequest, ActivateVersionResponse, CheckPublishRequest, CheckPublishResponse,
     DeleteModelRequest, DeleteModelResponse, DeleteVersionRequest, DeleteVersionResponse,

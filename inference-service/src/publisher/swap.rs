@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use artifacts::model_store::{ModelName, ModelStore, StoreError};
 use bytes::Bytes;
-use common::model_store::{ModelName, ModelStore, StoreError};
 use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};

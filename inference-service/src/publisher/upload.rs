@@ -1,11 +1,8 @@
 //! Receiving one model.
 
+use artifacts::{manifest::ArtifactManifest, model_store::ModelName};
 use bytes::Bytes;
-use common::{
-    digest::{RollingSha256, Sha256},
-    manifest::ArtifactManifest,
-    model_store::ModelName,
-};
+use common::digest::{RollingSha256, Sha256};
 use futures::{Stream, StreamExt};
 use proto::publish::v1::{
     CheckPublishRequest, PublishHeader, PublishRequest, check_publish_request,

@@ -4,10 +4,6 @@ use std::{fs, io::Cursor, marker::PhantomData};
 use test_support::certificates::Keys;
 use test_support::refusals::{self, Guarded};
 
-use common::security::{
-    Scope,
-    client::{Credentials, TokenSource},
-};
 use image::{GrayImage, ImageFormat};
 use proto::{
     inference::{
@@ -17,6 +13,10 @@ use proto::{
     },
     predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient},
     publish::v1::{ActivateVersionRequest, publisher_service_client::PublisherServiceClient},
+};
+use server::security::{
+    Scope,
+    client::{Credentials, TokenSource},
 };
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -296,5 +296,5 @@ fn over_http(
         code == Code::Unauthenticated
     );
     let (error, reason) = response.refusal();
-    Err(Some(common::grpc::status(code, &reason, error)))
+    Err(Some(server::grpc::status(code, &reason, error)))
 }

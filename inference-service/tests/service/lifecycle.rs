@@ -123,7 +123,7 @@ fn was_not_taken(status: &Status) -> bool {
         Code::Unavailable | Code::Cancelled => true,
         // The request left after the client had agreed to the shutdown (RFC 9113, section 6.8): the
         // last GOAWAY leaves it out, without an error.
-        Code::Internal => common::grpc::reason(status).contains("not a result of an error"),
+        Code::Internal => server::grpc::reason(status).contains("not a result of an error"),
         _ => false,
     }
 }

@@ -1,7 +1,6 @@
 //! Loading and unloading models at the port of the inference protocol, and requests for what the service
 //! does not do.
 
-use common::security::Scope;
 use proto::{
     inference::{
         RepositoryModelLoadRequest, RepositoryModelUnloadRequest,
@@ -9,6 +8,7 @@ use proto::{
     },
     publish::v1::publisher_service_client::PublisherServiceClient,
 };
+use server::security::Scope;
 use test_support::certificates::Keys;
 use tonic::Code;
 

@@ -5,10 +5,8 @@ use std::{fs, io::Cursor};
 use crate::support::{
     Artifact, MODEL, Service, ServiceOptions, assert_close, infer_request, run_to_the_end, upload,
 };
-use common::{
-    digest::Sha256,
-    model_store::{ModelName, ModelStore},
-};
+use artifacts::model_store::{ModelName, ModelStore};
+use common::digest::Sha256;
 use image::{GrayImage, ImageFormat};
 use proto::{
     inference::{

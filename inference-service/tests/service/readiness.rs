@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use common::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{ModelName, ModelStore};
 use proto::inference::{
     ModelReadyRequest, RepositoryIndexRequest, RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest, ServerReadyRequest,

@@ -8,16 +8,16 @@ use std::{
 use test_support::certificates::Keys;
 use test_support::refusals::{self, Guarded};
 
-use common::security::{
-    Scope,
-    client::{Channel, Credentials},
-};
 use proto::{
     inference::grpc_inference_service_client::GrpcInferenceServiceClient,
     publish::v1::{
         ActivateVersionRequest, ListVersionsRequest,
         publisher_service_client::PublisherServiceClient,
     },
+};
+use server::security::{
+    Scope,
+    client::{Channel, Credentials},
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -239,7 +239,7 @@ async fn tokens_and_certificates_are_replaced_while_it_serves() {
     assert!(call("ca", "old").await.is_ok());
 
     keys.token("new", Scope::Predict);
-    common::security::tokens_file::Tokens::revoke(&keys.tokens_file(), "old").expect("it is there");
+    server::security::tokens_file::Tokens::revoke(&keys.tokens_file(), "old").expect("it is there");
     for (from, to) in [("foreign.pem", "server.pem"), ("foreign.key", "server.key")] {
         let bytes = std::fs::read(keys.path(from)).expect("it is there");
         common::atomic_file::write(&keys.path(to), &bytes).expect("it is written");

@@ -10,7 +10,7 @@ use std::{
 use test_support::certificates::Keys;
 use test_support::refusals::Guarded;
 
-use common::security::{Scope, tokens_file::Tokens};
+use server::security::{Scope, tokens_file::Tokens};
 use tonic::{Code, Status};
 
 use crate::{

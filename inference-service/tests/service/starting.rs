@@ -79,7 +79,7 @@ async fn while_models_load_the_service_lives_is_not_ready_and_refuses_calls() {
     let checked = run_to_the_end(&["healthcheck", &grpc]);
     assert_eq!(checked.status.code(), Some(1));
     assert!(checked.stderr.contains("NOT_SERVING"), "{}", checked.stderr);
-    let channel = common::grpc::endpoint(&grpc)
+    let channel = server::grpc::endpoint(&grpc)
         .unwrap()
         .connect()
         .await

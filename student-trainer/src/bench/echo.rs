@@ -3,12 +3,13 @@
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use clap::Args;
-use common::{grpc, turn::Turn};
+use common::turn::Turn;
 use proto::teacher::v1::{
     Batch, DataType, StreamSoftTargetsRequest, Tensor, batch,
     stream_soft_targets_request::Message as Ask, stream_soft_targets_response::Message as Answer,
     teacher_service_client::TeacherServiceClient,
 };
+use server::grpc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 

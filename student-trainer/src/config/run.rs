@@ -5,17 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{
-    config::{ConfigError, Layers, Problems, Validate},
-    model_store::ModelName,
-    security::{
-        client::{Credentials, TokenInPlainText, TokenSource},
-        tls::ClientTls,
-    },
-};
+use artifacts::model_store::ModelName;
+use common::config::{ConfigError, Layers, Problems, Validate};
 use datasets::{Augmentation, Normalization};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
+use server::security::{
+    client::{Credentials, TokenInPlainText, TokenSource},
+    tls::ClientTls,
+};
 use torch_networks::PrecisionChoice;
 
 use super::{

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use common::{config::Problems, soft_targets::Encoding};
+use common::config::Problems;
 use serde::{Deserialize, Serialize};
+use soft_targets::Encoding;
 use soft_targets::MAX_VIEWS;
 
 use super::{NumericsPolicy, PoolConfig, teacher::is_default};

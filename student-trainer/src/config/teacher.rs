@@ -2,15 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::{
-    config::Problems,
-    security::{
-        client::{Credentials, TokenInPlainText, TokenSource},
-        tls::ClientTls,
-    },
-    soft_targets::Encoding,
-};
+use common::config::Problems;
 use serde::{Deserialize, Serialize};
+use server::security::{
+    client::{Credentials, TokenInPlainText, TokenSource},
+    tls::ClientTls,
+};
+use soft_targets::Encoding;
 
 /// A week.
 const MAX_TIMEOUT_SECONDS: u64 = 604_800;

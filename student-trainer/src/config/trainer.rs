@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    config::{ConfigError, Layers, Problems, Validate},
+use common::config::{ConfigError, Layers, Problems, Validate};
+use serde::{Deserialize, Serialize};
+use server::{
     listen::Access,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
-use serde::{Deserialize, Serialize};
 
 use super::AllowedFolders;
 

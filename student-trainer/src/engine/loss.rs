@@ -91,8 +91,8 @@ fn softened(logits: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use common::soft_targets::{Encoder, Encoding};
     use serde::Deserialize;
+    use soft_targets::{Encoder, Encoding};
 
     use super::*;
 

@@ -2,13 +2,13 @@
 
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
-use common::consumption::{ConsumedStep, Consumption, StepRanges};
 use datasets::{
     Augmentation, Dataset, Normalization,
     random::{Purpose, RandomStreams},
 };
 use networks::{Weights, WeightsError};
 use rand::Rng;
+use soft_targets::consumption::{ConsumedStep, Consumption, StepRanges};
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};

@@ -1,6 +1,6 @@
 //! The teacher's side of a loss, as tensors.
 
-use common::soft_targets::{Encoding, SoftTargets, ValueType};
+use soft_targets::{Encoding, SoftTargets, ValueType};
 use tch::{Kind, TchError, Tensor};
 
 /// Soft targets of a batch: what may be the sample's class, and how likely the teacher finds it.
@@ -27,7 +27,7 @@ pub struct TopK {
     rest: Option<Rest>,
 }
 
-/// The classes that are not kept; [`common::soft_targets::Rest`] says what is known about them.
+/// The classes that are not kept; [`soft_targets::Rest`] says what is known about them.
 #[derive(Debug)]
 struct Rest {
     /// f32 [batch, 1]
@@ -69,7 +69,7 @@ impl TeacherLogits {
     }
 
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
-    /// tail bucket what [`common::soft_targets::Rest`] estimates. f32 [batch, outcomes].
+    /// tail bucket what [`soft_targets::Rest`] estimates. f32 [batch, outcomes].
     pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         match self {
             Self::Dense(logits) => logits.f_div_scalar(temperature),
@@ -100,7 +100,7 @@ impl TeacherLogits {
 }
 
 impl Rest {
-    /// [`common::soft_targets::Rest::log_mass_at`], for a batch: f32 [batch, 1].
+    /// [`soft_targets::Rest::log_mass_at`], for a batch: f32 [batch, 1].
     fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         let inverse = 1.0 / temperature;
         let log_count = (self.classes as f64).ln();
@@ -135,7 +135,7 @@ fn rows(bytes: &[u8], columns: usize, kind: Kind) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use common::soft_targets::Encoder;
+    use soft_targets::Encoder;
 
     use super::*;
 

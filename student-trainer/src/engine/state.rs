@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use common::consumption::{Consumption, StepRanges};
 use networks::{WeightTensor, Weights};
 use serde::{Deserialize, Serialize};
+use soft_targets::consumption::{Consumption, StepRanges};
 
 use super::meter::Totals;
 use crate::run::RunError;

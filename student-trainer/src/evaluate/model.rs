@@ -6,7 +6,8 @@ use std::{
     time::Instant,
 };
 
-use common::{digest::Sha256, manifest::ArtifactManifest};
+use artifacts::manifest::ArtifactManifest;
+use common::digest::Sha256;
 use datasets::{Dataset, Normalization};
 use networks::NetworkSpec;
 use onnx_runtime::{Session, SessionOptions};

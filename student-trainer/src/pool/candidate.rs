@@ -2,14 +2,12 @@
 
 use std::{fmt, net::SocketAddr, num::NonZero, time::Duration};
 
-use common::{
-    manifest::TeacherIdentity,
-    security::client::{Channel, Credentials},
-    soft_targets::{ClassMatch, Encoding},
-};
+use artifacts::manifest::TeacherIdentity;
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
+use server::security::client::{Channel, Credentials};
+use soft_targets::{ClassMatch, Encoding};
 use tokio::time::timeout;
 
 use super::{

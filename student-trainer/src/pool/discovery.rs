@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use common::grpc;
 use futures::future::join_all;
+use server::grpc;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use common::security::client::Channel;
 use proto::teacher::v1::teacher_service_server::SERVICE_NAME;
+use server::security::client::Channel;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{

@@ -44,9 +44,10 @@ use std::{
     time::Duration,
 };
 
+use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
-use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
 use futures::executor::block_on;
+use soft_targets::SoftTargets;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 

@@ -5,7 +5,7 @@
 
 use std::{num::NonZero, ops::Range};
 
-use common::soft_targets::{Encoding, SoftTargets};
+use soft_targets::{Encoding, SoftTargets};
 
 /// Fewest images that a teacher is asked for where bits of batches of unlike sizes meet.
 ///
@@ -104,7 +104,7 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use common::soft_targets::Encoder;
+    use soft_targets::Encoder;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::soft_targets::SoftTargets;
+use soft_targets::SoftTargets;
 use tokio::sync::{Notify, oneshot};
 
 use super::{PoolError, round_trip::RoundTrip};

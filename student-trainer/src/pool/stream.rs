@@ -6,15 +6,13 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    security::client::Channel,
-    soft_targets::{Encoding, SoftTargets},
-};
 use proto::teacher::v1::{
     self as wire, Batch, DataType, Numerics, Open, StreamSoftTargetsRequest,
     StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
+use server::security::client::Channel;
+use soft_targets::{Encoding, SoftTargets};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},

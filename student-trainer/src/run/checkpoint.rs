@@ -10,11 +10,11 @@ use std::{
     path::Path,
 };
 
+use artifacts::manifest::TeacherIdentity;
 use common::{
     atomic_file,
     digest::{RollingSha256, Sha256},
     folders,
-    manifest::TeacherIdentity,
 };
 use networks::{NetworkSpec, WeightTensor, Weights, WeightsError};
 use safetensors::{Dtype, SafeTensors};

@@ -1,10 +1,8 @@
 //! What is made of the final weights: an ONNX file, its check against libtorch, its upload; and whether
 //! that will be possible, before there are any.
 
-use common::{
-    digest::Sha256,
-    manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance},
-};
+use artifacts::manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance};
+use common::digest::Sha256;
 use networks::{Weights, onnx};
 use onnx_runtime::{Session, SessionOptions};
 
@@ -161,7 +159,7 @@ impl Run<'_> {
         provenance: Provenance,
     ) -> ArtifactManifest {
         ArtifactManifest {
-            format_version: common::manifest::FORMAT_VERSION,
+            format_version: artifacts::manifest::FORMAT_VERSION,
             onnx: OnnxFile {
                 sha256: Sha256::of(onnx),
                 size: onnx.len() as u64,

@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::soft_targets::ClassesDiffer;
 use datasets::DatasetError;
 use networks::SpecError;
+use soft_targets::ClassesDiffer;
 use soft_targets::human_bytes;
 use torch_networks::TorchError;
 

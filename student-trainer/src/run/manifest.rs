@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use common::{
-    consumption::{Consumption, StepRanges},
-    digest::Sha256,
-    manifest::TeacherIdentity,
-};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use networks::ModelId;
 use serde::{Deserialize, Serialize};
+use soft_targets::consumption::{Consumption, StepRanges};
 
 use crate::{
     config::PhaseKind,

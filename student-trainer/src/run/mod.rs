@@ -19,7 +19,8 @@ use std::{
     time::Instant,
 };
 
-use common::{digest::Sha256, manifest::TeacherIdentity};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use datasets::Dataset;
 use networks::{Weights, model_id};
 use onnx_runtime::SessionError;

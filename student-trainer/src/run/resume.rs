@@ -1,6 +1,7 @@
 //! Whether a run may go on from a checkpoint.
 
-use common::{digest::Sha256, manifest::TeacherIdentity};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use toml::{Table, Value};
 
 use super::{RunError, checkpoint::Circumstances};

@@ -2,8 +2,9 @@
 
 use std::{io, path::PathBuf};
 
-use common::{config::ConfigError, grpc};
+use common::config::ConfigError;
 use proto::runs::v1::RunState;
+use server::grpc;
 use tonic::{Code, Status};
 
 use crate::config::NotAllowed;

@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use common::security::Refusal;
 use futures::{Stream, StreamExt};
 use proto::runs::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
     ListRunsResponse, ResumeRunRequest, ResumeRunResponse, SubmitRunRequest, SubmitRunResponse,
     WatchRunRequest, WatchRunResponse, run_service_server::RunService,
 };
+use server::security::Refusal;
 use tonic::{Request, Response, Status};
 
 use super::{error::ServiceError, queue::RunQueue, record::RunId};

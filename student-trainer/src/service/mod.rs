@@ -10,16 +10,18 @@ use std::{
 };
 
 use common::{
-    grpc as edge,
-    health::Health,
-    listen::{ArrivalLimit, http2},
-    metrics_server,
     ready_file::ReadyFile,
-    security::{GuardedPort, Rules, Scope, Security, SecurityError},
     slow_work,
     writable_folder::{self, FolderError},
 };
 use proto::runs::v1::run_service_server::{RunServiceServer, SERVICE_NAME};
+use server::{
+    grpc as edge,
+    health::Health,
+    listen::{ArrivalLimit, http2},
+    metrics_server,
+    security::{GuardedPort, Rules, Scope, Security, SecurityError},
+};
 use tokio::{
     runtime::Handle,
     task::{self, JoinError, JoinHandle},

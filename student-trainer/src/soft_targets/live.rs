@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use common::soft_targets::{ClassOrder, SoftTargets};
+use soft_targets::{ClassOrder, SoftTargets};
 use tokio_util::sync::CancellationToken;
 
 use super::{PendingSoftTargets, RecordedTargets, Request, padding};

@@ -22,7 +22,8 @@ mod recorder;
 mod recording_run;
 mod supply;
 
-use common::{manifest::TeacherIdentity, soft_targets::SoftTargets};
+use artifacts::manifest::TeacherIdentity;
+use soft_targets::SoftTargets;
 use tokio_util::sync::CancellationToken;
 
 use crate::run::RunError;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use common::soft_targets::Encoding;
+use soft_targets::Encoding;
 use soft_targets::{Recording, Space};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;

@@ -6,10 +6,8 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use common::{
-    manifest::TeacherIdentity,
-    soft_targets::{ClassOrder, SoftTargets},
-};
+use artifacts::manifest::TeacherIdentity;
+use soft_targets::{ClassOrder, SoftTargets};
 use soft_targets::{Replay, StoreError};
 
 use crate::run::RunError;

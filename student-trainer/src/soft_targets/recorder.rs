@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use common::soft_targets::SoftTargets;
 use datasets::{BatchAssembler, Dataset, View};
+use soft_targets::SoftTargets;
 use soft_targets::{Recording, RecordingLock, ShardId};
 use tokio_util::sync::CancellationToken;
 

@@ -2,12 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use common::{
-    digest::Sha256,
-    manifest::TeacherIdentity,
-    soft_targets::{ClassMatch, ClassOrder, Encoding},
-};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use datasets::Dataset;
+use soft_targets::{ClassMatch, ClassOrder, Encoding};
 use soft_targets::{
     RecordedImages, Recording, RecordingIdentity, Recordings, Replay, ViewSet, WantedRecording,
 };

@@ -34,7 +34,7 @@ async fn open_streams_and_idle_connections_do_not_hold_up_the_stop() {
     ];
     let mut trainer = Trainer::start_with(&settings).await;
     let channel = || async {
-        let endpoint = common::grpc::endpoint(&trainer.grpc.to_string()).unwrap();
+        let endpoint = server::grpc::endpoint(&trainer.grpc.to_string()).unwrap();
         endpoint.connect().await.unwrap()
     };
     let ask = ServerReflectionRequest {

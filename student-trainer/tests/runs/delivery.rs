@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 use test_support::{Process, built_beside, class_names, unused_address, write_idx};
 
-use common::manifest::{ArtifactManifest, MAX_MANIFEST_BYTES};
+use artifacts::manifest::{ArtifactManifest, MAX_MANIFEST_BYTES};
 use datasets::{Split, load_idx};
 use networks::{NetworkSpec, Weights};
 use student_trainer::{

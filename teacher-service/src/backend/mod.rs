@@ -2,7 +2,7 @@
 
 mod retort_network;
 
-use common::manifest::TeacherIdentity;
+use artifacts::manifest::TeacherIdentity;
 
 use crate::batch::Batch;
 

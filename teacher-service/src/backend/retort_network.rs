@@ -6,7 +6,8 @@ use std::{
     thread,
 };
 
-use common::{folders, manifest::TeacherIdentity};
+use artifacts::manifest::TeacherIdentity;
+use common::folders;
 use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use torch_networks::{

@@ -8,12 +8,13 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
-use common::{grpc, shutdown};
+use common::shutdown;
+use server::grpc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
-use crate::server::WINDOW_BYTES;
+use crate::serve::WINDOW_BYTES;
 
 /// Parts of benchmarks; `retort bench` starts them and reads what they print.
 #[derive(Args)]

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
+use artifacts::manifest::TeacherIdentity;
 use clap::Args;
-use common::{listen::Access, manifest::TeacherIdentity, ready_file::ReadyFile};
+use common::ready_file::ReadyFile;
 use futures::future::join_all;
+use server::listen::Access;
 
 use super::{ReadyFileArgument, incoming, listen, server, shutdown};
 use crate::{

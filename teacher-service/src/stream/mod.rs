@@ -4,12 +4,13 @@ mod responses;
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
-use common::{manifest::TeacherIdentity, soft_targets::Encoding};
+use artifacts::manifest::TeacherIdentity;
 use proto::teacher::v1::{
     self as wire, Draining, Open, Opened, StreamSoftTargetsRequest,
     stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
+use soft_targets::Encoding;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;

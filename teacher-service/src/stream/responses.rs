@@ -198,11 +198,9 @@ impl Drop for Responses {
 mod tests {
     use std::sync::Arc;
 
-    use common::{
-        manifest::TeacherIdentity,
-        soft_targets::{Encoder, Encoding},
-    };
+    use artifacts::manifest::TeacherIdentity;
     use futures::StreamExt;
+    use soft_targets::{Encoder, Encoding};
     use tokio::sync::Semaphore;
     use tonic::Code;
 

@@ -31,7 +31,7 @@ pub fn start(artifact: &Path, settings: &[&str]) -> Teacher {
 }
 
 pub async fn connect(teacher: &Teacher) -> TeacherServiceClient<Channel> {
-    let endpoint = common::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
+    let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
     TeacherServiceClient::new(endpoint.connect().await.unwrap())
 }
 

@@ -13,7 +13,7 @@ use common::output::Messages;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use common::security::client::CredentialArguments;
+use server::security::client::CredentialArguments;
 
 use super::{BenchError, above_zero, at_least_one, process::usable_core, report::print};
 use crate::{CliError, client::Remote};

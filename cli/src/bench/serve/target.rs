@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{raw_codec::RawCodec, security::client::Channel};
 use prost::Message;
 use proto::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
     grpc_inference_service_client::GrpcInferenceServiceClient,
     model_infer_request::InferInputTensor,
 };
+use server::{raw_codec::RawCodec, security::client::Channel};
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use crate::{CliError, client::Remote, inference::with_deadline};

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use common::soft_targets::{Encoder, Encoding, SoftTargets, ValueType};
 use prost::Message;
 use proto::teacher::v1::{
     StreamSoftTargetsResponse, stream_soft_targets_response::Message as Response,
 };
 use serde::Serialize;
+use soft_targets::{Encoder, Encoding, SoftTargets, ValueType};
 
 use super::BATCH_SIZE;
 

@@ -1,6 +1,7 @@
 //! A shard is taken where every byte is what it should be, and nowhere else.
 
-use common::{manifest::TeacherIdentity, soft_targets::Encoder};
+use crate::Encoder;
+use artifacts::manifest::TeacherIdentity;
 use datasets::Augmentation;
 use proptest::{prelude::*, sample::Index, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory};

@@ -5,12 +5,10 @@
 
 use std::path::Path;
 
-use common::{
-    digest::Sha256,
-    manifest::TeacherIdentity,
-    soft_targets::{Encoder, Encoding, SoftTargets},
-};
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
 use datasets::Augmentation;
+use soft_targets::{Encoder, Encoding, SoftTargets};
 use soft_targets::{RecordedImages, Recording, RecordingIdentity, ShardId, ViewSet};
 
 pub const CLASSES: usize = 5;

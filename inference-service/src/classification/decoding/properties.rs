@@ -1,6 +1,6 @@
 //! Images from anywhere become an image of the allowed size, or a line of text.
 
-use common::manifest::Resize;
+use artifacts::manifest::Resize;
 use image::{GrayImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::{collection::vec, prelude::*, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory};

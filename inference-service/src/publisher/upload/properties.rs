@@ -1,9 +1,9 @@
 //! An upload is taken where its parts are the very file that its header speaks of, and never otherwise.
 
-use common::upload::IfStored;
 use futures::stream;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 use prost::Message as _;
+use server::upload::IfStored;
 use test_support::damage::{cases, foreign};
 
 use super::*;
@@ -68,7 +68,7 @@ fn a_foreign_upload_is_refused_or_is_the_file() {
         .unwrap();
     let (onnx, manifest) = test_model::model(&[[0.0, 0.0]; 3]);
     let pieces = |size: usize| -> Vec<PublishRequest> {
-        let mut parts = common::upload::upload(
+        let mut parts = server::upload::upload(
             "m",
             onnx.clone(),
             manifest.to_json().into(),

@@ -1,6 +1,7 @@
 //! Small models as an exporter would publish them.
 
-use common::{digest::Sha256, manifest::ArtifactManifest};
+use artifacts::manifest::ArtifactManifest;
+use common::digest::Sha256;
 use datasets::Normalization;
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::{Session, SessionOptions};

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use common::security::tls::ClientTls;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use server::security::tls::ClientTls;
 
 /// A kept-alive connection.
 pub struct Connection {

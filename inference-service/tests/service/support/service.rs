@@ -187,7 +187,7 @@ impl Service {
     }
 
     pub async fn channel(&self, port: &str) -> Channel {
-        let endpoint = common::grpc::endpoint(&self.address(port)).expect("a valid address");
+        let endpoint = server::grpc::endpoint(&self.address(port)).expect("a valid address");
         endpoint
             .connect()
             .await

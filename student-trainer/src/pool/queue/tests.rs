@@ -1,4 +1,4 @@
-use common::soft_targets::{Encoder, Encoding};
+use soft_targets::{Encoder, Encoding};
 
 use super::*;
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::{Scope, Token};
-use crate::{atomic_file, digest::Sha256};
+use common::{atomic_file, digest::Sha256};
 
 const FORMAT_VERSION: u32 = 1;
 const LONGEST_NAME: usize = 64;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{ModelName, ModelStore, StoreError, io_error, read_if_present};
-use crate::atomic_file;
+use common::atomic_file;
 
 const DELETED_FILE: &str = ".deleted.json";
 const DELETED_FORMAT_VERSION: u32 = 1;

@@ -25,10 +25,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::{
-    config::Problems,
-    listen::{self, Access, ListenError, Listener},
-};
+use crate::listen::{self, Access, ListenError, Listener};
+use common::config::Problems;
 
 pub use layer::{AuthLayer, Authorized, Caller};
 pub use refusal::Refusal;

@@ -17,7 +17,7 @@ use rustls::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::Problems;
+use common::config::Problems;
 
 /// A service's `[grpc.tls]` table; the certificate is that of all its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

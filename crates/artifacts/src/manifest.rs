@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 /// The newest format that this build reads and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;

@@ -20,11 +20,8 @@ use super::{
     InvalidToken, Token,
     tls::{ClientTls, TlsError},
 };
-use crate::{
-    config::Problems,
-    grpc::{self, InvalidAddress, root_cause},
-    os_text,
-};
+use crate::grpc::{self, InvalidAddress, root_cause};
+use common::{config::Problems, os_text};
 
 /// A connection whose calls carry the client's token.
 pub type Channel = InterceptedService<transport::Channel, Bearer>;

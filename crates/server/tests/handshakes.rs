@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
+use server::{
     grpc,
     health::Health,
     listen::{Access, http2},

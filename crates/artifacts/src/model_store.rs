@@ -22,13 +22,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{
-    atomic_file,
-    digest::Sha256,
-    file_lock::FileLock,
-    folders,
-    manifest::{ArtifactManifest, ManifestError},
-};
+use crate::manifest::{ArtifactManifest, ManifestError};
+use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders};
 
 mod deletion;
 mod model_name;

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     listen::http1::{self, ConnectionLimits},
     security::{GuardedPort, Staleness},
-    telemetry,
 };
+use common::telemetry;
 
 /// Of a port for metrics: Prometheus needs one; people look, too.
 pub const CONNECTIONS: ConnectionLimits = ConnectionLimits {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
 
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 /// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
 const CHUNK: usize = 1 << 20;

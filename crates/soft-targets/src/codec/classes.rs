@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 use super::{Encoding, Parts, SoftTargets, encoding::fits_u16};
 
@@ -210,7 +210,7 @@ fn shown<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::soft_targets::{Encoder, ValueType};
+    use crate::{Encoder, ValueType};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(ToString::to_string).collect()

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use rustls::crypto::ring;
 
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 /// Lets people, and tools that look for leaked secrets, see what the text is.
 const PREFIX: &str = "retort_";

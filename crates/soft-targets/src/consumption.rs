@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 /// A chain over the steps of one phase: each link is the SHA-256 of the link before, as 32 bytes,
 /// and of one step's record; the first link is 32 zeros.
@@ -76,7 +76,7 @@ impl Default for Consumption {
     fn default() -> Self {
         Self {
             samples: 0,
-            sha256: Sha256::from_bytes(&[0; 32]),
+            sha256: Sha256::from_bytes([0; 32]),
         }
     }
 }
@@ -94,7 +94,7 @@ impl Consumption {
             hasher.update(sample.to_le_bytes());
         }
         hasher.update(step.teacher.unwrap_or_default());
-        self.sha256 = Sha256::from_bytes(&hasher.finalize());
+        self.sha256 = Sha256::from_bytes(hasher.finalize().into());
         self.samples += count;
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{self, Instant};
 use tracing::{error, info};
 
 use super::Staleness;
-use crate::digest::Sha256;
+use common::digest::Sha256;
 
 /// How soon a changed file is noticed. The files are small, and what they hold is compared, not when
 /// they were written: a file that becomes readable, one that is replaced through a link, as
@@ -178,7 +178,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
     use super::*;
-    use crate::atomic_file;
+    use common::atomic_file;
 
     fn load(file: &Path, staleness: &Staleness) -> Result<Reloaded<u32>, String> {
         let read = {

@@ -2,18 +2,9 @@
 
 use std::{future, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use artifacts::model_store::{ModelStore, StoreError};
 use common::{
-    grpc,
-    health::{Health, HealthService},
-    listen::{
-        ArrivalLimit, InTime,
-        http1::{self, ConnectionLimits},
-        http2,
-    },
-    metrics_server,
-    model_store::{ModelStore, StoreError},
     ready_file::ReadyFile,
-    security::{GuardedPort, Rules, Security, SecurityError, Staleness},
     writable_folder::{self, FolderError},
 };
 use futures::FutureExt;
@@ -22,6 +13,17 @@ use proto::{
     inference::grpc_inference_service_server,
     predict::v1::predictor_service_server::{self, PredictorServiceServer},
     publish::v1::publisher_service_server::{self, PublisherServiceServer},
+};
+use server::{
+    grpc,
+    health::{Health, HealthService},
+    listen::{
+        ArrivalLimit, InTime,
+        http1::{self, ConnectionLimits},
+        http2,
+    },
+    metrics_server,
+    security::{GuardedPort, Rules, Security, SecurityError, Staleness},
 };
 use tokio::{
     task::{JoinError, JoinSet},

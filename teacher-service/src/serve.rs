@@ -7,16 +7,15 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use common::{ready_file::ReadyFile, slow_work};
+use proto::teacher::v1::teacher_service_server::{SERVICE_NAME, TeacherServiceServer};
+use server::{
     grpc,
     health::Health,
     listen::{ArrivalLimit, InTime, http2},
     metrics_server,
-    ready_file::ReadyFile,
     security::{GuardedPort, Rules, Scope, Security, SecurityError},
-    slow_work,
 };
-use proto::teacher::v1::teacher_service_server::{SERVICE_NAME, TeacherServiceServer};
 use tokio::{
     task::{JoinError, JoinHandle},
     time::timeout,

@@ -1,0 +1,12 @@
+//! What the edge of every service needs: listeners and their limits, TLS and tokens, tower layers,
+//! gRPC defaults, health, and the clients' side of the same.
+
+pub mod grpc;
+pub mod health;
+#[cfg(test)]
+mod http2_frames;
+pub mod listen;
+pub mod metrics_server;
+pub mod raw_codec;
+pub mod security;
+pub mod upload;
