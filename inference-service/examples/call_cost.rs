@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! taskset -c 1 cargo run --release -p inference-service --example call_cost -- \
-//!     crates/networks/tests/specs/cnn-24-48-64.toml [CALLERS] [SECONDS] [SERVICE'S BINARY]
+//!     crates/networks/tests/networks/specs/cnn-24-48-64.toml [CALLERS] [SECONDS] [SERVICE'S BINARY]
 //! ```
 //!
 //! The service is pinned to core 0. The time of a call is processor time of the service, so a

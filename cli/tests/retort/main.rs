@@ -1,0 +1,11 @@
+//! `retort` as its users meet it, and the dependencies of the whole workspace.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod bench_serve;
+mod bench_soft_targets;
+mod demo;
+mod dependencies;
+mod models;
+mod support;
+mod targets;

@@ -1,0 +1,155 @@
+//! `retort models` against a real service.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::Service;
+use serde_json::{Value, json};
+
+fn models(service: &Service, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_retort"))
+        .arg("models")
+        .args(arguments)
+        .args(["--admin", &service.address("admin")])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// What is printed by a command that succeeds.
+fn printed(service: &Service, arguments: &[&str]) -> String {
+    let output = models(service, arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Number and state of every version in a listing.
+fn listed(service: &Service, arguments: &[&str]) -> Vec<String> {
+    let table = printed(service, arguments);
+    let line = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[1..3].join(" ")
+    };
+    table.lines().skip(1).map(line).collect()
+}
+
+/// Writes the artifact of `version`, a folder in the store, to `to`, with other names of its classes.
+fn rename_classes(version: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::copy(version.join("model.onnx"), to.join("model.onnx")).unwrap();
+    let manifest = fs::read(version.join("manifest.json")).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    for name in manifest["class_names"].as_array_mut().unwrap() {
+        *name = json!(format!("class {}", name.as_str().unwrap()));
+    }
+    fs::write(to.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+#[test]
+fn versions_are_published_activated_and_rolled_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let first = folder.path().join("models/model/1");
+    let artifact = folder.path().join("artifact");
+    rename_classes(&first, &artifact);
+    let publish = ["publish", "model", artifact.to_str().unwrap()];
+    assert_eq!(printed(&service, &publish), "model: version 2 serves\n");
+    let again = printed(&service, &publish);
+    assert_eq!(again, "model: version 2 serves; it was stored already\n");
+    let versions = ["versions", "model"];
+    assert_eq!(listed(&service, &versions), ["1 stored", "2 active"]);
+
+    let to_the_first = "model: version 1 serves; before it served version 2\n";
+    let activate = |version| printed(&service, &["activate", "model", version]);
+    assert_eq!(activate("1"), to_the_first);
+    assert_eq!(listed(&service, &["list"]), ["1 active"]);
+    activate("2");
+    assert_eq!(listed(&service, &["list"]), ["2 active"]);
+    let rollback = ["rollback", "model"];
+    assert_eq!(printed(&service, &rollback), to_the_first);
+    assert_eq!(listed(&service, &versions), ["1 active", "2 stored"]);
+
+    // There is nothing to go back to, and a damaged version is none.
+    let nothing_older = || {
+        let output = models(&service, &rollback);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("no version older"), "{said}");
+    };
+    nothing_older();
+    activate("2");
+    fs::write(first.join("manifest.json"), "{").unwrap();
+    assert_eq!(listed(&service, &versions), ["1 damaged", "2 active"]);
+    nothing_older();
+}
+
+#[test]
+fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_option() {
+    let odd = OsStr::from_bytes(b"a\xa3b");
+    let retort = |variable: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+        command.args(arguments).env(variable, odd).output().unwrap()
+    };
+    assert!(retort("X", &["models", "--help"]).status.success());
+    for (variable, arguments, named) in [
+        (
+            "RETORT_SERVER_NAME",
+            &["models", "list"][..],
+            "--server-name",
+        ),
+        ("RETORT_ADMIN_ADDRESS", &["models", "list"], "--admin"),
+        (
+            "RETORT_INFERENCE_ADDRESS",
+            &["predict", "--model", "m"],
+            "--url",
+        ),
+        ("RETORT_TRAINER_ADDRESS", &["runs", "list"], "--trainer"),
+        (
+            "RETORT_TOKEN_IN_PLAIN_TEXT",
+            &["runs", "list"],
+            "--token-in-plain-text",
+        ),
+        ("RETORT_TOKEN", &["runs", "list"], "RETORT_TOKEN"),
+        ("X", &["demo", "--data", "/nowhere"], "/nowhere"),
+    ] {
+        let refused = retort(variable, arguments);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        let code = if variable == "X" { 1 } else { 64 };
+        assert_eq!(refused.status.code(), Some(code), "{variable}: {said}");
+        assert!(said.contains(named), "{variable}: {said}");
+    }
+}
+
+#[test]
+fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let artifact = folder.path().join("artifact");
+    rename_classes(&folder.path().join("models/model/1"), &artifact);
+    printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
+
+    // No server can answer.
+    let output = models(&service, &["delete", "model", "--all"]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--yes"), "{said}");
+    assert_eq!(listed(&service, &["list"]), ["2 active"]);
+    for wrong in [&["delete", "model"][..], &["delete", "model", "1", "--all"]] {
+        assert_ne!(models(&service, wrong).status.code(), Some(0), "{wrong:?}");
+    }
+
+    let deleted = printed(&service, &["delete", "model", "--all", "--yes"]);
+    assert_eq!(deleted, "model: deleted, 2 versions\n");
+    assert!(listed(&service, &["list"]).is_empty());
+    assert!(!folder.path().join("models/model").exists());
+    let again = models(&service, &["delete", "model", "--all", "--yes"]);
+    assert_eq!(again.status.code(), Some(1));
+    let published = printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
+    assert_eq!(published, "model: version 3 serves\n");
+}

@@ -1,0 +1,4 @@
+//! Sessions on the real ONNX Runtime.
+
+mod batch_sizes;
+mod session;

@@ -1,0 +1,76 @@
+//! A small recording.
+
+use std::path::Path;
+
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
+use datasets::Augmentation;
+use soft_targets::{Encoder, Encoding, SoftTargets};
+use soft_targets::{RecordedImages, Recording, RecordingIdentity, ShardId, ViewSet};
+
+pub const CLASSES: usize = 5;
+pub const SAMPLES: u32 = 10;
+pub const PER_SHARD: u32 = 4;
+pub const VIEWS: u32 = 2;
+
+pub fn identity(encoding: &str) -> RecordingIdentity {
+    RecordingIdentity {
+        teacher: TeacherIdentity {
+            model_id: "ab".repeat(32),
+            numerics: "f32 \"cpu\"".into(),
+            probe_sha256: "cd".repeat(32),
+        },
+        images: RecordedImages {
+            fingerprint: "ef".repeat(32),
+            samples: SAMPLES,
+            classes: CLASSES as u32,
+        },
+        views: ViewSet {
+            seed: 1,
+            augmentation: Augmentation {
+                pad: 2,
+                horizontal_flip: true,
+            },
+            probe_sha256: Sha256::of(b"views"),
+        },
+        encoding: encoding.parse().unwrap(),
+    }
+}
+
+/// Names of the classes.
+pub fn names() -> Vec<String> {
+    (0..CLASSES).map(|class| format!("class {class}")).collect()
+}
+
+/// Logits of an image in a view; all different.
+pub fn logits(view: u32, sample: u32) -> Vec<f32> {
+    let class = |class: usize| (sample * 7 + view * 100) as f32 / 8.0 - ((class * 3) % 5) as f32;
+    (0..CLASSES).map(class).collect()
+}
+
+pub fn targets(encoding: Encoding, view: u32, samples: impl Iterator<Item = u32>) -> SoftTargets {
+    let logits: Vec<f32> = samples.flat_map(|sample| logits(view, sample)).collect();
+    Encoder::default()
+        .encode(encoding, &logits, CLASSES)
+        .unwrap()
+}
+
+/// Starts a recording below `store`.
+pub fn create(store: &Path, identity: &RecordingIdentity) -> Recording {
+    Recording::open_or_create(store, identity, PER_SHARD, &names()).unwrap()
+}
+
+pub fn write(recording: &Recording, id: ShardId) {
+    let encoding = recording.identity().encoding;
+    let lock = recording.lock().unwrap();
+    let targets = targets(encoding, id.view, recording.samples(id.shard));
+    recording.write(id, &targets, &lock).unwrap();
+}
+
+/// A whole recording below `store`.
+pub fn record(store: &Path, identity: &RecordingIdentity) -> Recording {
+    let recording = create(store, identity);
+    let shards: Vec<_> = recording.shards(VIEWS).collect();
+    shards.into_iter().for_each(|id| write(&recording, id));
+    recording
+}

@@ -1,0 +1,5 @@
+//! Networks in libtorch, compared with PyTorch and ONNX Runtime.
+
+mod golden;
+mod onnx_agreement;
+mod training;

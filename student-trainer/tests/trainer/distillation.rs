@@ -1,0 +1,162 @@
+//! A student's run and its teachers, as real processes on data that take no time.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+    time::Duration,
+};
+
+use test_support::{
+    Process, Teacher, eventually, metric, unused_address, write_artifact, write_idx,
+};
+
+pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
+
+pub static TEACHER: LazyLock<PathBuf> =
+    LazyLock::new(|| test_support::built_beside(TRAINER, "teacher-service"));
+
+/// Longest time for a whole run; generous, for a loaded machine.
+const LONGEST_RUN: Duration = Duration::from_secs(600);
+
+pub const BATCH_SIZE: usize = 32;
+
+/// One batch takes a few tens of milliseconds, so that a run lasts long enough to be disturbed.
+pub const TEACHER_NETWORK: &str =
+    "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
+
+/// How long the runs of a scene are.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Steps an epoch.
+    pub steps: usize,
+    pub epochs: usize,
+    /// Of the student.
+    pub widths: [usize; 2],
+}
+
+/// A folder with data, a teacher's artifact, a run's configuration and the runs.
+pub struct Scene(tempfile::TempDir);
+
+impl Scene {
+    pub fn new(size: Size) -> Self {
+        let scene = Self(tempfile::tempdir().unwrap());
+        write_idx(&scene.path("data"), BATCH_SIZE * size.steps, [28, 28]);
+        write_artifact(&scene.artifact(), TEACHER_NETWORK, 1);
+        let config = format!(
+            r#"
+            threads = 1
+            precision = "f32"
+            [data]
+            path = "{data}"
+            [network]
+            input = [1, 28, 28]
+            classes = 10
+            preset = "cnn"
+            widths = {widths:?}
+            [[phases]]
+            epochs = {epochs}
+            batch_size = {BATCH_SIZE}
+            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
+            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}
+            schedule = {{ kind = "constant", learning_rate = 0.05 }}
+            [teacher]
+            endpoints = []
+            wait_timeout_seconds = 20
+            "#,
+            data = scene.path("data").display(),
+            widths = size.widths,
+            epochs = size.epochs,
+        );
+        fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn artifact(&self) -> PathBuf {
+        self.path("teacher")
+    }
+
+    pub fn teacher(&self, settings: &[&str]) -> Teacher {
+        Teacher::start(&TEACHER, &self.artifact(), settings)
+    }
+
+    /// Starts a run that leaves its folder under `name`.
+    pub fn run<E: AsRef<str>>(&self, name: &str, endpoints: &[E], settings: &[&str]) -> Run {
+        let endpoints: Vec<_> = endpoints.iter().map(E::as_ref).collect();
+        let endpoints = format!("teacher.endpoints={endpoints:?}");
+        let folder = self.path(name);
+        let metrics = unused_address();
+        let mut command = Command::new(TRAINER);
+        command.arg("run").arg(self.path("run.toml"));
+        command.arg("--output").arg(&folder);
+        command.args(["--metrics", &metrics]);
+        for setting in [endpoints.as_str()].iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        Run {
+            process: Process::start(command),
+            folder,
+            metrics: metrics.parse().unwrap(),
+        }
+    }
+}
+
+/// A run under way.
+pub struct Run {
+    pub process: Process,
+    pub folder: PathBuf,
+    metrics: SocketAddr,
+}
+
+impl Run {
+    /// Waits for the end of a run that succeeds; gives what it wrote for people.
+    pub fn succeed(mut self) -> String {
+        let status = self.process.wait_within(LONGEST_RUN);
+        let output = self.process.stderr();
+        assert!(status.success(), "{output}");
+        output
+    }
+
+    /// Waits for the end of a run that fails; gives its last line.
+    pub fn fail(mut self) -> String {
+        let status = self.process.wait();
+        let output = self.process.stderr();
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(!output.contains("panicked"), "{output}");
+        output.lines().last().unwrap_or_default().to_owned()
+    }
+
+    pub fn says(&self, text: &str) {
+        eventually(text, || self.process.stderr().contains(text).then_some(()));
+    }
+
+    /// Value of a line of the trainer's metrics, while the run goes on.
+    pub fn metric(&self, line: &str) -> f64 {
+        self.says("serving metrics");
+        metric(self.metrics, line)
+    }
+}
+
+/// The student that a run left, as bytes.
+pub fn student(folder: &Path) -> [Vec<u8>; 2] {
+    ["weights.safetensors", "model.onnx"]
+        .map(|file| fs::read(folder.join("artifact").join(file)).unwrap())
+}
+
+/// The proof of what a run was trained on.
+pub fn consumed(folder: &Path) -> String {
+    let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let digest = manifest["phases"][0]["consumed_sha256"].as_str();
+    digest.unwrap().to_owned()
+}
+
+pub fn address(teacher: &Teacher) -> String {
+    teacher.grpc.to_string()
+}

@@ -1,0 +1,16 @@
+//! The trainer as its users meet it: processes, sockets, files.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod distillation;
+mod faults;
+mod name_server;
+mod recordings;
+mod relay;
+mod resume;
+mod run_service;
+mod runs;
+mod security;
+mod small_disk;
+mod teachers;
+mod teachers_misbehaving;

@@ -1,0 +1,203 @@
+//! Killed at random steps, stopped by a signal, left without teachers.
+
+use std::time::Instant;
+use test_support::Process;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::scene::{EPOCHS, PHASES, Place, STEPS, Scene, checkpoints, fixed_address, stderr};
+
+/// Kills a phase.
+const KILLS: usize = 10;
+
+/// A loaded machine may let a phase end before the end comes: such a run counts for nothing.
+const MOST_ROUNDS: usize = 10;
+
+/// `RETORT_TEST_SEED` chooses other steps.
+fn random() -> ChaCha8Rng {
+    let seed = std::env::var("RETORT_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
+    eprintln!("RETORT_TEST_SEED={seed}");
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Ends a run in the middle of every phase of `phases`, each time with `end`, and starts it again.
+/// `false` where an end came too late for its phase.
+fn interrupt(
+    scene: &Scene,
+    name: &str,
+    phases: std::ops::Range<usize>,
+    random: &mut ChaCha8Rng,
+    mut start: impl FnMut() -> Process,
+    mut end: impl FnMut(&mut Process),
+) -> bool {
+    for phase in phases {
+        // One that leaves some to be done.
+        let step = random.random_range(1..=EPOCHS * STEPS * 3 / 4);
+        let aim = Place { phase, step };
+        let mut process = start();
+        scene.wait_for(name, aim, &mut process);
+        end(&mut process);
+        let place = scene.place(name).unwrap();
+        let hit = scene.ended_within(name, phase);
+        let remark = if hit { "" } else { ", too late" };
+        let pid = process.id();
+        eprintln!("{name}: pid {pid}, aimed at {aim:?}, ended behind {place:?}{remark}");
+        if !hit {
+            return false;
+        }
+        newest_checkpoint_is_of(scene, name, phase);
+    }
+    true
+}
+
+/// What the run goes on from is in the phase in which it ended, or the end of the one before.
+fn newest_checkpoint_is_of(scene: &Scene, name: &str, phase: usize) {
+    let newest = checkpoints(&scene.path(name)).pop();
+    let step = newest.map_or(0, |file| {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        name.trim_start_matches("step-").parse().unwrap()
+    });
+    let before = phase as u64 * EPOCHS * STEPS;
+    assert!((before..before + EPOCHS * STEPS).contains(&step), "{step}");
+}
+
+fn kill(process: &mut Process) {
+    process.signal("KILL");
+    process.wait();
+}
+
+/// Tries under ever new names until `attempt` says that it did what it should.
+pub fn until_hit(name: &str, mut attempt: impl FnMut(&str) -> bool) {
+    for round in 0..MOST_ROUNDS {
+        if attempt(&format!("{name}-{round}")) {
+            return;
+        }
+    }
+    panic!("{MOST_ROUNDS} times too late");
+}
+
+#[test]
+fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run() {
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let teachers = [&teacher];
+    let undisturbed = scene.finish("undisturbed", &teachers, &[]);
+    let other = scene.finish("other", &teachers, &["seed=2"]);
+    assert_ne!(undisturbed, other, "another seed must give another student");
+
+    let mut random = random();
+    for kill_in_each_phase in 0..KILLS {
+        until_hit(&format!("killed-{kill_in_each_phase}"), |name| {
+            let start = || scene.start(name, &teachers);
+            let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
+            if hit {
+                assert_eq!(scene.finish(name, &teachers, &[]), undisturbed);
+                let verified = scene.verify(name);
+                assert!(verified.status.success(), "{}", stderr(&verified));
+            }
+            hit
+        });
+    }
+}
+
+#[test]
+fn a_signal_leaves_a_checkpoint_of_that_very_step_and_exit_code_0() {
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let teachers = [&teacher];
+    let undisturbed = scene.finish("undisturbed", &teachers, &[]);
+    let mut random = random();
+    for signal in ["TERM", "HUP"] {
+        until_hit(signal, |name| {
+            let start = || scene.start(name, &teachers);
+            let mut said = Vec::new();
+            let stop = |process: &mut Process| {
+                process.signal(signal);
+                assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+                let newest = checkpoints(&scene.path(name)).pop().unwrap();
+                said.push((process.stderr(), newest));
+            };
+            let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, stop);
+            if hit {
+                for (said, newest) in said {
+                    let newest = newest.display();
+                    let how = format!("do the same run again and it goes on from {newest}");
+                    assert!(said.contains(&how), "{how} is not in: {said}");
+                }
+                assert_eq!(scene.finish(name, &teachers, &[]), undisturbed);
+            }
+            hit
+        });
+    }
+}
+
+#[test]
+fn trainer_and_all_teachers_killed_at_once_go_on_together() {
+    let scene = Scene::new();
+    let addresses = [fixed_address(), fixed_address()];
+    let start = || {
+        addresses
+            .each_ref()
+            .map(|address| scene.teacher_at(address))
+    };
+    let mut random = random();
+    let undisturbed = {
+        let [first, second] = &start();
+        scene.finish("undisturbed", &[first, second], &[])
+    };
+    until_hit("all-killed", |name| {
+        let mut teachers = start();
+        let hit = {
+            let [first, second] = &teachers;
+            let start_run = || scene.start(name, &[first, second]);
+            let kill_all = |trainer: &mut Process| {
+                for process in [&*trainer, &first.process, &second.process] {
+                    process.signal("KILL");
+                }
+                trainer.wait();
+            };
+            interrupt(&scene, name, 1..2, &mut random, start_run, kill_all)
+        };
+        for teacher in &mut teachers {
+            // Until then its address is taken.
+            teacher.process.wait();
+        }
+        if hit {
+            let [first, second] = &start();
+            assert_eq!(scene.finish(name, &[first, second], &[]), undisturbed);
+        }
+        hit
+    });
+}
+
+#[test]
+fn a_run_whose_teachers_are_gone_fails_with_a_checkpoint_and_goes_on_with_new_ones() {
+    let scene = Scene::new();
+    let undisturbed = scene.finish("undisturbed", &[&scene.teacher()], &[]);
+    until_hit("left", |name| {
+        let teacher = scene.teacher();
+        let settings = ["teacher.wait_timeout_seconds=3"];
+        let mut process = Process::start(scene.command(name, &[&teacher], &settings));
+        let aim = Place { phase: 1, step: 1 };
+        scene.wait_for(name, aim, &mut process);
+        let gone = Instant::now();
+        drop(teacher);
+        if process.wait().success() {
+            return false;
+        }
+        assert!(gone.elapsed().as_secs() < 30);
+        let said = process.stderr();
+        let newest = checkpoints(&scene.path(name)).pop().unwrap();
+        for part in [
+            "no answer for 3 s",
+            "goes on from",
+            newest.to_str().unwrap(),
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        assert!(scene.ended_within(name, 1));
+        assert_eq!(scene.finish(name, &[&scene.teacher()], &[]), undisturbed);
+        true
+    });
+}

@@ -1,0 +1,108 @@
+//! What a run does not go on from, and what it says.
+
+use std::fs;
+
+use student_trainer::run::RunManifest;
+
+use super::scene::{PHASES, Place, Scene, checkpoints, stderr};
+
+/// A run that was stopped within its first phase.
+fn stopped(scene: &Scene, name: &str) {
+    let mut process = scene.start(name, &[]);
+    // Far enough for two checkpoints.
+    let aim = Place { phase: 0, step: 15 };
+    scene.wait_for(name, aim, &mut process);
+    process.signal("TERM");
+    assert!(process.wait().success(), "{}", process.stderr());
+}
+
+/// A scene whose runs need no teacher.
+fn scene() -> Scene {
+    let scene = Scene::new();
+    let config = scene.config();
+    let soft = "kind = \"kd\", temperature = 2.0, alpha = 0.9";
+    let (head, teacher) = config.split_once("[teacher]").unwrap();
+    assert!(head.contains(soft) && !teacher.contains("[["));
+    let config = head.replace(soft, "kind = \"cross_entropy\"");
+    fs::write(scene.path("run.toml"), config).unwrap();
+    scene
+}
+
+#[test]
+fn another_configuration_is_refused_by_its_key_and_other_threads_unless_allowed() {
+    let scene = scene();
+    stopped(&scene, "run");
+    let before = checkpoints(&scene.path("run"));
+    let refused = |settings: &[&str]| {
+        let done = scene.command("run", &[], settings).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
+        stderr(&done)
+    };
+    for (setting, parts) in [
+        (
+            "seed=7",
+            ["seed was 1 and is now 7", "another output folder"],
+        ),
+        (
+            "phases[1].batch_size=8",
+            ["phases[1].batch_size was 16 and is now 8", "put it back"],
+        ),
+        ("threads=2", ["threads was 1 and is now 2", "put it back"]),
+    ] {
+        let said = refused(&[setting]);
+        for part in parts {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+    }
+    assert_eq!(checkpoints(&scene.path("run")), before);
+
+    let mut command = scene.command("run", &[], &["threads=2"]);
+    let done = command.arg("--allow-other-bits").output().unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let manifest: RunManifest =
+        serde_json::from_slice(&fs::read(scene.path("run/manifest.json")).unwrap()).unwrap();
+    assert!(!manifest.bit_reproducible);
+    assert_eq!(manifest.phases.len(), PHASES.len());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
+    let scene = scene();
+    let undisturbed = scene.finish("undisturbed", &[], &[]);
+    stopped(&scene, "run");
+    let files = checkpoints(&scene.path("run"));
+    let [.., before, newest] = &files[..] else {
+        panic!("{files:?}");
+    };
+    let mut bytes = fs::read(newest).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(newest, bytes).unwrap();
+    let done = scene.command("run", &[], &[]).output().unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let step = before.file_stem().unwrap().to_str().unwrap();
+    let step = step.trim_start_matches("step-").trim_start_matches('0');
+    for part in [
+        format!("{}: damaged", newest.display()),
+        format!("goes on from step {step} of the run"),
+    ] {
+        assert!(stderr(&done).contains(&part), "{part}: {}", stderr(&done));
+    }
+    assert_eq!(scene.result("run"), undisturbed);
+}
+
+#[test]
+fn two_trainers_do_not_work_in_one_folder() {
+    let scene = scene();
+    let mut first = scene.start("run", &[]);
+    scene.wait_for("run", Place { phase: 0, step: 1 }, &mut first);
+    // Stopped, so that it cannot end before the second has looked.
+    first.signal("STOP");
+    let second = scene.command("run", &[], &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(
+        stderr(&second).contains("another trainer is at work"),
+        "{}",
+        stderr(&second)
+    );
+}

@@ -1,0 +1,146 @@
+//! The run service, stopped and killed, with its queue.
+
+use std::{fs::File, path::Path, process::Command};
+use test_support::{Process, eventually};
+
+use proto::runs::v1::{
+    ListRunsRequest, RunState, SubmitRunRequest, run_service_client::RunServiceClient,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tonic::transport::Channel;
+
+use super::scene::{EPOCHS, PHASES, Place, RETORT, STEPS, Scene, TRAINER, fixed_address};
+
+struct Service {
+    process: Process,
+    client: RunServiceClient<Channel>,
+}
+
+impl Service {
+    async fn start(scene: &Scene, address: &str) -> Self {
+        let ready_file = tempfile::tempdir().unwrap();
+        let ready_file = ready_file.path().join("ready.json");
+        let mut command = Command::new(TRAINER);
+        command.arg("serve").arg("--ready-file").arg(&ready_file);
+        let runs = format!("runs_folder={}", scene.path("runs").display());
+        let listen = format!("grpc.listen={address}");
+        let allowed = toml::Value::from(vec![scene.path("").display().to_string()]);
+        let allowed = format!("allowed_folders={allowed}");
+        let metrics = "metrics.listen=127.0.0.1:0".to_owned();
+        for setting in [runs, listen, allowed, metrics] {
+            command.args(["--set", &setting]);
+        }
+        let mut process = Process::start(command);
+        process.ready(&ready_file);
+        let client = RunServiceClient::connect(format!("http://{address}"));
+        let client = client.await.unwrap();
+        Self { process, client }
+    }
+
+    async fn submit(&mut self, name: &str, config_toml: String) {
+        let name = name.to_owned();
+        let request = SubmitRunRequest {
+            name,
+            config_toml,
+            ..Default::default()
+        };
+        self.client.submit_run(request).await.unwrap();
+    }
+
+    async fn states(&mut self) -> Vec<(String, RunState)> {
+        let listed = self.client.list_runs(ListRunsRequest {}).await.unwrap();
+        let runs = listed.into_inner().runs.into_iter();
+        runs.map(|run| (run.run_id.clone(), run.state())).collect()
+    }
+}
+
+/// `retort runs watch` that writes to `log`.
+fn watch(address: &str, log: &Path) -> Process {
+    let mut command = Command::new(&*RETORT);
+    command.args(["runs", "watch", "a", "--trainer", address]);
+    Process::start_with_output(command, File::create(log).unwrap().into())
+}
+
+#[tokio::test]
+async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_all_along() {
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let undisturbed = scene.finish("undisturbed", &[&teacher], &[]);
+    let config = scene.config().replace(
+        "endpoints = []",
+        &format!("endpoints = [\"{}\"]", teacher.grpc),
+    );
+    let mut random = ChaCha8Rng::seed_from_u64(2);
+
+    let address = fixed_address();
+    let mut service = Service::start(&scene, &address).await;
+    for name in ["a", "b"] {
+        service.submit(name, config.clone()).await;
+    }
+    let log = scene.path("watch.log");
+    let mut watcher = watch(&address, &log);
+    for signal in ["TERM", "KILL"] {
+        let mut within = 0;
+        for phase in 0..PHASES.len() {
+            let step = random.random_range(1..=EPOCHS * STEPS / 2);
+            // A later interruption of a phase comes later in it.
+            let step = step + u64::from(signal == "KILL") * EPOCHS * STEPS / 4;
+            let aim = Place { phase, step };
+            let run = if signal == "TERM" { "runs/a" } else { "runs/b" };
+            scene.wait_for(run, aim, &mut service.process);
+            service.process.signal(signal);
+            let status = service.process.wait();
+            assert_eq!(status.success(), signal == "TERM", "{status}");
+            let hit = scene.ended_within(run, phase);
+            within += usize::from(hit);
+            eprintln!("{signal} of the service with {run} at {aim:?}, within the phase: {hit}");
+            service = Service::start(&scene, &address).await;
+            let known = service.states().await;
+            let known: Vec<_> = known.iter().map(|(id, _)| &**id).collect();
+            assert_eq!(known, ["a", "b"]);
+        }
+        // A loaded machine may let a phase end before the signal comes.
+        assert!(within >= 1, "{signal}: {within} of 3 within their phases");
+    }
+    for name in ["a", "b"] {
+        eventually(name, || {
+            let manifest = scene.path(&format!("runs/{name}/manifest.json"));
+            manifest.exists().then_some(())
+        });
+        assert_eq!(scene.result(&format!("runs/{name}")), undisturbed);
+    }
+    loop {
+        let states = service.states().await;
+        if states
+            .iter()
+            .all(|(_, state)| *state == RunState::Succeeded)
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+
+    // The watcher saw every epoch once, over all restarts.
+    assert!(watcher.wait().success(), "{}", watcher.stderr());
+    let said = std::fs::read_to_string(&log).unwrap();
+    for phase in ["supervised", "distill", "fine-tune"] {
+        for epoch in 1..=EPOCHS {
+            let line = format!("{phase}: epoch {epoch}/{EPOCHS}");
+            assert_eq!(said.matches(&line).count(), 1, "{line} in: {said}");
+        }
+    }
+    assert!(said.contains("run a succeeded"), "{said}");
+
+    // An ended run can still be told of by a service that did not see it.
+    service.process.signal("TERM");
+    assert!(service.process.wait().success());
+    let mut service = Service::start(&scene, &address).await;
+    let late = scene.path("late.log");
+    let mut watcher = watch(&address, &late);
+    assert!(watcher.wait().success(), "{}", watcher.stderr());
+    let said = std::fs::read_to_string(&late).unwrap();
+    assert!(said.contains("distill: epoch 2/2"), "{said}");
+    let expected = ["a", "b"].map(|name| (name.to_owned(), RunState::Succeeded));
+    assert_eq!(service.states().await, expected);
+}

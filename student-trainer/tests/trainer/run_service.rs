@@ -1,0 +1,424 @@
+//! The run service as clients see it: `student-trainer serve` as a real process.
+
+use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process::Command};
+
+use proto::runs::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, Run, RunState, SubmitRunRequest,
+    WatchRunRequest, WatchRunResponse, run_service_client::RunServiceClient,
+    watch_run_response::Event,
+};
+use student_trainer::metrics::Metric;
+use test_support::{Process, Teacher, http_get, metric};
+use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_types::StatusExt;
+
+mod stopping;
+
+const IMAGES: usize = 32;
+const SIDE: usize = 8;
+/// Epochs of a run that a test has to stop.
+const ENDLESS: usize = 1_000_000;
+
+struct Trainer {
+    process: Process,
+    client: RunServiceClient<Channel>,
+    grpc: SocketAddr,
+    metrics: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Trainer {
+    async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further `key=value` settings.
+    async fn start_with(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_images(folder.path());
+        let ready_file = folder.path().join("ready.json");
+        let runs = format!("runs_folder={}", folder.path().join("runs").display());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        let allowed = format!("allowed_folders=[\"{}\"]", folder.path().display());
+        command.arg("serve");
+        let fixed = [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            &runs,
+            &allowed,
+        ];
+        for setting in fixed.iter().chain(settings) {
+            command.args(["--set", setting]);
+        }
+        command.arg("--ready-file").arg(&ready_file);
+        let mut process = Process::start(command);
+        let addresses = process.ready(&ready_file);
+        let client = RunServiceClient::connect(format!("http://{}", addresses["grpc"]));
+        Self {
+            process,
+            client: client.await.unwrap(),
+            grpc: addresses["grpc"],
+            metrics: addresses["metrics"],
+            folder,
+        }
+    }
+
+    /// A small run on this trainer's images.
+    fn config(&self, epochs: usize) -> String {
+        format!(
+            r#"
+            threads = 1
+            data = {{ path = "{}" }}
+            export = {{ onnx = false }}
+            network = {{ input = [1, {SIDE}, {SIDE}], classes = 10, preset = "cnn", widths = [4], strides = [2] }}
+            [[phases]]
+            epochs = {epochs}
+            batch_size = 8
+            loss = {{ kind = "cross_entropy" }}
+            optimizer = {{ kind = "sgd" }}
+            schedule = {{ kind = "constant", learning_rate = 0.01 }}
+            "#,
+            self.folder.path().display()
+        )
+    }
+
+    async fn submit(&mut self, name: &str, config_toml: String) -> Result<Run, Status> {
+        let name = name.to_owned();
+        let request = SubmitRunRequest {
+            name,
+            config_toml,
+            ..Default::default()
+        };
+        let response = self.client.submit_run(request).await?;
+        Ok(response.into_inner().run.unwrap())
+    }
+
+    async fn watch(&mut self, run: &Run) -> Streaming<WatchRunResponse> {
+        let run_id = run.run_id.clone();
+        let response = self.client.watch_run(WatchRunRequest { run_id }).await;
+        response.unwrap().into_inner()
+    }
+}
+
+/// 32 images of noise and their labels, for both splits.
+fn write_images(folder: &Path) {
+    let header = |dimensions: &[usize]| {
+        let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
+        for dimension in dimensions {
+            bytes.extend((*dimension as u32).to_be_bytes());
+        }
+        bytes
+    };
+    for split in ["train", "t10k"] {
+        let mut images = header(&[IMAGES, SIDE, SIDE]);
+        images.extend((0..IMAGES * SIDE * SIDE).map(|place| (place * 37 % 251) as u8));
+        let mut labels = header(&[IMAGES]);
+        labels.extend((0..IMAGES).map(|image| (image % 10) as u8));
+        fs::write(folder.join(format!("{split}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.join(format!("{split}-labels-idx1-ubyte")), labels).unwrap();
+    }
+}
+
+/// Every event up to the end of the stream.
+async fn all(mut events: Streaming<WatchRunResponse>) -> Vec<Event> {
+    let mut all = Vec::new();
+    while let Some(response) = events.message().await.unwrap() {
+        all.extend(response.event);
+    }
+    all
+}
+
+/// The run as it ended, from its last event.
+fn ended(events: &[Event]) -> (RunState, String) {
+    match events.last() {
+        Some(Event::StateChanged(run)) => (run.state(), run.reason.clone()),
+        other => panic!("the last event is {other:?}"),
+    }
+}
+
+async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
+    let is_step = |event| matches!(event, Event::StepProgress(_) | Event::EpochFinished(_));
+    loop {
+        let response = events.message().await.unwrap();
+        if response
+            .expect("the run goes on")
+            .event
+            .is_some_and(is_step)
+        {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_done_and_a_late_watcher_is_told_all_of_it() {
+    let mut trainer = Trainer::start().await;
+    let run = trainer.submit("small", trainer.config(3)).await.unwrap();
+    assert_eq!(run.run_id, "small");
+    let events = trainer.watch(&run).await;
+    let events = all(events).await;
+    assert_eq!(ended(&events), (RunState::Succeeded, String::new()));
+    let late = trainer.watch(&run).await;
+    let late = all(late).await;
+    let epochs = |events: &[Event]| {
+        let epoch = |event: &Event| match event {
+            Event::EpochFinished(finished) => Some(finished.epoch),
+            _ => None,
+        };
+        events.iter().filter_map(epoch).collect::<Vec<u32>>()
+    };
+    assert_eq!(
+        (epochs(&events), epochs(&late)),
+        (vec![1, 2, 3], vec![1, 2, 3])
+    );
+    for file in [
+        "config.toml",
+        "metrics.jsonl",
+        "artifact/weights.safetensors",
+    ] {
+        assert!(Path::new(&run.folder).join(file).is_file(), "{file}");
+    }
+    let again = trainer.submit("small", trainer.config(1)).await.unwrap();
+    assert_eq!(again.run_id, "small-2");
+    let listed = trainer.client.list_runs(ListRunsRequest {}).await.unwrap();
+    assert_eq!(listed.into_inner().runs.len(), 2);
+}
+
+#[tokio::test]
+async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
+    let mut trainer = Trainer::start().await;
+    let running = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
+    let mut events = trainer.watch(&running).await;
+    wait_for_a_step(&mut events).await;
+    let waiting = trainer.submit("b", trainer.config(1)).await.unwrap();
+    assert_eq!(waiting.state(), RunState::Queued);
+    for run in [&waiting, &running] {
+        let run_id = run.run_id.clone();
+        trainer
+            .client
+            .cancel_run(CancelRunRequest { run_id })
+            .await
+            .unwrap();
+    }
+    let (state, reason) = ended(&all(events).await);
+    assert_eq!(
+        (state, reason.as_str()),
+        (RunState::Cancelled, "cancelled on request")
+    );
+    assert!(!Path::new(&running.folder).join("manifest.json").exists());
+    let events = trainer.watch(&waiting).await;
+    assert_eq!(ended(&all(events).await).0, RunState::Cancelled);
+
+    let run_id = running.run_id.clone();
+    let error = trainer
+        .client
+        .cancel_run(CancelRunRequest { run_id })
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_told_at_once() {
+    let mut trainer = Trainer::start().await;
+    let wrong = trainer.config(0).replace("threads = 1", "threads = 99999");
+    let wrong = wrong + "[publish]\nendpoint = 'nowhere'\nmodel = 'm'\n";
+    let error = trainer.submit("a", wrong).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    for key in ["threads", "phases[0].epochs", "publish.endpoint"] {
+        assert!(error.message().contains(key), "{key}: {}", error.message());
+    }
+    let info = error.get_details_error_info().unwrap();
+    assert_eq!((&*info.reason, &*info.domain), ("INVALID_CONFIG", "retort"));
+
+    let error = trainer.submit("../a", trainer.config(1)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    for run_id in [
+        "nobody".to_owned(),
+        "x".repeat(100_000),
+        "語".repeat(30_000),
+    ] {
+        let named = format!("`{}", run_id.chars().take(6).collect::<String>());
+        let get = trainer.client.get_run(GetRunRequest { run_id });
+        let error = get.await.unwrap_err();
+        assert_eq!(error.code(), Code::NotFound, "{named}");
+        assert!(error.message().contains(&named), "{}", error.message());
+    }
+    let left = fs::read_dir(trainer.folder.path().join("runs")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".queue"], "a refused run leaves no folder");
+}
+
+#[tokio::test]
+async fn prometheus_sees_a_distillation_and_its_teacher() {
+    let mut trainer = Trainer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let network = format!(
+        "input = [1, {SIDE}, {SIDE}]\nclasses = 10\npreset = \"cnn\"\nwidths = [4]\nstrides = [2]"
+    );
+    test_support::write_artifact(folder.path(), &network, 1);
+    let binary =
+        test_support::built_beside(env!("CARGO_BIN_EXE_student-trainer"), "teacher-service");
+    let teacher = Teacher::start(&binary, folder.path(), &[]);
+    let text = http_get(trainer.metrics, "/metrics");
+    for metric in Metric::ALL {
+        let name = metric.name();
+        let later = [Metric::StepSeconds, Metric::WaitSeconds].contains(&metric);
+        assert!(text.contains(name) || later, "{name} is not in: {text}");
+    }
+
+    let config = trainer.config(ENDLESS).replace(
+        r#"{ kind = "cross_entropy" }"#,
+        r#"{ kind = "soft_cross_entropy", temperature = 2.0 }"#,
+    );
+    let config = format!("{config}\n[teacher]\nendpoints = [\"{}\"]", teacher.grpc);
+    let run = trainer.submit("a", config).await.unwrap();
+    let mut events = trainer.watch(&run).await;
+    wait_for_a_step(&mut events).await;
+    for (line, value) in [
+        ("retort_trainer_runs{state=\"running\"}", 1.0),
+        ("retort_trainer_phase{kind=\"distill\"}", 1.0),
+        ("retort_trainer_phase{kind=\"supervised\"}", 0.0),
+        ("retort_trainer_phase_epochs", ENDLESS as f64),
+        ("retort_trainer_epoch_steps", IMAGES as f64 / 8.0),
+        ("retort_trainer_learning_rate", 0.01),
+        ("retort_trainer_teachers", 1.0),
+    ] {
+        assert_eq!(metric(trainer.metrics, line), value, "{line}");
+    }
+    let samples = || metric(trainer.metrics, "retort_trainer_samples_total");
+    let before = samples();
+    test_support::eventually("more samples", || (samples() > before).then_some(()));
+    assert!(metric(trainer.metrics, "retort_trainer_loss") > 0.0);
+    // Of one moment.
+    let text = test_support::http_get(trainer.metrics, "/metrics");
+    let [steps, waits] = ["step", "wait"]
+        .map(|name| test_support::metric_in(&text, &format!("retort_trainer_{name}_seconds_sum")));
+    assert!(0.0 < waits && waits < steps, "{waits} of {steps} seconds");
+
+    // Asked for eight batches ahead, and nobody is left who would answer them.
+    drop(teacher);
+    test_support::eventually("the loss of the teacher", || {
+        let lost = metric(trainer.metrics, "retort_trainer_teachers") == 0.0
+            && metric(trainer.metrics, "retort_trainer_batches_in_flight") >= 8.0;
+        lost.then_some(())
+    });
+    let run_id = run.run_id.clone();
+    let cancel = CancelRunRequest { run_id };
+    trainer.client.cancel_run(cancel).await.unwrap();
+    assert_eq!(ended(&all(events).await).0, RunState::Cancelled);
+    for (line, value) in [
+        ("retort_trainer_runs{state=\"running\"}", 0.0),
+        (
+            "retort_trainer_runs_ended_total{outcome=\"cancelled\"}",
+            1.0,
+        ),
+        ("retort_trainer_phase{kind=\"distill\"}", 0.0),
+        ("retort_trainer_batches_in_flight", 0.0),
+    ] {
+        // The pool ends by itself, a little later.
+        test_support::eventually(line, || {
+            (metric(trainer.metrics, line) == value).then_some(())
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_run_without_data_fails_and_names_the_file() {
+    let mut trainer = Trainer::start().await;
+    let images = trainer.folder.path().join("train-images-idx3-ubyte");
+    let bytes = fs::read(&images).unwrap();
+    fs::write(&images, &bytes[..bytes.len() - 1]).unwrap();
+    let run = trainer.submit("a", trainer.config(1)).await.unwrap();
+    let events = trainer.watch(&run).await;
+    let (state, reason) = ended(&all(events).await);
+    assert_eq!(state, RunState::Failed);
+    assert!(reason.contains("train-images-idx3-ubyte"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_value_that_is_set_for_a_text_key_is_text() {
+    let mut trainer = Trainer::start().await;
+    let config_toml = trainer.config(1);
+    let submit = |name: &str, overrides: &[&str]| SubmitRunRequest {
+        name: name.to_owned(),
+        config_toml: config_toml.clone(),
+        overrides: overrides.iter().map(ToString::to_string).collect(),
+    };
+    let text = [
+        "soft_targets.teacher=12e4",
+        "soft_targets.view_seed=7",
+        "seed = 5",
+    ];
+    let run = trainer.client.submit_run(submit("text", &text)).await;
+    let run = run.unwrap().into_inner().run.unwrap();
+    let (state, reason) = ended(&all(trainer.watch(&run).await).await);
+    assert_eq!(state, RunState::Succeeded, "{reason}");
+    let config = fs::read_to_string(Path::new(&run.folder).join("config.toml")).unwrap();
+    for line in ["teacher = \"12e4\"", "view_seed = 7", "seed = 5"] {
+        assert!(config.contains(line), "{line} is not in: {config}");
+    }
+    for wrong in ["sed=1", "seed=x", "seed", "phases[7].epochs=0"] {
+        let refused = trainer.client.submit_run(submit("wrong", &[wrong])).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        let key = wrong.split_once('=').map_or(wrong, |(key, _)| key);
+        assert!(refused.message().contains(key), "{refused}");
+    }
+}
+
+#[test]
+fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
+    let odd = OsStr::from_bytes(b"a\xa3b");
+    let folder = tempfile::tempdir().unwrap();
+    let ready_file = folder.path().join("ready.json");
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        command.current_dir(folder.path()).arg("serve");
+        for setting in ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"] {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    let mut numbered = command();
+    numbered.arg("--ready-file").arg(&ready_file);
+    numbered.env("RETORT_TRAINER__RUNS_FOLDER", "20240601");
+    numbered.env("X", odd).env(odd, "x");
+    Process::start(numbered).ready(&ready_file);
+    assert!(folder.path().join("20240601").is_dir());
+    fs::remove_file(&ready_file).unwrap();
+
+    let mut flagged = command();
+    flagged.arg("--ready-file").arg(&ready_file);
+    flagged.arg("--runs-folder").arg(odd);
+    Process::start(flagged).ready(&ready_file);
+    assert!(folder.path().join(odd).is_dir());
+
+    let refused = command().env("RETORT_TRAINER__RUNS_FOLDER", odd).output();
+    let refused = refused.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("RETORT_TRAINER__RUNS_FOLDER: is not UTF-8"),
+        "{said}"
+    );
+}
+
+#[test]
+fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = format!("runs_folder={}", folder.path().display());
+    let service = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_student-trainer"));
+        command.arg("serve");
+        for setting in [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            &runs,
+        ] {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    test_support::process_life::check(&service, "grpc.listen");
+}

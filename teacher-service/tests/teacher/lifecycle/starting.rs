@@ -1,0 +1,65 @@
+//! A teacher whose artifact takes long to load.
+
+use std::{path::Path, process::Command};
+use test_support::held_file::HeldFile;
+use test_support::{http_get, unused_address};
+
+use super::run;
+use crate::support::{BINARY, Process, SMALL, eventually, write_artifact};
+
+/// A teacher that loads until its weights can be opened, at `[gRPC, metrics]`.
+fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
+    let addresses = [unused_address(), unused_address()];
+    let mut command = Command::new(BINARY);
+    command.arg("serve").arg("--artifact").arg(artifact);
+    for (key, address) in ["grpc", "metrics"].iter().zip(&addresses) {
+        command.args(["--set", &format!("{key}.listen={address}")]);
+    }
+    command.arg("--ready-file").arg(ready_file);
+    let process = Process::start(command);
+    eventually("an answer to a health check", || {
+        let (code, text) = run(&["healthcheck", &addresses[0]]);
+        assert_eq!(code, Some(1), "{text}");
+        text.contains("NOT_SERVING").then_some(())
+    });
+    (process, addresses)
+}
+
+#[test]
+fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let held = HeldFile::hold(&artifact.join("weights.safetensors"));
+    let ready_file = folder.path().join("ready.json");
+    let (mut process, [grpc, metrics]) = load(&artifact, &ready_file);
+    let (code, text) = run(&["describe", &grpc]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("still loading"), "{text}");
+    let metrics = http_get(metrics.parse().unwrap(), "/metrics");
+    assert!(metrics.contains("retort_teacher_streams"), "{metrics}");
+    eventually("progress in the log", || {
+        let said = process.stderr();
+        said.contains("the teacher is still being loaded")
+            .then_some(())
+    });
+    assert!(!ready_file.exists());
+
+    drop(held);
+    process.ready(&ready_file);
+    for command in ["healthcheck", "describe"] {
+        let (code, text) = run(&[command, &grpc]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+}
+
+#[test]
+fn a_teacher_that_loads_stops_on_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let _held = HeldFile::hold(&artifact.join("weights.safetensors"));
+    let (mut process, _) = load(&artifact, &folder.path().join("ready.json"));
+    process.signal("TERM");
+    assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+}

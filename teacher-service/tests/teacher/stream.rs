@@ -1,0 +1,336 @@
+//! The soft-target stream of a real process: exact logits, bad batches, refused streams, fairness.
+
+use crate::support::{SLOW, SMALL, Trainer, fitting_open, start, u8_tensor, write_artifact};
+use proto::teacher::v1::{
+    DataType, Encoding, SoftTargets, Tensor, stream_soft_targets_request::Message as Request,
+    stream_soft_targets_response::Message as Response,
+};
+use soft_targets::Encoder;
+use tonic::Code;
+use tonic_types::StatusExt;
+use torch_networks::{Device, Mode, Precision, TorchNetwork};
+
+fn soft_targets(response: Option<Response>) -> SoftTargets {
+    match response {
+        Some(Response::SoftTargets(targets)) => targets,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn logits_equal_those_of_the_network_bit_for_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, weights) = write_artifact(folder.path(), SMALL, 7);
+    torch_networks::set_threads(1);
+    let network = TorchNetwork::new(&model.network, &weights, Device::Cpu).unwrap();
+    for (precision, setting) in [
+        (Precision::F32, "compute.precision=f32"),
+        (Precision::Bf16, "compute.precision=bf16"),
+    ] {
+        let teacher = start(folder.path(), &[setting]);
+        let (mut trainer, _) = Trainer::open(&teacher).await;
+        for (id, samples) in [(10, 1), (11, 5), (12, 32)] {
+            let shape = [samples, 1, 8, 8];
+            let tensor = u8_tensor(shape, id as u8);
+            let pixels = tensor.data.clone();
+            trainer.send_batch(id, tensor);
+            let answer = soft_targets(trainer.next().await.unwrap());
+            assert_eq!(answer.id, id);
+            assert_eq!(answer.encoding(), Encoding::F32);
+            assert_eq!(answer.shape, [samples, 3]);
+
+            let shape = shape.map(|size| size as usize);
+            let (mean, std) = (&model.normalization_mean, &model.normalization_std);
+            let input = torch_networks::normalize(&pixels, shape, mean, std).unwrap();
+            let logits =
+                tch::no_grad(|| network.forward(&input, Mode::Evaluate, precision)).unwrap();
+            let logits: Vec<f32> = Vec::try_from(logits.reshape([-1])).unwrap();
+            let expected: Vec<u8> = logits
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            assert_eq!(answer.logits, expected, "{precision:?}, {samples} samples");
+
+            // The same batch, normalized by the trainer.
+            let values: Vec<f32> = Vec::try_from(input.reshape([-1])).unwrap();
+            let data: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            trainer.send_batch(
+                id,
+                Tensor {
+                    data_type: DataType::F32.into(),
+                    shape: answer.shape[..1].iter().copied().chain([1, 8, 8]).collect(),
+                    data: data.into(),
+                },
+            );
+            assert_eq!(soft_targets(trainer.next().await.unwrap()).logits, expected);
+        }
+        trainer.finish();
+        assert!(
+            trainer.next().await.unwrap().is_none(),
+            "the stream ends well"
+        );
+        let bare = "retort_teacher_samples_total";
+        assert_eq!(teacher.metric(bare), 2.0 * (1 + 5 + 32) as f64);
+        assert_eq!(teacher.answered(), 6.0);
+    }
+}
+
+#[tokio::test]
+async fn every_encoding_carries_what_f32_does() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 7);
+    let teacher = start(folder.path(), &[]);
+    let tensor = u8_tensor([5, 1, 8, 8], 3);
+    let (mut trainer, _) = Trainer::open(&teacher).await;
+    trainer.send_batch(1, tensor.clone());
+    let exact = soft_targets(trainer.next().await.unwrap());
+    let exact = soft_targets::SoftTargets::from_wire(exact, "f32".parse().unwrap(), 5, 3);
+    let exact: Vec<f32> = exact.unwrap().logits().collect();
+    for encoding in ["f16", "top-1", "top-2-f32", "top-100"] {
+        let encoding: soft_targets::Encoding = encoding.parse().unwrap();
+        let mut open = fitting_open(&teacher).await;
+        let (kind, k) = encoding.to_wire();
+        (open.encoding, open.k) = (kind.into(), k);
+        let mut trainer = Trainer::silent(&teacher).await;
+        trainer.send(Request::Open(open));
+        assert!(matches!(
+            trainer.next().await.unwrap(),
+            Some(Response::Opened(_))
+        ));
+        trainer.send_batch(2, tensor.clone());
+        let answer = soft_targets(trainer.next().await.unwrap());
+        let expected = Encoder::default().encode(encoding, &exact, 3).unwrap();
+        assert_eq!(answer, expected.to_wire(2), "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_batch_gets_its_reason_and_the_stream_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &[]);
+    let (mut trainer, _) = Trainer::open(&teacher).await;
+    let good = u8_tensor([2, 1, 8, 8], 0);
+    let bad = |change: fn(&mut Tensor)| {
+        let mut tensor = good.clone();
+        change(&mut tensor);
+        tensor
+    };
+    let cases = [
+        (
+            bad(|tensor| tensor.shape = vec![2, 8, 8]),
+            "shape [2, 8, 8]",
+        ),
+        (bad(|tensor| tensor.shape[1] = 3), "shape [2, 3, 8, 8]"),
+        (bad(|tensor| tensor.shape[0] = 3), "needs 192"),
+        (bad(|tensor| tensor.shape[0] = u64::MAX), "128 bytes"),
+        (bad(|tensor| tensor.data.truncate(127)), "127 bytes"),
+        (bad(|tensor| tensor.data_type = 0), "data_type 0"),
+        (bad(|tensor| tensor.data_type = 9), "data_type 9"),
+        (
+            bad(|tensor| tensor.data_type = DataType::F32.into()),
+            "needs 512",
+        ),
+        (u8_tensor([0, 1, 8, 8], 0), "batch of 1 or more"),
+        (Tensor::default(), "data_type 0"),
+    ];
+    let count = cases.len();
+    for (id, (tensor, named)) in cases.into_iter().enumerate() {
+        trainer.send_batch(id as u64, tensor);
+        match trainer.next().await.unwrap() {
+            Some(Response::BatchError(error)) => {
+                assert_eq!(error.id, id as u64);
+                assert!(error.reason.contains(named), "{named}: {}", error.reason);
+            }
+            other => panic!("{named}: {other:?}"),
+        }
+    }
+    trainer.send(Request::Batch(proto::teacher::v1::Batch {
+        id: 50,
+        input: None,
+    }));
+    assert!(matches!(
+        trainer.next().await,
+        Ok(Some(Response::BatchError(_)))
+    ));
+    trainer.send_batch(99, good);
+    assert_eq!(soft_targets(trainer.next().await.unwrap()).id, 99);
+    let refused = teacher.metric("retort_teacher_batches_total{outcome=\"refused\"}");
+    assert_eq!(refused, count as f64 + 1.0);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &["grpc.max_message_bytes=4096"]);
+    let open = fitting_open(&teacher).await;
+    let batch = |tensor| {
+        let input = Some(proto::teacher::v1::batch::Input::Tensor(tensor));
+        Request::Batch(proto::teacher::v1::Batch { id: 1, input })
+    };
+    let changed = |change: fn(&mut proto::teacher::v1::Open)| {
+        let mut open = open.clone();
+        change(&mut open);
+        Request::Open(open)
+    };
+    let small = || batch(u8_tensor([1, 1, 8, 8], 0));
+    let own_numerics = crate::support::numerics(&open);
+    let cases = [
+        (
+            vec![small()],
+            Code::InvalidArgument,
+            "NOT_OPENED",
+            vec!["Open"],
+        ),
+        (
+            vec![Request::Open(open.clone()), Request::Open(open.clone())],
+            Code::InvalidArgument,
+            "OPENED_TWICE",
+            vec![],
+        ),
+        (
+            vec![changed(|open| open.encoding = 0)],
+            Code::InvalidArgument,
+            "ENCODING_NOT_OFFERED",
+            vec!["encoding 0", "Describe"],
+        ),
+        (
+            vec![changed(|open| open.encoding = Encoding::TopKF16.into())],
+            Code::InvalidArgument,
+            "ENCODING_NOT_OFFERED",
+            vec!["k = 0"],
+        ),
+        (
+            vec![changed(|open| open.model_id = "abc".into())],
+            Code::FailedPrecondition,
+            "OTHER_MODEL",
+            vec!["model abc", &open.model_id],
+        ),
+        (
+            vec![changed(|open| {
+                open.numerics.as_mut().unwrap().descriptor = "f64 on an abacus".into();
+            })],
+            Code::FailedPrecondition,
+            "OTHER_NUMERICS",
+            vec!["f64 on an abacus", &own_numerics.descriptor],
+        ),
+        (
+            vec![changed(|open| {
+                open.numerics.as_mut().unwrap().probe_sha256 = "123".into();
+            })],
+            Code::FailedPrecondition,
+            "OTHER_NUMERICS",
+            vec!["probe 123", &own_numerics.probe_sha256],
+        ),
+        (
+            vec![changed(|open| open.numerics = None)],
+            Code::FailedPrecondition,
+            "OTHER_NUMERICS",
+            vec![],
+        ),
+        (
+            vec![
+                Request::Open(open.clone()),
+                batch(u8_tensor([100, 1, 8, 8], 0)),
+            ],
+            Code::OutOfRange,
+            "",
+            vec!["4096"],
+        ),
+    ];
+    for (messages, code, reason, named) in cases {
+        let mut trainer = Trainer::silent(&teacher).await;
+        for message in messages {
+            trainer.send(message);
+        }
+        let status = loop {
+            match trainer.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("{reason}: the stream ended well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), code, "{reason}: {status}");
+        let info = status.get_details_error_info();
+        assert_eq!(info.map(|info| info.reason).unwrap_or_default(), reason);
+        for part in named {
+            assert!(
+                status.message().contains(part),
+                "{part} is not in: {status}"
+            );
+        }
+    }
+    // The service is none the worse.
+    let (mut trainer, _) = Trainer::open(&teacher).await;
+    trainer.send(small());
+    soft_targets(trainer.next().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_in_flight_than_the_credit_ends_the_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SLOW, 1);
+    let teacher = start(folder.path(), &["grpc.credit=2"]);
+    let (mut trainer, credit) = Trainer::open(&teacher).await;
+    assert_eq!(credit, 2);
+    for id in 0..8 {
+        trainer.send_batch(id, u8_tensor([64, 1, 28, 28], 0));
+    }
+    let status = loop {
+        match trainer.next().await {
+            Ok(Some(Response::SoftTargets(_))) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("more than 2"), "{status}");
+    drop(trainer);
+    crate::support::eventually("what it had queued is dropped", || {
+        (teacher.metric("retort_teacher_queue_depth") == 0.0).then_some(())
+    });
+}
+
+// Of more threads than one: the client's end of a stream needs one while this waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_beyond_the_limit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &["grpc.max_streams=1"]);
+    let (first, _) = Trainer::open(&teacher).await;
+    let requests = tokio_stream::pending();
+    let refused = crate::support::connect(&teacher)
+        .await
+        .stream_soft_targets(requests)
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+    drop(first);
+    crate::support::eventually("the place is free again", || {
+        (teacher.metric("retort_teacher_streams") == 0.0).then_some(())
+    });
+    Trainer::open(&teacher).await;
+}
+
+#[tokio::test]
+async fn a_stream_with_little_does_not_wait_for_one_with_much() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SLOW, 1);
+    let teacher = start(folder.path(), &["grpc.credit=200"]);
+    let (mut much, credit) = Trainer::open(&teacher).await;
+    let (mut little, _) = Trainer::open(&teacher).await;
+    for id in 0..u64::from(credit) {
+        much.send_batch(id, u8_tensor([32, 1, 28, 28], 0));
+    }
+    soft_targets(much.next().await.unwrap());
+    little.send_batch(0, u8_tensor([32, 1, 28, 28], 0));
+    soft_targets(little.next().await.unwrap());
+    // Three or so, and those that were computed until the service was asked. In the order of their
+    // arrival it would be all.
+    let answered = teacher.answered();
+    let half = f64::from(credit) / 2.0;
+    assert!(answered < half, "{answered} of {credit} went before");
+}
