@@ -13,7 +13,7 @@ use common::digest::Sha256;
 use datasets::EpochSampler;
 use networks::{NetworkSpec, Weights, model_id};
 use serde::{Deserialize, de::DeserializeOwned};
-use soft_targets::consumption::{ConsumedStep, Consumption, StepRanges};
+use soft_targets::consumption::{ConsumedStep, Consumption};
 
 use crate::CliError;
 
@@ -72,8 +72,6 @@ struct PhaseRecord {
     kind: String,
     consumed_samples: u64,
     consumed_sha256: Sha256,
-    #[serde(default)]
-    hard_label_steps: StepRanges,
 }
 
 /// Checks the run in `folder` and says what was found, phase by phase.
@@ -200,8 +198,7 @@ impl FinishedRun {
                 phase.epochs,
             ));
         }
-        let without = &record.hard_label_steps;
-        let expected = self.expected(index as u64, phase, teacher, without)?;
+        let expected = self.expected(index as u64, phase, teacher)?;
         if record.consumed_sha256 != expected.sha256 {
             return Err(format!(
                 "phase {} did not consume each (sample, view, teacher) exactly once and in order: \
@@ -212,15 +209,7 @@ impl FinishedRun {
             ));
         }
         let source = match teacher {
-            Some(model_id) => {
-                let of = format!("with soft targets of model {}…", shortened(model_id));
-                match without.count() {
-                    0 => of,
-                    steps => format!(
-                        "{of}, but {steps} batches with hard labels alone, for want of a teacher"
-                    ),
-                }
-            }
+            Some(model_id) => format!("with soft targets of model {}…", shortened(model_id)),
             None => "with hard labels alone".to_owned(),
         };
         Ok(format!(
@@ -229,13 +218,12 @@ impl FinishedRun {
         ))
     }
 
-    /// `without` a teacher were these steps, counted over all epochs.
+    /// What the phase must have consumed.
     fn expected(
         &self,
         index: u64,
         phase: &Phase,
         teacher: Option<&str>,
-        without: &StepRanges,
     ) -> Result<Consumption, String> {
         let samples = self.manifest.train_samples as usize;
         if phase.batch_size == 0 {
@@ -244,7 +232,6 @@ impl FinishedRun {
         let views = self.config.soft_targets.views;
         let views = views.filter(|views| *views > 0 && teacher.is_some());
         let mut consumption = Consumption::default();
-        let mut step = 0;
         for epoch in 0..u64::from(phase.epochs) {
             let sampler =
                 EpochSampler::new(samples, phase.batch_size, self.config.seed, index, epoch);
@@ -260,9 +247,8 @@ impl FinishedRun {
                     epoch,
                     view: views.map_or(epoch, |views| epoch % views),
                     samples: batch,
-                    teacher: teacher.filter(|_| !without.contains(step)),
+                    teacher,
                 });
-                step += 1;
             }
             if let Some(left) = used.iter().position(|used| !used) {
                 return Err(format!("epoch {} leaves sample {left} out", epoch + 1));

@@ -129,9 +129,8 @@ pub fn allowed_difference(absolute: f32, relative: f32, expected: &[f32]) -> f32
     absolute + relative * largest
 }
 
-/// What a model was made from.
+/// What a model was made from. Fields that only older versions write are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Name of the run.
     pub run: String,
@@ -147,10 +146,6 @@ pub struct Provenance {
     /// this mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_reproducible: Option<bool>,
-    /// Batches that were trained on hard labels alone because all teachers were gone: the model is not
-    /// what its configuration says.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub hard_label_batches: u64,
     /// Figures that the run measured, by name; accuracies are fractions.
     pub metrics: BTreeMap<String, f64>,
 }
@@ -296,10 +291,6 @@ impl ArtifactManifest {
     }
 }
 
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
 fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&BASE64.encode(bytes))
 }
@@ -345,17 +336,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_trained_on_hard_labels_says_so_and_an_older_manifest_says_nothing() {
-        let older = parse(&example()).unwrap().provenance;
-        assert_eq!(older.bit_reproducible, None);
-        assert_eq!(older.hard_label_batches, 0);
+    fn provenance_of_older_versions_is_read() {
+        let oldest = parse(&example()).unwrap().provenance;
+        assert_eq!(oldest.bit_reproducible, None);
         let mut manifest = example();
         manifest["provenance"]["bit_reproducible"] = false.into();
         manifest["provenance"]["hard_label_batches"] = 7.into();
         let manifest = parse(&manifest).unwrap();
         let again = ArtifactManifest::from_json(&manifest.to_json()).unwrap();
         assert_eq!(again.provenance.bit_reproducible, Some(false));
-        assert_eq!(again.provenance.hard_label_batches, 7);
+        assert_eq!(again, manifest);
     }
 
     #[test]

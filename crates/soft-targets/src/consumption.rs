@@ -40,38 +40,6 @@ pub struct ConsumedStep<'s> {
     pub teacher: Option<&'s str>,
 }
 
-/// Steps of a phase, counted from 0 over all its epochs: ranges [first, end), rising, with gaps.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StepRanges(Vec<(u64, u64)>);
-
-impl StepRanges {
-    /// Appends a step after all that are here.
-    pub fn push(&mut self, step: u64) {
-        match self.0.last_mut() {
-            Some((_, end)) if *end == step => *end += 1,
-            _ => self.0.push((step, step + 1)),
-        }
-    }
-
-    /// Whether `step` is here.
-    pub fn contains(&self, step: u64) -> bool {
-        let mut ranges = self.0.iter();
-        ranges.any(|(first, end)| (*first..*end).contains(&step))
-    }
-
-    /// Steps in all.
-    pub fn count(&self) -> u64 {
-        let lengths = self.0.iter().map(|(first, end)| end.saturating_sub(*first));
-        lengths.fold(0, u64::saturating_add)
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 impl Default for Consumption {
     fn default() -> Self {
         Self {
@@ -155,24 +123,6 @@ mod tests {
             assert_ne!(after(&[step, STEP]), after(&[STEP, step]));
         }
         assert_ne!(after(&[STEP, STEP]), after(&[STEP]));
-    }
-
-    #[test]
-    fn steps_side_by_side_are_one_range() {
-        let mut ranges = StepRanges::default();
-        assert!(ranges.is_empty());
-        let steps = [0, 1, 2, 7, 9, 10];
-        for step in steps {
-            ranges.push(step);
-        }
-        assert_eq!(
-            serde_json::to_string(&ranges).unwrap(),
-            "[[0,3],[7,8],[9,11]]"
-        );
-        for step in 0..20 {
-            assert_eq!(ranges.contains(step), steps.contains(&step), "{step}");
-        }
-        assert_eq!(ranges.count(), 6);
     }
 
     #[test]

@@ -114,7 +114,6 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> Result<ArtifactManifest, BenchSt
             dataset: "none".to_owned(),
             teacher: None,
             bit_reproducible: None,
-            hard_label_batches: 0,
             metrics: BTreeMap::new(),
         },
     })

@@ -7,11 +7,13 @@ mod soft_targets;
 mod teacher;
 mod trainer;
 
-pub use self::soft_targets::{ClassNames, FixedViews, SoftTargetsConfig, SoftTargetsMode};
+pub use self::soft_targets::{
+    ClassNames, Fallback, FixedViews, SoftTargetsConfig, SoftTargetsMode,
+};
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
-pub use teacher::{NumericsPolicy, PoolConfig, WhenGone};
+pub use teacher::{NumericsPolicy, PoolConfig};
 pub use trainer::{GrpcConfig, MetricsConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

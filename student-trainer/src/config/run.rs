@@ -17,8 +17,8 @@ use server::security::{
 use torch_networks::PrecisionChoice;
 
 use super::{
-    ClassNames, NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig, SoftTargetsMode,
-    WhenGone, teacher::is_default,
+    ClassNames, Fallback, NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig,
+    SoftTargetsMode, teacher::is_default,
 };
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
@@ -232,6 +232,12 @@ impl RunConfig {
         targets.map_or_else(ClassNames::default, |targets| targets.class_names)
     }
 
+    /// What replaces live teachers when none is left.
+    pub fn fallback(&self) -> Fallback {
+        let targets = self.soft_targets.as_ref();
+        targets.map_or_else(Fallback::default, |targets| targets.fallback)
+    }
+
     /// Where soft targets come from.
     pub fn soft_targets_mode(&self) -> SoftTargetsMode {
         let targets = self.soft_targets.as_ref();
@@ -298,19 +304,6 @@ impl Validate for RunConfig {
             }
             None => {}
         }
-        let when_gone = self.teacher.as_ref().map(|teacher| teacher.when_gone);
-        let recordings = self
-            .soft_targets
-            .as_ref()
-            .and_then(SoftTargetsConfig::recordings);
-        if when_gone == Some(WhenGone::RecordedTargets) && recordings.is_none() {
-            let message = "needs soft_targets.folder and soft_targets.views";
-            problems.add("teacher.when_gone", "recorded_targets", message);
-        }
-        let live = self.soft_targets_mode() == SoftTargetsMode::Live;
-        let fails = matches!(when_gone, None | Some(WhenGone::Fail));
-        let message = "must be \"fail\" unless soft_targets.mode is \"live\"";
-        problems.require(live || fails, "teacher.when_gone", "(set)", message);
         if let Some(targets) = &self.soft_targets {
             targets.validate(self.teacher.as_ref(), problems);
         }

@@ -16,6 +16,9 @@ pub struct SoftTargetsConfig {
     /// Where they come from.
     #[serde(default)]
     pub mode: SoftTargetsMode,
+    /// What replaces live teachers when none is left.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fallback: Fallback,
     /// Augmented views of the images that phases with soft targets see, in turn, one an epoch; by
     /// default every epoch has a new one, and nothing can be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,6 +67,17 @@ pub enum SoftTargetsMode {
     /// A recording; what it lacks is recorded from teachers while the run goes on.
     Record,
     /// A recording that has all that is left of the run. No teacher is needed.
+    Recorded,
+}
+
+/// What replaces live teachers when the run has waited for one in vain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// Nothing: the run fails and keeps its checkpoint.
+    #[default]
+    None,
+    /// A recording of the same teacher, as far as it reaches: the bits stay the same.
     Recorded,
 }
 
@@ -119,9 +133,15 @@ impl SoftTargetsConfig {
         let fits = (1..=1 << 24).contains(&samples);
         let allowed = "must be from 1 to 16777216";
         problems.require(fits, "soft_targets.samples_per_shard", samples, allowed);
+        let recorded = self.fallback == Fallback::Recorded;
         if self.mode == SoftTargetsMode::Live {
+            let fits = !recorded || self.recordings().is_some();
+            let needed = "needs soft_targets.folder and soft_targets.views";
+            problems.require(fits, "soft_targets.fallback", "recorded", needed);
             return;
         }
+        let message = "must be \"none\" unless soft_targets.mode is \"live\"";
+        problems.require(!recorded, "soft_targets.fallback", "recorded", message);
         let needed = "is missing, and soft targets cannot be recorded without";
         problems.require(
             self.folder.is_some(),

@@ -32,9 +32,6 @@ pub struct PoolConfig {
     /// How long a run waits with no teacher connected.
     #[serde(default = "default_wait_timeout_seconds")]
     pub wait_timeout_seconds: u64,
-    /// What a run does once it has waited so long in a phase with soft targets.
-    #[serde(default)]
-    pub when_gone: WhenGone,
     /// How long a teacher that has batches may go without an answer before it is let go.
     #[serde(default = "default_answer_timeout_seconds")]
     pub answer_timeout_seconds: u64,
@@ -51,19 +48,6 @@ pub struct PoolConfig {
     /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
-}
-
-/// What a run does when all its teachers are gone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenGone {
-    /// It fails.
-    #[default]
-    Fail,
-    /// It goes on from a recording of the same teacher, as far as that reaches: same bits.
-    RecordedTargets,
-    /// It goes on with hard labels until a teacher is back: other bits, and its manifest says so.
-    HardLabels,
 }
 
 /// Whether teachers whose numerics differ may be mixed.
@@ -107,7 +91,6 @@ impl PoolConfig {
             encoding: default_encoding(),
             numerics: NumericsPolicy::default(),
             wait_timeout_seconds: default_wait_timeout_seconds(),
-            when_gone: WhenGone::default(),
             answer_timeout_seconds: default_answer_timeout_seconds(),
             prefetch: default_prefetch(),
             token_file: None,

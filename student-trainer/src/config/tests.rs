@@ -245,14 +245,19 @@ fn what_recordings_need_is_checked() {
             "teacher.numerics = any",
         ),
         (
-            "when_gone = \"recorded_targets\"",
-            "views = 2".to_owned(),
-            "needs soft_targets.folder",
+            "",
+            "fallback = \"recorded\"\nviews = 2".to_owned(),
+            "soft_targets.fallback = recorded: needs soft_targets.folder",
+        ),
+        (
+            "",
+            format!("mode = \"record\"\nfallback = \"recorded\"\n{folder}"),
+            "must be \"none\" unless",
         ),
         (
             "when_gone = \"hard_labels\"",
-            format!("mode = \"record\"\n{folder}"),
-            "must be \"fail\" unless",
+            folder.to_owned(),
+            "teacher.when_gone = hard_labels: unknown field `when_gone`",
         ),
     ] {
         let error = with(&format!("{teacher}\n{settings}"), &targets)

@@ -28,8 +28,6 @@ pub(super) struct StepOutput {
     pub labels: Tensor,
     /// For soft targets.
     pub waited: Duration,
-    /// False where none are wanted, and where all teachers are gone and hard labels had to do.
-    pub used_soft_targets: bool,
 }
 
 impl Interval {

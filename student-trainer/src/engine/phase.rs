@@ -8,7 +8,7 @@ use datasets::{
 };
 use networks::{Weights, WeightsError};
 use rand::Rng;
-use soft_targets::consumption::{ConsumedStep, Consumption, StepRanges};
+use soft_targets::consumption::{ConsumedStep, Consumption};
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     classification::{accuracy, predictions},
-    config::{FixedViews, LossConfig, PhaseConfig},
+    config::{FixedViews, PhaseConfig},
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch, Position},
     metrics,
@@ -77,8 +77,6 @@ pub struct PhaseSummary {
     pub last_epoch: EpochSummary,
     /// What was trained on, each sample exactly once an epoch.
     pub consumed: Consumption,
-    /// Steps that used hard labels alone because all teachers were gone.
-    pub hard_label_steps: StepRanges,
     /// Wall-clock time of all epochs.
     pub seconds: f64,
 }
@@ -185,7 +183,6 @@ impl<'r> Phase<'r> {
         let PhaseProgress {
             last_epoch,
             consumed,
-            hard_label_steps,
             seconds,
             ..
         } = self.progress.clone();
@@ -193,7 +190,6 @@ impl<'r> Phase<'r> {
             // Holds: a configuration has an epoch a phase at least, and after it this is set.
             last_epoch: last_epoch.expect("a phase has an epoch"),
             consumed,
-            hard_label_steps,
             seconds,
         })
     }
@@ -234,13 +230,9 @@ impl<'r> Phase<'r> {
         let took = self.step_ended.elapsed();
         metrics::step_done(output.samples(), took, output.waited);
         self.step_ended += took;
-        if asked && !output.used_soft_targets {
-            let step = self.steps_done();
-            self.progress.hard_label_steps.push(step);
-        }
         self.progress.step += 1;
         let source = self.context.soft_targets;
-        let teacher = source.filter(|_| output.used_soft_targets);
+        let teacher = source.filter(|_| asked);
         let epoch = self.progress.epoch as u64;
         // A phase without soft targets shows a new view every epoch.
         let views = self.context.views.filter(|_| asked);
@@ -274,7 +266,7 @@ impl<'r> Phase<'r> {
         let pending = batch.soft_targets;
         let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
             None => None,
-            Some(Ok(answer)) => answer.as_ref().map(TeacherLogits::new).transpose()?,
+            Some(Ok(answer)) => Some(TeacherLogits::new(&answer)?),
             Some(Err(error)) => {
                 self.network.restore_statistics(&statistics)?;
                 return Err(self.end_early(error));
@@ -285,11 +277,7 @@ impl<'r> Phase<'r> {
             labels: &labels,
             soft_targets: soft_targets.as_ref(),
         };
-        let config = match asked && soft_targets.is_none() {
-            true => LossConfig::CrossEntropy {},
-            false => self.context.config.loss,
-        };
-        let loss = loss(config, &logits, &targets)?;
+        let loss = loss(self.context.config.loss, &logits, &targets)?;
         let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false)?;
         let learning_rate = self.learning_rate(self.progress.step);
         self.optimizer
@@ -299,7 +287,6 @@ impl<'r> Phase<'r> {
             logits,
             labels,
             waited,
-            used_soft_targets: soft_targets.is_some(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use networks::{WeightTensor, Weights};
 use serde::{Deserialize, Serialize};
-use soft_targets::consumption::{Consumption, StepRanges};
+use soft_targets::consumption::Consumption;
 
 use super::meter::Totals;
 use crate::run::RunError;
@@ -37,9 +37,6 @@ pub struct PhaseProgress {
     pub last_epoch: Option<EpochSummary>,
     /// What was trained on.
     pub consumed: Consumption,
-    /// Steps that used hard labels alone because all teachers were gone.
-    #[serde(default)]
-    pub hard_label_steps: StepRanges,
     /// Wall-clock time of the epoch under way.
     pub epoch_seconds: f64,
     /// Wall-clock time of all epochs.

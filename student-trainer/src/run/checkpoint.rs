@@ -19,6 +19,7 @@ use common::{
 use networks::{NetworkSpec, WeightTensor, Weights, WeightsError};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::PhaseRecord;
 use crate::{
@@ -97,21 +98,27 @@ pub enum CheckpointError {
         /// The version in the file.
         found: u32,
     },
+    /// An older version trained without a teacher for a while, which this one cannot continue.
+    #[error(
+        "the run trained on hard labels alone while it had no teacher (teacher.when_gone = \
+         \"hard_labels\"), which this version of Retort does not support"
+    )]
+    TrainedWithoutTeacher,
     /// Its tensors are those of another network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
-/// The metadata entry.
+/// The metadata entry. The state comes last: see [`read_envelope`].
 #[derive(Serialize, Deserialize)]
-struct Envelope {
+struct Envelope<S> {
     format_version: u32,
     /// Of the state as JSON, then name and bytes of every tensor in the order of their names.
     sha256: Sha256,
-    state: State,
+    state: S,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     run: RunProgress,
@@ -131,7 +138,7 @@ impl Checkpoint {
             .map(|(name, tensor)| (&**name, tensor.to_le_bytes()));
         let envelope = Envelope {
             format_version: FORMAT_VERSION,
-            sha256: digest(&state, views),
+            sha256: digest(&to_json(&state), views),
             state,
         };
         let metadata = HashMap::from([(METADATA.to_owned(), to_json(&envelope))]);
@@ -152,12 +159,12 @@ impl Checkpoint {
         let text = metadata
             .and_then(|metadata| metadata.get(METADATA))
             .ok_or_else(|| damaged(&format!("metadata entry `{METADATA}` is missing")))?;
-        let Envelope { sha256, state, .. } = read_envelope(text)?;
+        let (sha256, state_json, state) = read_envelope(text)?;
 
         let tensors = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
         let views: BTreeMap<_, _> = tensors.iter().collect();
         let found = digest(
-            &state,
+            state_json,
             views.iter().map(|(name, view)| (*name, view.data())),
         );
         if found != sha256 {
@@ -199,7 +206,8 @@ impl Checkpoint {
     }
 }
 
-fn read_envelope(text: &str) -> Result<Envelope, CheckpointError> {
+/// The digest that the metadata entry names, the state as it was written, and the state.
+fn read_envelope(text: &str) -> Result<(Sha256, &str, State), CheckpointError> {
     /// The version first: the rest of a newer file may be anything.
     #[derive(Deserialize)]
     struct Version {
@@ -207,21 +215,46 @@ fn read_envelope(text: &str) -> Result<Envelope, CheckpointError> {
     }
     let damaged = |error: serde_json::Error| CheckpointError::Damaged(error.to_string());
     let Version { format_version } = serde_json::from_str(text).map_err(damaged)?;
-    match format_version <= FORMAT_VERSION {
-        true => serde_json::from_str(text).map_err(damaged),
-        false => Err(CheckpointError::NewerFormat {
+    if format_version > FORMAT_VERSION {
+        return Err(CheckpointError::NewerFormat {
             found: format_version,
-        }),
+        });
     }
+    let envelope: Envelope<Value> = serde_json::from_str(text).map_err(damaged)?;
+    let Envelope {
+        sha256, mut state, ..
+    } = envelope;
+    remove_hard_label_steps(&mut state)?;
+    let state = serde_json::from_value(state).map_err(damaged)?;
+    // A text that is written otherwise gives another digest, so the checkpoint counts as damaged.
+    let state_json = text.split_once("\"state\":");
+    let state_json = state_json.and_then(|(_, state)| state.strip_suffix('}'));
+    Ok((sha256, state_json.unwrap_or_default(), state))
+}
+
+/// Removes the steps that older versions trained without a teacher from a checkpoint's state.
+///
+/// # Errors
+/// [`CheckpointError::TrainedWithoutTeacher`] if there are any.
+fn remove_hard_label_steps(state: &mut Value) -> Result<(), CheckpointError> {
+    let phase = state.get_mut("phase").and_then(Value::as_object_mut);
+    let steps = phase.and_then(|phase| phase.remove("hard_label_steps"));
+    let now = steps.is_some_and(|steps| steps != Value::Array(Vec::new()));
+    let mut phases = state["run"]["phases"].as_array().into_iter().flatten();
+    let before = phases.any(|phase| phase.get("hard_label_batches").is_some());
+    if now || before {
+        return Err(CheckpointError::TrainedWithoutTeacher);
+    }
+    Ok(())
 }
 
 /// Equal only where every bit of state and tensors is.
 fn digest<'t, B: AsRef<[u8]>>(
-    state: &State,
+    state_json: &str,
     tensors: impl Iterator<Item = (&'t str, B)>,
 ) -> Sha256 {
     let mut digest = RollingSha256::default();
-    digest.update(to_json(state).as_bytes());
+    digest.update(state_json.as_bytes());
     for (name, bytes) in tensors {
         digest.update(name.as_bytes());
         digest.update(bytes.as_ref());
@@ -316,6 +349,34 @@ pub(super) mod tests {
         for length in (0..whole.len()).step_by(7) {
             let read = Checkpoint::parse(&whole[..length], &network());
             assert!(read.is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_older_version_is_read_unless_it_trained_without_a_teacher() {
+        let Checkpoint { run, phase } = checkpoint(7, None);
+        let state = to_json(&State {
+            run,
+            phase: phase.progress.clone(),
+        });
+        let read = |from: &str, to: &str| {
+            assert!(state.contains(from), "{state}");
+            let state = state.replacen(from, to, 1);
+            let sha256 = Sha256::of(state.as_bytes());
+            let text =
+                format!("{{\"format_version\":1,\"sha256\":\"{sha256}\",\"state\":{state}}}");
+            read_envelope(&text).map(|(_, read_json, read)| {
+                assert_eq!(read_json, state);
+                read.phase
+            })
+        };
+        let older = "\"hard_label_steps\":[],\"epoch_seconds\"";
+        assert_eq!(read("\"epoch_seconds\"", older).unwrap(), phase.progress);
+        let steps = "\"hard_label_steps\":[[3,5]],\"epoch_seconds\"";
+        let phases = "\"phases\":[{\"hard_label_batches\":2}]";
+        for (from, to) in [("\"epoch_seconds\"", steps), ("\"phases\":[]", phases)] {
+            let error = read(from, to).unwrap_err().to_string();
+            assert!(error.contains("teacher.when_gone"), "{error}");
         }
     }
 

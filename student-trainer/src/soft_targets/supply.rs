@@ -12,11 +12,11 @@ use soft_targets::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Gone, LiveTargets, RecordedTargets, SoftTargetEpochs, SoftTargetSource, Substitute,
+    LiveTargets, RecordedTargets, SoftTargetEpochs, SoftTargetSource, live,
     recording_run::RecordingRun,
 };
 use crate::{
-    config::{ClassNames, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode, WhenGone},
+    config::{ClassNames, Fallback, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode},
     events::NoticeSender,
     pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, PoolError, TeacherPool},
     run::RunError,
@@ -33,13 +33,11 @@ enum Way<'r> {
     None,
     Live {
         pool: TeacherPool,
-        when_gone: Option<Gone>,
+        fallback: Option<live::Fallback>,
         order: Option<ClassOrder>,
     },
     Recorded(Box<RecordedTargets>),
     Record(Box<RecordingRun<'r>>),
-    /// A resumed run whose teachers are gone, and which may do without.
-    HardLabels(TeacherIdentity),
 }
 
 /// What a run is, as far as its soft targets go.
@@ -89,24 +87,18 @@ impl<'r> SoftTargetSupply<'r> {
             Way::Live { pool, .. } => Some(pool.identity()),
             Way::Recorded(recorded) => Some(recorded.teacher()),
             Way::Record(run) => Some(run.recorded().teacher()),
-            Way::HardLabels(teacher) => Some(teacher),
         }
     }
 
     /// Digest of the order into which the classes are brought, where it is not the data's already.
     pub fn class_order(&self) -> Option<Sha256> {
         let order = match &self.way {
-            Way::None | Way::HardLabels(_) => None,
+            Way::None => None,
             Way::Live { order, .. } => order.as_ref(),
             Way::Recorded(recorded) => recorded.order(),
             Way::Record(run) => run.recorded().order(),
         };
         order.map(ClassOrder::digest)
-    }
-
-    /// Whether the soft targets are a teacher's.
-    pub fn has_soft_targets(&self) -> bool {
-        !matches!(self.way, Way::None | Way::HardLabels(_))
     }
 
     /// Trains with these soft targets. What is missing is recorded meanwhile, where that is asked for.
@@ -122,16 +114,15 @@ impl<'r> SoftTargetSupply<'r> {
             Way::None => train(None),
             Way::Live {
                 pool,
-                when_gone,
+                fallback,
                 order,
             } => train(Some(SoftTargetSource::Live(LiveTargets {
                 pool,
                 prefetch,
-                when_gone: when_gone.as_ref(),
+                fallback: fallback.as_ref(),
                 order: order.as_ref(),
             }))),
             Way::Recorded(recorded) => train(Some(SoftTargetSource::Recorded(recorded))),
-            Way::HardLabels(teacher) => train(Some(SoftTargetSource::HardLabels(teacher))),
             Way::Record(run) => {
                 run.while_recording(|| train(Some(SoftTargetSource::Recorded(run.recorded()))))
             }
@@ -140,56 +131,33 @@ impl<'r> SoftTargetSupply<'r> {
 }
 
 impl<'r> SupplyContext<'r> {
-    /// Teachers, and what takes their place when they are gone.
+    /// Connects to teachers. If there is none, the recording takes over that replaces them.
     fn live(&self, notices: &NoticeSender) -> Result<Way<'r>, RunError> {
-        let teacher = self.config.teacher.as_ref();
-        let when_gone = teacher.map_or_else(WhenGone::default, |teacher| teacher.when_gone);
+        let falls_back = self.config.fallback() == Fallback::Recorded;
         let pool = match self.connect(notices.clone()) {
             Err(RunError::Teacher {
                 error: error @ PoolError::NoTeacher { .. },
                 ..
-            }) => return self.nobody_there(error, when_gone, notices),
-            pool => pool?,
-        };
-        let substitute = match when_gone {
-            WhenGone::Fail => None,
-            WhenGone::RecordedTargets => {
-                let recorded = self.as_far_as_recorded(pool.identity(), notices)?;
-                Some(Substitute::Recorded(Box::new(recorded)))
-            }
-            WhenGone::HardLabels => Some(Substitute::HardLabels),
-        };
-        Ok(Way::Live {
-            order: self.class_order(Some(pool.class_names()), "the teacher", notices)?,
-            pool,
-            when_gone: substitute.map(|substitute| Gone::new(substitute, notices.clone())),
-        })
-    }
-
-    /// What is done where no teacher was found before the first batch.
-    fn nobody_there(
-        &self,
-        error: PoolError,
-        when_gone: WhenGone,
-        notices: &NoticeSender,
-    ) -> Result<Way<'r>, RunError> {
-        match (when_gone, self.teacher_before) {
-            (WhenGone::RecordedTargets, _) => {
+            }) if falls_back => {
                 let recorded = self.recorded(notices);
                 let recorded =
                     recorded.map_err(|wrong| wrong.in_place_of_teachers(error.clone()))?;
                 notices.notice(format!("{error}; going on from recorded soft targets"));
-                Ok(Way::Recorded(Box::new(recorded)))
+                return Ok(Way::Recorded(Box::new(recorded)));
             }
-            (WhenGone::HardLabels, Some(teacher)) => {
-                notices.notice(format!(
-                    "{error}; the rest of the run goes on with hard labels alone"
-                ));
-                Ok(Way::HardLabels(teacher.clone()))
-            }
-            // Nothing was distilled yet: whoever named a teacher wants one.
-            _ => Err(error.into()),
-        }
+            pool => pool?,
+        };
+        let fallback = if falls_back {
+            let recorded = self.as_far_as_recorded(pool.identity(), notices)?;
+            Some(live::Fallback::new(recorded, notices.clone()))
+        } else {
+            None
+        };
+        Ok(Way::Live {
+            order: self.class_order(Some(pool.class_names()), "the teacher", notices)?,
+            pool,
+            fallback,
+        })
     }
 
     /// Connects to the teachers of the configuration; a resumed run's to those that it had before.

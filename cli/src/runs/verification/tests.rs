@@ -101,37 +101,6 @@ fn a_run_that_consumed_what_it_should_is_verified() {
     assert!(verify(folder.path()).is_err());
 }
 
-/// Steps on hard labels alone have no teacher in the digest, and the manifest says which they are.
-#[test]
-fn steps_on_hard_labels_alone_are_verified_as_such() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut consumption = Consumption::default();
-    let mut step = 0;
-    for epoch in 0..3 {
-        for samples in EpochSampler::new(SAMPLES, 4, 7, 0, epoch).iter() {
-            consumption.add(ConsumedStep {
-                phase: 0,
-                epoch,
-                view: epoch,
-                samples,
-                // Three steps an epoch: the last of the first, and the third epoch's first two.
-                teacher: (![2, 6, 7].contains(&step)).then_some(TEACHER),
-            });
-            step += 1;
-        }
-    }
-    let mut manifest = manifest(CONFIG, 3);
-    manifest["phases"][0]["consumed_sha256"] = json!(consumption.sha256);
-    write(folder.path(), CONFIG, &manifest);
-    assert!(verify(folder.path()).is_err());
-    manifest["phases"][0]["hard_label_steps"] = json!([[2, 3], [6, 8]]);
-    write(folder.path(), CONFIG, &manifest);
-    verify(folder.path()).unwrap();
-    manifest["phases"][0]["hard_label_steps"] = json!([[2, 3], [6, 7]]);
-    write(folder.path(), CONFIG, &manifest);
-    assert!(verify(folder.path()).is_err());
-}
-
 #[test]
 fn whatever_was_tampered_with_is_found_and_named() {
     let other = json!(Sha256::of(b"other"));

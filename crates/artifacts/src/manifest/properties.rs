@@ -19,7 +19,7 @@ fn valid() -> Vec<u8> {
         "provenance": {
             "run": "demo", "seed": 1, "config_sha256": Sha256::of(b"c"), "dataset": "d",
             "teacher": {"model_id": "m", "numerics": "n", "probe_sha256": "p"},
-            "bit_reproducible": true, "hard_label_batches": 3,
+            "bit_reproducible": true,
             "metrics": {"test_accuracy": 0.9},
         },
     });
