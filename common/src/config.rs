@@ -36,6 +36,11 @@ pub struct Layers {
     pub overrides: Vec<OsString>,
 }
 
+/// Whether `value` is the default of its type: for `skip_serializing_if`, so that a written configuration omits it.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Rules that types alone cannot express.
 pub trait Validate {
     /// Tables at the top whose keys are names that users choose: in variables of the environment these

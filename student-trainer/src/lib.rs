@@ -9,7 +9,7 @@
 //! - [`loader`]: batches in seeded order, made ahead of training; asks teachers for soft targets.
 //! - [`input_buffers`]: the memory of batches.
 //! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
-//! - [`pool`]: the teachers that a run is connected to.
+//! - [`pool_observer`]: passes on what the run's [`teacher_pool`] reports.
 //! - [`soft_targets`]: what of theirs is asked, recorded and replayed.
 //! - [`export`], [`publish`]: ONNX, its check against libtorch, its upload.
 //! - [`evaluate`]: the one look at the test split.
@@ -30,7 +30,7 @@ pub mod export;
 pub mod input_buffers;
 pub mod loader;
 pub mod metrics;
-pub mod pool;
+pub mod pool_observer;
 pub mod publish;
 pub mod run;
 pub mod service;

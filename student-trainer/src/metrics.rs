@@ -389,19 +389,12 @@ pub(crate) fn batches_requeued(count: usize) {
     counter!(Metric::BatchesRequeued.name()).increment(count as u64);
 }
 
-/// Counts a batch for as long as it has no answer.
-#[derive(Debug)]
-pub(crate) struct BatchInFlight(());
-
-impl BatchInFlight {
-    pub(crate) fn count() -> Self {
-        gauge!(Metric::BatchesInFlight.name()).increment(1);
-        Self(())
-    }
+/// A batch was submitted to the teachers.
+pub(crate) fn batch_submitted() {
+    gauge!(Metric::BatchesInFlight.name()).increment(1);
 }
 
-impl Drop for BatchInFlight {
-    fn drop(&mut self) {
-        gauge!(Metric::BatchesInFlight.name()).decrement(1);
-    }
+/// A submitted batch was answered, failed, or was abandoned.
+pub(crate) fn batch_finished() {
+    gauge!(Metric::BatchesInFlight.name()).decrement(1);
 }

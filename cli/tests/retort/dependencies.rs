@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// The crates of this workspace from the bottom up: each may depend on crates of lower layers only.
-const LAYERS: [&[&str]; 4] = [
+const LAYERS: [&[&str]; 5] = [
     &["common", "proto"],
     &["artifacts", "datasets", "networks", "server"],
     &[
@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 4] = [
         "test-support",
         "torch-networks",
     ],
+    &["teacher-pool"],
     &[
         "cli",
         "inference-service",
@@ -44,6 +45,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
             "proto",
             "server",
             "student-trainer",
+            "teacher-pool",
             "teacher-service",
             "test-support",
         ],
@@ -51,7 +53,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// These build and run on a machine that has no libtorch.
-const WITHOUT_LIBTORCH: [&str; 9] = [
+const WITHOUT_LIBTORCH: [&str; 10] = [
     "artifacts",
     "cli",
     "common",
@@ -61,6 +63,7 @@ const WITHOUT_LIBTORCH: [&str; 9] = [
     "onnx-runtime",
     "server",
     "soft-targets",
+    "teacher-pool",
 ];
 
 /// A second provider of cryptography beside ring: rustls panics where both are there and none is

@@ -4,6 +4,7 @@
 //! - [`eventually`]: waits for a condition, never for a time.
 //! - [`write_artifact`], [`write_idx`]: small teachers and data sets.
 //! - [`damage`]: valid bytes that are damaged, for property tests of parsers.
+//! - [`Relay`]: a TCP relay whose connections a test cuts without closing them.
 //! - [`certificates`], [`refusals`]: keys, tokens, and the callers that every port must reject.
 //! - [`process_life`]: what every service must do when it starts, logs and stops.
 //! - [`held_file`], [`wrapper`]: files that take long to open, and programs that start another program.
@@ -26,6 +27,7 @@ mod metrics_page;
 mod process;
 pub mod process_life;
 pub mod refusals;
+mod relay;
 mod teacher;
 pub mod wrapper;
 
@@ -34,4 +36,5 @@ pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
 pub use data::{class_names, write_idx};
 pub use metrics_page::{http_get, metric, metric_in};
 pub use process::{Process, built_beside, signal};
+pub use relay::Relay;
 pub use teacher::{Teacher, write_artifact};

@@ -9,15 +9,12 @@ use std::{
 use anyhow::{anyhow, bail};
 use clap::Args;
 use common::turn::Turn;
+use teacher_pool::{BatchSize, ExpectedTeacher, PoolConfig, TeacherPool};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::Load;
-use crate::{
-    config::PoolConfig,
-    events::EventSink,
-    pool::{BatchSize, ExpectedTeacher, TeacherPool},
-};
+use crate::{events::EventSink, pool_observer::RunPoolObserver};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
@@ -55,8 +52,8 @@ pub(super) fn measure(arguments: &StreamArguments, runtime: &Handle) -> anyhow::
         ..PoolConfig::new(arguments.endpoints.clone())
     };
     let cancel = CancellationToken::new();
-    let notices = EventSink::new(|_| {}).notices();
-    let pool = TeacherPool::connect(config, expected, notices, &cancel, runtime)?;
+    let observer = RunPoolObserver::new(EventSink::new(|_| {}).notices());
+    let pool = TeacherPool::connect(config, expected, observer, &cancel, runtime)?;
     let started = Instant::now();
     while pool.teachers() < arguments.endpoints.len() {
         if started.elapsed() > CONNECT_WITHIN {

@@ -4,7 +4,6 @@ mod allowed_folders;
 mod phase;
 mod run;
 mod soft_targets;
-mod teacher;
 mod trainer;
 
 pub use self::soft_targets::{
@@ -13,7 +12,6 @@ pub use self::soft_targets::{
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
-pub use teacher::{NumericsPolicy, PoolConfig};
 pub use trainer::{GrpcConfig, MetricsConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

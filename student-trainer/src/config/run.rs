@@ -6,7 +6,7 @@ use std::{
 };
 
 use artifacts::model_store::ModelName;
-use common::config::{ConfigError, Layers, Problems, Validate};
+use common::config::{ConfigError, Layers, Problems, Validate, is_default};
 use datasets::{Augmentation, Normalization};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,10 @@ use server::security::{
     client::{Credentials, TokenInPlainText, TokenSource},
     tls::ClientTls,
 };
+use teacher_pool::{NumericsPolicy, PoolConfig};
 use torch_networks::PrecisionChoice;
 
-use super::{
-    ClassNames, Fallback, NumericsPolicy, PhaseConfig, PoolConfig, SoftTargetsConfig,
-    SoftTargetsMode, teacher::is_default,
-};
+use super::{ClassNames, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 

@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use common::config::Problems;
+use common::config::{Problems, is_default};
 use serde::{Deserialize, Serialize};
-use soft_targets::Encoding;
-use soft_targets::MAX_VIEWS;
-
-use super::{NumericsPolicy, PoolConfig, teacher::is_default};
+use soft_targets::{Encoding, MAX_VIEWS};
+use teacher_pool::{NumericsPolicy, PoolConfig};
 
 /// Whether soft targets come from teachers or from a recording, and of which views.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -9,10 +9,11 @@ use datasets::DatasetError;
 use networks::SpecError;
 use soft_targets::ClassesDiffer;
 use soft_targets::human_bytes;
+use teacher_pool::PoolError;
 use torch_networks::TorchError;
 
 use super::{ArtifactError, CheckpointError};
-use crate::{config::PhaseKind, export::ExportError, pool::PoolError, publish::PublishError};
+use crate::{config::PhaseKind, export::ExportError, publish::PublishError};
 
 /// Why a run ended early. Each text says what is wrong and, where there is something to do, what.
 #[derive(Debug, thiserror::Error)]

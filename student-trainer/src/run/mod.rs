@@ -24,6 +24,7 @@ use common::digest::Sha256;
 use datasets::Dataset;
 use networks::{Weights, model_id};
 use onnx_runtime::SessionError;
+use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Device, numerics};
@@ -36,7 +37,7 @@ pub use manifest::{PhaseRecord, RunManifest};
 pub use resume::ResumePolicy;
 
 use crate::{
-    config::{NumericsPolicy, RunConfig},
+    config::RunConfig,
     engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
     events::{EventSink, RunEvent},
     export::ExportError,

@@ -4,14 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use soft_targets::{ClassOrder, SoftTargets};
+use teacher_pool::{PoolError, TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
 
 use super::{PendingSoftTargets, RecordedTargets, Request, padding};
-use crate::{
-    events::NoticeSender,
-    pool::{PoolError, TeacherPool, Ticket},
-    run::RunError,
-};
+use crate::{events::NoticeSender, run::RunError};
 
 /// Teachers that are asked for every batch.
 #[derive(Clone, Copy)]

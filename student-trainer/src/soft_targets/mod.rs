@@ -122,7 +122,7 @@ impl PendingSoftTargets<'_> {
     /// Waits for them. Blocks: must not be called from an async task.
     ///
     /// # Errors
-    /// Why there are none; see [`Ticket::wait`](crate::pool::Ticket::wait) and
+    /// Why there are none; see [`Ticket::wait`](teacher_pool::Ticket::wait) and
     /// [`RecordedTargets::gather`].
     pub fn wait(self, cancel: &CancellationToken) -> Result<SoftTargets, RunError> {
         match self {

@@ -1,6 +1,6 @@
 //! Why teachers are never asked for a few images only, where bits of batches of unlike sizes meet.
 
-use crate::pool::FEWEST_IMAGES;
+use teacher_pool::FEWEST_IMAGES;
 
 /// Repeats the first image until there are [`FEWEST_IMAGES`]: the pixels, and how many images they are.
 pub(super) fn fill_up(mut pixels: Vec<u8>, images: usize) -> (Vec<u8>, usize) {

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, thread, time::Instant};
 
 use datasets::Dataset;
 use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
+use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{LiveTargets, RecordedTargets, Recorder, SupplyContext};
-use crate::{events::NoticeSender, pool::TeacherPool, run::RunError};
+use crate::{events::NoticeSender, run::RunError};
 
 /// A recording to which is added what it lacks, view by view, while training reads it.
 pub(super) struct RecordingRun<'r> {

@@ -9,6 +9,7 @@ use soft_targets::{ClassMatch, ClassOrder, Encoding};
 use soft_targets::{
     RecordedImages, Recording, RecordingIdentity, Recordings, Replay, ViewSet, WantedRecording,
 };
+use teacher_pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, PoolError, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     config::{ClassNames, Fallback, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode},
     events::NoticeSender,
-    pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, PoolError, TeacherPool},
+    pool_observer::RunPoolObserver,
     run::RunError,
 };
 
@@ -181,7 +182,7 @@ impl<'r> SupplyContext<'r> {
         Ok(TeacherPool::connect(
             config,
             expected,
-            notices,
+            RunPoolObserver::new(notices),
             self.cancel,
             self.runtime,
         )?)

@@ -1,11 +1,8 @@
 //! One teacher that is reached by several addresses.
 
 use super::SIZE;
-use crate::{
-    distillation::{Scene, TEACHER, address, student},
-    relay::Relay,
-};
-use test_support::{Teacher, eventually};
+use crate::distillation::{Scene, TEACHER, address, student};
+use test_support::{Relay, Teacher, eventually};
 
 fn lines(output: &str, text: &str) -> usize {
     output.lines().filter(|line| line.contains(text)).count()

@@ -41,13 +41,13 @@ mod tests {
         assert!(tell(&roster, 2).now_or_never().is_none());
         connect("c:1");
         tell(&roster, 2).await;
-        let last = told.lock().unwrap().pop().unwrap();
+        let last = told.0.lock().unwrap().pop().unwrap();
         assert_eq!(
             last,
             "3 teachers are connected, but teacher.prefetch asks for only 2 batches at a time: \
              raise it to use them all"
         );
         // That each of them is connected.
-        assert_eq!(told.lock().unwrap().len(), 3);
+        assert_eq!(told.0.lock().unwrap().len(), 3);
     }
 }

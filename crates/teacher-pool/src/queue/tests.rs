@@ -1,8 +1,13 @@
 use soft_targets::{Encoder, Encoding};
 
 use super::*;
+use crate::observer::tests::Notices;
 
 type Tickets = Vec<oneshot::Receiver<Answer>>;
+
+fn queue() -> BatchQueue {
+    BatchQueue::new(Arc::new(Notices::default()))
+}
 
 fn submit(queue: &BatchQueue, count: usize) -> Tickets {
     let submit = |_| queue.submit(Bytes::new(), [0; 4]);
@@ -29,7 +34,7 @@ fn has_nothing_for(queue: &BatchQueue, stream: StreamNumber) -> bool {
 
 #[tokio::test]
 async fn what_comes_back_goes_first() {
-    let queue = BatchQueue::default();
+    let queue = queue();
     let [lost, other] = [queue.open_stream(), queue.open_stream()];
     let _tickets = submit(&queue, 4);
     let taken = pull(&queue, lost, 2).await;
@@ -42,7 +47,7 @@ async fn what_comes_back_goes_first() {
 
 #[tokio::test]
 async fn a_batch_nobody_waits_for_is_left_out() {
-    let queue = BatchQueue::default();
+    let queue = queue();
     let stream = queue.open_stream();
     let mut tickets = submit(&queue, 2);
     drop(tickets.remove(0));
@@ -52,10 +57,10 @@ async fn a_batch_nobody_waits_for_is_left_out() {
 
 #[tokio::test]
 async fn each_batch_wakes_one_who_waits() {
-    let queue = std::sync::Arc::new(BatchQueue::default());
+    let queue = Arc::new(queue());
     let waiting: Vec<_> = (0..2)
         .map(|_| {
-            let queue = std::sync::Arc::clone(&queue);
+            let queue = Arc::clone(&queue);
             tokio::spawn(async move { queue.pull(queue.open_stream()).await.number })
         })
         .collect();
@@ -80,7 +85,7 @@ const STREAMS: [StreamNumber; 3] = [StreamNumber(0), StreamNumber(1), StreamNumb
 
 impl Scene {
     fn new(batches: usize) -> Self {
-        let (mut state, now) = (State::default(), Instant::now());
+        let (mut state, now) = (State::new(Arc::new(Notices::default())), Instant::now());
         let tickets = (0..batches).map(|_| state.submit(Bytes::new(), [0; 4], now));
         Self {
             tickets: tickets.collect(),
@@ -150,7 +155,7 @@ fn other_stragglers_wait_for_their_turn() {
 
 #[tokio::test]
 async fn a_hedged_batch_comes_back_only_when_both_are_lost() {
-    let queue = BatchQueue::default();
+    let queue = queue();
     let [first, second] = [queue.open_stream(), queue.open_stream()];
     let _tickets = submit(&queue, 1);
     let number = pull(&queue, first, 1).await[0];
@@ -181,7 +186,7 @@ fn stalled_is_the_time_without_an_answer() {
 
 #[tokio::test]
 async fn giving_up_answers_every_ticket_until_resumed() {
-    let queue = BatchQueue::default();
+    let queue = queue();
     let stream = queue.open_stream();
     let mut tickets = submit(&queue, 3);
     let held = pull(&queue, stream, 1).await;

@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::watch;
 use tracing::error;
 
-use crate::{events::NoticeSender, metrics};
+use super::PoolObserver;
 
 /// Where a teacher is, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,21 +42,19 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Roster {
     standings: Mutex<BTreeMap<Place, Standing>>,
-    counted: Mutex<metrics::Teachers>,
     /// Why each place was last away.
     losses: Mutex<BTreeMap<Place, String>>,
     connected: watch::Sender<usize>,
-    notices: NoticeSender,
+    observer: Arc<dyn PoolObserver>,
 }
 
 impl Roster {
-    pub fn new(notices: NoticeSender) -> Self {
+    pub fn new(observer: Arc<dyn PoolObserver>) -> Self {
         Self {
             standings: Mutex::default(),
-            counted: Mutex::default(),
             losses: Mutex::default(),
             connected: watch::Sender::new(0),
-            notices,
+            observer,
         }
     }
 
@@ -82,7 +80,7 @@ impl Roster {
     /// Forgets a place for which no endpoint stands any more, and says so.
     pub fn leave(&self, place: &Place) {
         self.remove(place);
-        self.notices.notice(format!("teacher {place} has left"));
+        self.observer.notice(format!("teacher {place} has left"));
     }
 
     /// Teachers connected now.
@@ -124,8 +122,8 @@ impl Roster {
     }
 
     /// Tells people something that is not about one place.
-    pub fn notice(&self, text: impl Into<String>) {
-        self.notices.notice(text);
+    pub fn notice(&self, text: String) {
+        self.observer.notice(text);
     }
 
     fn tell(&self, place: &Place, before: Option<&Standing>, now: &Standing) {
@@ -139,15 +137,14 @@ impl Roster {
             (Standing::Refused(_), _) => error!("{text}"),
             _ => {}
         }
-        self.notices.notice(text);
+        self.observer.notice(text);
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Standing>)) {
         let mut standings = self.lock();
         change(&mut standings);
         let count = count(&standings, |standing| *standing == Standing::Connected);
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.set(count, count_refused(&standings));
+        self.observer.teachers(count, count_refused(&standings));
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
     }
@@ -220,22 +217,13 @@ impl fmt::Display for Standing {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::events::{EventSink, RunEvent};
+    use crate::observer::tests::Notices;
 
     /// With what it has told.
-    pub fn roster() -> (Roster, Arc<Mutex<Vec<String>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let sink = EventSink::new({
-            let told = Arc::clone(&told);
-            move |event| match event {
-                RunEvent::Notice { text } => told.lock().unwrap().push(text),
-                other => panic!("{other:?}"),
-            }
-        });
-        (Roster::new(sink.notices()), told)
+    pub fn roster() -> (Roster, Arc<Notices>) {
+        let told = Arc::new(Notices::default());
+        (Roster::new(told.clone()), told)
     }
 
     #[test]
@@ -255,7 +243,7 @@ pub(super) mod tests {
             roster.set(&place, standing);
         }
         assert_eq!(
-            *told.lock().unwrap(),
+            *told.0.lock().unwrap(),
             [
                 "teacher t:1 (10.0.0.7:1) is away: refused",
                 "teacher t:1 (10.0.0.7:1) is connected",

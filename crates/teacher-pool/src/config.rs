@@ -1,8 +1,8 @@
-//! The `[teacher]` table of a run: where its soft targets come from.
+//! The `[teacher]` table of a run's configuration.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::config::Problems;
+use common::config::{Problems, is_default};
 use serde::{Deserialize, Serialize};
 use server::security::{
     client::{Credentials, TokenInPlainText, TokenSource},
@@ -77,11 +77,6 @@ fn default_prefetch() -> usize {
     8
 }
 
-/// For values that a configuration need not repeat.
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 impl PoolConfig {
     /// Teachers at `endpoints`, everything else as it is where a run does not say it.
     pub fn new(endpoints: Vec<String>) -> Self {
@@ -118,7 +113,8 @@ impl PoolConfig {
         Duration::from_secs(self.answer_timeout_seconds)
     }
 
-    pub(super) fn validate(&self, problems: &mut Problems) {
+    /// Adds what is wrong with the table to `problems`, under the keys of `[teacher]`.
+    pub fn validate(&self, problems: &mut Problems) {
         let count = self.endpoints.len();
         problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");
         let credentials = self.credentials();

@@ -146,7 +146,7 @@ pub(super) async fn run(mut directory: Directory, shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::EventSink;
+    use crate::observer::tests::Notices;
 
     fn directory(endpoints: &[&str]) -> Directory {
         let endpoints = endpoints.iter().map(|text| Endpoint::new(text).unwrap());
@@ -164,7 +164,7 @@ mod tests {
             "[::1]:3",
             "127.0.0.1:2",
         ];
-        let roster = Roster::new(EventSink::new(|_| {}).notices());
+        let roster = Roster::new(Arc::new(Notices::default()));
         let found = directory(&endpoints).look_up(&roster).await;
         let addresses: Vec<_> = found
             .iter()
@@ -176,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_without_address_is_named() {
         let mut directory = directory(&["no.such.host.invalid:1"]);
-        let roster = Roster::new(EventSink::new(|_| {}).notices());
+        let roster = Roster::new(Arc::new(Notices::default()));
         assert!(directory.look_up(&roster).await.is_empty());
         assert!(roster.describe().contains("no.such.host.invalid:1"));
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,8 +13,7 @@ use bytes::Bytes;
 use soft_targets::SoftTargets;
 use tokio::sync::{Notify, oneshot};
 
-use super::{PoolError, round_trip::RoundTrip};
-use crate::metrics::{self, BatchInFlight};
+use super::{PoolError, PoolObserver, round_trip::RoundTrip};
 
 /// A batch's number in the order of submission; its id on every stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +39,7 @@ type Answer = Result<SoftTargets, PoolError>;
 ///
 /// What comes back from a lost teacher goes before what is newer, since training waits for batches
 /// in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BatchQueue {
     state: Mutex<State>,
     streams: AtomicU64,
@@ -50,8 +49,9 @@ pub(super) struct BatchQueue {
     demanded: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    observer: Arc<dyn PoolObserver>,
     unanswered: BTreeMap<BatchNumber, Unanswered>,
     /// Those of them that a teacher may take: nobody has it, or the one who has it is overdue.
     waiting: BTreeSet<BatchNumber>,
@@ -70,7 +70,7 @@ struct Unanswered {
     reply: oneshot::Sender<Answer>,
     submitted: Instant,
     holders: Vec<Holder>,
-    _counted: BatchInFlight,
+    _counted: CountedBatch,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +96,34 @@ pub(super) struct Counts {
     pub dropped: u64,
 }
 
+/// Reports a batch as submitted, and as finished when it leaves the queue in whatever way.
+#[derive(Debug)]
+struct CountedBatch(Arc<dyn PoolObserver>);
+
+impl CountedBatch {
+    fn new(observer: &Arc<dyn PoolObserver>) -> Self {
+        observer.batch_submitted();
+        Self(Arc::clone(observer))
+    }
+}
+
+impl Drop for CountedBatch {
+    fn drop(&mut self) {
+        self.0.batch_finished();
+    }
+}
+
 impl BatchQueue {
+    /// An empty queue that reports to `observer`.
+    pub fn new(observer: Arc<dyn PoolObserver>) -> Self {
+        Self {
+            state: Mutex::new(State::new(observer)),
+            streams: AtomicU64::default(),
+            arrived: Notify::default(),
+            demanded: Notify::default(),
+        }
+    }
+
     /// A number for a new stream.
     pub fn open_stream(&self) -> StreamNumber {
         StreamNumber(self.streams.fetch_add(1, Ordering::Relaxed))
@@ -150,7 +177,7 @@ impl BatchQueue {
             }
         }
         state.counts.requeued += back as u64;
-        metrics::batches_requeued(back);
+        state.observer.batches_requeued(back);
         drop(state);
         if back > 0 {
             self.arrived.notify_waiters();
@@ -221,6 +248,19 @@ impl BatchQueue {
 }
 
 impl State {
+    fn new(observer: Arc<dyn PoolObserver>) -> Self {
+        Self {
+            observer,
+            unanswered: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            next_number: 0,
+            round_trip: RoundTrip::default(),
+            last_answer: None,
+            gave_up: None,
+            counts: Counts::default(),
+        }
+    }
+
     fn submit(
         &mut self,
         pixels: Bytes,
@@ -241,7 +281,7 @@ impl State {
             reply,
             submitted: now,
             holders: Vec::new(),
-            _counted: BatchInFlight::count(),
+            _counted: CountedBatch::new(&self.observer),
         };
         self.unanswered.insert(number, batch);
         self.waiting.insert(number);
@@ -253,6 +293,7 @@ impl State {
             unanswered,
             waiting,
             counts,
+            observer,
             ..
         } = self;
         let has = |batch: &Unanswered| batch.holders.iter().any(|holder| holder.stream == stream);
@@ -270,7 +311,7 @@ impl State {
         let batch = unanswered.get_mut(&number)?;
         if !batch.holders.is_empty() {
             counts.hedged += 1;
-            metrics::batch_hedged();
+            observer.batch_hedged();
         }
         batch.holders.push(Holder { stream, since: now });
         Some(Assignment {
@@ -289,7 +330,7 @@ impl State {
         self.last_answer = Some(now);
         let Some(batch) = self.unanswered.remove(&number) else {
             self.counts.dropped += 1;
-            metrics::answer_dropped();
+            self.observer.answer_dropped();
             return None;
         };
         self.waiting.remove(&number);

@@ -20,12 +20,14 @@
 
 mod back_off;
 mod candidate;
+mod config;
 mod discovery;
 mod election;
 mod error;
 mod health;
 mod instances;
 mod member;
+mod observer;
 mod parts;
 mod queue;
 mod resolver;
@@ -51,15 +53,15 @@ use soft_targets::SoftTargets;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::{config::PoolConfig, events::NoticeSender};
-
 use candidate::Reference;
 use discovery::Directory;
 use instances::Instances;
 use queue::BatchQueue;
 use roster::Roster;
 
+pub use config::{NumericsPolicy, PoolConfig};
 pub use error::PoolError;
+pub use observer::PoolObserver;
 pub use parts::FEWEST_IMAGES;
 
 /// A cheap handle to the teachers of a run. They are let go when the last handle is dropped.
@@ -129,6 +131,7 @@ struct Shared {
     reference: Reference,
     queue: BatchQueue,
     roster: Roster,
+    observer: Arc<dyn PoolObserver>,
     instances: Instances,
     /// Seconds in which training waited with no teacher connected.
     waited_seconds: AtomicU64,
@@ -148,11 +151,11 @@ impl TeacherPool {
     pub fn connect(
         config: PoolConfig,
         expected: ExpectedTeacher,
-        notices: NoticeSender,
+        observer: Arc<dyn PoolObserver>,
         cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, PoolError> {
-        let connect = cancel.run_until_cancelled(Self::connect_async(config, expected, notices));
+        let connect = cancel.run_until_cancelled(Self::connect_async(config, expected, observer));
         runtime
             .block_on(connect)
             .unwrap_or(Err(PoolError::Cancelled))
@@ -161,10 +164,10 @@ impl TeacherPool {
     async fn connect_async(
         config: PoolConfig,
         expected: ExpectedTeacher,
-        notices: NoticeSender,
+        observer: Arc<dyn PoolObserver>,
     ) -> Result<Self, PoolError> {
         let mut directory = Directory::new(&config)?;
-        let roster = Roster::new(notices);
+        let roster = Roster::new(Arc::clone(&observer));
         let reference = election::elect(&mut directory, &roster, &config, &expected).await?;
         let closed = CancellationToken::new();
         let guard = Arc::new(closed.clone().drop_guard());
@@ -172,8 +175,9 @@ impl TeacherPool {
             config,
             expected,
             reference,
-            queue: BatchQueue::default(),
+            queue: BatchQueue::new(Arc::clone(&observer)),
             roster,
+            observer,
             instances: Instances::default(),
             waited_seconds: AtomicU64::new(0),
             closed,

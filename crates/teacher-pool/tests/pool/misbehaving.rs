@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::relay::Relay;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use proto::teacher::v1::{
@@ -17,12 +16,10 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
-use student_trainer::{
-    config::PoolConfig,
-    events::{EventSink, RunEvent},
-    pool::{BatchSize, ExpectedTeacher, PoolError, TeacherPool},
+use teacher_pool::{
+    BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, TeacherPool, Ticket,
 };
-use test_support::eventually;
+use test_support::{Relay, eventually};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -96,14 +93,24 @@ fn answers_well(batch: &Batch) -> Result<Response, Status> {
 
 struct Scene {
     runtime: Runtime,
-    told: Arc<Mutex<Vec<String>>>,
+    notices: Arc<Notices>,
+}
+
+/// The notices of a pool.
+#[derive(Debug, Default)]
+struct Notices(Mutex<Vec<String>>);
+
+impl PoolObserver for Notices {
+    fn notice(&self, text: String) {
+        self.0.lock().unwrap().push(text);
+    }
 }
 
 impl Scene {
     fn new() -> Self {
         Self {
             runtime: Runtime::new().unwrap(),
-            told: Arc::default(),
+            notices: Arc::default(),
         }
     }
 
@@ -151,12 +158,6 @@ impl Scene {
     }
 
     fn connect(&self, config: PoolConfig) -> Result<TeacherPool, PoolError> {
-        let told = Arc::clone(&self.told);
-        let events = EventSink::new(move |event| {
-            if let RunEvent::Notice { text } = event {
-                told.lock().unwrap().push(text);
-            }
-        });
         let [_, channels, height, width] = SHAPE;
         let expected = ExpectedTeacher {
             input_shape: [channels, height, width],
@@ -169,12 +170,13 @@ impl Scene {
             identity: None,
         };
         let cancel = CancellationToken::new();
-        let notices = events.notices();
-        TeacherPool::connect(config, expected, notices, &cancel, self.runtime.handle())
+        let observer = self.notices.clone();
+        TeacherPool::connect(config, expected, observer, &cancel, self.runtime.handle())
     }
 
     fn told(&self, text: &str) -> bool {
-        self.told
+        self.notices
+            .0
             .lock()
             .unwrap()
             .iter()
@@ -188,7 +190,7 @@ fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
         .map(|_| pool.submit(pixels.clone(), SHAPE))
         .collect();
     let cancel = CancellationToken::new();
-    let wait = |ticket: student_trainer::pool::Ticket| {
+    let wait = |ticket: Ticket| {
         let targets = ticket.wait(&cancel)?;
         let logits: Vec<f32> = targets.logits().collect();
         assert_eq!(logits, [1.0; SHAPE[0] * CLASSES]);
@@ -275,7 +277,7 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
             assert_eq!(ask(&pool, 8), vec![Ok(()); 8], "{reason}");
             scene.told(&barred).then_some(())
         });
-        assert!(scene.told(reason), "{:?}", scene.told);
+        assert!(scene.told(reason), "{:?}", scene.notices);
         assert!(pool.figures().requeued > 0);
     }
 }

@@ -8,7 +8,6 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{PoolError, Shared};
-use crate::metrics;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,7 +70,7 @@ async fn nobody_connected(shared: &Shared) {
             return shared.roster.notice(text);
         }
         shared.waited_seconds.fetch_add(1, Ordering::Relaxed);
-        metrics::second_without_teacher();
+        shared.observer.second_without_teacher();
     }
     give_up(shared, limit);
     until_connected(shared, |count| count > 0).await;
