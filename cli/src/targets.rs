@@ -1,11 +1,13 @@
 //! `retort targets`: recorded soft targets on this machine.
 
-use common::output::{Messages, OutputError, Results};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use soft_targets::Encoding;
-use soft_targets::{Fault, Recording, Recordings, StoreError, human_bytes, pack, unpack};
+use common::{
+    disk_space::human_bytes,
+    output::{Messages, OutputError, Results},
+};
+use soft_targets::{Encoding, Fault, Recording, Recordings, StoreError, pack, unpack};
 
 use crate::CliError;
 

@@ -4,6 +4,7 @@
 pub mod atomic_file;
 pub mod config;
 pub mod digest;
+pub mod disk_space;
 pub mod file_lock;
 pub mod folders;
 pub mod memory_limit;

@@ -15,7 +15,7 @@ BATCH, CLASSES = 5, 4
 def bucketed(teacher, k, temperature):
     """Unnormalized log-probabilities of the teacher at a temperature, and the outcome of each class: the
     k largest logits are outcomes 0 to k - 1, and all other classes are outcome k, the tail bucket. The
-    estimate uses only log-sum-exp and mean of the bucket's logits; see crates/soft-targets/src/codec/rest.rs."""
+    estimate uses only log-sum-exp and mean of the bucket's logits; see crates/soft-targets/src/codec/tail_bucket.rs."""
     order = teacher.argsort(dim=1, descending=True)
     outcome = torch.full_like(order, k).scatter(1, order[:, :k], torch.arange(k).expand(len(teacher), k))
     kept, rest = teacher.gather(1, order[:, :k]), teacher.gather(1, order[:, k:])

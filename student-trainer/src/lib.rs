@@ -35,3 +35,4 @@ pub mod publish;
 pub mod run;
 pub mod service;
 pub mod soft_targets;
+pub mod training_data;

@@ -1,8 +1,8 @@
-//! Batches in seeded order, made ahead of training.
+//! Loads batches in seeded order, ahead of training.
 //!
-//! One thread assembles augmented batches and, where the loss needs soft targets, hands each to the
-//! teacher pool; training takes them in order from a bounded channel. So teachers work while the
-//! student trains, and how far they are ahead never decides what is trained on.
+//! One thread assembles augmented batches and, if the loss needs soft targets, hands each to the
+//! teacher pool. Training takes them in order from a bounded channel. So teachers work while the
+//! student trains, and the order of training does not depend on their speed.
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -14,38 +14,43 @@ use datasets::{Augmentation, BatchAssembler, Dataset, EpochSampler, Normalizatio
 use crate::{
     config::FixedViews,
     input_buffers::{InputBuffer, InputBuffers},
-    soft_targets::{PendingSoftTargets, Request, SoftTargetSource},
+    soft_targets::{BatchRequest, PendingSoftTargets, SoftTargetSource},
 };
 
-/// Batches made ahead where there is no pool that says how many.
+/// Batches loaded ahead of training in a phase without soft targets.
 const PREFETCH: usize = 4;
 
-/// What the batches of one phase are.
+/// The batches of one phase.
 #[derive(Clone, Copy)]
 pub struct BatchPlan<'d> {
-    /// The images.
-    pub dataset: &'d Dataset,
-    /// How pixels become the network's input.
-    pub normalization: &'d Normalization,
-    /// Random changes to the images.
-    pub augmentation: Augmentation,
+    /// The training images.
+    pub images: TrainingImages<'d>,
     /// The run's seed.
     pub seed: u64,
     /// Position of the phase in the run.
     pub phase: usize,
     /// Passes over the images.
     pub epochs: usize,
-    /// Images a batch; an epoch's last may be smaller.
+    /// Images per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Which batch is the first.
-    pub start: Position,
-    /// Where soft targets come from, if there are any.
+    /// The source of soft targets, if the loss needs them.
     pub soft_targets: Option<SoftTargetSource<'d>>,
-    /// What the images show, where not a new view every epoch.
+    /// The views that the images show; by default every epoch has a new one.
     pub views: Option<FixedViews>,
 }
 
-/// A batch of a phase.
+/// Images, and how they become a network's input.
+#[derive(Clone, Copy)]
+pub struct TrainingImages<'d> {
+    /// Pixels and labels.
+    pub dataset: &'d Dataset,
+    /// Applied to the pixels.
+    pub normalization: &'d Normalization,
+    /// Random changes.
+    pub augmentation: Augmentation,
+}
+
+/// The position of a batch in a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     /// Position of the epoch in the phase, 0-based.
@@ -54,7 +59,7 @@ pub struct Position {
     pub step: usize,
 }
 
-/// Images, labels and, where asked for, soft targets to come, of one step.
+/// Images, labels and, if the loss needs them, pending soft targets of one step.
 pub struct LoadedBatch<'d> {
     /// Position of the epoch in the phase, 0-based.
     pub epoch: usize,
@@ -62,41 +67,46 @@ pub struct LoadedBatch<'d> {
     pub samples: Vec<u32>,
     /// Normalized, [samples, channels, height, width].
     pub input: InputBuffer,
-    /// Hard labels.
+    /// Labels of the data set.
     pub labels: Vec<i64>,
-    /// The teacher's logits for exactly these pixels, on their way.
+    /// The teacher's logits for exactly these pixels.
     pub soft_targets: Option<PendingSoftTargets<'d>>,
 }
 
 impl<'d> BatchPlan<'d> {
-    /// Batches an epoch.
+    /// Batches per epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        self.dataset.len().div_ceil(self.batch_size)
+        self.images.dataset.len().div_ceil(self.batch_size)
     }
 
-    /// Starts the loader in `scope`. It ends after the last batch, or when the receiver is dropped.
-    pub fn load<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Receiver<LoadedBatch<'d>>
+    /// Starts the loader in `scope`, with the batch at `start`. It ends after the last batch, or when the
+    /// receiver is dropped.
+    pub fn load<'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        start: Position,
+    ) -> Receiver<LoadedBatch<'d>>
     where
         'd: 'scope,
     {
         let ahead = self
             .soft_targets
             .map_or(PREFETCH, |source| source.prefetch());
-        // One more batch is in the loader's hand, waiting for room in the channel.
+        // The loader holds one more batch while it waits for space in the channel.
         let (sender, receiver) = sync_channel(ahead.saturating_sub(1));
-        scope.spawn(move || self.run(&sender));
+        scope.spawn(move || self.run(start, &sender));
         receiver
     }
 
-    /// Seed and number of the view that the images show in `epoch`, where there is a fixed set.
-    fn fixed_view(&self, epoch: usize) -> Option<(u64, u32)> {
+    /// Seed and number of the view that the images show in `epoch`, if there is a fixed set of views.
+    pub fn fixed_view(&self, epoch: usize) -> Option<(u64, u32)> {
         let views = self.views?;
         Some((views.seed, views.of_epoch(epoch)))
     }
 
-    fn run(&self, sender: &SyncSender<LoadedBatch<'d>>) {
+    fn run(&self, start: Position, sender: &SyncSender<LoadedBatch<'d>>) {
         let buffers = InputBuffers::default();
-        for epoch in self.start.epoch..self.epochs {
+        for epoch in start.epoch..self.epochs {
             let (phase, number) = (self.phase as u64, epoch as u64);
             let view = match self.fixed_view(epoch) {
                 Some((seed, view)) => View::Fixed {
@@ -109,15 +119,17 @@ impl<'d> BatchPlan<'d> {
                     epoch: number,
                 },
             };
-            let assembler = BatchAssembler::new(self.dataset, self.augmentation, view);
-            let samples = self.dataset.len();
+            let TrainingImages {
+                dataset,
+                augmentation,
+                ..
+            } = self.images;
+            let assembler = BatchAssembler::new(dataset, augmentation, view);
+            let samples = dataset.len();
             let sampler = EpochSampler::new(samples, self.batch_size, self.seed, phase, number);
-            let done = match epoch == self.start.epoch {
-                true => self.start.step,
-                false => 0,
-            };
+            let done = if epoch == start.epoch { start.step } else { 0 };
             for samples in sampler.iter().skip(done) {
-                // An error means that training has ended early.
+                // Sending fails if training ended early.
                 if sender
                     .send(self.make(epoch, &assembler, samples, buffers.take()))
                     .is_err()
@@ -136,10 +148,11 @@ impl<'d> BatchPlan<'d> {
         mut input: InputBuffer,
     ) -> LoadedBatch<'d> {
         let batch = assembler.assemble(samples);
-        let [channels, height, width] = self.dataset.shape();
-        self.normalization
+        let [channels, height, width] = self.images.dataset.shape();
+        self.images
+            .normalization
             .apply(&batch.pixels, height * width, &mut input);
-        let request = Request {
+        let request = BatchRequest {
             view: self.fixed_view(epoch).map(|(_, view)| view),
             samples,
             pixels: batch.pixels,
@@ -193,17 +206,22 @@ mod tests {
 
     fn plan<'d>(dataset: &'d Dataset, normalization: &'d Normalization) -> BatchPlan<'d> {
         BatchPlan {
-            dataset,
-            normalization,
-            augmentation: Augmentation::default(),
+            images: TrainingImages {
+                dataset,
+                normalization,
+                augmentation: Augmentation::default(),
+            },
             seed: 1,
             phase: 0,
             epochs: 3,
             batch_size: 4,
-            start: Position::default(),
             soft_targets: None,
             views: None,
         }
+    }
+
+    fn load<'d>(plan: BatchPlan<'d>, start: Position) -> Vec<LoadedBatch<'d>> {
+        thread::scope(|scope| plan.load(scope, start).iter().collect())
     }
 
     fn normalization() -> Normalization {
@@ -218,7 +236,7 @@ mod tests {
         let (dataset, normalization) = (dataset(), normalization());
         let plan = plan(&dataset, &normalization);
         assert_eq!(plan.steps_per_epoch(), 3);
-        let batches: Vec<_> = thread::scope(|scope| plan.load(scope).iter().collect());
+        let batches = load(plan, Position::default());
         let sizes: Vec<_> = batches.iter().map(|batch| batch.samples.len()).collect();
         assert_eq!(sizes, [4, 4, 2, 4, 4, 2, 4, 4, 2]);
         for epoch in 0..3 {
@@ -242,18 +260,19 @@ mod tests {
     fn fixed_views_come_in_turn_whatever_the_runs_seed() {
         let (dataset, normalization) = (square_images(5), normalization());
         let epochs_of = |seed, views| {
+            let mut plan = plan(&dataset, &normalization);
+            plan.images.augmentation = Augmentation {
+                pad: 1,
+                horizontal_flip: true,
+            };
             let plan = BatchPlan {
-                augmentation: Augmentation {
-                    pad: 1,
-                    horizontal_flip: true,
-                },
                 seed,
                 epochs: 6,
                 batch_size: SAMPLES.into(),
                 views,
-                ..plan(&dataset, &normalization)
+                ..plan
             };
-            let batches: Vec<_> = thread::scope(|scope| plan.load(scope).iter().collect());
+            let batches = load(plan, Position::default());
             let in_order = |batch: LoadedBatch<'_>| {
                 let pixels = batch.samples.iter().zip(batch.input.chunks(5 * 5));
                 let bits = |image: &[f32]| image.iter().map(|value| value.to_bits()).collect();
@@ -279,10 +298,8 @@ mod tests {
         let (dataset, normalization) = (dataset(), normalization());
         let plan = plan(&dataset, &normalization);
         let batches = |start| -> Vec<_> {
-            let plan = BatchPlan { start, ..plan };
-            let batches = thread::scope(|scope| plan.load(scope).iter().collect::<Vec<_>>());
             let keep = |batch: LoadedBatch<'_>| (batch.epoch, batch.samples, batch.labels);
-            batches.into_iter().map(keep).collect()
+            load(plan, start).into_iter().map(keep).collect()
         };
         let whole = batches(Position::default());
         for done in 0..=whole.len() {
@@ -292,18 +309,18 @@ mod tests {
             };
             assert_eq!(batches(start), whole[done..], "{start:?}");
         }
-        // As an epoch's end may also be told.
+        // The other way to name the end of an epoch.
         assert_eq!(batches(Position { epoch: 0, step: 3 }), whole[3..]);
     }
 
     #[test]
-    fn the_loader_ends_when_nobody_takes_its_batches() {
+    fn the_loader_ends_when_its_receiver_is_dropped() {
         let (dataset, normalization) = (dataset(), normalization());
         let endless = BatchPlan {
             epochs: usize::MAX,
             ..plan(&dataset, &normalization)
         };
         // The scope returns only when the loader has ended.
-        thread::scope(|scope| drop(endless.load(scope)));
+        thread::scope(|scope| drop(endless.load(scope, Position::default())));
     }
 }

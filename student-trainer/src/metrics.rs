@@ -1,7 +1,7 @@
-//! What the trainer counts, under its Prometheus names.
+//! The trainer's Prometheus metrics.
 //!
-//! A trainer does one run at a time, so the gauges are those of the run under way; without one
-//! they are 0. Counters go on from run to run.
+//! A trainer executes one run at a time. The gauges describe the current run and are 0 without one;
+//! counters continue from run to run.
 
 use std::time::Duration;
 
@@ -275,15 +275,15 @@ fn set_phase(under_way: Option<PhaseKind>) {
 }
 
 /// The gauges of a run go back to 0 when it is dropped.
-pub(crate) struct RunUnderWay(());
+pub(crate) struct CurrentRunGauges(());
 
-impl RunUnderWay {
-    pub(crate) fn begin() -> Self {
+impl CurrentRunGauges {
+    pub(crate) fn new() -> Self {
         Self(())
     }
 }
 
-impl Drop for RunUnderWay {
+impl Drop for CurrentRunGauges {
     fn drop(&mut self) {
         set_phase(None);
         for metric in [

@@ -1,13 +1,12 @@
 //! A recording's progress on standard error: a bar on a terminal, lines elsewhere.
 
-use common::output::Messages;
+use common::{disk_space::human_bytes, output::Messages};
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
-use soft_targets::human_bytes;
 use student_trainer::soft_targets::{
     Progress,
     record::{RecordingPlan, Work},

@@ -2,12 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use common::folders::Unusable;
+use common::{disk_space::human_bytes, folders::Unusable};
 
 use crate::{
-    ShardFault,
-    recording::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS},
-    space::{RESERVE, human_bytes},
+    limits::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS, RESERVED_BYTES},
+    shard::ShardFault,
 };
 
 /// Why recorded soft targets cannot be used; the text is one line and names the file or folder.
@@ -18,10 +17,10 @@ pub enum StoreError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// An entry of a folder of recordings is none that can be looked at.
+    /// An entry of a folder of recordings cannot be used.
     #[error(transparent)]
     Unusable(#[from] Unusable),
     /// The folder holds no recording, or its description cannot be read.
@@ -43,7 +42,7 @@ pub enum StoreError {
         /// Its version.
         found: u32,
     },
-    /// More than a recording may have.
+    /// The recording has more views or shards than allowed.
     #[error(
         "{}: {problem}; a recording has at most {MAX_VIEWS} views, and {MAX_SHARDS} shards in all",
         folder.display()
@@ -51,10 +50,10 @@ pub enum StoreError {
     TooLarge {
         /// The recording's folder.
         folder: PathBuf,
-        /// What there is too much of.
+        /// Which limit it exceeds.
         problem: String,
     },
-    /// Somebody else writes to it.
+    /// Another process records into it.
     #[error("another process records into {}; wait until it is done, or stop it", folder.display())]
     Locked {
         /// The recording's folder.
@@ -77,7 +76,7 @@ pub enum StoreError {
     NoneFits {
         /// The folder of recordings.
         store: PathBuf,
-        /// What there is instead, and how it differs.
+        /// The recordings in the folder, and how each differs.
         found: String,
     },
     /// Several recordings fit a run.
@@ -91,21 +90,21 @@ pub enum StoreError {
         /// Their folders.
         names: Vec<String>,
     },
-    /// The disk would not hold what is to be written.
+    /// The disk has too little space for the shards.
     #[error(
         "{} has {} free, but {} would be written and {} are to stay free; free some space, or set fewer \
          soft_targets.views or a smaller teacher.encoding",
-        folder.display(), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVE)
+        folder.display(), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVED_BYTES)
     )]
     NoSpace {
-        /// Where.
+        /// The recording's folder.
         folder: PathBuf,
         /// Bytes still to be written.
         needed: u64,
         /// Bytes free.
         free: u64,
     },
-    /// A packed file is damaged, or none.
+    /// A packed file is damaged, or is not a pack.
     #[error("{}: {problem}", file.display())]
     BadPack {
         /// The file.
@@ -113,7 +112,7 @@ pub enum StoreError {
         /// What is wrong with it.
         problem: String,
     },
-    /// What is to be unpacked is there already.
+    /// The unpacked recording exists already.
     #[error("{} is there already; remove it first, or unpack elsewhere", folder.display())]
     AlreadyThere {
         /// The recording's folder.

@@ -8,7 +8,7 @@
 //! - [`consumption`]: a digest of what training consumed.
 //!
 //! ```text
-//! <store>/<recording>/recording.json                        what was recorded, from whom
+//! <store>/<recording>/recording.json                        teacher, images, views, encoding
 //!                     view-0000/shard-00000.safetensors     the targets of consecutive images
 //! ```
 //!
@@ -21,23 +21,25 @@ mod codec;
 pub mod consumption;
 mod error;
 mod identity;
+mod limits;
 mod mapping;
 mod pack;
 mod recording;
 mod recordings;
 mod replay;
 mod shard;
-mod space;
+mod shard_space;
 
 pub use codec::{
     ClassMatch, ClassOrder, ClassesDiffer, EncodeError, Encoder, Encoding, InvalidEncoding,
-    Malformed, Parts, Rest, SampleBytes, SoftTargets, ValueType,
+    Malformed, Parts, SampleBytes, SoftTargets, TailBucket, ValueType,
 };
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
+pub use limits::{FORMAT_VERSION, MAX_VIEWS};
 pub use pack::{Packed, pack, unpack};
-pub use recording::{FORMAT_VERSION, MAX_VIEWS, Recording, RecordingLock};
+pub use recording::{Recording, RecordingLock};
 pub use recordings::Recordings;
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};
-pub use space::{Space, free_bytes, human_bytes};
+pub use shard_space::ShardSpace;

@@ -1,8 +1,8 @@
-//! A recording as one file, to ship it to another machine.
+//! A recording as one file, for transfer to another machine.
 //!
 //! An uncompressed tar file: `recording.json`, `contents.json` (which shards follow), then the shards.
-//! Nothing in it says where it goes: the folder's name follows from the recording, and a shard's path
-//! from its numbers, so no path in the file is ever used.
+//! Paths in the file are ignored: the folder's name follows from the recording, and a shard's path from
+//! its numbers.
 
 use std::{
     fs::{self, File},
@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::{
-    Fault, Recording, ShardFault, ShardId, StoreError,
-    recording::{FORMAT_VERSION, refuse_newer},
+    error::StoreError,
+    limits::FORMAT_VERSION,
+    recording::{Recording, refuse_newer},
+    shard::{Fault, ShardFault, ShardId},
 };
 
 const DESCRIPTION: &str = "recording.json";
@@ -48,12 +50,10 @@ struct Contents {
     shards: Vec<(u32, u32)>,
 }
 
-/// Packs what is recorded of `recording` into `file`, which is written whole or not at all. Each shard is
-/// checked first.
+/// Packs the recorded shards of `recording` into `file`, atomically. Verifies each shard first.
 ///
 /// # Errors
-/// [`StoreError::Faulty`] where a shard is damaged; I/O errors. Shards that are not recorded yet are
-/// no error: they are left out.
+/// [`StoreError::Faulty`] if a shard is damaged; I/O errors. Shards that are not recorded yet are left out.
 pub fn pack(recording: &Recording, file: &Path) -> Result<Packed, StoreError> {
     let (mut shards, mut faults) = (Vec::new(), Vec::new());
     for id in recording.shards(recording.views()?) {
@@ -106,7 +106,7 @@ fn write_pack(recording: &Recording, shards: &[ShardId], file: &Path) -> io::Res
     })
 }
 
-/// Equal content makes equal bytes: no owner, no time.
+/// Appends a file without owner and time, so that equal content gives equal bytes.
 fn append(tar: &mut Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_ustar();
     header.set_size(bytes.len() as u64);
@@ -116,7 +116,7 @@ fn append(tar: &mut Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result
     tar.append_data(&mut header, path, bytes)
 }
 
-/// Unpacks `file` into a new folder of `store`, and checks every byte of it. Whole or not at all.
+/// Unpacks `file` into a new folder of `store`, atomically, and verifies every byte of it.
 ///
 /// # Errors
 /// [`StoreError::BadPack`] for anything that [`pack`] did not write; [`StoreError::NewerFormat`];
@@ -177,10 +177,10 @@ pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
     }
     let mut hashing = archive.into_inner();
     io::copy(&mut hashing, &mut io::sink()).map_err(StoreError::io(file))?;
-    let everybody = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(workplace.path(), everybody).map_err(StoreError::io(workplace.path()))?;
+    let readable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(workplace.path(), readable).map_err(StoreError::io(workplace.path()))?;
     fs::rename(workplace.path(), &folder).map_err(StoreError::io(&folder))?;
-    // It is no longer where it would be removed.
+    // The folder was renamed, so there is nothing to remove.
     let _ = workplace.keep();
     Ok(Packed {
         path: folder,
@@ -215,13 +215,13 @@ fn take_entry<R: Read>(
     entry
         .read_to_end(&mut bytes)
         .map_err(|error| format!("is damaged within {name}: {error}"))?;
-    match bytes.len() as u64 == entry.size() {
-        true => Ok(bytes),
-        false => Err(format!("ends within {name}")),
+    if (bytes.len() as u64) < entry.size() {
+        return Err(format!("ends within {name}"));
     }
+    Ok(bytes)
 }
 
-/// Counts and hashes what passes through.
+/// Counts and hashes the bytes that are read or written.
 struct Hashing<T> {
     inner: T,
     digest: RollingSha256,
@@ -237,7 +237,7 @@ impl<T> Hashing<T> {
         }
     }
 
-    fn note(&mut self, passed: &[u8]) {
+    fn count(&mut self, passed: &[u8]) {
         self.digest.update(passed);
         self.bytes += passed.len() as u64;
     }
@@ -246,7 +246,7 @@ impl<T> Hashing<T> {
 impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
-        self.note(&bytes[..written]);
+        self.count(&bytes[..written]);
         Ok(written)
     }
 
@@ -258,7 +258,7 @@ impl<W: Write> Write for Hashing<W> {
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.note(&buffer[..read]);
+        self.count(&buffer[..read]);
         Ok(read)
     }
 }

@@ -6,33 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::SoftTargets;
-use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders, os_text};
+use common::{atomic_file, digest::Sha256, disk_space, file_lock::FileLock, folders, os_text};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fault, RecordedImages, RecordingIdentity, ShardFault, ShardId, Space, StoreError, free_bytes,
+    codec::SoftTargets,
+    error::StoreError,
+    identity::{RecordedImages, RecordingIdentity},
+    limits::{FORMAT_VERSION, MAX_SHARD_BYTES, MAX_SHARDS, MAX_VIEWS},
     mapping,
-    shard::{ShardLayout, view_folder},
+    shard::{Fault, ShardFault, ShardId, ShardLayout, view_folder},
+    shard_space::ShardSpace,
 };
-
-/// The newest format of `recording.json` and of shards that this build reads, and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Most views of a recording. Views are numbered, so that a folder called by a large number would
-/// keep whoever looks through all of them busy for hours.
-pub const MAX_VIEWS: u32 = 10_000;
-
-/// Most shards of a recording, over all views.
-pub(crate) const MAX_SHARDS: u64 = 1_000_000;
-
-/// Largest shard: what fits a machine's memory.
-const MAX_SHARD_BYTES: u64 = 1 << 40;
 
 const DESCRIPTION: &str = "recording.json";
 const LOCK: &str = ".lock";
 
-/// A recording, whole or in part.
+/// A recording, which may be incomplete.
 #[derive(Debug, Clone)]
 pub struct Recording {
     folder: PathBuf,
@@ -45,26 +35,26 @@ pub struct Recording {
 #[serde(deny_unknown_fields)]
 struct Description {
     format_version: u32,
-    /// Images a shard; the last of a view may hold fewer.
+    /// Images per shard; the last shard of a view may hold fewer.
     samples_per_shard: u32,
     identity: RecordingIdentity,
-    /// The teacher's, in the order of its logits, which is that of the recorded ones; absent where the
-    /// recording is older than this field.
+    /// The teacher's class names, in the order of the recorded logits; absent in recordings that are older
+    /// than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class_names: Option<Vec<String>>,
-    /// Of [`class_names_digest`]. The identity does not cover the names, so a damaged name would pass
-    /// as another class.
+    /// From [`class_names_digest`]. The identity does not cover the names, so without it a damaged name
+    /// would pass as another class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class_names_sha256: Option<Sha256>,
 }
 
 /// The SHA-256 of the names as a JSON array.
 fn class_names_digest(names: &[String]) -> Sha256 {
-    // Holds: texts serialize.
+    // Holds: strings serialize.
     Sha256::of(&serde_json::to_vec(names).expect("names serialize"))
 }
 
-/// The right to write to a recording; held by one process at a time.
+/// The right to write to a recording. One process has it at a time.
 #[derive(Debug)]
 pub struct RecordingLock {
     _lock: FileLock,
@@ -90,9 +80,9 @@ impl Recording {
         })
     }
 
-    /// Opens the recording of `identity` below `store`. Starts one where there is none, of logits in the
-    /// order of `class_names`, which is empty where the names are not known. A recording that exists
-    /// keeps its own number of samples a shard, and its own names.
+    /// Opens the recording of `identity` below `store`, or creates it with logits in the order of
+    /// `class_names`, which is empty if the names are not known. A recording that exists keeps its number of
+    /// samples per shard and its class names.
     ///
     /// # Errors
     /// I/O errors, a description that cannot be read, [`StoreError::TooLarge`].
@@ -113,7 +103,7 @@ impl Recording {
                 class_names_sha256: class_names.as_deref().map(class_names_digest),
                 class_names,
             };
-            // Otherwise what is written here could never be opened.
+            // Otherwise the new recording could not be opened.
             description.check().map_err(|problem| {
                 let folder = folder.clone();
                 StoreError::TooLarge { folder, problem }
@@ -121,32 +111,31 @@ impl Recording {
             atomic_file::write(&file, &description.to_json()).map_err(StoreError::io(&file))?;
         }
         let recording = Self::open(&folder)?;
-        match recording.identity() == identity {
-            true => Ok(recording),
-            false => Err(StoreError::NoRecording {
+        if recording.identity() != identity {
+            return Err(StoreError::NoRecording {
                 folder,
-                problem: "it was changed: its name says another recording than its description"
-                    .to_owned(),
-            }),
+                problem: "it was changed: its name is that of another recording".to_owned(),
+            });
         }
+        Ok(recording)
     }
 
-    /// Whether `folder` is that of a recording, be its description damaged.
+    /// Whether `folder` holds a recording, even if its description is damaged.
     pub(crate) fn is_described(folder: &Path) -> bool {
         folders::is_there(&folder.join(DESCRIPTION)).unwrap_or(true)
     }
 
-    /// What was recorded, from whom.
+    /// The recorded teacher, images, views and encoding.
     pub fn identity(&self) -> &RecordingIdentity {
         &self.description.identity
     }
 
-    /// Names of the classes, in the order of the recorded logits; `None` where the recording tells none.
+    /// Names of the classes, in the order of the recorded logits; `None` if the recording has none.
     pub fn class_names(&self) -> Option<&[String]> {
         self.description.class_names.as_deref()
     }
 
-    /// Where it is.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -157,7 +146,7 @@ impl Recording {
         os_text::shown(name).into_owned()
     }
 
-    /// Images a shard; the last of a view may hold fewer.
+    /// Images per shard; the last shard of a view may hold fewer.
     pub fn samples_per_shard(&self) -> u32 {
         self.description.samples_per_shard
     }
@@ -177,16 +166,16 @@ impl Recording {
         (0..self.shards_per_view()).map(move |shard| ShardId { view, shard })
     }
 
-    /// Views of which there is a shard: one more than the last of them.
+    /// Number of views, up to the last one that has a folder.
     ///
     /// # Errors
-    /// I/O errors; [`StoreError::TooLarge`] where that is more than a recording may have.
+    /// I/O errors; [`StoreError::TooLarge`] if there are more than a recording may have.
     pub fn views(&self) -> Result<u32, StoreError> {
         let listing = folders::list(&self.folder).map_err(StoreError::io(&self.folder))?;
         let numbers = listing.folders().filter_map(|folder| {
             let digits = folder.name.strip_prefix("view-")?;
             let number = digits.parse().ok()?;
-            // A view's folder has one spelling; a copy of one is none.
+            // Each view has one folder name; a copy under another name is ignored.
             (folder.name == view_folder(number)).then_some(number)
         });
         let views = numbers.max().map_or(0, |last| last.saturating_add(1));
@@ -194,19 +183,19 @@ impl Recording {
         Ok(views)
     }
 
-    /// Whether a recording may have so many views.
+    /// Fails if a recording may not have so many views.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`].
     pub(crate) fn check_views(&self, views: u32) -> Result<(), StoreError> {
         let shards = u64::from(views) * u64::from(self.shards_per_view());
-        match views <= MAX_VIEWS && shards <= MAX_SHARDS {
-            true => Ok(()),
-            false => Err(StoreError::TooLarge {
+        if views > MAX_VIEWS || shards > MAX_SHARDS {
+            return Err(StoreError::TooLarge {
                 folder: self.folder.clone(),
                 problem: format!("{views} views of {} shards each", self.shards_per_view()),
-            }),
+            });
         }
+        Ok(())
     }
 
     /// Positions of the images of shard number `shard` of any view.
@@ -216,12 +205,12 @@ impl Recording {
         start..start.saturating_add(size).min(all)
     }
 
-    /// Bytes that the file of a shard has.
+    /// Size of a shard's file.
     pub fn file_bytes(&self, id: ShardId) -> u64 {
         self.layout(id).file_bytes()
     }
 
-    /// Maps a shard and checks every byte of it.
+    /// Maps a shard into memory and verifies every byte of it.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -236,34 +225,33 @@ impl Recording {
         self.layout(id).read(&file)
     }
 
-    /// The shards of the first `views` views that cannot be used; reads all of them.
+    /// The shards of the first `views` views that cannot be used. Reads every shard.
     pub fn faults(&self, views: u32) -> Vec<ShardFault> {
         let fault = |id| self.read(id).err().map(|fault| ShardFault { id, fault });
         self.shards(views).filter_map(fault).collect()
     }
 
-    /// What the shards of the first `views` views take that are not there yet, without a look into those
-    /// that are.
+    /// The space that the missing shards of the first `views` views take. Does not read existing shards.
     ///
     /// # Errors
     /// I/O errors; [`StoreError::TooLarge`].
-    pub fn estimate(&self, views: u32) -> Result<Space, StoreError> {
+    pub fn estimate(&self, views: u32) -> Result<ShardSpace, StoreError> {
         self.check_views(views)?;
         let there: u64 = self
             .shards(self.views()?.min(views))
             .filter_map(|id| fs::metadata(self.folder.join(id.path())).ok())
             .map(|file| file.len())
             .sum();
-        Ok(Space {
+        Ok(ShardSpace {
             needed: self.bytes_of(views).saturating_sub(there),
-            free: free_bytes(&self.folder)?,
+            free: self.free_bytes()?,
         })
     }
 
     /// Bytes of all shards of the first `views` views.
     fn bytes_of(&self, views: u32) -> u64 {
         let mut bytes = 0u64;
-        // Views whose numbers have as many digits take as many bytes.
+        // Views whose numbers have the same number of digits have the same size.
         let (mut first, mut end) = (0, 10u32);
         while first < views {
             let alike = end.min(views) - first;
@@ -274,19 +262,23 @@ impl Recording {
         bytes
     }
 
-    /// What writing `shards` takes, and what there is.
+    /// The space that `shards` take.
     ///
     /// # Errors
     /// I/O errors.
-    pub fn space(&self, shards: &[ShardId]) -> Result<Space, StoreError> {
+    pub fn space(&self, shards: &[ShardId]) -> Result<ShardSpace, StoreError> {
         let bytes = shards.iter().map(|id| self.file_bytes(*id));
-        Ok(Space {
+        Ok(ShardSpace {
             needed: bytes.fold(0, u64::saturating_add),
-            free: free_bytes(&self.folder)?,
+            free: self.free_bytes()?,
         })
     }
 
-    /// Takes the right to write, and removes what a killed process left half-written.
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        disk_space::free_bytes(&self.folder).map_err(StoreError::io(&self.folder))
+    }
+
+    /// Takes the right to write, and removes the temporary files of killed processes.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::TooLarge`], I/O errors.
@@ -310,13 +302,13 @@ impl Recording {
         Ok(RecordingLock { _lock: lock })
     }
 
-    /// Writes a shard, whole or not at all.
+    /// Writes a shard atomically.
     ///
     /// # Errors
     /// I/O errors.
     ///
     /// # Panics
-    /// When `targets` are not of as many samples as the shard holds.
+    /// If `targets` do not have as many samples as the shard.
     pub fn write(
         &self,
         id: ShardId,
@@ -333,7 +325,7 @@ impl Recording {
         self.description.to_json()
     }
 
-    /// Reads a description: whether its version is known, then what it says.
+    /// Reads a description; checks its version first.
     pub(crate) fn from_json(bytes: &[u8], folder: &Path) -> Result<Self, StoreError> {
         let description =
             Self::parse(bytes, folder)?.map_err(|problem| StoreError::NoRecording {
@@ -366,8 +358,8 @@ impl Recording {
     }
 }
 
-/// Refuses `bytes`, the JSON of `file`, where a newer Retort wrote it. To be asked before the fields are
-/// read: a newer format may have others.
+/// Rejects `bytes`, the JSON of `file`, if a newer Retort wrote it. Must be called before the fields are
+/// parsed: a newer format may have other fields.
 ///
 /// # Errors
 /// [`StoreError::NewerFormat`].
@@ -383,17 +375,17 @@ pub(crate) fn refuse_newer(bytes: &[u8], file: &Path) -> Result<(), StoreError> 
                 found: format_version,
             })
         }
-        // What is no JSON, or has no version, is told by whoever reads the fields.
+        // The parser of the fields reports invalid JSON and a missing version.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
 impl Description {
-    /// Whether sizes computed from it stay within what numbers hold, and its shards within what can be
-    /// looked through.
+    /// Checks that the sizes computed from it do not overflow, that it has a reasonable number of shards,
+    /// and that its class names have the stored digest.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// A message that says what is wrong.
     fn check(&self) -> Result<(), String> {
         let RecordedImages {
             samples, classes, ..
@@ -423,13 +415,13 @@ impl Description {
             ));
         }
         let shards = samples.div_ceil(self.samples_per_shard);
-        match u64::from(shards) <= MAX_SHARDS {
-            true => Ok(()),
-            false => Err(format!(
+        if u64::from(shards) > MAX_SHARDS {
+            return Err(format!(
                 "{samples} images, {} a shard, make {shards} shards a view, which is too many",
                 self.samples_per_shard
-            )),
+            ));
         }
+        Ok(())
     }
 
     fn to_json(&self) -> Vec<u8> {

@@ -1,9 +1,8 @@
 //! The file of one shard: the targets of consecutive images in one view.
 //!
 //! A safetensors file: eight bytes of header length, a JSON header padded to a multiple of eight, then
-//! the tensors' bytes. The header is written here and not by the `safetensors` crate, so that equal
-//! content is equal bytes, whatever version of whatever library; readers of the format take it as any
-//! other.
+//! the tensors' bytes. This module writes the header itself, so that equal content gives equal bytes
+//! with every version of the `safetensors` crate. Any reader of the format can read the file.
 
 use std::{
     fmt,
@@ -11,14 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Encoding, Parts, SoftTargets, ValueType};
 use bytes::Bytes;
-use common::digest::Sha256;
+use common::digest::{RollingSha256, Sha256};
 use serde_json::Value;
 
-use crate::{RecordingIdentity, recording::FORMAT_VERSION};
+use crate::{
+    codec::{Encoding, Parts, SoftTargets, ValueType},
+    identity::RecordingIdentity,
+    limits::FORMAT_VERSION,
+};
 
-/// Which shard of a recording.
+/// Identifies a shard of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ShardId {
     /// Position of the view, 0-based.
@@ -30,16 +32,16 @@ pub struct ShardId {
 /// A shard that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardFault {
-    /// Which.
+    /// The shard.
     pub id: ShardId,
-    /// Why.
+    /// Why it cannot be used.
     pub fault: Fault,
 }
 
 /// Why a shard cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// There is none.
+    /// It was not recorded.
     #[error("not recorded")]
     Missing,
     /// The file is shorter or longer than it should be.
@@ -50,10 +52,10 @@ pub enum Fault {
         /// Bytes that it should have.
         expected: u64,
     },
-    /// A whole shard of another recording, or of another place in this one.
+    /// It belongs to another recording, or to another position in this one.
     #[error("a shard of {0}")]
     Foreign(String),
-    /// A byte has changed.
+    /// Its bytes changed.
     #[error("damaged: {0}")]
     Damaged(String),
     /// The file cannot be read.
@@ -61,7 +63,7 @@ pub enum Fault {
     Unreadable(String),
 }
 
-/// What the bytes of a shard must be.
+/// Determines the bytes of a shard's file.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardLayout<'r> {
     pub identity: &'r RecordingIdentity,
@@ -90,7 +92,7 @@ impl ShardLayout<'_> {
     pub fn write(&self, targets: &SoftTargets) -> Vec<u8> {
         debug_assert_eq!(targets.samples(), self.samples.len());
         let parts = self.in_order(targets.parts());
-        let mut digest = common::digest::RollingSha256::default();
+        let mut digest = RollingSha256::default();
         for part in &parts {
             digest.update(part);
         }
@@ -102,7 +104,7 @@ impl ShardLayout<'_> {
         file
     }
 
-    /// Checks a file, every byte of it, and takes the targets out of it without a copy.
+    /// Verifies every byte of a file and returns the targets in it, without a copy.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -122,7 +124,7 @@ impl ShardLayout<'_> {
             match tensor.name {
                 LOGITS => parts.logits = bytes,
                 KEPT_CLASSES => parts.kept_classes = bytes,
-                _ => parts.rest = bytes,
+                _ => parts.tail_buckets = bytes,
             }
         }
         let RecordingIdentity {
@@ -137,13 +139,14 @@ impl ShardLayout<'_> {
         .map_err(|error| Fault::Damaged(error.to_string()))
     }
 
-    /// Why a file that is not what it should be is not.
+    /// Why a file is not the expected shard.
     fn explain(&self, file: &[u8], expected: u64) -> Fault {
         let found = file.len() as u64;
         let Some(header) = parse_header(file) else {
-            return match found == expected {
-                true => Fault::Damaged("its header cannot be read".to_owned()),
-                false => Fault::Length { found, expected },
+            return if found == expected {
+                Fault::Damaged("its header cannot be read".to_owned())
+            } else {
+                Fault::Length { found, expected }
             };
         };
         let text = |key: &str| {
@@ -152,7 +155,7 @@ impl ShardLayout<'_> {
                 .unwrap_or_default()
                 .to_owned()
         };
-        let place = |view: &str, shard: &str| format!("view {view}, shard {shard}");
+        let position = |view: &str, shard: &str| format!("view {view}, shard {shard}");
         let [view, shard] = [self.id.view, self.id.shard].map(|number| number.to_string());
         if text("recording") != self.recording.as_str() {
             Fault::Foreign(format!(
@@ -165,7 +168,7 @@ impl ShardLayout<'_> {
         } else if [text("view"), text("shard")] != [view, shard] {
             Fault::Foreign(format!(
                 "another place, {}",
-                place(&text("view"), &text("shard"))
+                position(&text("view"), &text("shard"))
             ))
         } else if found != expected {
             Fault::Length { found, expected }
@@ -174,7 +177,7 @@ impl ShardLayout<'_> {
         }
     }
 
-    /// Everything before the tensors' bytes, which have the digest `data`.
+    /// The header of a file whose tensors have the digest `data`.
     fn header(&self, data: &Sha256) -> Vec<u8> {
         let RecordingIdentity {
             teacher,
@@ -225,7 +228,7 @@ impl ShardLayout<'_> {
         [&(json.len() as u64).to_le_bytes(), &json[..]].concat()
     }
 
-    /// In the order of their bytes: wider values first, so that all are aligned.
+    /// The tensors in the order of their bytes: wider values first, so that all are aligned.
     fn tensors(&self) -> Vec<Tensor> {
         let encoding = self.identity.encoding;
         let classes = self.identity.images.classes as usize;
@@ -245,8 +248,8 @@ impl ShardLayout<'_> {
             let wide = row.kept_classes == 4 * kept;
             let dtype = if wide { "U32" } else { "U16" };
             tensors.push(tensor(KEPT_CLASSES, dtype, kept, row.kept_classes));
-            if row.rest > 0 {
-                tensors.push(tensor(REST, "F32", 2, row.rest));
+            if row.tail_bucket > 0 {
+                tensors.push(tensor(TAIL_BUCKETS, "F32", 2, row.tail_bucket));
             }
             tensors.sort_by_key(|tensor| tensor.dtype.ends_with("16"));
         }
@@ -257,7 +260,7 @@ impl ShardLayout<'_> {
         let part = |tensor: &Tensor| match tensor.name {
             LOGITS => &parts.logits,
             KEPT_CLASSES => &parts.kept_classes,
-            _ => &parts.rest,
+            _ => &parts.tail_buckets,
         };
         self.tensors().iter().map(part).collect()
     }
@@ -270,12 +273,12 @@ impl ShardLayout<'_> {
 const METADATA: &str = "__metadata__";
 const LOGITS: &str = "logits";
 const KEPT_CLASSES: &str = "kept_classes";
-const REST: &str = "rest";
+const TAIL_BUCKETS: &str = "rest";
 
 fn parse_header(file: &[u8]) -> Option<Value> {
-    let (length, rest) = file.split_first_chunk::<8>()?;
+    let (length, after) = file.split_first_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let header: Value = serde_json::from_slice(rest.get(..length)?).ok()?;
+    let header: Value = serde_json::from_slice(after.get(..length)?).ok()?;
     header[METADATA].is_object().then_some(header)
 }
 
@@ -287,7 +290,7 @@ impl ShardId {
     }
 }
 
-/// Name of a view's folder in that of its recording.
+/// Name of a view's folder, below that of its recording.
 pub(crate) fn view_folder(view: u32) -> String {
     format!("view-{view:04}")
 }

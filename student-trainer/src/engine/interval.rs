@@ -1,4 +1,4 @@
-//! What a phase has trained since it last reported.
+//! The steps of a phase since its last report of progress.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use super::{
 /// The steps since the last report.
 pub(super) struct Interval {
     pub meter: Meter,
-    /// Step of the epoch that it begins with in this process, 0-based.
+    /// First step in this process: position in the epoch, 0-based.
     pub first_step: u64,
-    /// Counted by an earlier process.
+    /// Samples that an earlier process counted.
     pub samples_before: u64,
     pub started: Instant,
-    /// For soft targets.
+    /// Time spent waiting for soft targets.
     pub waited: Duration,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct StepOutput {
     pub loss: Tensor,
     pub logits: Tensor,
     pub labels: Tensor,
-    /// For soft targets.
+    /// Time spent waiting for soft targets.
     pub waited: Duration,
 }
 

@@ -1,5 +1,6 @@
 //! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.
 
+mod error;
 mod inference;
 mod interval;
 mod loss;
@@ -10,16 +11,15 @@ mod schedule;
 mod soft_targets;
 mod state;
 
+pub use error::{Divergence, EngineError, NotFinite};
 pub use inference::logits;
 pub use meter::Totals;
 pub use phase::{PhaseContext, PhaseSummary, train_phase};
 pub use state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState};
 pub use torch_networks::{Precision, TorchError, TorchNetwork};
 
-use crate::run::RunError;
-
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
-/// with all cores where that is 0. Returns how many that is.
+/// with all cores if that is 0. Returns the number of threads.
 pub fn set_threads(configured: usize) -> usize {
     let threads = match configured {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -27,11 +27,4 @@ pub fn set_threads(configured: usize) -> usize {
     };
     torch_networks::set_threads(threads);
     threads
-}
-
-// Here and not beside the error: libtorch's types stay within the engine.
-impl From<tch::TchError> for RunError {
-    fn from(error: tch::TchError) -> Self {
-        Self::Torch(error.into())
-    }
 }

@@ -3,7 +3,7 @@
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
 use datasets::{
-    Augmentation, Dataset, Normalization,
+    Dataset,
     random::{Purpose, RandomStreams},
 };
 use networks::{Weights, WeightsError};
@@ -15,6 +15,7 @@ use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
 
 use super::{
     TorchError,
+    error::{Divergence, EngineError, NotFinite},
     inference::{self, image_tensor},
     interval::{Interval, StepOutput},
     loss::{Targets, loss},
@@ -26,98 +27,71 @@ use super::{
 };
 use crate::{
     classification::{accuracy, predictions},
-    config::{FixedViews, PhaseConfig},
+    config::PhaseConfig,
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
     loader::{BatchPlan, LoadedBatch, Position},
     metrics,
-    run::{NotFinite, RunError},
-    soft_targets::SoftTargetSource,
 };
 
-/// Steps between two looks at the loss.
+/// Steps between two reports of progress, which read the loss.
 const REPORT_INTERVAL: u64 = 20;
 
 /// What a phase needs beside the network.
 #[derive(Clone, Copy)]
 pub struct PhaseContext<'r> {
-    /// Position in the run, 0-based.
-    pub index: usize,
-    /// What the phase does.
+    /// Loss, optimizer and learning-rate schedule.
     pub config: &'r PhaseConfig,
-    /// The run's seed.
-    pub seed: u64,
-    /// Of convolutions and linear layers.
+    /// Number format of convolutions and linear layers.
     pub precision: Precision,
-    /// Images trained on.
-    pub train: &'r Dataset,
-    /// Images that accuracy is measured on after each epoch.
+    /// What the phase trains on.
+    pub batches: BatchPlan<'r>,
+    /// Images that measure accuracy after each epoch.
     pub validation: Option<&'r Dataset>,
-    /// How pixels become the network's input.
-    pub normalization: &'r Normalization,
-    /// Random changes to training images.
-    pub augmentation: Augmentation,
-    /// Where soft targets come from.
-    pub soft_targets: Option<SoftTargetSource<'r>>,
-    /// What images show in a phase with soft targets, where not a new view every epoch.
-    pub views: Option<FixedViews>,
-    /// What an earlier process did of the phase; its weights take the place of the network's.
+    /// What an earlier process did of the phase; its weights replace the network's.
     pub resumed: Option<&'r PhaseState>,
-    /// Where checkpoints go; none are made without.
+    /// Stores checkpoints; without it, none are made.
     pub checkpoints: Option<&'r dyn Checkpoints>,
-    /// Where progress is told.
+    /// Receives progress.
     pub events: &'r EventSink,
-    /// Looked at between steps.
+    /// Checked between steps.
     pub cancel: &'r CancellationToken,
 }
 
-/// What a phase came to.
+/// Figures of a finished phase.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhaseSummary {
     /// The last epoch.
     pub last_epoch: EpochSummary,
-    /// What was trained on, each sample exactly once an epoch.
+    /// Digest of the training data; each sample is used exactly once an epoch.
     pub consumed: Consumption,
     /// Wall-clock time of all epochs.
     pub seconds: f64,
 }
 
-/// Trains `network` through one phase, or through what is left of it.
+/// Trains `network` through one phase, or through the rest of a resumed one.
 ///
 /// # Errors
-/// [`RunError::Cancelled`], [`RunError::Diverged`], a lost teacher, a checkpoint that cannot be
-/// written, or a failure of libtorch. A phase that is cancelled or that lost its teachers leaves a
-/// checkpoint of the last step done.
+/// See [`EngineError`]. A phase that is cancelled or that loses its teachers leaves a checkpoint of its
+/// last step.
 pub fn train_phase(
     network: &TorchNetwork,
     context: PhaseContext<'_>,
-) -> Result<PhaseSummary, RunError> {
-    let plan = BatchPlan {
-        dataset: context.train,
-        normalization: context.normalization,
-        augmentation: context.augmentation,
-        seed: context.seed,
-        phase: context.index,
-        epochs: context.config.epochs,
-        batch_size: context.config.batch_size,
-        start: context.resumed.map_or_else(Position::default, position),
-        soft_targets: context
-            .soft_targets
-            .filter(|_| context.config.loss.needs_soft_targets()),
-        views: context
-            .views
-            .filter(|_| context.config.loss.needs_soft_targets()),
-    };
-    let mut phase = Phase::new(network, context, plan.steps_per_epoch() as u64)?;
+) -> Result<PhaseSummary, EngineError> {
+    let PhaseContext {
+        batches, resumed, ..
+    } = context;
+    let mut phase = Phase::new(network, context)?;
     // A resumed phase was announced when it began.
-    if context.resumed.is_none() {
+    if resumed.is_none() {
         context.events.send(RunEvent::PhaseStarted(PhaseStarted {
-            phase: context.index,
+            phase: batches.phase,
             kind: context.config.kind(),
-            epochs: context.config.epochs,
+            epochs: batches.epochs,
             steps_per_epoch: phase.steps_per_epoch,
         }));
     }
-    thread::scope(|scope| phase.train(&plan.load(scope)))
+    let start = resumed.map_or_else(Position::default, position);
+    thread::scope(|scope| phase.train(&batches.load(scope, start)))
 }
 
 fn position(state: &PhaseState) -> Position {
@@ -127,31 +101,28 @@ fn position(state: &PhaseState) -> Position {
     }
 }
 
-/// A phase while it trains.
+/// A phase in training.
 struct Phase<'r> {
     context: PhaseContext<'r>,
     network: &'r TorchNetwork,
-    /// The network's own, sharing its storage.
+    /// The network's parameters, sharing its storage.
     parameters: Vec<Tensor>,
     optimizer: Sgd,
     schedule: Schedule,
     steps_per_epoch: u64,
-    /// Its `unreported` sums and its times are brought up to date by [`Self::state`].
+    /// [`Self::keep_checkpoint`] updates its `unreported` sums, [`Self::take_time`] its times.
     progress: PhaseProgress,
     interval: Interval,
-    /// From here on, time is not yet in `progress`.
+    /// Time from here on is not yet in `progress`.
     uncounted_since: Instant,
     step_ended: Instant,
 }
 
 impl<'r> Phase<'r> {
-    fn new(
-        network: &'r TorchNetwork,
-        context: PhaseContext<'r>,
-        steps_per_epoch: u64,
-    ) -> Result<Self, RunError> {
+    fn new(network: &'r TorchNetwork, context: PhaseContext<'r>) -> Result<Self, EngineError> {
         let config = context.config;
-        let steps = steps_per_epoch * config.epochs as u64;
+        let steps_per_epoch = context.batches.steps_per_epoch() as u64;
+        let steps = steps_per_epoch * context.batches.epochs as u64;
         let (progress, velocities) = match context.resumed {
             None => (PhaseProgress::default(), Vec::new()),
             Some(state) => {
@@ -176,8 +147,8 @@ impl<'r> Phase<'r> {
         })
     }
 
-    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, RunError> {
-        while self.progress.epoch < self.context.config.epochs {
+    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, EngineError> {
+        while self.progress.epoch < self.context.batches.epochs {
             self.train_epoch(batches)?;
         }
         let PhaseProgress {
@@ -187,26 +158,26 @@ impl<'r> Phase<'r> {
             ..
         } = self.progress.clone();
         Ok(PhaseSummary {
-            // Holds: a configuration has an epoch a phase at least, and after it this is set.
+            // Holds: a validated phase has at least one epoch, and each epoch sets this.
             last_epoch: last_epoch.expect("a phase has an epoch"),
             consumed,
             seconds,
         })
     }
 
-    /// Trains what is left of an epoch.
-    fn train_epoch(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<(), RunError> {
-        let PhaseContext { index, seed, .. } = self.context;
+    /// Trains the rest of an epoch.
+    fn train_epoch(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<(), EngineError> {
+        let BatchPlan { phase, seed, .. } = self.context.batches;
         let epoch = self.progress.epoch;
-        let dropout = RandomStreams::new(seed, Purpose::Dropout, index as u64, epoch as u64);
+        let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {
             if self.context.cancel.is_cancelled() {
-                return Err(self.end_early(RunError::Cancelled { checkpoint: None }));
+                return Err(self.end_early(EngineError::Cancelled));
             }
-            // The loader ends early only by a panic, which the scope passes on.
+            // The loader ends early only if it panics; the scope then panics too.
             let Ok(batch) = batches.recv() else {
-                return Err(self.end_early(RunError::Cancelled { checkpoint: None }));
+                return Err(self.end_early(EngineError::Cancelled));
             };
             self.step(batch, dropout.at(self.progress.step).next_u64())?;
             let ends_epoch = self.progress.step == self.steps_per_epoch;
@@ -221,47 +192,47 @@ impl<'r> Phase<'r> {
         self.end_epoch()
     }
 
-    /// One optimizer step, counted only when it is done.
-    fn step(&mut self, mut batch: LoadedBatch<'_>, dropout_seed: u64) -> Result<(), RunError> {
+    /// Does one optimizer step and counts it.
+    fn step(&mut self, mut batch: LoadedBatch<'_>, dropout_seed: u64) -> Result<(), EngineError> {
         let samples = std::mem::take(&mut batch.samples);
-        let asked = batch.soft_targets.is_some();
         let output = self.train_on(batch, dropout_seed)?;
         self.interval.add(&output)?;
         let took = self.step_ended.elapsed();
         metrics::step_done(output.samples(), took, output.waited);
         self.step_ended += took;
         self.progress.step += 1;
-        let source = self.context.soft_targets;
-        let teacher = source.filter(|_| asked);
-        let epoch = self.progress.epoch as u64;
-        // A phase without soft targets shows a new view every epoch.
-        let views = self.context.views.filter(|_| asked);
+        let batches = &self.context.batches;
+        let epoch = self.progress.epoch;
         self.progress.consumed.add(ConsumedStep {
-            phase: self.context.index as u64,
-            epoch,
-            view: views.map_or(epoch, |views| epoch % u64::from(views.count)),
+            phase: batches.phase as u64,
+            epoch: epoch as u64,
+            view: batches
+                .fixed_view(epoch)
+                .map_or(epoch as u64, |(_, view)| view.into()),
             samples: &samples,
-            teacher: teacher.map(|source| &*source.teacher().model_id),
+            teacher: batches
+                .soft_targets
+                .map(|source| &*source.teacher().model_id),
         });
         Ok(())
     }
 
-    /// Changes the network. Where the soft targets do not come, it is as it was.
+    /// Trains on one batch. If its soft targets do not arrive, the network stays as it was.
     fn train_on(
         &mut self,
         batch: LoadedBatch<'_>,
         dropout_seed: u64,
-    ) -> Result<StepOutput, RunError> {
-        let input = image_tensor(&batch.input, self.context.train.shape())?;
+    ) -> Result<StepOutput, EngineError> {
+        let input = image_tensor(&batch.input, self.context.batches.images.dataset.shape())?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
-        let asked = batch.soft_targets.is_some();
-        let statistics = match asked {
-            true => self.network.copy_statistics()?,
-            false => Vec::new(),
+        let statistics = if batch.soft_targets.is_some() {
+            self.network.copy_statistics()?
+        } else {
+            Vec::new()
         };
         let mode = Mode::Train { dropout_seed };
         let logits = self.network.forward(&input, mode, self.context.precision)?;
-        // Asked for only now: the student's forward pass needs none.
+        // Only now: the student's forward pass does not need them.
         let waiting = Instant::now();
         let pending = batch.soft_targets;
         let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
@@ -269,7 +240,7 @@ impl<'r> Phase<'r> {
             Some(Ok(answer)) => Some(TeacherLogits::new(&answer)?),
             Some(Err(error)) => {
                 self.network.restore_statistics(&statistics)?;
-                return Err(self.end_early(error));
+                return Err(self.end_early(error.into()));
             }
         };
         let waited = waiting.elapsed();
@@ -290,24 +261,23 @@ impl<'r> Phase<'r> {
         })
     }
 
-    /// Of step `step` of the epoch under way.
+    /// The learning rate of step `step` of the current epoch.
     fn learning_rate(&self, step: u64) -> f64 {
         self.schedule
             .learning_rate(self.progress.epoch as u64 * self.steps_per_epoch + step)
     }
 
-    /// Tells how the steps since the last report went.
-    fn report(&mut self) -> Result<(), RunError> {
+    /// Reports the steps since the last report.
+    fn report(&mut self) -> Result<(), EngineError> {
         let totals = self.read_interval()?;
         let interval = &self.interval;
         let seconds = interval.started.elapsed().as_secs_f64().max(1e-9);
-        let asks_teachers = self.context.config.loss.needs_soft_targets();
-        let source = self.context.soft_targets.filter(|_| asks_teachers);
+        let source = self.context.batches.soft_targets;
         let trained = totals.samples - interval.samples_before;
         self.context
             .events
             .send(RunEvent::StepProgress(StepProgress {
-                phase: self.context.index,
+                phase: self.context.batches.phase,
                 epoch: self.progress.epoch + 1,
                 step: self.progress.step,
                 loss: totals.loss(),
@@ -325,25 +295,25 @@ impl<'r> Phase<'r> {
     /// Sums since the last report.
     ///
     /// # Errors
-    /// [`RunError::Diverged`] where a loss among them is no number.
-    fn read_interval(&self) -> Result<Totals, RunError> {
+    /// [`EngineError::Diverged`] if a loss among them is not finite.
+    fn read_interval(&self) -> Result<Totals, EngineError> {
         let totals = self.interval.meter.read()?;
         if totals.samples == 0 || totals.loss().is_finite() {
             return Ok(totals);
         }
         let first = self.interval.meter.first_not_finite()?;
-        // Without one, it is the sum that is too large.
+        // If every loss is finite, their sum overflowed.
         let (steps_before, loss) = first.unwrap_or((0, totals.loss()));
         let step = self.interval.first_step + steps_before;
         let step = self.progress.epoch as u64 * self.steps_per_epoch + step;
         Err(self.diverged(NotFinite::Loss(loss), step))
     }
 
-    /// The weights, which the last step has changed.
+    /// The current weights.
     ///
     /// # Errors
-    /// [`RunError::Diverged`] where one of them is no number.
-    fn weights(&self) -> Result<Weights, RunError> {
+    /// [`EngineError::Diverged`] if one of them is not finite.
+    fn weights(&self) -> Result<Weights, EngineError> {
         self.network.weights().map_err(|error| match error {
             TorchError::Weights(WeightsError::NotFinite(name)) => {
                 let last = self.steps_done().saturating_sub(1);
@@ -353,20 +323,19 @@ impl<'r> Phase<'r> {
         })
     }
 
-    /// `step` is counted from 0 over all epochs.
-    fn diverged(&self, what: NotFinite, step: u64) -> RunError {
-        RunError::Diverged {
+    /// `step` counts from 0 over all epochs.
+    fn diverged(&self, what: NotFinite, step: u64) -> EngineError {
+        EngineError::Diverged(Box::new(Divergence {
             what,
-            phase: self.context.index,
+            phase: self.context.batches.phase,
             kind: self.context.config.kind(),
             epoch: (step / self.steps_per_epoch) as usize + 1,
             step: step % self.steps_per_epoch + 1,
             learning_rate: self.schedule.learning_rate(step),
-            checkpoint: None,
-        }
+        }))
     }
 
-    fn end_epoch(&mut self) -> Result<(), RunError> {
+    fn end_epoch(&mut self) -> Result<(), EngineError> {
         let summary = EpochSummary {
             train_loss: self.progress.reported.loss(),
             train_accuracy: self.progress.reported.accuracy(),
@@ -376,7 +345,7 @@ impl<'r> Phase<'r> {
         self.context
             .events
             .send(RunEvent::EpochFinished(EpochFinished {
-                phase: self.context.index,
+                phase: self.context.batches.phase,
                 epoch: self.progress.epoch + 1,
                 train_loss: summary.train_loss,
                 train_accuracy: summary.train_accuracy,
@@ -394,15 +363,15 @@ impl<'r> Phase<'r> {
         self.keep_checkpoint()
     }
 
-    /// Ends the phase between two steps, for want of soft targets or because it was asked to.
-    fn end_early(&mut self, error: RunError) -> RunError {
+    /// Ends the phase between two steps and writes a checkpoint.
+    fn end_early(&mut self, error: EngineError) -> EngineError {
         match self.keep_checkpoint() {
             Ok(()) => error,
             Err(error) => error,
         }
     }
 
-    /// Of the phase.
+    /// Steps done in the phase.
     fn steps_done(&self) -> u64 {
         self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step
     }
@@ -413,12 +382,12 @@ impl<'r> Phase<'r> {
         every > 0 && done.is_multiple_of(every)
     }
 
-    fn keep_checkpoint(&mut self) -> Result<(), RunError> {
+    fn keep_checkpoint(&mut self) -> Result<(), EngineError> {
         let Some(checkpoints) = self.context.checkpoints else {
             return Ok(());
         };
         if (self.progress.epoch, self.progress.step) == (0, 0) {
-            // The end of the phase before, or the start of the run.
+            // This is the end of the phase before, or the start of the run.
             return Ok(());
         }
         self.progress.unreported = self.read_interval()?;
@@ -428,11 +397,12 @@ impl<'r> Phase<'r> {
             .zip(self.optimizer.velocities())
             .map(|(name, velocity)| Ok((name.clone(), to_values(velocity)?)))
             .collect::<Result<_, TorchError>>()?;
-        checkpoints.keep(PhaseState {
+        let state = PhaseState {
             progress: self.progress.clone(),
             weights: self.weights()?,
             velocities,
-        })
+        };
+        checkpoints.keep(state).map_err(EngineError::Checkpoint)
     }
 
     /// Adds the time since the last call.
@@ -443,7 +413,7 @@ impl<'r> Phase<'r> {
         self.progress.seconds += seconds;
     }
 
-    fn validate(&self) -> Result<Option<f64>, RunError> {
+    fn validate(&self) -> Result<Option<f64>, EngineError> {
         let Some(validation) = self.context.validation else {
             return Ok(None);
         };
@@ -451,7 +421,7 @@ impl<'r> Phase<'r> {
             self.network,
             validation.pixels(),
             validation.shape(),
-            self.context.normalization,
+            self.context.batches.images.normalization,
         )?;
         let predictions = predictions(&logits, validation.classes());
         Ok(Some(accuracy(&predictions, validation.labels())))

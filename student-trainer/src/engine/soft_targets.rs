@@ -3,7 +3,7 @@
 use soft_targets::{Encoding, SoftTargets, ValueType};
 use tch::{Kind, TchError, Tensor};
 
-/// Soft targets of a batch: what may be the sample's class, and how likely the teacher finds it.
+/// Soft targets of a batch: the possible outcomes of a sample, and how likely the teacher finds each.
 ///
 /// The outcomes are the classes; with top-k soft targets they are the k classes that were kept and
 /// one *tail bucket* for all others, so that teacher and student are each a proper distribution over
@@ -23,18 +23,18 @@ pub struct TopK {
     logits: Tensor,
     /// i64 [batch, k]
     kept_classes: Tensor,
-    /// `None` where every class is kept.
-    rest: Option<Rest>,
+    /// `None` if every class is kept.
+    tail_bucket: Option<TailBucket>,
 }
 
-/// The classes that are not kept; [`soft_targets::Rest`] says what is known about them.
+/// Summary of the classes that are not kept; see [`soft_targets::TailBucket`].
 #[derive(Debug)]
-struct Rest {
+struct TailBucket {
     /// f32 [batch, 1]
     log_mass: Tensor,
     /// f32 [batch, 1]
     mean_logit: Tensor,
-    /// How many they are.
+    /// Number of these classes.
     classes: usize,
 }
 
@@ -53,31 +53,30 @@ impl TeacherLogits {
             Encoding::TopK { .. } => Ok(Self::TopK(TopK {
                 logits,
                 kept_classes: kept_classes(targets)?,
-                rest: match parts.rest.is_empty() {
-                    true => None,
-                    false => {
-                        let rest = rows(&parts.rest, 2, Kind::Float)?;
-                        Some(Rest {
-                            log_mass: rest.f_narrow(1, 0, 1)?,
-                            mean_logit: rest.f_narrow(1, 1, 1)?,
-                            classes: targets.classes() - kept,
-                        })
-                    }
+                tail_bucket: if parts.tail_buckets.is_empty() {
+                    None
+                } else {
+                    let buckets = rows(&parts.tail_buckets, 2, Kind::Float)?;
+                    Some(TailBucket {
+                        log_mass: buckets.f_narrow(1, 0, 1)?,
+                        mean_logit: buckets.f_narrow(1, 1, 1)?,
+                        classes: targets.classes() - kept,
+                    })
                 },
             })),
         }
     }
 
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
-    /// tail bucket what [`soft_targets::Rest`] estimates. f32 [batch, outcomes].
+    /// tail bucket what [`soft_targets::TailBucket`] estimates. f32 [batch, outcomes].
     pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         match self {
             Self::Dense(logits) => logits.f_div_scalar(temperature),
             Self::TopK(top) => {
                 let kept = top.logits.f_div_scalar(temperature)?;
-                match &top.rest {
+                match &top.tail_bucket {
                     None => Ok(kept),
-                    Some(rest) => Tensor::f_cat(&[kept, rest.softened(temperature)?], 1),
+                    Some(bucket) => Tensor::f_cat(&[kept, bucket.softened(temperature)?], 1),
                 }
             }
         }
@@ -90,17 +89,17 @@ impl TeacherLogits {
             return Ok(log_probabilities);
         };
         let kept = log_probabilities.f_gather(1, &top.kept_classes, false)?;
-        if top.rest.is_none() {
+        if top.tail_bucket.is_none() {
             return Ok(kept);
         }
-        // Not 1 minus the others, which loses all digits where the bucket is small.
+        // Not 1 minus the others, which loses all digits if the bucket is small.
         let others = log_probabilities.f_scatter_value(1, &top.kept_classes, f64::NEG_INFINITY)?;
         Tensor::f_cat(&[kept, others.f_logsumexp([1], true)?], 1)
     }
 }
 
-impl Rest {
-    /// [`soft_targets::Rest::log_mass_at`], for a batch: f32 [batch, 1].
+impl TailBucket {
+    /// [`soft_targets::TailBucket::log_mass_at`], for a batch: f32 [batch, 1].
     fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         let inverse = 1.0 / temperature;
         let log_count = (self.classes as f64).ln();
@@ -114,9 +113,10 @@ impl Rest {
             .f_mul_scalar(inverse)?
             .f_add_scalar(log_count)?;
         let bound = self.log_mass.f_mul_scalar(inverse)?;
-        match temperature >= 1.0 {
-            true => estimate.f_maximum(&bound),
-            false => estimate.f_minimum(&bound),
+        if temperature >= 1.0 {
+            estimate.f_maximum(&bound)
+        } else {
+            estimate.f_minimum(&bound)
         }
     }
 }
@@ -158,14 +158,14 @@ mod tests {
             let softened = teacher.softened(2.0).unwrap();
             let mut expected = Vec::new();
             let logits: Vec<f32> = targets.logits().collect();
-            let mut rests = targets.rests();
+            let mut buckets = targets.tail_buckets();
             for row in logits.chunks(targets.kept()) {
                 expected.extend(row.iter().map(|logit| logit / 2.0));
                 let others = 4 - targets.kept();
                 expected.extend(
-                    rests
+                    buckets
                         .next()
-                        .map(|rest| rest.log_mass_at(2.0, others) as f32),
+                        .map(|bucket| bucket.log_mass_at(2.0, others) as f32),
                 );
             }
             for (found, expected) in values(&softened).iter().zip(&expected) {

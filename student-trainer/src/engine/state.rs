@@ -1,68 +1,67 @@
 //! The state of a phase between two steps.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use networks::{WeightTensor, Weights};
 use serde::{Deserialize, Serialize};
 use soft_targets::consumption::Consumption;
 
 use super::meter::Totals;
-use crate::run::RunError;
 
 /// Everything that the next step depends on, beside configuration and data: random choices are pure
 /// functions of the position, so there is no generator here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PhaseState {
-    /// Where the phase is.
+    /// The position in the phase, and what was counted up to it.
     pub progress: PhaseProgress,
-    /// Of the network, batch-norm's running statistics among them.
+    /// The network's weights, including batch-norm's running statistics.
     pub weights: Weights,
     /// The optimizer's state, by the parameter's name; see `Sgd::velocities`.
     pub velocities: BTreeMap<String, WeightTensor>,
 }
 
-/// Where a phase is, and what it counted on the way.
+/// The position in a phase, and what was counted up to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseProgress {
     /// Epochs done.
     pub epoch: usize,
-    /// Steps done in the epoch after those.
+    /// Steps done in the current epoch.
     pub step: u64,
     /// Sums of that epoch up to the last report of progress.
     pub reported: Totals,
     /// Sums since that report.
     pub unreported: Totals,
-    /// What the last of the epochs done came to.
+    /// Figures of the last finished epoch.
     pub last_epoch: Option<EpochSummary>,
     /// What was trained on.
     pub consumed: Consumption,
-    /// Wall-clock time of the epoch under way.
+    /// Wall-clock time of the current epoch.
     pub epoch_seconds: f64,
     /// Wall-clock time of all epochs.
     pub seconds: f64,
 }
 
-/// What an epoch came to.
+/// Figures of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSummary {
     /// Mean over the epoch's samples.
     pub train_loss: f64,
-    /// Against the hard labels, on augmented images; 0 to 1.
+    /// Accuracy on the augmented training images; 0 to 1.
     pub train_accuracy: f64,
-    /// After the epoch, where there is a validation split.
+    /// Accuracy after the epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
 }
 
-/// Where the states of a phase go, so that a run can go on from them.
+/// Stores the states of a phase, so that a run can resume from them.
 pub trait Checkpoints {
-    /// Steps between two checkpoints within an epoch; 0 for none but those at the end of epochs.
+    /// Steps between two checkpoints within an epoch; 0 for checkpoints at the end of epochs only.
     fn every_steps(&self) -> u64;
 
-    /// Keeps `state`.
+    /// Stores `state`.
     ///
     /// # Errors
-    /// When it cannot be written; what was kept before is intact.
-    fn keep(&self, state: PhaseState) -> Result<(), RunError>;
+    /// If it cannot be written; the text names the file. Earlier states stay.
+    fn keep(&self, state: PhaseState) -> io::Result<()>;
 }

@@ -18,7 +18,7 @@ pub use report::{Evaluation, LatencyMicroseconds, ModelEvaluation};
 use crate::{
     classification::{accuracy, predictions},
     engine::{self, TorchError},
-    run::ArtifactError,
+    run::ModelFolderError,
 };
 use model::EvaluatedModel;
 
@@ -62,7 +62,7 @@ pub enum EvaluateError {
     Data(#[from] DatasetError),
     /// A model cannot be read; the text names the file.
     #[error(transparent)]
-    Artifact(#[from] ArtifactError),
+    ModelFolder(#[from] ModelFolderError),
     /// An exported model cannot be read.
     #[error("{}: {reason}", file.display())]
     Onnx {

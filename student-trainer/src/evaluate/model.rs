@@ -16,7 +16,7 @@ use torch_networks::Device;
 use super::{EvaluateError, LatencyMicroseconds, NamedPath};
 use crate::{
     engine::{self, TorchNetwork},
-    run::{ArtifactError, ModelFolder},
+    run::{ModelFolder, ModelFolderError},
 };
 
 /// Images a call, where speed does not matter.
@@ -48,7 +48,7 @@ impl EvaluatedModel {
         let file = folder.weights();
         let bytes = match fs::metadata(&file) {
             Ok(metadata) => metadata.len(),
-            Err(error) => return Err(ArtifactError::Io { file, error }.into()),
+            Err(error) => return Err(ModelFolderError::Io { file, error }.into()),
         };
         let network = TorchNetwork::new(&model.network, &weights, Device::Cpu)?;
         Ok(Self {

@@ -21,7 +21,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::PhaseRecord;
+use super::manifest::PhaseRecord;
 use crate::{
     config::PhaseKind,
     engine::{PhaseProgress, PhaseState},

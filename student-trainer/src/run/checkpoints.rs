@@ -1,4 +1,4 @@
-//! `checkpoints/` of a run folder: which checkpoints are there and which are kept.
+//! `checkpoints/` of a run folder: finds checkpoints, and decides which ones to keep.
 
 use std::{
     fs, io,
@@ -8,10 +8,7 @@ use std::{
 use networks::NetworkSpec;
 use tracing::warn;
 
-use super::{
-    RunError,
-    checkpoint::{Checkpoint, CheckpointError},
-};
+use super::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::CheckpointConfig;
 
 const PREFIX: &str = "step-";
@@ -26,9 +23,38 @@ pub(super) struct CheckpointFolder {
     entries: Vec<Entry>,
 }
 
+/// What a folder of checkpoints holds.
+pub(super) struct FoundCheckpoints {
+    pub(super) folder: CheckpointFolder,
+    /// The newest that can be used.
+    pub(super) newest: Option<Checkpoint>,
+    /// What is wrong with newer ones; each text names its file.
+    pub(super) problems: Vec<String>,
+}
+
+/// Why a run cannot resume from the checkpoints in its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointsError {
+    /// There are checkpoints, but none can be used.
+    #[error(
+        "no checkpoint in {} can be used ({problem}); put a whole one there, or remove them and \
+         the run begins anew",
+        folder.display()
+    )]
+    NoneUsable {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with the newest.
+        problem: String,
+    },
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct Entry {
-    /// Over all phases.
+    /// Optimizer steps over all phases.
     step: u64,
     file: PathBuf,
     score: Option<Score>,
@@ -38,7 +64,7 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Score {
     ValidationAccuracy(f64),
-    /// Losses of different phases are different functions: only those of one phase compare.
+    /// Comparable within a phase only: other phases minimize other functions.
     TrainLoss {
         phase: usize,
         loss: f64,
@@ -46,16 +72,15 @@ enum Score {
 }
 
 impl CheckpointFolder {
-    /// Looks through `folder`, which need not exist: its checkpoints, the newest usable one, and
-    /// what is wrong with newer ones, for people.
+    /// Reads all checkpoints in `folder`, which need not exist.
     ///
     /// # Errors
-    /// [`RunError::NoUsableCheckpoint`] where there are files but none can be used.
+    /// See [`CheckpointsError`].
     pub(super) fn open(
         folder: PathBuf,
         config: CheckpointConfig,
         network: &NetworkSpec,
-    ) -> Result<(Self, Option<Checkpoint>, Vec<String>), RunError> {
+    ) -> Result<FoundCheckpoints, CheckpointsError> {
         let mut entries = Vec::new();
         let mut newest = None;
         let mut problems = Vec::new();
@@ -72,35 +97,37 @@ impl CheckpointFolder {
         if newest.is_none()
             && let Some(problem) = problems.pop()
         {
-            return Err(RunError::NoUsableCheckpoint { folder, problem });
+            return Err(CheckpointsError::NoneUsable { folder, problem });
         }
-        let found = Self {
-            folder,
-            config,
-            entries,
-        };
-        Ok((found, newest, problems))
+        Ok(FoundCheckpoints {
+            folder: Self {
+                folder,
+                config,
+                entries,
+            },
+            newest,
+            problems,
+        })
     }
 
-    /// Writes `checkpoint`, then removes those that are kept no longer.
+    /// Writes `checkpoint`, then removes those that need not be kept.
     ///
     /// # Errors
-    /// When it cannot be written; all others are there then.
-    pub(super) fn keep(&mut self, checkpoint: &Checkpoint) -> Result<(), RunError> {
+    /// If it cannot be written; the text names the file. All others stay.
+    pub(super) fn keep(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
         let step = checkpoint.run.step;
         let file = self.folder.join(file_name(step));
-        match checkpoint.write(&file) {
-            Ok(()) => {}
-            Err(CheckpointError::Io(error)) => return Err(RunError::Io(error)),
-            Err(error) => return Err(RunError::Checkpoint { file, error }),
-        }
+        checkpoint.write(&file).map_err(|error| match error {
+            CheckpointError::Io(error) => error,
+            error => io::Error::other(format!("{}: {error}", file.display())),
+        })?;
         self.entries.retain(|entry| entry.step != step);
         self.entries.push(Entry::of(step, file, checkpoint));
         self.remove_surplus();
         Ok(())
     }
 
-    /// The file to go on from.
+    /// The file to resume from.
     pub(super) fn newest(&self) -> Option<&Path> {
         self.entries.last().map(|entry| &*entry.file)
     }
@@ -115,7 +142,7 @@ impl CheckpointFolder {
             if let Err(error) = fs::remove_file(&entry.file)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                // It takes room, but does no harm: a run goes on from the newest.
+                // It only takes space: a run resumes from the newest.
                 warn!(file = %entry.file.display(), %error, "cannot remove an old checkpoint");
             }
         }
@@ -137,7 +164,7 @@ impl Entry {
         Self { step, file, score }
     }
 
-    /// Higher is better; `None` where it does not compare in `phase`.
+    /// Higher is better; `None` if it is not comparable in `phase`.
     fn rank(&self, phase: usize) -> Option<f64> {
         match self.score? {
             Score::ValidationAccuracy(accuracy) => Some(accuracy),
@@ -153,7 +180,7 @@ impl Entry {
     }
 }
 
-/// Steps of the entries that are kept: the last and the best, of equally good ones the newer.
+/// Steps of the entries to keep: the last and the best ones; of equally good ones, the newer.
 fn kept(entries: &[Entry], config: CheckpointConfig) -> Vec<u64> {
     let newest_phase = entries.iter().filter_map(Entry::phase).max();
     let mut ranked: Vec<(f64, u64)> = entries
@@ -175,7 +202,7 @@ fn file_name(step: u64) -> String {
     format!("{PREFIX}{step:010}{SUFFIX}")
 }
 
-/// Checkpoint files by step, in order; what else is there is no concern of ours.
+/// Checkpoint files by step, in order. Ignores other files.
 fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -190,7 +217,7 @@ fn files(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let digits = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.strip_suffix(SUFFIX));
-        // A checkpoint's name has one spelling; a copy of one is none.
+        // Each checkpoint has one name; a copy under another name is ignored.
         let step = digits.and_then(|digits| digits.parse().ok());
         if let Some(step) = step.filter(|step| name == file_name(*step)) {
             files.push((step, entry.path()));
@@ -215,7 +242,7 @@ mod tests {
         keep_best: 1,
     };
 
-    fn open(folder: &Path) -> (CheckpointFolder, Option<Checkpoint>, Vec<String>) {
+    fn open(folder: &Path) -> FoundCheckpoints {
         CheckpointFolder::open(folder.to_owned(), CONFIG, &network()).unwrap()
     }
 
@@ -227,8 +254,9 @@ mod tests {
     #[test]
     fn the_last_and_the_best_are_kept_over_restarts() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut checkpoints, none, _) = open(folder.path());
-        assert!(none.is_none());
+        let found = open(folder.path());
+        assert!(found.newest.is_none());
+        let mut checkpoints = found.folder;
         let scores = [None, Some(0.5), Some(0.7), Some(0.6), None, Some(0.7), None];
         let expected: [&[u64]; 7] = [
             &[1],
@@ -242,10 +270,10 @@ mod tests {
         for (step, (score, expected)) in (1..).zip(scores.into_iter().zip(expected)) {
             checkpoints.keep(&checkpoint(step, score)).unwrap();
             assert_eq!(steps(folder.path()), expected);
-            let (reopened, newest, problems) = open(folder.path());
-            assert_eq!(newest, Some(checkpoint(step, score)));
-            assert_eq!(problems, Vec::<String>::new());
-            checkpoints = reopened;
+            let reopened = open(folder.path());
+            assert_eq!(reopened.newest, Some(checkpoint(step, score)));
+            assert_eq!(reopened.problems, Vec::<String>::new());
+            checkpoints = reopened.folder;
         }
     }
 
@@ -266,9 +294,9 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
+    fn a_damaged_checkpoint_is_reported_and_the_one_before_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut checkpoints, ..) = open(folder.path());
+        let mut checkpoints = open(folder.path()).folder;
         for step in [1, 2] {
             checkpoints.keep(&checkpoint(step, None)).unwrap();
         }
@@ -279,13 +307,14 @@ mod tests {
             fs::write(file, bytes).unwrap();
         };
         damage(2);
-        let (mut reopened, newest, problems) = open(folder.path());
-        assert_eq!(newest, Some(checkpoint(1, None)));
+        let mut reopened = open(folder.path());
+        assert_eq!(reopened.newest, Some(checkpoint(1, None)));
+        let problems = reopened.problems;
         assert!(problems[0].contains("step-0000000002"), "{problems:?}");
-        reopened.keep(&checkpoint(2, None)).unwrap();
-        assert_eq!(open(folder.path()).1, Some(checkpoint(2, None)));
+        reopened.folder.keep(&checkpoint(2, None)).unwrap();
+        assert_eq!(open(folder.path()).newest, Some(checkpoint(2, None)));
 
-        // What only looks like newer checkpoints, and one that leads nowhere.
+        // Files whose names only look like newer checkpoints, and a link that leads nowhere.
         let path = |name: &str| folder.path().join(name);
         fs::copy(
             path("step-0000000001.safetensors"),
@@ -299,7 +328,9 @@ mod tests {
         .unwrap();
         symlink("nowhere", path("step-0000000005.safetensors")).unwrap();
         fs::create_dir(path("step-0000000006.safetensors")).unwrap();
-        let (_, newest, problems) = open(folder.path());
+        let FoundCheckpoints {
+            newest, problems, ..
+        } = open(folder.path());
         assert_eq!(newest, Some(checkpoint(2, None)));
         assert!(problems[0].contains("a link to nowhere"), "{problems:?}");
         assert!(problems[1].contains("not a regular file"), "{problems:?}");

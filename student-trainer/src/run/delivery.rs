@@ -1,32 +1,49 @@
-//! What is made of the final weights: an ONNX file, its check against libtorch, its upload; and whether
-//! that will be possible, before there are any.
+//! Exports the trained network to ONNX, compares it with libtorch and publishes it. Checks before training
+//! that this will be possible.
 
 use artifacts::manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance};
 use common::digest::Sha256;
 use networks::{Weights, onnx};
 use onnx_runtime::{Session, SessionOptions};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
-use super::{ModelFolder, Run, RunError, RunManifest};
+use super::{error::RunError, folder::RunFolder, manifest::RunManifest, model_folder::ModelFolder};
 use crate::{
+    config::RunConfig,
     engine::TorchNetwork,
+    events::NoticeSender,
     export::{self, ExportError, ExportSource, ExportedModel},
     publish::{self, ModelUpload, PublishCheck},
+    training_data::TrainingData,
 };
 
-/// More than the figures of a run add to the manifest of its model.
+/// Upper bound for what the figures of a run add to the manifest of its model.
 const FIGURES_BYTES: usize = 2 << 10;
 
-impl Run<'_> {
-    /// Whether the network can be exported and published, which its weights do not decide: to be asked with
-    /// the initial ones, before anything is trained.
+/// Exports and publishes the network of one run.
+pub(super) struct Delivery<'r> {
+    pub(super) config: &'r RunConfig,
+    pub(super) config_sha256: &'r Sha256,
+    pub(super) folder: &'r RunFolder,
+    pub(super) data: &'r TrainingData,
+    pub(super) notices: NoticeSender,
+    pub(super) cancel: &'r CancellationToken,
+    pub(super) runtime: &'r Handle,
+}
+
+impl Delivery<'_> {
+    /// Fails if the network cannot be exported or published. This does not depend on the weights, so the
+    /// run asks before it trains, with the initial ones.
     ///
     /// # Errors
-    /// What would be refused at the run's end.
-    pub(super) fn check_delivery(&self, initial: &Weights) -> Result<(), RunError> {
+    /// Those that the end of the run would report.
+    pub(super) fn check(&self, initial_weights: &Weights) -> Result<(), RunError> {
         if !self.config.export.onnx {
             return Ok(());
         }
-        let onnx = onnx::export(&self.config.network, initial).map_err(ExportError::from)?;
+        let onnx =
+            onnx::export(&self.config.network, initial_weights).map_err(ExportError::from)?;
         let mut session =
             Session::load(&onnx, SessionOptions::default()).map_err(ExportError::from)?;
         let sample = vec![0.0; session.interface().sample_values()];
@@ -36,12 +53,12 @@ impl Run<'_> {
         let wanted = self.config.export.golden_samples;
         let golden = self.golden_samples()?;
         if golden < wanted {
-            self.events.notices().notice(format!(
+            self.notices.notice(format!(
                 "the model's manifest holds {golden} golden samples in place of {wanted} \
                  (export.golden_samples): with more, it would be larger than inference services take"
             ));
         }
-        // Logits are not looked at.
+        // The check does not compare logits.
         let logits = vec![0.0; self.config.network.classes];
         let golden_batch = GoldenBatch {
             images: vec![0; self.config.network.input.iter().product()],
@@ -74,15 +91,11 @@ impl Run<'_> {
         let Some(config) = &self.config.publish else {
             return Ok(());
         };
-        let checked = self.context.runtime.block_on(publish::check(
-            config,
-            upload,
-            largest_manifest,
-            self.context.cancel,
-        ))?;
+        let check = publish::check(config, upload, largest_manifest, self.cancel);
+        let checked = self.runtime.block_on(check)?;
         match checked {
             PublishCheck::Passed { warnings } => self.warn_of_publish(warnings),
-            PublishCheck::NotAsked { reason } => self.events.notices().notice(format!(
+            PublishCheck::NotAsked { reason } => self.notices.notice(format!(
                 "warning: whether the inference service at {} will take the model is not known: {reason}; the run \
                  goes on, and publishes at its end",
                 config.endpoint
@@ -91,11 +104,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Golden samples of the manifest: as many as are asked for and fit.
+    /// Number of golden samples: as many as are configured and fit into the manifest.
     fn golden_samples(&self) -> Result<usize, ExportError> {
         let names = serde_json::to_vec_pretty(&self.config.data.class_names);
         let network = serde_json::to_vec_pretty(&self.config.network);
-        // Each line stands one level deeper in the manifest.
+        // Each line is indented one level deeper in the manifest.
         let depth = 2 * (self.config.data.class_names.len() + 1);
         let bytes = [names, network].map(|json| json.map_or(0, |json| json.len()));
         let bytes = bytes.iter().sum::<usize>() + depth + 2 * FIGURES_BYTES;
@@ -103,6 +116,7 @@ impl Run<'_> {
         export::golden_samples(wanted, bytes, &self.config.network)
     }
 
+    /// Exports `network`, whose weights are `weights`, and compares the ONNX model with it.
     pub(super) fn export(
         &self,
         network: &TorchNetwork,
@@ -116,7 +130,7 @@ impl Run<'_> {
             normalization: &self.config.data.normalization,
         };
         let model = export::export(source, &self.config.export, self.golden_samples()?)?;
-        self.events.notices().notice(format!(
+        self.notices.notice(format!(
             "exported to ONNX: {} bytes; on {} images the logits of ONNX Runtime and libtorch \
              differ by at most {:.1e}",
             model.onnx.len(),
@@ -126,6 +140,7 @@ impl Run<'_> {
         Ok(model)
     }
 
+    /// Writes the exported model and its manifest; returns them for the upload.
     pub(super) fn write_onnx(
         &self,
         artifact: &ModelFolder,
@@ -164,7 +179,7 @@ impl Run<'_> {
             },
             input_shape: self.config.network.input,
             class_names: self.config.data.class_names.clone(),
-            // Training sees images of the network's own size and channels.
+            // The training images have the network's own size and channels.
             preprocessing: Preprocessing::normalization(
                 self.config.data.normalization.mean.clone(),
                 self.config.data.normalization.std.clone(),
@@ -176,29 +191,27 @@ impl Run<'_> {
         }
     }
 
+    /// Publishes the model, if the run is to; returns its version.
     pub(super) fn publish(&self, upload: &ModelUpload) -> Result<Option<u64>, RunError> {
         let Some(config) = &self.config.publish else {
             return Ok(None);
         };
         let artifact = self.folder.artifact();
-        let published = self.context.runtime.block_on(publish::publish(
-            config,
-            upload,
-            &artifact,
-            self.context.cancel,
-        ))?;
-        let how = match published.already_published {
-            true => "was published before as",
-            false => "published as",
+        let publish = publish::publish(config, upload, &artifact, self.cancel);
+        let published = self.runtime.block_on(publish)?;
+        let how = if published.already_published {
+            "was published before as"
+        } else {
+            "published as"
         };
         let serving = match published.active_version {
-            // 0: a service that does not say it.
+            // A service of an older version reports 0.
             active if active == published.version || active == 0 => String::new(),
             active => format!(
                 "; version {active} was activated since and serves, see `retort models activate`"
             ),
         };
-        self.events.notices().notice(format!(
+        self.notices.notice(format!(
             "{how} version {} of {} at {}{serving}",
             published.version, config.model, config.endpoint
         ));
@@ -208,7 +221,7 @@ impl Run<'_> {
 
     fn warn_of_publish(&self, warnings: Vec<String>) {
         for warning in warnings {
-            self.events.notices().notice(format!("warning: {warning}"));
+            self.notices.notice(format!("warning: {warning}"));
         }
     }
 }

@@ -1,12 +1,12 @@
-//! The folder that a run leaves.
+//! The folder of a run.
 //!
 //! ```text
 //! config.toml                the resolved configuration
-//! metrics.jsonl              one JSON object an event
-//! checkpoints/               the run's state at some of its steps, to go on from
+//! metrics.jsonl              one JSON object per event
+//! checkpoints/               states of the run, to resume from
 //! phases/<index>-<name>/     weights and spec at the end of each phase
 //! artifact/                  weights and spec at the end; model.onnx and manifest.json if exported
-//! manifest.json              what decided the bits; written last: the run is finished
+//! manifest.json              what decided the bits; written last: marks the run as finished
 //! ```
 
 use std::{
@@ -17,7 +17,6 @@ use std::{
 
 use common::{atomic_file, file_lock::FileLock, os_text};
 
-use super::RunError;
 use crate::config::{PhaseKind, RunConfig};
 
 const CONFIG: &str = "config.toml";
@@ -27,35 +26,68 @@ const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
 const ARTIFACT: &str = "artifact";
 
-/// The folder of one run, which no other process takes meanwhile.
+/// The folder of one run, locked against other processes.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Of the folder itself; the operating system lets go of it when the process ends.
+    /// Locks the folder itself; the operating system releases it when the process ends.
     _lock: FileLock,
 }
 
+/// Why a folder cannot be used for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It holds a finished run, which is not overwritten.
+    #[error(
+        "{} already holds a finished run; choose another output folder or remove this one",
+        .0.display()
+    )]
+    AlreadyFinished(PathBuf),
+    /// It holds something that is not a run.
+    #[error(
+        "{} is not empty and holds no run; choose another output folder",
+        .0.display()
+    )]
+    Foreign(PathBuf),
+    /// Another process uses it.
+    #[error(
+        "another trainer is at work in {}; wait for it, or choose another output folder",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// The interrupted run's configuration is damaged, or of another version of Retort.
+    #[error("cannot go on with the interrupted run: {}: {problem}", file.display())]
+    UnreadableConfig {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An I/O error; the text names the file.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 impl RunFolder {
-    /// Takes `path` for a run, making it where it is missing. What an unfinished run left there
-    /// stays, but for files that a killed process left half-written.
+    /// Locks `path` for a run and creates it if it is missing. Keeps what an unfinished run left there,
+    /// except for files that a killed process left half-written.
     ///
     /// # Errors
-    /// [`RunError::AlreadyFinished`], [`RunError::ForeignFolder`], [`RunError::FolderInUse`], I/O
-    /// errors.
-    pub fn take(path: &Path) -> Result<Self, RunError> {
+    /// See [`FolderError`].
+    pub fn take(path: &Path) -> Result<Self, FolderError> {
         let folder = path.to_owned();
         fs::create_dir_all(path).map_err(|error| with_path(path, &error))?;
         let lock = File::open(path).map_err(|error| with_path(path, &error))?;
         let lock = match FileLock::try_take(lock) {
             Ok(lock) => lock,
-            Err(TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder }),
+            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse(folder)),
             Err(TryLockError::Error(error)) => return Err(with_path(path, &error).into()),
         };
         if manifest(path).exists() {
-            return Err(RunError::AlreadyFinished { folder });
+            return Err(FolderError::AlreadyFinished(folder));
         }
         if !path.join(CONFIG).exists() && holds_more_than_unfinished(path)? {
-            return Err(RunError::ForeignFolder { folder });
+            return Err(FolderError::Foreign(folder));
         }
         let taken = Self {
             path: folder,
@@ -65,8 +97,8 @@ impl RunFolder {
         Ok(taken)
     }
 
-    /// Removes what processes that were killed while they wrote a file left of it. Only who has the lock
-    /// writes here, so nobody is at work on any of it.
+    /// Removes the temporary files of killed processes. Only the owner of the lock writes here, so no
+    /// process uses them.
     fn remove_unfinished(&self) -> io::Result<()> {
         let mut folders = vec![self.path.clone(), self.checkpoints(), self.artifact()];
         let phases = self.path.join(PHASES);
@@ -76,7 +108,7 @@ impl RunFolder {
                     folders.push(phase?.path());
                 }
             }
-            // Before the first phase is over.
+            // The folder does not exist before the end of the first phase.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(with_path(&phases, &error)),
         }
@@ -86,7 +118,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes what an unfinished run left that cannot go on.
+    /// Removes what is left of an unfinished run without checkpoints.
     ///
     /// # Errors
     /// I/O errors.
@@ -97,14 +129,14 @@ impl RunFolder {
         remove_if_there(fs::remove_file(self.metrics()))
     }
 
-    /// The configuration of the unfinished run that is there.
+    /// The configuration of the unfinished run.
     ///
     /// # Errors
-    /// When it cannot be read, or is not one that this build understands.
-    pub fn config(&self) -> Result<RunConfig, RunError> {
+    /// If it cannot be read, or is invalid in this version.
+    pub fn config(&self) -> Result<RunConfig, FolderError> {
         let file = self.path.join(CONFIG);
         let text = fs::read_to_string(&file).map_err(|error| with_path(&file, &error))?;
-        RunConfig::from_toml(&text).map_err(|error| RunError::UnreadableConfig {
+        RunConfig::from_toml(&text).map_err(|error| FolderError::UnreadableConfig {
             file,
             problem: error.to_string(),
         })
@@ -116,6 +148,11 @@ impl RunFolder {
     /// I/O errors.
     pub fn write_config(&self, config_toml: &str) -> io::Result<()> {
         atomic_file::write(&self.path.join(CONFIG), config_toml.as_bytes())
+    }
+
+    /// Path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Name of the run: that of its folder.
@@ -144,7 +181,7 @@ impl RunFolder {
         self.path.join(ARTIFACT)
     }
 
-    /// Folder of the weights at the end of phase `index`, 0-based.
+    /// Folder of the weights at the end of phase `index`, counted from 0.
     pub fn phase(&self, index: usize, kind: PhaseKind) -> PathBuf {
         self.path.join(PHASES).join(format!("{index}-{kind}"))
     }
@@ -160,8 +197,7 @@ pub(super) fn metrics(folder: &Path) -> PathBuf {
     folder.join(METRICS)
 }
 
-/// Whether there is anything in `folder` but what a process left that was killed while it wrote the first
-/// file.
+/// Whether `folder` holds anything but temporary files of a killed process.
 fn holds_more_than_unfinished(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
         if !atomic_file::is_unfinished(&entry?.file_name()) {
@@ -221,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunFolder::take(folder.path()).unwrap();
         let error = RunFolder::take(folder.path()).unwrap_err();
-        assert!(matches!(error, RunError::FolderInUse { .. }), "{error}");
+        assert!(matches!(error, FolderError::InUse(_)), "{error}");
         drop(run);
         RunFolder::take(folder.path()).unwrap();
     }
@@ -229,12 +265,12 @@ mod tests {
     #[test]
     fn a_folder_with_something_else_in_it_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
-        // Another program may be at work on the second.
+        // Another program may be writing the second.
         for other in ["thesis.tex", ".writing-thesis"] {
             fs::write(folder.path().join(other), "x").unwrap();
         }
         let error = RunFolder::take(folder.path()).unwrap_err();
-        assert!(matches!(error, RunError::ForeignFolder { .. }));
+        assert!(matches!(error, FolderError::Foreign(_)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
@@ -246,7 +282,7 @@ mod tests {
             fs::write(below.join(".writing-a1B2c3"), "half").unwrap();
         };
         let files = |below: &Path| fs::read_dir(below).unwrap().count();
-        // Killed before there was anything else.
+        // A process that was killed before it wrote any file.
         unfinished(folder.path());
         let run = RunFolder::take(folder.path()).unwrap();
         assert_eq!(files(folder.path()), 0);

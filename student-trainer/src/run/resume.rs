@@ -1,27 +1,79 @@
-//! Whether a run may go on from a checkpoint.
+//! Whether a run may resume from a checkpoint.
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use toml::{Table, Value};
 
-use super::{RunError, checkpoint::Circumstances};
+use super::checkpoint::Circumstances;
 use crate::config::RunConfig;
 
-/// What a resumed run may differ in from the one that wrote the checkpoint.
+/// How a resumed run may differ from the one that wrote the checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ResumePolicy {
-    /// In nothing that decides the bits: the result is that of an undisturbed run.
+    /// In nothing that decides the bits: the result is that of an uninterrupted run.
     #[default]
     SameBits,
     /// In threads, precision and numerics; the run is marked as not bit-reproducible.
     OtherBits,
 }
 
-/// Keys, tables with all below them, that decide no bits: how soon a checkpoint is made, where
-/// things are, how long to wait.
+/// Why a run cannot resume from a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// A key that decides the bits has another value.
+    #[error(
+        "cannot go on from the checkpoint: {key} was {before} and is now {now}; put it back, or \
+         choose another output folder"
+    )]
+    ConfigChanged {
+        /// Key of the configuration.
+        key: String,
+        /// Its value in the interrupted run.
+        before: String,
+        /// Its value now.
+        now: String,
+    },
+    /// Thread count or numerics differ, which changes the bits.
+    #[error(
+        "cannot go on from the checkpoint with the same bits: it was made with {before}, here are \
+         {now}; make them alike, or give --allow-other-bits and the run is marked as not \
+         bit-reproducible"
+    )]
+    OtherCircumstances {
+        /// Those of the interrupted run.
+        before: String,
+        /// Those now.
+        now: String,
+    },
+    /// The images are not those of the interrupted run.
+    #[error(
+        "cannot go on from the checkpoint: the training images have fingerprint {now}, those of \
+         the interrupted run had {before}"
+    )]
+    OtherData {
+        /// Fingerprint in the checkpoint.
+        before: String,
+        /// Fingerprint now.
+        now: String,
+    },
+    /// The teachers are not those of the interrupted run.
+    #[error(
+        "cannot go on from the checkpoint: the teachers are {now}, those of the interrupted run \
+         were {before}"
+    )]
+    OtherTeacher {
+        /// Model and numerics in the checkpoint.
+        before: String,
+        /// Model and numerics now.
+        now: String,
+    },
+}
+
+/// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
+/// addresses and time-outs.
 const MAY_CHANGE: [&str; 15] = [
     "checkpoints",
-    // The checkpoint knows the data by their fingerprint.
+    // The checkpoint holds the fingerprint of the data.
     "data.path",
     "export",
     "publish",
@@ -29,7 +81,7 @@ const MAY_CHANGE: [&str; 15] = [
     "soft_targets.fallback",
     "soft_targets.folder",
     "soft_targets.samples_per_shard",
-    // The checkpoint knows the teachers by their identity.
+    // The checkpoint holds the identity of the teachers.
     "teacher.answer_timeout_seconds",
     "teacher.endpoints",
     "teacher.name_server",
@@ -40,37 +92,37 @@ const MAY_CHANGE: [&str; 15] = [
     "teacher.wait_timeout_seconds",
 ];
 
-/// Keys that the policy `OtherBits` lets change besides.
+/// Keys that [`ResumePolicy::OtherBits`] also lets differ.
 const DECIDE_ROUNDING_ALONE: [&str; 2] = ["precision", "threads"];
 
-/// Compares the configuration of the interrupted run with that of the one that is to go on.
+/// Compares the configuration of the interrupted run with that of the resumed one.
 ///
 /// # Errors
-/// [`RunError::ConfigChanged`] with the first key that may not differ.
+/// [`ResumeError::ConfigChanged`] with the first key that may not differ.
 pub(super) fn check_config(
     before: &RunConfig,
     now: &RunConfig,
     policy: ResumePolicy,
-) -> Result<(), RunError> {
+) -> Result<(), ResumeError> {
     let value = |config: &RunConfig| config.to_toml().parse::<Table>().map(Value::Table).ok();
     let difference = difference("", value(before).as_ref(), value(now).as_ref(), policy);
     match difference {
         None => Ok(()),
-        Some((key, before, now)) => Err(RunError::ConfigChanged { key, before, now }),
+        Some((key, before, now)) => Err(ResumeError::ConfigChanged { key, before, now }),
     }
 }
 
-/// Compares what else decides the bits. `Ok(false)` where it differs and the policy allows it.
+/// Compares data, threads and numerics. Returns `Ok(false)` if they differ and the policy allows it.
 ///
 /// # Errors
-/// [`RunError::OtherData`], [`RunError::OtherCircumstances`].
+/// [`ResumeError::OtherData`], [`ResumeError::OtherCircumstances`].
 pub(super) fn check_circumstances(
     before: &Circumstances,
     now: &Circumstances,
     policy: ResumePolicy,
-) -> Result<bool, RunError> {
+) -> Result<bool, ResumeError> {
     if before.dataset != now.dataset {
-        return Err(RunError::OtherData {
+        return Err(ResumeError::OtherData {
             before: before.dataset.clone(),
             now: now.dataset.clone(),
         });
@@ -87,23 +139,23 @@ pub(super) fn check_circumstances(
     match (before == now, policy) {
         (true, _) => Ok(true),
         (false, ResumePolicy::OtherBits) => Ok(false),
-        (false, ResumePolicy::SameBits) => Err(RunError::OtherCircumstances {
+        (false, ResumePolicy::SameBits) => Err(ResumeError::OtherCircumstances {
             before: describe(before),
             now: describe(now),
         }),
     }
 }
 
-/// Compares the teachers. Their weights are always the same; numerics may differ where the run mixes
-/// those anyway.
+/// Compares the teachers. Their weights must be the same; their numerics may differ if the run mixes
+/// numerics anyway.
 ///
 /// # Errors
-/// [`RunError::OtherTeacher`].
+/// [`ResumeError::OtherTeacher`].
 pub(super) fn check_teacher(
     before: &TeacherIdentity,
     now: &TeacherIdentity,
     mixes_numerics: bool,
-) -> Result<(), RunError> {
+) -> Result<(), ResumeError> {
     if before == now || (mixes_numerics && before.model_id == now.model_id) {
         return Ok(());
     }
@@ -115,7 +167,7 @@ pub(super) fn check_teacher(
         } = teacher;
         format!("model {model_id} with `{numerics}` (probe {probe_sha256})")
     };
-    Err(RunError::OtherTeacher {
+    Err(ResumeError::OtherTeacher {
         before: describe(before),
         now: describe(now),
     })
@@ -124,11 +176,11 @@ pub(super) fn check_teacher(
 /// Compares the order into which a teacher's classes are brought with that of the interrupted run.
 ///
 /// # Errors
-/// [`RunError::OtherTeacher`].
+/// [`ResumeError::OtherTeacher`].
 pub(super) fn check_class_order(
     before: Option<&Sha256>,
     now: Option<&Sha256>,
-) -> Result<(), RunError> {
+) -> Result<(), ResumeError> {
     if before == now {
         return Ok(());
     }
@@ -139,13 +191,13 @@ pub(super) fn check_class_order(
         ),
         None => "of classes in the data's order".to_owned(),
     };
-    Err(RunError::OtherTeacher {
+    Err(ResumeError::OtherTeacher {
         before: describe(before),
         now: describe(now),
     })
 }
 
-/// The first key that differs and may not, with both values.
+/// The first key that may not differ but does, with both values.
 fn difference(
     key: &str,
     before: Option<&Value>,
@@ -175,7 +227,7 @@ fn difference(
                 difference(&format!("{key}[{index}]"), Some(before), Some(now), policy)
             })
         }
-        // A table that is gone or new, where all that it holds may change.
+        // A removed or added table may differ if all of its keys may.
         (Some(Value::Table(table)), None) => table
             .iter()
             .find_map(|(name, value)| difference(&child(name), Some(value), None, policy)),
@@ -215,7 +267,7 @@ mod tests {
         views = 2
     "#;
 
-    fn check(change: (&str, &str), policy: ResumePolicy) -> Result<(), RunError> {
+    fn check(change: (&str, &str), policy: ResumePolicy) -> Result<(), ResumeError> {
         let before = RunConfig::from_toml(CONFIG).unwrap();
         assert!(CONFIG.contains(change.0));
         let now = RunConfig::from_toml(&CONFIG.replacen(change.0, change.1, 1)).unwrap();
@@ -268,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn other_numerics_are_refused_or_told_and_other_data_always_refused() {
+    fn other_numerics_are_refused_or_reported_and_other_data_always_refused() {
         let before = Circumstances {
             threads: 1,
             numerics: "f32 on cpu (avx2)".to_owned(),

@@ -1,4 +1,4 @@
-//! What the run service refuses, and the gRPC code of each.
+//! Why the run service rejects a call, and the gRPC code of each reason.
 
 use std::{io, path::PathBuf};
 
@@ -9,9 +9,9 @@ use tonic::{Code, Status};
 
 use crate::config::NotAllowed;
 
-/// Why a call was refused.
+/// Why a call was rejected.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ServiceError {
+pub(super) enum RequestError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -38,9 +38,9 @@ pub(super) enum ServiceError {
     Folder { folder: PathBuf, error: io::Error },
 }
 
-impl From<ServiceError> for Status {
-    fn from(error: ServiceError) -> Self {
-        use ServiceError as E;
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        use RequestError as E;
         let (code, reason) = match &error {
             E::Config(_) => (Code::InvalidArgument, "INVALID_CONFIG"),
             E::NotAllowed(_) => (Code::PermissionDenied, "FOLDER_NOT_ALLOWED"),

@@ -1,4 +1,4 @@
-//! What happened to a run: kept for those who come later, followed by those who watch.
+//! The events of a run: stored for later watchers, streamed to current ones.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,14 +9,14 @@ use futures::{Stream, stream};
 use proto::runs::v1::{RunState, watch_run_response::Event};
 use tokio::sync::watch;
 
-/// Notices kept of one run; of a longer run the oldest are forgotten.
+/// Number of notices that are stored; older ones are dropped.
 const KEPT_NOTICES: usize = 1_000;
 
 /// The events of one run, in order.
 ///
-/// Memory is bounded: of the step progress only the newest is kept, of the notices the newest
-/// 1,000; phases, epochs and states are as many as the configuration says. A slow watcher skips
-/// step progress and holds nobody up.
+/// Memory is bounded: the log stores the newest step progress and the newest 1,000 notices; the
+/// configuration bounds the number of phases, epochs and states. A slow watcher skips step progress and
+/// does not delay others.
 pub(super) struct EventLog {
     entries: Mutex<Entries>,
     newest: watch::Sender<u64>,
@@ -31,7 +31,7 @@ struct Entries {
     closed: bool,
 }
 
-/// What comes behind a position.
+/// What follows a position.
 enum Next {
     Event(u64, Event),
     NotYet,
@@ -52,14 +52,13 @@ impl EventLog {
         self.newest.send_replace(position);
     }
 
-    /// Ends every follower's stream behind the events so far.
+    /// Ends every watcher's stream after the events so far.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.newest.send_modify(|_| {});
     }
 
-    /// All events so far, then those to come, up to the one that says that the run has ended, or
-    /// until the log is closed.
+    /// All events so far, then new ones, until the event that ends the run or until the log is closed.
     pub(super) fn follow(self: Arc<Self>) -> impl Stream<Item = Event> + Send + 'static {
         let changes = self.newest.subscribe();
         stream::unfold(Some((self, changes, 0)), |watcher| async move {
@@ -68,8 +67,8 @@ impl EventLog {
                 match log.after(position) {
                     Next::Event(found, event) => {
                         position = found;
-                        let rest = (!is_end(&event)).then_some((log, changes, position));
-                        return Some((event, rest));
+                        let next = (!is_end(&event)).then_some((log, changes, position));
+                        return Some((event, next));
                     }
                     Next::NotYet => changes.changed().await.ok()?,
                     Next::Never => return None,
@@ -88,7 +87,7 @@ impl EventLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        // A panic elsewhere leaves the entries whole: every change is complete before the unlock.
+        // A panic elsewhere does not damage the entries: every change is complete before the unlock.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,9 +99,10 @@ impl Entries {
             Event::StepProgress(_) => self.newest_step.replace(self.last),
             Event::Notice(_) => {
                 self.notices.push_back(self.last);
-                match self.notices.len() > KEPT_NOTICES {
-                    true => self.notices.pop_front(),
-                    false => None,
+                if self.notices.len() > KEPT_NOTICES {
+                    self.notices.pop_front()
+                } else {
+                    None
                 }
             }
             Event::StateChanged(_) | Event::PhaseStarted(_) | Event::EpochFinished(_) => None,
@@ -115,7 +115,7 @@ impl Entries {
     }
 }
 
-/// Whether nothing can follow `event`.
+/// Whether `event` is the last one of its run.
 fn is_end(event: &Event) -> bool {
     match event {
         Event::StateChanged(run) => is_final(run.state()),

@@ -14,22 +14,21 @@ use proto::runs::v1::{
 use server::security::Refusal;
 use tonic::{Request, Response, Status};
 
-use super::{error::ServiceError, queue::RunQueue, record::RunId};
+use super::{error::RequestError, queue::RunQueue, run_id::RunId};
 use crate::config::{AllowedFolders, RunConfig};
 
 /// Name of a run that was submitted without one.
 const DEFAULT_NAME: &str = "run";
 
-/// Answers calls from the queue.
+/// Serves calls from the queue.
 pub(super) struct RunServer {
-    /// Empty until the queue has been read.
+    /// Empty until the queue was read.
     queue: Arc<OnceLock<Arc<RunQueue>>>,
     allowed_folders: AllowedFolders,
 }
 
 impl RunServer {
-    /// The files of its runs are below `allowed_folders`. Until `queue` is there, calls are refused with
-    /// UNAVAILABLE.
+    /// Rejects runs with files outside `allowed_folders`. Until `queue` is set, calls get UNAVAILABLE.
     pub(super) fn new(
         queue: Arc<OnceLock<Arc<RunQueue>>>,
         allowed_folders: AllowedFolders,
@@ -45,7 +44,7 @@ impl RunServer {
         queue.ok_or_else(|| Refusal::Starting.into_status())
     }
 
-    fn read(&self, config_toml: &str, overrides: &[String]) -> Result<RunConfig, ServiceError> {
+    fn read(&self, config_toml: &str, overrides: &[String]) -> Result<RunConfig, RequestError> {
         let config = RunConfig::from_submitted(config_toml, overrides)?;
         self.allowed_folders.check(&config)?;
         config.check_credentials()?;
@@ -69,9 +68,9 @@ impl RunService for RunServer {
             "" => DEFAULT_NAME,
             name => name,
         };
-        // The resolved one: other defaults of a later version do not change a run that waits.
-        let record = self.queue()?.submit(name, config.to_toml())?;
-        let run = Some(record.to_proto());
+        // The resolved configuration: new defaults of a later version do not change a queued run.
+        let run = self.queue()?.submit(name, config.to_toml())?;
+        let run = Some(run.to_proto());
         Ok(Response::new(SubmitRunResponse { run }))
     }
 
@@ -81,10 +80,10 @@ impl RunService for RunServer {
         &self,
         request: Request<WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
-        let record = self
+        let run = self
             .queue()?
             .get(&RunId::new(request.into_inner().run_id))?;
-        let events = record.follow().map(|event| {
+        let events = run.follow().map(|event| {
             let event = Some(event);
             Ok(WatchRunResponse { event })
         });
@@ -95,10 +94,10 @@ impl RunService for RunServer {
         &self,
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
-        let record = self
+        let run = self
             .queue()?
             .cancel(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(record.to_proto());
+        let run = Some(run.to_proto());
         Ok(Response::new(CancelRunResponse { run }))
     }
 
@@ -106,10 +105,10 @@ impl RunService for RunServer {
         &self,
         request: Request<ResumeRunRequest>,
     ) -> Result<Response<ResumeRunResponse>, Status> {
-        let record = self
+        let run = self
             .queue()?
             .resume(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(record.to_proto());
+        let run = Some(run.to_proto());
         Ok(Response::new(ResumeRunResponse { run }))
     }
 
@@ -117,10 +116,10 @@ impl RunService for RunServer {
         &self,
         request: Request<GetRunRequest>,
     ) -> Result<Response<GetRunResponse>, Status> {
-        let record = self
+        let run = self
             .queue()?
             .get(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(record.to_proto());
+        let run = Some(run.to_proto());
         Ok(Response::new(GetRunResponse { run }))
     }
 
@@ -129,7 +128,7 @@ impl RunService for RunServer {
         _request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
         let runs = self.queue()?.list();
-        let runs = runs.iter().map(|record| record.to_proto()).collect();
+        let runs = runs.iter().map(|run| run.to_proto()).collect();
         Ok(Response::new(ListRunsResponse { runs }))
     }
 }

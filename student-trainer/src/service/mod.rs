@@ -1,26 +1,21 @@
-//! Runs over gRPC: submitted, queued, done one at a time, watched and cancelled. The queue is on
-//! disk: a service that is started again goes on where the one before was interrupted.
+//! Runs over gRPC: clients submit, watch and cancel runs; the service executes them one at a time. The
+//! queue is on disk, so a restarted service continues where it was interrupted.
 
 use std::{
-    io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use common::{
-    ready_file::ReadyFile,
-    slow_work,
-    writable_folder::{self, FolderError},
-};
+use common::{ready_file::ReadyFile, slow_work, writable_folder};
 use proto::runs::v1::run_service_server::{RunServiceServer, SERVICE_NAME};
 use server::{
     grpc as edge,
     health::Health,
     listen::{ArrivalLimit, http2},
     metrics_server,
-    security::{GuardedPort, Rules, Scope, Security, SecurityError},
+    security::{GuardedPort, Rules, Scope, Security},
 };
 use tokio::{
     runtime::Handle,
@@ -36,64 +31,25 @@ use crate::{
     run::{self, ResumePolicy, RunContext, RunError},
 };
 use grpc::RunServer;
-use queue::{RunQueue, Work, WorkOutcome};
+use queue::{ExecuteRun, RunQueue, RunResult};
+
+pub use serve_error::ServeError;
 
 mod error;
 mod event_log;
-mod folder;
 mod grpc;
 mod queue;
-mod record;
+mod queued_run;
+mod run_folders;
+mod run_id;
+mod serve_error;
 mod store;
 
-/// Runs are one right: whoever may submit them may also see and stop them.
+/// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
 
-/// Why the service did not start, or ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The port is taken, or a certificate, key or tokens file cannot be used.
-    #[error(transparent)]
-    Security(#[from] SecurityError),
-    /// Runs could not be kept.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// Something counts in this process already.
-    #[error("cannot start the metrics: {0}")]
-    Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    /// The queue of an earlier service cannot be taken up.
-    #[error("cannot use the queue of runs: {}: {problem}", path.display())]
-    RunsFolder {
-        /// The file or folder.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Two services would do the same runs.
-    #[error(
-        "another student-trainer serves the runs in {}; stop it, or set runs_folder",
-        .0.display()
-    )]
-    RunsFolderInUse(PathBuf),
-    /// The operating system lets nobody listen for signals.
-    #[error("cannot listen for signals: {0}")]
-    Signals(io::Error),
-    /// No thread for the runs.
-    #[error("cannot start the thread that does the runs: {0}")]
-    Thread(io::Error),
-    /// The ready file; the error names it.
-    #[error("{0}")]
-    ReadyFile(io::Error),
-    /// The connection handling failed.
-    #[error("the gRPC server failed: {0}")]
-    Transport(String),
-    /// Reflection could not be set up from the compiled-in descriptors.
-    #[error("cannot set up reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
-}
-
 /// Serves `retort.runs.v1`, health and reflection until a signal of [`common::shutdown`]. `ready_file`
-/// (see [`common::ready_file`]) is there while it serves.
+/// (see [`common::ready_file`]) exists while it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -102,8 +58,8 @@ pub async fn serve(config: TrainerConfig, ready_file: Option<&Path>) -> Result<(
     serve_until(config, ready_file, shutdown).await
 }
 
-/// As [`serve`], until `shutdown` is cancelled: then health says NOT_SERVING, new runs are refused,
-/// the running one stops at a checkpoint, and watchers are told so before this returns.
+/// As [`serve`], until `shutdown` is cancelled. Then health reports NOT_SERVING, the service rejects new
+/// runs, and the running one stops at a checkpoint; its watchers get that state before this returns.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -128,15 +84,15 @@ pub async fn serve_until(
     let runs = RunServer::new(Arc::clone(&started), config.allowed_folders.clone());
     let (health, mut server) = start(&config, port, runs, &drained)?;
     let queue = tokio::select! {
-        queue = take_up(&config) => queue?,
-        ended = &mut server => return finished(ended),
+        queue = restore_queue(&config) => queue?,
+        ended = &mut server => return server_result(ended),
     };
     let queue = started.get_or_init(|| queue);
     health.set_serving(true);
     announce(addresses, ready_file.as_mut(), &config.runs_folder)?;
 
     tokio::select! {
-        ended = &mut server => return finished(ended),
+        ended = &mut server => return server_result(ended),
         () = shutdown.cancelled() => {}
     }
     health.set_serving(false);
@@ -145,7 +101,7 @@ pub async fn serve_until(
         queue.ended().await;
         health.end();
         drained.cancel();
-        finished((&mut server).await)
+        server_result((&mut server).await)
     };
     match time::timeout(config.shutdown.drain(), drain).await {
         Ok(result) => result,
@@ -157,7 +113,7 @@ pub async fn serve_until(
     }
 }
 
-/// Names by which health is asked for, beside the empty one.
+/// Service names that health checks accept, beside the empty one.
 const SERVICES: [&str; 1] = [SERVICE_NAME];
 
 /// Starts the gRPC server, which ends after `stop`.
@@ -186,32 +142,32 @@ fn start(
     Ok((health, task::spawn(server)))
 }
 
-/// Reads the queue that an earlier service left, and goes on with it.
-async fn take_up(config: &TrainerConfig) -> Result<Arc<RunQueue>, ServeError> {
+/// Reads the queue of an earlier service and continues its runs.
+async fn restore_queue(config: &TrainerConfig) -> Result<Arc<RunQueue>, ServeError> {
     let (runs_folder, limits) = (config.runs_folder.clone(), config.queue.clone());
-    let work = work(config.allowed_folders.clone(), Handle::current());
-    let queue = task::spawn_blocking(move || RunQueue::start(runs_folder, limits, work));
+    let execute = execute_run(config.allowed_folders.clone(), Handle::current());
+    let queue = task::spawn_blocking(move || RunQueue::start(runs_folder, limits, execute));
     let runs_folder = config.runs_folder.display();
     let queue = slow_work::reported(queue, |seconds| {
         info!(%runs_folder, seconds, "the queue of runs is still being read");
     });
     match queue.await {
         Ok(queue) => Ok(Arc::new(queue?)),
-        // The task is never aborted, so it panicked: go on panicking here.
+        // The task is never aborted, so it panicked: continue the panic here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
-/// Does a run; its files are below `allowed_folders`, its network traffic goes on in `runtime`.
-fn work(allowed_folders: AllowedFolders, runtime: Handle) -> Work {
+/// Executes runs whose files are below `allowed_folders`, with their network traffic on `runtime`.
+fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
     Box::new(move |assignment| {
         let config = match RunConfig::from_toml(assignment.config_toml) {
             Ok(config) => config,
-            Err(error) => return WorkOutcome::Failed(error.to_string()),
+            Err(error) => return RunResult::Failed(error.to_string()),
         };
-        // Once more: the service may allow less than the one to which the run was submitted.
+        // Checked again: the restarted service may allow fewer folders.
         if let Err(error) = allowed_folders.check(&config) {
-            return WorkOutcome::Failed(error.to_string());
+            return RunResult::Failed(error.to_string());
         }
         let context = RunContext {
             folder: assignment.folder,
@@ -221,9 +177,9 @@ fn work(allowed_folders: AllowedFolders, runtime: Handle) -> Work {
             runtime: &runtime,
         };
         match run::execute(config, context) {
-            Ok(_) => WorkOutcome::Succeeded,
-            Err(RunError::Cancelled { .. }) => WorkOutcome::Stopped,
-            Err(error) => WorkOutcome::Failed(error.to_string()),
+            Ok(_) => RunResult::Succeeded,
+            Err(RunError::Cancelled { .. }) => RunResult::Stopped,
+            Err(error) => RunResult::Failed(error.to_string()),
         }
     })
 }
@@ -241,6 +197,6 @@ fn announce(
     }
 }
 
-fn finished(ended: Result<(), JoinError>) -> Result<(), ServeError> {
+fn server_result(ended: Result<(), JoinError>) -> Result<(), ServeError> {
     ended.map_err(|error| ServeError::Transport(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The queue of runs and the one thread that does them.
+//! The queue of runs, and the thread that executes them.
 
 use std::{
     any::Any,
@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    ServeError,
-    error::ServiceError,
+    error::RequestError,
     event_log::is_final,
-    folder,
-    record::{RunId, RunRecord, StopCause},
+    queued_run::{QueuedRun, StopCause},
+    run_folders,
+    run_id::RunId,
+    serve_error::ServeError,
     store::{QueueStore, StoredRun, StoredState},
 };
 use crate::{
@@ -27,14 +28,14 @@ use crate::{
     run,
 };
 
-/// Does one run, on the queue's thread.
-pub(super) type Work = Box<dyn Fn(Assignment<'_>) -> WorkOutcome + Send>;
+/// Executes one run, on the queue's thread.
+pub(super) type ExecuteRun = Box<dyn Fn(Assignment<'_>) -> RunResult + Send>;
 
-/// A run to do.
+/// A run to execute.
 pub(super) struct Assignment<'r> {
-    /// As it was submitted.
+    /// The resolved configuration.
     pub(super) config_toml: &'r str,
-    /// A folder of its own: empty, or with what an interrupted service left of the run.
+    /// The run's folder: empty, or with the files of an interrupted run.
     pub(super) folder: &'r Path,
     pub(super) events: EventSink,
     pub(super) cancel: CancellationToken,
@@ -42,16 +43,16 @@ pub(super) struct Assignment<'r> {
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum WorkOutcome {
+pub(super) enum RunResult {
     Succeeded,
-    /// As it was asked to; it can go on.
+    /// It stopped on request and can be resumed.
     Stopped,
-    /// Why, for people.
+    /// It failed, for this reason.
     Failed(String),
 }
 
-/// Runs in the order submitted, done one at a time, and written down: a service that is started
-/// again goes on with them.
+/// Runs in the order of submission. They are stored on disk and executed one at a time, so a restarted
+/// service continues them.
 pub(super) struct RunQueue {
     shared: Arc<Shared>,
     /// Cancelled when the thread has ended.
@@ -68,22 +69,22 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Every run that is remembered, oldest first.
-    runs: Vec<Arc<RunRecord>>,
-    waiting: VecDeque<Arc<RunRecord>>,
+    /// All known runs, oldest first.
+    runs: Vec<Arc<QueuedRun>>,
+    waiting: VecDeque<Arc<QueuedRun>>,
     next_number: u64,
     closed: bool,
 }
 
 impl RunQueue {
-    /// Takes up the queue below `runs_folder` and starts the thread that does its runs.
+    /// Reads the queue below `runs_folder` and starts the thread that executes its runs.
     ///
     /// # Errors
-    /// When the queue cannot be read, or another service has it, or there is no thread.
+    /// If the queue cannot be read, if another service has it, or if the thread cannot be started.
     pub(super) fn start(
         runs_folder: PathBuf,
         limits: QueueConfig,
-        work: Work,
+        execute: ExecuteRun,
     ) -> Result<Self, ServeError> {
         let (store, stored) = QueueStore::open(&runs_folder)?;
         let shared = Arc::new(Shared {
@@ -99,8 +100,8 @@ impl RunQueue {
         thread::Builder::new()
             .name("runs".to_owned())
             .spawn(move || {
-                thread.do_runs(&work);
-                // First the queue's files, which another service may then take up.
+                thread.execute_runs(&execute);
+                // Release the queue's lock before the end is visible, so that another service can have it.
                 drop(thread);
                 drop(at_end);
             })
@@ -113,25 +114,25 @@ impl RunQueue {
         })
     }
 
-    /// Makes a folder `name` (`name-2`, `name-3`, … where that is taken) and queues the run. It is
-    /// on disk when this returns.
+    /// Creates a folder `name` (or `name-2`, `name-3`, … if it exists) and queues the run. The run is on
+    /// disk when this returns.
     pub(super) fn submit(
         &self,
         name: &str,
         config_toml: String,
-    ) -> Result<Arc<RunRecord>, ServiceError> {
-        folder::check_name(name)?;
+    ) -> Result<Arc<QueuedRun>, RequestError> {
+        run_folders::check_name(name)?;
         let mut state = self.shared.lock();
         if state.closed {
-            return Err(ServiceError::ShuttingDown);
+            return Err(RequestError::ShuttingDown);
         }
         state.check_room(&self.limits)?;
-        let (id, folder) = folder::allocate(&self.runs_folder, name)?;
+        let (id, folder) = run_folders::allocate(&self.runs_folder, name)?;
         let stored = StoredRun::queued(state.next_number, &id, name, config_toml);
         if let Err(error) = self.shared.store.write(&stored) {
-            // Just made, and empty.
+            // The folder is new and empty.
             let _ = std::fs::remove_dir(&folder);
-            return Err(ServiceError::Folder { folder, error });
+            return Err(RequestError::Folder { folder, error });
         }
         let record = self.shared.record(stored, folder, Vec::new());
         state.next_number += 1;
@@ -143,16 +144,16 @@ impl RunQueue {
         Ok(record)
     }
 
-    pub(super) fn get(&self, id: &RunId) -> Result<Arc<RunRecord>, ServiceError> {
+    pub(super) fn get(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         self.shared.lock().find(id)
     }
 
-    pub(super) fn list(&self) -> Vec<Arc<RunRecord>> {
+    pub(super) fn list(&self) -> Vec<Arc<QueuedRun>> {
         self.shared.lock().runs.clone()
     }
 
-    /// Ends a waiting run at once, asks a running one to stop.
-    pub(super) fn cancel(&self, id: &RunId) -> Result<Arc<RunRecord>, ServiceError> {
+    /// Ends a waiting run at once, or asks a running one to stop.
+    pub(super) fn cancel(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let record = self.get(id)?;
         let mut state = self.shared.lock();
         let waiting = state.waiting.iter().position(|run| run.id() == id);
@@ -160,7 +161,7 @@ impl RunQueue {
             state.waiting.remove(position);
             record.end_unstarted("cancelled before it began");
         } else if record.has_ended() {
-            return Err(ServiceError::AlreadyEnded {
+            return Err(RequestError::AlreadyEnded {
                 id: id.to_string(),
                 state: record.state(),
             });
@@ -170,16 +171,16 @@ impl RunQueue {
         Ok(record)
     }
 
-    /// Queues a run again that failed or was cancelled: it goes on from its last checkpoint.
-    pub(super) fn resume(&self, id: &RunId) -> Result<Arc<RunRecord>, ServiceError> {
+    /// Queues a failed or cancelled run again; it resumes from its last checkpoint.
+    pub(super) fn resume(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let mut state = self.shared.lock();
         if state.closed {
-            return Err(ServiceError::ShuttingDown);
+            return Err(RequestError::ShuttingDown);
         }
         let ended = state.find(id)?;
         let mut stored = ended.stored();
         if !matches!(stored.state, StoredState::Failed | StoredState::Cancelled) {
-            return Err(ServiceError::NothingToResume {
+            return Err(RequestError::NothingToResume {
                 id: id.to_string(),
                 state: ended.state(),
             });
@@ -189,7 +190,7 @@ impl RunQueue {
         stored.state = StoredState::Queued;
         stored.reason = "resumed on request".to_owned();
         let written = self.shared.store.write(&stored);
-        written.map_err(|error| ServiceError::Folder {
+        written.map_err(|error| RequestError::Folder {
             folder: folder.clone(),
             error,
         })?;
@@ -201,54 +202,56 @@ impl RunQueue {
         Ok(record)
     }
 
-    /// Takes no more runs and asks the running one to stop where it is. It and the waiting ones stay
-    /// in the queue on disk.
+    /// Rejects new runs and asks the running one to stop. It and the waiting ones stay in the queue on
+    /// disk.
     pub(super) fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
         let waiting = std::mem::take(&mut state.waiting);
         for record in &state.runs {
-            match waiting.iter().any(|run| run.id() == record.id()) {
-                true => record.close(),
-                false => record.stop(StopCause::Shutdown),
+            if waiting.iter().any(|run| run.id() == record.id()) {
+                record.close();
+            } else {
+                record.stop(StopCause::Shutdown);
             }
         }
         self.shared.changed.notify_all();
     }
 
-    /// Waits until the thread has ended, which it does some time after [`close`](Self::close).
+    /// Waits until the thread has ended, some time after [`close`](Self::close).
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 }
 
 impl State {
-    fn find(&self, id: &RunId) -> Result<Arc<RunRecord>, ServiceError> {
+    fn find(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let found = self.runs.iter().find(|run| run.id() == id);
-        found.cloned().ok_or_else(|| ServiceError::UnknownRun {
+        found.cloned().ok_or_else(|| RequestError::UnknownRun {
             id: id.to_string(),
             known: self.runs.iter().map(|run| run.id().to_string()).collect(),
         })
     }
 
-    fn check_room(&self, limits: &QueueConfig) -> Result<(), ServiceError> {
+    fn check_room(&self, limits: &QueueConfig) -> Result<(), RequestError> {
         let waiting = self.waiting.len();
-        match waiting < limits.waiting_runs {
-            true => Ok(()),
-            false => Err(ServiceError::QueueFull { waiting }),
+        if waiting >= limits.waiting_runs {
+            return Err(RequestError::QueueFull { waiting });
         }
+        Ok(())
     }
 }
 
 impl Shared {
-    /// Takes up a run that an earlier service had.
+    /// Adds a run of an earlier service.
     fn restore(&self, runs_folder: &Path, mut run: StoredRun) -> Result<(), ServeError> {
         let folder = runs_folder.join(&run.run_id);
         if run.state == StoredState::Running {
-            // It may have ended, and the service before it could say so.
-            run.state = match run::is_finished(&folder) {
-                true => StoredState::Succeeded,
-                false => StoredState::Queued,
+            // The run may have finished before the service could store that.
+            run.state = if run::is_finished(&folder) {
+                StoredState::Succeeded
+            } else {
+                StoredState::Queued
             };
             run.reason = match run.state {
                 StoredState::Queued => "the trainer was interrupted; the run goes on".to_owned(),
@@ -261,10 +264,11 @@ impl Shared {
                     problem: error.to_string(),
                 })?;
         }
-        let past = match is_final(run.state.into()) {
-            true => past_events(&folder),
-            // They come again when it goes on, without those that it does again.
-            false => Vec::new(),
+        let past = if is_final(run.state.into()) {
+            past_events(&folder)
+        } else {
+            // The resumed run sends its past events again.
+            Vec::new()
         };
         let number = run.number;
         let record = self.record(run, folder, past);
@@ -277,11 +281,11 @@ impl Shared {
         Ok(())
     }
 
-    fn record(&self, run: StoredRun, folder: PathBuf, past: Vec<RunEvent>) -> Arc<RunRecord> {
-        Arc::new(RunRecord::new(run, folder, past, Arc::clone(&self.store)))
+    fn record(&self, run: StoredRun, folder: PathBuf, past: Vec<RunEvent>) -> Arc<QueuedRun> {
+        Arc::new(QueuedRun::new(run, folder, past, Arc::clone(&self.store)))
     }
 
-    fn do_runs(&self, work: &Work) {
+    fn execute_runs(&self, execute: &ExecuteRun) {
         while let Some(record) = self.next() {
             info!(run = %record.id(), folder = %record.folder().display(), "run begins");
             let events = {
@@ -300,14 +304,14 @@ impl Shared {
                 events,
                 cancel: record.cancellation(),
             };
-            // A bug in one run must not end the service: nothing of it is used afterwards.
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(assignment)));
-            match outcome {
-                Ok(WorkOutcome::Succeeded) => record.end(StoredState::Succeeded, String::new()),
-                Ok(WorkOutcome::Stopped) => record.end_stopped(),
-                Ok(WorkOutcome::Failed(reason)) => record.end(StoredState::Failed, reason),
+            // A panic in one run must not end the service; nothing of the run is used afterwards.
+            let result = catch_unwind(AssertUnwindSafe(|| execute(assignment)));
+            match result {
+                Ok(RunResult::Succeeded) => record.end(StoredState::Succeeded, String::new()),
+                Ok(RunResult::Stopped) => record.end_stopped(),
+                Ok(RunResult::Failed(reason)) => record.end(StoredState::Failed, reason),
                 Err(panic) => {
-                    let reason = format!("internal error: {}", text(&*panic));
+                    let reason = format!("internal error: {}", panic_message(&*panic));
                     record.end(StoredState::Failed, reason);
                 }
             }
@@ -322,8 +326,8 @@ impl Shared {
         }
     }
 
-    /// Waits for the next run and marks it as running; `None` once the queue is closed.
-    fn next(&self) -> Option<Arc<RunRecord>> {
+    /// Waits for the next run and marks it as running. Returns `None` when the queue is closed.
+    fn next(&self) -> Option<Arc<QueuedRun>> {
         let mut state = self.lock();
         loop {
             if let Some(record) = state.waiting.pop_front() {
@@ -361,19 +365,19 @@ impl Shared {
     }
 }
 
-/// What a run did before the service was started; nothing where its folder is gone.
+/// The events of a run before the service started; none if its folder is gone.
 fn past_events(folder: &Path) -> Vec<RunEvent> {
     run::past_events(folder).unwrap_or_else(|error| {
-        warn!(%error, "what this run did cannot be told");
+        warn!(%error, "the events of this run cannot be read");
         Vec::new()
     })
 }
 
-/// What a panic said.
-fn text(panic: &(dyn Any + Send)) -> &str {
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without words")
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]

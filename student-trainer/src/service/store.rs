@@ -1,4 +1,4 @@
-//! The queue on disk: one JSON file a run, so that a restarted service knows what it had to do.
+//! The queue on disk: one JSON file per run, from which a restarted service continues.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,7 +11,7 @@ use proto::runs::v1::RunState;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{ServeError, record::RunId};
+use super::{run_id::RunId, serve_error::ServeError};
 
 /// The format that is written, and the newest that is read.
 const FORMAT_VERSION: u32 = 1;
@@ -19,15 +19,15 @@ const FORMAT_VERSION: u32 = 1;
 /// Below the runs' folder; no run's name begins with a dot.
 const FOLDER: &str = ".queue";
 
-/// The files of all runs that the service remembers. One service at a time uses them.
+/// The files of all known runs. One service at a time uses them.
 #[derive(Debug)]
 pub(super) struct QueueStore {
     folder: PathBuf,
-    /// Of the folder itself; the operating system lets go of it when the process ends.
+    /// Locks the folder itself; the operating system releases it when the process ends.
     _lock: FileLock,
 }
 
-/// A run as its file tells of it.
+/// The content of a run's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredRun {
@@ -42,7 +42,7 @@ pub(super) struct StoredRun {
     pub(super) config_toml: String,
 }
 
-/// [`RunState`] in words.
+/// [`RunState`] as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StoredState {
@@ -54,11 +54,11 @@ pub(super) enum StoredState {
 }
 
 impl QueueStore {
-    /// Takes the queue below `runs_folder`, making it where it is missing; the runs in it, oldest first. A
-    /// run whose file cannot be used is named in the log and left out; its file stays.
+    /// Locks the queue below `runs_folder`, which is created if it is missing, and returns its runs, oldest
+    /// first. A run whose file cannot be used is logged and left out; its file stays.
     ///
     /// # Errors
-    /// [`ServeError::RunsFolder`] where the queue cannot be read, [`ServeError::RunsFolderInUse`].
+    /// [`ServeError::RunsFolder`] if the queue cannot be read; [`ServeError::RunsFolderInUse`].
     pub(super) fn open(runs_folder: &Path) -> Result<(Self, Vec<StoredRun>), ServeError> {
         let folder = runs_folder.join(FOLDER);
         let failed = |problem: io::Error| ServeError::RunsFolder {
@@ -77,7 +77,7 @@ impl QueueStore {
         let mut runs = Vec::new();
         let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
         for entry in listing.entries {
-            // What a killed process was writing has another ending.
+            // Temporary files of a killed process have another extension.
             let Some(run_id) = entry.name.strip_suffix(".json") else {
                 continue;
             };
@@ -103,7 +103,7 @@ impl QueueStore {
         ))
     }
 
-    /// Writes a run's file whole or not at all.
+    /// Writes a run's file atomically.
     pub(super) fn write(&self, run: &StoredRun) -> io::Result<()> {
         // Holds: numbers, strings and an enum.
         let mut json = serde_json::to_vec_pretty(run).expect("a run serializes");
@@ -111,7 +111,7 @@ impl QueueStore {
         atomic_file::write(&self.file(&run.run_id), &json)
     }
 
-    /// Forgets a run.
+    /// Removes a run's file.
     pub(super) fn remove(&self, run_id: &RunId) -> io::Result<()> {
         fs::remove_file(self.file(&run_id.to_string()))
     }
@@ -122,7 +122,7 @@ impl QueueStore {
 }
 
 impl StoredRun {
-    /// A run that waits.
+    /// A waiting run.
     pub(super) fn queued(number: u64, run_id: &RunId, name: &str, config_toml: String) -> Self {
         Self {
             format_version: FORMAT_VERSION,
@@ -148,7 +148,7 @@ impl From<StoredState> for RunState {
     }
 }
 
-/// The run of a file whose name says that it is `run_id`.
+/// Reads the file of the run `run_id`.
 fn read(file: &Path, run_id: &str) -> Result<StoredRun, String> {
     /// The version first: the rest of a newer file may be anything.
     #[derive(Deserialize)]
@@ -165,11 +165,11 @@ fn read(file: &Path, run_id: &str) -> Result<StoredRun, String> {
         ));
     }
     let run: StoredRun = serde_json::from_slice(&bytes).map_err(json)?;
-    // The id names the run's folder. A copy of a file must not do a run twice.
+    // The id names the run's folder. A copy of a file must not execute a run twice.
     if run.run_id == run_id && !run_id.starts_with('.') {
         Ok(run)
     } else {
-        Err(format!("it tells of a run `{}`", run.run_id))
+        Err(format!("it holds the run `{}`", run.run_id))
     }
 }
 
@@ -221,8 +221,8 @@ mod tests {
                 "format_version 2 is newer",
             ),
             ("fields.json", "{\"format_version\": 1}", "missing field"),
-            ("copy.json", &text, "it tells of a run `good`"),
-            ("...json", &dots, "it tells of a run `..`"),
+            ("copy.json", &text, "it holds the run `good`"),
+            ("...json", &dots, "it holds the run `..`"),
         ] {
             fs::write(file(name), text).unwrap();
             let run_id = name.strip_suffix(".json").unwrap();

@@ -1,20 +1,20 @@
-//! Which views of the images a run has still to see.
+//! The epochs, and so the views, that still need soft targets.
 
 use std::{collections::BTreeSet, ops::Range};
 
 use crate::config::{FixedViews, RunConfig};
 
-/// The epochs that are trained with soft targets, phase by phase.
+/// Epochs that train with soft targets, by phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SoftTargetEpochs(Vec<Range<usize>>);
 
 impl SoftTargetEpochs {
-    /// Those of the whole run.
+    /// The epochs of the whole run.
     pub fn all(config: &RunConfig) -> Self {
         Self::left(config, |_| 0)
     }
 
-    /// Those that are left when `done` epochs of each phase, by its position, are behind the run.
+    /// The epochs that remain after `done` epochs of each phase, which is named by its position.
     pub fn left(config: &RunConfig, done: impl Fn(usize) -> usize) -> Self {
         let phases = config.phases.iter().enumerate();
         let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
@@ -25,14 +25,14 @@ impl SoftTargetEpochs {
         )
     }
 
-    /// No soft targets are needed any more.
+    /// Whether no more soft targets are needed.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(Range::is_empty)
     }
 
-    /// Which of a fixed set of views they show.
+    /// The views of a fixed set that these epochs use.
     pub fn views(&self, views: FixedViews) -> BTreeSet<u32> {
-        // After as many epochs as there are views, a phase has seen all.
+        // A phase uses every view within as many epochs as there are views.
         let seen = |epochs: &Range<usize>| epochs.clone().take(views.count as usize);
         let epochs = self.0.iter().flat_map(seen);
         epochs.map(|epoch| views.of_epoch(epoch)).collect()

@@ -1,16 +1,17 @@
-//! Why teachers are never asked for a few images only, where bits of batches of unlike sizes meet.
+//! Pads small batches of fixed views: libtorch computes very small batches with other kernels, whose
+//! bits differ, and a recording batches the images in another way than a run.
 
 use teacher_pool::FEWEST_IMAGES;
 
-/// Repeats the first image until there are [`FEWEST_IMAGES`]: the pixels, and how many images they are.
-pub(super) fn fill_up(mut pixels: Vec<u8>, images: usize) -> (Vec<u8>, usize) {
-    let asked = images.max(FEWEST_IMAGES);
+/// Repeats the first image until there are [`FEWEST_IMAGES`]. Returns the pixels and the number of images.
+pub(super) fn pad(mut pixels: Vec<u8>, images: usize) -> (Vec<u8>, usize) {
+    let padded = images.max(FEWEST_IMAGES);
     let image = pixels.len() / images;
-    pixels.reserve_exact((asked - images) * image);
-    for _ in images..asked {
+    pixels.reserve_exact((padded - images) * image);
+    for _ in images..padded {
         pixels.extend_from_within(..image);
     }
-    (pixels, asked)
+    (pixels, padded)
 }
 
 #[cfg(test)]
@@ -19,13 +20,10 @@ mod tests {
 
     #[test]
     fn small_batches_repeat_their_first_image() {
-        let (pixels, asked) = fill_up(vec![1, 2, 3, 4], 2);
-        assert_eq!((asked, pixels.len()), (FEWEST_IMAGES, 2 * FEWEST_IMAGES));
+        let (pixels, images) = pad(vec![1, 2, 3, 4], 2);
+        assert_eq!((images, pixels.len()), (FEWEST_IMAGES, 2 * FEWEST_IMAGES));
         assert_eq!(pixels[..6], [1, 2, 3, 4, 1, 2]);
         let large = vec![7; FEWEST_IMAGES + 1];
-        assert_eq!(
-            fill_up(large.clone(), large.len()),
-            (large, FEWEST_IMAGES + 1)
-        );
+        assert_eq!(pad(large.clone(), large.len()), (large, FEWEST_IMAGES + 1));
     }
 }

@@ -1,40 +1,44 @@
-//! Records the soft targets of a run ahead of it.
+//! `student-trainer record`: records the soft targets of a run ahead of it.
 
 use std::path::PathBuf;
 
-use soft_targets::Encoding;
-use soft_targets::{Recording, Space};
+use soft_targets::{Encoding, Recording, ShardSpace, StoreError};
+use teacher_pool::PoolError;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LiveTargets, Progress, Recorder, SoftTargetEpochs, recording_run::to_record,
-    supply::SupplyContext,
+    context::SupplyContext,
+    epochs::SoftTargetEpochs,
+    error::SoftTargetError,
+    live::LiveTargets,
+    recorder::{Progress, Recorder},
+    recording_run::shards_to_record,
 };
 use crate::{
     config::RunConfig,
     events::NoticeSender,
-    run::{RunError, TrainingData},
+    training_data::{DataError, TrainingData},
 };
 
-/// What a recording comes to.
+/// What will be recorded, and the space that it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingPlan {
     /// The recording's folder.
     pub folder: PathBuf,
-    /// Views that the run sees.
+    /// Views that the run uses.
     pub views: u32,
-    /// Images of each.
+    /// Images of each view.
     pub images: u32,
     /// How their soft targets are stored.
     pub encoding: Encoding,
     /// Bytes of one image's soft targets.
     pub bytes_per_image: usize,
-    /// What files take that are not there yet, and what is free.
-    pub space: Space,
+    /// Bytes still to be written, and bytes free.
+    pub space: ShardSpace,
 }
 
-/// What is left to record.
+/// What remains to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Shards that are missing or damaged.
@@ -43,12 +47,48 @@ pub struct Work {
     pub images: u64,
 }
 
-/// Records what is missing of the soft targets that `config` trains with. `planned` is told once, before the
-/// first batch is asked for; `progress` after every batch. Gives the recording's folder.
+/// Why a recording ahead of any run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The configuration lacks something, or contradicts itself.
+    #[error("soft targets cannot be recorded: {0}")]
+    Config(&'static str),
+    /// The images cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// No teacher was found, or none is left; the text names the endpoints.
+    #[error("{0}; the same command goes on from the shards that are whole")]
+    NoTeacher(PoolError),
+    /// The soft targets do not fit the data, or the recording cannot be used.
+    #[error(transparent)]
+    SoftTargets(SoftTargetError),
+    /// The command was asked to stop.
+    #[error("stopped; the same command goes on from the shards that are whole")]
+    Stopped,
+}
+
+impl From<SoftTargetError> for RecordError {
+    fn from(error: SoftTargetError) -> Self {
+        match error {
+            SoftTargetError::Teacher(error) => Self::NoTeacher(error),
+            SoftTargetError::Cancelled => Self::Stopped,
+            error => Self::SoftTargets(error),
+        }
+    }
+}
+
+impl From<StoreError> for RecordError {
+    fn from(error: StoreError) -> Self {
+        SoftTargetError::from(error).into()
+    }
+}
+
+/// Records the soft targets that `config` trains with and that are not recorded yet. Calls `planned` once,
+/// before the first request, and `progress` after every batch. Returns the recording's folder.
 ///
 /// # Errors
-/// A configuration without teachers, folder or views; a full disk; lost teachers; cancellation. Shards that
-/// are whole stay: the next call goes on after them.
+/// A configuration without teachers, folder or views; a full disk; lost teachers; cancellation. Complete
+/// shards stay: the next call continues after them.
 pub fn record(
     config: &RunConfig,
     notices: &NoticeSender,
@@ -56,8 +96,8 @@ pub fn record(
     runtime: &Handle,
     planned: impl FnOnce(&RecordingPlan),
     mut progress: impl FnMut(Work, Progress),
-) -> Result<PathBuf, RunError> {
-    config.can_record().map_err(RunError::CannotRecord)?;
+) -> Result<PathBuf, RecordError> {
+    config.can_record().map_err(RecordError::Config)?;
     let data = TrainingData::load(config)?;
     let context = SupplyContext {
         config,
@@ -67,18 +107,16 @@ pub fn record(
         cancel,
         runtime,
     };
-    let pool = context
-        .connect(notices.clone())
-        .map_err(RunError::of_recording)?;
+    let pool = context.connect(notices.clone())?;
     let recording = context.open_or_create(&pool)?;
     let lock = recording.lock()?;
     let (_, _, views) = context.recordings();
     let views = context.views_needed(views);
     let estimate = recording.estimate(views)?;
     planned(&RecordingPlan::new(&recording, views, estimate));
-    // Before anything is read: what is too large for the disk may also be too much to look through.
+    // Before the shards are read: a recording that is too large for the disk may take too long to read.
     estimate.check(recording.folder())?;
-    let shards = to_record(recording.faults(views), |text| notices.notice(text));
+    let shards = shards_to_record(recording.faults(views), notices);
     recording.space(&shards)?.check(recording.folder())?;
     let images = shards.iter().map(|id| recording.samples(id.shard).len());
     let work = Work {
@@ -92,20 +130,18 @@ pub fn record(
             pool: &pool,
             prefetch: context.prefetch(),
             fallback: None,
-            // A recording holds what the teacher said, in the teacher's order.
+            // A recording keeps the teacher's order of classes.
             order: None,
         },
         batch_size: context.batch_size(),
         cancel,
     };
-    recorder
-        .record(&shards, &lock, |done| progress(work, done))
-        .map_err(RunError::of_recording)?;
+    recorder.record(&shards, &lock, |done| progress(work, done))?;
     Ok(recording.folder().to_owned())
 }
 
 impl RecordingPlan {
-    fn new(recording: &Recording, views: u32, space: Space) -> Self {
+    fn new(recording: &Recording, views: u32, space: ShardSpace) -> Self {
         let identity = recording.identity();
         let classes = identity.images.classes as usize;
         Self {
@@ -115,6 +151,21 @@ impl RecordingPlan {
             encoding: identity.encoding,
             bytes_per_image: identity.encoding.sample_bytes(classes).total(),
             space,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_that_ends_early_says_that_it_continues_from_its_shards() {
+        for error in [PoolError::Cancelled, PoolError::Closed] {
+            let text = RecordError::from(SoftTargetError::from(error)).to_string();
+            let how = "the same command goes on from the shards that are whole";
+            assert!(text.contains(how), "{text}");
+            assert!(!text.contains("checkpoint"), "{text}");
         }
     }
 }

@@ -7,41 +7,40 @@ use std::{
 };
 
 use artifacts::manifest::TeacherIdentity;
-use soft_targets::{ClassOrder, SoftTargets};
-use soft_targets::{Replay, StoreError};
+use soft_targets::{ClassOrder, Replay, SoftTargets, StoreError};
 
-use crate::run::RunError;
+use super::error::SoftTargetError;
 
-/// Views of a recording, each usable once it is whole.
+/// The views of a recording; each can be read once it is complete.
 #[derive(Debug)]
 pub struct RecordedTargets {
     replay: Replay,
-    /// Where the recorded classes stand in another order than those of the data.
+    /// Reorders the recorded classes, if the data have them in another order.
     order: Option<ClassOrder>,
     recorder: Mutex<RecorderState>,
     changed: Condvar,
 }
 
-/// Who adds to a recording while a run reads it.
+/// Whether this process adds to the recording while the run reads it.
 #[derive(Debug)]
 enum RecorderState {
-    /// Nobody in this process.
+    /// It does not.
     None,
-    /// The run, which opens each view that is whole.
-    AtWork,
-    /// Nobody any more; why, for whoever waits first.
-    Failed(Option<RunError>),
+    /// It does: each view is opened when it is complete.
+    Running,
+    /// It no longer does. The first waiting reader takes the error.
+    Failed(Option<SoftTargetError>),
 }
 
 impl RecordedTargets {
-    /// A recording as it is; `order` brings its classes into the order of the data.
+    /// A recording that this process does not add to. `order` brings its classes into the order of the data.
     pub fn new(replay: Replay, order: Option<ClassOrder>) -> Self {
         Self::with(replay, order, RecorderState::None)
     }
 
     /// A recording that the run adds to: see [`Self::finish_view`] and [`Self::end`].
     pub fn growing(replay: Replay, order: Option<ClassOrder>) -> Self {
-        Self::with(replay, order, RecorderState::AtWork)
+        Self::with(replay, order, RecorderState::Running)
     }
 
     fn with(replay: Replay, order: Option<ClassOrder>, recorder: RecorderState) -> Self {
@@ -53,7 +52,7 @@ impl RecordedTargets {
         }
     }
 
-    /// Opens these views, checking every byte of them. The others are opened where some cannot be used.
+    /// Opens `views` and verifies every byte of them. Opens the others even if some cannot be used.
     ///
     /// # Errors
     /// [`StoreError::Faulty`] with all shards that cannot be used.
@@ -61,27 +60,35 @@ impl RecordedTargets {
         self.replay.open_all(views.iter().copied())
     }
 
-    /// Whether `view` is whole; every byte is checked, once.
+    /// Whether `view` is complete. The first call verifies every byte.
     pub fn has(&self, view: u32) -> bool {
         self.replay.open(view).is_ok()
     }
 
-    /// Whose logits they are.
+    /// The teacher whose logits were recorded.
     pub fn teacher(&self) -> &TeacherIdentity {
         &self.replay.recording().identity().teacher
     }
 
-    /// What brings the recorded classes into the order of the data, where they stand in another one.
+    /// Brings the recorded classes into the order of the data, if that differs.
     pub fn order(&self) -> Option<&ClassOrder> {
         self.order.as_ref()
     }
 
-    /// The soft targets of `samples` in `view`. Where the run adds to the recording, waits until the view
-    /// is whole.
+    /// The soft targets of `samples` in `view`. If the run adds to the recording, waits until the view is
+    /// complete.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`]; what ended the recording, or [`RunError::Cancelled`].
-    pub fn gather(&self, view: u32, samples: &[u32]) -> Result<SoftTargets, RunError> {
+    /// [`StoreError::Faulty`]; what ended the recording, or [`SoftTargetError::Cancelled`].
+    ///
+    /// # Panics
+    /// If `view` is absent: recordings need fixed views, and the configuration was validated.
+    pub fn gather(
+        &self,
+        view: Option<u32>,
+        samples: &[u32],
+    ) -> Result<SoftTargets, SoftTargetError> {
+        let view = view.expect("recordings have fixed views; the configuration was validated");
         self.wait_for(view)?;
         self.replay.open(view)?;
         let targets = self.replay.gather(view, samples);
@@ -91,40 +98,39 @@ impl RecordedTargets {
         })
     }
 
-    fn wait_for(&self, view: u32) -> Result<(), RunError> {
+    fn wait_for(&self, view: u32) -> Result<(), SoftTargetError> {
         let mut recorder = self.lock();
         while !self.replay.is_open(view) {
             match &mut *recorder {
                 RecorderState::None => break,
-                RecorderState::AtWork => {
+                RecorderState::Running => {
                     recorder = self
                         .changed
                         .wait(recorder)
                         .unwrap_or_else(PoisonError::into_inner);
                 }
                 RecorderState::Failed(error) => {
-                    let cancelled = RunError::Cancelled { checkpoint: None };
-                    return Err(error.take().unwrap_or(cancelled));
+                    return Err(error.take().unwrap_or(SoftTargetError::Cancelled));
                 }
             }
         }
         Ok(())
     }
 
-    /// Opens `view`, the next one, which was recorded to its end.
+    /// Opens `view`, which was recorded to its end.
     ///
     /// # Errors
     /// [`StoreError::Faulty`].
     pub(super) fn finish_view(&self, view: u32) -> Result<(), StoreError> {
         self.replay.open(view)?;
-        // Whoever found the view closed under the lock waits by now, and hears it.
+        // A reader that found the view closed under the lock is waiting by now, and is notified.
         drop(self.lock());
         self.changed.notify_all();
         Ok(())
     }
 
-    /// No more views will come.
-    pub(super) fn end(&self, result: Result<(), RunError>) {
+    /// Notes that no more views will come.
+    pub(super) fn end(&self, result: Result<(), SoftTargetError>) {
         *self.lock() = match result {
             Ok(()) => RecorderState::None,
             Err(error) => RecorderState::Failed(Some(error)),

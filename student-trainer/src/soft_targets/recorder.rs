@@ -3,37 +3,38 @@
 use std::collections::VecDeque;
 
 use datasets::{BatchAssembler, Dataset, View};
-use soft_targets::SoftTargets;
-use soft_targets::{Recording, RecordingLock, ShardId};
+use soft_targets::{Recording, RecordingLock, ShardId, SoftTargets};
 use tokio_util::sync::CancellationToken;
 
-use super::{LiveTargets, PendingSoftTargets, Request};
-use crate::run::RunError;
+use super::{
+    error::SoftTargetError,
+    live::{BatchRequest, LiveTargets, PendingSoftTargets},
+};
 
 /// Records shards, one after the other.
 pub struct Recorder<'r> {
-    /// Where to.
+    /// The recording that gets the shards.
     pub recording: &'r Recording,
     /// Its images.
     pub dataset: &'r Dataset,
-    /// Who is asked; nothing may take their place.
+    /// The teachers, without a fallback.
     pub teachers: LiveTargets<'r>,
-    /// Images a request.
+    /// Images per request.
     pub batch_size: usize,
-    /// Looked at between batches.
+    /// Checked between batches.
     pub cancel: &'r CancellationToken,
 }
 
-/// How far a recording is.
+/// How much is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// The shard under way.
+    /// The current shard.
     pub shard: ShardId,
-    /// Images answered in this recording so far, of all shards asked for.
+    /// Images whose answers have arrived, over all shards to record.
     pub images: u64,
 }
 
-/// A part of a shard, on its way.
+/// A part of a shard that the teachers have.
 struct Asked<'r> {
     shard: ShardId,
     samples: usize,
@@ -41,17 +42,16 @@ struct Asked<'r> {
 }
 
 impl<'r> Recorder<'r> {
-    /// Records `shards`. Each is written when it is whole; teachers work on the next ones meanwhile.
+    /// Records `shards`. Writes each when it is complete, while the teachers work on the next ones.
     ///
     /// # Errors
-    /// [`RunError::Cancelled`]; lost teachers; a file that cannot be written. What was written before
-    /// stays.
+    /// [`SoftTargetError::Cancelled`]; lost teachers; a file that cannot be written. Complete shards stay.
     pub fn record(
         &self,
         shards: &[ShardId],
         lock: &RecordingLock,
         mut progress: impl FnMut(Progress),
-    ) -> Result<(), RunError> {
+    ) -> Result<(), SoftTargetError> {
         let mut batches = shards.iter().flat_map(|shard| self.batches(*shard));
         let mut asked = VecDeque::new();
         let (mut answers, mut answered, mut images) = (Vec::new(), 0, 0);
@@ -99,7 +99,7 @@ impl<'r> Recorder<'r> {
             view: shard.view.into(),
         };
         let assembler = BatchAssembler::new(self.dataset, views.augmentation, view);
-        let request = Request {
+        let request = BatchRequest {
             view: Some(shard.view),
             samples,
             pixels: assembler.assemble(samples).pixels,
@@ -117,8 +117,8 @@ impl<'r> Recorder<'r> {
         shard: ShardId,
         answers: &[SoftTargets],
         lock: &RecordingLock,
-    ) -> Result<(), RunError> {
-        // Holds: a shard has a sample at least, so there is an answer.
+    ) -> Result<(), SoftTargetError> {
+        // Holds: a shard has at least one sample, so there is an answer.
         let targets = SoftTargets::concat(answers).expect("a shard is not empty");
         Ok(self.recording.write(shard, &targets, lock)?)
     }

@@ -1,4 +1,4 @@
-//! A recording that is made while the run goes on.
+//! A recording that grows while the run reads it.
 
 use std::{collections::BTreeMap, thread, time::Instant};
 
@@ -7,10 +7,13 @@ use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId}
 use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
 
-use super::{LiveTargets, RecordedTargets, Recorder, SupplyContext};
-use crate::{events::NoticeSender, run::RunError};
+use super::{
+    context::SupplyContext, error::SoftTargetError, live::LiveTargets, recorded::RecordedTargets,
+    recorder::Recorder,
+};
+use crate::events::NoticeSender;
 
-/// A recording to which is added what it lacks, view by view, while training reads it.
+/// Records what a recording lacks, view by view, while training reads it.
 pub(super) struct RecordingRun<'r> {
     pool: TeacherPool,
     recording: Recording,
@@ -27,22 +30,22 @@ pub(super) struct RecordingRun<'r> {
 }
 
 impl<'r> RecordingRun<'r> {
-    /// Opens the recording of `pool`'s teacher, or begins one.
+    /// Opens the recording of `pool`'s teacher, or creates it.
     ///
     /// # Errors
-    /// Another process records into it; too little space for what is missing.
+    /// If another process records into it, or the disk has too little space for what is missing.
     pub(super) fn prepare(
         context: &SupplyContext<'r>,
         pool: TeacherPool,
         notices: NoticeSender,
-    ) -> Result<Self, RunError> {
+    ) -> Result<Self, SoftTargetError> {
         let recording = context.open_or_create(&pool)?;
         let order = context.class_order(Some(pool.class_names()), "the teacher", &notices)?;
         let lock = recording.lock()?;
         let (_, _, views) = context.recordings();
         let views = context.views_needed(views);
         recording.estimate(views)?.check(recording.folder())?;
-        let shards = to_record(recording.faults(views), |text| notices.notice(text));
+        let shards = shards_to_record(recording.faults(views), &notices);
         recording.space(&shards)?.check(recording.folder())?;
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
@@ -63,23 +66,23 @@ impl<'r> RecordingRun<'r> {
         })
     }
 
-    /// What training reads: a view is there once it is whole.
+    /// What training reads. Each view can be read once it is complete.
     pub(super) fn recorded(&self) -> &RecordedTargets {
         &self.recorded
     }
 
-    /// Records until `train` is done.
+    /// Records until `train` returns.
     pub(super) fn while_recording<T>(&self, train: impl FnOnce() -> T) -> T {
         let stop = self.cancel.child_token();
         thread::scope(|scope| {
-            // Also when training fails or panics: the scope waits for the recorder.
+            // Also if training fails or panics: the scope waits for the recorder.
             let _stop = stop.clone().drop_guard();
             scope.spawn(|| self.recorded.end(self.record(&stop)));
             train()
         })
     }
 
-    fn record(&self, stop: &CancellationToken) -> Result<(), RunError> {
+    fn record(&self, stop: &CancellationToken) -> Result<(), SoftTargetError> {
         let recorder = Recorder {
             recording: &self.recording,
             dataset: self.dataset,
@@ -87,7 +90,7 @@ impl<'r> RecordingRun<'r> {
                 pool: &self.pool,
                 prefetch: self.prefetch,
                 fallback: None,
-                // A recording holds what the teacher said, in the teacher's order.
+                // A recording keeps the teacher's order of classes.
                 order: None,
             },
             batch_size: self.batch_size,
@@ -111,12 +114,12 @@ impl<'r> RecordingRun<'r> {
     }
 }
 
-/// The shards of `faults`; people are told of those that were there.
-pub(super) fn to_record(faults: Vec<ShardFault>, mut tell: impl FnMut(String)) -> Vec<ShardId> {
+/// The shards of `faults`, which must be recorded. Reports those that exist but are damaged.
+pub(super) fn shards_to_record(faults: Vec<ShardFault>, notices: &NoticeSender) -> Vec<ShardId> {
     let mut shards = Vec::new();
     for fault in faults {
         if fault.fault != Fault::Missing {
-            tell(format!("{fault}; it is recorded again"));
+            notices.notice(format!("{fault}; it is recorded again"));
         }
         shards.push(fault.id);
     }

@@ -153,7 +153,7 @@ impl SoftTargets {
         Parts {
             logits: logits.into(),
             kept_classes: kept_classes.into(),
-            rest: self.parts.rest.clone(),
+            tail_buckets: self.parts.tail_buckets.clone(),
         }
     }
 }
@@ -301,10 +301,14 @@ mod tests {
                     .collect::<Vec<_>>()
             };
             assert_eq!(pairs(&reordered), pairs(&as_expected), "{encoding}");
-            let rests =
-                |targets: &SoftTargets| targets.rests().map(|rest| rest.mean_logit).sum::<f32>();
+            let buckets = |targets: &SoftTargets| {
+                targets
+                    .tail_buckets()
+                    .map(|bucket| bucket.mean_logit)
+                    .sum::<f32>()
+            };
             assert!(
-                (rests(&reordered) - rests(&as_expected)).abs() < 1e-5,
+                (buckets(&reordered) - buckets(&as_expected)).abs() < 1e-5,
                 "{encoding}"
             );
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::{f16, slice::HalfFloatSliceExt};
 
-use super::{Encoding, Parts, Rest, SoftTargets, ValueType, encoding::fits_u16};
+use super::{Encoding, Parts, SoftTargets, TailBucket, ValueType, encoding::fits_u16};
 
 /// Encodes logits; keeps its scratch space from batch to batch.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Encoder {
         let row_bytes = encoding.sample_bytes(classes);
         let kept = encoding.kept(classes);
         let mut kept_classes = Vec::with_capacity(samples * row_bytes.kept_classes);
-        let mut rest = Vec::with_capacity(samples * row_bytes.rest);
+        let mut tail_buckets = Vec::with_capacity(samples * row_bytes.tail_bucket);
         let mut kept_logits = std::mem::take(&mut self.kept_logits);
         kept_logits.clear();
         for row in logits.chunks_exact(classes) {
@@ -81,7 +81,7 @@ impl Encoder {
             }
             if !others.is_empty() {
                 let others = others.iter().map(|class| row[*class as usize]);
-                rest.extend(Rest::of(others).to_le_bytes());
+                tail_buckets.extend(TailBucket::of(others).to_le_bytes());
             }
         }
         let encoded = self.values(&kept_logits, encoding.value_type());
@@ -89,7 +89,7 @@ impl Encoder {
         Ok(Parts {
             logits: encoded?,
             kept_classes: kept_classes.into(),
-            rest: rest.into(),
+            tail_buckets: tail_buckets.into(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Rest;
+use super::TailBucket;
 
 /// How a row of logits is encoded. As text, in configurations and file names: `f32`, `f16`,
 /// `top-32` (the 32 largest as f16), `top-32-f32`.
@@ -38,7 +38,7 @@ pub struct SampleBytes {
     /// Of the classes that they belong to.
     pub kept_classes: usize,
     /// Of what is known about the others.
-    pub rest: usize,
+    pub tail_bucket: usize,
 }
 
 /// A text names no encoding.
@@ -80,12 +80,12 @@ impl Encoding {
             Self::Dense(_) => SampleBytes {
                 logits,
                 kept_classes: 0,
-                rest: 0,
+                tail_bucket: 0,
             },
             Self::TopK { .. } => SampleBytes {
                 logits,
                 kept_classes: kept * if fits_u16(classes) { 2 } else { 4 },
-                rest: if kept < classes { Rest::BYTES } else { 0 },
+                tail_bucket: if kept < classes { TailBucket::BYTES } else { 0 },
             },
         }
     }
@@ -109,7 +109,7 @@ impl ValueType {
 impl SampleBytes {
     /// All parts together.
     pub fn total(self) -> usize {
-        self.logits + self.kept_classes + self.rest
+        self.logits + self.kept_classes + self.tail_bucket
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! A teacher gives raw logits z, one row of as many values as there are classes for each sample. They
 //! travel and are stored as f32, as f16, or as the k largest of each row and what is known about the
-//! rest ([`Rest`]). Temperature is applied by whoever computes a loss: raw logits serve any.
+//! rest ([`TailBucket`]). Temperature is applied by whoever computes a loss: raw logits serve any.
 
 mod classes;
 mod encoder;
 mod encoding;
-mod rest;
+mod tail_bucket;
+
 mod wire;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ use half::f16;
 pub use classes::{ClassMatch, ClassOrder, ClassesDiffer};
 pub use encoder::{EncodeError, Encoder};
 pub use encoding::{Encoding, InvalidEncoding, SampleBytes, ValueType};
-pub use rest::Rest;
+pub use tail_bucket::TailBucket;
 
 /// A teacher's answer for some samples, still encoded. What is in it was checked: lengths fit, every
 /// number is finite, and the classes of each top-k row rise.
@@ -39,8 +40,8 @@ pub struct Parts {
     /// Which classes are kept, rising in each row: u16, or u32 where there are more than 65,536
     /// classes; [samples, k]. Empty unless top-k.
     pub kept_classes: Bytes,
-    /// f32 [samples, 2]: see [`Rest`]. Empty unless top-k, and where every class is kept.
-    pub rest: Bytes,
+    /// f32 [samples, 2]: see [`TailBucket`]. Empty unless top-k, and where every class is kept.
+    pub tail_buckets: Bytes,
 }
 
 /// What is wrong with encoded soft targets, for people.
@@ -51,7 +52,7 @@ pub enum Malformed {
         "{found} bytes of {part} for [{samples}, {classes}] as {encoding}, which needs {needed}"
     )]
     Length {
-        /// "logits", "kept classes" or "rest".
+        /// "logits", "kept classes" or "tail buckets".
         part: &'static str,
         /// How many there are.
         found: usize,
@@ -144,7 +145,7 @@ impl SoftTargets {
             parts: Parts {
                 logits: self.parts.logits.slice(..samples * row.logits),
                 kept_classes: self.parts.kept_classes.slice(..samples * row.kept_classes),
-                rest: self.parts.rest.slice(..samples * row.rest),
+                tail_buckets: self.parts.tail_buckets.slice(..samples * row.tail_bucket),
             },
             ..*self
         }
@@ -160,7 +161,7 @@ impl SoftTargets {
         let size = like.encoding.sample_bytes(like.classes);
         let mut logits = Vec::with_capacity(samples * size.logits);
         let mut kept_classes = Vec::with_capacity(samples * size.kept_classes);
-        let mut rest = Vec::with_capacity(samples * size.rest);
+        let mut tail_buckets = Vec::with_capacity(samples * size.tail_bucket);
         for (targets, row) in rows {
             assert_eq!(
                 (targets.encoding, targets.classes),
@@ -169,14 +170,14 @@ impl SoftTargets {
             let cut = |bytes: usize| row * bytes..(row + 1) * bytes;
             logits.extend_from_slice(&targets.parts.logits[cut(size.logits)]);
             kept_classes.extend_from_slice(&targets.parts.kept_classes[cut(size.kept_classes)]);
-            rest.extend_from_slice(&targets.parts.rest[cut(size.rest)]);
+            tail_buckets.extend_from_slice(&targets.parts.tail_buckets[cut(size.tail_bucket)]);
         }
         Self {
             samples,
             parts: Parts {
                 logits: logits.into(),
                 kept_classes: kept_classes.into(),
-                rest: rest.into(),
+                tail_buckets: tail_buckets.into(),
             },
             ..*like
         }
@@ -202,7 +203,7 @@ impl SoftTargets {
             parts: Parts {
                 logits: join(|parts| &parts.logits),
                 kept_classes: join(|parts| &parts.kept_classes),
-                rest: join(|parts| &parts.rest),
+                tail_buckets: join(|parts| &parts.tail_buckets),
             },
             ..*like
         })
@@ -240,9 +241,9 @@ impl SoftTargets {
     }
 
     /// What is known about the classes that are not kept, one a sample; none where all are kept.
-    pub fn rests(&self) -> impl Iterator<Item = Rest> {
-        let (rows, _) = self.parts.rest.as_chunks::<{ Rest::BYTES }>();
-        rows.iter().map(Rest::from_le_bytes)
+    pub fn tail_buckets(&self) -> impl Iterator<Item = TailBucket> {
+        let (rows, _) = self.parts.tail_buckets.as_chunks::<{ TailBucket::BYTES }>();
+        rows.iter().map(TailBucket::from_le_bytes)
     }
 
     fn check_lengths(&self) -> Result<(), Malformed> {
@@ -250,12 +251,12 @@ impl SoftTargets {
         let Parts {
             logits,
             kept_classes,
-            rest,
+            tail_buckets,
         } = &self.parts;
         for (part, bytes, row) in [
             ("logits", logits, row.logits),
             ("kept classes", kept_classes, row.kept_classes),
-            ("rest", rest, row.rest),
+            ("tail buckets", tail_buckets, row.tail_bucket),
         ] {
             let needed = self.samples.saturating_mul(row);
             if bytes.len() != needed {
@@ -273,10 +274,14 @@ impl SoftTargets {
     }
 
     fn check_values(&self) -> Result<(), Malformed> {
-        let rests = self
-            .rests()
-            .flat_map(|rest| [rest.log_mass, rest.mean_logit]);
-        match self.logits().chain(rests).find(|value| !value.is_finite()) {
+        let buckets = self
+            .tail_buckets()
+            .flat_map(|bucket| [bucket.log_mass, bucket.mean_logit]);
+        match self
+            .logits()
+            .chain(buckets)
+            .find(|value| !value.is_finite())
+        {
             Some(value) => Err(Malformed::NotFinite(value.to_string())),
             None => Ok(()),
         }

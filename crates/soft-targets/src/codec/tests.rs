@@ -126,17 +126,17 @@ proptest! {
     }
 
     #[test]
-    fn the_rest_is_exact_at_temperature_1_and_within_the_bounds_elsewhere(
+    fn the_tail_bucket_is_exact_at_temperature_1_and_within_the_bounds_elsewhere(
         logits in vec(-20f32..20.0, 1..30), temperature in 0.25f64..16.0,
     ) {
-        let rest = Rest::of(logits.iter().copied());
+        let bucket = TailBucket::of(logits.iter().copied());
         let count = logits.len();
-        prop_assert!((rest.log_mass_at(1.0, count) - log_mass(&logits, 1.0)).abs() < 1e-4);
+        prop_assert!((bucket.log_mass_at(1.0, count) - log_mass(&logits, 1.0)).abs() < 1e-4);
         let far = 1e7;
-        prop_assert!((rest.log_mass_at(far, count) - log_mass(&logits, far)).abs() < 1e-4);
+        prop_assert!((bucket.log_mass_at(far, count) - log_mass(&logits, far)).abs() < 1e-4);
         let one_outweighs = log_mass(&logits, 1.0) / temperature;
         let all_alike = one_outweighs + (1.0 - 1.0 / temperature) * (count as f64).ln();
-        let estimate = rest.log_mass_at(temperature, count);
+        let estimate = bucket.log_mass_at(temperature, count);
         let (low, high) = (one_outweighs.min(all_alike), one_outweighs.max(all_alike));
         prop_assert!(low - 1e-4 <= estimate && estimate <= high + 1e-4, "{low} {estimate} {high}");
     }
@@ -151,10 +151,10 @@ proptest! {
     /// Bytes from anywhere are taken or refused, never a panic.
     #[test]
     fn arbitrary_bytes_are_checked(
-        logits in vec(any::<u8>(), 0..64), kept_classes in vec(any::<u8>(), 0..32), rest in vec(any::<u8>(), 0..32),
+        logits in vec(any::<u8>(), 0..64), kept_classes in vec(any::<u8>(), 0..32), tail_buckets in vec(any::<u8>(), 0..32),
         samples in 0usize..4, classes in 1usize..9, encoding in encodings(),
     ) {
-        let parts = Parts { logits: logits.into(), kept_classes: kept_classes.into(), rest: rest.into() };
+        let parts = Parts { logits: logits.into(), kept_classes: kept_classes.into(), tail_buckets: tail_buckets.into() };
         if let Ok(targets) = SoftTargets::new(encoding, samples, classes, parts) {
             prop_assert!(targets.logits().all(f32::is_finite));
             prop_assert!(targets.kept_classes().all(|class| (class as usize) < classes));
@@ -169,7 +169,7 @@ fn sizes_are_those_of_the_documentation() {
         ("f32", [40, 4_000, 87_364, 400_000]),
         ("f16", [20, 2_000, 43_682, 200_000]),
         ("top-8", [40, 40, 40, 56]),
-        // All ten classes: no rest.
+        // All ten classes are kept: there is no tail bucket.
         ("top-32", [40, 136, 136, 200]),
         ("top-32-f32", [60, 200, 200, 264]),
     ] {
@@ -189,9 +189,9 @@ fn equal_logits_keep_the_lower_classes() {
     );
     assert_eq!(targets.kept_classes().collect::<Vec<_>>(), [1, 2, 1, 2]);
     assert_eq!(targets.logits().collect::<Vec<_>>(), [3.0, 3.0, 0.0, 0.0]);
-    let rests: Vec<_> = targets.rests().collect();
-    assert_eq!(rests[0].mean_logit, 2.0);
-    assert_eq!(rests[1].mean_logit, -0.5);
+    let buckets: Vec<_> = targets.tail_buckets().collect();
+    assert_eq!(buckets[0].mean_logit, 2.0);
+    assert_eq!(buckets[1].mean_logit, -0.5);
 }
 
 #[test]
@@ -236,7 +236,10 @@ fn what_is_wrong_with_bytes_is_said() {
             (|parts| parts.logits.truncate(7)) as fn(&mut Parts),
             "7 bytes of logits",
         ),
-        (|parts| parts.rest = Bytes::new(), "0 bytes of rest"),
+        (
+            |parts| parts.tail_buckets = Bytes::new(),
+            "0 bytes of tail buckets",
+        ),
         (
             |parts| parts.kept_classes = vec![2, 0, 1, 0].into(),
             "do not rise",
@@ -250,7 +253,7 @@ fn what_is_wrong_with_bytes_is_said() {
             "keeps class 4",
         ),
         (
-            |parts| parts.rest = [f32::NAN; 2].map(f32::to_le_bytes).concat().into(),
+            |parts| parts.tail_buckets = [f32::NAN; 2].map(f32::to_le_bytes).concat().into(),
             "a logit is NaN",
         ),
     ] {

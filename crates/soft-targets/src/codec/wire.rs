@@ -40,7 +40,7 @@ impl SoftTargets {
         let Parts {
             logits,
             kept_classes,
-            rest,
+            tail_buckets,
         } = self.parts.clone();
         wire::SoftTargets {
             id,
@@ -48,7 +48,7 @@ impl SoftTargets {
             shape: vec![self.samples as u64, self.classes as u64],
             logits,
             kept_classes,
-            rest,
+            rest: tail_buckets,
         }
     }
 
@@ -74,7 +74,7 @@ impl SoftTargets {
         let parts = Parts {
             logits: answer.logits,
             kept_classes: answer.kept_classes,
-            rest: answer.rest,
+            tail_buckets: answer.rest,
         };
         Self::new(encoding, samples, classes, parts).map_err(|error: Malformed| error.to_string())
     }

@@ -49,7 +49,7 @@ fn shards_are_what_the_safetensors_crate_reads() {
         assert_eq!(logits.shape(), [2, expected.kept()]);
         for (name, bytes) in [
             ("kept_classes", &expected.parts().kept_classes),
-            ("rest", &expected.parts().rest),
+            ("rest", &expected.parts().tail_buckets),
         ] {
             match tensors.tensor(name) {
                 Ok(tensor) => assert_eq!(tensor.data(), bytes),
@@ -87,9 +87,9 @@ fn python_reads_a_shard_with_safetensors_alone() {
         if encoding == "top-2" {
             let classes: Vec<u32> = expected.kept_classes().collect();
             assert_eq!(read["kept_classes"], serde_json::json!(classes));
-            let rests = expected.rests();
-            let rests = rests.flat_map(|rest| [rest.log_mass, rest.mean_logit]);
-            assert_eq!(floats(&read["rest"]), rests.collect::<Vec<_>>());
+            let buckets = expected.tail_buckets();
+            let buckets = buckets.flat_map(|bucket| [bucket.log_mass, bucket.mean_logit]);
+            assert_eq!(floats(&read["rest"]), buckets.collect::<Vec<_>>());
         }
     }
 }

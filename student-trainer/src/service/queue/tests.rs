@@ -23,7 +23,7 @@ struct Fixture {
 
 fn start(runs: &Path) -> Fixture {
     let (sender, begun) = mpsc::channel();
-    let work: Work = Box::new(move |assignment| {
+    let work: ExecuteRun = Box::new(move |assignment| {
         let config = assignment.config_toml.to_owned();
         sender
             .send((config.clone(), assignment.folder.to_owned()))
@@ -32,12 +32,12 @@ fn start(runs: &Path) -> Fixture {
             text: config.clone(),
         });
         match &*config {
-            "done" => WorkOutcome::Succeeded,
-            "fail" => WorkOutcome::Failed("no data".to_owned()),
+            "done" => RunResult::Succeeded,
+            "fail" => RunResult::Failed("no data".to_owned()),
             "panic" => panic!("bug {}", 7),
             "wait" => {
                 block_on(assignment.cancel.cancelled());
-                WorkOutcome::Stopped
+                RunResult::Stopped
             }
             other => panic!("{other}"),
         }
@@ -47,12 +47,12 @@ fn start(runs: &Path) -> Fixture {
 }
 
 impl Fixture {
-    fn submit(&self, name: &str, config: &str) -> Arc<RunRecord> {
+    fn submit(&self, name: &str, config: &str) -> Arc<QueuedRun> {
         self.queue.submit(name, config.to_owned()).unwrap()
     }
 
     /// Submits a run that waits, and waits until it does.
-    fn occupy(&self) -> Arc<RunRecord> {
+    fn occupy(&self) -> Arc<QueuedRun> {
         let record = self.submit("a", "wait");
         self.begun.recv().unwrap();
         record
@@ -60,7 +60,7 @@ impl Fixture {
 }
 
 /// Waits for the end of a run's events; all its states, and the reason of the last.
-fn states(record: &RunRecord) -> (Vec<RunState>, String) {
+fn states(record: &QueuedRun) -> (Vec<RunState>, String) {
     let events: Vec<Event> = block_on(record.follow().collect());
     let states = events.iter().filter_map(|event| match event {
         Event::StateChanged(run) => Some(run.state()),
@@ -127,7 +127,7 @@ fn what_waits_and_what_is_remembered_is_bounded() {
     let running = fixture.occupy();
     let waiting = [fixture.submit("b", "done"), fixture.submit("c", "done")];
     let refused = fixture.queue.submit("d", "done".to_owned()).err().unwrap();
-    assert!(matches!(refused, ServiceError::QueueFull { waiting: 2 }));
+    assert!(matches!(refused, RequestError::QueueFull { waiting: 2 }));
 
     fixture.queue.cancel(running.id()).unwrap();
     for record in &waiting {
@@ -190,7 +190,7 @@ fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
     assert!(reason.contains("goes on when it is back"), "{reason}");
     assert_eq!(states(&waiting).0, [RunState::Queued]);
     let refused = before.queue.submit("c", "done".to_owned()).err().unwrap();
-    assert!(matches!(refused, ServiceError::ShuttingDown));
+    assert!(matches!(refused, RequestError::ShuttingDown));
     drop((before, running, waiting));
 
     let after = start(runs.path());

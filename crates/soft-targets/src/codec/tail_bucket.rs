@@ -23,14 +23,14 @@
 /// estimate never exceeds the upper bound; the lower one is met by one class that outweighs all
 /// others of R. For T < 1 both are reversed.)
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rest {
+pub struct TailBucket {
     /// m(1) = log Σ exp(z_j).
     pub log_mass: f32,
     /// μ, the mean of z_j.
     pub mean_logit: f32,
 }
 
-impl Rest {
+impl TailBucket {
     /// Size when encoded: two f32, little-endian, `log_mass` first.
     pub const BYTES: usize = 8;
 

@@ -1,8 +1,8 @@
-//! A folder that holds a trained network: what a teacher service loads and what is published.
+//! The folder of a trained network, which a teacher service loads and the trainer publishes.
 //!
 //! ```text
 //! weights.safetensors
-//! model.toml            written after the weights; names their digest
+//! model.toml            written after the weights; holds their digest
 //! model.onnx
 //! manifest.json         written after the ONNX file
 //! ```
@@ -26,16 +26,16 @@ pub struct ModelFolder(PathBuf);
 
 /// Why a model folder cannot be read or written; the text names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum ArtifactError {
-    /// The file is not there, or the disk is full.
+pub enum ModelFolderError {
+    /// An I/O error.
     #[error("{}: {error}", file.display())]
     Io {
         /// The file.
         file: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// A `weights.safetensors` that does not fit its network.
+    /// `weights.safetensors` does not fit its network.
     #[error("{}: {error}", file.display())]
     Weights {
         /// The file.
@@ -43,7 +43,7 @@ pub enum ArtifactError {
         /// What is wrong.
         error: WeightsError,
     },
-    /// A `model.toml` that cannot be used.
+    /// `model.toml` cannot be used.
     #[error("{}: {error}", file.display())]
     Model {
         /// The file.
@@ -59,17 +59,18 @@ impl ModelFolder {
         Self(path)
     }
 
-    /// The folder at `path`, or that of the final weights where `path` is a run's folder.
+    /// The folder at `path`, or that of the final weights if `path` is a run's folder.
     pub fn find(path: &Path) -> Self {
         let artifact = path.join("artifact");
-        match artifact.join(MODEL).exists() {
-            true => Self(artifact),
-            false => Self(path.to_owned()),
+        if artifact.join(MODEL).exists() {
+            Self(artifact)
+        } else {
+            Self(path.to_owned())
         }
     }
 
-    /// Whether description and weights are there.
-    pub(super) fn is_whole(&self) -> bool {
+    /// Whether it holds description and weights.
+    pub(super) fn is_complete(&self) -> bool {
         self.0.join(MODEL).exists()
     }
 
@@ -78,22 +79,22 @@ impl ModelFolder {
         self.0.join(WEIGHTS)
     }
 
-    /// Writes weights and description, which names their digest.
+    /// Writes weights and description; the description holds the digest of the weights.
     ///
     /// # Errors
-    /// See [`ArtifactError`].
-    pub fn write(&self, model: &ModelFile, weights: &Weights) -> Result<(), ArtifactError> {
+    /// See [`ModelFolderError`].
+    pub fn write(&self, model: &ModelFile, weights: &Weights) -> Result<(), ModelFolderError> {
         let file = self.weights();
         let bytes = weights
             .to_safetensors()
-            .map_err(|error| ArtifactError::Weights {
+            .map_err(|error| ModelFolderError::Weights {
                 file: file.clone(),
                 error,
             })?;
         write(file, &bytes)?;
         let file = self.0.join(MODEL);
         let model = model.clone().with_weights(&bytes);
-        let toml = model.to_toml().map_err(|error| ArtifactError::Model {
+        let toml = model.to_toml().map_err(|error| ModelFolderError::Model {
             file: file.clone(),
             error,
         })?;
@@ -103,19 +104,19 @@ impl ModelFolder {
     /// Writes the exported model and its manifest.
     ///
     /// # Errors
-    /// [`ArtifactError::Io`].
-    pub fn write_onnx(&self, onnx: &[u8], manifest_json: &[u8]) -> Result<(), ArtifactError> {
+    /// [`ModelFolderError::Io`].
+    pub fn write_onnx(&self, onnx: &[u8], manifest_json: &[u8]) -> Result<(), ModelFolderError> {
         write(self.0.join(ONNX), onnx)?;
         write(self.0.join(MANIFEST), manifest_json)
     }
 
-    /// Reads description and weights, which are held against the digest that the description names.
+    /// Reads description and weights, and verifies the weights against the digest in the description.
     ///
     /// # Errors
-    /// See [`ArtifactError`].
-    pub fn read(&self) -> Result<(ModelFile, Weights), ArtifactError> {
+    /// See [`ModelFolderError`].
+    pub fn read(&self) -> Result<(ModelFile, Weights), ModelFolderError> {
         let read = |file: &Path| {
-            folders::read(file).map_err(|error| ArtifactError::Io {
+            folders::read(file).map_err(|error| ModelFolderError::Io {
                 file: file.to_owned(),
                 error,
             })
@@ -125,16 +126,16 @@ impl ModelFolder {
         let text = String::from_utf8_lossy(&text);
         let model = match ModelFile::from_toml(&text) {
             Ok(model) => model,
-            Err(error) => return Err(ArtifactError::Model { file, error }),
+            Err(error) => return Err(ModelFolderError::Model { file, error }),
         };
         let file = self.weights();
         match model.read_weights(&read(&file)?) {
             Ok(weights) => Ok((model, weights)),
-            Err(error) => Err(ArtifactError::Weights { file, error }),
+            Err(error) => Err(ModelFolderError::Weights { file, error }),
         }
     }
 }
 
-fn write(file: PathBuf, bytes: &[u8]) -> Result<(), ArtifactError> {
-    atomic_file::write(&file, bytes).map_err(|error| ArtifactError::Io { file, error })
+fn write(file: PathBuf, bytes: &[u8]) -> Result<(), ModelFolderError> {
+    atomic_file::write(&file, bytes).map_err(|error| ModelFolderError::Io { file, error })
 }

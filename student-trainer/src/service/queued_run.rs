@@ -1,7 +1,6 @@
-//! One run as the service knows it.
+//! A run in the queue: its state and events.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,16 +15,13 @@ use tracing::warn;
 
 use super::{
     event_log::{EventLog, is_final},
+    run_id::RunId,
     store::{QueueStore, StoredRun, StoredState},
 };
 use crate::{events::RunEvent, metrics};
 
-/// Names a run: the name of its folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RunId(String);
-
-/// Identity, state and events of one run.
-pub(super) struct RunRecord {
+/// A run in the queue: its identity, state and events.
+pub(super) struct QueuedRun {
     id: RunId,
     folder: PathBuf,
     status: Mutex<Status>,
@@ -35,7 +31,7 @@ pub(super) struct RunRecord {
 }
 
 struct Status {
-    /// What the run's file says, or should.
+    /// What the run's file holds, or should hold.
     stored: StoredRun,
     stop: Option<StopCause>,
 }
@@ -43,21 +39,21 @@ struct Status {
 /// Why a run was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopCause {
-    /// Somebody cancelled it: it is over.
+    /// A client cancelled it.
     Request,
-    /// The service ends: the run goes on when it is back.
+    /// The service stops; the run resumes when it is restarted.
     Shutdown,
 }
 
-impl RunRecord {
-    /// A run that is in `store`; `past` is what it did before.
+impl QueuedRun {
+    /// A run in `store`, with its events so far.
     pub(super) fn new(
         stored: StoredRun,
         folder: PathBuf,
         past: Vec<RunEvent>,
         store: Arc<QueueStore>,
     ) -> Self {
-        let record = Self {
+        let run = Self {
             id: RunId::new(&stored.run_id),
             folder,
             status: Mutex::new(Status { stored, stop: None }),
@@ -65,13 +61,13 @@ impl RunRecord {
             cancel: CancellationToken::new(),
             store,
         };
-        // One that had ended was counted when it did.
-        if !record.has_ended() {
-            metrics::run_changed(RunState::Unspecified, record.state());
+        // A run that had ended was counted when it ended.
+        if !run.has_ended() {
+            metrics::run_changed(RunState::Unspecified, run.state());
         }
-        past.into_iter().for_each(|event| record.record(event));
-        record.log.record(Event::StateChanged(record.to_proto()));
-        record
+        past.into_iter().for_each(|event| run.record(event));
+        run.log.record(Event::StateChanged(run.to_proto()));
+        run
     }
 
     pub(super) fn id(&self) -> &RunId {
@@ -82,7 +78,7 @@ impl RunRecord {
         &self.folder
     }
 
-    /// What its file says.
+    /// What its file holds.
     pub(super) fn stored(&self) -> StoredRun {
         self.lock().stored.clone()
     }
@@ -103,12 +99,12 @@ impl RunRecord {
         self.cancel.clone()
     }
 
-    /// Everything so far, then what comes, until the run has ended or the service does.
+    /// All events so far, then new ones, until the run or the service ends.
     pub(super) fn follow(&self) -> impl Stream<Item = Event> + Send + 'static + use<> {
         Arc::clone(&self.log).follow()
     }
 
-    /// Ends the streams of those who follow.
+    /// Ends the streams of all watchers.
     pub(super) fn close(&self) {
         self.log.close();
     }
@@ -121,7 +117,7 @@ impl RunRecord {
         self.change(StoredState::Running, String::new());
     }
 
-    /// Asks a running run to stop; the first cause given counts.
+    /// Asks a running run to stop. The first cause counts.
     pub(super) fn stop(&self, cause: StopCause) {
         let mut status = self.lock();
         if status.stop.is_none() && !is_final(status.stored.state.into()) {
@@ -130,15 +126,15 @@ impl RunRecord {
         }
     }
 
-    /// Ends a run that never began.
+    /// Ends a run that was never started.
     pub(super) fn end_unstarted(&self, reason: &str) {
         self.cancel.cancel();
-        // Only an empty folder: the run wrote nothing. Left in place where that is not so.
+        // This only removes an empty folder, so it keeps the files of a resumed run.
         let _ = std::fs::remove_dir(&self.folder);
         self.end(StoredState::Cancelled, reason.to_owned());
     }
 
-    /// Notes that a run stopped where it was, as it was asked to.
+    /// Notes that a run stopped on request.
     pub(super) fn end_stopped(&self) {
         let cause = self.lock().stop;
         match cause {
@@ -166,10 +162,10 @@ impl RunRecord {
         status.stored.state = state;
         status.stored.reason = reason;
         if let Err(error) = self.store.write(&status.stored) {
-            // A restarted service would do the run again, and find it done or go on with it.
-            warn!(run = %self.id, %error, "cannot write down the state of a run");
+            // A restarted service would execute the run again, and resume it or find it finished.
+            warn!(run = %self.id, %error, "cannot store the state of a run");
         }
-        // Under the lock, so that the log has the states in the order they were taken.
+        // Under the lock, so that the log has the states in order.
         self.log.record(Event::StateChanged(self.describe(&status)));
     }
 
@@ -184,20 +180,8 @@ impl RunRecord {
     }
 
     fn lock(&self) -> MutexGuard<'_, Status> {
-        // Every change is a plain assignment: a panic cannot leave half of it.
+        // Every change is a plain assignment, which a panic cannot interrupt.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl RunId {
-    pub(super) fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -233,7 +217,7 @@ fn to_proto(event: RunEvent) -> Event {
     }
 }
 
-/// The contract's counters have 32 bits; larger ones stop at the end of the range.
+/// Saturates a counter to the 32 bits of the contract.
 fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

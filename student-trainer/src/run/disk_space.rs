@@ -1,36 +1,73 @@
-//! Whether the disk holds what a run leaves, before it trains.
+//! Whether the disk has the space that a run needs.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
+use common::disk_space::{free_bytes, human_bytes};
 use networks::Weights;
-use soft_targets::free_bytes;
 
-use super::{Run, RunError};
+use super::folder::RunFolder;
 use crate::config::RunConfig;
 
-impl Run<'_> {
-    /// # Errors
-    /// [`RunError::NoSpace`]; I/O errors.
-    pub(super) fn check_space(&self, initial: &Weights) -> Result<(), RunError> {
-        let there = bytes_of_files(&self.folder.checkpoints());
-        let needed = needed_bytes(&self.config, initial).saturating_sub(there);
-        let free = free_bytes(self.context.folder)?;
-        if needed <= free {
-            return Ok(());
-        }
-        Err(RunError::NoSpace {
-            folder: self.context.folder.to_owned(),
-            needed,
-            free,
-        })
-    }
+/// Why a run does not start on this disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskSpaceError {
+    /// The disk has too little space.
+    #[error(
+        "{} has {} free, but the checkpoints and weights of this run take about {}; free some space, or lower \
+         checkpoints.keep_last and checkpoints.keep_best",
+        folder.display(), human_bytes(*free), human_bytes(*needed)
+    )]
+    NoSpace {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Bytes still to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// The free space is not known.
+    #[error("{}: {error}", folder.display())]
+    Io {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
 }
 
-/// What checkpoints, the weights of each phase, and the artifact take at most at one time.
+/// Fails if the disk has too little space for the rest of a run.
+///
+/// # Errors
+/// See [`DiskSpaceError`].
+pub(super) fn check(
+    folder: &RunFolder,
+    config: &RunConfig,
+    weights: &Weights,
+) -> Result<(), DiskSpaceError> {
+    let existing = bytes_of_files(&folder.checkpoints());
+    let needed = needed_bytes(config, weights).saturating_sub(existing);
+    let free = free_bytes(folder.path()).map_err(|error| DiskSpaceError::Io {
+        folder: folder.path().to_owned(),
+        error,
+    })?;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(DiskSpaceError::NoSpace {
+        folder: folder.path().to_owned(),
+        needed,
+        free,
+    })
+}
+
+/// The most that checkpoints, the weights of each phase, and the artifact take at one time.
 fn needed_bytes(config: &RunConfig, weights: &Weights) -> u64 {
     let values: usize = weights.iter().map(|(_, tensor)| tensor.data.len()).sum();
     let network = (values * size_of::<f32>()) as u64;
-    // Weights and the optimizer's state. A new one is written before the oldest is removed.
+    // A checkpoint holds weights and optimizer state. It is written before the oldest one is removed.
     let checkpoint = 2 * network;
     let kept = (config.checkpoints.keep_last + config.checkpoints.keep_best + 1) as u64;
     let onnx = if config.export.onnx { 1 } else { 0 };
@@ -38,7 +75,7 @@ fn needed_bytes(config: &RunConfig, weights: &Weights) -> u64 {
     kept * checkpoint + copies * network
 }
 
-/// Of the files in a folder; 0 where there is no such folder.
+/// Size of the files in a folder; 0 if the folder does not exist.
 fn bytes_of_files(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let files = entries.filter_map(|entry| entry.metadata().ok());
@@ -53,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checkpoints_and_copies_of_the_weights_are_reckoned() {
+    fn checkpoints_and_copies_of_the_weights_are_counted() {
         let config = RunConfig::from_toml(
             r#"
             [network]

@@ -1,40 +1,61 @@
 //! The images of a run.
 
-use datasets::{Dataset, Split, load_idx};
+use std::path::PathBuf;
 
-use super::RunError;
+use datasets::{Dataset, DatasetError, Split, load_idx};
+
 use crate::config::{DataFormat, RunConfig};
 
-/// The training split, without and with what is held out of it. The test split is not read.
+/// The training split, divided into training and validation images. The test split is not read.
 pub(crate) struct TrainingData {
     pub(crate) train: Dataset,
     pub(crate) validation: Option<Dataset>,
-    /// Of the whole training split, or of the sample that the run trains on in its place
+    /// Fingerprint of the whole training split, or of the sample that the run trains on instead
     /// (`data.train_samples`).
     pub(crate) fingerprint: String,
 }
 
+/// Why a run's images cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The data set cannot be read; the text names the file.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The images do not fit the configuration.
+    #[error("{key} = {configured}, but the images in {} have {data}", path.display())]
+    Mismatch {
+        /// Key of the configuration.
+        key: &'static str,
+        /// Its value.
+        configured: String,
+        /// What the images have instead.
+        data: String,
+        /// Folder of the images.
+        path: PathBuf,
+    },
+}
+
 impl TrainingData {
     /// Loads the images and checks that they fit the network.
-    pub(crate) fn load(config: &RunConfig) -> Result<Self, RunError> {
+    pub(crate) fn load(config: &RunConfig) -> Result<Self, DataError> {
         let data = &config.data;
         let whole = match data.format {
             DataFormat::Idx => load_idx(&data.path, Split::Train, &data.class_names)?,
         };
         check_fit(config, &whole)?;
         let whole_fingerprint = whole.fingerprint();
-        let (rest, validation) = match data.validation_samples {
+        let (remaining, validation) = match data.validation_samples {
             0 => (whole, None),
             count => {
-                let (rest, held_out) = whole.hold_out(count)?;
-                (rest, Some(held_out))
+                let (remaining, held_out) = whole.hold_out(count)?;
+                (remaining, Some(held_out))
             }
         };
         let (train, fingerprint) = match data.train_samples {
-            0 => (rest, whole_fingerprint),
+            0 => (remaining, whole_fingerprint),
             count => {
-                let sample = rest.sample(count)?;
-                // Not of the whole: a version that draws another sample must not go on from this one's.
+                let sample = remaining.sample(count)?;
+                // Of the sample: a version that draws another one must not resume from its checkpoints.
                 let fingerprint = sample.fingerprint();
                 (sample, fingerprint)
             }
@@ -47,11 +68,11 @@ impl TrainingData {
     }
 }
 
-fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), RunError> {
+fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), DataError> {
     let network = &config.network;
     let normalization = &config.data.normalization;
     let mismatch = |key, configured: String, data: String| {
-        Err(RunError::DataMismatch {
+        Err(DataError::Mismatch {
             key,
             configured,
             data,

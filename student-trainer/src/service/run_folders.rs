@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{error::ServiceError, record::RunId};
+use super::{error::RequestError, run_id::RunId};
 
 const LONGEST_NAME: usize = 64;
 
-/// Makes the folder `name`, or `name-2`, `name-3`, … where that is taken, below `runs_folder`.
-pub(super) fn allocate(runs_folder: &Path, name: &str) -> Result<(RunId, PathBuf), ServiceError> {
-    let failed = |folder: &Path, error| ServiceError::Folder {
+/// Creates the folder `name` below `runs_folder`, or `name-2`, `name-3`, … if it exists.
+pub(super) fn allocate(runs_folder: &Path, name: &str) -> Result<(RunId, PathBuf), RequestError> {
+    let failed = |folder: &Path, error| RequestError::Folder {
         folder: folder.to_owned(),
         error,
     };
@@ -31,18 +31,18 @@ pub(super) fn allocate(runs_folder: &Path, name: &str) -> Result<(RunId, PathBuf
     unreachable!("2^64 folders do not fit on a disk")
 }
 
-/// A run's name becomes a folder's name: letters, digits, `-`, `_` and `.`, no dot in front.
-pub(super) fn check_name(name: &str) -> Result<(), ServiceError> {
+/// Checks a run's name, which becomes a folder's name: letters, digits, `-`, `_` and `.`, no leading dot.
+pub(super) fn check_name(name: &str) -> Result<(), RequestError> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let fits = (1..=LONGEST_NAME).contains(&name.len())
         && name.chars().all(is_allowed)
         && !name.starts_with('.');
-    match fits {
-        true => Ok(()),
-        false => Err(ServiceError::InvalidName {
+    if !fits {
+        return Err(RequestError::InvalidName {
             name: name.chars().take(LONGEST_NAME).collect(),
-        }),
+        });
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,66 @@
+//! Why training ended early.
+
+use std::io;
+
+use torch_networks::TorchError;
+
+use crate::{config::PhaseKind, soft_targets::SoftTargetError};
+
+/// Why a phase ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The loss, or a weight, is no longer finite.
+    #[error(transparent)]
+    Diverged(Box<Divergence>),
+    /// A batch has no soft targets.
+    #[error(transparent)]
+    SoftTargets(#[from] SoftTargetError),
+    /// A checkpoint cannot be written; the text names the file.
+    #[error(transparent)]
+    Checkpoint(io::Error),
+    /// libtorch failed.
+    #[error(transparent)]
+    Torch(#[from] TorchError),
+    /// The run was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// Where training diverged.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{what} in phase {phase} ({kind}), epoch {epoch}, step {step}, at learning rate {learning_rate:.2e}; lower \
+     the learning rate"
+)]
+pub struct Divergence {
+    /// What showed it.
+    pub what: NotFinite,
+    /// Position of the phase, 0-based.
+    pub phase: usize,
+    /// What the phase does.
+    pub kind: PhaseKind,
+    /// Epoch of the phase, 1-based.
+    pub epoch: usize,
+    /// Step of the epoch, 1-based.
+    pub step: u64,
+    /// Learning rate of that step.
+    pub learning_rate: f64,
+}
+
+/// What became infinite or NaN.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NotFinite {
+    /// The loss of a batch.
+    #[error("the loss became {0}")]
+    Loss(f64),
+    /// A weight of this tensor, at the latest in the step that the error names.
+    #[error("`{0}` became infinite or NaN")]
+    Weight(String),
+}
+
+// Here and not in the public API of the crate: libtorch's types stay within the engine.
+impl From<tch::TchError> for EngineError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.into())
+    }
+}

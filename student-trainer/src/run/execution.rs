@@ -1,0 +1,454 @@
+//! Executes one run, from its start or from a checkpoint.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use artifacts::manifest::TeacherIdentity;
+use common::digest::Sha256;
+use datasets::Dataset;
+use networks::{Weights, model_id};
+use onnx_runtime::SessionError;
+use teacher_pool::NumericsPolicy;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use torch_networks::{Device, numerics};
+
+use super::{
+    checkpoint::{Checkpoint, Circumstances, RunProgress},
+    checkpoints::{self, CheckpointFolder, FoundCheckpoints},
+    delivery::Delivery,
+    disk_space,
+    error::RunError,
+    folder::RunFolder,
+    manifest::{self, PhaseRecord, RunManifest},
+    metrics::MetricsLog,
+    model_folder::ModelFolder,
+    resume::{self, ResumePolicy},
+};
+use crate::{
+    config::{PhaseConfig, RunConfig},
+    engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
+    events::EventSink,
+    export::ExportError,
+    loader::{BatchPlan, TrainingImages},
+    metrics::CurrentRunGauges,
+    soft_targets::{SoftTargetEpochs, SoftTargetSource, SoftTargetSupply, SupplyContext},
+    training_data::TrainingData,
+};
+
+/// What a run needs beside its configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct RunContext<'r> {
+    /// Folder for everything that the run writes; created if it is missing.
+    pub folder: &'r Path,
+    /// How an interrupted run in the folder may differ.
+    pub resume: ResumePolicy,
+    /// Receives progress; the events of an interrupted run are sent again.
+    pub events: &'r EventSink,
+    /// Cancelling it ends the run between two steps with [`RunError::Cancelled`].
+    pub cancel: &'r CancellationToken,
+    /// Runs the network traffic: teachers, publishing.
+    pub runtime: &'r Handle,
+}
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOutcome {
+    /// SHA-256 of the exported ONNX file, if the run exports.
+    pub onnx_sha256: Option<Sha256>,
+    /// Version of the published model, if the run publishes.
+    pub published_version: Option<u64>,
+    /// Accuracy on the validation split after the last epoch, if the run has one.
+    pub validation_accuracy: Option<f64>,
+}
+
+/// Does the run of `config`, from the newest checkpoint in the folder or from the start.
+///
+/// Blocks until the run ends: must be called from a thread outside tokio's.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome, RunError> {
+    if config.export.onnx {
+        // A missing library is reported before training.
+        onnx_runtime::load_library()
+            .map_err(SessionError::from)
+            .map_err(ExportError::from)?;
+    }
+    let folder = RunFolder::take(context.folder)?;
+    if checkpoints::are_in(&folder.checkpoints())? {
+        resume::check_config(&folder.config()?, &config, context.resume)?;
+    } else {
+        folder.clear()?;
+    }
+    let FoundCheckpoints {
+        folder: checkpoints,
+        newest: resumed,
+        problems,
+    } = CheckpointFolder::open(folder.checkpoints(), config.checkpoints, &config.network)?;
+    let config_toml = config.to_toml();
+    folder.write_config(&config_toml)?;
+
+    let data = TrainingData::load(&config)?;
+    let threads = engine::set_threads(config.threads);
+    let precision = config.precision.resolve();
+    let initial_weights = Weights::initial(&config.network, config.seed)?;
+    let network = TorchNetwork::new(&config.network, &initial_weights, Device::Cpu)?;
+    let numerics = numerics(&network, precision)?;
+    let circumstances = Circumstances {
+        threads,
+        numerics: numerics.descriptor,
+        probe_sha256: numerics.probe_sha256,
+        dataset: data.fingerprint.clone(),
+    };
+    let same_bits = match &resumed {
+        Some(Checkpoint { run, .. }) => {
+            let before = &run.circumstances;
+            run.bit_reproducible
+                & resume::check_circumstances(before, &circumstances, context.resume)?
+        }
+        None => true,
+    };
+    let (metrics, past) = match &resumed {
+        Some(Checkpoint { run, .. }) => MetricsLog::resume(&folder.metrics(), run.metrics_bytes)?,
+        None => (MetricsLog::create(&folder.metrics())?, Vec::new()),
+    };
+    let _gauges = CurrentRunGauges::new();
+    let watchers = crate::metrics::follow(context.events);
+    past.into_iter().for_each(|event| watchers.send(event));
+    let metrics = Arc::new(metrics);
+    let run = Run {
+        events: metrics.sink(&watchers),
+        config_sha256: Sha256::of(config_toml.as_bytes()),
+        started: Instant::now(),
+        config,
+        context,
+        folder,
+        metrics,
+        checkpoints: Mutex::new(checkpoints),
+        resumed,
+        same_bits,
+        circumstances,
+        data,
+        precision,
+    };
+    for problem in problems {
+        run.events.notices().notice(problem);
+    }
+    run.execute(&network, &initial_weights)
+        .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
+}
+
+/// A run that is being executed.
+struct Run<'r> {
+    config: RunConfig,
+    config_sha256: Sha256,
+    context: RunContext<'r>,
+    folder: RunFolder,
+    metrics: Arc<MetricsLog>,
+    checkpoints: Mutex<CheckpointFolder>,
+    /// The checkpoint from which it resumed.
+    resumed: Option<Checkpoint>,
+    /// Whether threads and numerics stayed the same at every resumption.
+    same_bits: bool,
+    circumstances: Circumstances,
+    data: TrainingData,
+    precision: Precision,
+    /// Sends to the log and to the caller's sink.
+    events: EventSink,
+    started: Instant,
+}
+
+impl Run<'_> {
+    fn execute(
+        &self,
+        network: &TorchNetwork,
+        initial_weights: &Weights,
+    ) -> Result<RunOutcome, RunError> {
+        self.announce_resumption();
+        disk_space::check(&self.folder, &self.config, initial_weights)?;
+        let delivery = self.delivery();
+        delivery.check(initial_weights)?;
+        let supply = self.soft_targets()?;
+        let teacher = self.teacher(&supply)?;
+        let phases =
+            supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
+        // Disconnects from the teachers, which the rest of the run does not need.
+        drop(supply);
+
+        let weights = network.weights()?;
+        let artifact = ModelFolder::new(self.folder.artifact());
+        artifact.write(&self.model_file(), &weights)?;
+        let numerics = numerics(network, self.precision)?;
+        let mut manifest = RunManifest {
+            format_version: manifest::FORMAT_VERSION,
+            name: self.folder.name(),
+            seed: self.config.seed,
+            config_sha256: self.config_sha256.clone(),
+            threads: self.circumstances.threads,
+            precision: self.precision,
+            numerics: numerics.descriptor,
+            probe_sha256: numerics.probe_sha256,
+            retort_version: env!("CARGO_PKG_VERSION").to_owned(),
+            dataset: self.data.fingerprint.clone(),
+            train_samples: self.data.train.len(),
+            validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
+            class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
+            teacher: teacher.map(|teacher| teacher.identity),
+            bit_reproducible: self.is_bit_reproducible(),
+            model_id: model_id(&self.config.network, &weights)?,
+            phases,
+            onnx_sha256: None,
+            published_version: None,
+            seconds: 0.0,
+        };
+        if self.config.export.onnx {
+            let model = delivery.export(network, &weights)?;
+            let upload = delivery.write_onnx(&artifact, model, &manifest)?;
+            manifest.onnx_sha256 = Some(Sha256::of(&upload.onnx));
+            manifest.published_version = delivery.publish(&upload)?;
+        }
+        manifest.seconds = self.seconds();
+        // Fails if a line of the log could not be written.
+        self.metrics.sync()?;
+        common::atomic_file::write(&self.folder.manifest(), &manifest.to_json())?;
+        Ok(RunOutcome {
+            validation_accuracy: manifest.validation_accuracy(),
+            onnx_sha256: manifest.onnx_sha256,
+            published_version: manifest.published_version,
+        })
+    }
+
+    fn announce_resumption(&self) {
+        let Some(Checkpoint { run, phase }) = &self.resumed else {
+            return;
+        };
+        let other_bits = if self.same_bits {
+            ""
+        } else {
+            "; thread count or numerics changed: the result will not be bit-identical"
+        };
+        self.events.notices().notice(format!(
+            "goes on from step {} of the run: phase {} ({}), {} epochs and {} steps done{other_bits}",
+            run.step,
+            run.phase + 1,
+            run.kind,
+            phase.progress.epoch,
+            phase.progress.step,
+        ));
+    }
+
+    fn delivery(&self) -> Delivery<'_> {
+        Delivery {
+            config: &self.config,
+            config_sha256: &self.config_sha256,
+            folder: &self.folder,
+            data: &self.data,
+            notices: self.events.notices(),
+            cancel: self.context.cancel,
+            runtime: self.context.runtime,
+        }
+    }
+
+    fn soft_targets(&self) -> Result<SoftTargetSupply<'_>, RunError> {
+        let context = SupplyContext {
+            config: &self.config,
+            epochs: self.soft_target_epochs(),
+            teacher_before: self.teacher_before(),
+            train: &self.data.train,
+            cancel: self.context.cancel,
+            runtime: self.context.runtime,
+        };
+        Ok(SoftTargetSupply::prepare(context, self.events.notices())?)
+    }
+
+    /// The epochs that still need soft targets.
+    fn soft_target_epochs(&self) -> SoftTargetEpochs {
+        SoftTargetEpochs::left(&self.config, |index| match &self.resumed {
+            Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
+            Some(Checkpoint { run, phase }) if index == run.phase => phase.progress.epoch,
+            _ => 0,
+        })
+    }
+
+    /// The teacher whose soft targets the run uses, or used before it was interrupted.
+    fn teacher(&self, supply: &SoftTargetSupply<'_>) -> Result<Option<RunTeacher>, RunError> {
+        let before = self.resumed.as_ref().and_then(|resumed| {
+            let identity = resumed.run.teacher.clone()?;
+            let class_order = resumed.run.class_order.clone();
+            Some(RunTeacher {
+                identity,
+                class_order,
+            })
+        });
+        let Some(identity) = supply.teacher() else {
+            return Ok(before);
+        };
+        let now = RunTeacher {
+            identity: identity.clone(),
+            class_order: supply.class_order(),
+        };
+        if let Some(before) = before {
+            resume::check_teacher(&before.identity, &now.identity, self.mixes_numerics())?;
+            resume::check_class_order(before.class_order.as_ref(), now.class_order.as_ref())?;
+        }
+        Ok(Some(now))
+    }
+
+    fn teacher_before(&self) -> Option<&TeacherIdentity> {
+        self.resumed.as_ref()?.run.teacher.as_ref()
+    }
+
+    fn train(
+        &self,
+        network: &TorchNetwork,
+        soft_targets: Option<SoftTargetSource<'_>>,
+        teacher: Option<&RunTeacher>,
+    ) -> Result<Vec<PhaseRecord>, RunError> {
+        let mut resumed = self.resumed.as_ref();
+        let mut records = resumed.map_or_else(Vec::new, |it| it.run.phases.clone());
+        for (index, phase) in self.config.phases.iter().enumerate().skip(records.len()) {
+            let checkpoints = PhaseCheckpoints {
+                run: self,
+                phase: index,
+                records: &records,
+                teacher,
+            };
+            let context = PhaseContext {
+                config: phase,
+                precision: self.precision,
+                batches: self.batches(index, phase, soft_targets),
+                validation: self.data.validation.as_ref(),
+                resumed: resumed.take().map(|it| &it.phase),
+                checkpoints: Some(&checkpoints),
+                events: &self.events,
+                cancel: self.context.cancel,
+            };
+            let summary = engine::train_phase(network, context)?;
+            let folder = ModelFolder::new(self.folder.phase(index, phase.kind()));
+            if !folder.is_complete() {
+                folder.write(&self.model_file(), &network.weights()?)?;
+            }
+            records.push(PhaseRecord::new(phase.kind(), summary));
+        }
+        Ok(records)
+    }
+
+    fn batches<'b>(
+        &'b self,
+        index: usize,
+        phase: &PhaseConfig,
+        soft_targets: Option<SoftTargetSource<'b>>,
+    ) -> BatchPlan<'b> {
+        let distils = phase.loss.needs_soft_targets();
+        let views = self.config.soft_targets.as_ref();
+        let views = views.and_then(|targets| targets.fixed_views());
+        BatchPlan {
+            images: TrainingImages {
+                dataset: &self.data.train,
+                normalization: &self.config.data.normalization,
+                augmentation: self.config.data.augmentation,
+            },
+            seed: self.config.seed,
+            phase: index,
+            epochs: phase.epochs,
+            batch_size: phase.batch_size,
+            soft_targets: soft_targets.filter(|_| distils),
+            views: views.filter(|_| distils),
+        }
+    }
+
+    fn model_file(&self) -> networks::ModelFile {
+        networks::ModelFile {
+            format_version: networks::ModelFile::FORMAT_VERSION,
+            // Set when the weights are written.
+            weights_sha256: None,
+            class_names: self.config.data.class_names.clone(),
+            normalization_mean: self.config.data.normalization.mean.clone(),
+            normalization_std: self.config.data.normalization.std.clone(),
+            network: self.config.network.clone(),
+        }
+    }
+
+    /// Whether the same configuration will give the same bits.
+    fn is_bit_reproducible(&self) -> bool {
+        self.same_bits && !(self.config.needs_teacher() && self.mixes_numerics())
+    }
+
+    fn mixes_numerics(&self) -> bool {
+        let teacher = self.config.teacher.as_ref();
+        teacher.is_some_and(|pool| pool.numerics == NumericsPolicy::Any)
+    }
+
+    /// Wall-clock time of the run, including earlier processes.
+    fn seconds(&self) -> f64 {
+        let before = self.resumed.as_ref().map_or(0.0, |it| it.run.seconds);
+        before + self.started.elapsed().as_secs_f64()
+    }
+
+    /// Steps of all phases before `phase`.
+    fn steps_before(&self, phase: usize) -> u64 {
+        let phases = self.config.phases[..phase].iter();
+        phases
+            .map(|phase| phase.epochs as u64 * self.steps_per_epoch(phase.batch_size))
+            .sum()
+    }
+
+    fn steps_per_epoch(&self, batch_size: usize) -> u64 {
+        self.data.train.len().div_ceil(batch_size) as u64
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, CheckpointFolder> {
+        // A panic while a checkpoint is written does not damage the others.
+        self.checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The teacher whose soft targets a run uses.
+struct RunTeacher {
+    identity: TeacherIdentity,
+    /// Digest of the order into which its classes are brought, if they are not in the order of the data.
+    class_order: Option<Sha256>,
+}
+
+/// Turns the states of one phase into checkpoints of the run.
+struct PhaseCheckpoints<'r> {
+    run: &'r Run<'r>,
+    phase: usize,
+    /// Records of the phases before.
+    records: &'r [PhaseRecord],
+    teacher: Option<&'r RunTeacher>,
+}
+
+impl Checkpoints for PhaseCheckpoints<'_> {
+    fn every_steps(&self) -> u64 {
+        self.run.config.checkpoints.every_steps
+    }
+
+    fn keep(&self, state: PhaseState) -> io::Result<()> {
+        let Self { run, phase, .. } = *self;
+        let config = &run.config.phases[phase];
+        let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config.batch_size);
+        run.checkpoints().keep(&Checkpoint {
+            run: RunProgress {
+                step: run.steps_before(phase) + epochs + state.progress.step,
+                phase,
+                kind: config.kind(),
+                phases: self.records.to_vec(),
+                circumstances: run.circumstances.clone(),
+                teacher: self.teacher.map(|teacher| teacher.identity.clone()),
+                class_order: self.teacher.and_then(|teacher| teacher.class_order.clone()),
+                bit_reproducible: run.is_bit_reproducible(),
+                metrics_bytes: run.metrics.sync()?,
+                seconds: run.seconds(),
+            },
+            phase: state,
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! A run's settings for its soft targets, and the teachers or recordings that fit them.
+
+use std::{collections::BTreeSet, path::Path};
+
+use artifacts::manifest::TeacherIdentity;
+use datasets::Dataset;
+use soft_targets::{
+    ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
+    Replay, ViewSet, WantedRecording,
+};
+use teacher_pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, TeacherPool};
+use tokio_util::sync::CancellationToken;
+
+use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
+use crate::{
+    config::{ClassNames, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode},
+    events::NoticeSender,
+    pool_observer::RunPoolObserver,
+};
+
+/// What a run's soft targets depend on.
+pub struct SupplyContext<'r> {
+    /// The run's configuration.
+    pub config: &'r RunConfig,
+    /// The epochs that still need soft targets.
+    pub epochs: SoftTargetEpochs,
+    /// The teacher that a resumed run used before.
+    pub teacher_before: Option<&'r TeacherIdentity>,
+    /// The training images.
+    pub train: &'r Dataset,
+    /// Ends waiting.
+    pub cancel: &'r CancellationToken,
+    /// Runs the network traffic.
+    pub runtime: &'r tokio::runtime::Handle,
+}
+
+impl<'r> SupplyContext<'r> {
+    /// Connects to the configured teachers. A resumed run only accepts the teacher that it used before.
+    pub(super) fn connect(&self, notices: NoticeSender) -> Result<TeacherPool, SoftTargetError> {
+        // Holds: a validated configuration that needs teachers names some.
+        let config = self
+            .config
+            .teacher
+            .clone()
+            .expect("teachers are configured");
+        let expected = ExpectedTeacher {
+            input_shape: self.train.shape(),
+            classes: self.train.classes(),
+            class_names: match self.config.class_names() {
+                ClassNames::Match => Some(self.train.class_names().to_vec()),
+                ClassNames::Ignore => None,
+            },
+            largest_batch: self.largest_batch(),
+            identity: self.teacher_before.cloned(),
+        };
+        Ok(TeacherPool::connect(
+            config,
+            expected,
+            RunPoolObserver::new(notices),
+            self.cancel,
+            self.runtime,
+        )?)
+    }
+
+    /// Number of views that the whole run uses, from the first: no more than it has epochs.
+    pub(super) fn views_needed(&self, views: FixedViews) -> u32 {
+        let phases = self.config.phases.iter();
+        let distilling = phases.filter(|phase| phase.loss.needs_soft_targets());
+        let epochs = distilling.map(|phase| phase.epochs).max().unwrap_or(0);
+        views.count.min(u32::try_from(epochs).unwrap_or(u32::MAX))
+    }
+
+    /// Images per request of a recorder: the batch size of the first phase with soft targets.
+    pub(super) fn batch_size(&self) -> usize {
+        let mut phases = self.config.phases.iter();
+        let distilling = phases.find(|phase| phase.loss.needs_soft_targets());
+        distilling.map_or(128, |phase| phase.batch_size)
+    }
+
+    /// The largest batch that is sent to teachers.
+    fn largest_batch(&self) -> BatchSize {
+        let views = self.config.soft_targets.as_ref();
+        let views = views.and_then(SoftTargetsConfig::fixed_views);
+        let phases = self.config.phases.iter().enumerate();
+        let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
+        let largest = distilling.max_by_key(|(_, phase)| phase.batch_size);
+        let (index, images) = largest.map_or((0, 1), |(index, phase)| (index, phase.batch_size));
+        BatchSize {
+            // Small batches of fixed views are padded.
+            images: images.max(views.map_or(1, |_| FEWEST_IMAGES)),
+            key: format!("phases[{index}].batch_size"),
+        }
+    }
+
+    /// Brings the classes `names` of a teacher or recording, called `whose`, into the order of the data;
+    /// `None` if they are in that order.
+    ///
+    /// # Errors
+    /// [`SoftTargetError::OtherClasses`].
+    pub(super) fn class_order(
+        &self,
+        names: Option<&[String]>,
+        whose: &str,
+        notices: &NoticeSender,
+    ) -> Result<Option<ClassOrder>, SoftTargetError> {
+        if self.config.class_names() == ClassNames::Ignore {
+            return Ok(None);
+        }
+        let found = names.map_or(Ok(ClassMatch::Unnamed), |names| {
+            ClassMatch::of(names, self.train.class_names())
+        });
+        match found {
+            Ok(ClassMatch::Same) => Ok(None),
+            Ok(ClassMatch::Unnamed) => {
+                notices.notice(format!(
+                    "warning: {whose} has no class names, or the data have none: only the number of classes was \
+                     compared"
+                ));
+                Ok(None)
+            }
+            Ok(ClassMatch::Reordered(order)) => {
+                notices.notice(format!(
+                    "{whose} has the classes of the data in another order; the logits are brought into the \
+                     order of the data"
+                ));
+                Ok(Some(order))
+            }
+            Err(differ) => Err(SoftTargetError::OtherClasses {
+                whose: whose.to_owned(),
+                differ,
+            }),
+        }
+    }
+
+    /// Number of batches that the teachers may have at a time.
+    pub(super) fn prefetch(&self) -> usize {
+        self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
+    }
+
+    fn view_set(&self, views: FixedViews) -> ViewSet {
+        ViewSet::of(self.train, self.config.data.augmentation, views.seed)
+    }
+
+    /// The recording of the teachers in `pool`, which is created if it does not exist.
+    pub(super) fn open_or_create(&self, pool: &TeacherPool) -> Result<Recording, SoftTargetError> {
+        let (settings, folder, views) = self.recordings();
+        let identity = RecordingIdentity {
+            teacher: pool.identity().clone(),
+            images: RecordedImages::of(self.train),
+            views: self.view_set(views),
+            encoding: self.encoding(),
+        };
+        let samples = settings.samples_per_shard;
+        let names = pool.class_names();
+        let recording = Recording::open_or_create(folder, &identity, samples, names)?;
+        match recording.class_names() {
+            Some(recorded)
+                if recorded != names && self.config.class_names() == ClassNames::Match =>
+            {
+                Err(SoftTargetError::RenamedClasses(
+                    recording.folder().to_owned(),
+                ))
+            }
+            _ => Ok(recording),
+        }
+    }
+
+    fn encoding(&self) -> Encoding {
+        let teacher = self.config.teacher.as_ref();
+        teacher.map_or(Encoding::F32, |teacher| teacher.encoding)
+    }
+
+    pub(super) fn recordings(&self) -> (&'r SoftTargetsConfig, &'r Path, FixedViews) {
+        let settings = self.config.soft_targets.as_ref();
+        let found = settings.and_then(|settings| Some((settings, settings.recordings()?)));
+        // Holds: a validated configuration that records or replays has both.
+        let (settings, (folder, views)) = found.expect("folder and views are configured");
+        (settings, folder, views)
+    }
+
+    /// A recording that has all views that the run still needs.
+    pub(super) fn recorded(
+        &self,
+        notices: &NoticeSender,
+    ) -> Result<RecordedTargets, SoftTargetError> {
+        let (recorded, views) = self.fitting_recording(None, notices)?;
+        recorded.open_all(&views)?;
+        notices.notice(format!("{recorded} holds the {} views needed", views.len()));
+        Ok(recorded)
+    }
+
+    /// A recording of `teacher`, in which views may be missing.
+    pub(super) fn as_far_as_recorded(
+        &self,
+        teacher: &TeacherIdentity,
+        notices: &NoticeSender,
+    ) -> Result<RecordedTargets, SoftTargetError> {
+        let (recorded, views) = self.fitting_recording(Some(teacher), notices)?;
+        match recorded.open_all(&views) {
+            Ok(()) => notices.notice(format!("{recorded} holds the {} views needed", views.len())),
+            Err(error) => notices.notice(format!(
+                "{error}; without teachers the run goes on as far as the recording reaches"
+            )),
+        }
+        Ok(recorded)
+    }
+
+    /// A recording that fits the run, and `teacher` if one is connected; and the views that the run still
+    /// needs, which are not opened yet.
+    fn fitting_recording(
+        &self,
+        teacher: Option<&TeacherIdentity>,
+        notices: &NoticeSender,
+    ) -> Result<(RecordedTargets, BTreeSet<u32>), SoftTargetError> {
+        let (settings, folder, views) = self.recordings();
+        let wanted = WantedRecording {
+            images: &RecordedImages::of(self.train),
+            views: &self.view_set(views),
+            // Targets that replace live ones must have the same encoding.
+            encoding: match self.config.soft_targets_mode() {
+                SoftTargetsMode::Live => Some(self.encoding()),
+                SoftTargetsMode::Record | SoftTargetsMode::Recorded => settings.encoding,
+            },
+            teacher,
+        };
+        let recordings = Recordings::list(folder)?;
+        for damaged in &recordings.damaged {
+            notices.notice(format!("left out: {damaged}"));
+        }
+        let recording = recordings.find(&wanted, settings.teacher.as_deref())?;
+        let whose = format!("the recording {}", recording.folder().display());
+        let order = self.class_order(recording.class_names(), &whose, notices)?;
+        let replay = Replay::new(recording, self.views_needed(views));
+        Ok((
+            RecordedTargets::new(replay, order),
+            self.epochs.views(views),
+        ))
+    }
+}

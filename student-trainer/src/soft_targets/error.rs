@@ -1,0 +1,76 @@
+//! Why a run has no soft targets.
+
+use std::path::PathBuf;
+
+use soft_targets::{ClassesDiffer, StoreError};
+use teacher_pool::PoolError;
+
+/// Why a run has no soft targets. Each text says what is wrong and, if possible, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SoftTargetError {
+    /// The soft targets have other classes than the data.
+    #[error(
+        "{whose} {differ}; give data.class_names the same names, or set soft_targets.class_names = \"ignore\" \
+         where they mean the same"
+    )]
+    OtherClasses {
+        /// The teacher or the recording that has the classes.
+        whose: String,
+        /// How they differ.
+        differ: ClassesDiffer,
+    },
+    /// The teacher's class names are no longer those of its recording, or are in another order.
+    #[error(
+        "the teacher's class names are not those that it had when {} was made; give the teacher its names \
+         back, or choose another soft_targets.folder",
+        .0.display()
+    )]
+    RenamedClasses(PathBuf),
+    /// No teacher answers; the text names the endpoints.
+    #[error(transparent)]
+    Teacher(PoolError),
+    /// No teacher is left, and the recording that replaces them lacks shards.
+    #[error("{error}; and {recording}")]
+    NotRecorded {
+        /// Why there are no teachers.
+        error: PoolError,
+        /// What the recording lacks.
+        recording: Box<StoreError>,
+    },
+    /// A recording cannot be used; the text names it.
+    #[error(transparent)]
+    Recording(#[from] StoreError),
+    /// The run was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl SoftTargetError {
+    /// Whether the same run can continue later, when a teacher is back or the recording is complete.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
+            Self::OtherClasses { .. } | Self::RenamedClasses(_) | Self::Recording(_) => false,
+        }
+    }
+
+    /// Adds why there are no teachers to the error of the recording that should replace them.
+    pub(super) fn without_teachers(self, error: PoolError) -> Self {
+        match self {
+            Self::Recording(recording) => Self::NotRecorded {
+                error,
+                recording: Box::new(recording),
+            },
+            other => other,
+        }
+    }
+}
+
+impl From<PoolError> for SoftTargetError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Cancelled => Self::Cancelled,
+            error => Self::Teacher(error),
+        }
+    }
+}
