@@ -1,18 +1,14 @@
 //! Upload of an exported model to an inference service.
 
-use std::{
-    path::Path,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use proto::publish::v1::{
     CheckPublishHeader, CheckPublishRequest, ListVersionsRequest, PublishResponse,
     check_publish_request, publish_request::Part, publisher_service_client::PublisherServiceClient,
 };
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use server::{
+    back_off::BackOff,
     grpc,
     security::client::{Channel, ConnectError},
     upload::{self, IfStored},
@@ -27,8 +23,10 @@ use crate::config::PublishConfig;
 const DEADLINE: Duration = Duration::from_secs(3_700);
 /// Nothing is loaded for a check.
 const CHECK_DEADLINE: Duration = Duration::from_secs(120);
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: usize = 5;
+/// Bounds of the pauses between attempts: 200 ms, 400 ms, 800 ms and 1.6 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
 
 /// What is uploaded.
 #[derive(Debug, Clone)]
@@ -90,7 +88,7 @@ pub async fn publish(
     cancel: &CancellationToken,
 ) -> Result<PublishResponse, PublishError> {
     let credentials = config.credentials();
-    let mut backoff = Backoff::new();
+    let mut pauses = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE).take(ATTEMPTS - 1);
     loop {
         let attempt = async {
             match credentials.connect(&config.endpoint).await {
@@ -113,7 +111,7 @@ pub async fn publish(
                 code: status.code(),
             });
         }
-        let Some(pause) = backoff.next_pause() else {
+        let Some(pause) = pauses.next() else {
             return Err(PublishError::Unreachable {
                 endpoint: config.endpoint.clone(),
                 reason: grpc::reason(&status),
@@ -275,50 +273,9 @@ async fn send(
     Ok(client.publish(request).await?.into_inner())
 }
 
-/// Pauses that double, each shortened at random so that many clients do not come back together.
-struct Backoff {
-    attempts_left: u32,
-    pause: Duration,
-    jitter: ChaCha8Rng,
-}
-
-impl Backoff {
-    fn new() -> Self {
-        let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self {
-            attempts_left: ATTEMPTS - 1,
-            pause: FIRST_PAUSE,
-            // By the clock, not by the run's seed: runs of one seed must not move in step.
-            jitter: ChaCha8Rng::seed_from_u64(clock.as_nanos() as u64),
-        }
-    }
-
-    /// `None` when it is time to give up.
-    fn next_pause(&mut self) -> Option<Duration> {
-        self.attempts_left = self.attempts_left.checked_sub(1)?;
-        let pause = self.pause.mul_f64(self.jitter.random_range(0.5..1.0));
-        self.pause *= 2;
-        Some(pause)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_end() {
-        let mut backoff = Backoff::new();
-        let pauses: Vec<_> = std::iter::from_fn(|| backoff.next_pause()).collect();
-        assert_eq!(pauses.len(), 4);
-        for (index, pause) in (0..).zip(pauses) {
-            let whole = FIRST_PAUSE * 2_u32.pow(index);
-            assert!(
-                pause >= whole / 2 && pause <= whole,
-                "{pause:?} of {whole:?}"
-            );
-        }
-    }
 
     #[tokio::test]
     async fn nobody_there_names_the_endpoint_and_the_model() {

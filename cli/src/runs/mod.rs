@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
-mod back_off;
 mod event_dedup;
 mod history;
 mod progress;

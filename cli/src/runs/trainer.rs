@@ -10,11 +10,11 @@ use proto::runs::v1::{
     SubmitRunRequest, WatchRunRequest, run_service_client::RunServiceClient,
     watch_run_response::Event,
 };
-use server::security::client::Channel;
+use server::{back_off::BackOff, security::client::Channel};
 use tokio::time;
 use tonic::{Code, Request, Response, Status};
 
-use super::{back_off::BackOff, event_dedup::EventDedup};
+use super::event_dedup::EventDedup;
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
 /// A unary call that takes longer has failed.
@@ -22,6 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A trainer that is away for longer will not come back: time enough for a machine to start anew.
 const RETURNS_WITHIN: Duration = Duration::from_secs(600);
+
+/// Bounds of the pauses between attempts to watch a run again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A trainer that answered.
 pub(crate) struct RunClient {
@@ -189,9 +193,9 @@ async fn come_back(
     audience: &mut Audience<'_, '_>,
 ) -> Result<Watched, CliError> {
     let deadline = Instant::now() + RETURNS_WITHIN;
-    let mut back_off = BackOff::new();
+    let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        time::sleep(back_off.next_pause()).await;
+        back_off.pause().await;
         match follow(trainer, run_id, audience).await {
             Ok(watched) => return Ok(watched),
             Err(status) if is_away(&status) && Instant::now() < deadline => {}

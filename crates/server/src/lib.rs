@@ -1,6 +1,7 @@
 //! What the edge of every service needs: listeners and their limits, TLS and tokens, tower layers,
 //! gRPC defaults, health, and the clients' side of the same.
 
+pub mod back_off;
 pub mod grpc;
 pub mod health;
 #[cfg(test)]

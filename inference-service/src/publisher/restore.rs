@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use artifacts::model_store::{ActiveVersion, ModelName, StoreError};
 use onnx_runtime::SessionError;
+use server::back_off::BackOff;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use super::{Publisher, progress::Progress};
 use crate::{catalog::LoadFailure, error::PublishError};
 
-/// Pause before the second attempt to load a model; it doubles before each further one.
+/// Bounds of the pauses between attempts to load a model.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -24,7 +25,7 @@ struct Stored {
 
 /// Attempts to load a model.
 struct Attempts {
-    failed: u32,
+    back_off: BackOff,
     next: Instant,
 }
 
@@ -162,18 +163,18 @@ impl Stored {
 }
 
 impl Attempts {
-    /// One attempt has failed, just now.
+    /// One attempt has failed just now.
     fn first() -> Self {
-        Self {
-            failed: 1,
-            next: Instant::now() + FIRST_PAUSE,
-        }
+        let mut attempts = Self {
+            back_off: BackOff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            next: Instant::now(),
+        };
+        attempts.postpone();
+        attempts
     }
 
     fn postpone(&mut self) {
-        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(self.failed));
-        self.failed = self.failed.saturating_add(1);
-        self.next = Instant::now() + pause.min(LONGEST_PAUSE);
+        self.next = Instant::now() + self.back_off.next_pause();
     }
 }
 
@@ -265,17 +266,5 @@ mod tests {
         ] {
             assert_eq!(is_transient(&error), transient, "{error}");
         }
-    }
-
-    #[test]
-    fn pauses_double_to_a_longest_one() {
-        let mut attempts = Attempts::first();
-        let pauses = (0..100).map(|_| {
-            attempts.postpone();
-            attempts.next - Instant::now()
-        });
-        let seconds: Vec<_> = pauses.map(|pause| pause.as_secs_f64().ceil()).collect();
-        assert_eq!(seconds[..7], [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]);
-        assert_eq!(seconds[99], 60.0);
     }
 }

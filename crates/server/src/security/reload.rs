@@ -12,6 +12,7 @@ use tokio::time::{self, Instant};
 use tracing::{error, info};
 
 use super::Staleness;
+use crate::back_off::BackOff;
 use common::digest::Sha256;
 
 /// How soon a changed file is noticed. The files are small, and what they hold is compared, not when
@@ -20,7 +21,7 @@ use common::digest::Sha256;
 /// noticed.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Longest pause between two attempts to use files that have not changed meanwhile.
+/// Upper bound of the pauses between attempts to use files that have not changed meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A value read from files; always the newest that could be read. A cheap handle.
@@ -83,8 +84,8 @@ struct Follower<F> {
 struct Failed {
     contents: Contents,
     reason: String,
-    pause: Duration,
-    again: Instant,
+    back_off: BackOff,
+    retry_at: Instant,
 }
 
 impl<F> Follower<F> {
@@ -114,7 +115,7 @@ impl<F> Follower<F> {
             return;
         }
         let failed = self.failed.as_ref();
-        if failed.is_some_and(|failed| failed.contents == found && Instant::now() < failed.again) {
+        if failed.is_some_and(|failed| failed.contents == found && Instant::now() < failed.retry_at) {
             return;
         }
         match (self.load)() {
@@ -138,12 +139,16 @@ impl<F> Follower<F> {
             );
         }
         let same = before.filter(|failed| failed.contents == contents);
-        let pause = same.map_or(INTERVAL, |failed| (2 * failed.pause).min(LONGEST_PAUSE));
+        let mut back_off = same.map_or_else(
+            || BackOff::new(INTERVAL, LONGEST_PAUSE),
+            |failed| failed.back_off,
+        );
+        let retry_at = Instant::now() + back_off.next_pause();
         self.failed = Some(Failed {
             contents,
             reason,
-            pause,
-            again: Instant::now() + pause,
+            back_off,
+            retry_at,
         });
     }
 
