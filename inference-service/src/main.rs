@@ -17,7 +17,7 @@ use inference_service::{
     serve,
 };
 use mimalloc::MiMalloc;
-use server::{grpc, security::client::CredentialArguments};
+use server::{health_check, security::client::CredentialArguments};
 use tokio::runtime::Builder;
 
 /// Buffers of requests are allocated on one thread and freed on another, which this allocator does
@@ -160,7 +160,7 @@ fn healthcheck(arguments: &Healthcheck) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_secs(arguments.timeout);
     let credentials = arguments.credentials.credentials()?;
     runtime()?
-        .block_on(grpc::check_health(
+        .block_on(health_check::check_health(
             &credentials,
             &arguments.address,
             timeout,

@@ -192,7 +192,7 @@ fn execute_on(runtime: &tokio::runtime::Runtime, command: Command) -> anyhow::Re
         } => {
             let credentials = credentials.credentials()?;
             let timeout = Duration::from_secs(5);
-            let check = server::grpc::check_health(&credentials, &address, timeout);
+            let check = server::health_check::check_health(&credentials, &address, timeout);
             runtime.block_on(check).map_err(anyhow::Error::msg)
         }
         Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),

@@ -11,7 +11,7 @@ use common::{
     telemetry::{self, LogFormat},
 };
 use proto::teacher::v1::{DescribeRequest, teacher_service_client::TeacherServiceClient};
-use server::{grpc, security::client::CredentialArguments};
+use server::{health_check, security::client::CredentialArguments};
 use teacher_service::{
     bench::{self, BenchArguments},
     config::{ENVIRONMENT_PREFIX, SHIPPED, TeacherConfig},
@@ -148,7 +148,7 @@ fn serve(arguments: Serve) -> anyhow::Result<ExitCode> {
 fn healthcheck(peer: &Peer) -> anyhow::Result<ExitCode> {
     let credentials = peer.credentials.credentials()?;
     runtime()?
-        .block_on(grpc::check_health(
+        .block_on(health_check::check_health(
             &credentials,
             &peer.address,
             peer.timeout(),

@@ -1,4 +1,4 @@
-//! What every gRPC edge of Retort does alike: HTTP/2's limits, keepalive, health checks, error details.
+//! Defaults of gRPC servers and clients: limits of HTTP/2, keepalive, statuses with error details.
 
 use std::time::Duration;
 
@@ -7,13 +7,10 @@ use tonic::{
     Code, Status, TimeoutExpired,
     transport::{self, Channel, Endpoint},
 };
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower_layer::{Identity, Stack};
 
-use crate::{listen::CallsLayer, security::client::Credentials};
+use crate::listen::CallsLayer;
 
 pub use proto::ERROR_DOMAIN;
 
@@ -108,35 +105,6 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
 #[error("`{0}` is not an address; give host:port, for example 127.0.0.1:8001")]
 pub struct InvalidAddress(String);
 
-/// Asks `grpc.health.v1` at `address` once, within `timeout`, whether the whole server is SERVING.
-///
-/// # Errors
-/// Why it is not, in words, naming the address.
-pub async fn check_health(
-    credentials: &Credentials,
-    address: &str,
-    timeout: Duration,
-) -> Result<(), String> {
-    let ask = async {
-        let channel = credentials
-            .connect(address)
-            .await
-            .map_err(|error| format!("cannot connect to {address}: {error}"))?;
-        let response = HealthClient::new(channel)
-            .check(HealthCheckRequest::default())
-            .await
-            .map_err(|status| format!("{address} answered: {}", credentials.reason(&status)))?
-            .into_inner();
-        match response.status() {
-            ServingStatus::Serving => Ok(()),
-            other => Err(format!("{address} is {}", other.as_str_name())),
-        }
-    };
-    tokio::time::timeout(timeout, ask)
-        .await
-        .unwrap_or_else(|_| Err(format!("{address} did not answer within {timeout:?}")))
-}
-
 /// Longest message of a status, bytes. It travels twice in the headers, once with every space and
 /// foreign letter written as three, and clients take 16 KiB of those.
 const LONGEST_MESSAGE: usize = 3_000;
@@ -192,8 +160,13 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
     use super::*;
-    use crate::http2_frames::{self, Kind};
+    use crate::{
+        http2_frames::{self, Kind},
+        security::client::Credentials,
+    };
 
     #[test]
     fn addresses_need_a_host_and_a_port() {
@@ -204,16 +177,6 @@ mod tests {
             let error = endpoint(bad).expect_err(bad).to_string();
             assert!(error.contains("host:port"), "{error}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_health_check_of_nothing_names_the_address() {
-        // A host of its own: its port cannot be given to another test meanwhile.
-        let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
-        let error = check_health(&Credentials::default(), &address, Duration::from_secs(5)).await;
-        assert!(error.unwrap_err().contains(&address));
     }
 
     const LONG: Duration = Duration::from_secs(60);

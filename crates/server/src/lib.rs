@@ -4,6 +4,7 @@
 pub mod back_off;
 pub mod grpc;
 pub mod health;
+pub mod health_check;
 #[cfg(test)]
 mod http2_frames;
 pub mod listen;

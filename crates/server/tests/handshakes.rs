@@ -8,6 +8,7 @@ use std::{
 use server::{
     grpc,
     health::Health,
+    health_check::check_health,
     listen::{Access, http2},
     security::{AuthConfig, ListenConfig, Rules, Scope, Security, tls::ServerTls},
 };
@@ -54,7 +55,7 @@ async fn silent_clients_hold_up_nobody_for_long_and_are_dropped() {
     let address = serve(&keys).await;
     let client = keys.client("ca", None, None);
     let host_port = address.to_string();
-    let check = || grpc::check_health(&client, &host_port, Duration::from_secs(5));
+    let check = || check_health(&client, &host_port, Duration::from_secs(5));
 
     let mut few = Vec::new();
     for _ in 0..20 {
