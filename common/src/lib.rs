@@ -3,6 +3,7 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod cores;
 pub mod digest;
 pub mod disk_space;
 pub mod file_lock;

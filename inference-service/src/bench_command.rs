@@ -4,15 +4,15 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::ExitCode,
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::anyhow;
 use artifacts::model_store::ModelName;
 use clap::Subcommand;
-use common::{output::Results, shutdown};
+use common::output::Results;
 use inference_service::bench::{BenchNetwork, echo, session, store};
+use server::program;
 
 /// What is measured.
 #[derive(Subcommand)]
@@ -75,7 +75,7 @@ pub(crate) enum BenchCommand {
 pub(crate) fn execute(
     command: BenchCommand,
     runtime: &tokio::runtime::Runtime,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<()> {
     match command {
         BenchCommand::Store {
             network,
@@ -108,17 +108,13 @@ pub(crate) fn execute(
             ready_file,
         } => {
             let bytes = read(&answer)?;
-            runtime.block_on(async {
-                let shutdown = shutdown::on_signal().context("cannot listen for signals")?;
-                Ok::<_, anyhow::Error>(
-                    echo::serve(listen, bytes.into(), &ready_file, shutdown).await?,
-                )
-            })?;
+            let shutdown = program::shutdown_token(runtime)?;
+            runtime.block_on(echo::serve(listen, bytes.into(), &ready_file, shutdown))?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(file).with_context(|| file.display().to_string())
+    fs::read(file).map_err(|error| anyhow!("{}: {error}", file.display()))
 }

@@ -8,19 +8,17 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::config::{Problems, Validate};
 use serde::Deserialize;
-use server::security::{self, AuthConfig, ListenConfig};
+use server::{
+    metrics_server::MetricsConfig,
+    program::ServiceConfig,
+    security::{self, AuthConfig, ListenConfig},
+};
 
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
-pub use ports::{AdminConfig, GrpcConfig, HttpConfig, MetricsConfig, ModelControl};
+pub use ports::{AdminConfig, GrpcConfig, HttpConfig, ModelControl};
 pub use publish::PublishConfig;
-
-/// The shipped file, which is the compiled default.
-pub const SHIPPED: &str = include_str!("../../configs/inference-service.toml");
-
-/// Variables of the environment that set keys begin with this and two underscores.
-pub const ENVIRONMENT_PREFIX: &str = "RETORT_INFERENCE";
 
 /// Configuration of the inference service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -136,11 +134,16 @@ impl ShutdownConfig {
     }
 }
 
+impl ServiceConfig for InferenceConfig {
+    const SHIPPED: &'static str = include_str!("../../configs/inference-service.toml");
+    const ENVIRONMENT_PREFIX: &'static str = "RETORT_INFERENCE";
+}
+
 impl InferenceConfig {
     /// The shipped configuration.
     #[cfg(test)]
     pub(crate) fn shipped() -> Self {
-        let layers = common::config::Layers::shipped(SHIPPED);
+        let layers = common::config::Layers::shipped(Self::SHIPPED);
         layers.load().expect("the shipped file is complete")
     }
 
@@ -206,15 +209,6 @@ impl InferenceConfig {
             access: self.admin.access,
         }
     }
-
-    /// The port of the Prometheus endpoint.
-    pub fn metrics_port(&self) -> ListenConfig {
-        ListenConfig {
-            table: "metrics",
-            listen: self.metrics.listen,
-            access: self.metrics.access,
-        }
-    }
 }
 
 impl Validate for InferenceConfig {
@@ -233,14 +227,13 @@ impl Validate for InferenceConfig {
             self.grpc_port(),
             self.http_port(),
             self.admin_port(),
-            self.metrics_port(),
+            self.metrics.port(),
         ];
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         self.publish.validate(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
-            let message = format!("must be {least} to {most}");
-            problems.require((least..=most).contains(&value), key, value, &message);
+            problems.require_within(key, value, least..=most);
         };
         let GrpcConfig {
             max_message_bytes,

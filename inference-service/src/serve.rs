@@ -344,7 +344,7 @@ impl Ports {
             .await?;
         let http = security.bind(config.http_port(), access::HTTP).await?;
         let admin = security.bind(config.admin_port(), access::ADMIN).await?;
-        let metrics = security.bind(config.metrics_port(), Rules::METRICS).await?;
+        let metrics = security.bind(config.metrics.port(), Rules::METRICS).await?;
         let addresses = [
             ("grpc", grpc.address),
             ("http", http.address),

@@ -6,21 +6,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
-use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand};
 use common::{
-    config::{ConfigError, EXIT_CODE},
-    output::{self, Messages, OutputError},
+    output::Messages,
     telemetry::{self, LogFormat},
 };
 use recording_progress::RecordingProgress;
 use server::{
     listen::Access,
     metrics_server,
-    security::{ListenConfig, Rules, Security, client::CredentialArguments},
+    program::{self, PeerArguments, ServeArguments},
+    security::{ListenConfig, Rules, Security},
 };
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
@@ -30,7 +28,7 @@ use student_trainer::{
     service,
     soft_targets::record,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::{Builder, Runtime};
 use tracing::{info, warn};
 
 mod process_environment;
@@ -68,15 +66,10 @@ enum Command {
     /// stays: after an interruption the same command goes on.
     Record(RecordArguments),
     /// Serves the run service: submit, watch, cancel; runs queue and are done one at a time.
-    Serve(ServeArguments),
-    /// Asks a serving trainer whether it is healthy; exit code 0 or 1.
-    Healthcheck {
-        /// host:port of its gRPC server.
-        #[arg(default_value = "127.0.0.1:50052")]
-        address: String,
-        #[command(flatten)]
-        credentials: CredentialArguments,
-    },
+    Serve(Serve),
+    /// Asks a running service whether it is serving; exit code 0 or 1.
+    #[command(mut_arg("address", |address| address.default_value("127.0.0.1:50052")))]
+    Healthcheck(PeerArguments),
     /// Measures models on the test split, all together, in f32.
     Evaluate(student_trainer::evaluate::EvaluateArguments),
     Bench(student_trainer::bench::BenchArguments),
@@ -113,105 +106,58 @@ struct RecordArguments {
 }
 
 #[derive(Debug, Args)]
-struct ServeArguments {
+struct Serve {
     /// Folder of the runs; wins over --set runs_folder=DIR.
     #[arg(long, value_name = "DIR")]
     runs_folder: Option<PathBuf>,
-    /// TOML file; laid over the defaults of configs/student-trainer.toml.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
-    /// stands, or a TOML string in quotes; for any other key it is TOML.
-    #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
-    overrides: Vec<OsString>,
-    /// Where to write the address it listens on, as JSON, once it serves.
-    #[arg(long)]
-    ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    service: ServeArguments,
 }
 
-const NAME: &str = "student-trainer";
-/// Of a wrong command line.
-const USAGE_EXIT_CODE: u8 = 2;
-
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return output::report_command_line(NAME, &error, USAGE_EXIT_CODE),
-    };
+    program::run("student-trainer", execute)
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
     let _log = telemetry::init(cli.log_format);
-    // A health check computes nothing, and starting anew would double what it costs.
-    let computes = !matches!(cli.command, Command::Healthcheck { .. });
+    // A health check computes nothing, and starting anew would double its cost.
+    let computes = !matches!(cli.command, Command::Healthcheck(_));
     if computes && let Err(error) = process_environment::prepare() {
         warn!(%error, "training will be slower than it could be");
     }
-    match execute(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if let Some(error) = error.downcast_ref::<OutputError>() {
-                return error.report(NAME);
-            }
-            // Not the chain of causes: each error's own text says everything.
-            writeln!(Messages, "error: {error}");
-            match error.downcast_ref::<ConfigError>() {
-                Some(_) => ExitCode::from(EXIT_CODE),
-                None => ExitCode::FAILURE,
-            }
-        }
-    }
+    let mut runtime = Builder::new_multi_thread();
+    program::with_runtime(runtime.worker_threads(2), |runtime| {
+        execute_on(runtime, cli.command)
+    })?
 }
 
-/// How long tasks of the network's side may still take once the command is done.
-const LAST_GRACE: Duration = Duration::from_secs(2);
-
-fn execute(command: Command) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(2)
-        .build()
-        .map_err(|error| anyhow!("cannot start the network threads: {error}"))?;
-    let executed = execute_on(&runtime, command);
-    // What still runs is not waited for without end: a name is looked up until the system gives up.
-    runtime.shutdown_timeout(LAST_GRACE);
-    executed
-}
-
-fn execute_on(runtime: &tokio::runtime::Runtime, command: Command) -> anyhow::Result<()> {
+fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => train(&arguments, runtime),
         Command::Record(arguments) => record_soft_targets(&arguments, runtime),
         Command::Serve(arguments) => {
-            let runs_folder = arguments.runs_folder.as_deref();
-            let file = arguments.config.as_deref();
-            let config = TrainerConfig::load(file, &arguments.overrides, runs_folder)?;
-            let ready_file = arguments.ready_file.as_deref();
-            Ok(runtime.block_on(service::serve(config, ready_file))?)
+            let config = arguments.service.load(|config: &mut TrainerConfig| {
+                if let Some(folder) = &arguments.runs_folder {
+                    config.runs_folder.clone_from(folder);
+                }
+            })?;
+            let shutdown = program::shutdown_token(runtime)?;
+            let ready_file = arguments.service.ready_file.as_deref();
+            Ok(runtime.block_on(service::serve(config, ready_file, shutdown))?)
         }
-        Command::Healthcheck {
-            address,
-            credentials,
-        } => {
-            let credentials = credentials.credentials()?;
-            let timeout = Duration::from_secs(5);
-            let check = server::health_check::check_health(&credentials, &address, timeout);
-            runtime.block_on(check).map_err(anyhow::Error::msg)
-        }
+        Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
         Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),
         Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
     }
 }
 
-fn cancelled_by_signals(runtime: &tokio::runtime::Runtime) -> anyhow::Result<CancellationToken> {
-    let _guard = runtime.enter();
-    common::shutdown::on_signal().map_err(|error| anyhow!("cannot listen for signals: {error}"))
-}
-
-fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow::Result<()> {
+fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
     let folder = match &arguments.output {
         Some(folder) => folder.clone(),
         None => Path::new("runs").join(arguments.config.file_stem().unwrap_or_default()),
     };
-    let cancel = cancelled_by_signals(runtime)?;
+    let cancel = program::shutdown_token(runtime)?;
     if let Some(address) = arguments.metrics {
         let port = ListenConfig {
             table: "metrics",
@@ -247,10 +193,10 @@ fn train(arguments: &RunArguments, runtime: &tokio::runtime::Runtime) -> anyhow:
 
 fn record_soft_targets(
     arguments: &RecordArguments,
-    runtime: &tokio::runtime::Runtime,
+    runtime: &Runtime,
 ) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
-    let cancel = cancelled_by_signals(runtime)?;
+    let cancel = program::shutdown_token(runtime)?;
     let notices = EventSink::new(|event| {
         if let RunEvent::Notice { text } = event {
             writeln!(Messages, "{text}");

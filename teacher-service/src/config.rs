@@ -6,17 +6,13 @@ use common::config::{Problems, Validate};
 use serde::Deserialize;
 use server::{
     listen::Access,
+    metrics_server::MetricsConfig,
+    program::ServiceConfig,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 use torch_networks::{DeviceChoice, PrecisionChoice};
 
 use crate::libtorch_environment::CpuIsa;
-
-/// The shipped file, which is the compiled default.
-pub const SHIPPED: &str = include_str!("../../configs/teacher-service.toml");
-
-/// Variables of the environment that set keys begin with this and two underscores.
-pub const ENVIRONMENT_PREFIX: &str = "RETORT_TEACHER";
 
 /// Configuration of the teacher service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -77,16 +73,6 @@ pub struct GrpcConfig {
     pub max_message_bytes: usize,
 }
 
-/// The Prometheus endpoint.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MetricsConfig {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Who may read them.
-    pub access: Access,
-}
-
 /// How the service stops.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +88,11 @@ impl ShutdownConfig {
     }
 }
 
+impl ServiceConfig for TeacherConfig {
+    const SHIPPED: &'static str = include_str!("../../configs/teacher-service.toml");
+    const ENVIRONMENT_PREFIX: &'static str = "RETORT_TEACHER";
+}
+
 impl TeacherConfig {
     /// The port of the gRPC server.
     pub fn grpc_port(&self) -> ListenConfig {
@@ -111,19 +102,7 @@ impl TeacherConfig {
             access: self.grpc.access,
         }
     }
-
-    /// The port of the Prometheus endpoint.
-    pub fn metrics_port(&self) -> ListenConfig {
-        ListenConfig {
-            table: "metrics",
-            listen: self.metrics.listen,
-            access: self.metrics.access,
-        }
-    }
 }
-
-const MIN_MESSAGE_BYTES: usize = 4096;
-const MAX_MESSAGE_BYTES: usize = 1 << 30;
 
 impl Validate for TeacherConfig {
     fn validate(&self, problems: &mut Problems) {
@@ -135,27 +114,16 @@ impl Validate for TeacherConfig {
             format!("\"{artifact}\""),
             "give the teacher's folder, for example --artifact runs/demo/teacher/artifact",
         );
-        let threads = self.compute.threads;
-        let message = "must be 0 (all cores) to 1024";
-        problems.require(threads <= 1024, "compute.threads", threads, message);
+        problems.require_within("compute.threads", self.compute.threads, 0..=1024);
 
         let grpc = &self.grpc;
-        let ports = [self.grpc_port(), self.metrics_port()];
+        let ports = [self.grpc_port(), self.metrics.port()];
         security::validate(grpc.tls.as_ref(), &self.auth, &ports, problems);
-        for (key, value, most) in [
-            ("grpc.credit", grpc.credit as usize, 1024),
-            ("grpc.max_connections", grpc.max_connections, 65536),
-            ("grpc.max_streams", grpc.max_streams, 1024),
-        ] {
-            let message = format!("must be 1 to {most}");
-            problems.require((1..=most).contains(&value), key, value, &message);
-        }
-        problems.require(
-            (MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES).contains(&grpc.max_message_bytes),
-            "grpc.max_message_bytes",
-            grpc.max_message_bytes,
-            "must be 4096 to 1073741824 (1 GiB)",
-        );
+        problems.require_within("grpc.credit", grpc.credit, 1..=1024);
+        problems.require_within("grpc.max_connections", grpc.max_connections, 1..=65_536);
+        problems.require_within("grpc.max_streams", grpc.max_streams, 1..=1024);
+        let message_bytes = 4096..=1 << 30;
+        problems.require_within("grpc.max_message_bytes", grpc.max_message_bytes, message_bytes);
         // F32 values are kept as they came, so a batch takes no more than its message.
         problems.require(
             grpc.max_queued_bytes >= grpc.max_message_bytes,
@@ -166,20 +134,13 @@ impl Validate for TeacherConfig {
                 grpc.max_message_bytes
             ),
         );
-        for (key, seconds) in [
-            ("grpc.read_timeout_seconds", grpc.read_timeout_seconds),
-            ("grpc.reader_timeout_seconds", grpc.reader_timeout_seconds),
+        for (key, seconds, range) in [
+            ("grpc.read_timeout_seconds", grpc.read_timeout_seconds, 1..=3600),
+            ("grpc.reader_timeout_seconds", grpc.reader_timeout_seconds, 1..=3600),
+            ("shutdown.drain_seconds", self.shutdown.drain_seconds, 0..=3600),
         ] {
-            let fits = (1..=3600).contains(&seconds);
-            problems.require(fits, key, seconds, "must be 1 to 3600");
+            problems.require_within(key, seconds, range);
         }
-        let seconds = self.shutdown.drain_seconds;
-        problems.require(
-            seconds <= 3600,
-            "shutdown.drain_seconds",
-            seconds,
-            "must be 0 to 3600",
-        );
     }
 }
 
@@ -192,7 +153,7 @@ mod tests {
     fn load(overrides: &[&str]) -> Result<TeacherConfig, String> {
         let layers = Layers {
             overrides: overrides.iter().map(Into::into).collect(),
-            ..Layers::shipped(SHIPPED)
+            ..Layers::shipped(TeacherConfig::SHIPPED)
         };
         layers.load().map_err(|error| error.to_string())
     }

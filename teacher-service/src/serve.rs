@@ -98,7 +98,7 @@ pub async fn run(
     let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
     let grpc_port = security.bind(config.grpc_port(), RULES).await?;
-    let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
+    let metrics_port = security.bind(config.metrics.port(), Rules::METRICS).await?;
     let (grpc_address, metrics_address) = (grpc_port.address, metrics_port.address);
     let recorder = metrics::install()?;
     let metrics_server = metrics_server::serve(metrics_port, recorder, security.staleness());

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
 /// One thing wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,17 @@ impl Problems {
         if !holds {
             self.add(key, value, message);
         }
+    }
+
+    /// Adds a problem with `key` unless `value` lies in `range`.
+    pub fn require_within<T: PartialOrd + fmt::Display>(
+        &mut self,
+        key: &str,
+        value: T,
+        range: RangeInclusive<T>,
+    ) {
+        let message = format!("must be from {} to {}", range.start(), range.end());
+        self.require(range.contains(&value), key, value, &message);
     }
 
     /// Whether nothing is wrong.

@@ -9,6 +9,7 @@ pub mod health_check;
 mod http2_frames;
 pub mod listen;
 pub mod metrics_server;
+pub mod program;
 pub mod raw_codec;
 pub mod security;
 pub mod upload;

@@ -1,32 +1,57 @@
-//! `/metrics` for Prometheus, as every service serves it.
+//! The `/metrics` endpoint for Prometheus.
 
-use std::{future, time::Duration};
+use std::{future, net::SocketAddr, time::Duration};
 
 use axum::{Router, http::header, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::{Deserialize, Serialize};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    listen::http1::{self, ConnectionLimits},
-    security::{GuardedPort, Staleness},
+    listen::{
+        Access,
+        http1::{self, ConnectionLimits},
+    },
+    security::{GuardedPort, ListenConfig, Staleness},
 };
 use common::telemetry;
 
-/// Of a port for metrics: Prometheus needs one; people look, too.
+/// The `[metrics]` table of a service's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who may read the metrics.
+    pub access: Access,
+}
+
+impl MetricsConfig {
+    /// The port that the table describes.
+    pub fn port(&self) -> ListenConfig {
+        ListenConfig {
+            table: "metrics",
+            listen: self.listen,
+            access: self.access,
+        }
+    }
+}
+
+/// Limits of a port for metrics. Prometheus needs one connection; users look, too.
 pub const CONNECTIONS: ConnectionLimits = ConnectionLimits {
     connections: 64,
     header_time: Duration::from_secs(30),
 };
 
-/// How often the exporter tidies its histograms.
+/// How often the exporter drops old samples of its histograms.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The format's name, as Prometheus expects it.
+/// The media type of Prometheus's text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Serves what `handle` has counted, and what `staleness` says of the credentials, until the future is
-/// dropped.
+/// Serves the metrics that `handle` renders, and those of `staleness` and of the log, until the future
+/// is dropped.
 pub async fn serve(port: GuardedPort, handle: PrometheusHandle, staleness: Staleness) {
     let upkeep = handle.clone();
     let keep_up = async move {

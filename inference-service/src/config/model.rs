@@ -1,9 +1,9 @@
 //! How a model is batched, computed and kept, in general and by name.
 
-use std::{num::NonZero, thread, time::Duration};
+use std::time::Duration;
 
 use artifacts::model_store::ModelName;
-use common::config::Problems;
+use common::{config::Problems, cores};
 use serde::Deserialize;
 
 /// How requests become batches.
@@ -70,8 +70,7 @@ impl Instances {
         match self {
             Self::Count(count) => count,
             Self::Auto(Auto::Auto) => {
-                let processors = thread::available_parallelism().map_or(1, NonZero::get);
-                (processors / 2).clamp(1, 8)
+                (cores::available() / 2).clamp(1, 8)
             }
         }
     }
@@ -196,9 +195,7 @@ impl ModelConfig {
     /// Adds what is out of range; `key` gives a field's full name.
     pub(super) fn validate(&self, problems: &mut Problems, key: impl Fn(Section, &str) -> String) {
         let mut within = |section: Section, field: &str, value: u64, least: u64, most: u64| {
-            let message = format!("must be {least} to {most}");
-            let key = key(section, field);
-            problems.require((least..=most).contains(&value), &key, value, &message);
+            problems.require_within(&key(section, field), value, least..=most);
         };
         let BatchingConfig {
             max_batch_size,

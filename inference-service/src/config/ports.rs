@@ -1,4 +1,4 @@
-//! The service's four ports: the tables `grpc`, `http`, `admin` and `metrics`.
+//! The ports of the tables `grpc`, `http` and `admin`.
 
 use std::net::SocketAddr;
 
@@ -58,15 +58,5 @@ pub struct AdminConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may publish.
-    pub access: Access,
-}
-
-/// The Prometheus endpoint.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MetricsConfig {
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Who may read them.
     pub access: Access,
 }

@@ -51,11 +51,7 @@ impl Validate for PublishConfig {
             load_timeout_seconds,
         } = *self;
         let mut within = |field: &str, value: u64, least: u64, most: u64| {
-            let (key, message) = (
-                format!("publish.{field}"),
-                format!("must be {least} to {most}"),
-            );
-            problems.require((least..=most).contains(&value), &key, value, &message);
+            problems.require_within(&format!("publish.{field}"), value, least..=most);
         };
         within("max_model_bytes", max_model_bytes as u64, 1, 1 << 30);
         within("max_manifest_bytes", max_manifest_bytes as u64, 1, 1 << 28);

@@ -5,7 +5,7 @@ use super::*;
 fn load(overrides: &[&str]) -> Result<InferenceConfig, String> {
     let layers = Layers {
         overrides: overrides.iter().map(Into::into).collect(),
-        ..Layers::shipped(SHIPPED)
+        ..Layers::shipped(InferenceConfig::SHIPPED)
     };
     layers.load().map_err(|error| error.to_string())
 }
@@ -105,7 +105,7 @@ fn names_of_models_keep_capitals_and_dots() {
             value: "4".into(),
         }],
         overrides: vec!["models.\"v1.0\".max_batch_size=5".into()],
-        ..Layers::shipped(SHIPPED)
+        ..Layers::shipped(InferenceConfig::SHIPPED)
     };
     let config: InferenceConfig = layers.load().unwrap();
     assert_eq!(config.model("ResNet8").batching.max_batch_size, 4);

@@ -29,7 +29,7 @@ async fn a_healthy_service_says_so_and_a_stopped_one_does_not() {
         let address = service.address(port);
         let output = run_to_the_end(&["healthcheck", &address]);
         assert_eq!(output.status.code(), Some(0), "{}", output.stderr);
-        assert!(output.stdout.contains("is ready"), "{}", output.stdout);
+        assert!(output.stdout.contains("is serving"), "{}", output.stdout);
     }
     let address = service.address("grpc");
     drop(service);
@@ -169,7 +169,7 @@ fn every_error_of_a_configuration_is_listed_at_once() {
     assert_eq!(output.status.code(), Some(64), "{}", output.stderr);
     for part in [
         file,
-        "batching.max_batch_size = 0: must be 1 to 4096",
+        "batching.max_batch_size = 0: must be from 1 to 4096",
         "max_queue",
         "grpc.listen = \"nowhere\"",
         "admin.listen = 0.0.0.0:8003",

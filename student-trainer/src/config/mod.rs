@@ -12,7 +12,7 @@ pub use self::soft_targets::{
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
-pub use trainer::{GrpcConfig, MetricsConfig, QueueConfig, ShutdownConfig, TrainerConfig};
+pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,13 @@
 //! Configuration of `student-trainer serve`.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::config::{ConfigError, Layers, Problems, Validate};
+use common::config::{Problems, Validate};
 use serde::{Deserialize, Serialize};
 use server::{
     listen::Access,
+    metrics_server::MetricsConfig,
+    program::ServiceConfig,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 
@@ -66,16 +63,6 @@ pub struct GrpcConfig {
     pub max_message_bytes: usize,
 }
 
-/// The Prometheus endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MetricsConfig {
-    /// Port 0 takes any free port.
-    pub listen: SocketAddr,
-    /// Who may read them.
-    pub access: Access,
-}
-
 /// How the service stops.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,45 +71,18 @@ pub struct ShutdownConfig {
     pub drain_seconds: u64,
 }
 
-impl TrainerConfig {
-    /// Merges shipped defaults, `file`, `RETORT_TRAINER__...`, `overrides` (`key.path=value`) and
-    /// `runs_folder`.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them.
-    pub fn load(
-        file: Option<&Path>,
-        overrides: &[OsString],
-        runs_folder: Option<&Path>,
-    ) -> Result<Self, ConfigError> {
-        let layers = Layers {
-            shipped: include_str!("../../../configs/student-trainer.toml"),
-            file: file.map(Path::to_owned),
-            environment: common::config::environment("RETORT_TRAINER"),
-            overrides: overrides.to_vec(),
-        };
-        layers.load_with(|config: &mut Self| {
-            if let Some(folder) = runs_folder {
-                config.runs_folder = folder.to_owned();
-            }
-        })
-    }
+impl ServiceConfig for TrainerConfig {
+    const SHIPPED: &'static str = include_str!("../../../configs/student-trainer.toml");
+    const ENVIRONMENT_PREFIX: &'static str = "RETORT_TRAINER";
+}
 
+impl TrainerConfig {
     /// The port of the gRPC server.
     pub fn grpc_port(&self) -> ListenConfig {
         ListenConfig {
             table: "grpc",
             listen: self.grpc.listen,
             access: self.grpc.access,
-        }
-    }
-
-    /// The port of the Prometheus endpoint.
-    pub fn metrics_port(&self) -> ListenConfig {
-        ListenConfig {
-            table: "metrics",
-            listen: self.metrics.listen,
-            access: self.metrics.access,
         }
     }
 }
@@ -148,41 +108,33 @@ impl Validate for TrainerConfig {
         let named = !runs_folder.as_os_str().is_empty();
         problems.require(named, "runs_folder", "\"\"", "must name a folder");
         allowed_folders.validate(problems);
-        for (key, count, lowest) in [
-            ("queue.waiting_runs", queue.waiting_runs, 1),
-            ("queue.remembered_runs", queue.remembered_runs, 0),
-        ] {
-            let allowed = format!("must be from {lowest} to 100000");
-            problems.require((lowest..=100_000).contains(&count), key, count, &allowed);
-        }
-        let ports = [self.grpc_port(), self.metrics_port()];
+        problems.require_within("queue.waiting_runs", queue.waiting_runs, 1..=100_000);
+        problems.require_within("queue.remembered_runs", queue.remembered_runs, 0..=100_000);
+        let ports = [self.grpc_port(), self.metrics.port()];
         security::validate(grpc.tls.as_ref(), auth, &ports, problems);
-        let connections = grpc.max_connections;
-        let fits = (1..=65536).contains(&connections);
-        let allowed = "must be from 1 to 65536";
-        problems.require(fits, "grpc.max_connections", connections, allowed);
-        let seconds = grpc.read_timeout_seconds;
-        let fits = (1..=3600).contains(&seconds);
-        let allowed = "must be from 1 to 3600";
-        problems.require(fits, "grpc.read_timeout_seconds", seconds, allowed);
-        let bytes = grpc.max_message_bytes;
-        let allowed = "must be from 1024 to 1073741824 (1 GiB)";
-        let fits = (1024..=1 << 30).contains(&bytes);
-        problems.require(fits, "grpc.max_message_bytes", bytes, allowed);
-        let seconds = shutdown.drain_seconds;
-        let fits = (1..=3600).contains(&seconds);
-        let allowed = "must be from 1 to 3600";
-        problems.require(fits, "shutdown.drain_seconds", seconds, allowed);
+        problems.require_within("grpc.max_connections", grpc.max_connections, 1..=65_536);
+        problems.require_within("grpc.max_message_bytes", grpc.max_message_bytes, 1024..=1 << 30);
+        for (key, seconds) in [
+            ("grpc.read_timeout_seconds", grpc.read_timeout_seconds),
+            ("shutdown.drain_seconds", shutdown.drain_seconds),
+        ] {
+            problems.require_within(key, seconds, 1..=3600);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::config::{ConfigError, Layers};
+
     use super::*;
 
     fn load(overrides: &[&str]) -> Result<TrainerConfig, ConfigError> {
-        let overrides: Vec<_> = overrides.iter().map(Into::into).collect();
-        TrainerConfig::load(None, &overrides, None)
+        let layers = Layers {
+            overrides: overrides.iter().map(Into::into).collect(),
+            ..Layers::shipped(TrainerConfig::SHIPPED)
+        };
+        layers.load()
     }
 
     #[test]

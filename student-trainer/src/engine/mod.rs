@@ -21,10 +21,7 @@ pub use torch_networks::{Precision, TorchError, TorchNetwork};
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores if that is 0. Returns the number of threads.
 pub fn set_threads(configured: usize) -> usize {
-    let threads = match configured {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
+    let threads = common::cores::threads(configured);
     torch_networks::set_threads(threads);
     threads
 }

@@ -48,22 +48,13 @@ mod store;
 /// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
 
-/// Serves `retort.runs.v1`, health and reflection until a signal of [`common::shutdown`]. `ready_file`
-/// (see [`common::ready_file`]) exists while it serves.
+/// Serves `retort.runs.v1`, health and reflection until `shutdown` is cancelled. Then health reports
+/// NOT_SERVING, the service rejects new runs, and the running one stops at a checkpoint; its watchers get
+/// that state before this returns. `ready_file` (see [`common::ready_file`]) exists while it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(config: TrainerConfig, ready_file: Option<&Path>) -> Result<(), ServeError> {
-    let shutdown = common::shutdown::on_signal().map_err(ServeError::Signals)?;
-    serve_until(config, ready_file, shutdown).await
-}
-
-/// As [`serve`], until `shutdown` is cancelled. Then health reports NOT_SERVING, the service rejects new
-/// runs, and the running one stops at a checkpoint; its watchers get that state before this returns.
-///
-/// # Errors
-/// See [`ServeError`].
-pub async fn serve_until(
+pub async fn serve(
     config: TrainerConfig,
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
@@ -72,7 +63,7 @@ pub async fn serve_until(
     let mut ready_file = ready_file.map_err(ServeError::ReadyFile)?;
     let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
     let port = security.bind(config.grpc_port(), RULES).await?;
-    let metrics_port = security.bind(config.metrics_port(), Rules::METRICS).await?;
+    let metrics_port = security.bind(config.metrics.port(), Rules::METRICS).await?;
     let addresses = [("grpc", port.address), ("metrics", metrics_port.address)];
     let recorder = metrics::install()?;
     writable_folder::check("runs_folder", &config.runs_folder)?;

@@ -31,9 +31,6 @@ pub enum ServeError {
         .0.display()
     )]
     RunsFolderInUse(PathBuf),
-    /// Signal handlers cannot be installed.
-    #[error("cannot listen for signals: {0}")]
-    Signals(io::Error),
     /// The thread of the runs cannot be started.
     #[error("cannot start the thread that does the runs: {0}")]
     Thread(io::Error),

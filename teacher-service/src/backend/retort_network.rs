@@ -3,11 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    thread,
 };
 
 use artifacts::manifest::TeacherIdentity;
-use common::folders;
+use common::{cores, folders};
 use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use torch_networks::{
@@ -94,7 +93,7 @@ impl RetortNetwork {
             source,
         })?;
 
-        torch_networks::set_threads(threads(config.threads));
+        torch_networks::set_threads(cores::threads(config.threads));
         let engine = |source| LoadError::Engine {
             path: path(),
             source,
@@ -181,12 +180,5 @@ fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
     match model.read_weights(&read(&path)?) {
         Ok(weights) => Ok((model, weights)),
         Err(source) => Err(LoadError::Weights { path, source }),
-    }
-}
-
-fn threads(configured: usize) -> usize {
-    match configured {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
     }
 }
