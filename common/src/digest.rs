@@ -29,15 +29,15 @@ impl Sha256 {
 
     /// The 32 bytes that the hex digits stand for.
     pub fn to_bytes(&self) -> [u8; 32] {
-        let digits = self.0.as_bytes();
-        // Only hex digits get into a digest; see `parse`.
-        let value = |digit: u8| (digit as char).to_digit(16).unwrap_or_default() as u8;
-        std::array::from_fn(|byte| value(digits[2 * byte]) << 4 | value(digits[2 * byte + 1]))
+        let mut bytes = [0; 32];
+        // Holds: every digest has 64 hex digits; see `parse`.
+        hex::decode_to_slice(&self.0, &mut bytes).expect("64 hex digits");
+        bytes
     }
 
-    /// The digest that `bytes` are, not the digest of them.
+    /// The digest whose 32 bytes are `bytes`. [`of`](Self::of) computes a digest.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(bytes))
     }
 }
 

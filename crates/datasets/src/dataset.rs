@@ -155,8 +155,7 @@ impl Dataset {
         }
         hasher.update(&self.pixels);
         hasher.update(&self.labels);
-        let digest = hasher.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(hasher.finalize())
     }
 
     /// A sample of `count` images, in the order of the data set: of each class in proportion, drawn by a

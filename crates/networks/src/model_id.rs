@@ -30,13 +30,7 @@ pub fn model_id(spec: &NetworkSpec, weights: &Weights) -> Result<ModelId, SpecEr
     for (_, tensor) in weights.iter() {
         digest.update(tensor.to_le_bytes());
     }
-    Ok(ModelId(
-        digest
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
-    ))
+    Ok(ModelId(hex::encode(digest.finalize())))
 }
 
 impl ModelId {

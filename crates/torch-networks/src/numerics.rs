@@ -43,7 +43,7 @@ pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics
             "{precision} on {device}, libtorch {}",
             env!("LIBTORCH_VERSION")
         ),
-        probe_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        probe_sha256: hex::encode(digest),
     })
 }
 
