@@ -5,7 +5,6 @@
 //! then a session's own thread) → answer. A publish goes: `publisher` (upload, checks, loading) → the
 //! model store → `catalog`, where the new version takes the old one's place.
 
-mod access;
 mod batcher;
 pub mod bench;
 mod catalog;
@@ -16,6 +15,7 @@ mod grpc;
 mod http;
 mod inference;
 mod metrics;
+mod port_rules;
 mod publisher;
 mod readiness;
 mod refusals;

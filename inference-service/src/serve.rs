@@ -18,7 +18,7 @@ use server::{
     grpc,
     health::{Health, HealthService},
     listen::{
-        ArrivalLimit, InTime,
+        ArrivalLimit, TimedUnit,
         http1::{self, ConnectionLimits},
         http2,
     },
@@ -35,7 +35,6 @@ use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
 use crate::{
-    access,
     catalog::Catalog,
     classification::{Classifier, PredictorEdge},
     config::{InferenceConfig, ModelControl},
@@ -43,7 +42,7 @@ use crate::{
     grpc::{InferenceEdge, InferenceServer, Reasons},
     http,
     inference::Inference,
-    metrics,
+    metrics, port_rules,
     publisher::{Publisher, PublisherEdge},
     readiness::Readiness,
     refusals::Refusals,
@@ -51,18 +50,18 @@ use crate::{
 };
 
 /// Calls of more than one message.
-const STREAMS: [(&str, InTime); 3] = [
+const STREAMS: [(&str, TimedUnit); 3] = [
     (
         "/inference.GRPCInferenceService/ModelStreamInfer",
-        InTime::EachMessage,
+        TimedUnit::Message,
     ),
     (
         "/retort.publish.v1.PublisherService/Publish",
-        InTime::EachPart,
+        TimedUnit::Part,
     ),
     (
         "/retort.publish.v1.PublisherService/CheckPublish",
-        InTime::EachPart,
+        TimedUnit::Part,
     ),
 ];
 
@@ -340,10 +339,10 @@ impl Ports {
     async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
         let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
         let grpc = security
-            .bind(config.grpc_port(), access::grpc(config.grpc.model_control))
+            .bind(config.grpc_port(), port_rules::grpc(config.grpc.model_control))
             .await?;
-        let http = security.bind(config.http_port(), access::HTTP).await?;
-        let admin = security.bind(config.admin_port(), access::ADMIN).await?;
+        let http = security.bind(config.http_port(), port_rules::HTTP).await?;
+        let admin = security.bind(config.admin_port(), port_rules::ADMIN).await?;
         let metrics = security.bind(config.metrics.port(), Rules::METRICS).await?;
         let addresses = [
             ("grpc", grpc.address),

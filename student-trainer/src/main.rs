@@ -15,7 +15,7 @@ use common::{
 };
 use recording_progress::RecordingProgress;
 use server::{
-    listen::Access,
+    listen::PortAccess,
     metrics_server,
     program::{self, PeerArguments, ServeArguments},
     security::{ListenConfig, Rules, Security},
@@ -163,7 +163,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
             table: "metrics",
             listen: address,
             // Whoever gives the flag chooses the address.
-            access: Access::AnyoneWhoReachesThePort,
+            access: PortAccess::AnyoneWhoReachesThePort,
         };
         let security = Security::default();
         let port = runtime.block_on(security.bind(port, Rules::METRICS))?;

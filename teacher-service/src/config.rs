@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use common::config::{Problems, Validate};
 use serde::Deserialize;
 use server::{
-    listen::Access,
+    listen::PortAccess,
     metrics_server::MetricsConfig,
     program::ServiceConfig,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
@@ -54,7 +54,7 @@ pub struct GrpcConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may use the service.
-    pub access: Access,
+    pub access: PortAccess,
     /// The certificate of every port; without it, plain text is spoken.
     pub tls: Option<ServerTls>,
     /// Batches that one stream may have in flight.

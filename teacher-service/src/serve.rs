@@ -12,7 +12,7 @@ use proto::teacher::v1::teacher_service_server::{SERVICE_NAME, TeacherServiceSer
 use server::{
     grpc,
     health::Health,
-    listen::{ArrivalLimit, InTime, http2},
+    listen::{ArrivalLimit, TimedUnit, http2},
     metrics_server,
     security::{GuardedPort, Rules, Scope, Security, SecurityError},
 };
@@ -47,10 +47,10 @@ pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
 const MAX_CALLS_PER_CONNECTION: u32 = 16;
 
 /// Calls of more than one message.
-const STREAMS: [(&str, InTime); 1] = [(
+const STREAMS: [(&str, TimedUnit); 1] = [(
     "/retort.teacher.v1.TeacherService/StreamSoftTargets",
     // What its trainer sent before it heard that the teacher drains is still answered.
-    InTime::EachMessageToTheEnd,
+    TimedUnit::MessageUntilServiceEnds,
 )];
 
 /// Logits are all that a teacher gives away.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     listen::{
-        Access,
+        PortAccess,
         http1::{self, ConnectionLimits},
     },
     security::{GuardedPort, ListenConfig, Staleness},
@@ -24,7 +24,7 @@ pub struct MetricsConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may read the metrics.
-    pub access: Access,
+    pub access: PortAccess,
 }
 
 impl MetricsConfig {

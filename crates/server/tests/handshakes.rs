@@ -9,7 +9,7 @@ use server::{
     grpc,
     health::Health,
     health_check::check_health,
-    listen::{Access, http2},
+    listen::{PortAccess, http2},
     security::{AuthConfig, ListenConfig, Rules, Scope, Security, tls::ServerTls},
 };
 use test_support::certificates::Keys;
@@ -30,7 +30,7 @@ async fn serve(keys: &Keys) -> SocketAddr {
     let port = ListenConfig {
         table: "grpc",
         listen: "127.0.0.1:0".parse().expect("an address"),
-        access: Access::ThisMachineOnly,
+        access: PortAccess::ThisMachineOnly,
     };
     let rules = Rules::grpc(&[Scope::Predict], &[]);
     let security = Security::load(Some(&tls), &AuthConfig::default()).expect("the files are good");

@@ -89,13 +89,13 @@ pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) 
             what: "a certificate of a foreign authority",
             credentials: client(Some("foreign"), Some("good")),
             answer: None,
-            logged: "authority that is not trusted",
+            logged: "not from a trusted authority",
         },
         Case {
             what: "no certificate",
             credentials: client(None, Some("good")),
             answer: None,
-            logged: "shows no certificate",
+            logged: "sent no certificate",
         },
         Case {
             what: "a client that does not trust the service",
@@ -107,7 +107,7 @@ pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) 
             what: "plain text",
             credentials: keys.plain_client(Some("good")),
             answer: None,
-            logged: "plain text on a port that speaks TLS",
+            logged: "plain text on a TLS port",
         },
     ] {
         expect_refusal(service, &case).await;
@@ -137,7 +137,7 @@ pub async fn refuses_tls_on_a_plain_port<G: Guarded>(service: &G, keys: &Keys) {
         what: "TLS on a plain port",
         credentials: keys.client("ca", None, None),
         answer: None,
-        logged: "TLS on a port that speaks plain text",
+        logged: "TLS on a plain-text port",
     };
     expect_refusal(service, &case).await;
     let good = service.call(&Credentials::default()).await;

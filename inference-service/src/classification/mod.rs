@@ -102,18 +102,18 @@ impl Classifier {
             .or_else(|| timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
         let top_k = request.top_k;
         let decoded = self.decode(&version, request.images, deadline);
-        let access = version.access(name);
+        let access_line = version.access_line(name);
         let record = version.statistics.begin();
         let input = match decoded.await {
             Ok(input) => {
                 // It is one request still, counted and logged by what comes now.
                 record.forget();
-                access.forget();
+                access_line.discard();
                 input
             }
             Err(error) => {
                 record.end::<()>(&Err(error.clone()));
-                access.end(&Err(error.clone()));
+                access_line.end(&Err(error.clone()));
                 return Err(error);
             }
         };

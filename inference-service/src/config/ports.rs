@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::Deserialize;
-use server::{listen::Access, security::tls::ServerTls};
+use server::{listen::PortAccess, security::tls::ServerTls};
 
 /// The inference protocol's server.
 #[derive(Debug, Clone, Deserialize)]
@@ -12,7 +12,7 @@ pub struct GrpcConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may ask for predictions.
-    pub access: Access,
+    pub access: PortAccess,
     /// Who may load and unload models at this port.
     pub model_control: ModelControl,
     /// The certificate of every port; without it, plain text is spoken.
@@ -42,7 +42,7 @@ pub struct HttpConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may ask for predictions.
-    pub access: Access,
+    pub access: PortAccess,
     /// Largest body, as sent and after inflating, bytes.
     pub max_body_bytes: usize,
     /// Longest time for a request's headers, and then for its body, to arrive, seconds.
@@ -58,5 +58,5 @@ pub struct AdminConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Who may publish.
-    pub access: Access,
+    pub access: PortAccess,
 }

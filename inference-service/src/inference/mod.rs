@@ -1,6 +1,6 @@
 //! The one request path: whatever protocol a request came by, it goes through here.
 
-mod access;
+mod access_log;
 pub(crate) mod behaviour;
 mod request;
 mod request_id;
@@ -18,7 +18,7 @@ use crate::{
     readiness::Readiness,
 };
 
-use access::Access;
+use access_log::AccessLine;
 #[cfg(test)]
 pub(crate) use request::Input;
 use request_id::RequestName;
@@ -83,7 +83,7 @@ impl Inference {
         request: RequestName<'_>,
     ) -> Result<Arc<LoadedVersion>, InferenceError> {
         self.catalog.find(model, version).inspect_err(|error| {
-            Access::new(self.log_access, request, shorten(model), 0).end(&Err(error.clone()));
+            AccessLine::new(self.log_access, request, shorten(model), 0).end(&Err(error.clone()));
         })
     }
 }
@@ -99,7 +99,7 @@ impl LoadedVersion {
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
         let record = self.statistics.begin();
-        let access = self.access(request.name());
+        let access_line = self.access_line(request.name());
         let span = debug_span!(
             "infer",
             model = %self.model,
@@ -108,14 +108,14 @@ impl LoadedVersion {
         );
         let outcome = self.compute(request).instrument(span).await;
         record.end(&outcome);
-        access.end(&outcome);
+        access_line.end(&outcome);
         outcome
     }
 
-    /// The access log's line of a request to this version.
-    pub(crate) fn access(&self, request: RequestName<'_>) -> Access {
+    /// Begins the access-log line of a request to this version.
+    pub(crate) fn access_line(&self, request: RequestName<'_>) -> AccessLine {
         let wanted = self.config.log_access;
-        Access::new(wanted, request, &self.model, self.version)
+        AccessLine::new(wanted, request, &self.model, self.version)
     }
 
     async fn compute(

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use common::config::{Problems, Validate};
 use serde::{Deserialize, Serialize};
 use server::{
-    listen::Access,
+    listen::PortAccess,
     metrics_server::MetricsConfig,
     program::ServiceConfig,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
@@ -51,7 +51,7 @@ pub struct GrpcConfig {
     /// Port 0 takes any free port.
     pub listen: SocketAddr,
     /// Who may use the service.
-    pub access: Access,
+    pub access: PortAccess,
     /// The certificate of every port; without it, plain text is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,

@@ -6,7 +6,7 @@ use artifacts::manifest::TeacherIdentity;
 use clap::Args;
 use common::ready_file::ReadyFile;
 use futures::future::join_all;
-use server::listen::Access;
+use server::listen::PortAccess;
 
 use super::{ReadyFileArgument, incoming, listen, server, shutdown};
 use crate::{
@@ -57,7 +57,7 @@ pub(super) async fn execute(arguments: &SimulatedArguments) -> anyhow::Result<()
         addresses.push(address);
         let config = GrpcConfig {
             listen: address,
-            access: Access::ThisMachineOnly,
+            access: PortAccess::ThisMachineOnly,
             tls: None,
             credit: arguments.credit,
             max_connections: 64,

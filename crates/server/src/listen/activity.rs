@@ -1,4 +1,4 @@
-//! What one connection is doing: whether it may be closed, and whether it may have another call.
+//! The activity of one connection: whether the server may close it, and whether it may have another call.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -11,14 +11,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A connection that is to be closed, has no call under way, and neither sends nor receives for so
-/// long, is closed at once. Half a request may wait for its other half for as long.
+/// A closing connection without a call ends when it has sent and received nothing for this long. Half a
+/// request may wait for its other half for as long.
 pub(super) const QUIET: Duration = Duration::from_millis(500);
 
 /// As [`QUIET`], for a client that does not read its answer.
-const UNREAD: Duration = Duration::from_secs(5);
+const SEND_BLOCKED: Duration = Duration::from_secs(5);
 
-/// Paths that tell whether the service is well. They are answered on a full port, too.
+/// Paths of health checks and metrics. A full port answers them too.
 const PROBES: [&str; 6] = [
     "/grpc.health.v1.Health/Check",
     "/inference.GRPCInferenceService/ServerLive",
@@ -28,165 +28,173 @@ const PROBES: [&str; 6] = [
     "/v2/health/ready",
 ];
 
-/// Gives places to connections that were accepted without one.
-pub(super) trait PlaceSupply: Send + Sync {
-    /// A free place, or that of the connection that has been idle for the longest time. `None` where
-    /// every connection has a call.
-    fn take(&self) -> Option<OwnedSemaphorePermit>;
+/// A permit for one of the connections that a port may have.
+pub(super) type Slot = OwnedSemaphorePermit;
+
+/// Provides slots for connections that were accepted without one.
+pub(super) trait SlotSource: Send + Sync {
+    /// Takes a free slot, or that of the connection that has been idle longest. Returns `None` if every
+    /// connection has a call.
+    fn take(&self) -> Option<Slot>;
 }
 
-/// What one connection is doing.
+/// The activity of one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
-    /// The places of the port's connections.
-    places: Weak<dyn PlaceSupply>,
-    /// Cancelled when the connection is to end after the calls that it has.
+    /// The slots of the port.
+    slots: Weak<dyn SlotSource>,
+    /// Cancelled when the connection must end after its current calls.
     pub(super) close: CancellationToken,
-    /// Cancelled when it is to end at once.
-    pub(super) cut: CancellationToken,
+    /// Cancelled when the connection must end at once.
+    pub(super) abort: CancellationToken,
 }
 
 #[derive(Debug)]
 struct State {
-    place: Place,
+    slot: SlotState,
     calls: usize,
     /// When the last call ended, or the connection was accepted.
     idle_since: Instant,
-    /// When bytes last came or went.
-    heard: Instant,
+    /// When bytes were last received or sent.
+    last_transfer: Instant,
     /// Bytes wait until the client reads.
-    unread: bool,
+    send_blocked: bool,
 }
 
-/// Whether a connection counts among those that a port may have.
+/// Whether a connection counts towards the limit of its port.
 #[derive(Debug)]
-enum Place {
-    Taken(OwnedSemaphorePermit),
-    /// The port is full: probes only.
-    None,
-    /// Given to another connection; this one is being closed.
-    GivenAway,
+enum SlotState {
+    Held(Slot),
+    /// The port is full: the connection gets answers to probes only.
+    Missing,
+    /// Another connection has the slot; this one is closing.
+    HandedOver,
 }
 
 impl Activity {
-    /// Of a connection that begins, with its place, where there is one.
+    /// A new connection with its slot, if it has one.
     pub(super) fn new(
-        places: Weak<dyn PlaceSupply>,
-        place: Option<OwnedSemaphorePermit>,
+        slots: Weak<dyn SlotSource>,
+        slot: Option<Slot>,
         close: CancellationToken,
     ) -> Self {
         let now = Instant::now();
         Self {
             state: Mutex::new(State {
-                place: place.map_or(Place::None, Place::Taken),
+                slot: slot.map_or(SlotState::Missing, SlotState::Held),
                 calls: 0,
                 idle_since: now,
-                heard: now,
-                unread: false,
+                last_transfer: now,
+                send_blocked: false,
             }),
-            places,
+            slots,
             close,
-            cut: CancellationToken::new(),
+            abort: CancellationToken::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Holds: nothing panics while it has the lock.
+        // Holds: no code panics while it has the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a call of `path`; it ends when the returned value is dropped. A connection without a
-    /// place takes a free one, or that of an idle connection. `None` where every place has a call and
+    /// Begins a call of `path`, which ends when the returned value is dropped. A connection without a
+    /// slot takes a free one, or that of an idle connection. Returns `None` if no slot is available and
     /// the call is no probe.
     pub(super) fn begin(self: &Arc<Self>, path: &str) -> Option<Call> {
-        // Without the lock, which the search for an idle connection takes.
-        let place = self
-            .lacks_place()
-            .then(|| self.places.upgrade()?.take())
+        // Before `lock`: the search for an idle connection locks too.
+        let slot = self
+            .lacks_slot()
+            .then(|| self.slots.upgrade()?.take())
             .flatten();
         let mut state = self.lock();
-        if let (Place::None, Some(place)) = (&state.place, place) {
-            state.place = Place::Taken(place);
+        if let (SlotState::Missing, Some(slot)) = (&state.slot, slot) {
+            state.slot = SlotState::Held(slot);
         }
-        if matches!(state.place, Place::None) && !PROBES.contains(&path) {
+        if matches!(state.slot, SlotState::Missing) && !PROBES.contains(&path) {
             return None;
         }
         state.calls += 1;
         Some(Call(Arc::clone(self)))
     }
 
-    /// Bytes came.
+    /// Records that bytes were received.
     pub(super) fn received(&self) {
-        self.lock().heard = Instant::now();
+        self.lock().last_transfer = Instant::now();
     }
 
-    /// Bytes went.
+    /// Records that bytes were sent.
     pub(super) fn sent(&self) {
         let mut state = self.lock();
-        state.heard = Instant::now();
-        state.unread = false;
+        state.last_transfer = Instant::now();
+        state.send_blocked = false;
     }
 
-    /// Bytes cannot be sent, because the client does not read.
-    pub(super) fn unread(&self) {
-        self.lock().unread = true;
+    /// Records that bytes cannot be sent, because the client does not read.
+    pub(super) fn send_blocked(&self) {
+        self.lock().send_blocked = true;
     }
 
-    /// Since when it has no call; `None` while it has one, or an answer that is not sent yet.
+    /// When the connection became idle; `None` while it has a call or an unsent answer.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.lock();
-        (state.calls == 0 && !state.unread).then_some(state.idle_since)
+        (state.calls == 0 && !state.send_blocked).then_some(state.idle_since)
     }
 
-    fn lacks_place(&self) -> bool {
-        matches!(self.lock().place, Place::None)
+    fn lacks_slot(&self) -> bool {
+        matches!(self.lock().slot, SlotState::Missing)
     }
 
-    /// Whether it has a place that it can give away.
-    pub(super) fn has_place(&self) -> bool {
-        matches!(self.lock().place, Place::Taken(_))
+    /// Whether the connection holds a slot.
+    pub(super) fn holds_slot(&self) -> bool {
+        matches!(self.lock().slot, SlotState::Held(_))
     }
 
-    /// Gives its place away and ends it, unless it has been given a call meanwhile.
-    pub(super) fn give_place_away(&self) -> Option<OwnedSemaphorePermit> {
+    /// Gives up the slot and closes the connection, unless a call has begun in the meantime.
+    pub(super) fn hand_over_slot(&self) -> Option<Slot> {
         let mut state = self.lock();
         if state.calls > 0 {
             return None;
         }
-        match std::mem::replace(&mut state.place, Place::GivenAway) {
-            Place::Taken(place) => {
+        match std::mem::replace(&mut state.slot, SlotState::HandedOver) {
+            SlotState::Held(slot) => {
                 self.close.cancel();
-                Some(place)
+                Some(slot)
             }
             other => {
-                state.place = other;
+                state.slot = other;
                 None
             }
         }
     }
 
-    /// Waits until the connection is to be closed and has nothing left to do, or is to end at once.
-    pub(super) async fn over(&self) {
+    /// Waits until the connection must end: it is closing and has nothing left to do, or it is aborted.
+    pub(super) async fn ended(&self) {
         tokio::select! {
-            () = self.cut.cancelled() => return,
+            () = self.abort.cancelled() => return,
             () = self.close.cancelled() => {}
         }
-        let began = Instant::now();
+        let closing_since = Instant::now();
         tokio::select! {
-            () = self.cut.cancelled() => {}
-            () = self.quiet_since(began) => {}
+            () = self.abort.cancelled() => {}
+            () = self.quiet(closing_since) => {}
         }
     }
 
-    async fn quiet_since(&self, began: Instant) {
+    /// Waits until the connection has no call and has been quiet for long enough.
+    async fn quiet(&self, closing_since: Instant) {
         loop {
             let wait = {
                 let state = self.lock();
-                let patience = if state.unread { UNREAD } else { QUIET };
-                let since = state.heard.max(state.idle_since).max(began);
-                let over = since + patience;
-                match over.checked_duration_since(Instant::now()) {
+                let limit = if state.send_blocked {
+                    SEND_BLOCKED
+                } else {
+                    QUIET
+                };
+                let quiet_since = state.last_transfer.max(state.idle_since).max(closing_since);
+                let end = quiet_since + limit;
+                match end.checked_duration_since(Instant::now()) {
                     _ if state.calls > 0 => QUIET,
                     Some(wait) if !wait.is_zero() => wait,
                     _ => return,
@@ -197,7 +205,7 @@ impl Activity {
     }
 }
 
-/// A call under way; ends when it is dropped.
+/// A call in progress; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Call(Arc<Activity>);
 

@@ -1,5 +1,5 @@
-//! How long a call may take to arrive. A caller that sends half a message and then nothing would
-//! hold what it has sent in memory for as long as it likes, and hold up the end of the service.
+//! The time limit for a call to arrive. Without one, a caller that sends half a message and then nothing
+//! would occupy memory indefinitely and delay the end of the service.
 
 use std::{
     pin::Pin,
@@ -16,51 +16,51 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    arrival_timer::{ArrivalTimer, Expired},
     framing::Framing,
-    patience::{Over, Patience},
 };
 use crate::{grpc::status, security::Refusal};
 
-/// Bounds the time in which the calls of a gRPC port arrive: tonic's `Server::layer`.
+/// Limits the time in which the calls of a gRPC port arrive; a layer for tonic's `Server::layer`.
 ///
-/// A call that is late ends with DEADLINE_EXCEEDED and the reason `BODY_TIMED_OUT`. When the port
-/// stops, a stream gets no more messages, and a call whose caller is silent in the middle of a message
-/// ends with UNAVAILABLE and the reason `SHUTTING_DOWN`.
+/// A late call fails with DEADLINE_EXCEEDED and the reason `BODY_TIMED_OUT`. When the port stops, a stream
+/// gets no more messages, and a call whose caller pauses within a message fails with UNAVAILABLE and the
+/// reason `SHUTTING_DOWN`.
 #[derive(Debug, Clone)]
 pub struct ArrivalLimit {
     time: Duration,
-    streams: &'static [(&'static str, InTime)],
+    streams: &'static [(&'static str, TimedUnit)],
     stop: CancellationToken,
 }
 
-/// What of a call has to come in time.
+/// The unit of a call to which the time limit applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InTime {
-    /// All of it: a call of one message.
-    Whole,
-    /// Every part of it: an upload, however long it is.
-    EachPart,
-    /// Every message, once it has begun: a stream, on which a caller may be silent in between.
-    EachMessage,
-    /// As [`EachMessage`](Self::EachMessage), and the service itself ends the stream when it stops.
-    EachMessageToTheEnd,
+pub enum TimedUnit {
+    /// The whole call: for a call of one message.
+    Call,
+    /// Each part of the body: for an upload of any length.
+    Part,
+    /// Each message, from its first byte: for a stream whose caller may pause between messages.
+    Message,
+    /// Like [`Message`](Self::Message), for a stream that the service itself ends when the port stops.
+    MessageUntilServiceEnds,
 }
 
-/// On every gRPC port.
+/// The streams of reflection, which every gRPC port serves.
 const REFLECTION: [&str; 2] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What programs match on.
+/// The reason in the error details of a late call.
 const REASON: &str = "BODY_TIMED_OUT";
 
 impl ArrivalLimit {
-    /// Gives `time` to each call as a whole; to those whose paths `streams` names, as it says there;
-    /// to reflection as to any stream of messages. The port stops when `stop` is cancelled.
+    /// Applies `time` to each whole call, except to those whose paths are in `streams`, and to each message
+    /// of reflection. The port stops when `stop` is cancelled.
     pub fn new(
         time: Duration,
-        streams: &'static [(&'static str, InTime)],
+        streams: &'static [(&'static str, TimedUnit)],
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -70,33 +70,33 @@ impl ArrivalLimit {
         }
     }
 
-    fn in_time(&self, path: &str) -> InTime {
+    fn timed_unit(&self, path: &str) -> TimedUnit {
         if REFLECTION.contains(&path) {
-            return InTime::EachMessage;
+            return TimedUnit::Message;
         }
         let mut streams = self.streams.iter();
         let stream = streams.find(|(stream, _)| *stream == path);
-        stream.map_or(InTime::Whole, |(_, in_time)| *in_time)
+        stream.map_or(TimedUnit::Call, |(_, unit)| *unit)
     }
 }
 
 impl<S> Layer<S> for ArrivalLimit {
-    type Service = InTimeOnly<S>;
+    type Service = ArrivalLimited<S>;
 
-    fn layer(&self, inner: S) -> InTimeOnly<S> {
+    fn layer(&self, inner: S) -> ArrivalLimited<S> {
         let limit = self.clone();
-        InTimeOnly { inner, limit }
+        ArrivalLimited { inner, limit }
     }
 }
 
-/// A service behind an [`ArrivalLimit`].
+/// A service inside an [`ArrivalLimit`].
 #[derive(Debug, Clone)]
-pub struct InTimeOnly<S> {
+pub struct ArrivalLimited<S> {
     inner: S,
     limit: ArrivalLimit,
 }
 
-impl<S: Service<Request<Body>>> Service<Request<Body>> for InTimeOnly<S> {
+impl<S: Service<Request<Body>>> Service<Request<Body>> for ArrivalLimited<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -106,59 +106,59 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for InTimeOnly<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
-        let in_time = self.limit.in_time(request.uri().path());
-        let patience = Patience::new(Some(self.limit.time), self.limit.stop.clone());
-        let request = request.map(|body| Body::new(Arriving::new(body, in_time, patience)));
+        let unit = self.limit.timed_unit(request.uri().path());
+        let timer = ArrivalTimer::new(Some(self.limit.time), self.limit.stop.clone());
+        let request = request.map(|body| Body::new(ArrivingBody::new(body, unit, timer)));
         self.inner.call(request)
     }
 }
 
-/// A body that fails when it is late.
-struct Arriving {
+/// The body of a request, which fails when it is late.
+struct ArrivingBody {
     body: Body,
-    in_time: InTime,
+    unit: TimedUnit,
     framing: Framing,
-    patience: Patience,
+    timer: ArrivalTimer,
 }
 
-impl Arriving {
-    fn new(body: Body, in_time: InTime, patience: Patience) -> Self {
+impl ArrivingBody {
+    fn new(body: Body, unit: TimedUnit, timer: ArrivalTimer) -> Self {
         Self {
             body,
-            in_time,
+            unit,
             framing: Framing::default(),
-            patience,
+            timer,
         }
     }
 
-    /// Whether `frame` brings the end of what had to come in time; what comes next has its own.
-    fn ends_wait(&mut self, frame: &Frame<Bytes>) -> bool {
-        match self.in_time {
-            InTime::Whole => false,
-            InTime::EachPart => true,
-            InTime::EachMessage | InTime::EachMessageToTheEnd => frame
+    /// Whether `frame` completes a timed unit.
+    fn completes_unit(&mut self, frame: &Frame<Bytes>) -> bool {
+        match self.unit {
+            TimedUnit::Call => false,
+            TimedUnit::Part => true,
+            TimedUnit::Message | TimedUnit::MessageUntilServiceEnds => frame
                 .data_ref()
                 .is_some_and(|data| self.framing.follow(data)),
         }
     }
 
     fn is_between_messages(&self) -> bool {
-        let of_messages = matches!(
-            self.in_time,
-            InTime::EachMessage | InTime::EachMessageToTheEnd
+        let timed_by_message = matches!(
+            self.unit,
+            TimedUnit::Message | TimedUnit::MessageUntilServiceEnds
         );
-        of_messages && !self.framing.is_within_message()
+        timed_by_message && !self.framing.is_within_message()
     }
 
-    /// Whether the caller's next message is not read any more.
-    fn is_at_its_end(&self) -> bool {
-        self.in_time == InTime::EachMessage
+    /// Whether the port stops, so that the caller's next message is not read.
+    fn is_at_end(&self) -> bool {
+        self.unit == TimedUnit::Message
             && self.is_between_messages()
-            && self.patience.is_stopping()
+            && self.timer.is_stopping()
     }
 }
 
-impl http_body::Body for Arriving {
+impl http_body::Body for ArrivingBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -167,31 +167,31 @@ impl http_body::Body for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if this.is_at_its_end() {
+        if this.is_at_end() {
             return Poll::Ready(None);
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             match &frame {
-                Some(Ok(frame)) if this.ends_wait(frame) => this.patience.begin_anew(),
-                Some(_) => this.patience.heard(),
+                Some(Ok(frame)) if this.completes_unit(frame) => this.timer.restart(),
+                Some(_) => this.timer.data_arrived(),
                 None => {}
             }
             return Poll::Ready(frame);
         }
         if this.is_between_messages() {
-            return match this.in_time {
-                InTime::EachMessage => this.patience.poll_stop(context).map(|()| None),
+            return match this.unit {
+                TimedUnit::Message => this.timer.poll_stop(context).map(|()| None),
                 _ => Poll::Pending,
             };
         }
-        // Not before the service waits: that it reads late is not the caller's fault.
-        this.patience.poll_over(context).map(|over| {
-            Some(Err(match over {
-                Over::TimedOut(time) => {
+        // The timer runs only while the service waits: a slow service is not the caller's fault.
+        this.timer.poll_expired(context).map(|expired| {
+            Some(Err(match expired {
+                Expired::TimedOut(time) => {
                     let message = format!("the body did not arrive within {} s", time.as_secs());
                     status(Code::DeadlineExceeded, REASON, message)
                 }
-                Over::Stopping => Refusal::ShuttingDown.into_status(),
+                Expired::Stopping => Refusal::ShuttingDown.into_status(),
             }))
         })
     }
@@ -219,23 +219,23 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(10);
 
-    /// A message of three bytes behind its prefix.
+    /// A message of three bytes after its prefix.
     const MESSAGE: [u8; 8] = [0, 0, 0, 0, 3, b'a', b'b', b'c'];
 
-    /// Seconds of silence, and what comes then.
+    /// Seconds of silence, and the part that follows.
     type Part = (u64, Vec<u8>);
 
-    /// How many parts arrive, and what the body fails with.
+    /// The number of parts that arrive, and the code with which the body fails.
     type Received = (usize, Option<Code>);
 
-    async fn receive(in_time: InTime, parts: Vec<Part>) -> Received {
-        receive_until(CancellationToken::new(), "BODY_TIMED_OUT", in_time, parts).await
+    async fn receive(unit: TimedUnit, parts: Vec<Part>) -> Received {
+        receive_until(CancellationToken::new(), "BODY_TIMED_OUT", unit, parts).await
     }
 
     async fn receive_until(
         stop: CancellationToken,
         reason: &str,
-        in_time: InTime,
+        unit: TimedUnit,
         parts: Vec<Part>,
     ) -> Received {
         let parts = stream::iter(parts).then(|(silence, part)| async move {
@@ -243,8 +243,8 @@ mod tests {
             Ok::<_, Status>(Frame::data(Bytes::from(part)))
         });
         let body = Body::new(StreamBody::new(parts.boxed()));
-        let patience = Patience::new(Some(TIME), stop);
-        let mut body = Arriving::new(body, in_time, patience);
+        let timer = ArrivalTimer::new(Some(TIME), stop);
+        let mut body = ArrivingBody::new(body, unit, timer);
         let mut arrived = 0;
         while let Some(part) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             match part {
@@ -260,19 +260,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_late_fails() {
+    async fn a_late_body_fails() {
         let late = Some(Code::DeadlineExceeded);
-        for (in_time, seconds, expected) in [
-            (InTime::Whole, 0, (4, None)),
-            (InTime::Whole, 2, (4, None)),
-            (InTime::Whole, 3, (3, late)),
-            (InTime::Whole, 60, (0, late)),
-            (InTime::EachPart, 9, (4, None)),
-            (InTime::EachPart, 11, (0, late)),
+        for (unit, seconds, expected) in [
+            (TimedUnit::Call, 0, (4, None)),
+            (TimedUnit::Call, 2, (4, None)),
+            (TimedUnit::Call, 3, (3, late)),
+            (TimedUnit::Call, 60, (0, late)),
+            (TimedUnit::Part, 9, (4, None)),
+            (TimedUnit::Part, 11, (0, late)),
         ] {
             let parts = vec![(seconds, b"part".to_vec()); 4];
-            let received = receive(in_time, parts).await;
-            assert_eq!(received, expected, "{in_time:?}, {seconds} s");
+            let received = receive(unit, parts).await;
+            assert_eq!(received, expected, "{unit:?}, {seconds} s");
         }
     }
 
@@ -328,105 +328,105 @@ mod tests {
             ),
         ];
         for (what, parts, expected) in cases {
-            let received = receive(InTime::EachMessage, parts).await;
+            let received = receive(TimedUnit::Message, parts).await;
             assert_eq!(received, expected, "{what}");
         }
     }
 
-    /// Each port stops after five seconds.
+    /// The port stops after five seconds.
     #[tokio::test(start_paused = true)]
     async fn when_the_port_stops_silent_callers_are_not_waited_for() {
         const HOUR: u64 = 3600;
         let unavailable = Some(Code::Unavailable);
         let half = MESSAGE[..6].to_vec();
-        let rest = MESSAGE[6..].to_vec();
+        let other_half = MESSAGE[6..].to_vec();
         let message = MESSAGE.to_vec();
-        let cases: [(&str, InTime, Vec<Part>, Received); 8] = [
+        let cases: [(&str, TimedUnit, Vec<Part>, Received); 8] = [
             (
                 "a call that is whole",
-                InTime::Whole,
+                TimedUnit::Call,
                 vec![(0, message.clone())],
                 (1, None),
             ),
             (
                 "half a call",
-                InTime::Whole,
-                vec![(0, half.clone()), (HOUR, rest.clone())],
+                TimedUnit::Call,
+                vec![(0, half.clone()), (HOUR, other_half.clone())],
                 (1, unavailable),
             ),
             (
                 "half an upload",
-                InTime::EachPart,
-                vec![(4, half.clone()), (4, rest.clone())],
+                TimedUnit::Part,
+                vec![(4, half.clone()), (4, other_half.clone())],
                 (1, unavailable),
             ),
             (
                 "a stream that was silent",
-                InTime::EachMessage,
+                TimedUnit::Message,
                 vec![(0, message.clone()), (HOUR, message.clone())],
                 (1, None),
             ),
             (
                 "a stream that never began",
-                InTime::EachMessage,
+                TimedUnit::Message,
                 vec![(HOUR, message.clone())],
                 (0, None),
             ),
             (
                 "half a message of a stream",
-                InTime::EachMessage,
-                vec![(0, message.clone()), (0, half.clone()), (HOUR, rest)],
+                TimedUnit::Message,
+                vec![(0, message.clone()), (0, half.clone()), (HOUR, other_half)],
                 (2, unavailable),
             ),
             (
                 "a stream that goes on",
-                InTime::EachMessage,
+                TimedUnit::Message,
                 vec![(2, message.clone()); 100],
                 (2, None),
             ),
             (
                 "a stream that its service ends",
-                InTime::EachMessageToTheEnd,
+                TimedUnit::MessageUntilServiceEnds,
                 vec![(2, message.clone()); 100],
                 (100, None),
             ),
         ];
-        for (what, in_time, parts, expected) in cases {
+        for (what, unit, parts, expected) in cases {
             let stop = CancellationToken::new();
             let stops = stop.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_secs(5)).await;
                 stops.cancel();
             });
-            let received = receive_until(stop, "SHUTTING_DOWN", in_time, parts).await;
+            let received = receive_until(stop, "SHUTTING_DOWN", unit, parts).await;
             assert_eq!(received, expected, "{what}");
         }
     }
 
     #[test]
-    fn calls_that_are_not_named_have_to_come_as_a_whole() {
+    fn the_limit_applies_to_whole_calls_unless_their_path_is_listed() {
         let limit = ArrivalLimit::new(
             TIME,
             &[
-                ("/a.B/Upload", InTime::EachPart),
-                ("/a.B/Talk", InTime::EachMessage),
+                ("/a.B/Upload", TimedUnit::Part),
+                ("/a.B/Talk", TimedUnit::Message),
             ],
             CancellationToken::new(),
         );
         for (path, expected) in [
-            ("/a.B/Ask", InTime::Whole),
-            ("/a.B/Upload", InTime::EachPart),
-            ("/a.B/Talk", InTime::EachMessage),
-            ("/a.C/Talk", InTime::Whole),
-            ("//a.B/Talk", InTime::Whole),
-            ("", InTime::Whole),
-            ("/grpc.health.v1.Health/Watch", InTime::Whole),
+            ("/a.B/Ask", TimedUnit::Call),
+            ("/a.B/Upload", TimedUnit::Part),
+            ("/a.B/Talk", TimedUnit::Message),
+            ("/a.C/Talk", TimedUnit::Call),
+            ("//a.B/Talk", TimedUnit::Call),
+            ("", TimedUnit::Call),
+            ("/grpc.health.v1.Health/Watch", TimedUnit::Call),
             (
                 "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-                InTime::EachMessage,
+                TimedUnit::Message,
             ),
         ] {
-            assert_eq!(limit.in_time(path), expected, "{path}");
+            assert_eq!(limit.timed_unit(path), expected, "{path}");
         }
     }
 }

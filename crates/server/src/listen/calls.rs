@@ -1,4 +1,4 @@
-//! Counts the calls of each gRPC connection, and refuses those for which a full port has no place.
+//! Counts the calls of each gRPC connection, and rejects those for which a full port has no slot.
 
 use std::{
     future::{Ready, ready},
@@ -18,11 +18,11 @@ use tower_service::Service;
 use super::{activity::Call, tracked::ConnectionInfo};
 use crate::security::Refusal;
 
-/// Goes around the services of a gRPC port: see [`crate::grpc::server`].
+/// The layer around the services of a gRPC port; see [`crate::grpc::server`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallsLayer(());
 
-/// A service behind a [`CallsLayer`].
+/// A service inside a [`CallsLayer`].
 #[derive(Debug, Clone)]
 pub struct Calls<S>(S);
 
@@ -34,7 +34,7 @@ impl<S> Layer<S> for CallsLayer {
     }
 }
 
-/// The service's own answer, or a refusal.
+/// The service's own answer, or a rejection.
 type Answer<B> = Response<EitherBody<Counted<B>, Empty<Bytes>>>;
 
 /// Makes the service's response an [`Answer`].
@@ -56,7 +56,7 @@ where
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let extensions = request.extensions_mut();
         let call = match extensions.remove::<ConnectionInfo>() {
-            // Not served by `http2::serve`.
+            // `http2::serve` does not serve this call.
             None => None,
             Some(ConnectionInfo { tcp, activity }) => {
                 extensions.insert(tcp);

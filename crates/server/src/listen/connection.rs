@@ -14,26 +14,26 @@ use tracing::warn;
 
 use super::socket::Socket;
 
-/// The first byte of whoever speaks TLS: a handshake record (RFC 8446, section 5.1). Neither HTTP/1
-/// nor HTTP/2 begins with it.
+/// The first byte of a TLS client: a handshake record (RFC 8446, section 5.1). Neither HTTP/1 nor HTTP/2
+/// begins with it.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// A connection that was accepted; for tonic and axum alike.
+/// An accepted connection, for both tonic and axum.
 #[derive(Debug)]
 pub enum Connection {
-    /// Nothing is encrypted.
+    /// Plain text.
     Plain(PlainText),
-    /// The handshake is done.
+    /// TLS, after the handshake.
     Tls(Box<TlsStream<Socket>>),
 }
 
-/// A connection that is not encrypted. Ends, with a line in the log, where the client speaks TLS.
+/// A plain-text connection. If the client speaks TLS, it fails and logs a warning.
 #[derive(Debug)]
 pub struct PlainText {
     stream: Socket,
     port: &'static str,
     peer: SocketAddr,
-    begun: bool,
+    first_byte_checked: bool,
 }
 
 impl PlainText {
@@ -42,17 +42,17 @@ impl PlainText {
             stream,
             port,
             peer,
-            begun: false,
+            first_byte_checked: false,
         }
     }
 
     fn check_first_byte(&mut self, byte: u8) -> io::Result<()> {
-        self.begun = true;
+        self.first_byte_checked = true;
         if byte != TLS_HANDSHAKE {
             return Ok(());
         }
-        let reason = "TLS on a port that speaks plain text";
-        warn!(port = self.port, peer = %self.peer, reason, "connection refused");
+        let reason = "TLS on a plain-text port";
+        warn!(port = self.port, peer = %self.peer, reason, "connection rejected");
         Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }
@@ -65,7 +65,7 @@ impl AsyncRead for PlainText {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if !self.begun
+        if !self.first_byte_checked
             && let Some(byte) = buffer.filled().get(before)
         {
             self.check_first_byte(*byte)?;

@@ -1,33 +1,32 @@
-//! Where the messages of a gRPC body begin and end.
+//! The boundaries of the messages in a gRPC body.
 
-/// Before every message: whether it is compressed, and its length
+/// Length of the prefix of each message: a compression flag and the message's length
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 const PREFIX: usize = 5;
 
-/// Follows messages as their bytes pass by, in whatever pieces they come.
+/// Tracks message boundaries in a body that arrives in arbitrary pieces.
 #[derive(Debug, Default)]
 pub(super) struct Framing {
-    /// Bytes of the prefix that have come.
+    /// Bytes of the prefix that have arrived.
     prefix: usize,
-    /// Bytes of the message that have not come; its length as far as it is known while the prefix
-    /// comes.
+    /// Bytes of the message that have not arrived; while the prefix arrives, the known part of the length.
     missing: u32,
 }
 
 impl Framing {
-    /// Whether `data`, which comes next, holds the end of a message.
+    /// Consumes the next `data`, and returns whether a message ends in it.
     pub(super) fn follow(&mut self, mut data: &[u8]) -> bool {
         let mut ended = false;
-        while let Some((byte, rest)) = data.split_first() {
+        while let Some((byte, after)) = data.split_first() {
             if self.prefix < PREFIX {
                 // Most significant byte first; the flag, before all of them, is shifted out.
                 self.missing = (self.missing << 8) | u32::from(*byte);
                 self.prefix += 1;
-                data = rest;
+                data = after;
             } else {
-                let come = data.len().min(self.missing as usize);
-                self.missing -= come as u32;
-                data = &data[come..];
+                let arrived = data.len().min(self.missing as usize);
+                self.missing -= arrived as u32;
+                data = &data[arrived..];
             }
             if self.prefix == PREFIX && self.missing == 0 {
                 *self = Self::default();
@@ -37,7 +36,7 @@ impl Framing {
         ended
     }
 
-    /// Whether a part of a message is there, and the rest is not.
+    /// Whether a message has begun and not ended.
     pub(super) fn is_within_message(&self) -> bool {
         self.prefix > 0
     }

@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1: so many connections at a time, and none that says nothing for long.
+//! Serves HTTP/1.1 with a limit on connections and on the time for a request to arrive.
 
 use std::{
     convert::Infallible,
@@ -22,35 +22,35 @@ use tower_service::Service;
 
 use super::{
     activity::{Activity, Call},
+    arrival_timer::ArrivalTimer,
     connection::Connection,
     listener::{Listener, Peer},
-    patience::Patience,
-    places::{Admitted, Places},
+    slots::{ConnectionSlots, Registration},
     tracked::Tracked,
 };
 use crate::security::Refusal;
 
-/// What a connection may be.
+/// Limits of a port's connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at a time.
+    /// Open connections.
     pub connections: usize,
-    /// For the headers of a request to arrive, from the request before it or from the connection's
-    /// beginning.
+    /// Longest time for the headers of a request to arrive, since the previous request or since the
+    /// connection began.
     pub header_time: Duration,
 }
 
-/// Longest headers of a request, and most bytes of a body that are read ahead.
+/// Longest headers of a request, and largest part of a body that is read ahead.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
-/// Serves `router` until `stop`, then finishes the requests that it has.
+/// Serves `router` until `stop`, then finishes the requests in progress.
 ///
-/// A connection more than there may be takes the place of the one that has had no request for the
-/// longest time. Where every connection has a request, probes and scrapes are still answered, and other
-/// requests get 503 with the reason `PORT_FULL`.
+/// A connection beyond the limit replaces the one that has been idle longest. While every connection has a
+/// request, further connections get answers to probes and scrapes only, and 503 with the reason
+/// `PORT_FULL` to other requests.
 ///
-/// A client may close the half of its connection that it writes to, and is answered all the same. The
-/// work for a client is dropped when its connection fails.
+/// A client that closes its write half still gets its answer. The work for a client is dropped when its
+/// connection fails.
 pub async fn serve(
     mut listener: Listener,
     router: Router,
@@ -62,14 +62,14 @@ pub async fn serve(
         .half_close(true)
         .header_read_timeout(limits.header_time)
         .max_buf_size(MAX_BUFFER_BYTES);
-    let places = Places::new(listener.port(), limits.connections, stop.clone());
+    let slots = ConnectionSlots::new(listener.port(), limits.connections, stop.clone());
     loop {
-        let admitted = async {
+        let next = async {
             let (connection, peer) = listener.next().await;
-            (connection, peer, places.admit().await)
+            (connection, peer, slots.register().await)
         };
-        let (connection, peer, admitted) = tokio::select! {
-            admitted = admitted => admitted,
+        let (connection, peer, registration) = tokio::select! {
+            next = next => next,
             () = stop.cancelled() => break,
         };
         tokio::spawn(serve_connection(
@@ -77,11 +77,11 @@ pub async fn serve(
             connection,
             peer,
             router.clone(),
-            admitted,
+            registration,
         ));
     }
     drop(listener);
-    places.emptied().await;
+    slots.emptied().await;
 }
 
 async fn serve_connection(
@@ -89,14 +89,14 @@ async fn serve_connection(
     connection: Connection,
     peer: Peer,
     router: Router,
-    admitted: Admitted,
+    registration: Registration,
 ) {
-    let activity = &admitted.activity;
+    let activity = &registration.activity;
     let socket = connection.socket().clone();
     let tracked = Tracked::new(connection, Arc::clone(activity), CancellationToken::new());
     let service = service_fn(|request| answer(router.clone(), request, peer, activity));
     let mut connection = pin!(http.serve_connection(TokioIo::new(tracked), service));
-    let mut over = pin!(activity.over());
+    let mut ended = pin!(activity.ended());
     let mut closing = false;
     loop {
         tokio::select! {
@@ -106,7 +106,7 @@ async fn serve_connection(
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = &mut over => break,
+            () = &mut ended => break,
             () = socket.failed() => break,
         }
     }
@@ -123,22 +123,22 @@ async fn answer(
     };
     let given_up = Arc::new(AtomicBool::new(false));
     let mut request = request.map(|body| {
-        Body::new(Arriving {
+        Body::new(ArrivingBody {
             body,
-            patience: Patience::new(None, activity.close.clone()),
+            timer: ArrivalTimer::new(None, activity.close.clone()),
             given_up: Arc::clone(&given_up),
         })
     });
-    // Logs name the caller.
+    // For log lines, which contain the caller's address.
     request.extensions_mut().insert(ConnectInfo(peer));
     let response = router.call(request).await?;
     if given_up.load(Ordering::Relaxed) {
         return Ok(refuse(Refusal::ShuttingDown));
     }
-    Ok(response.map(|body| Body::new(Answering { body, _call: call })))
+    Ok(response.map(|body| Body::new(AnswerBody { body, _call: call })))
 }
 
-/// The connection ends with the refusal: its place is needed.
+/// Rejects a request and closes the connection, because its slot is needed.
 fn refuse(refusal: Refusal) -> Response<Body> {
     let mut response: Response<Body> = refusal.http_response();
     let close = HeaderValue::from_static("close");
@@ -146,14 +146,14 @@ fn refuse(refusal: Refusal) -> Response<Body> {
     response
 }
 
-/// The body of a request; fails when its port stops and nothing comes.
-struct Arriving {
+/// The body of a request; it fails when the port stops and no data arrives.
+struct ArrivingBody {
     body: Incoming,
-    patience: Patience,
+    timer: ArrivalTimer,
     given_up: Arc<AtomicBool>,
 }
 
-impl http_body::Body for Arriving {
+impl http_body::Body for ArrivingBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -162,10 +162,10 @@ impl http_body::Body for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.patience.heard();
+            self.timer.data_arrived();
             return Poll::Ready(frame.map(|frame| frame.map_err(axum::Error::new)));
         }
-        self.patience.poll_over(context).map(|_| {
+        self.timer.poll_expired(context).map(|_| {
             self.given_up.store(true, Ordering::Relaxed);
             Some(Err(axum::Error::new(Refusal::ShuttingDown)))
         })
@@ -180,13 +180,13 @@ impl http_body::Body for Arriving {
     }
 }
 
-/// The body of an answer; its request is done when it is dropped.
-struct Answering {
+/// The body of an answer; dropping it ends the call.
+struct AnswerBody {
     body: Body,
     _call: Call,
 }
 
-impl http_body::Body for Answering {
+impl http_body::Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 

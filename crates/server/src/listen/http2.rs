@@ -1,4 +1,4 @@
-//! Serving gRPC: so many connections at a time, and none for longer than its work takes.
+//! Serves gRPC with a limit on connections, and ends each connection after its calls when the port stops.
 
 use std::convert::Infallible;
 
@@ -13,19 +13,19 @@ use tracing::warn;
 
 use super::{
     listener::Listener,
-    places::{Admitted, Places},
+    slots::{ConnectionSlots, Registration},
     tracked::Tracked,
 };
 use crate::grpc::root_cause;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Serves `router`, which [`crate::grpc::server`] began, until `stop`; then finishes the calls that it
-/// has. What `open` gives for a connection is dropped with it.
+/// Serves `router`, built from [`crate::grpc::server`], until `stop`; then finishes the calls in progress.
+/// The value that `open` returns for a connection is dropped with it.
 ///
-/// There are at most `limit` connections. One more takes the place of the connection that has had no
-/// call for the longest time, which ends with a GOAWAY. Where every connection has a call, health
-/// checks are still answered, and other calls get UNAVAILABLE with the reason `PORT_FULL`.
+/// A connection beyond `limit` replaces the one that has been idle longest, which gets a GOAWAY. While every
+/// connection has a call, further connections get answers to health checks only, and UNAVAILABLE with the
+/// reason `PORT_FULL` to other calls.
 pub async fn serve<L, B, T>(
     mut listener: Listener,
     router: Router<L>,
@@ -41,29 +41,29 @@ pub async fn serve<L, B, T>(
     B::Error: Into<BoxError>,
     T: Send + 'static,
 {
-    let places = Places::new(listener.port(), limit, stop.clone());
+    let slots = ConnectionSlots::new(listener.port(), limit, stop.clone());
     loop {
-        let admitted = async {
+        let next = async {
             let (connection, _) = listener.next().await;
-            (connection, places.admit().await)
+            (connection, slots.register().await)
         };
-        let (connection, admitted) = tokio::select! {
-            admitted = admitted => admitted,
+        let (connection, registration) = tokio::select! {
+            next = next => next,
             () = stop.cancelled() => break,
         };
-        let Admitted { activity, .. } = &admitted;
-        let gone = CancellationToken::new();
-        let tracked = Tracked::new(connection, activity.clone(), gone.clone());
+        let Registration { activity, .. } = &registration;
+        let dropped = CancellationToken::new();
+        let tracked = Tracked::new(connection, activity.clone(), dropped.clone());
         let router = router.clone();
         let open = open();
         tokio::spawn(async move {
-            // A server of its own for each connection: each can end with a GOAWAY of its own.
-            let activity = &admitted.activity;
+            // One server per connection, so that each connection can get its own GOAWAY.
+            let activity = &registration.activity;
             let connection = stream::iter([Ok::<_, Infallible>(tracked)]).chain(stream::pending());
             let end = async {
                 tokio::select! {
                     () = activity.close.cancelled() => {}
-                    () = gone.cancelled() => {}
+                    () = dropped.cancelled() => {}
                 }
             };
             let server = router.serve_with_incoming_shutdown(connection, end);
@@ -71,16 +71,16 @@ pub async fn serve<L, B, T>(
                 ended = server => if let Err(error) = ended {
                     warn!("a connection cannot be served: {}", root_cause(&error));
                 },
-                () = activity.over() => activity.cut.cancel(),
+                () = activity.ended() => activity.abort.cancel(),
             }
-            gone.cancelled().await;
-            drop(admitted);
-            // Last: who sees in a metric that a connection is gone finds its place free.
+            dropped.cancelled().await;
+            drop(registration);
+            // Last, so that the slot is free once a metric shows that the connection has ended.
             drop(open);
         });
     }
     drop(listener);
-    places.emptied().await;
+    slots.emptied().await;
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Accepts connections, and does the TLS handshake where there is one.
+//! Accepts connections and performs TLS handshakes.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,18 +17,17 @@ use super::{
 };
 use crate::security::Reloaded;
 
-/// Handshakes at a time; more clients wait in the operating system's queue.
+/// Limit of concurrent handshakes; further clients wait in the operating system's queue.
 const MAX_HANDSHAKES: usize = 256;
-/// A client that has not finished its handshake by then is dropped.
+/// Longest time for a handshake; the listener drops slower clients.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After the operating system could not give a connection, most likely for lack of file handles.
+/// Pause after the operating system could not accept a connection, usually for lack of file descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// A port that connections come from, for [`http1::serve`](super::http1::serve) and
-/// [`http2::serve`](super::http2::serve).
+/// A listening port, for [`http1::serve`](super::http1::serve) and [`http2::serve`](super::http2::serve).
 ///
-/// Each handshake that fails, and each client that speaks TLS where plain text is spoken, is logged
-/// once, with its address and the reason. Slow clients hold nobody up.
+/// The listener logs each failed handshake, and each TLS client of a plain-text port, once, with address and
+/// reason. Slow clients do not delay others.
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
@@ -42,7 +41,7 @@ pub struct Listener {
 pub struct Peer(pub SocketAddr);
 
 impl Listener {
-    /// Connections of `listener`, over TLS where there is a configuration. `port` stands in logs.
+    /// Uses TLS if there is a configuration. `port` is the name of the port in logs.
     pub(crate) fn new(
         listener: TcpListener,
         port: &'static str,
@@ -56,12 +55,12 @@ impl Listener {
         }
     }
 
-    /// The port, as logs name it.
+    /// The name of the port in logs.
     pub(super) fn port(&self) -> &'static str {
         self.port
     }
 
-    /// The next connection that is ready for use.
+    /// Waits for the next connection whose handshake is done.
     pub(super) async fn next(&mut self) -> (Connection, Peer) {
         loop {
             tokio::select! {
@@ -92,18 +91,18 @@ impl Listener {
 
 async fn pause_after(error: &io::Error, port: &'static str) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    // Of the one client, which has gone again.
+    // Only this client is affected: it has disconnected again.
     if matches!(
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset
     ) {
         return;
     }
-    warn!(port, %error, "cannot accept connections; trying again");
+    warn!(port, %error, "cannot accept connections; retrying");
     sleep(PAUSE_AFTER_ERROR).await;
 }
 
-/// `None`, after a line in the log, where the handshake fails.
+/// Performs the handshake; logs a failure and returns `None`.
 async fn handshake(
     config: Arc<ServerConfig>,
     stream: Socket,
@@ -114,33 +113,33 @@ async fn handshake(
     let reason = match timeout(HANDSHAKE_TIMEOUT, accept).await {
         Ok(Ok(stream)) => return Some((Connection::Tls(Box::new(stream)), Peer(peer))),
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            // Load balancers look whether a port is open.
-            debug!(port, %peer, "hung up before the TLS handshake was done");
+            // Usually a load balancer that checks whether the port is open.
+            debug!(port, %peer, "the client disconnected before the end of the TLS handshake");
             return None;
         }
         Ok(Err(error)) => reason(&error),
-        Err(_) => format!("the TLS handshake was not done within {HANDSHAKE_TIMEOUT:?}"),
+        Err(_) => format!("the TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}"),
     };
-    warn!(port, %peer, reason, "connection refused");
+    warn!(port, %peer, reason, "connection rejected");
     None
 }
 
-/// Why a handshake failed, in words for whoever reads the log.
+/// Why a handshake failed, for the log.
 fn reason(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
     let words = match tls {
-        Some(TlsError::NoCertificatesPresented) => "the client shows no certificate",
+        Some(TlsError::NoCertificatesPresented) => "the client sent no certificate",
         Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
-            "plain text on a port that speaks TLS"
+            "plain text on a TLS port"
         }
         Some(TlsError::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => "the client's certificate has expired",
         Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "the client's certificate comes from an authority that is not trusted"
+            "the client's certificate is not from a trusted authority"
         }
         Some(TlsError::AlertReceived(alert)) => {
-            return format!("the client refuses this server's certificate or TLS: {alert:?}");
+            return format!("the client rejected this server's certificate or TLS: {alert:?}");
         }
         Some(_) | None => return error.to_string(),
     };

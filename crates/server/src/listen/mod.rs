@@ -1,15 +1,15 @@
-//! Where services listen, and how connections come in.
+//! Listening ports: accepting, limiting and serving connections.
 
 mod activity;
 mod arrival;
+mod arrival_timer;
 mod calls;
 mod connection;
 mod framing;
 pub mod http1;
 pub mod http2;
 mod listener;
-mod patience;
-mod places;
+mod slots;
 mod socket;
 mod tracked;
 
@@ -18,26 +18,26 @@ use std::{io, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-pub use arrival::{ArrivalLimit, InTime, InTimeOnly};
+pub use arrival::{ArrivalLimit, ArrivalLimited, TimedUnit};
 pub use calls::{Calls, CallsLayer, Counted};
 pub use listener::{Listener, Peer};
 
-/// Who may use a port.
+/// Who may use a port: the key `access` in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Access {
-    /// Callers on this machine; from elsewhere only those who show a token or a certificate. Where
-    /// the service has tokens, or asks for certificates, everybody must show them.
+pub enum PortAccess {
+    /// Callers on this machine, and callers on other machines that show a token or a certificate. If the
+    /// service has tokens, or requires certificates, all callers must show them.
     ThisMachineOnly,
-    /// Anyone: nobody is asked for credentials.
+    /// All callers, without credentials.
     AnyoneWhoReachesThePort,
 }
 
-/// Listens on `address`, which stands at `key` in the configuration; with the port that was taken
-/// where it names port 0.
+/// Listens on `address`, the value of `key` in the configuration. The returned address contains the real
+/// port if `address` has port 0.
 ///
 /// # Errors
-/// When the port is taken, or the address is not this machine's.
+/// If the port is in use, or the address is not one of this machine.
 pub async fn bind(
     key: impl Into<String>,
     address: SocketAddr,
@@ -54,7 +54,7 @@ pub async fn bind(
     })
 }
 
-/// A port is taken, or the address is not this machine's.
+/// The port is in use, or the address is not one of this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} ({key}): {source}")]
 pub struct ListenError {

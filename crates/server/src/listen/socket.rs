@@ -1,4 +1,4 @@
-//! A TCP connection that can be watched for failures while something else reads and writes it.
+//! A TCP connection whose failure can be awaited while another task reads and writes it.
 
 use std::{
     io::{self, IoSlice},
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// A client whose host is lost without a word is noticed after 30 s and three probes.
+/// Detects within 45 s that a client's host is unreachable: after 30 s, three probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -26,21 +26,21 @@ const KEEPALIVE_PROBES: u32 = 3;
 pub struct Socket(Arc<TcpStream>);
 
 impl Socket {
-    /// Takes a connection that was accepted; turns on TCP's keepalive, and Nagle's delay off.
+    /// Wraps an accepted connection; enables TCP keepalive and disables Nagle's algorithm.
     pub(super) fn new(stream: TcpStream) -> Self {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES);
-        // An error means that the client has gone already.
+        // An error means that the client has disconnected already.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
         Self(Arc::new(stream))
     }
 
-    /// Waits until the connection has failed: it was reset, or the client's host is lost. A client
-    /// that closed its side, or only the half that it writes to, is no failure: TCP does not tell the
-    /// one from the other before something is sent to the client.
+    /// Waits until the connection has failed: it was reset, or the client's host is unreachable. A client
+    /// that closed its side is not a failure: until the server sends something, TCP does not distinguish
+    /// it from a client that closed only its write half.
     pub(super) async fn failed(&self) {
         if self.0.ready(Interest::ERROR).await.is_err() {
             // The runtime is shutting down.
@@ -113,13 +113,13 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TCP has no buffer of its own here.
+        // TCP has no user-space buffer.
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         match SockRef::from(&*self.0).shutdown(Shutdown::Write) {
-            // The client was faster.
+            // The client has closed the connection already.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             done => Poll::Ready(done),
         }

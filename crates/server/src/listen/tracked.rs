@@ -1,4 +1,4 @@
-//! A connection that tells what it does, and that can be ended.
+//! A connection that records its activity and can be aborted.
 
 use std::{
     io::{self, IoSlice},
@@ -13,15 +13,15 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::{activity::Activity, connection::Connection};
 
-/// A connection whose bytes are noted in its [`Activity`], and that fails once it is cut.
+/// A connection that records its transfers in an [`Activity`] and fails once that is aborted.
 pub(super) struct Tracked {
     connection: Connection,
     activity: Arc<Activity>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _gone: DropGuard,
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    _dropped: DropGuard,
 }
 
-/// What a call's layers know of its connection.
+/// The connection of a call, for tower layers.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionInfo {
     pub(super) tcp: TcpConnectInfo,
@@ -29,34 +29,34 @@ pub(super) struct ConnectionInfo {
 }
 
 impl Tracked {
-    /// `gone` is cancelled when the connection has been dropped.
+    /// Cancels `dropped` when the connection is dropped.
     pub(super) fn new(
         connection: Connection,
         activity: Arc<Activity>,
-        gone: CancellationToken,
+        dropped: CancellationToken,
     ) -> Self {
         Self {
             connection,
-            cut: Box::pin(activity.cut.clone().cancelled_owned()),
+            aborted: Box::pin(activity.abort.clone().cancelled_owned()),
             activity,
-            _gone: gone.drop_guard(),
+            _dropped: dropped.drop_guard(),
         }
     }
 
-    /// Fails once the connection is cut, where it has nothing else to say.
-    fn unless_cut<T>(
+    /// Returns `result`, or an error if it is pending and the connection is aborted.
+    fn unless_aborted<T>(
         &mut self,
         context: &mut Context<'_>,
-        done: Poll<io::Result<T>>,
+        result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if done.is_ready() {
-            return done;
+        if result.is_ready() {
+            return result;
         }
-        let cut = self.cut.as_mut().poll(context);
-        cut.map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
+        let aborted = self.aborted.as_mut().poll(context);
+        aborted.map(|()| Err(io::ErrorKind::ConnectionAborted.into()))
     }
 
-    fn note_written<T>(
+    fn record_written<T>(
         &mut self,
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
@@ -64,9 +64,9 @@ impl Tracked {
         if written.is_ready() {
             self.activity.sent();
         } else {
-            self.activity.unread();
+            self.activity.send_blocked();
         }
-        self.unless_cut(context, written)
+        self.unless_aborted(context, written)
     }
 }
 
@@ -91,7 +91,7 @@ impl AsyncRead for Tracked {
         if read.is_ready() {
             self.activity.received();
         }
-        self.unless_cut(context, read)
+        self.unless_aborted(context, read)
     }
 }
 
@@ -102,7 +102,7 @@ impl AsyncWrite for Tracked {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write(context, bytes);
-        self.note_written(context, written)
+        self.record_written(context, written)
     }
 
     fn poll_write_vectored(
@@ -111,7 +111,7 @@ impl AsyncWrite for Tracked {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.connection).poll_write_vectored(context, slices);
-        self.note_written(context, written)
+        self.record_written(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -120,15 +120,15 @@ impl AsyncWrite for Tracked {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.connection).poll_flush(context);
-        // Mostly there was nothing to flush.
+        // Usually there was nothing to flush.
         if flushed.is_ready() {
             return flushed;
         }
-        self.note_written(context, flushed)
+        self.record_written(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.connection).poll_shutdown(context);
-        self.unless_cut(context, shut)
+        self.unless_aborted(context, shut)
     }
 }

@@ -25,7 +25,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::listen::{self, Access, ListenError, Listener};
+use crate::listen::{self, ListenError, Listener, PortAccess};
 use common::config::Problems;
 
 pub use layer::{AuthLayer, Authorized, Caller};
@@ -56,7 +56,7 @@ pub struct ListenConfig {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Who may use it.
-    pub access: Access,
+    pub access: PortAccess,
 }
 
 impl ListenConfig {
@@ -139,7 +139,7 @@ pub fn validate(
         problems.require(
             listen.ip().is_loopback()
                 || asks_for_credentials
-                || *access == Access::AnyoneWhoReachesThePort,
+                || *access == PortAccess::AnyoneWhoReachesThePort,
             &format!("{table}.listen"),
             listen,
             &format!(
@@ -187,7 +187,7 @@ impl Security {
     ) -> Result<GuardedPort, SecurityError> {
         let key = format!("{}.listen", port.table);
         let (listener, address) = listen::bind(key, port.listen).await?;
-        let open = port.access == Access::AnyoneWhoReachesThePort;
+        let open = port.access == PortAccess::AnyoneWhoReachesThePort;
         let tokens = self.tokens.clone().filter(|_| !open);
         let client_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
         let client_certificates = client_certificates && !open;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn problems(listen: &str, access: Access, tokens_file: Option<&str>) -> String {
+fn problems(listen: &str, access: PortAccess, tokens_file: Option<&str>) -> String {
     let auth = AuthConfig {
         tokens_file: tokens_file.map(PathBuf::from),
     };
@@ -24,13 +24,13 @@ fn other_machines_are_let_in_with_credentials_or_by_words() {
     .unwrap();
     let tokens = file.to_str();
     for (listen, access, tokens, refused) in [
-        ("127.0.0.1:1", Access::ThisMachineOnly, None, false),
-        ("[::1]:1", Access::ThisMachineOnly, None, false),
-        ("0.0.0.0:1", Access::ThisMachineOnly, None, true),
-        ("[::]:1", Access::ThisMachineOnly, None, true),
-        ("192.168.1.1:1", Access::ThisMachineOnly, None, true),
-        ("192.168.1.1:1", Access::ThisMachineOnly, tokens, false),
-        ("0.0.0.0:1", Access::AnyoneWhoReachesThePort, None, false),
+        ("127.0.0.1:1", PortAccess::ThisMachineOnly, None, false),
+        ("[::1]:1", PortAccess::ThisMachineOnly, None, false),
+        ("0.0.0.0:1", PortAccess::ThisMachineOnly, None, true),
+        ("[::]:1", PortAccess::ThisMachineOnly, None, true),
+        ("192.168.1.1:1", PortAccess::ThisMachineOnly, None, true),
+        ("192.168.1.1:1", PortAccess::ThisMachineOnly, tokens, false),
+        ("0.0.0.0:1", PortAccess::AnyoneWhoReachesThePort, None, false),
     ] {
         let told = problems(listen, access, tokens);
         assert_eq!(!told.is_empty(), refused, "{listen} {access:?}: {told}");
@@ -43,7 +43,7 @@ fn other_machines_are_let_in_with_credentials_or_by_words() {
 fn a_tokens_file_that_is_not_there_is_a_problem_on_loopback_too() {
     let told = problems(
         "127.0.0.1:1",
-        Access::ThisMachineOnly,
+        PortAccess::ThisMachineOnly,
         Some("/no/tokens.toml"),
     );
     assert!(

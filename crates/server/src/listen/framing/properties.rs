@@ -1,4 +1,4 @@
-//! Ends of messages do not depend on the pieces in which their bytes come.
+//! Message boundaries do not depend on the pieces in which the bytes arrive.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -27,16 +27,16 @@ proptest! {
         bytes in foreign(vec![[0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 7, 7, 7, 0, 0, 0, 1, 0].repeat(3)]),
         pieces in vec(0..9usize, 1..20),
     ) {
-        let (mut framing, mut come, mut rest) = (Framing::default(), 0, &bytes[..]);
+        let (mut framing, mut arrived, mut remaining) = (Framing::default(), 0, &bytes[..]);
         for piece in pieces.iter().cycle().take(10_000) {
-            let (data, later) = rest.split_at(rest.len().min(*piece));
-            let before = come;
-            (come, rest) = (come + data.len(), later);
-            let (ends, within) = ends(&bytes[..come]);
+            let (data, later) = remaining.split_at(remaining.len().min(*piece));
+            let before = arrived;
+            (arrived, remaining) = (arrived + data.len(), later);
+            let (ends, within) = ends(&bytes[..arrived]);
             let ended = ends.iter().any(|end| *end > before);
-            prop_assert_eq!(framing.follow(data), ended, "{} to {}", before, come);
-            prop_assert_eq!(framing.is_within_message(), within, "at {}", come);
-            if rest.is_empty() {
+            prop_assert_eq!(framing.follow(data), ended, "{} to {}", before, arrived);
+            prop_assert_eq!(framing.is_within_message(), within, "at {}", arrived);
+            if remaining.is_empty() {
                 break;
             }
         }

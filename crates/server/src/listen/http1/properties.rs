@@ -1,4 +1,4 @@
-//! Whatever a connection says, it is answered or closed, and the next one is served.
+//! Any bytes on a connection are answered or close it, and the next connection is served.
 
 use axum::{body::Bytes, routing::post};
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
@@ -11,14 +11,14 @@ use tokio::{
 use super::*;
 use test_support::damage::{cases, foreign};
 
-/// Only a hang takes so long.
+/// A limit that only a hang reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a client does after its request.
 #[derive(Clone, Copy)]
 enum Then {
     Waits,
-    /// It says that no more will come.
+    /// It closes its write half.
     HalfCloses,
 }
 
@@ -61,13 +61,13 @@ fn chunked(body: &[u8], pieces: &[usize]) -> Vec<u8> {
     let mut request =
         b"POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
             .to_vec();
-    let mut rest = body;
+    let mut remaining = body;
     for piece in pieces.iter().cycle() {
-        let (chunk, later) = rest.split_at(rest.len().min(*piece));
+        let (chunk, later) = remaining.split_at(remaining.len().min(*piece));
         request.extend(format!("{:x}\r\n", chunk.len()).bytes());
         request.extend(chunk);
         request.extend(b"\r\n");
-        rest = later;
+        remaining = later;
         if chunk.is_empty() {
             return request;
         }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 
-/// A bound that only a hang reaches.
+/// A limit that only a hang reaches.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server under test.
@@ -111,7 +111,7 @@ fn get_request(path: &str) -> String {
 async fn answer(mut stream: TcpStream) -> String {
     let mut answer = String::new();
     let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
-    // What was reset gave no answer, or only a part of it.
+    // After a reset, the answer is missing or incomplete.
     let _ = read.expect("the connection ends");
     answer
 }
@@ -142,7 +142,7 @@ async fn a_client_that_closes_its_half_is_answered() {
             assert!(answer.ends_with(expected), "{answer}");
         }
     }
-    // Half a body does not come any more.
+    // The other half of a body never arrives.
     let mut stream = scene.send(&body[..body.len() - 2]).await;
     stream.shutdown().await.unwrap();
     let answer = answer(stream).await;
@@ -160,7 +160,7 @@ async fn work_goes_on_for_a_half_closed_client_and_is_dropped_when_the_connectio
     half.shutdown().await.unwrap();
     half_and_gone.shutdown().await.unwrap();
     for stream in [gone, half_and_gone] {
-        // A reset, as when a process dies with answers unread, or a load balancer gives up.
+        // A reset, as when a process dies before it reads its answers, or a load balancer gives up.
         SockRef::from(&stream)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -189,7 +189,7 @@ async fn a_stop_takes_as_long_as_the_work() {
     let working = scene.send(&get_request("/work")).await;
     scene.until_begun(1).await;
     scene.stop.cancel();
-    // The half request is given up, with an answer that says so.
+    // The server abandons the half request, with an answer that says so.
     let half = open.remove(2);
     let refused = answer(half).await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
@@ -211,7 +211,7 @@ async fn idle_connections_give_way_on_a_full_port() {
         answer_until(&mut stream, "here").await;
         idle.push(stream);
     }
-    // Also to one that never finished its request.
+    // Also to a connection that never finishes its request.
     let _half = scene.send("GET / HT").await;
     let mut next = scene.send(&get_request("/")).await;
     answer_until(&mut next, "here").await;

@@ -20,7 +20,7 @@ use super::*;
 use crate::{
     grpc,
     http2_frames::{self, END_HEADERS, END_STREAM, Kind, call_headers, frame},
-    listen::{ArrivalLimit, InTime},
+    listen::{ArrivalLimit, TimedUnit},
 };
 
 /// A bound that only a hang reaches.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
-/// Checks of `slow` wait; a watch is silent until its caller sends no more. Any service would do.
+/// A service whose checks of `slow` wait, and whose watches never answer.
 #[derive(Clone)]
 struct Work {
     begun: Arc<Semaphore>,
@@ -76,7 +76,7 @@ impl Scene {
         };
         let stop = CancellationToken::new();
         let arrival =
-            ArrivalLimit::new(PATIENCE * 10, &[(WATCH, InTime::EachMessage)], stop.clone());
+            ArrivalLimit::new(PATIENCE * 10, &[(WATCH, TimedUnit::Message)], stop.clone());
         let router = grpc::server()
             .layer(arrival)
             .add_service(HealthServer::new(work.clone()));
@@ -131,7 +131,7 @@ async fn a_stop_takes_as_long_as_the_work() {
     check(&mut idle, "").await.unwrap();
     let (_client, call) = scene.begin().await;
     scene.stop.cancel();
-    // The others do not end it, and do not hold it up.
+    // The other connections neither end the call nor delay the stop.
     assert!(
         timeout(Duration::from_secs(2), async {
             while !scene.server.is_finished() {
@@ -157,8 +157,8 @@ async fn idle_connections_give_way_on_a_full_port_and_calls_go_on() {
         let mut client = scene.connect().await;
         check(&mut client, "").await.unwrap();
         if let Some(mut before) = before.replace(client) {
-            // It was told to go; its client connects anew, at once or after it has lost a call that
-            // crossed the GOAWAY.
+            // It got a GOAWAY. Its client reconnects, at once or after it has lost a call that crossed
+            // the GOAWAY.
             if let Err(lost) = check(&mut before, "").await {
                 assert!(grpc::is_away(&lost), "{lost:?}");
                 check(&mut before, "").await.unwrap();
@@ -191,11 +191,11 @@ async fn health_checks_are_answered_on_a_port_full_of_work() {
     other.await.expect("it is answered");
 }
 
-/// Calls that are given up before the server, which is held up, looks at them: as when the deadlines of
-/// all calls of a proxy pass.
+/// Calls that are cancelled before the blocked server reads them, as when the deadlines of all calls of a
+/// proxy expire.
 #[tokio::test]
-async fn calls_that_are_given_up_do_not_end_the_connection_of_others() {
-    for (given_up, expected) in [
+async fn cancelled_calls_do_not_end_the_connection_of_others() {
+    for (cancelled, expected) in [
         (60, Kind::Headers),
         (1_000, Kind::Headers),
         // A rapid reset.
@@ -205,19 +205,19 @@ async fn calls_that_are_given_up_do_not_end_the_connection_of_others() {
         let mut bytes = http2_frames::PREFACE.to_vec();
         bytes.extend(frame(Kind::Settings, 0, 0, &[]));
         // Clients number their streams 1, 3, 5, …
-        for stream in (1..).step_by(2).take(given_up) {
+        for stream in (1..).step_by(2).take(cancelled) {
             let headers = call_headers("/");
             bytes.extend(frame(Kind::Headers, END_HEADERS, stream, &headers));
             const CANCEL: u32 = 8;
             bytes.extend(frame(Kind::Reset, 0, stream, &CANCEL.to_be_bytes()));
         }
-        let patient = 2 * given_up as u32 + 1;
+        let patient = 2 * cancelled as u32 + 1;
         let headers = call_headers("/grpc.health.v1.Health/Check");
         bytes.extend(frame(Kind::Headers, END_HEADERS, patient, &headers));
         // An empty message.
         bytes.extend(frame(Kind::Data, END_STREAM, patient, &[0; 5]));
 
-        // One thread, and no `await`: all is there when the server runs again.
+        // One thread, and no `await`: all bytes have arrived when the server runs again.
         let mut client = std::net::TcpStream::connect(scene.address).unwrap();
         client.write_all(&bytes).unwrap();
         client.set_nonblocking(true).unwrap();
@@ -232,6 +232,6 @@ async fn calls_that_are_given_up_do_not_end_the_connection_of_others() {
             }
         });
         let answered = answered.await.expect("it is answered");
-        assert_eq!(answered, expected, "{given_up}");
+        assert_eq!(answered, expected, "{cancelled}");
     }
 }

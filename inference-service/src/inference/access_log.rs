@@ -1,4 +1,4 @@
-//! One log line a request, where the configuration asks for it. It never holds what was sent.
+//! The access log: one line per request, without its content, if the configuration enables it.
 
 use std::{fmt, time::Instant};
 
@@ -7,19 +7,19 @@ use tracing::info;
 use super::{InferenceResponse, request_id::RequestName};
 use crate::error::InferenceError;
 
-/// A request under way. Dropped before its end, it was cancelled.
-pub(crate) struct Access(Option<Line>);
+/// The access-log line of a request in progress. Dropping it before its end logs the request as cancelled.
+pub(crate) struct AccessLine(Option<Line>);
 
 struct Line {
     request: String,
     model: String,
-    /// 0 where there is no such model or version.
+    /// 0 if there is no such model or version.
     version: u64,
     began: Instant,
 }
 
-impl Access {
-    /// Logs nothing where `wanted` is false.
+impl AccessLine {
+    /// Logs nothing if `wanted` is false.
     pub(crate) fn new(
         wanted: bool,
         request: RequestName<'_>,
@@ -34,7 +34,7 @@ impl Access {
         }))
     }
 
-    /// The request has been answered.
+    /// Logs the outcome of the request.
     pub(crate) fn end(mut self, outcome: &Result<InferenceResponse, InferenceError>) {
         if let Some(line) = self.0.take() {
             match outcome {
@@ -44,13 +44,13 @@ impl Access {
         }
     }
 
-    /// Another line tells of the request.
-    pub(crate) fn forget(mut self) {
+    /// Logs nothing, because another line covers the request.
+    pub(crate) fn discard(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Access {
+impl Drop for AccessLine {
     fn drop(&mut self) {
         if let Some(line) = self.0.take() {
             line.log("CANCELED", 0);

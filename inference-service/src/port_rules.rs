@@ -1,4 +1,4 @@
-//! Which scopes the calls of each port ask for.
+//! The token scopes that the calls of each port require.
 
 use server::security::{Requirement, Rules, Scope};
 
@@ -12,7 +12,7 @@ pub(crate) fn grpc(model_control: ModelControl) -> Rules {
     }
 }
 
-/// Loading and unloading at the port of the inference protocol.
+/// Loading and unloading on the port of the inference protocol.
 const MODEL_CONTROL: &[(&str, Requirement)] = &[
     (
         "/inference.GRPCInferenceService/RepositoryModelLoad",
@@ -24,12 +24,12 @@ const MODEL_CONTROL: &[(&str, Requirement)] = &[
     ),
 ];
 
-/// The same over HTTP; load balancers ask for health without a token.
+/// The inference protocol over HTTP; load balancers check health without a token.
 pub(crate) const HTTP: Rules =
     Rules::http(&[Scope::Predict], &[("/v2/health/", Requirement::Nothing)]);
 
-/// Publishing and versions. Whoever publishes, or predicts, may also ask what there is: `retort
-/// predict` reads class names and normalization from a version's manifest.
+/// Publishing and versions. Callers that publish or predict may also list versions: `retort predict` reads
+/// class names and normalization from a version's manifest.
 pub(crate) const ADMIN: Rules = Rules::grpc(
     &[Scope::Admin],
     &[
