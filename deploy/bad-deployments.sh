@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Deployments that cannot work: what the container's log says about each.
+# Checks that each broken deployment names its mistake in the container's log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,7 +7,7 @@ usage() {
     cat <<'USAGE'
 Usage: deploy/bad-deployments.sh
 
-Makes one mistake after another and looks for the sentence that names it. Needs the images (deploy/build.sh).
+Makes one mistake after another and looks for the message that names it. Needs the images (deploy/build.sh).
 USAGE
 }
 
@@ -31,17 +31,17 @@ finish() {
 }
 trap finish EXIT
 
-# expect TEXT COMMAND...: the command's output has a line with the text
+# expect TEXT COMMAND...: requires a line with the text in the command's output
 expect() {
     local text="$1" output line
     shift
     output="$("$@" 2>&1)" || true
-    line="$(grep -F -m 1 -- "$text" <<<"$output")" || fail "no line says \"$text\":
+    line="$(grep -F -m 1 -- "$text" <<<"$output")" || fail "no line contains \"$text\":
 $output"
     say "$(cut -c 1-230 <<<"$line")"
 }
 
-# start IMAGE [docker run's options] [-- ARGUMENT...]: until it ends, a minute at most
+# start IMAGE [options of docker run] [-- ARGUMENT...]: runs a container until it ends, for at most a minute
 start() {
     local image="retort-$1:$RETORT_VERSION" options=()
     shift
@@ -53,7 +53,7 @@ start() {
     timeout 60 docker run --rm --cap-drop ALL --read-only ${options[@]+"${options[@]}"} "$image" "$@"
 }
 
-# ended RUN: submits a run with more settings, waits until it has ended, gives the trainer's log
+# ended RUN [--set ...]: submits a run, waits until it has ended, prints the trainer's log
 ended() {
     submit "$@" >/dev/null 2>&1
     retort runs watch "$1" >/dev/null 2>&1 || true
@@ -81,7 +81,7 @@ expect "unknown field \`listn\`" start teacher -e RETORT_TEACHER__GRPC__LISTN=0.
 expect "unknown field \`run_folder\`" start trainer -e RETORT_TRAINER__RUN_FOLDER=/runs
 expect "invalid type: string \"many\"" start inference -e RETORT_INFERENCE__BATCHING__MAX_BATCH_SIZE=many
 
-step "a port that is taken, inside and outside of the container"
+step "a port that is in use, inside and outside of the container"
 expect "(metrics.listen): Address already in use" start inference \
     -e RETORT_INFERENCE__GRPC__LISTEN=127.0.0.1:7000 -e RETORT_INFERENCE__METRICS__LISTEN=127.0.0.1:7000
 taken="$(docker run --detach --rm -p "127.0.0.1:$RETORT_ADMIN_PORT:8003" "retort-inference:$RETORT_VERSION")"
@@ -89,7 +89,7 @@ expect "port is already allocated" start inference -p "127.0.0.1:$RETORT_ADMIN_P
 docker rm --force "$taken" >/dev/null
 
 step "a port open to the network by mistake"
-expect "say grpc.access = \"anyone_who_reaches_the_port\"" start trainer -e RETORT_TRAINER__GRPC__LISTEN=0.0.0.0:50052
+expect "set grpc.access = \"anyone_who_reaches_the_port\"" start trainer -e RETORT_TRAINER__GRPC__LISTEN=0.0.0.0:50052
 
 step "runs that cannot succeed: no teacher, no inference service, a typo"
 down || true
@@ -102,4 +102,4 @@ expect "the inference service at inference:8003 cannot be reached" ended unpubli
     --set publish.endpoint=inference:8003 --set publish.model=fashion-mnist
 expect "unknown field \`temprature\`" submit typo --set teacher.temprature=2.0
 
-printf '\nbad deployments: each says what is wrong (%d s)\n' "$SECONDS"
+printf '\nbad deployments: each log names its mistake (%d s)\n' "$SECONDS"

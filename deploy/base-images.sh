@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the base images from Debian's packages and this machine's Rust, for hosts that reach no container registry.
-# They get the names that the Dockerfile and the compose file use, so nothing else changes.
+# Builds the base images from Debian's packages and this machine's Rust, for hosts without access to a container
+# registry. The images get the names that the Dockerfile and the compose file use.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,17 +13,17 @@ usage() {
     cat <<USAGE
 Usage: deploy/base-images.sh [--force] [debian|rust|runtime|prometheus ...]
 
-Makes the named base images, or all of them, unless they are there already:
+Builds the named base images, or all of them, unless they exist:
 
   debian      $DEBIAN: minbase by debootstrap, without documentation
   rust        $RUST: this machine's Rust toolchain, a C++ compiler, Python, private root CAs
   runtime     $RUNTIME: C and C++ libraries, CA certificates, no shell
   prometheus  $PROMETHEUS: Debian's Prometheus on the runtime image
 
-  --force     makes them again even where they are there
+  --force     rebuilds existing images too
 
 Needs root, a running Docker engine, and on Debian or Ubuntu: apt install debootstrap. The image of Rust also needs
-rustup with the toolchain of rust-toolchain.toml. Grafana is not in Debian: its image comes from a registry only.
+rustup with the toolchain of rust-toolchain.toml. Debian has no Grafana: its image is available from registries only.
 USAGE
 }
 
@@ -39,7 +39,7 @@ main() {
         shift
     done
     [ ${#names[@]} -gt 0 ] || names=(debian rust runtime prometheus)
-    docker info >/dev/null 2>&1 || fail "no Docker engine answers. Start one, or run this as a user who may use it."
+    docker info >/dev/null 2>&1 || fail "no Docker engine answers. Start one, or run this script as a user with access to it."
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
     local name tag
@@ -47,9 +47,9 @@ main() {
         tag="$(tr '[:lower:]' '[:upper:]' <<<"$name")"
         tag="${!tag}"
         if [ "$force" = no ] && docker image inspect "$tag" >/dev/null 2>&1; then
-            echo "$tag: already there"
+            echo "$tag: exists"
         else
-            echo "$tag: making it"
+            echo "$tag: building"
             rm -rf "${work:?}"/*
             "make_$name"
             echo "$tag: $(docker image inspect -f '{{.Size}}' "$tag" | awk '{printf "%.0f MB", $1 / 1e6}')"
@@ -67,7 +67,7 @@ need() {
     command -v "$1" >/dev/null || fail "$1 is missing. $2"
 }
 
-# import FOLDER TAG [docker import's options]: the folder as an image of one layer, the same bytes for the same files
+# import FOLDER TAG [options of docker import]: imports the folder as an image of one layer; equal files give equal bytes
 import() {
     local folder="$1" tag="$2"
     shift 2
@@ -98,7 +98,7 @@ Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 SOURCES
     rm -f "$root/etc/apt/sources.list"
-    # What Debian's own slim image leaves out, also of packages that are installed later.
+    # Exclude the files that Debian's slim image excludes, also from packages that are installed later.
     cat >"$root/etc/dpkg/dpkg.cfg.d/docker" <<'DPKG'
 path-exclude /usr/share/doc/*
 path-include /usr/share/doc/*/copyright
@@ -129,7 +129,7 @@ make_rust() {
     toolchain="$(rustup show active-toolchain | cut -d' ' -f1)"
     folder="$work/context/rustup/toolchains/$toolchain"
     mkdir -p "$folder" "$work/context/cargo/bin" "$work/context/ca"
-    # A toolchain may be a link to another.
+    # A toolchain may be a link to another toolchain.
     cp -a "$(rustup which cargo | xargs dirname)/../." "$folder/"
     rm -rf "$folder/share"/{doc,man,zsh}
     printf 'version = "12"\nprofile = "minimal"\ndefault_toolchain = "%s"\n' "$toolchain" >"$work/context/rustup/settings.toml"
@@ -153,7 +153,7 @@ DOCKERFILE
     DOCKER_BUILDKIT=1 docker build --quiet -t "$RUST" "$work/context" >/dev/null
 }
 
-# private_cas FOLDER: what this machine trusts and Debian's package does not, one file a certificate
+# private_cas FOLDER: writes the CAs that this machine trusts and Debian's package lacks, one file per certificate
 private_cas() {
     local bundle=/etc/ssl/certs/ca-certificates.crt known="$work/known" file
     [ -f "$bundle" ] || return 0
@@ -174,16 +174,16 @@ fingerprint() {
     openssl x509 -in "$1" -noout -fingerprint -sha256
 }
 
-# unpack FOLDER PACKAGE...: Debian packages without their scripts, /usr merged as in Debian 12
+# unpack FOLDER PACKAGE...: unpacks Debian packages without their scripts, with merged /usr as in Debian 12
 unpack() {
     local root="$1" package folder
     shift
-    need apt-get "This image is made of Debian's packages."
+    need apt-get "This image consists of Debian's packages."
     mkdir -p "$work/packages" "$root/var/lib/dpkg/status.d"
     (cd "$work/packages" && apt-get -qq -o APT::Sandbox::User=root download "$@")
     for package in "$work"/packages/*.deb; do
         dpkg-deb -x "$package" "$root"
-        # Scanners read here what is in the image.
+        # Vulnerability scanners read the list of packages here.
         dpkg-deb -f "$package" >"$root/var/lib/dpkg/status.d/$(dpkg-deb -f "$package" Package)"
     done
     for folder in bin sbin lib lib64; do

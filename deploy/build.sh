@@ -8,8 +8,9 @@ usage() {
 Usage: deploy/build.sh [--device cpu|cuda] [inference|teacher|trainer|cli|prepare ...]
 
 Builds these targets of the Dockerfile, or all of them, as retort-TARGET:VERSION (for cuda, retort-TARGET:VERSION-cuda).
-`docker compose --profile student --profile cli build` does the same, but for the revision. This script also hands this machine's root CAs to the build, for cargo and pip
-behind a proxy with a CA of its own: HOST_CA, or else /etc/ssl/certs/ca-certificates.crt. No image holds them.
+`docker compose --profile student --profile cli build` does the same, except that it does not set the revision. This
+script also passes root CAs to the build, for cargo and pip behind a proxy with a private CA: the bundle in HOST_CA, by
+default /etc/ssl/certs/ca-certificates.crt. No image contains them.
 USAGE
 }
 

@@ -9,8 +9,9 @@ case "${1:-}" in
     cat <<'USAGE'
 Usage: deploy/measure.sh
 
-Starts the services in a project of their own, starts each again (files are then in the page cache), and prints when it
-served by its own log, when Docker's health check knew, and what memory it holds. Needs the images (deploy/build.sh).
+Starts the services in a compose project of their own, restarts each (its files are then in the page cache), and prints
+the times until its log says that it serves and until Docker's health check succeeds, and its memory. Needs the images
+(deploy/build.sh).
 USAGE
     exit 0
     ;;
@@ -20,12 +21,12 @@ export COMPOSE_PROJECT_NAME=retort-measure
 . deploy/project.sh
 trap 'down || true' EXIT
 
-# since FROM TO: seconds between two times
+# since FROM TO: prints the seconds between two times
 since() {
     awk -v from="$(date -d "$1" +%s.%N)" -v to="$(date -d "$2" +%s.%N)" 'BEGIN {printf "%.1f s", to - from}'
 }
 
-# first_check CONTAINER STARTED: end of the first health check since then that succeeded
+# first_check CONTAINER STARTED: prints the end of the first successful health check after STARTED
 first_check() {
     local end
     for end in $(docker inspect -f '{{range .State.Health.Log}}{{if eq .ExitCode 0}}{{json .End}} {{end}}{{end}}' "$1"); do
@@ -37,7 +38,7 @@ first_check() {
     done
 }
 
-# memory CONTAINER: what its processes hold, without the page cache
+# memory CONTAINER: prints the memory of its processes, without the page cache
 memory() {
     docker stats --no-stream --format '{{.MemUsage}}' "$1" | cut -d' ' -f1
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A teacher that is cut off while a run distils, then has a slow and lossy link: the same bytes, and what it cost.
+# Checks that a run gives the same bytes when one of its teachers is cut off and then has a slow and lossy link.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,15 +7,15 @@ usage() {
     cat <<'USAGE'
 Usage: deploy/network-faults.sh [--keep]
 
-Two runs of one configuration, with two teachers. During the first, one teacher
+Runs one configuration twice, with two teachers. During the first run, one teacher
 
-  - is cut off for 20 s: its packets are dropped in both directions, and nobody is told;
-  - then answers over a link with 100 ms of delay and 1 % of its packets lost.
+  - is cut off for 20 s: its packets are dropped in both directions, without any reset;
+  - then answers over a link with a delay of 100 ms and a packet loss of 1 %.
 
-A run that was over before that is done again with twice as many epochs.
+If the run ends before that, the script repeats it with twice as many epochs.
 
-Needs root, the images (deploy/build.sh), iptables, nsenter and curl. The delay is made by tc netem where the kernel
-has it, and else by deploy/delay-packets (then iptables loses the packets).
+Needs root, the images (deploy/build.sh), iptables, nsenter and curl. Delay and loss come from tc netem if the kernel has
+it, otherwise from deploy/delay-packets and iptables.
 USAGE
 }
 
@@ -27,10 +27,10 @@ case "${1:-}" in
 *) usage >&2 && exit 64 ;;
 esac
 
-# Slow teachers, whose links matter.
+# Slow teachers, so that training depends on their links.
 export COMPOSE_PROJECT_NAME=retort-faults RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.2}"
 . deploy/project.sh
-[ "$(id -u)" = 0 ] || fail "root is needed, to change the network of a container"
+[ "$(id -u)" = 0 ] || fail "changing the network of a container needs root"
 docker info >/dev/null 2>&1 || fail "no Docker engine answers"
 
 CUT_SECONDS=20 DELAY_MILLISECONDS=100 LOSS_PERCENT=1
@@ -45,7 +45,7 @@ finish() {
 }
 trap finish EXIT
 
-# within COMMAND...: in the network of the teacher that is tried
+# within COMMAND...: runs the command in the network namespace of the disturbed teacher
 within() {
     nsenter --target "$pid" --net "$@"
 }
@@ -72,7 +72,7 @@ slow_link() {
     say "link: ${DELAY_MILLISECONDS} ms, $LOSS_PERCENT % lost (netfilter queue; this kernel has no netem)"
 }
 
-# fresh_teachers: two, with whole links
+# fresh_teachers: starts two teachers with undisturbed links
 fresh_teachers() {
     [ -z "$delayer" ] || kill "$delayer" 2>/dev/null || true
     delayer=""
@@ -80,15 +80,14 @@ fresh_teachers() {
     wait_for 300 "teacher is healthy" healthy teacher
 }
 
-# starts: the run was submitted; waits until it distils with both teachers
+# starts RUN: waits until the submitted run distils with both teachers
 starts() {
     begin=$SECONDS waited_before="$(metric retort_trainer_wait_seconds_sum)"
     wait_for 600 "the run distils" begun "$1"
     still "2 teachers are connected" metric_is retort_trainer_teachers 2
 }
 
-# disturb: cuts one teacher off, then slows its link, while the run under test distils; status 2 where that was
-# over too early
+# disturb: cuts one teacher off, then slows its link, while the run distils; status 2 if the run ended too early
 disturb() {
     starts "$outlasting" || return
     pid="$(docker inspect -f '{{.State.Pid}}' "$(containers teacher | sed -n 1p)")"
@@ -113,13 +112,13 @@ try_disturb() {
     return "$status"
 }
 
-# end NAME: waits for its end; the seconds that it took
+# end RUN: waits until the run has ended; sets `seconds` and `waited`
 end() {
     retort runs watch "$1" >/dev/null 2>&1 || fail "the run failed: $(retort runs show "$1" 2>/dev/null)"
     seconds=$((SECONDS - begin))
     waited="$(awk -v all="$(metric retort_trainer_wait_seconds_sum)" -v before="${waited_before:-0}" \
         'BEGIN {printf "%.1f", all - before}')"
-    say "took $seconds s, of which training waited $waited s for soft targets; batches sent again so far: $(
+    say "took $seconds s, of which training waited $waited s for soft targets; batches resent so far: $(
         metric retort_trainer_batches_requeued_total)"
 }
 

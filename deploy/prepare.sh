@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prepares the compose project's volumes, once: the data set goes into /data, and the trainer trains the first teacher.
-# What is there already is left alone, so every later start is over at once.
+# Prepares the compose project's volumes once: copies the data set into /data and lets the trainer train the first
+# teacher. Existing data sets and teachers stay, so later starts end at once.
 set -eu
 
 dataset=fashion-mnist
@@ -19,17 +19,17 @@ fail() {
 
 put_data() {
     if [ -d "/data/$dataset" ]; then
-        say "data set $dataset: already in the volume"
+        say "data set $dataset: the volume contains it already"
         return
     fi
     say "data set $dataset: copying 60,000 + 10,000 images (55 MB) into the volume"
     rm -rf "/data/.partial"
-    # Renamed when it is complete: an interrupted copy leaves no half of a data set.
+    # Renamed when complete, so that an interrupted copy leaves no partial data set.
     cp -r "/usr/share/retort/$dataset" /data/.partial && mv /data/.partial "/data/$dataset" ||
         fail "cannot write to /data as user $(id -u): give that volume to this user (chown $(id -u) FOLDER)"
 }
 
-# The state in the list of runs: queued, running, succeeded, failed, cancelled; nothing where there is no such run.
+# Prints the state of the run: queued, running, succeeded, failed or cancelled; nothing if there is no such run.
 state() {
     retort runs list | awk -v run="$teacher" '$1 == run {print $2}'
 }
@@ -42,16 +42,16 @@ train_teacher() {
     fi
     case "$(state)" in
     queued | running)
-        say "teacher $teacher: the trainer is at it"
+        say "teacher $teacher: the trainer is training it already"
         retort runs watch "$teacher"
         ;;
     *)
-        [ -f "$config" ] || fail "RETORT_RECIPE=$recipe: there is no such recipe; take demo or demo-quick"
+        [ -f "$config" ] || fail "RETORT_RECIPE=$recipe: there is no such recipe; use demo or demo-quick"
         if [ -e "/runs/$teacher" ]; then
             fail "the run $teacher did not finish (retort runs show $teacher says why): remove its folder from the \
 volume of runs, or set RETORT_TEACHER_RUN to another name"
         fi
-        say "teacher $teacher: training it as $recipe/teacher.toml says (demo: some minutes; demo-quick: seconds)"
+        say "teacher $teacher: training it with $recipe/teacher.toml (demo: some minutes; demo-quick: seconds)"
         retort run "$config" --name "$teacher" --set "data.path=/data/$dataset"
         ;;
     esac

@@ -1,4 +1,5 @@
-# Sourced by the tests in this folder: a compose project under test, beside whatever else runs on this machine.
+# Functions for the tests in this folder, which source this file. The compose project under test uses its own name and
+# ports, so it can run beside other projects.
 # shellcheck shell=bash
 
 export COMPOSE_PROJECT_NAME="${COMPOSE_PROJECT_NAME:-retort-test}"
@@ -7,10 +8,10 @@ export RETORT_TRAINER_PORT=15052 RETORT_HTTP_PORT=18000 RETORT_INFERENCE_PORT=18
 export RETORT_INFERENCE_METRICS_PORT=18002 RETORT_ADMIN_PORT=18003 PROMETHEUS_PORT=19090
 RETORT_VERSION="$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)"
 export RETORT_VERSION
-# The teacher is the bottleneck, so that a run lasts long enough for what is done to it.
+# Slow teachers make runs last long enough to be disturbed.
 export RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.5}"
 
-# COMPOSE names the program; without it Compose v2 is preferred.
+# COMPOSE names the program; the default is Compose v2 if it is installed, otherwise docker-compose.
 if [ -z "${COMPOSE:-}" ]; then
     COMPOSE="docker compose"
     docker compose version >/dev/null 2>&1 || COMPOSE=docker-compose
@@ -33,7 +34,7 @@ fail() {
     exit 1
 }
 
-# wait_for SECONDS WHAT COMMAND...: until the command succeeds; says how long it took
+# wait_for SECONDS WHAT COMMAND...: waits until the command succeeds and prints how long that took
 wait_for() {
     local limit="$1" what="$2" begin=$SECONDS
     shift 2
@@ -44,7 +45,7 @@ wait_for() {
     say "$what: after $((SECONDS - begin)) s"
 }
 
-# Base images that neither are there nor can be pulled are made from Debian's packages.
+# Builds the base images from Debian's packages if one of them is missing and cannot be pulled.
 base_images() {
     local image
     for image in debian:bookworm-slim rust:1.95.0-bookworm gcr.io/distroless/cc-debian12:nonroot prom/prometheus:v2.42.0; do
@@ -55,29 +56,29 @@ base_images() {
     done
 }
 
-# containers SERVICE: the ids of its running containers
+# containers SERVICE: prints the ids of its running containers
 containers() {
     compose ps -q "$1" | while read -r id; do
         [ "$(docker inspect -f '{{.State.Running}}' "$id")" = false ] || echo "$id"
     done
 }
 
-# address CONTAINER: within the project's network, which this machine reaches too
+# address CONTAINER: prints its address in the project's network, which this machine can reach
 address() {
     docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"
 }
 
-# metric NAME: a number of the trainer's metrics
+# metric NAME: prints one of the trainer's metrics
 metric() {
     curl -sf "http://$(address "$(containers trainer)"):50062/metrics" | awk -v name="$1" '$1 == name {print $2}'
 }
 
-# metric_is NAME VALUE
+# metric_is NAME VALUE: whether the metric has the value
 metric_is() {
     [ "$(metric "$1")" = "$2" ]
 }
 
-# more_than VALUE NAME
+# more_than VALUE NAME: whether the metric exceeds the value
 more_than() {
     [ "$(metric "$2")" -gt "$1" ]
 }
@@ -93,7 +94,7 @@ retort() {
     compose run --rm -T retort "$@"
 }
 
-# submit NAME [--set ...]: a run of the quick student; does not wait
+# submit NAME [--set ...]: submits a run of the quick student and does not wait for it
 submit() {
     local name="$1"
     shift
@@ -101,12 +102,12 @@ submit() {
         --set data.path=/data/fashion-mnist --set 'teacher.endpoints=["teacher:50051"]' "$@"
 }
 
-# distilling: whether the trainer is in a distill phase, some steps into it
+# distilling: whether the trainer has done some steps of a distill phase
 distilling() {
     metric_is 'retort_trainer_phase{kind="distill"}' 1 && [ "$(metric retort_trainer_step)" -gt 5 ]
 }
 
-# phases EPOCHS: those of the quick student, the first of so many epochs
+# phases EPOCHS: prints the phases of the quick student, with this number of epochs in the first one
 phases() {
     local optimizer='{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }'
     local distill='loss = { kind = "soft_cross_entropy", temperature = 2.0 }'
@@ -121,15 +122,15 @@ over() {
     retort runs show "$1" 2>/dev/null | grep -qE '^state: +(succeeded|failed|cancelled)'
 }
 
-# begun RUN: whether it distils, or is over already
+# begun RUN: whether it distils or has ended
 begun() {
     distilling || over "$1"
 }
 
-# outlasts RUN COMMAND...: submits the run under names of its own and does the command to it, which fails with
-# status 2 where the run was over too early; twice as long a run is tried then. Sets `outlasting`, the run's name,
-# and `size`, the settings that made it long enough: the machine's pace decides how long that is. The command's
-# output is what it says; it must not `fail` for want of time.
+# outlasts RUN COMMAND...: submits a run that lasts until the command has ended. The command fails with status 2 if the
+# run ended too early; then the function tries a run of twice as many epochs, since the speed of the machine decides how
+# many are enough. Sets `outlasting`, the run's name, and `size`, the settings of its length. The command must not `fail`
+# because the run ended.
 outlasts() {
     local name="$1" epochs=2 status
     shift
@@ -140,13 +141,13 @@ outlasts() {
         "$@" || status=$?
         [ "$status" -ne 0 ] || return 0
         [ "$status" -eq 2 ] || fail "$outlasting could not be carried out"
-        say "$outlasting was over too early, after $epochs epochs: once more with twice as many"
+        say "$outlasting ended too early, after $epochs epochs: repeating it with twice as many"
         epochs=$((2 * epochs))
-        [ "$epochs" -le 64 ] || fail "no run lasts long enough: give RETORT_TEACHER_CPUS less than $RETORT_TEACHER_CPUS"
+        [ "$epochs" -le 64 ] || fail "no run lasts long enough: set RETORT_TEACHER_CPUS below $RETORT_TEACHER_CPUS"
     done
 }
 
-# still WHAT COMMAND...: waits until the command succeeds, as long as the run distils; status 2 once it does not
+# still WHAT COMMAND...: waits until the command succeeds while the run distils; status 2 if the run ends first
 still() {
     local what="$1" begin=$SECONDS
     shift
@@ -159,12 +160,12 @@ still() {
     say "$what: after $((SECONDS - begin)) s"
 }
 
-# artifact RUN FOLDER: copies what the run left out of the volume
+# artifact RUN FOLDER: copies the run's artifact from the volume
 artifact() {
     docker cp "$(containers trainer):/runs/$1/artifact" "$2"
 }
 
-# weights RUN: their digest
+# weights RUN: prints the digest of the run's weights
 weights() {
     docker cp "$(containers trainer):/runs/$1/artifact/weights.safetensors" - | tar -xO | sha256sum | cut -d' ' -f1
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The compose project from nothing to a served student, scaled and damaged while it trains.
+# Takes the compose project from a first start to a served student; scales and kills teachers during a run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,10 +8,10 @@ usage() {
 Usage: deploy/smoke-test.sh [--no-build] [--keep]
 
 Needs a Docker engine, Compose (v2 or 1.29), curl, and Python with tritonclient (scripts/setup --tests installs it).
-Everything happens in a project of its own, on ports of its own, and is removed at the end.
+The test uses a compose project and ports of its own, and removes the project at the end.
 
-  --no-build  takes the images that are there
-  --keep      leaves the project up
+  --no-build  uses the existing images
+  --keep      leaves the project running
 
 COMPOSE names the program: COMPOSE=docker-compose deploy/smoke-test.sh
 USAGE
@@ -45,18 +45,18 @@ finish() {
 }
 trap finish EXIT
 
-# predict ARTIFACT: from the host, through Triton's client; compared with the model file in ONNX Runtime
+# predict ARTIFACT: predicts from the host with Triton's client, and compares with the model file in ONNX Runtime
 predict() {
     "$python" examples/python/predict.py --url "127.0.0.1:$RETORT_INFERENCE_PORT" --model fashion-mnist \
         --artifact "$1" --compare
 }
 
-# trainer_says TEXT: in its log
+# trainer_says TEXT: whether the trainer's log contains the text
 trainer_says() {
     compose logs --no-color trainer 2>/dev/null | grep -qF "$1"
 }
 
-# png FILE: a white square of 20 pixels on black, 28 by 28
+# png FILE: writes an image of 28 by 28 pixels, a white square of 20 by 20 on black
 png() {
     "$python" - "$1" <<'PROGRAM'
 import struct, sys, zlib
@@ -72,15 +72,16 @@ with open(sys.argv[1], "wb") as file:
 PROGRAM
 }
 
-# disturb: scales the teachers up, kills one, scales them down, all while the run under test distils; status 2
-# where that was over too early
+# disturb: scales the teachers up, kills one and scales them down while the run distils; status 2 if the run ended too
+# early
 disturb() {
     wait_for 600 "the run distils" begun "$outlasting" || return
     distilling || return 2
     compose up --detach --no-build --no-recreate --scale teacher=3 teacher >/dev/null 2>&1
     still "3 teachers are connected" metric_is retort_trainer_teachers 3 || return
 
-    # Stopped, it keeps what it was given; once another teacher was asked for that too, it was busy for certain.
+    # A stopped teacher keeps its batches. Once the trainer sends one of them to another teacher too, the stopped teacher
+    # certainly had work.
     victim="$(containers teacher | sed -n 1p)" hedged="$(metric retort_trainer_batches_hedged_total)"
     victim_address="$(address "$victim")" victim_process="$(docker inspect -f '{{.State.Pid}}' "$victim")"
     kill -STOP "$victim_process"
@@ -90,7 +91,7 @@ disturb() {
     }
     kill -9 "$victim_process"
     say "killed the teacher at $victim_address, pid $victim_process"
-    # Of the log: it may be back before its absence is seen in a metric.
+    # From the log: the teacher may be back before a metric shows its absence.
     still "the trainer has lost it" trainer_says "teacher teacher:50051 ($victim_address:50051) is away" || return
     still "3 teachers are connected again" metric_is retort_trainer_teachers 3 || return
 
@@ -98,7 +99,7 @@ disturb() {
     still "1 teacher is connected" metric_is retort_trainer_teachers 1
 }
 
-# try_disturb: leaves one teacher, and no run, where it was too late
+# try_disturb: disturbs the run; if that was too late, leaves one teacher and no run
 try_disturb() {
     local status=0
     disturb || status=$?
@@ -131,7 +132,7 @@ compose run --rm -T student 2>/dev/null | sed 's/^/   /'
 artifact student "$folder/student"
 predict "$folder/student" | sed 's/^/   /'
 http="http://127.0.0.1:$RETORT_HTTP_PORT"
-curl -sf -o /dev/null "$http/v2/health/ready" || fail "nothing is ready at $http"
+curl -sf -o /dev/null "$http/v2/health/ready" || fail "$http is not ready"
 png "$folder/square.png"
 curl -sf --data-binary "@$folder/square.png" "$http/v1/models/fashion-mnist:classify?top_k=1" | sed 's/^/   /; $a\' ||
     fail "an image could not be classified at $http"
@@ -139,7 +140,7 @@ curl -sf --data-binary "@$folder/square.png" "$http/v1/models/fashion-mnist:clas
 step "a longer run, disturbed"
 outlasts disturbed try_disturb
 disturbed_run="$outlasting"
-say "batches sent again so far: $(metric retort_trainer_batches_requeued_total) by loss, $(metric retort_trainer_batches_hedged_total) by hedging"
+say "batches resent so far: $(metric retort_trainer_batches_requeued_total) by loss, $(metric retort_trainer_batches_hedged_total) by hedging"
 retort runs watch "$disturbed_run" >/dev/null 2>&1 ||
     fail "the run failed: $(retort runs show "$disturbed_run" 2>/dev/null)"
 
@@ -165,7 +166,7 @@ done
 wait_for 300 "every query has data" deploy/check-observability "http://127.0.0.1:$PROMETHEUS_PORT"
 deploy/check-observability "http://127.0.0.1:$PROMETHEUS_PORT" | sed 's/^/   /'
 
-step "down and up: models and runs are kept"
+step "down and up: models and runs stay"
 compose --profile observability down >/dev/null 2>&1
 compose up --detach --no-build >/dev/null 2>&1
 for service in trainer teacher inference; do
