@@ -339,10 +339,15 @@ impl Ports {
     async fn bind(config: &InferenceConfig) -> Result<Self, ServerError> {
         let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
         let grpc = security
-            .bind(config.grpc_port(), port_rules::grpc(config.grpc.model_control))
+            .bind(
+                config.grpc_port(),
+                port_rules::grpc(config.grpc.model_control),
+            )
             .await?;
         let http = security.bind(config.http_port(), port_rules::HTTP).await?;
-        let admin = security.bind(config.admin_port(), port_rules::ADMIN).await?;
+        let admin = security
+            .bind(config.admin_port(), port_rules::ADMIN)
+            .await?;
         let metrics = security.bind(config.metrics.port(), Rules::METRICS).await?;
         let addresses = [
             ("grpc", grpc.address),

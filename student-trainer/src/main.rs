@@ -191,10 +191,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn record_soft_targets(
-    arguments: &RecordArguments,
-    runtime: &Runtime,
-) -> anyhow::Result<()> {
+fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
     let cancel = program::shutdown_token(runtime)?;
     let notices = EventSink::new(|event| {

@@ -123,7 +123,11 @@ impl Validate for TeacherConfig {
         problems.require_within("grpc.max_connections", grpc.max_connections, 1..=65_536);
         problems.require_within("grpc.max_streams", grpc.max_streams, 1..=1024);
         let message_bytes = 4096..=1 << 30;
-        problems.require_within("grpc.max_message_bytes", grpc.max_message_bytes, message_bytes);
+        problems.require_within(
+            "grpc.max_message_bytes",
+            grpc.max_message_bytes,
+            message_bytes,
+        );
         // F32 values are kept as they came, so a batch takes no more than its message.
         problems.require(
             grpc.max_queued_bytes >= grpc.max_message_bytes,
@@ -135,9 +139,21 @@ impl Validate for TeacherConfig {
             ),
         );
         for (key, seconds, range) in [
-            ("grpc.read_timeout_seconds", grpc.read_timeout_seconds, 1..=3600),
-            ("grpc.reader_timeout_seconds", grpc.reader_timeout_seconds, 1..=3600),
-            ("shutdown.drain_seconds", self.shutdown.drain_seconds, 0..=3600),
+            (
+                "grpc.read_timeout_seconds",
+                grpc.read_timeout_seconds,
+                1..=3600,
+            ),
+            (
+                "grpc.reader_timeout_seconds",
+                grpc.reader_timeout_seconds,
+                1..=3600,
+            ),
+            (
+                "shutdown.drain_seconds",
+                self.shutdown.drain_seconds,
+                0..=3600,
+            ),
         ] {
             problems.require_within(key, seconds, range);
         }

@@ -98,8 +98,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 
     let _log = telemetry::init(arguments.log_format);
     let threads = cores::available().min(MAX_NETWORK_THREADS);
-    let runtime =
-        program::start_runtime(Builder::new_multi_thread().worker_threads(threads))?;
+    let runtime = program::start_runtime(Builder::new_multi_thread().worker_threads(threads))?;
     let shutdown = program::shutdown_token(&runtime)?;
     let ready_file = arguments.service.ready_file.as_deref();
     Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)

@@ -1,9 +1,7 @@
 //! What the programs of the services have in common: command line, configuration, exit codes, runtime
 //! and health check.
 
-use std::{
-    error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration,
-};
+use std::{error::Error, ffi::OsString, io, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser};
 use common::{

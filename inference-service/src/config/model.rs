@@ -69,9 +69,7 @@ impl Instances {
     pub fn count(self) -> usize {
         match self {
             Self::Count(count) => count,
-            Self::Auto(Auto::Auto) => {
-                (cores::available() / 2).clamp(1, 8)
-            }
+            Self::Auto(Auto::Auto) => (cores::available() / 2).clamp(1, 8),
         }
     }
 }

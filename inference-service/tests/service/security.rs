@@ -260,7 +260,7 @@ async fn tokens_and_certificates_are_replaced_while_it_serves() {
         let log = service.0.log();
         ["tokens", "certificates"]
             .iter()
-            .all(|what| log.contains(&format!("read again after a change what=\"{what}\"")))
+            .all(|what| log.contains(&format!("reloaded after a change what=\"{what}\"")))
     });
     assert!(
         call("ca", "new").await.is_err(),

@@ -121,7 +121,10 @@ async fn a_token_that_is_revoked_while_its_file_cannot_be_read_is_refused_afterw
         eventually(&service, async || (!stale()).then_some(())).await;
     }
     let log = service.log();
-    assert!(log.contains("cannot be used; going on as before"), "{log}");
+    assert!(
+        log.contains("cannot be used; keeping the old value"),
+        "{log}"
+    );
     assert!(log.contains("tokens.toml"), "{log}");
 }
 

@@ -113,7 +113,11 @@ impl Validate for TrainerConfig {
         let ports = [self.grpc_port(), self.metrics.port()];
         security::validate(grpc.tls.as_ref(), auth, &ports, problems);
         problems.require_within("grpc.max_connections", grpc.max_connections, 1..=65_536);
-        problems.require_within("grpc.max_message_bytes", grpc.max_message_bytes, 1024..=1 << 30);
+        problems.require_within(
+            "grpc.max_message_bytes",
+            grpc.max_message_bytes,
+            1024..=1 << 30,
+        );
         for (key, seconds) in [
             ("grpc.read_timeout_seconds", grpc.read_timeout_seconds),
             ("shutdown.drain_seconds", shutdown.drain_seconds),

@@ -192,7 +192,7 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
     };
     let (succeeded, output) = run("good", &credentials, 60);
     assert!(succeeded, "{output}");
-    assert!(teacher.process.stderr().contains("guarded"));
+    assert!(teacher.process.stderr().contains("port secured"));
     let (succeeded, output) = run("no-token", &credentials.replace("good", "other-scope"), 3);
     assert!(
         !succeeded && output.contains("does not allow this call"),

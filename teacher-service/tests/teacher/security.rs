@@ -74,7 +74,7 @@ fn health_is_open_and_the_rest_is_not() {
     let (serves, text) = run("healthcheck", false);
     assert!(serves, "{text}");
     let (described, text) = run("describe", false);
-    assert!(!described && text.contains("a token is needed"), "{text}");
+    assert!(!described && text.contains("a token is required"), "{text}");
     let (described, text) = run("describe", true);
     assert!(described && text.contains("model id"), "{text}");
 }

@@ -152,9 +152,7 @@ impl ArrivingBody {
 
     /// Whether the port stops, so that the caller's next message is not read.
     fn is_at_end(&self) -> bool {
-        self.unit == TimedUnit::Message
-            && self.is_between_messages()
-            && self.timer.is_stopping()
+        self.unit == TimedUnit::Message && self.is_between_messages() && self.timer.is_stopping()
     }
 }
 

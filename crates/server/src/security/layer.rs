@@ -1,4 +1,4 @@
-//! The tower layer that asks every call of a port for its token.
+//! The tower layer that checks the token of each call of a port.
 
 use std::{
     future::{Ready, ready},
@@ -24,25 +24,26 @@ use tracing::warn;
 use super::{Refusal, Requirement, Rules, reload::Reloaded, tokens_file::Tokens};
 use crate::listen::Peer;
 
-/// Longest path that is logged.
+/// Longest part of a path in the log.
 const LOGGED_PATH: usize = 128;
 
-/// Puts a port's [`Rules`] around its services: tonic's `Server::layer`, axum's `Router::layer`.
+/// Applies a port's [`Rules`] to its services; a layer for tonic's `Server::layer` and axum's
+/// `Router::layer`.
 ///
-/// A call that may pass goes on without its `authorization` header, so that nothing behind this can
-/// log the token, and with a [`Caller`] among its extensions. Each call that may not is answered and
-/// logged once, with the name of the token where it is known.
+/// The layer removes the `authorization` header of an accepted call, so that no inner service can log the
+/// token, and adds a [`Caller`] to the call's extensions. It answers and logs each refused call once, with
+/// the name of the token if the token is known.
 #[derive(Debug, Clone)]
 pub struct AuthLayer(Arc<Gate>);
 
-/// A service behind an [`AuthLayer`].
+/// A service inside an [`AuthLayer`].
 #[derive(Debug, Clone)]
 pub struct Authorized<S> {
     gate: Arc<Gate>,
     service: S,
 }
 
-/// Who calls: the name of the token; `None` where none is asked for.
+/// The caller: the name of the token, or `None` if the call needs none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller(pub Option<Arc<str>>);
 
@@ -50,11 +51,11 @@ pub struct Caller(pub Option<Arc<str>>);
 struct Gate {
     port: &'static str,
     rules: Rules,
-    /// `None`: nobody is asked for a token.
+    /// `None`: calls need no token.
     tokens: Option<Reloaded<Tokens>>,
 }
 
-/// A refusal, with the name of the token that was shown, where it is one.
+/// A refusal, and the name of the token if the token is known.
 type Refused = (Refusal, Option<String>);
 
 impl AuthLayer {
@@ -83,9 +84,10 @@ impl Gate {
             Requirement::Nothing | Requirement::AnyToken => true,
             Requirement::OneOf(scopes) => scopes.iter().any(|scope| token.scopes.contains(scope)),
         };
-        match allowed {
-            true => Ok(Caller(Some(token.name.as_str().into()))),
-            false => Err((Refusal::ScopeMissing, Some(token.name.clone()))),
+        if allowed {
+            Ok(Caller(Some(token.name.as_str().into())))
+        } else {
+            Err((Refusal::ScopeMissing, Some(token.name.clone())))
         }
     }
 
@@ -103,7 +105,7 @@ impl Gate {
     }
 }
 
-/// The one bearer token of a request; the scheme's name may be written in any case.
+/// The only bearer token of a request; the case of the scheme's name does not matter.
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
@@ -168,9 +170,10 @@ where
             Err(refused) => {
                 self.gate.log(&refused, &request);
                 let (refusal, _) = refused;
-                let response: Response<Full<Bytes>> = match is_grpc(&request) {
-                    true => refusal.grpc_response(),
-                    false => refusal.http_response(),
+                let response: Response<Full<Bytes>> = if is_grpc(&request) {
+                    refusal.grpc_response()
+                } else {
+                    refusal.http_response()
                 };
                 Either::Right(ready(Ok(response.map(EitherBody::Right))))
             }

@@ -1,13 +1,14 @@
-//! Who may use a service, and how clients prove that they may: TLS, client certificates and bearer
-//! tokens, the same for every service and for gRPC and HTTP alike.
+//! Authentication and authorization, the same for all services and for gRPC and HTTP: TLS, client
+//! certificates and bearer tokens.
 //!
 //! A service reads its certificates and tokens with [`Security::load`] and opens every port with
-//! [`Security::bind`]. A client reaches it with [`Credentials::connect`](client::Credentials).
+//! [`Security::bind`]. A client connects with [`Credentials::connect`](client::Credentials).
 //!
-//! - [`tls`] reads certificates and keys; [`tokens_file`] holds the hashes of tokens.
-//! - [`rules`] says what each path asks for, [`layer`] asks for it and [`refusal`] says no.
-//! - [`reload`] makes certificates and tokens anew when their files change, and [`staleness`] says where
-//!   that has not worked yet.
+//! - [`tls`] reads certificates and keys; [`tokens_file`] reads and writes the hashes of tokens.
+//! - [`rules`] defines what each path requires, [`layer`] enforces it, and [`refusal`] is the answer to a
+//!   refused call.
+//! - [`reload`] reads certificates and tokens again when their files change; [`staleness`] reports the files
+//!   that cannot be used.
 
 pub mod client;
 mod layer;
@@ -43,35 +44,35 @@ use tokens_file::{Tokens, TokensError};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
-    /// File with the hashes of the tokens that callers must show one of; see [`tokens_file`].
+    /// File with the hashes of the tokens that the service accepts; see [`tokens_file`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
 }
 
-/// A port, as a service's configuration describes it.
+/// A port in a service's configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenConfig {
-    /// Table of the configuration: `grpc`, with the keys `grpc.listen` and `grpc.access`.
+    /// Its table in the configuration: `grpc`, with the keys `grpc.listen` and `grpc.access`.
     pub table: &'static str,
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// Who may use it.
     pub access: PortAccess,
 }
 
 impl ListenConfig {
-    /// Whether only one of the two can be opened. Port 0 is any free port.
+    /// Whether both ports cannot be open at the same time. Port 0 is any free port.
     fn collides(&self, other: &Self) -> bool {
         let (own, other) = (self.listen, other.listen);
-        let every = own.ip().is_unspecified() || other.ip().is_unspecified();
+        let unspecified = own.ip().is_unspecified() || other.ip().is_unspecified();
         let same_family = own.is_ipv4() == other.is_ipv4();
         own.port() != 0
             && own.port() == other.port()
-            && (own.ip() == other.ip() || every && same_family)
+            && (own.ip() == other.ip() || unspecified && same_family)
     }
 }
 
-/// What a service's ports share: its certificate and the tokens it accepts.
+/// The certificate of a service and the tokens that it accepts, for all its ports.
 #[derive(Debug, Default)]
 pub struct Security {
     tls: Option<ServerTls>,
@@ -79,35 +80,34 @@ pub struct Security {
     staleness: Staleness,
 }
 
-/// A port with its guards: connections come from `listener`, `layer` goes around the services.
+/// An open port: accept connections from `listener`, and put `layer` around the services.
 #[derive(Debug)]
 pub struct GuardedPort {
-    /// Accepts connections, over TLS where the service has a certificate.
+    /// Accepts connections, over TLS if the service has a certificate.
     pub listener: Listener,
-    /// Asks every call for its token.
+    /// Checks the token of each call.
     pub layer: AuthLayer,
-    /// Where it listens, with port 0 resolved.
+    /// The address, with the real port instead of port 0.
     pub address: SocketAddr,
 }
 
-/// Why a port cannot be opened as the configuration says.
+/// Why a port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {
-    /// Of `[grpc.tls]`.
+    /// A file of `[grpc.tls]` cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Of `[auth]`.
+    /// The file of `[auth]` cannot be used.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// The port is taken, or the address is not this machine's.
+    /// The port is in use, or the address is not one of this machine.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
 
-/// Adds everything that is wrong with the certificates, the tokens and the `ports` of a service
-/// whose certificate stands at `grpc.tls`: files that cannot be used, and ports that other machines
-/// can reach although it requires no credentials and no `access` says so in words. Also two
-/// ports of one address.
+/// Adds all problems of a service's certificate (table `grpc.tls`), tokens and `ports`: files that cannot be
+/// used, two ports with one address, and ports reachable from other machines without credentials and without
+/// an `access` that opens them explicitly.
 pub fn validate(
     tls: Option<&ServerTls>,
     auth: &AuthConfig,
@@ -128,7 +128,7 @@ pub fn validate(
             problems.add(format!("{}.listen", port.table), port.listen, &message);
         }
     }
-    let asks_for_credentials =
+    let requires_credentials =
         auth.tokens_file.is_some() || tls.is_some_and(|tls| tls.client_ca.is_some());
     for ListenConfig {
         table,
@@ -138,13 +138,13 @@ pub fn validate(
     {
         problems.require(
             listen.ip().is_loopback()
-                || asks_for_credentials
+                || requires_credentials
                 || *access == PortAccess::AnyoneWhoReachesThePort,
             &format!("{table}.listen"),
             listen,
             &format!(
-                "can be reached from other machines, and nobody is asked for credentials: use a \
-                 loopback address, set auth.tokens_file or grpc.tls.client_ca, or say \
+                "is reachable from other machines and requires no credentials: use a loopback address, \
+                 set auth.tokens_file or grpc.tls.client_ca, or set \
                  {table}.access = \"anyone_who_reaches_the_port\""
             ),
         );
@@ -152,11 +152,11 @@ pub fn validate(
 }
 
 impl Security {
-    /// Reads what the configuration names. Must be called within a tokio runtime: files that change
-    /// later are read again.
+    /// Reads the files of the configuration. Must be called within a tokio runtime, which reads them again
+    /// when they change.
     ///
     /// # Errors
-    /// The file that cannot be used; [`validate`] finds the same ones.
+    /// If a file cannot be used; [`validate`] finds the same files.
     pub fn load(tls: Option<&ServerTls>, auth: &AuthConfig) -> Result<Self, SecurityError> {
         let staleness = Staleness::default();
         let tokens = auth.tokens_file.clone().map(|file| {
@@ -170,16 +170,16 @@ impl Security {
         })
     }
 
-    /// Which files cannot be used in their present state; for the metrics.
+    /// The stale files, for the metrics.
     pub fn staleness(&self) -> Staleness {
         self.staleness.clone()
     }
 
-    /// Listens at `port`, behind TLS and `rules`. Where its `access` lets anyone in, no client
-    /// certificate and no token is asked for; the certificate of the service is shown all the same.
+    /// Listens on `port` with TLS and `rules`. A port that is open to all callers uses the service's
+    /// certificate, but requires neither client certificates nor tokens.
     ///
     /// # Errors
-    /// When the port is taken, or a certificate or key cannot be used.
+    /// If the port is in use, or a certificate or key cannot be used.
     pub async fn bind(
         &self,
         port: ListenConfig,
@@ -210,17 +210,20 @@ impl Security {
         let ListenConfig { table, listen, .. } = port;
         let tls = self.tls.is_some();
         if tls || tokens {
-            info!(port = table, tls, client_certificates, tokens, "guarded");
+            info!(
+                port = table,
+                tls, client_certificates, tokens, "port secured"
+            );
         }
         if listen.ip().is_loopback() {
             return;
         }
         if !tokens && !client_certificates {
-            warn!(port = table, %listen, "open to anyone who reaches the port");
+            warn!(port = table, %listen, "the port requires no credentials");
         } else if !tls {
             warn!(
                 port = table, %listen,
-                "tokens reach this port in plain text; set [grpc.tls] unless the network is yours"
+                "clients send tokens to this port in plain text; set [grpc.tls] unless you trust the network"
             );
         }
     }

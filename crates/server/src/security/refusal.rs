@@ -1,35 +1,35 @@
-//! Why a call is refused, and how that is said over gRPC and over HTTP.
+//! Reasons to refuse a call, with their answers over gRPC and HTTP.
 
 use http::{HeaderValue, Response, StatusCode, header};
 use tonic::{Code, Status};
 
 use crate::grpc;
 
-/// Why a call is refused before it reaches the service.
+/// A reason to refuse a call before it reaches the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No token, or something else where it belongs.
-    #[error("a token is needed: send it as `authorization: Bearer TOKEN`")]
+    /// The call has no token, or the header is malformed.
+    #[error("a token is required: send it as `authorization: Bearer TOKEN`")]
     TokenMissing,
-    /// Not one that the service accepts.
-    #[error("the token is not one that this service accepts")]
+    /// The service does not know the token.
+    #[error("this service does not accept the token")]
     TokenUnknown,
-    /// It allows other things.
+    /// The token lacks the scope of this call.
     #[error("the token does not allow this call")]
     ScopeMissing,
-    /// The service is not ready for calls yet.
+    /// The service is still loading.
     #[error("the service is still loading; try again later")]
     Starting,
-    /// Every connection that the port may have is taken.
-    #[error("the port has as many connections as it may have; try again later")]
+    /// The port has reached its limit of connections.
+    #[error("the port has reached its limit of connections; try again later")]
     PortFull,
-    /// The service stops, and the rest of the request did not come.
-    #[error("the service is shutting down; try again later, or elsewhere")]
+    /// The service stops, and the remainder of the request did not arrive.
+    #[error("the service is shutting down; try again later, or use another server")]
     ShuttingDown,
 }
 
 impl Refusal {
-    /// All of them.
+    /// All refusals.
     pub const ALL: [Self; 6] = [
         Self::TokenMissing,
         Self::TokenUnknown,
@@ -39,7 +39,7 @@ impl Refusal {
         Self::ShuttingDown,
     ];
 
-    /// UPPER_SNAKE_CASE, for programs: the reason of gRPC's `ErrorInfo`.
+    /// The machine-readable reason, as in gRPC's `ErrorInfo`: UPPER_SNAKE_CASE.
     pub fn reason(self) -> &'static str {
         match self {
             Self::TokenMissing => "TOKEN_MISSING",
@@ -51,8 +51,7 @@ impl Refusal {
         }
     }
 
-    /// UNAUTHENTICATED, or PERMISSION_DENIED where the caller is known; UNAVAILABLE where the call may
-    /// be made again.
+    /// UNAUTHENTICATED, or PERMISSION_DENIED if the caller is known; UNAVAILABLE if the call may be retried.
     pub fn code(self) -> Code {
         match self {
             Self::TokenMissing | Self::TokenUnknown => Code::Unauthenticated,
@@ -61,8 +60,7 @@ impl Refusal {
         }
     }
 
-    /// 401, or 403 where the caller is known (RFC 6750, section 3.1); 503 where the request may be made
-    /// again.
+    /// 401, or 403 if the caller is known (RFC 6750, section 3.1); 503 if the request may be retried.
     pub fn http_status(self) -> StatusCode {
         match self {
             Self::TokenMissing | Self::TokenUnknown => StatusCode::UNAUTHORIZED,
@@ -71,17 +69,17 @@ impl Refusal {
         }
     }
 
-    /// For gRPC.
+    /// The refusal as a gRPC status.
     pub fn into_status(self) -> Status {
         grpc::status(self.code(), self.reason(), self.to_string())
     }
 
-    /// As gRPC has it: no body, all in the headers.
+    /// The refusal as a trailers-only gRPC response.
     pub fn grpc_response<B: Default>(self) -> Response<B> {
         self.into_status().into_http()
     }
 
-    /// As JSON: `{"error": "…", "reason": "TOKEN_MISSING"}`.
+    /// The refusal as an HTTP response with a JSON body: `{"error": "…", "reason": "TOKEN_MISSING"}`.
     pub fn http_response<B: From<String>>(self) -> Response<B> {
         let body = serde_json::json!({ "error": self.to_string(), "reason": self.reason() });
         let mut response = Response::new(B::from(body.to_string()));

@@ -1,4 +1,4 @@
-//! Values that are read from files, and read again until they are those of the files.
+//! Values that are read from files, and read again when the files change.
 
 use std::{
     fmt,
@@ -15,37 +15,36 @@ use super::Staleness;
 use crate::back_off::BackOff;
 use common::digest::Sha256;
 
-/// How soon a changed file is noticed. The files are small, and what they hold is compared, not when
-/// they were written: a file that becomes readable, one that is replaced through a link, as
-/// Kubernetes does with secrets, and one that is written again within the clock's step are all
-/// noticed.
+/// How often the files are checked for changes. The files are small, so the check compares their content, not
+/// their modification time: it detects a file that becomes readable, a file that is replaced through a link,
+/// as Kubernetes does with secrets, and two writes within one step of the clock.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Upper bound of the pauses between attempts to use files that have not changed meanwhile.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A value read from files; always the newest that could be read. A cheap handle.
+/// The newest usable value of some files. A cheap handle.
 pub(crate) struct Reloaded<T>(Arc<ArcSwap<T>>);
 
-/// What files hold; `None` for one that cannot be read.
+/// The digests of the files' contents; `None` for a file that cannot be read.
 type Contents = Vec<Option<Sha256>>;
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
-    /// Reads the value with `load`, and again whenever one of `files` holds something else, as long as
-    /// a handle lives. Files that cannot be used leave the value as it is, are tried again until they
-    /// can be used, and are named in the log and in `staleness` meanwhile.
+    /// Reads the value with `load`, and again whenever the content of one of `files` changes, while a handle
+    /// exists. If the new content cannot be used, the old value stays, the log and `staleness` name the
+    /// files, and `load` is retried until it succeeds.
     ///
     /// Must be called within a tokio runtime. `what` names the value in the log.
     ///
     /// # Errors
-    /// Those of `load`.
+    /// The errors of `load`.
     pub fn load<E: fmt::Display + 'static>(
         what: &'static str,
         files: Vec<PathBuf>,
         staleness: &Staleness,
         load: impl Fn() -> Result<T, E> + Send + 'static,
     ) -> Result<Self, E> {
-        // Before the value is read, so that no change is missed.
+        // Before `load`, so that no change is missed.
         let used = contents(&files);
         let value = Arc::new(ArcSwap::from_pointee(load()?));
         for file in &files {
@@ -69,18 +68,18 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
     }
 }
 
-/// Keeps a value as its files are.
+/// Updates a value when its files change.
 struct Follower<F> {
     what: &'static str,
     files: Vec<PathBuf>,
-    /// What the files held when the value in use was read.
+    /// The contents from which the current value was read.
     used: Contents,
     failed: Option<Failed>,
     staleness: Staleness,
     load: F,
 }
 
-/// An attempt to use files as they are.
+/// A failed attempt to use changed files.
 struct Failed {
     contents: Contents,
     reason: String,
@@ -98,24 +97,25 @@ impl<F> Follower<F> {
             let Some(value) = value.upgrade() else {
                 return;
             };
-            self.look(&value);
+            self.check(&value);
         }
     }
 
-    fn look<T, E: fmt::Display>(&mut self, value: &ArcSwap<T>)
+    fn check<T, E: fmt::Display>(&mut self, value: &ArcSwap<T>)
     where
         F: Fn() -> Result<T, E>,
     {
         let found = contents(&self.files);
         if found == self.used {
             if self.failed.take().is_some() {
-                info!(what = self.what, "the files are again as those in use");
-                self.note_stale(&found);
+                info!(what = self.what, "the files have the content in use again");
+                self.record_staleness(&found);
             }
             return;
         }
         let failed = self.failed.as_ref();
-        if failed.is_some_and(|failed| failed.contents == found && Instant::now() < failed.retry_at) {
+        if failed.is_some_and(|failed| failed.contents == found && Instant::now() < failed.retry_at)
+        {
             return;
         }
         match (self.load)() {
@@ -123,22 +123,25 @@ impl<F> Follower<F> {
                 value.store(Arc::new(read));
                 self.used = found.clone();
                 self.failed = None;
-                info!(what = self.what, "read again after a change");
+                info!(what = self.what, "reloaded after a change");
             }
             Err(error) => self.fail(found.clone(), error.to_string()),
         }
-        self.note_stale(&found);
+        self.record_staleness(&found);
     }
 
     fn fail(&mut self, contents: Contents, reason: String) {
-        let before = self.failed.take();
-        if before.as_ref().is_none_or(|failed| failed.reason != reason) {
+        let previous = self.failed.take();
+        if previous
+            .as_ref()
+            .is_none_or(|failed| failed.reason != reason)
+        {
             error!(
                 what = self.what,
-                reason, "changed, but cannot be used; going on as before, and trying again"
+                reason, "changed, but cannot be used; keeping the old value and retrying"
             );
         }
-        let same = before.filter(|failed| failed.contents == contents);
+        let same = previous.filter(|failed| failed.contents == contents);
         let mut back_off = same.map_or_else(
             || BackOff::new(INTERVAL, LONGEST_PAUSE),
             |failed| failed.back_off,
@@ -152,7 +155,7 @@ impl<F> Follower<F> {
         });
     }
 
-    fn note_stale(&self, found: &Contents) {
+    fn record_staleness(&self, found: &Contents) {
         let states = found.iter().zip(&self.used);
         for (file, (found, used)) in self.files.iter().zip(states) {
             self.staleness.set(file, found != used);
@@ -173,7 +176,7 @@ impl<T> Clone for Reloaded<T> {
 
 impl<T> fmt::Debug for Reloaded<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the value: it may be a secret.
+        // Without the value, which may be secret.
         f.write_str("Reloaded(…)")
     }
 }
@@ -220,10 +223,9 @@ mod tests {
         assert!(is_stale(&staleness));
     }
 
-    /// As after `chmod`, which changes no time of the file and not its content either: what failed is
-    /// tried again.
+    /// After `chmod`, for example, neither the modification time nor the content of the file has changed.
     #[tokio::test(start_paused = true)]
-    async fn what_failed_is_tried_again_though_the_files_are_as_they_were() {
+    async fn a_failed_load_is_retried_though_the_files_did_not_change() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("number");
         let switch = folder.path().join("switch");
@@ -250,14 +252,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_that_no_time_tells_of_is_noticed() {
+    async fn a_change_without_a_new_modification_time_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("number");
         fs::write(&file, "1").unwrap();
         let written = fs::metadata(&file).unwrap().modified().unwrap();
         let staleness = Staleness::default();
         let number = load(&file, &staleness).unwrap();
-        // In place: the same file, length and time.
+        // In place: same file, length and modification time.
         fs::write(&file, "2").unwrap();
         let handle = fs::File::options().write(true).open(&file).unwrap();
         handle.set_modified(written).unwrap();

@@ -1,19 +1,19 @@
-//! What each path of a port asks of its callers.
+//! The credentials that each path of a port requires.
 
 use super::Scope;
 
-/// What a path asks of its callers.
+/// The credentials that a path requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
-    /// Nothing: load balancers and container engines ask for health without a token.
+    /// None: load balancers and container engines check health without a token.
     Nothing,
-    /// A token, whatever it allows.
+    /// A token with any scope.
     AnyToken,
     /// A token with one of these scopes.
     OneOf(&'static [Scope]),
 }
 
-/// What is spoken at a port.
+/// The protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC over HTTP/2.
@@ -22,24 +22,23 @@ pub enum Protocol {
     Http,
 }
 
-/// The requirements of one port. A path that no exception names, also one that does not exist, asks
-/// for what all others do.
+/// The requirements of one port. The default applies to every path without an exception, including paths
+/// that do not exist.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     protocol: Protocol,
     exceptions: &'static [(&'static str, Requirement)],
-    otherwise: Requirement,
+    default: Requirement,
 }
 
-/// What holds on every gRPC port. Reflection tells what could be called: to those who have a token,
-/// whichever it is.
+/// Exceptions of every gRPC port. Reflection lists the methods, so it requires a token of any scope.
 const EVERY_GRPC_PORT: &[(&str, Requirement)] = &[
     ("/grpc.health.v1.Health/", Requirement::Nothing),
     ("/grpc.reflection.", Requirement::AnyToken),
 ];
 
 impl Protocol {
-    /// As TLS negotiates it (RFC 7301).
+    /// The name of the protocol in TLS (RFC 7301).
     pub(super) fn alpn(self) -> &'static [u8] {
         match self {
             Self::Grpc => b"h2",
@@ -49,8 +48,8 @@ impl Protocol {
 }
 
 impl Rules {
-    /// A gRPC port: health is open, reflection wants any token, paths that begin as one of
-    /// `exceptions` want what it says, and all others one of `scopes`.
+    /// Rules of a gRPC port. Health requires nothing, reflection any token, paths with a prefix in
+    /// `exceptions` the requirement of that exception, and all other paths one of `scopes`.
     pub const fn grpc(
         scopes: &'static [Scope],
         exceptions: &'static [(&'static str, Requirement)],
@@ -58,12 +57,12 @@ impl Rules {
         Self {
             protocol: Protocol::Grpc,
             exceptions,
-            otherwise: Requirement::OneOf(scopes),
+            default: Requirement::OneOf(scopes),
         }
     }
 
-    /// An HTTP port: paths that begin as one of `exceptions` want what it says, and all others one
-    /// of `scopes`.
+    /// Rules of an HTTP port. Paths with a prefix in `exceptions` require what that exception says, all other
+    /// paths one of `scopes`.
     pub const fn http(
         scopes: &'static [Scope],
         exceptions: &'static [(&'static str, Requirement)],
@@ -71,18 +70,18 @@ impl Rules {
         Self {
             protocol: Protocol::Http,
             exceptions,
-            otherwise: Requirement::OneOf(scopes),
+            default: Requirement::OneOf(scopes),
         }
     }
 
-    /// A port that serves Prometheus's `/metrics` and nothing else.
+    /// Rules of a port that serves only Prometheus's `/metrics`.
     pub const METRICS: Self = Self::http(&[Scope::Metrics], &[]);
 
     pub(super) fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    /// What `path` asks for.
+    /// The requirement of `path`.
     pub fn requirement(&self, path: &str) -> Requirement {
         let everywhere = match self.protocol {
             Protocol::Grpc => EVERY_GRPC_PORT,
@@ -90,8 +89,8 @@ impl Rules {
         };
         let mut exceptions = self.exceptions.iter().chain(everywhere);
         exceptions
-            .find(|(beginning, _)| path.starts_with(beginning))
-            .map_or(self.otherwise, |(_, requirement)| *requirement)
+            .find(|(prefix, _)| path.starts_with(prefix))
+            .map_or(self.default, |(_, requirement)| *requirement)
     }
 }
 
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_named_asks_for_what_all_others_do() {
+    fn paths_without_an_exception_have_the_default() {
         const ADMIN: Requirement = Requirement::OneOf(&[Scope::Admin]);
         const PREDICT: Requirement = Requirement::OneOf(&[Scope::Predict]);
         const GRPC: Rules = Rules::grpc(&[Scope::Predict], &[("/a.B/Delete", ADMIN)]);

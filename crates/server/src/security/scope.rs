@@ -1,24 +1,24 @@
-//! What a token allows.
+//! The scopes of tokens.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// What a token allows. No scope includes another; a token may have several.
+/// A permission of a token. No scope includes another; a token may have several.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum Scope {
-    /// Ask an inference service for predictions and about what it serves.
+    /// Request predictions and model metadata from an inference service.
     Predict,
     /// Upload models to an inference service and list its versions.
     Publish,
-    /// Choose, load, unload and delete an inference service's versions.
+    /// Activate, load, unload and delete an inference service's versions.
     Admin,
-    /// Ask a teacher for its logits.
+    /// Request a teacher's logits.
     SoftTargets,
     /// Submit, watch and cancel a trainer's runs.
     Runs,
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_is_called_the_same_everywhere() {
+    fn a_scope_has_one_name_everywhere() {
         for scope in Scope::value_variants() {
             let in_files = serde_json::to_value(scope).unwrap();
             let argument = scope.to_possible_value().unwrap();

@@ -1,4 +1,4 @@
-//! Which files of credentials hold something else than what is in use.
+//! Which credential files changed to a state that the service cannot use.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,14 @@ use std::{
 /// The gauge's name.
 const NAME: &str = "retort_credentials_stale";
 
-/// Every file of credentials of a service, and whether an older state of it is in use because the
-/// present one cannot be used. A cheap handle.
+/// The credential files of a service. A file is stale while the service uses an older state of it, because
+/// it cannot use the current one. A cheap handle.
 #[derive(Debug, Clone, Default)]
 pub struct Staleness(Arc<Mutex<BTreeMap<PathBuf, bool>>>);
 
 impl Staleness {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, bool>> {
-        // Holds: nothing panics while it has the lock.
+        // Holds: no code panics while it has the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -25,27 +25,27 @@ impl Staleness {
         self.lock().insert(file.to_owned(), stale);
     }
 
-    /// As Prometheus reads it: `retort_credentials_stale{file="…"}` is 1 for a file whose present
-    /// state cannot be used, and 0 for the others. Empty for a service without credentials.
+    /// The metrics in Prometheus's text format: `retort_credentials_stale{file="…"}` is 1 for a stale file and
+    /// 0 for the others. Empty for a service without credentials.
     pub fn render(&self) -> String {
         let files = self.lock();
         if files.is_empty() {
             return String::new();
         }
         let mut text = format!(
-            "# HELP {NAME} 1 while an older state of the file is in use, because the present one cannot \
-             be used.\n# TYPE {NAME} gauge\n"
+            "# HELP {NAME} 1 while the service uses an older state of the file, because it cannot use the \
+             current one.\n# TYPE {NAME} gauge\n"
         );
         for (file, stale) in &*files {
             let file = escape(&file.display().to_string());
-            // Holds: a String takes everything.
+            // Writing to a String never fails.
             let _ = writeln!(text, "{NAME}{{file=\"{file}\"}} {}", u8::from(*stale));
         }
         text
     }
 }
 
-/// As the value of a label.
+/// Escapes the value of a label.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")

@@ -15,7 +15,7 @@ fn problems(listen: &str, access: PortAccess, tokens_file: Option<&str>) -> Stri
 }
 
 #[test]
-fn other_machines_are_let_in_with_credentials_or_by_words() {
+fn ports_reachable_from_other_machines_need_credentials_or_explicit_access() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens.toml");
     Tokens::create(&file, "ci", [Scope::Runs].into(), |_| {
@@ -30,24 +30,29 @@ fn other_machines_are_let_in_with_credentials_or_by_words() {
         ("[::]:1", PortAccess::ThisMachineOnly, None, true),
         ("192.168.1.1:1", PortAccess::ThisMachineOnly, None, true),
         ("192.168.1.1:1", PortAccess::ThisMachineOnly, tokens, false),
-        ("0.0.0.0:1", PortAccess::AnyoneWhoReachesThePort, None, false),
+        (
+            "0.0.0.0:1",
+            PortAccess::AnyoneWhoReachesThePort,
+            None,
+            false,
+        ),
     ] {
-        let told = problems(listen, access, tokens);
-        assert_eq!(!told.is_empty(), refused, "{listen} {access:?}: {told}");
-        assert_eq!(told.contains(&format!("grpc.listen = {listen}")), refused);
-        assert_eq!(told.contains("say grpc.access = "), refused);
+        let text = problems(listen, access, tokens);
+        assert_eq!(!text.is_empty(), refused, "{listen} {access:?}: {text}");
+        assert_eq!(text.contains(&format!("grpc.listen = {listen}")), refused);
+        assert_eq!(text.contains("set grpc.access = "), refused);
     }
 }
 
 #[test]
 fn a_tokens_file_that_is_not_there_is_a_problem_on_loopback_too() {
-    let told = problems(
+    let text = problems(
         "127.0.0.1:1",
         PortAccess::ThisMachineOnly,
         Some("/no/tokens.toml"),
     );
     assert!(
-        told.contains("auth.tokens_file = /no/tokens.toml"),
-        "{told}"
+        text.contains("auth.tokens_file = /no/tokens.toml"),
+        "{text}"
     );
 }

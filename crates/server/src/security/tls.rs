@@ -1,4 +1,4 @@
-//! Certificates and keys, from PEM files, for servers and clients. All cryptography is ring's.
+//! Reads certificates and keys from PEM files, for servers and clients. ring provides the cryptography.
 
 use std::{
     fs, io,
@@ -19,33 +19,33 @@ use tracing::warn;
 
 use common::config::Problems;
 
-/// A service's `[grpc.tls]` table; the certificate is that of all its ports.
+/// The `[grpc.tls]` table of a service's configuration. All ports use the certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTls {
-    /// The certificate and those that lead from it to its authority, PEM.
+    /// The certificate and its intermediate certificates, PEM.
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// Certificates of the authorities whose clients are let in, PEM. Given: every client must show
-    /// a certificate (mutual TLS).
+    /// Certificates of the authorities of clients, PEM. If set, every client must show a certificate
+    /// (mutual TLS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
 }
 
-/// A client's `tls` table.
+/// The `tls` table of a client's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientTls {
-    /// Certificates of the authorities that the server's certificate may come from, PEM.
+    /// Certificates of the authorities that may have issued the server's certificate, PEM.
     pub ca: PathBuf,
-    /// The client's own certificate, PEM; for servers that ask for one.
+    /// The client's certificate, PEM, for servers that require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
     /// Its private key, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Name that the server's certificate must bear; without it, the host of the address.
+    /// Name in the server's certificate; by default, the host of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
@@ -53,7 +53,7 @@ pub struct ClientTls {
 /// Why a certificate or a key cannot be used; the text names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {error}", file.display())]
     Unreadable {
         /// The file.
@@ -61,25 +61,25 @@ pub enum TlsError {
         /// Why.
         error: io::Error,
     },
-    /// It holds something else.
-    #[error("{} holds no {expected} in PEM form", file.display())]
+    /// The file has other content.
+    #[error("{} contains no {expected} in PEM format", file.display())]
     NotPem {
         /// The file.
         file: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
     },
     /// The key belongs to another certificate, or is of a kind that is not supported.
-    #[error("the key {} does not fit the certificate {}: {reason}", key.display(), certificate.display())]
+    #[error("the key {} does not match the certificate {}: {reason}", key.display(), certificate.display())]
     KeyMismatch {
         /// The key's file.
         key: PathBuf,
         /// The certificate's file.
         certificate: PathBuf,
-        /// In rustls's words.
+        /// The error of rustls.
         reason: rustls::Error,
     },
-    /// Its certificates are not fit for an authority.
+    /// A certificate is not one of an authority.
     #[error("the certificates in {} cannot be used: {reason}", file.display())]
     Rejected {
         /// The file.
@@ -87,13 +87,13 @@ pub enum TlsError {
         /// Why.
         reason: String,
     },
-    /// One of a pair is missing.
-    #[error("a client's certificate and key go together; give both or none")]
+    /// The certificate or the key is missing.
+    #[error("a client's certificate needs a key and vice versa: set both or none")]
     Half,
 }
 
 impl ServerTls {
-    /// Adds what is wrong with each file to `problems`, under the keys of table `table`.
+    /// Adds the problems of each file to `problems`, with the keys of table `table`.
     pub(super) fn validate(&self, table: &str, problems: &mut Problems) {
         let certificate = read_certificates(&self.certificate);
         let key = read_key(&self.key);
@@ -119,30 +119,30 @@ impl ServerTls {
         }
     }
 
-    /// The files that it is made of.
+    /// All files of the table.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let always = [&self.certificate, &self.key];
         let files = always.into_iter().chain(&self.client_ca);
         files.cloned().collect()
     }
 
-    /// Reads the files. `alpn` is the one protocol spoken; `client_certificates` says whether
-    /// clients must show theirs.
+    /// Reads the files. `alpn` is the protocol of the port; `client_certificates` says whether clients must
+    /// show a certificate.
     ///
     /// # Errors
-    /// The file that cannot be used.
+    /// If a file cannot be used.
     pub(super) fn load(
         &self,
         alpn: &[u8],
         client_certificates: bool,
     ) -> Result<ServerConfig, TlsError> {
-        warn_of_readable_key(&self.key);
+        warn_if_readable(&self.key);
         let CertifiedKey { cert, .. } = identity(&self.certificate, &self.key)?;
         let key = read_key(&self.key)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            // Holds: ring offers TLS 1.2 and 1.3.
-            .expect("ring speaks the default versions");
+            // Holds: ring supports TLS 1.2 and 1.3.
+            .expect("ring supports the default versions");
         let builder = match self.client_ca.as_deref().filter(|_| client_certificates) {
             Some(file) => builder.with_client_cert_verifier(client_verifier(file)?),
             None => builder.with_no_client_auth(),
@@ -156,7 +156,7 @@ impl ServerTls {
                     reason,
                 })?;
         config.alpn_protocols = vec![alpn.to_owned()];
-        // A resumed session would not be asked for its certificate again, also after that expired.
+        // A resumed session would skip the check of the client's certificate, even after it has expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
@@ -164,7 +164,7 @@ impl ServerTls {
 }
 
 impl ClientTls {
-    /// Adds what is wrong with each file to `problems`, under the keys of table `table`.
+    /// Adds the problems of each file to `problems`, with the keys of table `table`.
     pub fn validate(&self, table: &str, problems: &mut Problems) {
         let mut add = |key: &str, file: &Path, error: &TlsError| {
             problems.add(format!("{table}.{key}"), file.display(), &error.to_string());
@@ -184,7 +184,7 @@ impl ClientTls {
         }
     }
 
-    /// Every file that it names, with its key.
+    /// Each file of the table with its key.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let optional = [("certificate", &self.certificate), ("key", &self.key)];
         let optional = optional
@@ -193,10 +193,10 @@ impl ClientTls {
         std::iter::once(("ca", self.ca.as_path())).chain(optional)
     }
 
-    /// Reads the files, as tonic wants them.
+    /// Reads the files for tonic.
     ///
     /// # Errors
-    /// The file that cannot be used.
+    /// If a file cannot be used.
     pub(super) fn load(&self) -> Result<tonic::transport::ClientTlsConfig, TlsError> {
         use tonic::transport::{Certificate, ClientTlsConfig, Identity};
         read_certificates(&self.ca)?;
@@ -204,7 +204,7 @@ impl ClientTls {
             ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(&self.ca)?));
         match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => {
-                warn_of_readable_key(key);
+                warn_if_readable(key);
                 identity(certificate, key)?;
                 config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
             }
@@ -222,7 +222,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// A certificate, those above it, and the key that fits it.
+/// Reads a certificate with its intermediate certificates and its key.
 fn identity(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = read_certificates(certificate)?;
     CertifiedKey::from_der(chain, read_key(key)?, &provider()).map_err(|reason| {
@@ -234,7 +234,7 @@ fn identity(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     })
 }
 
-/// Lets in the clients whose certificates come from the authorities in `file`.
+/// Accepts clients with certificates of the authorities in `file`.
 fn client_verifier(
     file: &Path,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
@@ -266,7 +266,7 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
 }
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    // Not the parser's own words: they quote the line, which may be a secret.
+    // Without the parser's message, which quotes the line and so may contain a secret.
     PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|_| TlsError::NotPem {
         file: file.to_owned(),
         expected: "private key",
@@ -280,7 +280,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-fn warn_of_readable_key(file: &Path) {
+fn warn_if_readable(file: &Path) {
     let readable = |metadata: fs::Metadata| metadata.permissions().mode() & 0o004 != 0;
     if fs::metadata(file).is_ok_and(readable) {
         warn!(file = %file.display(), "every user of this machine can read the key: chmod o-r it");
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_that_cannot_be_used_is_named_with_its_key_at_once() {
+    fn all_unusable_files_are_reported_with_their_keys() {
         let folder = Folder::new();
         let problems = |certificate: &str, key: &str, client_ca: &str| {
             let tls = ServerTls {
@@ -332,12 +332,12 @@ mod tests {
         assert_eq!(problems("one.pem", "one.key", "other.pem"), "");
         let mismatch = problems("one.pem", "other.key", "one.pem");
         assert!(mismatch.contains("grpc.tls.key"), "{mismatch}");
-        assert!(mismatch.contains("does not fit"), "{mismatch}");
+        assert!(mismatch.contains("does not match"), "{mismatch}");
         let all = problems("missing.pem", "no.pem", "one.key");
         for (key, words) in [
             ("grpc.tls.certificate", "missing.pem: No such file"),
-            ("grpc.tls.key", "no private key in PEM form"),
-            ("grpc.tls.client_ca", "no certificate in PEM form"),
+            ("grpc.tls.key", "no private key in PEM format"),
+            ("grpc.tls.client_ca", "no certificate in PEM format"),
         ] {
             assert!(all.contains(key) && all.contains(words), "{all}");
         }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_gives_certificate_and_key_or_none() {
+    fn a_client_needs_certificate_and_key_or_none() {
         let folder = Folder::new();
         let file = |name: &str| Some(folder.path(name));
         for (certificate, key, good) in [

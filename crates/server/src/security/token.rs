@@ -1,4 +1,4 @@
-//! A bearer token.
+//! Bearer tokens.
 
 use std::fmt;
 
@@ -8,32 +8,31 @@ use rustls::crypto::ring;
 
 use common::digest::Sha256;
 
-/// Lets people, and tools that look for leaked secrets, see what the text is.
+/// Lets users, and scanners for leaked secrets, recognize a token.
 const PREFIX: &str = "retort_";
 /// Random bytes in a token: 256 bits cannot be guessed, so a token may be stored as a plain SHA-256.
-/// A slow, salted hash is for passwords, which people choose and others try; here it would only
-/// slow down every call.
+/// A slow, salted hash is for passwords, which attackers can guess; here it would only slow down every call.
 const RANDOM_BYTES: usize = 32;
-/// Of base64 without padding: six bits a letter.
+/// Length of the random part in base64 without padding: six bits per letter.
 const RANDOM_LETTERS: usize = (RANDOM_BYTES * 8).div_ceil(6);
 
-/// A bearer token: `retort_` and 43 letters that hold 256 random bits (RFC 6750 says how it
-/// travels). Not shown by `Debug`.
+/// A bearer token (RFC 6750): `retort_` and 43 letters that encode 256 random bits. `Debug` does not show
+/// it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// A text that is no token. Does not repeat the text.
+/// The error for a text that is not a token. It does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is not a token: `retort tokens create` makes them, {PREFIX}… with {RANDOM_LETTERS} letters"
+    "is not a token: a token is {PREFIX} and {RANDOM_LETTERS} letters; create one with `retort tokens create`"
 )]
 pub struct InvalidToken;
 
 impl Token {
-    /// A new token, from the operating system's random numbers.
+    /// Generates a token from the operating system's random numbers.
     ///
     /// # Errors
-    /// When the operating system gives none.
+    /// If the operating system provides none.
     pub fn generate() -> Result<Self, rustls::Error> {
         let mut random = [0; RANDOM_BYTES];
         let provider = ring::default_provider();
@@ -45,32 +44,33 @@ impl Token {
         Ok(Self(format!("{PREFIX}{letters}")))
     }
 
-    /// Reads a token; white space around it is no part of it. Whatever else a file may hold is
-    /// refused, so that no secret of another kind is ever sent as a token.
+    /// Parses a token and ignores white space around it. Rejects any other text, so that a client never sends
+    /// another kind of secret as a token.
     ///
     /// # Errors
-    /// When `text` is no token.
+    /// If `text` is not a token.
     pub fn parse(text: &str) -> Result<Self, InvalidToken> {
         let text = text.trim();
         let letters = text.strip_prefix(PREFIX).ok_or(InvalidToken)?;
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        match letters.len() == RANDOM_LETTERS && letters.bytes().all(is_allowed) {
-            true => Ok(Self(text.to_owned())),
-            false => Err(InvalidToken),
+        if letters.len() == RANDOM_LETTERS && letters.bytes().all(is_allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidToken)
         }
     }
 
-    /// What is stored of it.
+    /// The digest that a tokens file stores.
     pub fn sha256(&self) -> Sha256 {
         Sha256::of(self.0.as_bytes())
     }
 
-    /// The token itself, to be shown to its owner once.
+    /// The text of the token, to show to its owner once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// The value of an `authorization` header, marked so that no one prints it.
+    /// The value of an `authorization` header, marked as sensitive.
     pub(super) fn header(&self) -> HeaderValue {
         // Holds: a token is ASCII letters, digits, `-` and `_`.
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_else_is_a_token_and_nothing_is_repeated() {
+    fn other_texts_are_rejected_and_no_token_is_printed() {
         let good = Token::generate().unwrap();
         let shorter = &good.reveal()[..good.reveal().len() - 1];
         for bad in ["", "retort_", shorter, "root:x:0:0", "retort_\n\n"] {

@@ -1,4 +1,4 @@
-//! The file that says which tokens a service accepts: their names, scopes and hashes.
+//! The file with the tokens that a service accepts: their names, scopes and hashes.
 //!
 //! ```toml
 //! format_version = 1
@@ -9,7 +9,7 @@
 //! sha256 = "…"
 //! ```
 //!
-//! A token itself stands nowhere. Its SHA-256 tells nobody the token: see [`Token`].
+//! The file does not contain the tokens, and a SHA-256 does not reveal one: see [`Token`].
 
 use std::{
     collections::BTreeSet,
@@ -35,15 +35,15 @@ const HEADER: &str = "\
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<TokenEntry>);
 
-/// One of them.
+/// One token of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEntry {
-    /// Whose it is, or what for; stands in logs.
+    /// Its owner or purpose, for logs.
     pub name: String,
-    /// What it allows.
+    /// Its permissions.
     pub scopes: BTreeSet<Scope>,
-    /// Of the token's text.
+    /// The digest of the token's text.
     pub sha256: Sha256,
 }
 
@@ -58,7 +58,7 @@ struct TokensFile {
 /// Why a tokens file cannot be used or changed; the text names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the tokens file {}: {error}", file.display())]
     Unreadable {
         /// The file.
@@ -66,12 +66,12 @@ pub enum TokensError {
         /// Why.
         error: io::Error,
     },
-    /// It is not TOML, or not of this form.
-    #[error("the tokens file {} is not understood: {reason}", file.display())]
+    /// The file is not TOML, or has another structure.
+    #[error("the tokens file {} is invalid: {reason}", file.display())]
     Invalid {
         /// The file.
         file: PathBuf,
-        /// Where and why.
+        /// The line and the problem.
         reason: String,
     },
     /// No token has that name.
@@ -82,7 +82,7 @@ pub enum TokensError {
         /// The name.
         name: String,
     },
-    /// A name that cannot be used.
+    /// The name is invalid or in use.
     #[error("`{name}` cannot name a token in {}: {reason}", file.display())]
     Name {
         /// The file.
@@ -92,7 +92,7 @@ pub enum TokensError {
         /// Why.
         reason: &'static str,
     },
-    /// It cannot be written; the error names it.
+    /// The file cannot be written; the error names it.
     #[error(transparent)]
     Write(io::Error),
 }
@@ -101,7 +101,7 @@ impl Tokens {
     /// Reads the tokens file at `path`.
     ///
     /// # Errors
-    /// When it is missing, not of the form above, or written by a newer Retort.
+    /// If the file is missing or invalid, or a newer Retort wrote it.
     pub fn load(path: &Path) -> Result<Self, TokensError> {
         let text = fs::read_to_string(path).map_err(|error| TokensError::Unreadable {
             file: path.to_owned(),
@@ -133,13 +133,12 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Every token, in the file's order.
+    /// All tokens, in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = &TokenEntry> {
         self.0.iter()
     }
 
-    /// The entry of the token whose text is `text`. Takes the same time whichever it is, and
-    /// whether it is there.
+    /// Finds the token with the text `text`. Takes the same time for every text.
     pub fn find(&self, text: &str) -> Option<&TokenEntry> {
         let shown = Sha256::of(text.as_bytes());
         let mut found = None;
@@ -152,12 +151,11 @@ impl Tokens {
         found
     }
 
-    /// Adds a new token to the file at `path`, which is made if it is not there. `show` gives the token
-    /// to its user before it is stored: a token that was never shown is never valid.
+    /// Adds a new token to the file at `path`, or creates the file. `show` shows the token to its user before
+    /// the file is written: a token that was never shown is never valid.
     ///
     /// # Errors
-    /// When the name is taken or cannot be used, or the file cannot be read or written; those of
-    /// `show`.
+    /// If the name is invalid or in use, or the file cannot be read or written; the errors of `show`.
     pub fn create<E: From<TokensError>>(
         path: &Path,
         name: &str,
@@ -173,7 +171,7 @@ impl Tokens {
             loaded => loaded?,
         };
         let token = Token::generate().map_err(|error| {
-            let reason = format!("the operating system gives no random numbers: {error}");
+            let reason = format!("the operating system provides no random numbers: {error}");
             TokensError::Write(io::Error::other(reason))
         })?;
         let entry = TokenEntry {
@@ -187,10 +185,10 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Takes the token called `name` out of the file at `path`.
+    /// Removes the token `name` from the file at `path`.
     ///
     /// # Errors
-    /// When there is none, or the file cannot be read or written.
+    /// If there is no such token, or the file cannot be read or written.
     pub fn revoke(path: &Path, name: &str) -> Result<(), TokensError> {
         let mut tokens = Self::load(path)?;
         let before = tokens.0.len();
@@ -211,7 +209,7 @@ impl Tokens {
         let reason = if !fits {
             "use up to 64 letters, digits, `-`, `_` and `.`"
         } else if self.0.iter().any(|known| known.name == entry.name) {
-            "the name is taken"
+            "the name is in use"
         } else {
             self.0.push(entry);
             return Ok(());
@@ -293,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_understood_is_named_with_the_line() {
+    fn an_invalid_file_is_reported_with_the_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
         let digest = "0".repeat(64);

@@ -1,5 +1,5 @@
-//! A tokens file from anywhere is refused with its name, or lets in the same tokens when it is written
-//! again; a changed digest admits no caller.
+//! Any tokens file is rejected with its name, or accepts the same tokens after it is rewritten; a changed digest
+//! accepts no caller.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn a_foreign_file_is_refused_or_says_the_same_again(text in foreign(vec![valid()])) {
+    fn a_foreign_file_is_rejected_or_survives_a_rewrite(text in foreign(vec![valid()])) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
         fs::write(&path, text).unwrap();
@@ -37,7 +37,7 @@ proptest! {
     }
 
     #[test]
-    fn a_flipped_bit_of_a_digest_lets_nobody_in(digit in 0..64usize, bit in 0..7u8) {
+    fn a_flipped_bit_of_a_digest_accepts_no_token(digit in 0..64usize, bit in 0..7u8) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokens.toml");
         let mut text = valid();
