@@ -2,7 +2,7 @@
 //!
 //! - [`Process`], [`Teacher`]: real processes on free ports, watched by conditions, killed when dropped.
 //! - [`eventually`]: waits for a condition, never for a time.
-//! - [`write_artifact`], [`write_idx`]: small teachers and data sets.
+//! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
 //! - [`damage`]: valid bytes that are damaged, for property tests of parsers.
 //! - [`Relay`]: a TCP relay whose connections a test cuts without closing them.
 //! - [`certificates`], [`refusals`]: keys, tokens, and the callers that every port must reject.
@@ -28,6 +28,7 @@ mod process;
 pub mod process_life;
 pub mod refusals;
 mod relay;
+pub mod run_toml;
 mod teacher;
 pub mod wrapper;
 

@@ -10,7 +10,9 @@ use std::{
 };
 
 use test_support::{
-    Process, Teacher, eventually, metric, unused_address, write_artifact, write_idx,
+    Process, Teacher, eventually, metric,
+    run_toml::{MOMENTUM, PhaseToml, RunToml, SOFT_CROSS_ENTROPY},
+    unused_address, write_artifact, write_idx,
 };
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
@@ -45,32 +47,28 @@ impl Scene {
         let scene = Self(tempfile::tempdir().unwrap());
         write_idx(&scene.path("data"), BATCH_SIZE * size.steps, [28, 28]);
         write_artifact(&scene.artifact(), TEACHER_NETWORK, 1);
-        let config = format!(
-            r#"
-            threads = 1
-            precision = "f32"
-            [data]
-            path = "{data}"
-            [network]
-            input = [1, 28, 28]
-            classes = 10
-            preset = "cnn"
-            widths = {widths:?}
-            [[phases]]
-            epochs = {epochs}
-            batch_size = {BATCH_SIZE}
-            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
-            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}
-            schedule = {{ kind = "constant", learning_rate = 0.05 }}
-            [teacher]
-            endpoints = []
-            wait_timeout_seconds = 20
-            "#,
-            data = scene.path("data").display(),
-            widths = size.widths,
-            epochs = size.epochs,
+        let network = format!(
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = {:?}",
+            size.widths
         );
-        fs::write(scene.path("run.toml"), config).unwrap();
+        let tables = format!(
+            "[data]\npath = \"{}\"\n[teacher]\nendpoints = []\nwait_timeout_seconds = 20",
+            scene.path("data").display(),
+        );
+        let config = RunToml {
+            keys: "threads = 1\nprecision = \"f32\"",
+            network: &network,
+            phases: &[PhaseToml {
+                epochs: size.epochs,
+                batch_size: BATCH_SIZE,
+                loss: SOFT_CROSS_ENTROPY,
+                optimizer: MOMENTUM,
+                schedule: "{ kind = \"constant\", learning_rate = 0.05 }",
+                ..PhaseToml::default()
+            }],
+            tables: &tables,
+        };
+        fs::write(scene.path("run.toml"), config.to_string()).unwrap();
         scene
     }
 

@@ -8,7 +8,10 @@ use proto::runs::v1::{
     watch_run_response::Event,
 };
 use student_trainer::metrics::Metric;
-use test_support::{Process, Teacher, http_get, metric};
+use test_support::{
+    Process, Teacher, http_get, metric,
+    run_toml::{CROSS_ENTROPY, PhaseToml, RunToml, SOFT_CROSS_ENTROPY},
+};
 use tonic::{Code, Status, Streaming, transport::Channel};
 use tonic_types::StatusExt;
 
@@ -65,21 +68,19 @@ impl Trainer {
 
     /// A small run on this trainer's images.
     fn config(&self, epochs: usize) -> String {
-        format!(
-            r#"
-            threads = 1
-            data = {{ path = "{}" }}
-            export = {{ onnx = false }}
-            network = {{ input = [1, {SIDE}, {SIDE}], classes = 10, preset = "cnn", widths = [4], strides = [2] }}
-            [[phases]]
-            epochs = {epochs}
-            batch_size = 8
-            loss = {{ kind = "cross_entropy" }}
-            optimizer = {{ kind = "sgd" }}
-            schedule = {{ kind = "constant", learning_rate = 0.01 }}
-            "#,
-            self.folder.path().display()
-        )
+        let data = format!("[data]\npath = \"{}\"", self.folder.path().display());
+        let config = RunToml {
+            keys: "threads = 1\nexport = { onnx = false }",
+            network: &network(),
+            phases: &[PhaseToml {
+                epochs,
+                batch_size: 8,
+                schedule: "{ kind = \"constant\", learning_rate = 0.01 }",
+                ..PhaseToml::default()
+            }],
+            tables: &data,
+        };
+        config.to_string()
     }
 
     async fn submit(&mut self, name: &str, config_toml: String) -> Result<Run, Status> {
@@ -98,6 +99,12 @@ impl Trainer {
         let response = self.client.watch_run(WatchRunRequest { run_id }).await;
         response.unwrap().into_inner()
     }
+}
+
+fn network() -> String {
+    format!(
+        "input = [1, {SIDE}, {SIDE}]\nclasses = 10\npreset = \"cnn\"\nwidths = [4]\nstrides = [2]"
+    )
 }
 
 /// 32 images of noise and their labels, for both splits.
@@ -253,10 +260,7 @@ async fn what_is_wrong_with_a_request_is_told_at_once() {
 async fn prometheus_sees_a_distillation_and_its_teacher() {
     let mut trainer = Trainer::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let network = format!(
-        "input = [1, {SIDE}, {SIDE}]\nclasses = 10\npreset = \"cnn\"\nwidths = [4]\nstrides = [2]"
-    );
-    test_support::write_artifact(folder.path(), &network, 1);
+    test_support::write_artifact(folder.path(), &network(), 1);
     let binary =
         test_support::built_beside(env!("CARGO_BIN_EXE_student-trainer"), "teacher-service");
     let teacher = Teacher::start(&binary, folder.path(), &[]);
@@ -267,10 +271,8 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
         assert!(text.contains(name) || later, "{name} is not in: {text}");
     }
 
-    let config = trainer.config(ENDLESS).replace(
-        r#"{ kind = "cross_entropy" }"#,
-        r#"{ kind = "soft_cross_entropy", temperature = 2.0 }"#,
-    );
+    let config = trainer.config(ENDLESS);
+    let config = config.replace(CROSS_ENTROPY, SOFT_CROSS_ENTROPY);
     let config = format!("{config}\n[teacher]\nendpoints = [\"{}\"]", teacher.grpc);
     let run = trainer.submit("a", config).await.unwrap();
     let mut events = trainer.watch(&run).await;

@@ -12,35 +12,38 @@ use std::{
 
 use artifacts::manifest::ArtifactManifest;
 use student_trainer::{config::PhaseKind, run::RunManifest};
-use test_support::{Process, eventually, unused_address, write_idx};
+use test_support::{
+    Process, eventually,
+    run_toml::{MOMENTUM, PhaseToml, RunToml},
+    unused_address, write_idx,
+};
 
 const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
 /// A small student with dropout, so that every kind of random choice is made.
-const CONFIG: &str = r#"
-[data]
-train_samples = 320
-validation_samples = 200
-[network]
-input = [1, 28, 28]
-classes = 10
-preset = "cnn"
-widths = [4, 8]
-dropout = 0.1
-[[phases]]
-epochs = 2
-batch_size = 64
-loss = { kind = "cross_entropy" }
-optimizer = { kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }
-schedule = { kind = "one_cycle", max_learning_rate = 0.1 }
-[[phases]]
-name = "fine_tune"
-epochs = 1
-batch_size = 64
-loss = { kind = "cross_entropy" }
-optimizer = { kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }
-schedule = { kind = "constant", learning_rate = 0.01 }
-"#;
+fn config() -> String {
+    let phase = PhaseToml {
+        epochs: 2,
+        batch_size: 64,
+        optimizer: MOMENTUM,
+        schedule: "{ kind = \"one_cycle\", max_learning_rate = 0.1 }",
+        ..PhaseToml::default()
+    };
+    let fine_tuning = PhaseToml {
+        name: Some("fine_tune"),
+        epochs: 1,
+        schedule: "{ kind = \"constant\", learning_rate = 0.01 }",
+        ..phase
+    };
+    let config = RunToml {
+        network: "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [4, 8]\n\
+                  dropout = 0.1",
+        phases: &[phase, fine_tuning],
+        tables: "[data]\ntrain_samples = 320\nvalidation_samples = 200",
+        ..RunToml::default()
+    };
+    config.to_string()
+}
 
 /// Steps enough to learn something.
 const LONGER: [&str; 3] = [
@@ -54,7 +57,7 @@ struct Scene(tempfile::TempDir);
 impl Scene {
     fn new() -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
-        fs::write(scene.path("run.toml"), CONFIG).unwrap();
+        fs::write(scene.path("run.toml"), config()).unwrap();
         scene
     }
 

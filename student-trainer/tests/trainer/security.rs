@@ -4,9 +4,13 @@ use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Comma
 
 use proto::runs::v1::{ListRunsRequest, SubmitRunRequest, run_service_client::RunServiceClient};
 use server::security::{Scope, client::Credentials};
-use test_support::certificates::Keys;
-use test_support::refusals::{self, Guarded};
-use test_support::{Process, Teacher, write_artifact, write_idx};
+use test_support::{
+    Process, Teacher,
+    certificates::Keys,
+    refusals::{self, Guarded},
+    run_toml::{CROSS_ENTROPY, PhaseToml, RunToml, SOFT_CROSS_ENTROPY},
+    write_artifact, write_idx,
+};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -53,7 +57,7 @@ impl Trainer {
         let request = SubmitRunRequest {
             overrides: Vec::new(),
             name: "run".to_owned(),
-            config_toml: format!("{settings}\n{}", phases("kind = \"cross_entropy\"")),
+            config_toml: format!("{settings}\n{}", one_epoch(CROSS_ENTROPY)),
         };
         client.await.unwrap().submit_run(request).await.map(drop)
     }
@@ -78,22 +82,19 @@ impl Guarded for Trainer {
 }
 
 /// One epoch of a tiny network.
-fn phases(loss: &str) -> String {
-    let network = NETWORK.replace('\n', ", ");
-    format!(
-        r#"
-        threads = 1
-        precision = "f32"
-        export = {{ onnx = false }}
-        network = {{ {network} }}
-        [[phases]]
-        epochs = 1
-        batch_size = 8
-        loss = {{ {loss} }}
-        optimizer = {{ kind = "sgd" }}
-        schedule = {{ kind = "constant", learning_rate = 0.01 }}
-        "#
-    )
+fn one_epoch(loss: &str) -> String {
+    let config = RunToml {
+        keys: "threads = 1\nprecision = \"f32\"\nexport = { onnx = false }",
+        network: NETWORK,
+        phases: &[PhaseToml {
+            batch_size: 8,
+            loss,
+            schedule: "{ kind = \"constant\", learning_rate = 0.01 }",
+            ..PhaseToml::default()
+        }],
+        ..RunToml::default()
+    };
+    config.to_string()
 }
 
 #[tokio::test]
@@ -146,10 +147,10 @@ async fn submitted_runs_name_files_below_the_allowed_folders_only() {
         assert_eq!(info.reason, "FOLDER_NOT_ALLOWED");
         let words = refused.message();
         assert!(words.starts_with(&format!("{key} = ")), "{words}");
-        // Whether the file exists is not told.
+        // The message does not say whether the file exists.
         assert!(!words.contains("No such file"), "{words}");
     }
-    // An allowed file is looked at, and its text is not repeated.
+    // The service reads an allowed file, but does not repeat its text.
     let settings = teacher("token_file = \"data/no-token\"");
     let refused = trainer.submit(&settings).await.expect_err("no token");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
@@ -184,7 +185,7 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
             "data.path = \"{}\"\n{}\n[teacher]\nwait_timeout_seconds = {patience}\n\
              endpoints = [\"{endpoint}\"]\n{credentials}",
             root.join("data").display(),
-            phases("kind = \"soft_cross_entropy\", temperature = 2.0"),
+            one_epoch(SOFT_CROSS_ENTROPY),
         );
         let file = root.join(format!("{name}.toml"));
         fs::write(&file, config).unwrap();

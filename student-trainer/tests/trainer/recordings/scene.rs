@@ -8,7 +8,11 @@ use std::{
     sync::LazyLock,
 };
 
-use test_support::{Process, Teacher, write_artifact, write_idx};
+use test_support::{
+    Process, Teacher,
+    run_toml::{PhaseToml, RunToml, SOFT_CROSS_ENTROPY},
+    write_artifact, write_idx,
+};
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
@@ -38,40 +42,35 @@ impl Scene {
         let scene = Self(tempfile::tempdir().unwrap());
         write_idx(&scene.path("data"), SAMPLES, [28, 28]);
         write_artifact(&scene.path("teacher"), network, 1);
-        let config = format!(
-            r#"
-            threads = 1
-            precision = "f32"
-            [data]
-            path = "{data}"
-            [network]
-            input = [1, 28, 28]
-            classes = 10
-            preset = "cnn"
-            widths = [4, 8]
-            [[phases]]
-            epochs = 5
-            batch_size = 40
-            loss = {{ kind = "soft_cross_entropy", temperature = 2.0 }}
-            optimizer = {{ kind = "sgd", momentum = 0.9, nesterov = true }}
-            schedule = {{ kind = "constant", learning_rate = 0.05 }}
-            [[phases]]
-            epochs = 1
-            batch_size = 64
-            loss = {{ kind = "kd", temperature = 2.0, alpha = 0.5 }}
-            optimizer = {{ kind = "sgd" }}
-            schedule = {{ kind = "constant", learning_rate = 0.01 }}
-            [soft_targets]
-            views = {VIEWS}
-            folder = "{targets}"
-            samples_per_shard = 50
-            [export]
-            onnx = false
-            "#,
-            data = scene.path("data").display(),
-            targets = scene.path("targets").display(),
+        let tables = format!(
+            "[data]\npath = \"{}\"\n\
+             [soft_targets]\nviews = {VIEWS}\nfolder = \"{}\"\nsamples_per_shard = 50\n\
+             [export]\nonnx = false",
+            scene.path("data").display(),
+            scene.path("targets").display(),
         );
-        fs::write(scene.path("run.toml"), config).unwrap();
+        let config = RunToml {
+            keys: "threads = 1\nprecision = \"f32\"",
+            network: "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [4, 8]",
+            phases: &[
+                PhaseToml {
+                    epochs: 5,
+                    batch_size: 40,
+                    loss: SOFT_CROSS_ENTROPY,
+                    optimizer: "{ kind = \"sgd\", momentum = 0.9, nesterov = true }",
+                    schedule: "{ kind = \"constant\", learning_rate = 0.05 }",
+                    ..PhaseToml::default()
+                },
+                PhaseToml {
+                    batch_size: 64,
+                    loss: "{ kind = \"kd\", temperature = 2.0, alpha = 0.5 }",
+                    schedule: "{ kind = \"constant\", learning_rate = 0.01 }",
+                    ..PhaseToml::default()
+                },
+            ],
+            tables: &tables,
+        };
+        fs::write(scene.path("run.toml"), config.to_string()).unwrap();
         scene
     }
 

@@ -13,7 +13,11 @@ use std::{
 use serde_json::Value;
 use student_trainer::run::RunManifest;
 
-use test_support::{Process, SOON, Teacher, built_beside, write_artifact, write_idx};
+use test_support::{
+    Process, SOON, Teacher, built_beside,
+    run_toml::{CROSS_ENTROPY, MOMENTUM, PhaseToml, RunToml},
+    write_artifact, write_idx,
+};
 
 pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
@@ -65,40 +69,43 @@ impl Scene {
 
     /// The configuration but for the teachers' endpoints.
     pub fn config(&self) -> String {
-        let phase = |name: &str, loss: &str, schedule: &str| {
-            format!(
-                "[[phases]]\nname = \"{name}\"\nepochs = {EPOCHS}\nbatch_size = {BATCH_SIZE}\n\
-                 loss = {{ {loss} }}\n\
-                 optimizer = {{ kind = \"sgd\", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }}\n\
-                 schedule = {{ {schedule} }}\n"
-            )
+        let phase = |name, loss, schedule| PhaseToml {
+            name: Some(name),
+            epochs: EPOCHS as usize,
+            batch_size: BATCH_SIZE,
+            loss,
+            optimizer: MOMENTUM,
+            schedule,
         };
-        let phases = [
-            phase(
-                "supervised",
-                "kind = \"cross_entropy\"",
-                "kind = \"one_cycle\", max_learning_rate = 0.05",
-            ),
-            phase(
-                "distill",
-                "kind = \"kd\", temperature = 2.0, alpha = 0.9",
-                "kind = \"cosine\", learning_rate = 0.05",
-            ),
-            phase(
-                "fine_tune",
-                "kind = \"cross_entropy\"",
-                "kind = \"constant\", learning_rate = 0.005",
-            ),
-        ];
-        format!(
-            "threads = 1\nprecision = \"f32\"\n\
-             [data]\npath = \"{}\"\nvalidation_samples = {VALIDATION_SAMPLES}\n\
+        let tables = format!(
+            "[data]\npath = \"{}\"\nvalidation_samples = {VALIDATION_SAMPLES}\n\
              [checkpoints]\nevery_steps = 7\n\
-             [network]\n{STUDENT}\n{}\n\
-             [teacher]\nendpoints = []\nwait_timeout_seconds = 60\n",
+             [teacher]\nendpoints = []\nwait_timeout_seconds = 60",
             self.path("data").display(),
-            phases.concat()
-        )
+        );
+        let config = RunToml {
+            keys: "threads = 1\nprecision = \"f32\"",
+            network: STUDENT,
+            phases: &[
+                phase(
+                    "supervised",
+                    CROSS_ENTROPY,
+                    "{ kind = \"one_cycle\", max_learning_rate = 0.05 }",
+                ),
+                phase(
+                    "distill",
+                    "{ kind = \"kd\", temperature = 2.0, alpha = 0.9 }",
+                    "{ kind = \"cosine\", learning_rate = 0.05 }",
+                ),
+                phase(
+                    "fine_tune",
+                    CROSS_ENTROPY,
+                    "{ kind = \"constant\", learning_rate = 0.005 }",
+                ),
+            ],
+            tables: &tables,
+        };
+        config.to_string()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -13,7 +13,7 @@ use student_trainer::{
 };
 use torch_networks::Device;
 
-use super::{CONFIG, Scene, TRAINER};
+use super::{Scene, TRAINER, config};
 
 /// The head's weights are multiplied, as a network's that was trained without a bound on its logits.
 fn with_large_logits(spec: &NetworkSpec) -> Weights {
@@ -34,7 +34,7 @@ fn large_logits_are_compared_by_their_size() {
     write_idx(folder.path(), 64, [28, 28]);
     let images = load_idx(folder.path(), Split::Train, &class_names(10)).unwrap();
     let config =
-        RunConfig::from_toml(&CONFIG.replace("widths = [4, 8]", "widths = [32, 64]")).unwrap();
+        RunConfig::from_toml(&config().replace("widths = [4, 8]", "widths = [32, 64]")).unwrap();
     let weights = with_large_logits(&config.network);
     let network = TorchNetwork::new(&config.network, &weights, Device::Cpu).unwrap();
     let export = |relative_tolerance| {
@@ -74,7 +74,7 @@ fn many_classes_leave_room_for_fewer_golden_samples() {
     let scene = Scene::new();
     let names = (0..21_841).map(|class| format!("class {class}"));
     let names = toml::Value::Array(names.map(toml::Value::String).collect());
-    let config = CONFIG
+    let config = config()
         .replace("[data]", &format!("[data]\nclass_names = {names}"))
         .replace("classes = 10", "classes = 21841")
         .replace("epochs = 2", "epochs = 1")
