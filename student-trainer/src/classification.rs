@@ -1,6 +1,6 @@
-//! From logits to classes and accuracies.
+//! Predictions and accuracies from logits.
 
-/// The class of each row of `logits`, [n, classes]: the first of the largest, as `argmax`.
+/// The class of each row of `logits`, [n, classes]: the first one with the largest logit, as `argmax`.
 pub(crate) fn predictions(logits: &[f32], classes: usize) -> Vec<u8> {
     logits.chunks_exact(classes).map(largest).collect()
 }
@@ -16,7 +16,7 @@ fn largest(row: &[f32]) -> u8 {
     u8::try_from(best).unwrap_or(u8::MAX)
 }
 
-/// Share of equal entries, 0 to 1; 0 where there are none.
+/// Share of equal entries, 0 to 1; 0 if there are none.
 pub(crate) fn accuracy(predictions: &[u8], labels: &[u8]) -> f64 {
     let hits = predictions.iter().zip(labels).filter(|(a, b)| a == b);
     hits.count() as f64 / predictions.len().max(1) as f64

@@ -1,4 +1,4 @@
-//! What a run tells while it goes on. The fields are those of `retort.runs.v1`.
+//! Events that a run sends while it is executed. The fields are those of `retort.runs.v1`.
 
 use std::{fmt, sync::Arc};
 
@@ -12,11 +12,11 @@ use crate::config::PhaseKind;
 pub enum RunEvent {
     /// A phase begins.
     PhaseStarted(PhaseStarted),
-    /// A few steps were done.
+    /// Progress of some steps.
     StepProgress(StepProgress),
-    /// An epoch is over.
+    /// An epoch ended.
     EpochFinished(EpochFinished),
-    /// A line for people.
+    /// A message for the user.
     Notice {
         /// One sentence.
         text: String,
@@ -36,7 +36,7 @@ pub struct PhaseStarted {
     pub steps_per_epoch: u64,
 }
 
-/// A few steps were done.
+/// Progress of some steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepProgress {
     /// 0-based.
@@ -47,9 +47,9 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
-    /// Over the same steps, against the hard labels, on the augmented training images, 0 to 1.
+    /// Accuracy over the same steps, on the augmented training images; 0 to 1.
     pub train_accuracy: f64,
-    /// Of the last of these steps.
+    /// Learning rate of the last of these steps.
     pub learning_rate: f64,
     /// Training speed since the last report.
     pub samples_per_second: f64,
@@ -59,7 +59,7 @@ pub struct StepProgress {
     pub teachers: usize,
 }
 
-/// An epoch is over.
+/// An epoch ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochFinished {
     /// 0-based.
@@ -68,18 +68,18 @@ pub struct EpochFinished {
     pub epoch: usize,
     /// Mean over the epoch's samples.
     pub train_loss: f64,
-    /// Against the hard labels, on the augmented training images, 0 to 1.
+    /// Accuracy on the augmented training images; 0 to 1.
     pub train_accuracy: f64,
-    /// Absent where the run has no validation split.
+    /// Absent if the run has no validation split.
     pub validation_accuracy: Option<f64>,
-    /// Of the epoch's last step.
+    /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
     /// Wall-clock time, validation included.
     pub seconds: f64,
 }
 
-/// Where a run's events go; a cheap handle. It is called on the training thread and on the pool's
-/// tasks: it must not block.
+/// Receives a run's events; a cheap handle. It is called on the training thread and on the pool's tasks, so
+/// it must not block.
 #[derive(Clone)]
 pub struct EventSink(Arc<dyn Fn(RunEvent) + Send + Sync>);
 
@@ -106,7 +106,7 @@ impl fmt::Debug for EventSink {
     }
 }
 
-/// Sends lines for people into a run's events.
+/// Sends messages for the user into a run's events.
 #[derive(Debug, Clone)]
 pub struct NoticeSender(EventSink);
 

@@ -1,4 +1,4 @@
-//! ONNX export and its check against libtorch.
+//! Exports to ONNX and compares the model with libtorch.
 
 use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
 use datasets::{Dataset, Normalization};
@@ -10,61 +10,61 @@ use crate::{
     engine::{self, TorchError, TorchNetwork},
 };
 
-/// What is exported, and what it is compared on.
+/// The network to export, and the images on which it is compared.
 #[derive(Clone, Copy)]
 pub struct ExportSource<'r> {
     /// The architecture.
     pub spec: &'r NetworkSpec,
-    /// Its weights.
+    /// Weights of the network.
     pub weights: &'r Weights,
-    /// The same in libtorch.
+    /// The same network in libtorch.
     pub network: &'r TorchNetwork,
-    /// Real images.
+    /// Images of the data set.
     pub images: &'r Dataset,
-    /// How pixels become the network's input.
+    /// Applied to the pixels.
     pub normalization: &'r Normalization,
 }
 
-/// An ONNX model that gives what libtorch gives.
+/// An ONNX model whose logits are those of libtorch.
 #[derive(Debug)]
 pub struct ExportedModel {
     /// The file's bytes: the same for the same weights.
     pub onnx: Vec<u8>,
     /// Images with libtorch's logits.
     pub golden_batch: GoldenBatch,
-    /// Images compared.
+    /// Number of images compared.
     pub compared: usize,
-    /// Of any logit of any of them.
+    /// Largest difference of a logit.
     pub largest_difference: f32,
 }
 
-/// Why there is no ONNX model.
+/// Why a network cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The writer refuses.
+    /// The network cannot be written as ONNX.
     #[error("cannot export to ONNX: {0}")]
     Write(#[from] WeightsError),
-    /// ONNX Runtime refuses what was written.
+    /// ONNX Runtime rejects the model.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Session(#[from] SessionError),
     /// libtorch failed.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Torch(#[from] TorchError),
-    /// The two engines give other logits.
+    /// The logits of ONNX Runtime and libtorch differ.
     #[error(
         "the exported ONNX model gives other logits than libtorch: they differ by up to \
          {difference:.3e} on image {image}, where export.tolerance and export.relative_tolerance allow \
          {allowed:.3e}"
     )]
     Disagrees {
-        /// Largest absolute difference of a logit of the image; NaN where one is no number.
+        /// Largest absolute difference of a logit of the image; NaN if one is not a number.
         difference: f32,
         /// Position of the image in the data set.
         image: usize,
-        /// What is allowed for its logits.
+        /// The difference that is allowed.
         allowed: f32,
     },
-    /// No manifest of this network is small enough.
+    /// The smallest manifest of this network is too large.
     #[error(
         "the exported model's manifest would take {needed} bytes with one golden sample, and inference services \
          take {MAX_MANIFEST_BYTES}; shorten data.class_names, or set export.onnx = false"
@@ -136,7 +136,7 @@ pub fn export(
     })
 }
 
-/// The largest difference of a logit of one image; NaN where one is no number.
+/// The largest difference of a logit of one image; NaN if one is not a number.
 fn difference(expected: &[f32], found: &[f32]) -> f32 {
     let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
     differences
@@ -144,7 +144,7 @@ fn difference(expected: &[f32], found: &[f32]) -> f32 {
         .unwrap_or(f32::NAN)
 }
 
-/// Images for which a manifest is small enough, `wanted` at most, where it takes `bytes` without any of them.
+/// Number of golden samples that fit into a manifest which takes `bytes` without them; at most `wanted`.
 ///
 /// # Errors
 /// [`ExportError::ManifestTooLarge`].
@@ -154,8 +154,8 @@ pub fn golden_samples(
     spec: &NetworkSpec,
 ) -> Result<usize, ExportError> {
     let image = golden_sample_bytes(spec);
-    let room = (MAX_MANIFEST_BYTES as u64).saturating_sub(bytes as u64);
-    match usize::try_from(room / image).unwrap_or(usize::MAX) {
+    let free = (MAX_MANIFEST_BYTES as u64).saturating_sub(bytes as u64);
+    match usize::try_from(free / image).unwrap_or(usize::MAX) {
         0 => Err(ExportError::ManifestTooLarge {
             needed: bytes as u64 + image,
         }),
@@ -163,7 +163,7 @@ pub fn golden_samples(
     }
 }
 
-/// Bytes of one image and its logits in a manifest, at most.
+/// Upper bound for the bytes of one image and its logits in a manifest.
 pub fn golden_sample_bytes(spec: &NetworkSpec) -> u64 {
     // Eight spaces, an f32 such as -1.17549435e-38, a comma and a line break.
     const LOGIT: u64 = 8 + 16 + 2;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_golden_sample_takes_no_more_than_is_reckoned() {
+    fn a_golden_sample_takes_no_more_than_its_bound() {
         for images in [1, 3] {
             let golden = GoldenBatch {
                 images: vec![7; images * 28 * 28],
@@ -220,9 +220,9 @@ mod tests {
                 .len() as u64
             };
             let taken = bytes(&golden) - bytes(&none);
-            let reckoned = images as u64 * golden_sample_bytes(&spec(50));
-            assert!(taken <= reckoned, "{taken} {reckoned}");
-            assert!(reckoned < taken + taken / 2, "{taken} {reckoned}");
+            let bound = images as u64 * golden_sample_bytes(&spec(50));
+            assert!(taken <= bound, "{taken} {bound}");
+            assert!(bound < taken + taken / 2, "{taken} {bound}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The memory of batches' inputs, used again and again.
+//! Reuses the memory of batches' inputs.
 
 use std::{
     mem,
@@ -6,35 +6,35 @@ use std::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-/// Makes buffers, and has back those that were dropped, on whatever thread.
+/// Creates buffers and reuses those that were dropped, on any thread.
 #[derive(Debug)]
 pub struct InputBuffers {
-    home: Sender<Vec<f32>>,
+    returned: Sender<Vec<f32>>,
     free: Receiver<Vec<f32>>,
 }
 
-/// A buffer that goes back when it is dropped.
+/// A buffer that returns its memory when it is dropped.
 #[derive(Debug)]
 pub struct InputBuffer {
     values: Vec<f32>,
-    home: Sender<Vec<f32>>,
+    returned: Sender<Vec<f32>>,
 }
 
 impl Default for InputBuffers {
     fn default() -> Self {
-        let (home, free) = channel();
-        Self { home, free }
+        let (returned, free) = channel();
+        Self { returned, free }
     }
 }
 
 impl InputBuffers {
-    /// An empty buffer, with the memory of one that is back where there is one.
+    /// An empty buffer, with the memory of a dropped one if there is one.
     pub fn take(&self) -> InputBuffer {
         let mut values = self.free.try_recv().unwrap_or_default();
         values.clear();
         InputBuffer {
             values,
-            home: self.home.clone(),
+            returned: self.returned.clone(),
         }
     }
 }
@@ -55,8 +55,8 @@ impl DerefMut for InputBuffer {
 
 impl Drop for InputBuffer {
     fn drop(&mut self) {
-        // Without anybody to take it again, the memory goes.
-        let _ = self.home.send(mem::take(&mut self.values));
+        // Sending fails if the pool is gone; then the memory is freed.
+        let _ = self.returned.send(mem::take(&mut self.values));
     }
 }
 

@@ -4,21 +4,22 @@
 //! phase; a student is distilled, fine-tuned, exported and published by one run. One loop in
 //! [`engine`] does every phase; the loss decides whether soft targets are needed.
 //!
-//! - [`config`]: what a run is told.
-//! - [`run`]: one run from start to end, and the folder it leaves.
-//! - [`loader`]: batches in seeded order, made ahead of training; asks teachers for soft targets.
+//! - [`config`]: configuration of runs and of the run service.
+//! - [`run`]: one run from start to end, and its folder.
+//! - [`training_data`]: the images of a run.
+//! - [`loader`]: loads batches in seeded order ahead of training; asks teachers for soft targets.
 //! - [`input_buffers`]: the memory of batches.
 //! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
 //! - [`pool_observer`]: passes on what the run's [`teacher_pool`] reports.
-//! - [`soft_targets`]: what of theirs is asked, recorded and replayed.
-//! - [`export`], [`publish`]: ONNX, its check against libtorch, its upload.
-//! - [`evaluate`]: the one look at the test split.
+//! - [`soft_targets`]: soft targets from teachers and recordings.
+//! - [`export`], [`publish`]: exports to ONNX, compares with libtorch, uploads.
+//! - [`evaluate`]: evaluates models on the test split.
 //! - [`service`]: runs over gRPC.
-//! - [`metrics`]: what Prometheus sees of it all.
+//! - [`metrics`]: Prometheus metrics.
 //!
 //! Every random choice is a pure function of (seed, purpose, phase, epoch, sample index): the same
 //! configuration with the same thread count and instruction set gives the same bits, whatever the
-//! timing and however many teachers come and go.
+//! timing and the number of teachers.
 
 pub mod bench;
 mod classification;

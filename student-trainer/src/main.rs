@@ -1,4 +1,4 @@
-//! The `student-trainer` program: one run, or the service that does runs.
+//! The `student-trainer` program: executes one run, or serves the run service.
 
 use std::{
     ffi::OsString,
@@ -49,7 +49,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES)]
 struct Cli {
-    /// How log lines on standard error look.
+    /// Format of the log on standard error.
     #[arg(long, global = true, value_enum, default_value_t)]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -58,19 +58,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Does one run and exits; on the folder of an interrupted run, goes on from its last checkpoint.
+    /// Executes one run and exits. Resumes an interrupted run in the same folder from its last checkpoint.
     Run(RunArguments),
-    /// Records a teacher's soft targets for a run, ahead of it.
+    /// Records a teacher's soft targets ahead of a run.
     ///
-    /// Needs [teacher], and in [soft_targets] a folder and the number of views. What is recorded already
-    /// stays: after an interruption the same command goes on.
+    /// Needs [teacher], and in [soft_targets] a folder and the number of views. After an interruption the
+    /// same command continues after the recorded shards.
     Record(RecordArguments),
-    /// Serves the run service: submit, watch, cancel; runs queue and are done one at a time.
+    /// Serves the run service: clients submit, watch and cancel runs; runs are executed one at a time.
     Serve(Serve),
     /// Asks a running service whether it is serving; exit code 0 or 1.
     #[command(mut_arg("address", |address| address.default_value("127.0.0.1:50052")))]
     Healthcheck(PeerArguments),
-    /// Measures models on the test split, all together, in f32.
+    /// Evaluates models on the test split, in f32.
     Evaluate(student_trainer::evaluate::EvaluateArguments),
     Bench(student_trainer::bench::BenchArguments),
 }
@@ -79,18 +79,18 @@ enum Command {
 struct RunArguments {
     /// TOML file; laid over the defaults of configs/run.toml.
     config: PathBuf,
-    /// Folder for everything the run leaves [default: runs/<name of the file>].
+    /// Folder for everything that the run writes [default: runs/<name of the file>].
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
-    /// stands, or a TOML string in quotes; for any other key it is TOML.
+    /// Overrides one key of the configuration; may be repeated. The value of a text key is plain text or a
+    /// quoted TOML string; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
-    /// Serves Prometheus text on http://HOST:PORT/metrics, to whoever reaches it, while the run goes on.
+    /// Serves Prometheus metrics on http://HOST:PORT/metrics, without authentication, during the run.
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<SocketAddr>,
-    /// Goes on from a checkpoint also where threads, precision or numerics differ; the run is marked
-    /// as not bit-reproducible.
+    /// Resumes from a checkpoint even if threads, precision or numerics differ; the run is marked as not
+    /// bit-reproducible.
     #[arg(long)]
     allow_other_bits: bool,
 }
@@ -99,15 +99,15 @@ struct RunArguments {
 struct RecordArguments {
     /// TOML file of a run; laid over the defaults of configs/run.toml.
     config: PathBuf,
-    /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
-    /// stands, or a TOML string in quotes; for any other key it is TOML.
+    /// Overrides one key of the configuration; may be repeated. The value of a text key is plain text or a
+    /// quoted TOML string; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// Folder of the runs; wins over --set runs_folder=DIR.
+    /// Folder of the runs; takes precedence over --set runs_folder=DIR.
     #[arg(long, value_name = "DIR")]
     runs_folder: Option<PathBuf>,
     #[command(flatten)]
@@ -120,7 +120,7 @@ fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
     let _log = telemetry::init(cli.log_format);
-    // A health check computes nothing, and starting anew would double its cost.
+    // A health check computes nothing, and restarting the process would double its cost.
     let computes = !matches!(cli.command, Command::Healthcheck(_));
     if computes && let Err(error) = process_environment::prepare() {
         warn!(%error, "training will be slower than it could be");
@@ -162,7 +162,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         let port = ListenConfig {
             table: "metrics",
             listen: address,
-            // Whoever gives the flag chooses the address.
+            // The flag names the address explicitly.
             access: PortAccess::AnyoneWhoReachesThePort,
         };
         let security = Security::default();
@@ -174,9 +174,10 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let events = progress::sink(std::io::stderr().is_terminal());
     let context = RunContext {
         folder: &folder,
-        resume: match arguments.allow_other_bits {
-            true => ResumePolicy::OtherBits,
-            false => ResumePolicy::SameBits,
+        resume: if arguments.allow_other_bits {
+            ResumePolicy::OtherBits
+        } else {
+            ResumePolicy::SameBits
         },
         events: &events,
         cancel: &cancel,
@@ -184,7 +185,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     };
     match run::execute(config, context) {
         Ok(_) => writeln!(Messages, "the run is in {}", folder.display()),
-        // As asked, by a signal: no failure.
+        // A signal stopped the run, which is not a failure.
         Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
         Err(error) => return Err(error.into()),
     }

@@ -21,13 +21,13 @@ pub enum Metric {
     Runs,
     /// Counter by `outcome`, which is `succeeded`, `failed` or `cancelled`: runs that have ended.
     RunsEnded,
-    /// Gauge by `kind`, which is `supervised`, `distill` or `fine_tune`: 1 for the phase under way.
+    /// Gauge by `kind`, which is `supervised`, `distill` or `fine_tune`: 1 for the current phase.
     Phase,
     /// Gauge: epochs of the phase.
     PhaseEpochs,
     /// Gauge: steps of an epoch of the phase.
     EpochSteps,
-    /// Gauge: the epoch under way, 1-based.
+    /// Gauge: the current epoch, 1-based.
     Epoch,
     /// Gauge: steps done in the epoch.
     Step,
@@ -47,15 +47,15 @@ pub enum Metric {
     WaitSeconds,
     /// Gauge: teachers connected.
     Teachers,
-    /// Gauge: batches that the teachers were asked for and have not answered.
+    /// Gauge: batches that teachers have not answered yet.
     BatchesInFlight,
     /// Counter: batches sent again because their teacher was lost.
     BatchesRequeued,
     /// Counter: batches sent to a second teacher because the first was overdue.
     BatchesHedged,
-    /// Counter: answers that came second, and were dropped.
+    /// Counter: second answers to a batch, which are dropped.
     AnswersDropped,
-    /// Gauge: teachers that answer and cannot be used.
+    /// Gauge: teachers that answer but cannot be used.
     TeachersRefused,
     /// Counter: seconds in which training waited with no teacher connected.
     WithoutTeacherSeconds,
@@ -124,11 +124,11 @@ impl Metric {
         match self {
             Self::Runs => "Runs that have not ended, by state: queued or running.",
             Self::RunsEnded => "Runs that have ended, by outcome: succeeded, failed or cancelled.",
-            Self::Phase => "1 for the kind of the phase under way.",
-            Self::PhaseEpochs => "Epochs of the phase under way.",
-            Self::EpochSteps => "Steps of an epoch of the phase under way.",
-            Self::Epoch => "Epoch under way, from 1.",
-            Self::Step => "Steps done in the epoch under way.",
+            Self::Phase => "1 for the kind of the current phase.",
+            Self::PhaseEpochs => "Epochs of the current phase.",
+            Self::EpochSteps => "Steps of an epoch of the current phase.",
+            Self::Epoch => "Current epoch, from 1.",
+            Self::Step => "Steps done in the current epoch.",
             Self::Loss => "Mean loss of the newest steps.",
             Self::LearningRate => "Learning rate of the newest step.",
             Self::TrainAccuracy => "Accuracy of the newest steps against the hard labels, 0 to 1.",
@@ -139,11 +139,11 @@ impl Metric {
             Self::StepSeconds => "Time of a training step; the sum is the time spent in steps.",
             Self::WaitSeconds => "Part of a step in which training waited for soft targets.",
             Self::Teachers => "Teachers connected.",
-            Self::BatchesInFlight => "Batches asked of the teachers and not answered yet.",
+            Self::BatchesInFlight => "Batches that teachers have not answered yet.",
             Self::BatchesRequeued => "Batches sent again because their teacher was lost.",
             Self::BatchesHedged => "Batches sent to a second teacher since the first was overdue.",
-            Self::AnswersDropped => "Answers that came second, and were dropped.",
-            Self::TeachersRefused => "Teachers that answer and cannot be used.",
+            Self::AnswersDropped => "Second answers to a batch, which are dropped.",
+            Self::TeachersRefused => "Teachers that answer but cannot be used.",
             Self::WithoutTeacherSeconds => {
                 "Seconds in which training waited with no teacher connected."
             }
@@ -183,7 +183,7 @@ impl Metric {
         }
     }
 
-    /// Makes it visible before the first event.
+    /// Makes the metric visible before the first event.
     fn start_at_zero(self) {
         match self {
             Self::Runs => {
@@ -200,7 +200,7 @@ impl Metric {
             metric => match metric.kind() {
                 Kind::Counter => counter!(metric.name()).increment(0),
                 Kind::Gauge => gauge!(metric.name()).set(0),
-                // It has no series before the first value.
+                // A histogram has no series before its first value.
                 Kind::Histogram(_) => {}
             },
         }
@@ -212,10 +212,10 @@ const SECONDS_BUCKETS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// Starts counting, in the whole process.
+/// Installs the metrics recorder of this process.
 ///
 /// # Errors
-/// When the process counts already.
+/// If the process already has one.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let mut builder = PrometheusBuilder::new();
     for metric in Metric::ALL {
@@ -232,16 +232,16 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// A sink that sets the gauges by each event and passes it on to `next`.
+/// A sink that updates the gauges by each event and passes it on to `next`.
 pub(crate) fn follow(next: &EventSink) -> EventSink {
     let next = next.clone();
     EventSink::new(move |event| {
-        note(&event);
+        update_gauges(&event);
         next.send(event);
     })
 }
 
-fn note(event: &RunEvent) {
+fn update_gauges(event: &RunEvent) {
     let set = |metric: Metric, value: f64| gauge!(metric.name()).set(value);
     match event {
         RunEvent::PhaseStarted(started) => {
@@ -267,14 +267,14 @@ fn note(event: &RunEvent) {
     }
 }
 
-fn set_phase(under_way: Option<PhaseKind>) {
+fn set_phase(current: Option<PhaseKind>) {
     for kind in PhaseKind::ALL {
-        let value = if under_way == Some(kind) { 1 } else { 0 };
+        let value = if current == Some(kind) { 1 } else { 0 };
         gauge!(Metric::Phase.name(), "kind" => kind.to_string()).set(value);
     }
 }
 
-/// The gauges of a run go back to 0 when it is dropped.
+/// Resets the gauges of the current run to 0 when it is dropped.
 pub(crate) struct CurrentRunGauges(());
 
 impl CurrentRunGauges {
@@ -301,7 +301,7 @@ impl Drop for CurrentRunGauges {
     }
 }
 
-/// A run went from one state to another.
+/// Counts a run's change of state.
 pub(crate) fn run_changed(before: RunState, now: RunState) {
     if let Some(state) = unfinished(before) {
         gauge!(Metric::Runs.name(), "state" => state).decrement(1);
@@ -333,7 +333,7 @@ const fn outcome(state: RunState) -> Option<&'static str> {
     }
 }
 
-/// A training step was done.
+/// Counts a training step.
 pub(crate) fn step_done(samples: usize, took: Duration, waited: Duration) {
     counter!(Metric::Samples.name()).increment(samples as u64);
     histogram!(Metric::StepSeconds.name()).record(took);

@@ -1,4 +1,4 @@
-//! A run's events as lines on standard error.
+//! Prints a run's events on standard error.
 
 use common::output::Messages;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ pub fn sink(is_terminal: bool) -> EventSink {
         phase: None,
     });
     EventSink::new(move |event| {
-        // A poisoned printer still prints: its state is one line of text.
+        // A panic does not damage the printer's state.
         let mut printer = printer
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -1,4 +1,4 @@
-//! Upload of an exported model to an inference service.
+//! Uploads an exported model to an inference service.
 
 use std::{path::Path, time::Duration};
 
@@ -18,17 +18,17 @@ use tonic::{Code, Status};
 
 use crate::config::PublishConfig;
 
-/// The server checks, loads and warms the model before it answers, for as long as an hour where its
-/// configuration says so. HTTP/2's pings notice one that is gone.
+/// The server verifies, loads and warms the model before it answers, which its configuration may allow to
+/// take an hour.
 const DEADLINE: Duration = Duration::from_secs(3_700);
-/// Nothing is loaded for a check.
+/// A check loads no model.
 const CHECK_DEADLINE: Duration = Duration::from_secs(120);
 const ATTEMPTS: usize = 5;
 /// Bounds of the pauses between attempts: 200 ms, 400 ms, 800 ms and 1.6 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
 
-/// What is uploaded.
+/// A model to upload.
 #[derive(Debug, Clone)]
 pub struct ModelUpload {
     /// The ONNX file.
@@ -43,28 +43,28 @@ pub enum PublishError {
     /// The endpoint is no address, or the credentials for it cannot be used.
     #[error("publish: {0}")]
     Credentials(ConnectError),
-    /// Nobody listens there, or not for long enough.
+    /// The service does not answer.
     #[error(
         "the inference service at {endpoint} cannot be reached: {reason}; the model is in {} \
          and can be published later",
         artifact.display()
     )]
     Unreachable {
-        /// As configured.
+        /// The configured address.
         endpoint: String,
-        /// Of the last attempt.
+        /// Why the last attempt failed.
         reason: String,
         /// Folder of the model.
         artifact: std::path::PathBuf,
     },
-    /// The service looked at the model and does not want it.
+    /// The service rejected the model.
     #[error("the inference service at {endpoint} refused the model: {reason} ({code:?})")]
     Refused {
-        /// As configured.
+        /// The configured address.
         endpoint: String,
-        /// In the service's words.
+        /// The service's message.
         reason: String,
-        /// gRPC's code.
+        /// The gRPC code.
         code: Code,
     },
     /// The run was asked to stop.
@@ -72,12 +72,11 @@ pub enum PublishError {
     Cancelled,
 }
 
-/// Uploads a model and waits until it serves. Tries again, after a pause that grows, where the
-/// service is unavailable or the connection breaks: publishing is idempotent. A model that is stored
-/// already serves unless another version does: a run that is resumed, or an attempt that comes late, must
-/// not undo an operator's choice in between.
+/// Uploads a model and waits until it serves. Retries with back-off if the service is unavailable or the
+/// connection breaks: publishing is idempotent. A model that is stored already is activated only if no
+/// version is active: a resumed run, or a late retry, must not undo an operator's choice.
 ///
-/// `artifact` is where the model lies; it is named in errors.
+/// Errors name `artifact`, the model's folder.
 ///
 /// # Errors
 /// See [`PublishError`].
@@ -125,23 +124,23 @@ pub async fn publish(
     }
 }
 
-/// What an inference service says of a model that is not trained yet.
+/// Whether an inference service would accept a model that is not trained yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishCheck {
-    /// It would take it.
+    /// It would.
     Passed {
-        /// What the model's clients should know.
+        /// What clients of the model should know.
         warnings: Vec<String>,
     },
-    /// It could not be asked, or could not say.
+    /// It could not be asked, or could not tell.
     NotAsked {
         /// Why.
         reason: String,
     },
 }
 
-/// Asks the service whether it would take a model like `upload`, whose manifest may come to
-/// `largest_manifest_bytes`, and its caller's right to publish. Asks once: it may be started later.
+/// Asks the service whether it would accept a model like `upload`, with a manifest of at most
+/// `largest_manifest_bytes`, from this caller. Does not retry: the service may be started later.
 ///
 /// # Errors
 /// [`PublishError::Refused`], [`PublishError::Credentials`], [`PublishError::Cancelled`].
@@ -195,10 +194,10 @@ pub async fn check(
     }
 }
 
-/// Whether an older service, which cannot be asked by `CheckPublish`, publishes models at all.
+/// Checks that an older service, which has no `CheckPublish`, publishes models on this port.
 ///
 /// # Errors
-/// [`PublishError::Refused`] where it does not: the endpoint is another port.
+/// [`PublishError::Refused`] if it does not: the endpoint is another port.
 async fn publishes(
     client: &mut PublisherServiceClient<Channel>,
     config: &PublishConfig,
@@ -222,9 +221,9 @@ async fn publishes(
     }
 }
 
-/// Whether the same would be said at the run's end.
+/// Whether the service would reject the model at the end of the run too.
 fn is_refusal(status: &Status) -> bool {
-    let said = matches!(
+    let refused = matches!(
         status.code(),
         Code::InvalidArgument
             | Code::FailedPrecondition
@@ -233,7 +232,7 @@ fn is_refusal(status: &Status) -> bool {
             | Code::PermissionDenied
             | Code::Unauthenticated
     );
-    said && !grpc::is_away(status)
+    refused && !grpc::is_away(status)
 }
 
 fn check_messages(

@@ -1,4 +1,4 @@
-//! A recording's progress on standard error: a bar on a terminal, lines elsewhere.
+//! Shows a recording's progress on standard error: a bar on a terminal, lines elsewhere.
 
 use common::{disk_space::human_bytes, output::Messages};
 use std::{
@@ -12,13 +12,13 @@ use student_trainer::soft_targets::{
     record::{RecordingPlan, Work},
 };
 
-/// Between two lines where there is no bar.
+/// Time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 const BAR: &str =
     "{msg} [{wide_bar}] {percent} %  {human_pos} of {human_len} images  {rate}  {eta} left";
 
-/// Shows how a recording goes on.
+/// Shows a recording's progress.
 pub struct RecordingProgress {
     is_terminal: bool,
     bar: Option<ProgressBar>,
@@ -36,7 +36,7 @@ impl RecordingProgress {
         }
     }
 
-    /// Says what is about to be recorded and how much room it takes.
+    /// Prints what will be recorded and the space that it takes.
     pub fn plan(plan: &RecordingPlan) {
         writeln!(
             Messages,
@@ -51,7 +51,7 @@ impl RecordingProgress {
         );
     }
 
-    /// Shows the state after a batch.
+    /// Shows the progress after a batch.
     pub fn show(&mut self, work: Work, progress: Progress) {
         let view = format!("view {}", progress.shard.view + 1);
         if self.is_terminal {
@@ -74,7 +74,7 @@ impl RecordingProgress {
         }
     }
 
-    /// Takes the bar away.
+    /// Ends the bar's line.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
@@ -85,8 +85,8 @@ impl RecordingProgress {
 }
 
 fn new_bar(images: u64) -> ProgressBar {
-    // Holds: the template is a constant, and right.
-    let style = ProgressStyle::with_template(BAR).expect("the template is right");
+    // Holds: the template is a valid constant.
+    let style = ProgressStyle::with_template(BAR).expect("the template is valid");
     let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
         // Writing to a bar's text cannot fail.
         let _ = write!(text, "{:.0} images/s", state.per_sec());

@@ -103,6 +103,8 @@ fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), DataError> {
 mod tests {
     use std::fs;
 
+    use test_support::run_toml::RunToml;
+
     use super::*;
 
     /// 20 images of one pixel, of two classes, sorted by class.
@@ -119,16 +121,16 @@ mod tests {
             &[0, 0, 8, 1, 0, 0, 0, 20],
             labels,
         );
-        let text = format!(
-            "[network]\ninput = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [8]\n\
-             [[phases]]\nepochs = 1\nbatch_size = 4\nloss = {{ kind = \"cross_entropy\" }}\n\
-             optimizer = {{ kind = \"sgd\" }}\n\
-             schedule = {{ kind = \"constant\", learning_rate = 0.1 }}\n\
-             [data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n\
-             [data.augmentation]\npad = 0\n",
-            folder.path()
-        );
-        TrainingData::load(&RunConfig::from_toml(&text).unwrap()).unwrap()
+        let toml = RunToml {
+            network: "input = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [8]",
+            tables: &format!(
+                "[data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n\
+                 [data.augmentation]\npad = 0",
+                folder.path()
+            ),
+            ..RunToml::default()
+        };
+        TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap()).unwrap()
     }
 
     #[test]

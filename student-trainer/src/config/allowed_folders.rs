@@ -1,4 +1,4 @@
-//! Which files a run that was submitted over the network may name.
+//! Restricts the files that a run submitted over the network may name.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::RunConfig;
 
-/// The folders below which a submitted run may read and write. Relative ones are relative to the
-/// service's working directory, as the paths in a run are.
+/// The folders below which a submitted run may read and write. Relative paths start at the service's working
+/// directory, as those of runs do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AllowedFolders(Vec<PathBuf>);
@@ -22,21 +22,20 @@ pub struct AllowedFolders(Vec<PathBuf>);
 pub struct NotAllowed {
     /// The key of the run's configuration.
     pub key: String,
-    /// What stands there.
+    /// Its value.
     pub path: PathBuf,
 }
 
 impl AllowedFolders {
-    /// Whether every file and folder that `run` names is below one of these, after `..` and links
-    /// have been followed; links within a folder that it names, too. Tells nobody whether a file elsewhere
-    /// exists.
+    /// Checks that every file and folder that `run` names is below one of these folders, after `..` and links
+    /// are resolved; also links within a folder that it names. Does not reveal whether a file elsewhere exists.
     ///
     /// # Errors
-    /// The first that is not.
+    /// The first path that is not allowed.
     pub fn check(&self, run: &RunConfig) -> Result<(), NotAllowed> {
         for (key, path) in run.paths() {
-            let outside = if self.hold(path) {
-                links_in(path).into_iter().find(|link| !self.hold(link))
+            let outside = if self.contain(path) {
+                links_in(path).into_iter().find(|link| !self.contain(link))
             } else {
                 Some(path.to_owned())
             };
@@ -57,8 +56,8 @@ impl AllowedFolders {
         }
     }
 
-    fn hold(&self, path: &Path) -> bool {
-        // What cannot be resolved cannot be checked.
+    fn contain(&self, path: &Path) -> bool {
+        // A path that cannot be resolved is not allowed.
         let Ok(path) = resolve(path) else {
             return false;
         };
@@ -67,22 +66,22 @@ impl AllowedFolders {
     }
 }
 
-/// The links in `folder`; none where it is no folder, or cannot be read, as a run will find out.
+/// The links in `folder`; none if it is not a folder or cannot be read, which the run will report.
 fn links_in(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.filter(|path| path.is_symlink()).collect()
 }
 
-/// `path` without links and `..`. Its end need not exist yet; what does not exist is no link.
+/// Resolves the links and `..` of `path`, whose last components need not exist.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let mut existing = absolute.as_path();
     let resolved = loop {
         match (existing.canonicalize(), existing.parent()) {
             (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-                // A link that leads nowhere is not found either, and a file made through it would
-                // be wherever it points.
+                // A dangling link is not found either, and a file that is created through it would be at
+                // its target.
                 if existing.is_symlink() {
                     return Err(error);
                 }
@@ -92,17 +91,19 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
         }
     };
     // Holds: `existing` was made from `absolute` by taking parents.
-    let rest = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
+    let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
     let is_plain = |component: Component<'_>| matches!(component, Component::Normal(_));
-    match rest.components().all(is_plain) {
-        true => Ok(resolved.join(rest)),
-        false => Err(io::ErrorKind::InvalidInput.into()),
+    if !missing.components().all(is_plain) {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    Ok(resolved.join(missing))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
+
+    use test_support::run_toml::RunToml;
 
     use super::*;
 
@@ -117,7 +118,7 @@ mod tests {
         symlink(root.join("secret/new"), root.join("data/dangling")).unwrap();
         symlink(root.join("data/images"), root.join("data/in")).unwrap();
         let allowed = AllowedFolders(vec![root.join("data"), root.join("missing")]);
-        for (path, held) in [
+        for (path, contained) in [
             ("data", true),
             ("data/images", true),
             ("data/in", true),
@@ -135,9 +136,9 @@ mod tests {
             ("data/dangling/file", false),
             ("secret", false),
         ] {
-            assert_eq!(allowed.hold(&root.join(path)), held, "{path}");
+            assert_eq!(allowed.contain(&root.join(path)), contained, "{path}");
         }
-        assert!(!allowed.hold(Path::new("/etc/passwd")));
+        assert!(!allowed.contain(Path::new("/etc/passwd")));
     }
 
     #[test]
@@ -148,15 +149,11 @@ mod tests {
         fs::write(root.join("allowed/images"), "x").unwrap();
         fs::write(root.join("secret"), "x").unwrap();
         let allowed = AllowedFolders(vec![root.join("allowed")]);
-        let text = format!(
-            "[network]\ninput = [1, 28, 28]\nclasses = 10\npreset = \"mlp\"\nwidths = [8]\n\
-             [[phases]]\nepochs = 1\nbatch_size = 32\nloss = {{ kind = \"cross_entropy\" }}\n\
-             optimizer = {{ kind = \"sgd\" }}\n\
-             schedule = {{ kind = \"constant\", learning_rate = 0.1 }}\n\
-             [data]\npath = {:?}\n",
-            root.join("allowed/data")
-        );
-        let run = RunConfig::from_toml(&text).unwrap();
+        let toml = RunToml {
+            tables: &format!("[data]\npath = {:?}", root.join("allowed/data")),
+            ..RunToml::default()
+        };
+        let run = RunConfig::from_toml(&toml.to_string()).unwrap();
         symlink("../images", root.join("allowed/data/inside")).unwrap();
         allowed.check(&run).unwrap();
         symlink(root.join("secret"), root.join("allowed/data/outside")).unwrap();
@@ -175,7 +172,7 @@ mod tests {
         symlink(&data, &link).unwrap();
         for allowed in [&data, &link] {
             let allowed = AllowedFolders(vec![allowed.clone()]);
-            assert!(allowed.hold(&data.join("x")) && allowed.hold(&link.join("x")));
+            assert!(allowed.contain(&data.join("x")) && allowed.contain(&link.join("x")));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a run, and the service that does runs, is told.
+//! Configuration of runs and of the run service.
 
 mod allowed_folders;
 mod phase;

@@ -9,34 +9,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseConfig {
-    /// `distill` where the loss needs soft targets, else `supervised`, unless written.
+    /// By default `distill` if the loss needs soft targets, else `supervised`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<PhaseKind>,
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images a step; an epoch's last batch may be smaller.
+    /// Images per step; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// What is minimized.
+    /// The loss to minimize.
     pub loss: LossConfig,
-    /// How parameters change.
+    /// Updates the parameters.
     pub optimizer: OptimizerConfig,
     /// The learning rate of each step.
     pub schedule: ScheduleConfig,
 }
 
-/// What a phase does, in one word.
+/// What a phase does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PhaseKind {
-    /// Learns from hard labels.
+    /// Trains on hard labels.
     Supervised,
-    /// Learns from a teacher's soft targets.
+    /// Trains on a teacher's soft targets.
     Distill,
-    /// Learns from hard labels at a low rate, after another phase.
+    /// Trains on hard labels with a low learning rate, after another phase.
     FineTune,
 }
 
-/// What a phase minimizes. T is the temperature; all are means over the batch.
+/// The loss of a phase. T is the temperature; every loss is a mean over the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LossConfig {
@@ -44,7 +44,7 @@ pub enum LossConfig {
     CrossEntropy {},
     /// Cross-entropy with the teacher's softened probabilities, times T².
     SoftCrossEntropy {
-        /// Above 0; 1 leaves the teacher's probabilities as they are.
+        /// Above 0; 1 leaves the teacher's probabilities unchanged.
         temperature: f64,
     },
     /// Hinton et al. 2015: α·T²·KL(teacher ‖ student) + (1 − α)·cross-entropy with the hard labels.
@@ -56,7 +56,7 @@ pub enum LossConfig {
     },
 }
 
-/// How parameters change.
+/// Updates the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum OptimizerConfig {
@@ -78,7 +78,7 @@ pub enum OptimizerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScheduleConfig {
-    /// The same all along.
+    /// The same rate for all steps.
     Constant {
         /// Above 0.
         learning_rate: f64,
@@ -96,7 +96,7 @@ pub enum ScheduleConfig {
     OneCycle {
         /// Above 0.
         max_learning_rate: f64,
-        /// Share of the steps that go upwards, between 0 and 1; PyTorch's `pct_start`.
+        /// Share of the steps in which the rate rises, between 0 and 1; PyTorch's `pct_start`.
         #[serde(default = "default_warm_up")]
         warm_up: f64,
         /// The first rate is the maximum divided by this.
@@ -121,11 +121,12 @@ fn default_final_divisor() -> f64 {
 }
 
 impl PhaseConfig {
-    /// The name as written, or the one that follows from the loss.
+    /// The configured name, or the one that follows from the loss.
     pub fn kind(&self) -> PhaseKind {
-        self.name.unwrap_or(match self.loss.needs_soft_targets() {
-            true => PhaseKind::Distill,
-            false => PhaseKind::Supervised,
+        self.name.unwrap_or(if self.loss.needs_soft_targets() {
+            PhaseKind::Distill
+        } else {
+            PhaseKind::Supervised
         })
     }
 
@@ -165,7 +166,7 @@ impl fmt::Display for PhaseKind {
 }
 
 impl LossConfig {
-    /// Whether a teacher is needed.
+    /// Whether the loss needs a teacher's soft targets.
     pub fn needs_soft_targets(&self) -> bool {
         match self {
             Self::CrossEntropy {} => false,

@@ -21,13 +21,13 @@ use super::{ClassNames, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMod
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
-/// Everything that decides what a run does.
+/// The configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Of every random choice.
+    /// Seed of every random choice.
     pub seed: u64,
-    /// Threads that compute; 0 takes all cores. Another number gives other bits.
+    /// Compute threads; 0 uses all cores. Another number gives other bits.
     pub threads: usize,
     /// Number format of convolutions and linear layers.
     pub precision: PrecisionChoice,
@@ -35,96 +35,96 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// The network that is trained.
     pub network: NetworkSpec,
-    /// Done in this order.
+    /// The phases, in order.
     pub phases: Vec<PhaseConfig>,
-    /// Needed where a phase's loss needs soft targets.
+    /// The teachers; needed if a phase's loss needs soft targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PoolConfig>,
-    /// Views and recordings; without it, teachers are asked for every batch.
+    /// Views and recordings; by default teachers are asked for every batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_targets: Option<SoftTargetsConfig>,
-    /// When the run's state is kept on disk, to go on from after an interruption.
+    /// When the run writes checkpoints, from which it can resume.
     pub checkpoints: CheckpointConfig,
-    /// What is made of the weights at the end.
+    /// Export of the trained network.
     pub export: ExportConfig,
-    /// Where the exported model is uploaded, if anywhere.
+    /// Where to publish the exported model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<PublishConfig>,
 }
 
-/// The images and what is done to them.
+/// The images and their preprocessing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// How they are stored.
+    /// Format of the files.
     pub format: DataFormat,
-    /// The folder that holds them; relative to the working directory.
+    /// Folder of the files, relative to the working directory.
     pub path: PathBuf,
-    /// In label order.
+    /// Class names in label order.
     pub class_names: Vec<String>,
-    /// Images held out of the training split to measure accuracy on; the same for every seed.
+    /// Number of training images held out for validation; they are the same for every seed.
     pub validation_samples: usize,
-    /// Images of the training split that are used; 0 takes all that the validation leaves.
+    /// Number of training images to use; 0 uses all that are not held out.
     pub train_samples: usize,
-    /// How pixels become the network's input.
+    /// Applied to the pixels.
     pub normalization: Normalization,
     /// Random changes to training images.
     pub augmentation: Augmentation,
 }
 
-/// How images are stored.
+/// Format of the image files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataFormat {
-    /// IDX files as of MNIST and Fashion-MNIST.
+    /// IDX files, as for MNIST and Fashion-MNIST.
     Idx,
 }
 
-/// When the state of a run is kept on disk, and how many states are.
+/// When checkpoints are written, and how many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// Steps of a phase between two checkpoints; 0 for none but those at the end of epochs.
+    /// Steps of a phase between two checkpoints; 0 for checkpoints at the end of epochs only.
     pub every_steps: u64,
-    /// The newest so many are kept, 1 or more.
+    /// Number of newest checkpoints to keep, 1 or more.
     pub keep_last: usize,
-    /// So many of the best are kept besides: by validation accuracy, or by training loss where
-    /// there is no validation split.
+    /// Number of best checkpoints to keep in addition: by validation accuracy, or by training loss if there
+    /// is no validation split.
     pub keep_best: usize,
 }
 
-/// What is made of the weights at the end of a run.
+/// Export of the trained network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportConfig {
-    /// Whether `model.onnx` and `manifest.json` are written.
+    /// Whether to write `model.onnx` and `manifest.json`.
     pub onnx: bool,
-    /// Largest difference of a logit, ONNX Runtime against libtorch in f32, that counts as equal: so much
-    /// and `relative_tolerance` times the largest logit of the image.
+    /// Largest allowed difference of a logit between ONNX Runtime and libtorch in f32: this value plus
+    /// `relative_tolerance` times the largest logit of the image.
     pub tolerance: f32,
     /// See `tolerance`; 0 or more.
     pub relative_tolerance: f32,
-    /// Real images on which the two are compared.
+    /// Number of images to compare.
     pub compare_samples: usize,
-    /// Real images that go into the manifest with their logits.
+    /// Number of images that the manifest holds with their logits.
     pub golden_samples: usize,
 }
 
-/// Where the exported model is uploaded.
+/// Where to publish the exported model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishConfig {
     /// `host:port` of an inference service's admin port.
     pub endpoint: String,
-    /// Name under which the model is served.
+    /// Name of the served model.
     pub model: String,
-    /// File with the token that is shown to it.
+    /// File with the token for the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Whether the token may travel to another machine without TLS.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token_in_plain_text: TokenInPlainText,
-    /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
+    /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
 }
@@ -133,7 +133,7 @@ impl RunConfig {
     /// Merges shipped defaults, `file`, `RETORT_RUN__...` and `overrides` (`key.path=value`).
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All problems of the configuration.
     pub fn load(file: &Path, overrides: &[OsString]) -> Result<Self, ConfigError> {
         let layers = Layers {
             shipped: SHIPPED,
@@ -146,19 +146,19 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// Lays `text` over the shipped defaults. Looks at no file that it names: whoever sent it may not
-    /// be allowed to ask for them.
+    /// Merges `text` with the shipped defaults. Does not access the files that it names: its sender may not
+    /// be allowed to read them.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of the configuration.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::from_submitted(text, &[])
     }
 
-    /// As [`from_toml`](Self::from_toml), with `overrides` (`key.path=value`) over it.
+    /// As [`from_toml`](Self::from_toml), with `overrides` (`key.path=value`).
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All problems of the configuration.
     pub fn from_submitted(text: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let layers = Layers {
             overrides: overrides.iter().map(Into::into).collect(),
@@ -167,10 +167,10 @@ impl RunConfig {
         layers.load_text(text)
     }
 
-    /// Looks at the tokens, certificates and keys that it names.
+    /// Checks the tokens, certificates and keys that it names.
     ///
     /// # Errors
-    /// Every file that cannot be used.
+    /// All files that cannot be used.
     pub fn check_credentials(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
         if let Some(teacher) = &self.teacher {
@@ -179,13 +179,13 @@ impl RunConfig {
         if let Some(publish) = &self.publish {
             publish.credentials().validate("publish", &mut problems);
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(ConfigError::Invalid {
+        if !problems.is_empty() {
+            return Err(ConfigError::Invalid {
                 file: None,
                 problems,
-            }),
+            });
         }
+        Ok(())
     }
 
     /// Every file and folder that it names, with its key.
@@ -206,25 +206,25 @@ impl RunConfig {
         paths
     }
 
-    /// The whole configuration as TOML; [`from_toml`](Self::from_toml) gives it back.
+    /// The resolved configuration as TOML, which [`from_toml`](Self::from_toml) reads.
     pub fn to_toml(&self) -> String {
-        // Holds: every key is a string and every integer was checked to fit TOML's 64 signed bits.
-        toml::to_string(self).expect("a checked configuration is TOML")
+        // Holds: every key is a string, and validated integers fit TOML's 64 signed bits.
+        toml::to_string(self).expect("a validated configuration is TOML")
     }
 
-    /// Whether any phase learns from soft targets.
+    /// Whether any phase needs soft targets.
     pub fn needs_soft_targets(&self) -> bool {
         self.phases
             .iter()
             .any(|phase| phase.loss.needs_soft_targets())
     }
 
-    /// Whether a teacher must be there.
+    /// Whether the run needs live teachers.
     pub fn needs_teacher(&self) -> bool {
         self.needs_soft_targets() && self.soft_targets_mode() != SoftTargetsMode::Recorded
     }
 
-    /// What the names of a teacher's classes mean.
+    /// Whether a teacher's class names must match those of the data.
     pub fn class_names(&self) -> ClassNames {
         let targets = self.soft_targets.as_ref();
         targets.map_or_else(ClassNames::default, |targets| targets.class_names)
@@ -242,10 +242,10 @@ impl RunConfig {
         targets.map_or(SoftTargetsMode::Live, |targets| targets.mode)
     }
 
-    /// Whether the run's soft targets can be recorded: from whom, and where to.
+    /// Checks that the configuration is complete enough to record the run's soft targets.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// What is missing or contradictory.
     pub fn can_record(&self) -> Result<(), &'static str> {
         if !self.needs_soft_targets() {
             return Err("no phase needs any");
@@ -316,7 +316,7 @@ impl Validate for RunConfig {
 }
 
 impl RunConfig {
-    /// What the network and the data say of each other.
+    /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
         let [channels, height, width] = self.network.input;
         let (classes, names) = (self.network.classes, self.data.class_names.len());
@@ -392,7 +392,7 @@ impl ExportConfig {
 }
 
 impl PublishConfig {
-    /// What is shown to the inference service.
+    /// The credentials for the inference service.
     pub fn credentials(&self) -> Credentials {
         Credentials {
             tls: self.tls.clone(),

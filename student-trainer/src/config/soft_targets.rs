@@ -7,51 +7,48 @@ use serde::{Deserialize, Serialize};
 use soft_targets::{Encoding, MAX_VIEWS};
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
-/// Whether soft targets come from teachers or from a recording, and of which views.
+/// The source of soft targets, and the views that they show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SoftTargetsConfig {
-    /// Where they come from.
+    /// Where soft targets come from.
     #[serde(default)]
     pub mode: SoftTargetsMode,
     /// What replaces live teachers when none is left.
     #[serde(default, skip_serializing_if = "is_default")]
     pub fallback: Fallback,
-    /// Augmented views of the images that phases with soft targets see, in turn, one an epoch; by
-    /// default every epoch has a new one, and nothing can be recorded.
+    /// Number of augmented views that phases with soft targets show in turn, one per epoch. By default every
+    /// epoch has a new view, and nothing can be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub views: Option<u32>,
-    /// Of the random changes that make the views; not the run's seed, so that runs of any seed share
-    /// a recording.
+    /// Seed of the views; not the run's seed, so that runs with any seed share a recording.
     #[serde(default = "default_view_seed")]
     pub view_seed: u64,
-    /// Folder of the recordings; relative to the working directory.
+    /// Folder of the recordings, relative to the working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
-    /// How recorded logits are stored: as they come over the wire. Where several recordings fit, it
-    /// picks one.
+    /// Encoding of the recording to use, if several fit. Logits are recorded as teachers send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
-    /// First digits of the recorded teacher's model id; where several recordings fit, it picks one.
+    /// First digits of the model id of the recording's teacher, if several recordings fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<String>,
-    /// Images a shard of a new recording.
+    /// Images per shard of a new recording.
     #[serde(default = "default_samples_per_shard")]
     pub samples_per_shard: u32,
-    /// Whether a teacher's classes must be those of the data, by name.
+    /// Whether a teacher's class names must match those of the data.
     #[serde(default, skip_serializing_if = "is_default")]
     pub class_names: ClassNames,
 }
 
-/// What the names of a teacher's classes mean to a run.
+/// Whether a teacher's class names must match those of the data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassNames {
-    /// They are those of the data; where their order is another one, the logits are brought into that of
-    /// the data.
+    /// They must; if their order differs, the run reorders the logits.
     #[default]
     Match,
-    /// Nothing: the first logit is that of the first class, whatever the names.
+    /// They need not: the run matches classes by position.
     Ignore,
 }
 
@@ -62,9 +59,9 @@ pub enum SoftTargetsMode {
     /// Teachers, asked for every batch.
     #[default]
     Live,
-    /// A recording; what it lacks is recorded from teachers while the run goes on.
+    /// A recording; the run records missing targets from teachers while it trains.
     Record,
-    /// A recording that has all that is left of the run. No teacher is needed.
+    /// A complete recording; no teacher is needed.
     Recorded,
 }
 
@@ -79,19 +76,19 @@ pub enum Fallback {
     Recorded,
 }
 
-/// A fixed set of views, and where they are recorded.
+/// A fixed set of views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FixedViews {
-    /// How many; 1 or more.
+    /// Number of views; 1 or more.
     pub count: u32,
-    /// Of their random changes.
+    /// Seed of their random changes.
     pub seed: u64,
 }
 
 impl FixedViews {
-    /// Which one a phase shows in an epoch, its position in the phase: each in turn.
+    /// The view that a phase shows in `epoch`, counted from 0: each in turn.
     pub fn of_epoch(self, epoch: usize) -> u32 {
-        // Holds: the remainder is below a u32.
+        // Holds: the remainder is below `count`, a u32.
         (epoch as u64 % u64::from(self.count)) as u32
     }
 }
@@ -105,7 +102,7 @@ fn default_samples_per_shard() -> u32 {
 }
 
 impl SoftTargetsConfig {
-    /// The views, where there is a fixed set.
+    /// The views, if there is a fixed set.
     pub fn fixed_views(&self) -> Option<FixedViews> {
         self.views.map(|count| FixedViews {
             count,
@@ -113,7 +110,7 @@ impl SoftTargetsConfig {
         })
     }
 
-    /// Folder and views of recordings, where both are given.
+    /// Folder and views of recordings, if both are configured.
     pub fn recordings(&self) -> Option<(&Path, FixedViews)> {
         Some((self.folder.as_deref()?, self.fixed_views()?))
     }

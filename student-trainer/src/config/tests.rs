@@ -1,20 +1,13 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use test_support::run_toml::RunToml;
 
 use super::*;
 
-const SMALLEST: &str = r#"
-[network]
-input = [1, 28, 28]
-classes = 10
-preset = "mlp"
-widths = [8]
-[[phases]]
-epochs = 1
-batch_size = 32
-loss = { kind = "cross_entropy" }
-optimizer = { kind = "sgd" }
-schedule = { kind = "constant", learning_rate = 0.1 }
-"#;
+static SMALLEST: LazyLock<String> = LazyLock::new(|| RunToml::default().to_string());
 
 fn configs(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -27,7 +20,7 @@ fn load(name: &str) -> RunConfig {
 
 #[test]
 fn what_a_file_leaves_out_comes_from_the_shipped_defaults() {
-    let config = RunConfig::from_toml(SMALLEST).unwrap();
+    let config = RunConfig::from_toml(&SMALLEST).unwrap();
     assert_eq!((config.seed, config.threads), (1, 2));
     assert_eq!(config.data.class_names.len(), 10);
     assert_eq!(config.phases[0].kind(), PhaseKind::Supervised);
@@ -123,7 +116,7 @@ fn what_is_set_for_a_text_key_is_text() {
         "phases[0].schedule.learning_rate=1e-2",
         "threads=0x2",
     ];
-    let text = format!("{SMALLEST}{publish}");
+    let text = format!("{}{publish}", *SMALLEST);
     let config = RunConfig::from_submitted(&text, &overrides.map(str::to_owned)).unwrap();
     let targets = config.soft_targets.as_ref().unwrap();
     assert_eq!(config.publish.as_ref().unwrap().model, "20240601");

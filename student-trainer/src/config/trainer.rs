@@ -13,19 +13,19 @@ use server::{
 
 use super::AllowedFolders;
 
-/// What the run service is told.
+/// The configuration of the run service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerConfig {
-    /// Folder under which every run gets a folder of its own.
+    /// Folder that holds one folder per run.
     pub runs_folder: PathBuf,
-    /// What submitted runs may read and write.
+    /// Folders below which submitted runs may read and write.
     pub allowed_folders: AllowedFolders,
-    /// How many runs are held.
+    /// Limits of the queue.
     pub queue: QueueConfig,
     /// The gRPC server.
     pub grpc: GrpcConfig,
-    /// Who may use it.
+    /// Tokens of the clients.
     #[serde(default)]
     pub auth: AuthConfig,
     /// The Prometheus endpoint.
@@ -34,30 +34,31 @@ pub struct TrainerConfig {
     pub shutdown: ShutdownConfig,
 }
 
-/// How many runs are held.
+/// Limits of the queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Runs that may wait; more are refused.
+    /// Number of runs that may wait; more are rejected.
     pub waiting_runs: usize,
-    /// Ended runs that can still be told about; the oldest are forgotten, their folders stay.
+    /// Number of ended runs that the service still lists. It removes older ones from the queue, but keeps
+    /// their folders.
     pub remembered_runs: usize,
 }
 
-/// Where the gRPC server listens and what it takes.
+/// Address and limits of the gRPC server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpcConfig {
-    /// Port 0 takes any free port.
+    /// Port 0 picks a free port.
     pub listen: SocketAddr,
     /// Who may use the service.
     pub access: PortAccess,
-    /// The certificate of every port; without it, plain text is spoken.
+    /// The certificate of every port; without it, connections are plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
-    /// Connections at a time.
+    /// Largest number of open connections.
     pub max_connections: usize,
-    /// Longest time for a call to arrive, seconds.
+    /// Longest time for a call to arrive, in seconds.
     pub read_timeout_seconds: u64,
     /// Largest message accepted, in bytes.
     pub max_message_bytes: usize,
@@ -67,7 +68,7 @@ pub struct GrpcConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownConfig {
-    /// Longest time for the running run to stop, seconds.
+    /// Longest time for the running run to stop, in seconds.
     pub drain_seconds: u64,
 }
 
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_are_let_in_only_where_the_config_says_so_in_words() {
+    fn ports_are_open_to_other_machines_only_if_access_says_so() {
         let anywhere = "grpc.listen=0.0.0.0:1";
         let error = load(&[anywhere]).unwrap_err();
         assert!(

@@ -1,4 +1,4 @@
-//! Logits of a network that is not being trained.
+//! Computes logits without training.
 
 use datasets::Normalization;
 use tch::Tensor;
@@ -6,14 +6,14 @@ use torch_networks::{Mode, Precision, TorchNetwork};
 
 use super::TorchError;
 
-/// Bounds the memory of activations.
+/// Images per batch; bounds the memory of activations.
 const BATCH: usize = 250;
 
 /// Logits in f32 of u8 `pixels`, [n, channels, height, width] with `shape` the last three: row-major
 /// [n, classes].
 ///
 /// # Errors
-/// When libtorch fails.
+/// If libtorch fails.
 pub fn logits(
     network: &TorchNetwork,
     pixels: &[u8],

@@ -1,4 +1,4 @@
-//! What training minimizes. z_s and z_t are the logits of student and teacher, y the hard labels,
+//! Losses. z_s and z_t are the logits of student and teacher, y the hard labels,
 //! T the temperature; every loss is a mean over the batch. Sums are over the outcomes: all classes, or
 //! with top-k soft targets the classes that were kept and a tail bucket ([`TeacherLogits`]).
 
@@ -7,19 +7,19 @@ use tch::{Kind, Reduction, TchError, Tensor};
 use super::soft_targets::TeacherLogits;
 use crate::config::LossConfig;
 
-/// What a batch is compared with.
+/// The targets of a batch.
 #[derive(Debug)]
 pub struct Targets<'t> {
     /// i64 [batch]
     pub labels: &'t Tensor,
-    /// The teacher's logits, where the loss needs them.
+    /// The teacher's logits, if the loss needs them.
     pub soft_targets: Option<&'t TeacherLogits>,
 }
 
-/// The loss of `logits`, f32 [batch, classes]: a scalar that gradients flow through.
+/// The loss of `logits`, f32 [batch, classes], as a scalar that supports back-propagation.
 ///
 /// # Errors
-/// When libtorch fails: soft targets are missing, or shapes differ.
+/// If soft targets are missing, or if libtorch fails.
 pub fn loss(
     config: LossConfig,
     logits: &Tensor,
@@ -59,7 +59,7 @@ fn soft_cross_entropy(
 ) -> Result<Tensor, TchError> {
     let student = teacher.of_student(softened(logits, temperature)?)?;
     let teacher = teacher.softened(temperature)?.f_softmax(-1, Kind::Float)?;
-    // Sum over outcomes, mean over the batch: a mean over both would divide by the classes too.
+    // Sum over outcomes, mean over the batch: a mean over both would also divide by the classes.
     let batch = logits.size()[0] as f64;
     let sum = teacher.f_mul(&student)?.f_sum(Kind::Float)?;
     sum.f_mul_scalar(-temperature * temperature / batch)

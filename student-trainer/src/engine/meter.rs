@@ -1,4 +1,4 @@
-//! Loss and accuracy, summed as tensors so that no step waits for a number.
+//! Sums loss and accuracy as tensors, so that no step waits for a number.
 
 use std::ops::AddAssign;
 
@@ -13,29 +13,29 @@ pub(super) struct Meter {
     /// Scalar i64.
     correct: Tensor,
     samples: u64,
-    /// Mean loss of each step that was added.
+    /// Mean loss of each step.
     losses: Vec<Tensor>,
 }
 
-/// Sums over samples that were trained on.
+/// Sums over training samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
     /// Sum of the losses.
     loss: f64,
-    /// Samples whose class was predicted right.
+    /// Number of samples that were classified correctly.
     correct: i64,
-    /// How many.
+    /// Number of samples.
     pub(super) samples: u64,
 }
 
 impl Totals {
-    /// Mean over samples.
+    /// Mean loss of a sample.
     pub fn loss(&self) -> f64 {
         self.loss / self.samples as f64
     }
 
-    /// 0 to 1.
+    /// Share of samples that were classified correctly; 0 to 1.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.samples as f64
     }
@@ -50,7 +50,7 @@ impl AddAssign for Totals {
 }
 
 impl Meter {
-    /// Goes on from what was counted before.
+    /// Continues from earlier sums.
     pub(super) fn from(totals: Totals) -> Result<Self, TchError> {
         let scalar = |kind| Tensor::f_zeros([] as [i64; 0], (kind, tch::Device::Cpu));
         Ok(Self {
@@ -61,7 +61,7 @@ impl Meter {
         })
     }
 
-    /// Counts a batch with the mean loss `loss`.
+    /// Adds a batch with the mean loss `loss`.
     pub(super) fn add(
         &mut self,
         loss: &Tensor,
@@ -82,7 +82,7 @@ impl Meter {
         Ok(())
     }
 
-    /// The first loss added that is no finite number: (steps added before it, the loss).
+    /// The first loss that is not finite, as (number of steps before it, loss).
     pub(super) fn first_not_finite(&self) -> Result<Option<(u64, f64)>, TchError> {
         for (step, loss) in (0..).zip(&self.losses) {
             let loss = loss.f_double_value(&[])?;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_meter_goes_on_from_totals_to_the_last_bit() {
+    fn a_meter_continues_from_totals_with_the_same_bits() {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
         let losses: Vec<_> = (1..50)
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_loss_that_is_no_number_is_found() {
+    fn the_first_loss_that_is_not_finite_is_found() {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0]]);
         let labels = Tensor::from_slice(&[0_i64]);
         let mut meter = Meter::from(Totals::default()).unwrap();

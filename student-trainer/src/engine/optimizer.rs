@@ -1,4 +1,4 @@
-//! Optimizers. Their state is tensors of our own: `tch::nn::Optimizer` can neither save nor load its.
+//! Optimizers. Written here because `tch::nn::Optimizer` can neither save nor load its state.
 
 use tch::{TchError, Tensor};
 
@@ -12,13 +12,12 @@ pub struct Sgd {
     momentum: f64,
     nesterov: bool,
     weight_decay: f64,
-    /// One a parameter, in their order; empty before the first step and without momentum.
+    /// One per parameter, in order; empty before the first step and without momentum.
     velocities: Vec<Tensor>,
 }
 
 impl Sgd {
-    /// An optimizer that goes on with the [`velocities`](Self::velocities) of another, or begins
-    /// with none.
+    /// Continues with the [`velocities`](Self::velocities) of an earlier optimizer; empty at the start.
     pub fn new(config: OptimizerConfig, velocities: Vec<Tensor>) -> Self {
         let OptimizerConfig::Sgd {
             momentum,
@@ -33,16 +32,16 @@ impl Sgd {
         }
     }
 
-    /// All of its state: one velocity a parameter, in their order; none before the first step and
-    /// without momentum.
+    /// The optimizer's state: one velocity per parameter, in order; empty before the first step and without
+    /// momentum.
     pub fn velocities(&self) -> &[Tensor] {
         &self.velocities
     }
 
-    /// Changes `parameters` by one step; `gradients` are in the same order and of the same shapes.
+    /// Updates `parameters` by one step. `gradients` have the same order and shapes.
     ///
     /// # Errors
-    /// When libtorch fails.
+    /// If libtorch fails.
     pub fn step(
         &mut self,
         parameters: &mut [Tensor],
@@ -83,9 +82,10 @@ impl Sgd {
         }
         let accelerate = |(velocity, gradient): (&mut Tensor, Tensor)| {
             let _ = velocity.f_mul_scalar_(self.momentum)?.f_add_(&gradient)?;
-            match self.nesterov {
-                true => velocity.f_mul_scalar(self.momentum)?.f_add_(&gradient),
-                false => Ok(velocity.shallow_clone()),
+            if self.nesterov {
+                velocity.f_mul_scalar(self.momentum)?.f_add_(&gradient)
+            } else {
+                Ok(velocity.shallow_clone())
             }
         };
         self.velocities
@@ -130,7 +130,7 @@ mod tests {
             assert!(case.gradients.len() >= 5);
             for (step, gradients) in case.gradients.iter().enumerate() {
                 let rate = case.learning_rates[step];
-                // Each step by an optimizer that knows of those before by their velocities alone.
+                // A new optimizer for each step continues from the velocities alone.
                 let velocities = optimizer.velocities().iter().map(Tensor::copy).collect();
                 optimizer = Sgd::new(case.optimizer, velocities);
                 optimizer

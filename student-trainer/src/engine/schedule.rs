@@ -17,7 +17,7 @@ impl Schedule {
         Self { config, steps }
     }
 
-    /// The rate that step `step`, 0-based, uses.
+    /// The learning rate of step `step`, counted from 0.
     pub fn learning_rate(&self, step: u64) -> f64 {
         match self.config {
             ScheduleConfig::Constant { learning_rate } => learning_rate,
@@ -37,28 +37,26 @@ impl Schedule {
             } => {
                 let first = max_learning_rate / initial_divisor;
                 let last = first / final_divisor;
-                // PyTorch counts the turning point in steps, as a fraction, from 0.
+                // As in PyTorch, the peak need not be a whole step.
                 let peak = warm_up * self.steps as f64 - 1.0;
                 let end = self.steps as f64 - 1.0;
                 let step = step as f64;
-                match step <= peak {
-                    true => anneal(first, max_learning_rate, share(step, peak)),
-                    false => anneal(max_learning_rate, last, share(step - peak, end - peak)),
+                if step <= peak {
+                    anneal(first, max_learning_rate, share(step, peak))
+                } else {
+                    anneal(max_learning_rate, last, share(step - peak, end - peak))
                 }
             }
         }
     }
 }
 
-/// `part / whole`; all of it where the whole is nothing.
+/// `part / whole`, or 1 if `whole` is 0.
 fn share(part: f64, whole: f64) -> f64 {
-    match whole == 0.0 {
-        true => 1.0,
-        false => part / whole,
-    }
+    if whole == 0.0 { 1.0 } else { part / whole }
 }
 
-/// From `start` to `end` along half a cosine wave; `share` of the way, 0 to 1.
+/// The value after `share`, 0 to 1, of half a cosine wave from `start` to `end`.
 fn anneal(start: f64, end: f64, share: f64) -> f64 {
     end + (start - end) / 2.0 * ((PI * share).cos() + 1.0)
 }

@@ -1,4 +1,4 @@
-//! The one look at the test split: every model on the same images, in f32.
+//! `student-trainer evaluate`: evaluates models on the same images of the test split, in f32.
 
 mod model;
 mod report;
@@ -22,7 +22,7 @@ use crate::{
 };
 use model::EvaluatedModel;
 
-/// What is evaluated.
+/// The models and images to evaluate.
 #[derive(Debug, Clone, Args)]
 pub struct EvaluateArguments {
     /// Folder of the IDX files.
@@ -37,7 +37,7 @@ pub struct EvaluateArguments {
     /// Name of the model that the others' agreement is measured against.
     #[arg(long, value_name = "NAME")]
     pub teacher: Option<String>,
-    /// Test images used: a sample, the same every time, of each class in proportion [default: all].
+    /// Number of test images: a fixed sample with every class in proportion [default: all].
     #[arg(long, value_name = "N")]
     pub test_samples: Option<usize>,
     /// JSON file to write.
@@ -48,13 +48,13 @@ pub struct EvaluateArguments {
 /// `NAME=PATH`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedPath {
-    /// How the model is called in the report.
+    /// The model's name in the report.
     pub name: String,
-    /// Where it lies.
+    /// The model's file or folder.
     pub path: PathBuf,
 }
 
-/// Why nothing was evaluated.
+/// Why models cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
     /// The data cannot be used; the text names the file.
@@ -74,13 +74,13 @@ pub enum EvaluateError {
     /// No model was named.
     #[error("nothing to evaluate; give --model NAME=FOLDER or --onnx NAME=FILE")]
     NoModels,
-    /// Two models of one name.
+    /// Two models have the same name.
     #[error("two models are called `{0}`")]
     DuplicateName(String),
-    /// The teacher is not among the models.
+    /// No model has the teacher's name.
     #[error("--teacher {0}: no model is called that")]
     UnknownTeacher(String),
-    /// A model was made for other data.
+    /// A model does not fit the data.
     #[error("model `{name}`: {problem}")]
     Mismatch {
         /// The model.
@@ -108,7 +108,7 @@ impl NamedPath {
     }
 
     /// # Errors
-    /// When `text` is not `NAME=PATH`. The path may be any.
+    /// If `text` is not `NAME=PATH`. The path may contain any bytes.
     fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();
         let mut parts = bytes.splitn(2, |byte| *byte == b'=');
@@ -126,7 +126,7 @@ impl NamedPath {
 /// Evaluates all models and writes the report to `arguments.output`.
 ///
 /// # Errors
-/// See [`EvaluateError`]; the report is written whole or not at all.
+/// See [`EvaluateError`]. The report is written atomically.
 pub fn evaluate(arguments: &EvaluateArguments) -> Result<(), EvaluateError> {
     engine::set_threads(0);
     let mut models = load_models(arguments)?;
@@ -182,7 +182,7 @@ fn load_models(arguments: &EvaluateArguments) -> Result<Vec<EvaluatedModel>, Eva
     Ok(models)
 }
 
-/// Loads the test split with the classes of the models and checks that it fits all of them.
+/// Loads the test split with the classes of the models, and checks that it fits all of them.
 fn load_test_split(
     arguments: &EvaluateArguments,
     models: &[EvaluatedModel],

@@ -1,4 +1,4 @@
-//! A model to evaluate, in libtorch or in ONNX Runtime.
+//! A model to evaluate, in libtorch or ONNX Runtime.
 
 use std::{
     fs,
@@ -19,9 +19,9 @@ use crate::{
     run::{ModelFolder, ModelFolderError},
 };
 
-/// Images a call, where speed does not matter.
+/// Images per call when logits are computed.
 const BATCH: usize = 250;
-/// Single images before latency is measured, and those that are.
+/// Number of images before latency is measured, and while it is.
 const WARM_UP: usize = 20;
 const MEASURED: usize = 200;
 
@@ -29,7 +29,7 @@ pub(super) struct EvaluatedModel {
     pub(super) name: String,
     pub(super) spec: NetworkSpec,
     pub(super) class_names: Vec<String>,
-    /// Of the weights or the ONNX file.
+    /// Size of the weights or of the ONNX file.
     pub(super) bytes: u64,
     normalization: Normalization,
     runner: Runner,
@@ -41,7 +41,7 @@ enum Runner {
 }
 
 impl EvaluatedModel {
-    /// A model as libtorch runs it.
+    /// Loads a model in libtorch.
     pub(super) fn load_folder(named: &NamedPath) -> Result<Self, EvaluateError> {
         let folder = ModelFolder::find(&named.path);
         let (model, weights) = folder.read()?;
@@ -64,7 +64,7 @@ impl EvaluatedModel {
         })
     }
 
-    /// A model as ONNX Runtime runs it.
+    /// Loads a model in ONNX Runtime.
     pub(super) fn load_onnx(named: &NamedPath) -> Result<Self, EvaluateError> {
         let onnx = read(&named.path)?;
         let manifest_file = named.path.with_file_name("manifest.json");
@@ -103,7 +103,7 @@ impl EvaluatedModel {
         Ok(logits)
     }
 
-    /// Median time of one image, normalization included, on one thread.
+    /// Median time of one image on one thread, including normalization.
     pub(super) fn latency(
         &mut self,
         images: &Dataset,

@@ -1,41 +1,41 @@
-//! What an evaluation writes.
+//! The report of an evaluation.
 
 use std::collections::BTreeMap;
 
 use datasets::Dataset;
 use serde::{Deserialize, Serialize};
 
-/// All models on the same test images.
+/// The results of all models on the same test images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Test images.
+    /// Number of test images.
     pub samples: usize,
-    /// By name.
+    /// The models, by name.
     pub models: BTreeMap<String, ModelEvaluation>,
-    /// Of every image.
+    /// Label of every image.
     pub labels: Vec<u8>,
 }
 
-/// One model.
+/// The results of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelEvaluation {
-    /// 0 to 1.
+    /// Share of images that are classified correctly; 0 to 1.
     pub accuracy: f64,
-    /// Trainable ones.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// For one image, with batch-norm folded.
+    /// Multiply-adds for one image, with batch-norm folded.
     pub multiply_adds: u64,
-    /// Of weights.safetensors or of the ONNX file.
+    /// Size of weights.safetensors or of the ONNX file.
     pub bytes: u64,
-    /// Share of images to which model and teacher give the same class; absent without a teacher.
+    /// Share of images for which model and teacher predict the same class; absent without a teacher.
     pub agreement: Option<f64>,
-    /// One image at a time, one thread.
+    /// Time of one image on one thread.
     pub latency_us: LatencyMicroseconds,
     /// Class of every image.
     pub predictions: Vec<u8>,
 }
 
-/// How long one image takes.
+/// Time of one image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LatencyMicroseconds {
     /// Median.
@@ -51,7 +51,7 @@ impl Evaluation {
         }
     }
 
-    /// As JSON with a final newline.
+    /// Returns JSON with a final newline.
     pub(super) fn to_json(&self) -> Vec<u8> {
         // Holds: map keys are strings, and floats that are not finite become null.
         let mut json = serde_json::to_vec(self).expect("an evaluation serializes");

@@ -1,8 +1,8 @@
 //! One checkpoint: a safetensors file with the run's state in its metadata.
 //!
-//! A single file, so that a rename makes it whole or not at all. `network.NAME` are the weights,
+//! A single file, so that a rename writes it atomically. `network.NAME` are the weights,
 //! `velocity.NAME` the optimizer's state; the metadata entry `retort_checkpoint` is JSON: the state,
-//! and a SHA-256 of state and tensors that tells a damaged file.
+//! and a SHA-256 of state and tensors that detects a damaged file.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,32 +34,32 @@ const METADATA: &str = "retort_checkpoint";
 const NETWORK: &str = "network.";
 const VELOCITY: &str = "velocity.";
 
-/// Everything that a run needs to go on.
+/// Everything that a run needs to resume.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Checkpoint {
     pub(super) run: RunProgress,
     pub(super) phase: PhaseState,
 }
 
-/// Where a run is, the phase under way left aside.
+/// The position and the history of a run, without its current phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunProgress {
     /// Optimizer steps over all phases; the checkpoint's number.
     pub(super) step: u64,
-    /// The phase under way: position in the run, 0-based.
+    /// The current phase: position in the run, 0-based.
     pub(super) phase: usize,
     /// What that phase does.
     pub(super) kind: PhaseKind,
     /// The phases before it.
     pub(super) phases: Vec<PhaseRecord>,
     pub(super) circumstances: Circumstances,
-    /// Whose soft targets were used so far.
+    /// The teacher whose soft targets were used so far.
     pub(super) teacher: Option<TeacherIdentity>,
-    /// Digest of the order into which that teacher's classes were brought, where it was another one.
+    /// Digest of the order into which that teacher's classes were brought, if it is not that of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) class_order: Option<Sha256>,
-    /// False once anything was allowed that may change the bits.
+    /// False if the run allowed anything that may change the bits.
     pub(super) bit_reproducible: bool,
     /// Length of `metrics.jsonl` at this point.
     pub(super) metrics_bytes: u64,
@@ -67,13 +67,13 @@ pub(super) struct RunProgress {
     pub(super) seconds: f64,
 }
 
-/// What decides the bits of a run besides its configuration and its teachers.
+/// What decides the bits of a run, beside its configuration and its teachers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Circumstances {
-    /// Threads that compute.
+    /// Compute threads.
     pub(super) threads: usize,
-    /// Precision, device, instruction set and libtorch version, readable.
+    /// Precision, device, instruction set and libtorch version, as text.
     pub(super) numerics: String,
     /// SHA-256 of the untrained network's logits of a fixed probe batch.
     pub(super) probe_sha256: String,
@@ -81,16 +81,16 @@ pub(super) struct Circumstances {
     pub(super) dataset: String,
 }
 
-/// Why a file is no usable checkpoint; the text does not name the file.
+/// Why a checkpoint cannot be read or written; the text does not name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// It cannot be read.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is truncated, damaged, or of another kind.
+    /// It is truncated or damaged, or is not a checkpoint.
     #[error("damaged or no checkpoint: {0}")]
     Damaged(String),
-    /// Written by a newer Retort.
+    /// A newer Retort wrote it.
     #[error(
         "format_version {found} is newer than {FORMAT_VERSION}, the newest that this build reads"
     )]
@@ -104,7 +104,7 @@ pub enum CheckpointError {
          \"hard_labels\"), which this version of Retort does not support"
     )]
     TrainedWithoutTeacher,
-    /// Its tensors are those of another network.
+    /// Its tensors belong to another network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
@@ -113,7 +113,7 @@ pub enum CheckpointError {
 #[derive(Serialize, Deserialize)]
 struct Envelope<S> {
     format_version: u32,
-    /// Of the state as JSON, then name and bytes of every tensor in the order of their names.
+    /// Digest of the state as JSON, then of name and bytes of every tensor in the order of their names.
     sha256: Sha256,
     state: S,
 }
@@ -126,7 +126,7 @@ struct State {
 }
 
 impl Checkpoint {
-    /// Writes the file whole or not at all.
+    /// Writes the file atomically.
     pub(super) fn write(&self, file: &Path) -> Result<(), CheckpointError> {
         let tensors = self.tensors();
         let state = State {
@@ -147,7 +147,7 @@ impl Checkpoint {
         Ok(atomic_file::write(file, &bytes)?)
     }
 
-    /// Reads a file, checks that it is whole and that it belongs to a run of `network`.
+    /// Reads a file; verifies its digest and that it belongs to a run of `network`.
     pub(super) fn read(file: &Path, network: &NetworkSpec) -> Result<Self, CheckpointError> {
         Self::parse(&folders::read(file)?, network)
     }
@@ -208,7 +208,7 @@ impl Checkpoint {
 
 /// The digest that the metadata entry names, the state as it was written, and the state.
 fn read_envelope(text: &str) -> Result<(Sha256, &str, State), CheckpointError> {
-    /// The version first: the rest of a newer file may be anything.
+    /// Parsed first: a newer file may have other fields.
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
@@ -248,7 +248,7 @@ fn remove_hard_label_steps(state: &mut Value) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Equal only where every bit of state and tensors is.
+/// Covers every bit of state and tensors.
 fn digest<'t, B: AsRef<[u8]>>(
     state_json: &str,
     tensors: impl Iterator<Item = (&'t str, B)>,
@@ -263,7 +263,7 @@ fn digest<'t, B: AsRef<[u8]>>(
 }
 
 fn to_json(value: &impl Serialize) -> String {
-    // Holds: string keys only, and no number that is not finite: the engine stops at those.
+    // Holds: keys are strings, and numbers are finite because the engine stops at others.
     serde_json::to_string(value).expect("a checkpoint's state serializes")
 }
 

@@ -87,31 +87,18 @@ fn bytes_of_files(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use test_support::run_toml::RunToml;
+
     use super::*;
 
     #[test]
     fn checkpoints_and_copies_of_the_weights_are_counted() {
-        let config = RunConfig::from_toml(
-            r#"
-            [network]
-            input = [1, 2, 2]
-            classes = 10
-            preset = "mlp"
-            widths = [8]
-            [[phases]]
-            epochs = 1
-            batch_size = 32
-            loss = { kind = "cross_entropy" }
-            optimizer = { kind = "sgd" }
-            schedule = { kind = "constant", learning_rate = 0.1 }
-            [data.augmentation]
-            pad = 0
-            [checkpoints]
-            keep_last = 2
-            keep_best = 1
-            "#,
-        )
-        .unwrap();
+        let toml = RunToml {
+            network: "input = [1, 2, 2]\nclasses = 10\npreset = \"mlp\"\nwidths = [8]",
+            tables: "[data.augmentation]\npad = 0\n[checkpoints]\nkeep_last = 2\nkeep_best = 1",
+            ..RunToml::default()
+        };
+        let config = RunConfig::from_toml(&toml.to_string()).unwrap();
         let weights = Weights::initial(&config.network, 1).unwrap();
         let bytes = needed_bytes(&config, &weights);
         // 4 × 8 + 8 + 8 × 10 + 10 values: four checkpoints of two, the phase, the artifact and its ONNX file.

@@ -1,4 +1,4 @@
-//! `manifest.json` of a run folder: what decided the bits, and what came of it.
+//! `manifest.json` of a run folder: what decided the bits, and the results.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
 /// The format that is written.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// What decided the bits of a run, and what came of it.
+/// What decided the bits of a run, and its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunManifest {
@@ -24,15 +24,15 @@ pub struct RunManifest {
     pub format_version: u32,
     /// Name of the run: that of its folder.
     pub name: String,
-    /// Of every random choice.
+    /// Seed of every random choice.
     pub seed: u64,
     /// SHA-256 of `config.toml`.
     pub config_sha256: Sha256,
-    /// Threads that computed.
+    /// Compute threads.
     pub threads: usize,
-    /// Of convolutions and linear layers.
+    /// Number format of convolutions and linear layers.
     pub precision: Precision,
-    /// Precision, device, instruction set and libtorch version, readable.
+    /// Precision, device, instruction set and libtorch version, as text.
     pub numerics: String,
     /// SHA-256 of the trained network's logits of a fixed probe batch.
     pub probe_sha256: String,
@@ -40,30 +40,30 @@ pub struct RunManifest {
     pub retort_version: String,
     /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub dataset: String,
-    /// Images trained on.
+    /// Number of training images.
     pub train_samples: usize,
-    /// Images held out.
+    /// Number of validation images.
     pub validation_samples: usize,
-    /// Whose soft targets were used.
+    /// The teacher whose soft targets were used.
     pub teacher: Option<TeacherIdentity>,
-    /// Digest of the order into which that teacher's classes were brought, where it was not that of the data.
+    /// Digest of the order into which that teacher's classes were brought, if it is not that of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_order: Option<Sha256>,
     /// False if the run allowed teachers of different numerics, or was resumed under other numerics.
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
     pub model_id: ModelId,
-    /// In order.
+    /// The phases, in order.
     pub phases: Vec<PhaseRecord>,
     /// SHA-256 of `artifact/model.onnx`.
     pub onnx_sha256: Option<Sha256>,
-    /// Version under which the model was published.
+    /// Version of the published model.
     pub published_version: Option<u64>,
     /// Wall-clock time of the whole run.
     pub seconds: f64,
 }
 
-/// What one phase came to.
+/// The results of one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseRecord {
@@ -71,13 +71,13 @@ pub struct PhaseRecord {
     pub kind: PhaseKind,
     /// Samples trained on, over all epochs.
     pub consumed_samples: u64,
-    /// Digest of what was trained on, in order; see [`Consumption`].
+    /// Digest of the training data, in order; see [`Consumption`].
     pub consumed_sha256: Sha256,
     /// Mean over the last epoch's samples.
     pub train_loss: f64,
-    /// In the last epoch, on augmented images; 0 to 1.
+    /// Accuracy of the last epoch on augmented images; 0 to 1.
     pub train_accuracy: f64,
-    /// After the last epoch, where there is a validation split.
+    /// Accuracy after the last epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
     /// Wall-clock time.
     pub seconds: f64,
@@ -99,20 +99,20 @@ impl PhaseRecord {
 }
 
 impl RunManifest {
-    /// As pretty JSON with a final newline.
+    /// Returns pretty JSON with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        // Holds: there are no maps, and floats that are not finite become null.
+        // Holds: there are no maps, and non-finite floats become null.
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest serializes");
         json.push(b'\n');
         json
     }
 
-    /// After the last epoch, where there is a validation split.
+    /// Accuracy after the last epoch, if there is a validation split.
     pub fn validation_accuracy(&self) -> Option<f64> {
         self.phases.last()?.validation_accuracy
     }
 
-    /// The last phase's figures by name, for the artifact's manifest.
+    /// Results of the last phase by name, for the artifact's manifest.
     pub(super) fn metrics(&self) -> BTreeMap<String, f64> {
         let mut metrics = BTreeMap::new();
         if let Some(last) = self.phases.last() {

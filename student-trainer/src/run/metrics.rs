@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a run's events, one JSON object a line.
+//! `metrics.jsonl`: a run's events, one JSON object per line.
 
 use std::{
     fs::File,
@@ -21,27 +21,27 @@ pub(super) struct MetricsLog {
 #[derive(Debug)]
 struct Log {
     file: File,
-    /// Bytes of whole lines.
+    /// Bytes of complete lines.
     length: u64,
-    /// Why a line is missing.
+    /// Why a line could not be written.
     failure: Option<io::Error>,
 }
 
 impl MetricsLog {
-    /// Makes a new file at `path`.
+    /// Creates a new file at `path`.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// If it cannot be created.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let file = File::create(path).map_err(with_path(path))?;
         Ok(Self::new(path, file, 0))
     }
 
-    /// Goes on with the file at `path` as it was when it had `length` bytes: later lines are cut
-    /// off, since their steps come again. Gives the events that are left.
+    /// Truncates the file at `path` to `length` bytes, because the resumed run repeats later steps. Returns
+    /// the remaining events.
     ///
     /// # Errors
-    /// When it cannot be read or cut.
+    /// If it cannot be read or truncated.
     pub(super) fn resume(path: &Path, length: u64) -> io::Result<(Self, Vec<RunEvent>)> {
         let resume = || {
             let mut options = File::options();
@@ -51,7 +51,7 @@ impl MetricsLog {
             Read::by_ref(&mut file)
                 .take(length)
                 .read_to_end(&mut text)?;
-            // What is shorter than it should be may end within a line.
+            // A file that is shorter than expected may end within a line.
             let whole = text.iter().rposition(|byte| *byte == b'\n');
             text.truncate(whole.map_or(0, |last| last + 1));
             let length = text.len() as u64;
@@ -83,10 +83,10 @@ impl MetricsLog {
         })
     }
 
-    /// Brings everything to the disk; gives the length in bytes.
+    /// Syncs the file; returns its length in bytes.
     ///
     /// # Errors
-    /// When that fails, or when a line could not be written before.
+    /// If that fails, or if a line could not be written before.
     pub(super) fn sync(&self) -> io::Result<u64> {
         let mut log = self.lock();
         let synced = match log.failure.take() {
@@ -100,7 +100,7 @@ impl MetricsLog {
     fn append(&self, event: &RunEvent) {
         let mut log = self.lock();
         if let Err(error) = log.append(event) {
-            // The next checkpoint stops the run; the sink must not.
+            // The run fails at its next checkpoint, because a sink cannot report errors.
             warn!(file = %self.path.display(), %error, "cannot log an event");
             log.failure.get_or_insert(error);
         }
@@ -112,12 +112,12 @@ impl MetricsLog {
 }
 
 impl Log {
-    /// One write a line, so that a reader never sees a part of one unless the process is killed.
+    /// Writes each line at once, so that a reader sees a partial line only if the process is killed.
     fn append(&mut self, event: &RunEvent) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         if let Err(error) = self.file.write_all(&line) {
-            // A full disk may have taken a part of it.
+            // A full disk may have stored a part of the line.
             self.file.set_len(self.length)?;
             self.file.seek(SeekFrom::Start(self.length))?;
             return Err(error);
@@ -127,10 +127,10 @@ impl Log {
     }
 }
 
-/// The events in the log at `path`; none where there is no log.
+/// The events in the log at `path`; none if it does not exist.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub(super) fn read(path: &Path) -> io::Result<Vec<RunEvent>> {
     match std::fs::read(path) {
         Ok(text) => Ok(events(&text)),
@@ -139,7 +139,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<RunEvent>> {
     }
 }
 
-/// A line that is none of ours, or cut off, tells nothing.
+/// Parses events; ignores invalid and truncated lines.
 fn events(text: &[u8]) -> Vec<RunEvent> {
     let lines = text.split(|byte| *byte == b'\n');
     lines

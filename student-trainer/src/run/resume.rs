@@ -246,31 +246,20 @@ fn difference(
 
 #[cfg(test)]
 mod tests {
+    use test_support::run_toml::RunToml;
+
     use super::*;
 
-    const CONFIG: &str = r#"
-        [network]
-        input = [1, 28, 28]
-        classes = 10
-        preset = "mlp"
-        widths = [8]
-        [[phases]]
-        epochs = 1
-        batch_size = 32
-        loss = { kind = "cross_entropy" }
-        optimizer = { kind = "sgd" }
-        schedule = { kind = "constant", learning_rate = 0.1 }
-        [teacher]
-        endpoints = ["a:1"]
-        [soft_targets]
-        folder = "targets"
-        views = 2
-    "#;
-
     fn check(change: (&str, &str), policy: ResumePolicy) -> Result<(), ResumeError> {
-        let before = RunConfig::from_toml(CONFIG).unwrap();
-        assert!(CONFIG.contains(change.0));
-        let now = RunConfig::from_toml(&CONFIG.replacen(change.0, change.1, 1)).unwrap();
+        let toml = RunToml {
+            tables: "[teacher]\nendpoints = [\"a:1\"]\n\
+                     [soft_targets]\nfolder = \"targets\"\nviews = 2",
+            ..RunToml::default()
+        };
+        let toml = toml.to_string();
+        let before = RunConfig::from_toml(&toml).unwrap();
+        assert!(toml.contains(change.0));
+        let now = RunConfig::from_toml(&toml.replacen(change.0, change.1, 1)).unwrap();
         check_config(&before, &now, policy)
     }
 

@@ -41,39 +41,27 @@ impl SoftTargetEpochs {
 
 #[cfg(test)]
 mod tests {
+    use test_support::run_toml::{PhaseToml, RunToml, SOFT_CROSS_ENTROPY};
+
     use super::*;
 
-    const CONFIG: &str = r#"
-        [network]
-        input = [1, 28, 28]
-        classes = 10
-        preset = "mlp"
-        widths = [8]
-        [teacher]
-        endpoints = ["a:1"]
-        [[phases]]
-        epochs = 7
-        batch_size = 32
-        loss = { kind = "soft_cross_entropy", temperature = 2.0 }
-        optimizer = { kind = "sgd" }
-        schedule = { kind = "constant", learning_rate = 0.1 }
-        [[phases]]
-        epochs = 9
-        batch_size = 32
-        loss = { kind = "cross_entropy" }
-        optimizer = { kind = "sgd" }
-        schedule = { kind = "constant", learning_rate = 0.1 }
-        [[phases]]
-        epochs = 2
-        batch_size = 32
-        loss = { kind = "kd", temperature = 2.0, alpha = 0.5 }
-        optimizer = { kind = "sgd" }
-        schedule = { kind = "constant", learning_rate = 0.1 }
-    "#;
-
     #[test]
-    fn what_is_left_of_a_run_decides_which_views_it_sees() {
-        let config = RunConfig::from_toml(CONFIG).unwrap();
+    fn the_remaining_epochs_decide_which_views_are_needed() {
+        let phase = |epochs, loss| PhaseToml {
+            epochs,
+            loss,
+            ..PhaseToml::default()
+        };
+        let toml = RunToml {
+            phases: &[
+                phase(7, SOFT_CROSS_ENTROPY),
+                phase(9, PhaseToml::default().loss),
+                phase(2, "{ kind = \"kd\", temperature = 2.0, alpha = 0.5 }"),
+            ],
+            tables: "[teacher]\nendpoints = [\"a:1\"]",
+            ..RunToml::default()
+        };
+        let config = RunConfig::from_toml(&toml.to_string()).unwrap();
         for (done, count, views) in [
             ([0, 0, 0], 4, &[0, 1, 2, 3][..]),
             ([0, 0, 0], 9, &[0, 1, 2, 3, 4, 5, 6]),

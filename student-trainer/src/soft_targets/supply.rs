@@ -26,7 +26,7 @@ enum SupplyMode<'r> {
     /// Teachers are asked for every batch.
     Live {
         pool: TeacherPool,
-        fallback: Option<Fallback>,
+        fallback: Option<Box<Fallback>>,
         order: Option<ClassOrder>,
     },
     /// A recording has everything that the run still needs.
@@ -94,7 +94,7 @@ impl<'r> SoftTargetSupply<'r> {
             } => train(Some(SoftTargetSource::Live(LiveTargets {
                 pool,
                 prefetch: self.prefetch,
-                fallback: fallback.as_ref(),
+                fallback: fallback.as_deref(),
                 order: order.as_ref(),
             }))),
             SupplyMode::Recorded(recorded) => train(Some(SoftTargetSource::Recorded(recorded))),
@@ -120,7 +120,7 @@ fn live<'r>(
     };
     let fallback = if falls_back {
         let recorded = context.as_far_as_recorded(pool.identity(), notices)?;
-        Some(Fallback::new(recorded, notices.clone()))
+        Some(Box::new(Fallback::new(recorded, notices.clone())))
     } else {
         None
     };
