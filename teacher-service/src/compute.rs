@@ -1,4 +1,4 @@
-//! The one thread that computes.
+//! The compute thread.
 
 use std::{io, sync::Arc, thread, time::Instant};
 
@@ -11,44 +11,49 @@ use crate::{
     batch::Batch,
     metrics,
     queue::{FairQueue, StreamId},
-    stream::Answers,
 };
 
 /// A batch on its way to the backend.
 pub struct Job {
-    /// The trainer's name for it.
+    /// The trainer's id of the batch.
     pub id: u64,
     /// The input.
     pub batch: Batch,
-    /// How the answer is encoded.
+    /// The encoding of the answer.
     pub encoding: Encoding,
     /// When it arrived.
     pub arrived: Instant,
-    /// Where the answer goes.
-    pub answers: Answers,
+    /// Receives the answer.
+    pub answers: Box<dyn AnswerSink>,
     /// The batch's share of its stream's credit.
     pub permit: OwnedSemaphorePermit,
-    /// The batch's part of the memory for all batches.
+    /// The batch's share of the memory for queued batches.
     pub memory: Memory,
 }
 
-/// A part of the memory for batches that wait, taken until it is dropped.
+/// A share of the memory for queued batches, held until it is dropped.
 pub struct Memory(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
-/// Memory is counted in these, bytes: a semaphore's permits are u32.
+/// Bytes per permit of the memory semaphore, whose permits are u32.
 const MEMORY_UNIT: usize = 1024;
 
-/// What the backend answered for one batch.
+/// Receives the answers for the batches of one stream.
+pub trait AnswerSink: Send {
+    /// Takes one answer.
+    fn send(&self, answer: Answer);
+}
+
+/// The backend's answer for one batch.
 pub struct Answer {
-    /// The trainer's name for the batch.
+    /// The trainer's id of the batch.
     pub id: u64,
-    /// Encoded logits, or why there are none.
+    /// The encoded logits, or the error.
     pub soft_targets: Result<SoftTargets, ComputeError>,
     /// The batch's share of its stream's credit.
     pub permit: OwnedSemaphorePermit,
 }
 
-/// A handle to the compute thread. Everything of the engine lives on that thread alone.
+/// A handle to the compute thread. Only that thread uses the backend.
 #[derive(Clone)]
 pub struct Compute {
     queue: Arc<FairQueue<Job>>,
@@ -58,11 +63,11 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// Starts the thread, which loads its backend by `load`, and waits until it is loaded. Batches
-    /// that wait take at most `max_queued_bytes` together.
+    /// Starts the thread and waits until it has loaded its backend with `load`. Queued batches take at most
+    /// `max_queued_bytes` together.
     ///
     /// # Errors
-    /// What `load` refuses; no thread is left then.
+    /// The error of `load`, after which the thread has ended.
     pub async fn start<B: Backend>(
         max_queued_bytes: usize,
         load: impl FnOnce() -> Result<B, LoadError> + Send + 'static,
@@ -71,7 +76,7 @@ impl Compute {
         let stopped = CancellationToken::new();
         let (loaded, description) = oneshot::channel();
         let thread_queue = Arc::clone(&queue);
-        // Cancels also when the thread panics.
+        // Cancelled even if the thread panics.
         let stop = stopped.clone().drop_guard();
         thread::Builder::new()
             .name("compute".into())
@@ -84,7 +89,7 @@ impl Compute {
                             compute(&mut backend, &thread_queue);
                         }
                     }
-                    // Nobody waits when the service was stopped while it loaded.
+                    // The receiver is dropped if the service stopped during loading.
                     Err(error) => drop(loaded.send(Err(error))),
                 }
             })
@@ -98,44 +103,44 @@ impl Compute {
         })
     }
 
-    /// What the teacher is and what it expects.
+    /// The description of the teacher and its input.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Waits for memory for a batch of `bytes`; first come, first served.
+    /// Waits for memory for a batch of `bytes`, in order of arrival.
     pub async fn reserve(&self, bytes: usize) -> Memory {
         let units = u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX);
         let permits = Arc::clone(&self.memory).acquire_many_owned(units).await;
-        // Holds: the semaphore is never closed.
-        Memory(permits.expect("memory is there as long as the service"))
+        // Holds: no code closes the semaphore.
+        Memory(permits.expect("the semaphore is open"))
     }
 
     /// Queues a batch of `stream`.
     ///
     /// # Errors
-    /// The job, when the thread is gone.
+    /// Returns the job if the thread has ended.
     pub fn submit(&self, stream: StreamId, job: Job) -> Result<(), Job> {
         if self.stopped.is_cancelled() {
             return Err(job);
         }
-        // Before it can be taken: the gauge never falls below nothing.
+        // Before `push`, so that the gauge never falls below zero.
         metrics::queued(1);
         let refused = self.queue.push(stream, job);
         refused.inspect_err(|_| metrics::unqueued(1))
     }
 
-    /// Drops what waits for a stream that is gone.
+    /// Discards the queued batches of a stream that has ended.
     pub fn discard(&self, stream: StreamId) {
         metrics::unqueued(self.queue.discard(stream));
     }
 
-    /// Ends the thread after the batch that it is at; what waits is dropped.
+    /// Ends the thread after its current batch and discards the queued batches.
     pub fn close(&self) {
         metrics::unqueued(self.queue.close());
     }
 
-    /// Waits until the thread has ended, by [`Compute::close`] or by a fault.
+    /// Waits until the thread has ended, after [`Compute::close`] or a panic.
     pub async fn stopped(&self) {
         self.stopped.cancelled().await;
     }
@@ -170,24 +175,24 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
 /// Why a batch has no soft targets.
 #[derive(Debug, thiserror::Error)]
 pub enum ComputeError {
-    /// The engine failed, as when memory is short: another teacher may do better.
+    /// The backend failed, for example for lack of memory; another teacher may succeed.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The encoding cannot hold the logits, which every teacher of this identity gives.
+    /// The encoding cannot represent the logits, which are the same on every teacher with this identity.
     #[error(transparent)]
     Encode(#[from] EncodeError),
 }
 
-/// Why there is no compute thread.
+/// Why the compute thread did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The operating system gives no thread.
+    /// The operating system created no thread.
     #[error("cannot start the compute thread: {0}")]
     Thread(io::Error),
     /// The teacher cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A bug, or libtorch cannot run here; the log has the panic's text.
+    /// A bug, or libtorch cannot run on this machine; the log contains the panic.
     #[error("the compute thread panicked while it loaded the teacher")]
     Panicked,
 }

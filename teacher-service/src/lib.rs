@@ -1,16 +1,16 @@
 //! Streams a teacher's logits over gRPC.
 //!
-//! The way of a batch: [`service`] accepts a stream and starts a [`stream::Session`], which checks
-//! each [`batch::Batch`], takes it from the stream's credit and puts it into the
-//! [`queue::FairQueue`]; the [`compute`] thread takes batches from the streams in turn, asks its
-//! [`backend::Backend`] for logits and answers through the stream's [`stream::Responses`].
+//! The path of a batch: [`service`] accepts a stream and starts a [`stream::Session`], which checks each
+//! [`batch::Batch`] against the stream's credit and queues it in the [`queue::FairQueue`]; the [`compute`]
+//! thread takes batches round-robin from the streams, computes logits with its [`backend::Backend`], and
+//! answers through the stream's [`stream::Responses`].
 //!
-//! - Each batch is computed as it came, never merged with others: the logits of a batch depend on
-//!   the batch, the model and the numerics alone.
-//! - Nothing is buffered without bound: connections and streams are limited; a batch holds a
-//!   permit of its stream's credit until the transport takes its answer, and a part of the memory
-//!   for all batches until it is computed; a trainer that does not read its answers is cut off.
-//! - [`server`] wires it up: ports, health, reflection, metrics, draining.
+//! - The service never merges batches: the logits of a batch depend only on the batch, the model and the
+//!   numerics.
+//! - Every buffer is bounded: connections and streams are limited; a batch holds a permit of its stream's
+//!   credit until the transport takes its answer, and a share of the memory limit until it is computed; the
+//!   service closes the stream of a trainer that does not read its answers.
+//! - [`serve`] connects the parts: ports, health, reflection, metrics, draining.
 
 pub mod backend;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Batches that wait for the compute thread, taken from the streams in turn.
+//! A fair queue of batches for the compute thread.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,20 +9,20 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
-/// A first-in-first-out queue per stream; the streams take turns, so that a stream with much
-/// waiting does not hold up one with little.
+/// One first-in-first-out queue per stream, served round-robin, so that a stream with many batches does not
+/// delay the others.
 ///
-/// It holds no more than what the streams may have in flight: the streams see to that.
+/// The credit of the streams limits the number of items.
 pub struct FairQueue<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
 
 struct State<T> {
-    /// Never an empty queue in here.
+    /// The queues that are not empty.
     waiting: BTreeMap<StreamId, VecDeque<T>>,
-    /// The streams in `waiting`, next one first.
-    turns: VecDeque<StreamId>,
+    /// The streams in `waiting`, in the order in which they are served.
+    round_robin: VecDeque<StreamId>,
     /// Items in `waiting`.
     len: usize,
     closed: bool,
@@ -34,7 +34,7 @@ impl<T> FairQueue<T> {
         Self {
             state: Mutex::new(State {
                 waiting: BTreeMap::new(),
-                turns: VecDeque::new(),
+                round_robin: VecDeque::new(),
                 len: 0,
                 closed: false,
             }),
@@ -45,7 +45,7 @@ impl<T> FairQueue<T> {
     /// Appends to `stream`'s queue.
     ///
     /// # Errors
-    /// The item, when the queue is closed.
+    /// Returns the item if the queue is closed.
     pub fn push(&self, stream: StreamId, item: T) -> Result<(), T> {
         let mut state = self.lock();
         if state.closed {
@@ -54,7 +54,7 @@ impl<T> FairQueue<T> {
         let queue = state.waiting.entry(stream).or_default();
         queue.push_back(item);
         if queue.len() == 1 {
-            state.turns.push_back(stream);
+            state.round_robin.push_back(stream);
         }
         state.len += 1;
         self.changed.notify_one();
@@ -78,33 +78,33 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Drops what waits for a stream that is gone; gives how many items.
+    /// Removes the items of a stream that has ended; returns their number.
     pub fn discard(&self, stream: StreamId) -> usize {
         let mut state = self.lock();
         let Some(queue) = state.waiting.remove(&stream) else {
             return 0;
         };
         state.len -= queue.len();
-        state.turns.retain(|other| *other != stream);
+        state.round_robin.retain(|other| *other != stream);
         queue.len()
     }
 
-    /// Drops everything that waits and takes no more; gives how many items.
+    /// Removes all items and rejects further ones; returns the number of removed items.
     pub fn close(&self) -> usize {
         let mut state = self.lock();
         state.closed = true;
-        state.turns.clear();
+        state.round_robin.clear();
         state.waiting.clear();
         self.changed.notify_all();
         std::mem::take(&mut state.len)
     }
 
-    /// Number of items that wait.
+    /// The number of items.
     pub fn len(&self) -> usize {
         self.lock().len
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue has no items.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -123,12 +123,13 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> State<T> {
     fn take(&mut self) -> Option<T> {
-        let stream = self.turns.pop_front()?;
+        let stream = self.round_robin.pop_front()?;
         let queue = self.waiting.get_mut(&stream)?;
         let item = queue.pop_front();
-        match queue.is_empty() {
-            true => drop(self.waiting.remove(&stream)),
-            false => self.turns.push_back(stream),
+        if queue.is_empty() {
+            self.waiting.remove(&stream);
+        } else {
+            self.round_robin.push_back(stream);
         }
         self.len -= 1;
         item
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_gone_leaves_nothing() {
+    fn discarding_a_stream_removes_its_items() {
         let queue = queue(&[(A, "a1"), (B, "b1"), (A, "a2")]);
         assert_eq!(queue.discard(A), 2);
         assert_eq!(queue.discard(A), 0);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_wakes_who_waits_and_refuses_what_comes() {
+    fn closing_wakes_waiting_threads_and_rejects_items() {
         let queue = Arc::new(queue(&[]));
         let waiting = thread::spawn({
             let queue = Arc::clone(&queue);

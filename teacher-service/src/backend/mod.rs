@@ -1,4 +1,4 @@
-//! What computes logits, behind one trait.
+//! The trait of the backends that compute logits.
 
 mod retort_network;
 
@@ -8,22 +8,22 @@ use crate::batch::Batch;
 
 pub use retort_network::{LoadError, RetortNetwork};
 
-/// A teacher. It lives on one thread, which need not be the one that it was asked for on.
+/// A teacher model, used by the compute thread only.
 pub trait Backend {
-    /// What this teacher is and what it expects.
+    /// The description of the teacher and its input.
     fn description(&self) -> &Description;
 
-    /// Raw logits of one batch, computed as it came: row-major [batch, classes].
+    /// Computes the raw logits of one batch, row-major [batch, classes].
     ///
     /// # Errors
-    /// When the engine refuses the batch; the next one may go well.
+    /// If the computation fails; a later batch may succeed.
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError>;
 }
 
-/// What a teacher is and what it expects.
+/// The description of a teacher and its input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    /// Decides the bits of every logit.
+    /// Weights, architecture and numerics, which determine the bits of the logits.
     pub identity: TeacherIdentity,
     /// Shape of one sample: [channels, height, width].
     pub input_shape: [usize; 3],
@@ -35,7 +35,7 @@ pub struct Description {
     pub class_names: Vec<String>,
 }
 
-/// An engine could not compute a batch.
+/// The backend could not compute a batch.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BackendError(pub String);

@@ -1,4 +1,4 @@
-//! One trainer's stream: batches come in, answers go out, never more in flight than the credit.
+//! The stream of one trainer: reads batches and sends answers; the credit limits the batches in flight.
 
 mod responses;
 
@@ -26,18 +26,18 @@ use crate::{
 
 pub use responses::{Answers, Responses};
 
-/// A stream that is not opened by then is given up.
+/// Longest time for the first message of a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// While draining: a trainer that sent nothing for so long, and has all its answers, is done.
+/// While draining, the stream of a trainer that has all its answers ends after this long without a request.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// How the service tells its streams to stop.
+/// Signals with which the service stops its streams.
 #[derive(Debug, Clone, Default)]
 pub struct Stopping {
-    /// Finish what is in flight, then end.
+    /// Streams finish the batches in flight, then end.
     pub drain: CancellationToken,
-    /// End now.
+    /// Streams end at once.
     pub cut: CancellationToken,
 }
 
@@ -46,25 +46,24 @@ pub struct Session {
     id: StreamId,
     compute: Compute,
     answers: Answers,
-    /// Permits left = batches that the trainer may still send. A batch's permit travels with it and
-    /// comes back when the transport takes the answer, so a trainer that does not read its answers
-    /// cannot fill the memory.
+    /// One permit for each batch that the trainer may still send. A batch holds its permit until the transport
+    /// takes its answer, so a trainer that does not read its answers cannot fill the memory.
     credit: Arc<Semaphore>,
     limits: StreamLimits,
     stopping: Stopping,
 }
 
-/// What one stream may have.
+/// Limits of one stream.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamLimits {
     /// Batches in flight.
     pub credit: u32,
-    /// Time without reading any of the answers that wait.
+    /// Longest time for which a trainer may leave a waiting answer unread.
     pub reader_timeout: Duration,
 }
 
 impl Session {
-    /// Both halves of stream `id`.
+    /// Creates both halves of stream `id`.
     pub fn new(
         id: StreamId,
         compute: Compute,
@@ -83,13 +82,13 @@ impl Session {
         (session, responses)
     }
 
-    /// Reads until the trainer is done, breaks the contract or is gone, or until the service stops.
+    /// Serves the stream until the trainer ends it, violates the protocol or disconnects, or the service stops.
     pub async fn run(self, inbound: Streaming<StreamSoftTargetsRequest>) {
         let trainer = self.id.0;
         let ended = tokio::select! {
             biased;
             () = self.stopping.cut.cancelled() => Err(StreamError::CutOff),
-            () = self.answers.closed() => return info!(trainer, "the trainer is gone"),
+            () = self.answers.closed() => return info!(trainer, "the trainer disconnected"),
             () = self.answers.until_stuck(self.limits.reader_timeout) => {
                 let seconds = self.limits.reader_timeout.as_secs();
                 Err(StreamError::SlowReader { seconds })
@@ -114,7 +113,7 @@ impl Session {
     ) -> Result<(), StreamError> {
         let first = tokio::select! {
             first = timeout(OPEN_TIMEOUT, next(&mut inbound)) => first,
-            // Nothing is in flight.
+            // No batch is in flight.
             () = self.stopping.drain.cancelled() => return Err(StreamError::Draining),
         };
         let first = first.map_err(|_| StreamError::OpenTimedOut {
@@ -125,7 +124,8 @@ impl Session {
             Some(Request::Batch(_)) | None => return Err(StreamError::NotOpened),
         };
         let credit = self.limits.credit;
-        self.answers.tell(Response::Opened(Opened { credit }));
+        self.answers
+            .send_message(Response::Opened(Opened { credit }));
         info!(trainer = self.id.0, credit, %encoding, "stream opened");
 
         let drain = &self.stopping.drain;
@@ -136,17 +136,17 @@ impl Session {
                 request = next(&mut inbound) => request?,
             };
             match request {
-                Some(request) => self.take(request, encoding).await?,
+                Some(request) => self.queue_batch(request, encoding).await?,
                 None => break,
             }
         }
-        // The answers still go out: the stream ends when the last sender of them is dropped.
-        // Closed: never, so this only waits.
+        // The stream ends when the last sender of answers is dropped, so wait for all answers. No code closes
+        // the semaphore.
         let _all = self.credit.acquire_many(credit).await;
         Ok(())
     }
 
-    /// Checks what the stream was opened for; gives the encoding of its answers.
+    /// Checks that the trainer expects this teacher; returns the encoding of the answers.
     fn accept(&self, open: Open) -> Result<Encoding, StreamError> {
         let served = &self.compute.description().identity;
         let encoding =
@@ -166,18 +166,19 @@ impl Session {
             numerics: numerics.descriptor,
             probe_sha256: numerics.probe_sha256,
         };
-        match wanted == *served {
-            true => Ok(encoding),
-            false => Err(StreamError::OtherNumerics {
+        if wanted == *served {
+            Ok(encoding)
+        } else {
+            Err(StreamError::OtherNumerics {
                 wanted: Box::new(wanted),
                 served: Box::new(served.clone()),
-            }),
+            })
         }
     }
 
-    /// Takes one batch; waits while the batches that wait for the compute thread fill the memory,
-    /// so that the trainer is held up by HTTP/2's flow control.
-    async fn take(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
+    /// Queues one batch for the compute thread. Waits while queued batches fill the memory limit, so that
+    /// HTTP/2's flow control slows the trainer down.
+    async fn queue_batch(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
         let wire::Batch { id, input } = match request {
             Request::Batch(batch) => batch,
             Request::Open(_) => return Err(StreamError::OpenedTwice),
@@ -196,7 +197,7 @@ impl Session {
                     batch,
                     encoding,
                     arrived: Instant::now(),
-                    answers: self.answers.clone(),
+                    answers: Box::new(self.answers.clone()),
                     permit,
                 };
                 self.compute
@@ -212,18 +213,18 @@ impl Session {
         }
     }
 
-    /// Tells the trainer to stop sending; what it sent before it heard of that is still computed.
+    /// Tells the trainer to stop sending; computes the batches that it sent before it received that message.
     async fn drain(
         &self,
         inbound: &mut Streaming<StreamSoftTargetsRequest>,
         encoding: Encoding,
     ) -> Result<(), StreamError> {
-        self.answers.tell(Response::Draining(Draining {}));
+        self.answers.send_message(Response::Draining(Draining {}));
         let idle = self.limits.credit as usize;
         loop {
             match timeout(QUIET, next(inbound)).await {
                 Ok(request) => match request? {
-                    Some(request) => self.take(request, encoding).await?,
+                    Some(request) => self.queue_batch(request, encoding).await?,
                     None => return Ok(()),
                 },
                 Err(_) if self.credit.available_permits() == idle => return Ok(()),

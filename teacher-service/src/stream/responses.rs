@@ -1,4 +1,4 @@
-//! What goes out to one trainer.
+//! The responses of one stream.
 
 use std::{
     pin::Pin,
@@ -19,13 +19,13 @@ use tonic::Status;
 use tracing::warn;
 
 use crate::{
-    compute::{Answer, Compute, ComputeError},
+    compute::{Answer, AnswerSink, Compute, ComputeError},
     error::StreamError,
     queue::StreamId,
 };
 
-/// A handle by which answers go out, from any thread and without blocking. What waits here is
-/// bounded by the credit: each answer holds its batch's permit.
+/// The sending half of the responses: sends from any thread without blocking. The credit bounds the queue,
+/// because each answer holds the permit of its batch.
 #[derive(Clone)]
 pub struct Answers {
     outgoing: mpsc::UnboundedSender<Outgoing>,
@@ -38,7 +38,7 @@ enum Outgoing {
     End(Status),
 }
 
-/// What the transport has not taken yet.
+/// The responses that the transport has not taken yet.
 struct Backlog {
     trainer: StreamId,
     waiting: Mutex<Waiting>,
@@ -46,14 +46,14 @@ struct Backlog {
 
 struct Waiting {
     outgoing: mpsc::UnboundedReceiver<Outgoing>,
-    /// How often the transport asked for more.
-    asked: u64,
-    /// How the stream ends once nothing is left.
+    /// How often the transport polled for a response.
+    polls: u64,
+    /// The status with which the stream ends after the last response.
     end: Option<Status>,
 }
 
-/// The response stream as tonic polls it. Dropping it, as tonic does when the trainer is gone,
-/// drops what still waits for the compute thread or for the trainer, and ends the session.
+/// The response stream, which tonic polls and drops when the trainer disconnects. Dropping it discards the
+/// stream's queued batches and responses, and ends the session.
 pub struct Responses {
     id: StreamId,
     compute: Compute,
@@ -66,7 +66,7 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
         trainer: id,
         waiting: Mutex::new(Waiting {
             outgoing,
-            asked: 0,
+            polls: 0,
             end: None,
         }),
     });
@@ -82,11 +82,10 @@ pub(super) fn channel(id: StreamId, compute: Compute) -> (Answers, Responses) {
     (answers, responses)
 }
 
-// A trainer that is gone needs no answer: sending to it is no error.
-impl Answers {
-    /// Sends what there is for one batch. Where the engine failed, the stream ends: nothing is wrong
-    /// with the batch, so another teacher should have it.
-    pub fn send(&self, answer: Answer) {
+impl AnswerSink for Answers {
+    /// Sends the answer for one batch. If the engine failed, ends the stream: the batch is valid, so another
+    /// teacher may compute it.
+    fn send(&self, answer: Answer) {
         let outgoing = match answer.soft_targets {
             Ok(targets) => {
                 let response = Response::SoftTargets(targets.to_wire(answer.id));
@@ -103,14 +102,17 @@ impl Answers {
         };
         let _ = self.outgoing.send(outgoing);
     }
+}
 
+// Sending to a trainer that has disconnected is no error: it needs no answer.
+impl Answers {
     pub(super) fn refuse(&self, id: u64, reason: String, permit: OwnedSemaphorePermit) {
         let _ = self
             .outgoing
             .send(Outgoing::Answer(batch_error(id, reason), permit));
     }
 
-    pub(super) fn tell(&self, message: Response) {
+    pub(super) fn send_message(&self, message: Response) {
         let _ = self.outgoing.send(Outgoing::Message(message));
     }
 
@@ -118,7 +120,7 @@ impl Answers {
         let _ = self.outgoing.send(Outgoing::End(status));
     }
 
-    /// Drops what waits and ends the stream; what comes later is dropped as well.
+    /// Discards the queued responses and all later ones, and ends the stream.
     pub(super) fn abandon(&self, status: Status) {
         let mut waiting = self.backlog.lock();
         waiting.end = Some(status);
@@ -129,17 +131,17 @@ impl Answers {
         self.outgoing.closed().await;
     }
 
-    /// Waits until the transport has taken nothing for `limit`, and less than twice that, though
-    /// something waits: the trainer does not read.
+    /// Waits until the trainer does not read: the transport has taken nothing for `limit` (less than twice as
+    /// long) although a response waits.
     pub(super) async fn until_stuck(&self, limit: Duration) {
-        let look = || {
+        let observe = || {
             let waiting = self.backlog.lock();
-            (waiting.asked, waiting.outgoing.is_empty())
+            (waiting.polls, waiting.outgoing.is_empty())
         };
         loop {
-            let (asked, nothing_waits) = look();
+            let (polls, is_empty) = observe();
             sleep(limit).await;
-            if !nothing_waits && look() == (asked, false) {
+            if !is_empty && observe() == (polls, false) {
                 return;
             }
         }
@@ -155,7 +157,7 @@ impl Stream for Responses {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut waiting = self.backlog.lock();
-        waiting.asked += 1;
+        waiting.polls += 1;
         waiting.outgoing.poll_recv(context).map(|outgoing| {
             let message = match outgoing {
                 Some(Outgoing::Message(message)) => message,
@@ -180,7 +182,7 @@ impl Backlog {
 }
 
 impl Waiting {
-    /// Drops what waits and what comes.
+    /// Discards the queued responses and all later ones.
     fn close(&mut self) {
         self.outgoing.close();
         while self.outgoing.try_recv().is_ok() {}
@@ -218,7 +220,7 @@ mod tests {
         }
 
         fn logits(&mut self, _batch: &Batch) -> Result<Vec<f32>, BackendError> {
-            Err(BackendError("nobody asks".to_owned()))
+            Err(BackendError("not used".to_owned()))
         }
     }
 
@@ -264,13 +266,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_trainer_that_is_gone_closes_the_answers() {
+    async fn a_disconnected_trainer_closes_the_answers() {
         let (answers, responses) = channel(StreamId(1), compute().await);
         let credit = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&credit).acquire_owned().await.unwrap();
         answers.refuse(1, "unread".to_owned(), permit);
         drop(responses);
         answers.closed().await;
-        assert_eq!(credit.available_permits(), 1, "what waited is dropped");
+        assert_eq!(
+            credit.available_permits(),
+            1,
+            "the queued response is dropped"
+        );
     }
 }
