@@ -5,27 +5,32 @@ use crate::{
     SpecError, limits, validation,
 };
 
-/// The layers of a spec, in order.
-pub(crate) fn resolve(spec: &NetworkSpec) -> Result<Vec<Layer>, SpecError> {
-    validation::check_input(spec)?;
-    let specs = spec.expanded_layers()?;
-    validation::check_layers(&specs)?;
+impl NetworkSpec {
+    /// Resolves the layers in order: expands presets and checks every value and shape.
+    ///
+    /// # Errors
+    /// All wrong values at once; otherwise the first invalid shape or exceeded limit.
+    pub fn layers(&self) -> Result<Vec<Layer>, SpecError> {
+        validation::check_input(self)?;
+        let specs = self.expanded_layers()?;
+        validation::check_layers(&specs)?;
 
-    let [channels, height, width] = spec.input;
-    let classes = spec.classes;
-    let mut resolver = Resolver { weights: 0 };
-    let (layers, output) = resolver.sequence(
-        &specs,
-        "layers",
-        Shape::Image {
-            channels,
-            height,
-            width,
-        },
-    )?;
-    match output {
-        Shape::Vector { features } if features == classes => Ok(layers),
-        _ => Err(Problem::Output { output, classes }.into()),
+        let [channels, height, width] = self.input;
+        let classes = self.classes;
+        let mut resolver = Resolver { weights: 0 };
+        let (layers, output) = resolver.sequence(
+            &specs,
+            "layers",
+            Shape::Image {
+                channels,
+                height,
+                width,
+            },
+        )?;
+        match output {
+            Shape::Vector { features } if features == classes => Ok(layers),
+            _ => Err(Problem::Output { output, classes }.into()),
+        }
     }
 }
 

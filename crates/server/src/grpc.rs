@@ -1,44 +1,40 @@
-//! Defaults of gRPC servers and clients: limits of HTTP/2, keepalive, statuses with error details.
+//! Defaults of gRPC servers and clients: limits of HTTP/2, keepalive, and statuses with error details.
 
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
-use tonic::{
-    Code, Status, TimeoutExpired,
-    transport::{self, Channel, Endpoint},
-};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::transport::{self, Channel, Endpoint};
 use tower_layer::{Identity, Stack};
 
 use crate::listen::CallsLayer;
 
-pub use proto::ERROR_DOMAIN;
+mod status;
 
-/// HTTP/2 pings of a server notice a client that vanished without a word.
+pub use status::{ERROR_DOMAIN, is_away, reason, root_cause, status};
+
+/// HTTP/2 pings with which a server detects a client that vanished without closing its connection.
 const SERVER_PING_INTERVAL: Duration = Duration::from_secs(5);
 const SERVER_PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Calls at a time on one connection. Proxies and asynchronous clients put all their calls on one; more
-/// wait at the client.
+/// Concurrent calls on one connection. Proxies and asynchronous clients use one connection for all calls;
+/// further calls wait at the client.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
 
-/// Calls that a client gave up before the server looked at them, at a time. When a server is held up
-/// for a moment, the deadlines of all calls of a connection may pass: that is honest, so there may be as
-/// many as calls. h2 closes the connection at one more, since a client that goes on opening and
-/// resetting streams ("rapid reset", CVE-2023-44487) fills the memory otherwise: here it fills at most
-/// 1,024 times the 16 KiB of a call's headers.
+/// Calls that a client may have cancelled before the server accepts them. While a server is blocked, the
+/// deadlines of all calls of a connection may expire, so the limit is that of calls. Beyond it, h2 closes the
+/// connection: a client that keeps opening and resetting streams ("rapid reset", CVE-2023-44487) occupies at
+/// most 1,024 times the 16 KiB of a call's headers.
 const MAX_PENDING_RESETS: usize = MAX_CONCURRENT_STREAMS as usize;
 
-/// Streams that the server reset because of the client's errors, in the life of a connection: h2's own
-/// default, written down so that it does not change by itself.
+/// Streams that the server may reset because of the client's errors during a connection: h2's default, set
+/// explicitly so that an update of h2 does not change it.
 const MAX_ERROR_RESETS: usize = 1024;
 
-/// Longest headers of a call, bytes.
+/// Largest headers of a call, bytes.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 
-/// TCP's own keepalive notices, at a client, that the server's host vanished: after 4 s of silence it
-/// probes twice. While sent data is not acknowledged, TCP does not probe, but gives up after the
-/// user timeout.
+/// With TCP keepalive, a client detects that the server's host vanished: after 4 s of silence, TCP probes
+/// twice. While sent data is not acknowledged, TCP does not probe, but fails after the user timeout.
 ///
 /// Not HTTP/2's pings: gRPC's servers close a connection on which pings come more often than every
 /// five minutes without data (ENHANCE_YOUR_CALM, "too_many_pings"; see
@@ -50,11 +46,11 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A server whose calls are counted by connection.
+/// A tonic server that counts the calls of each connection.
 pub type Server = transport::Server<Stack<CallsLayer, Identity>>;
 
-/// A server with the limits of HTTP/2 that every port has, with keepalive (tonic's default has none)
-/// and without Nagle's delay; to be served by [`http2::serve`](crate::listen::http2::serve).
+/// Creates a server with the HTTP/2 limits of all ports, with keepalive (which tonic disables by default) and
+/// without Nagle's algorithm; serve it with [`http2::serve`](crate::listen::http2::serve).
 pub fn server() -> Server {
     transport::Server::builder()
         .tcp_nodelay(true)
@@ -67,10 +63,10 @@ pub fn server() -> Server {
         .layer(CallsLayer::default())
 }
 
-/// A client's endpoint for `address`, which is `host:port` or `http://host:port`.
+/// Creates a client's endpoint for `address`: `host:port` or `http://host:port`.
 ///
 /// # Errors
-/// When `address` is no such thing; the text names it.
+/// If `address` has another form; the text names it.
 pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
     let url = if address.contains("://") {
         address.to_owned()
@@ -84,10 +80,10 @@ pub fn endpoint(address: &str) -> Result<Endpoint, InvalidAddress> {
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT))
 }
 
-/// Connects to `endpoint` once. The connection fails within seconds when the server's host vanishes.
+/// Connects to `endpoint` once. The connection fails within seconds if the server's host vanishes.
 ///
 /// # Errors
-/// When there is no connection.
+/// If the connection fails.
 pub async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -105,54 +101,6 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Channel, transport::Error> {
 #[error("`{0}` is not an address; give host:port, for example 127.0.0.1:8001")]
 pub struct InvalidAddress(String);
 
-/// Longest message of a status, bytes. It travels twice in the headers, once with every space and
-/// foreign letter written as three, and clients take 16 KiB of those.
-const LONGEST_MESSAGE: usize = 3_000;
-
-/// A status with an `ErrorInfo` whose `reason` programs can match on (UPPER_SNAKE_CASE). A long message
-/// is cut: some repeat what a caller sent.
-pub fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    let mut message = message.into();
-    if message.len() > LONGEST_MESSAGE {
-        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
-        message.push('…');
-    }
-    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
-    Status::with_error_details(code, message, details)
-}
-
-/// What a call failed of: the server's words, or why the connection was lost before there were any.
-pub fn reason(status: &Status) -> String {
-    match std::error::Error::source(status) {
-        Some(source) => root_cause(source),
-        None => status.message().to_owned(),
-    }
-}
-
-/// Whether there was no answer of a server's: it is away, or the connection broke. What may be asked
-/// twice, may then be asked again. A deadline that passed is none of these.
-pub fn is_away(status: &Status) -> bool {
-    // tonic's client keeps the transport's error; what a server says has no source.
-    let mut source = std::error::Error::source(status);
-    let broke = source.is_some();
-    while let Some(error) = source {
-        if error.is::<TimeoutExpired>() {
-            return false;
-        }
-        source = error.source();
-    }
-    broke || status.code() == Code::Unavailable
-}
-
-/// The innermost source of `error`: tonic's own text is only "transport error".
-pub fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -160,6 +108,7 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
+    use tonic::{Code, Status};
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
     use super::*;
@@ -181,7 +130,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// What a call gives whose server does `serve` with its connection.
+    /// Returns the status of a call to a server that handles its connection with `serve`.
     async fn call<F: Future<Output = ()> + Send + 'static>(
         timeout: Duration,
         serve: impl FnOnce(TcpStream) -> F + Send + 'static,
@@ -200,22 +149,8 @@ mod tests {
         HealthClient::new(channel).check(request).await.unwrap_err()
     }
 
-    #[test]
-    fn a_long_message_is_cut_between_letters() {
-        for letter in ["a", "é", "語"] {
-            // Shifted by one, so that the limit is within a letter.
-            let text = format!("a{}", letter.repeat(LONGEST_MESSAGE + 1));
-            let long = status(Code::Internal, "LONG", text);
-            let message = long.message();
-            assert!(message.len() <= LONGEST_MESSAGE + '…'.len_utf8());
-            assert!(message.len() > LONGEST_MESSAGE - 4);
-            assert!(message.ends_with(&format!("{letter}…")));
-        }
-        assert_eq!(status(Code::Internal, "SHORT", "short").message(), "short");
-    }
-
     #[tokio::test]
-    async fn a_lost_connection_is_told_from_a_refusal_and_a_deadline() {
+    async fn a_lost_connection_differs_from_a_refusal_and_a_deadline() {
         let lost = call(LONG, async |mut connection| {
             // Not before the request: else it would not be sent at all.
             let mut read = [0; 1024];

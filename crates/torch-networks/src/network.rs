@@ -6,7 +6,7 @@ use networks::{Layer, NetworkSpec, Operation, TensorSpec, WeightTensor, Weights,
 use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{
-    Precision, TorchError,
+    Mode, Precision, TorchError,
     module::{Builder, Module, Pass, run},
 };
 
@@ -17,19 +17,6 @@ pub struct TorchNetwork {
     parameters: Vec<(String, Tensor)>,
     statistics: Vec<(String, Tensor)>,
     device: Device,
-}
-
-/// The purpose of a forward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Batch-norm uses the batch's statistics and updates the running statistics (momentum 0.1,
-    /// unbiased variance, like PyTorch). Dropout drops values as a pure function of the seed.
-    Train {
-        /// Must differ from step to step.
-        dropout_seed: u64,
-    },
-    /// Batch-norm uses its running statistics; dropout does nothing.
-    Evaluate,
 }
 
 impl TorchNetwork {

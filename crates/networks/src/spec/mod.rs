@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use layer::{LayerSpec, LayerType, Shortcut};
 pub use preset::{CnnPreset, MlpPreset, ResnetPreset};
 
-use crate::{Layer, SpecError, resolve};
+use crate::SpecError;
 
 /// A network: its input shape, number of classes and architecture.
 ///
@@ -54,14 +54,6 @@ impl NetworkSpec {
     /// A one-line message that names the key and its layer.
     pub fn from_toml(text: &str) -> Result<Self, String> {
         from_toml(text)
-    }
-
-    /// Resolves the layers in order: expands presets and checks every value and shape.
-    ///
-    /// # Errors
-    /// All wrong values at once; otherwise the first invalid shape or exceeded limit.
-    pub fn layers(&self) -> Result<Vec<Layer>, SpecError> {
-        resolve::resolve(self)
     }
 
     /// The same network with its preset expanded to layers: the canonical form.
