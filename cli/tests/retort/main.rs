@@ -6,6 +6,7 @@ mod bench_serve;
 mod bench_soft_targets;
 mod demo;
 mod dependencies;
+mod import_circles;
 mod models;
 mod support;
 mod targets;
