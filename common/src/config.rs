@@ -23,12 +23,12 @@ use tree::Node;
 /// Exit code for a bad configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_CODE: u8 = 64;
 
-/// Where a configuration comes from, lowest layer first.
+/// The layers of a configuration, lowest first.
 #[derive(Debug, Clone)]
 pub struct Layers {
     /// The shipped file's text, compiled in.
     pub shipped: &'static str,
-    /// A TOML file of the user's.
+    /// The user's TOML file.
     pub file: Option<PathBuf>,
     /// `PREFIX__KEY__PATH=value` of the process environment; see [`environment`].
     pub environment: Vec<Variable>,
@@ -41,13 +41,13 @@ pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Rules that types alone cannot express.
+/// Rules that types cannot express.
 pub trait Validate {
     /// Tables at the top whose keys are names that users choose: in variables of the environment these
     /// keep their capital letters.
     const NAMED_TABLES: &'static [&'static str] = &[];
 
-    /// Adds everything that is wrong with `self` to `problems`.
+    /// Adds all problems of `self` to `problems`.
     fn validate(&self, problems: &mut Problems);
 }
 
@@ -77,11 +77,11 @@ impl Layers {
         self.load_with(|_| {})
     }
 
-    /// As [`load`](Self::load); `flags` sets what flags of the command line say that have types of their
-    /// own, such as paths that are not UTF-8, over all layers and before anything is validated.
+    /// Like [`load`](Self::load); `flags` then sets the values of command-line options that have types of their
+    /// own, such as paths that are not UTF-8, before the validation.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// The errors of [`load`](Self::load).
     pub fn load_with<T: DeserializeOwned + Validate>(
         &self,
         flags: impl FnOnce(&mut T),
@@ -90,10 +90,10 @@ impl Layers {
         self.read(text.as_deref().unwrap_or_default(), flags)
     }
 
-    /// As [`load`](Self::load), with `text` as the content of the file.
+    /// Like [`load`](Self::load), with `text` as the content of the file.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// The errors of [`load`](Self::load).
     pub fn load_text<T: DeserializeOwned + Validate>(&self, text: &str) -> Result<T, ConfigError> {
         self.read(text, |_| {})
     }
@@ -123,7 +123,7 @@ impl Layers {
         })
     }
 
-    /// Files laid over each other, the lowest first.
+    /// Merges files, the lowest layer first.
     fn merge(&self, texts: &[&str]) -> Result<Node, ConfigError> {
         let mut builder = Config::builder();
         for text in texts {
@@ -139,7 +139,7 @@ impl Layers {
         })
     }
 
-    /// Lays what users set beside the file over `tree`: the environment, and flags over it.
+    /// Applies the environment and then the overrides to `tree`.
     fn apply_settings<T: Validate>(&self, tree: &mut Node, problems: &mut Problems) {
         let variables = self.environment.iter();
         let variables: Vec<_> = variables
@@ -164,8 +164,8 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Reads `T`, and where serde stops at an error, notes it, puts the shipped default in its place
-/// (or takes the key away) and reads again: so that one run reports every error.
+/// Reads `T`. When serde stops at an error, records it, replaces the value by the shipped default (or removes
+/// the key) and reads again, so that one run reports every error.
 fn read_tolerantly<T: DeserializeOwned>(
     mut tree: Node,
     shipped: &Node,
@@ -182,7 +182,7 @@ fn read_tolerantly<T: DeserializeOwned>(
             value: tree.shown(&path),
             message: error.inner().to_string(),
         };
-        // A key that an earlier repair took away is missed now: no news to the user.
+        // A key that an earlier repair removed is missing now, which the user need not know.
         let repaired_before = !problems.is_empty() && problem.message.starts_with("missing field");
         if !repaired_before || !problems.any_below(&problem.key) {
             problems.push(problem);

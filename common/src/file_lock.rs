@@ -1,20 +1,19 @@
-//! A file or folder that one owner at a time has.
+//! Locks on files and folders.
 
 use std::{
     fs::{File, TryLockError},
     ops::Deref,
 };
 
-/// A file or folder that nobody else can lock until this is dropped, or its process ends.
+/// An exclusive lock on a file or folder, released when this is dropped or its process ends.
 #[derive(Debug)]
 pub struct FileLock(File);
 
 impl FileLock {
-    /// Locks what `file` has open, without waiting.
+    /// Locks the open `file` without waiting.
     ///
     /// # Errors
-    /// [`TryLockError::WouldBlock`] when another opening of it is locked, in this process or in
-    /// another one; I/O errors.
+    /// [`TryLockError::WouldBlock`] if this or another process holds a lock on the same file; I/O errors.
     #[allow(clippy::disallowed_methods, reason = "the one place that locks")]
     pub fn try_take(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
@@ -31,10 +30,10 @@ impl Deref for FileLock {
 }
 
 impl Drop for FileLock {
-    /// Closing the file is not enough: a program that another thread starts at this moment has a
-    /// copy of the descriptor until it runs, and every copy keeps the lock.
+    /// Closing the file is not enough: a child process that another thread is starting has a copy of the
+    /// descriptor until it executes its program, and every copy keeps the lock.
     fn drop(&mut self) {
-        // An error leaves it to the closing, which follows.
+        // On an error, closing the file releases the lock.
         let _ = self.0.unlock();
     }
 }
@@ -48,7 +47,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".lock");
         let lock = FileLock::try_take(File::create(&path).unwrap()).unwrap();
-        // What a program has between its start in another thread and its first instruction.
+        // As in a child process before it executes its program.
         let _copy = lock.try_clone().unwrap();
 
         let again = || FileLock::try_take(File::open(&path).unwrap());

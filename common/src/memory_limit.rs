@@ -1,17 +1,17 @@
-//! How much memory this container, or this service, may use.
+//! The memory limit of this container or service.
 
 use std::{fs, path::Path};
 
-/// Where a container sees its own control group: version 2, then version 1.
+/// The files with the limit of the container's control group: version 2, then version 1.
 const LIMIT_FILES: [&str; 2] = [
     "sys/fs/cgroup/memory.max",
     "sys/fs/cgroup/memory/memory.limit_in_bytes",
 ];
 
-/// Version 1 has no word for "no limit" and gives a number beyond any machine's memory.
+/// Version 1 represents "no limit" by a number that exceeds the memory of any machine.
 const BEYOND_ANY_MACHINE: u64 = 1 << 60;
 
-/// The limit in bytes; `None` where there is none, or none can be seen.
+/// Returns the limit in bytes; `None` if there is none or it cannot be read.
 pub fn memory_limit() -> Option<u64> {
     limit_below(Path::new("/"))
 }
@@ -20,7 +20,7 @@ fn limit_below(root: &Path) -> Option<u64> {
     LIMIT_FILES
         .iter()
         .filter_map(|file| fs::read_to_string(root.join(file)).ok())
-        // Version 2 says "max" where there is no limit.
+        // Version 2 represents "no limit" by "max", which does not parse.
         .filter_map(|text| text.trim().parse().ok())
         .find(|limit| *limit < BEYOND_ANY_MACHINE)
 }

@@ -1,10 +1,10 @@
-//! Texts of the operating system, which need not be UTF-8: arguments, variables, paths.
+//! Text from the operating system, which may not be UTF-8: arguments, variables, paths.
 
 use std::{borrow::Cow, ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-/// For messages: `text` as it is where it is UTF-8, else with its other bytes escaped, as in `\xa3`.
+/// Returns `text` for a message; bytes that are not UTF-8 are escaped, as in `\xa3`.
 pub fn shown(text: &OsStr) -> Cow<'_, str> {
     match text.to_str() {
         Some(text) => Cow::Borrowed(text),
@@ -12,8 +12,8 @@ pub fn shown(text: &OsStr) -> Cow<'_, str> {
     }
 }
 
-/// Parses an argument, or the variable that stands for it, which must be UTF-8. Another is refused with the
-/// name of the option; clap by itself does not say which one it was.
+/// Parses an argument, or its environment variable, that must be UTF-8. The error names the option, which
+/// clap's own error does not.
 pub fn argument() -> impl TypedValueParser<Value = String> {
     OsStringValueParser::new()
         .try_map(|value| value.into_string().map_err(|_| "it is not UTF-8 text"))

@@ -1,14 +1,13 @@
-//! What programs print.
+//! Output of programs.
 //!
-//! Standard output and standard error may be closed, full, or a pipe that is not read. `println!` and
-//! `eprintln!` panic there, or wait for ever, so Retort's programs print through one of three types,
-//! each with `writeln!`:
+//! Standard output and standard error may be closed, full, or a pipe without a reader. `println!` and
+//! `eprintln!` then panic or block, so Retort's programs print with `writeln!` through one of three types:
 //!
 //! | type | stream | a failed write |
 //! | --- | --- | --- |
-//! | [`Results`] | standard output | is an error: what the command was asked for is not there |
-//! | [`Narration`] | standard output | is ignored: the work that it describes goes on |
-//! | [`Messages`] | standard error | is ignored, as above |
+//! | [`Results`] | standard output | is an error: the user did not get the result |
+//! | [`Narration`] | standard output | is ignored: the work continues |
+//! | [`Messages`] | standard error | is ignored: the work continues |
 
 use std::{
     fmt::Arguments,
@@ -24,11 +23,11 @@ mod background;
 
 /// Standard output for the result of a command: `writeln!(Results, …)?`.
 ///
-/// Waits as long as the reader needs.
+/// Blocks until the reader has taken the text.
 #[derive(Debug, Clone, Copy)]
 pub struct Results;
 
-/// Standard output for progress of work that goes on without a reader: `writeln!(Narration, …)`.
+/// Standard output for progress of work that continues without a reader: `writeln!(Narration, …)`.
 #[derive(Debug, Clone, Copy)]
 pub struct Narration;
 
@@ -36,25 +35,25 @@ pub struct Narration;
 #[derive(Debug, Clone, Copy)]
 pub struct Messages;
 
-/// A result could not be written to standard output.
+/// The error for a result that could not be written to standard output.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the result to standard output: {0}")]
 pub struct OutputError(#[from] io::Error);
 
-/// The exit code of a program that SIGPIPE ends, as shells show it.
+/// The exit code that shells show for a program that SIGPIPE ended.
 const SIGPIPE_EXIT_CODE: u8 = 141;
 
-/// How long a slow reader may delay the work that is reported.
+/// Longest time for which a slow reader may delay the work.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 static STDOUT: LazyLock<BackgroundWriter> = LazyLock::new(BackgroundWriter::stdout);
 static STDERR: LazyLock<BackgroundWriter> = LazyLock::new(BackgroundWriter::stderr);
 
 impl Results {
-    /// What `write!` and `writeln!` call. The text has left this process when it returns.
+    /// Called by `write!` and `writeln!`. Returns when the text has left this process.
     ///
     /// # Errors
-    /// When standard output does not take the text.
+    /// If standard output does not take the text.
     pub fn write_fmt(self, text: Arguments<'_>) -> Result<(), OutputError> {
         let mut stdout = io::stdout().lock();
         let text = text.to_string();
@@ -64,25 +63,25 @@ impl Results {
 }
 
 impl Narration {
-    /// What `write!` and `writeln!` call.
+    /// Called by `write!` and `writeln!`.
     pub fn write_fmt(self, text: Arguments<'_>) {
         STDOUT.write(text.to_string().as_bytes(), PATIENCE);
     }
 
-    /// Whether the latest text could not be written, as when a pipe has no reader.
+    /// Whether the latest text could not be written, for example because a pipe has no reader.
     pub fn is_cut_off(self) -> bool {
         STDOUT.has_failed()
     }
 }
 
 impl Messages {
-    /// What `write!` and `writeln!` call.
+    /// Called by `write!` and `writeln!`.
     pub fn write_fmt(self, text: Arguments<'_>) {
         STDERR.write(text.to_string().as_bytes(), PATIENCE);
     }
 }
 
-/// Lines of the log, which hold nothing up: they are written when standard error takes them.
+/// The writer of log lines, which never blocks: a thread writes them when standard error takes them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogLines;
 
@@ -92,8 +91,7 @@ impl LogLines {
         STDERR.flush(PATIENCE);
     }
 
-    /// Lines dropped since the start: those that could not be written, and those for which there was
-    /// no room while others waited.
+    /// The number of lines dropped since the start, because they could not be written or the buffer was full.
     pub(crate) fn dropped() -> u64 {
         STDERR.dropped()
     }
@@ -111,18 +109,18 @@ impl Write for LogLines {
 }
 
 impl OutputError {
-    /// The reader of a pipe has gone.
+    /// The error for a pipe whose reader has closed it.
     pub fn closed_pipe() -> Self {
         Self(io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Whether the reader of a pipe has gone, which is no fault: `retort models list | head -n 1`.
+    /// Whether the reader of a pipe has closed it, which is normal in `retort models list | head -n 1`.
     pub fn is_closed_pipe(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 
-    /// The exit code of a program that cannot write its result: 141 as of a program that SIGPIPE ends,
-    /// else 1.
+    /// The exit code of a program that cannot write its result: 141 for a closed pipe, as after SIGPIPE, and
+    /// otherwise 1.
     pub fn exit_code(&self) -> u8 {
         if self.is_closed_pipe() {
             SIGPIPE_EXIT_CODE
@@ -131,8 +129,7 @@ impl OutputError {
         }
     }
 
-    /// Ends `program` as other tools end in a pipe: without a word when the reader has gone, else
-    /// with a message.
+    /// Returns the exit code of `program`, and prints a message unless the reader has closed the pipe.
     pub fn report(&self, program: &str) -> ExitCode {
         if !self.is_closed_pipe() {
             writeln!(Messages, "{program}: {self}");
@@ -141,11 +138,11 @@ impl OutputError {
     }
 }
 
-/// Prints help, the version, or what is wrong with a command line; the program's exit code, which is
-/// `usage` in the last case.
+/// Prints help, the version, or the problem with a command line. Returns the exit code, which is `usage` in
+/// the last case.
 pub fn report_command_line(program: &str, error: &clap::Error, usage: u8) -> ExitCode {
     match error.print() {
-        // Nothing is left to do when neither stream takes the message.
+        // If neither stream takes the message, there is no other way to report the problem.
         _ if error.use_stderr() => ExitCode::from(usage),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => OutputError(error).report(program),

@@ -1,9 +1,9 @@
-//! Variables that libraries read from the environment when a process starts.
+//! Environment variables that libraries read when the process starts.
 
 use std::{env, io, os::unix::process::CommandExt, process::Command};
 
-/// Makes sure that this process has `settings`, pairs of a variable's name and its value; a variable
-/// that is set already stays as it is. To be called first thing in `main`.
+/// Ensures that the environment contains `settings`, pairs of name and value, and keeps variables that are
+/// set already. Call this first in `main`.
 ///
 /// # Errors
 /// See [`add`].
@@ -11,17 +11,17 @@ pub fn require(settings: &[(&str, &str)]) -> io::Result<()> {
     add(missing(settings, |name| env::var_os(name).is_some()))
 }
 
-/// Returns when there is nothing to add, and else starts the process anew (same id, same arguments)
-/// with `variables`, pairs of a name and a value: a running process with threads cannot change its
-/// environment safely. The caller makes sure that it adds nothing the second time.
+/// Returns if `variables`, pairs of name and value, is empty; otherwise executes the program again (same
+/// process id, same arguments) with the variables set, because a process with threads cannot change its
+/// environment safely. The caller must add nothing the second time.
 ///
 /// # Errors
-/// When the program cannot be started anew.
+/// If the program cannot be executed.
 pub fn add(variables: Vec<(&str, &str)>) -> io::Result<()> {
     if variables.is_empty() {
         return Ok(());
     }
-    // Only returns when it failed.
+    // Returns only on failure.
     Err(Command::new(env::current_exe()?)
         .args(env::args_os().skip(1))
         .envs(variables)

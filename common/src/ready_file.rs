@@ -1,4 +1,4 @@
-//! How a service that was given port 0 tells where it listens.
+//! The file with which a service reports its addresses, for port 0 in particular.
 
 use std::{
     collections::BTreeMap,
@@ -11,21 +11,20 @@ use std::{
 
 use crate::atomic_file;
 
-/// A file with the addresses of a process that serves. It is there while the process serves: not
-/// before, and not after this is dropped.
+/// A file with the addresses of a serving process. It exists only while the process serves: dropping this
+/// removes it.
 #[derive(Debug)]
 pub struct ReadyFile {
     path: PathBuf,
-    /// Kept open, so that no other file gets its number.
+    /// Kept open, so that no other file gets its inode number.
     written: Option<File>,
 }
 
 impl ReadyFile {
-    /// Removes what an earlier process left at `path` when it was killed. To be called before the
-    /// process listens.
+    /// Removes the file of an earlier process that was killed. Call this before the process listens.
     ///
     /// # Errors
-    /// When something else than a regular file is there, or it cannot be removed.
+    /// If `path` is not a regular file, or the file cannot be removed.
     pub fn prepare(path: &Path) -> io::Result<Self> {
         let named = |error: io::Error| {
             let text = format!("cannot remove the ready file {}: {error}", path.display());
@@ -46,11 +45,11 @@ impl ReadyFile {
         })
     }
 
-    /// Writes `{"grpc": "127.0.0.1:43121", ...}`, whole, when the process serves. Its reader may
-    /// remove it, and its folder, at once.
+    /// Writes `{"grpc": "127.0.0.1:43121", ...}` atomically. A reader may remove the file and its folder at
+    /// once.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn write(&mut self, addresses: &[(&str, SocketAddr)]) -> io::Result<()> {
         let addresses: BTreeMap<_, _> = addresses.iter().copied().collect();
         let file = atomic_file::write_for_readers(&self.path, &serde_json::to_vec(&addresses)?)?;
@@ -60,22 +59,22 @@ impl ReadyFile {
 }
 
 impl Drop for ReadyFile {
-    /// Leaves the file of a process that was started with the same path meanwhile.
+    /// Does not remove the file of another process with the same path.
     fn drop(&mut self) {
         let number = |file: fs::Metadata| (file.dev(), file.ino());
         let own = self.written.as_ref().and_then(|file| file.metadata().ok());
         let there = fs::symlink_metadata(&self.path).ok();
         if own.is_some() && own.map(number) == there.map(number) {
-            // The next process removes it before it serves.
+            // On failure, the next process removes the file before it serves.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Reads what [`ReadyFile::write`] wrote; `None` as long as the file does not exist.
+/// Reads the addresses that [`ReadyFile::write`] wrote; `None` while the file does not exist.
 ///
 /// # Errors
-/// When the file exists and cannot be read.
+/// If the file exists and cannot be read.
 pub fn read(path: &Path) -> io::Result<Option<BTreeMap<String, SocketAddr>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_there_while_its_process_serves() {
+    fn the_file_exists_while_its_process_serves() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/ready.json");
         let mut ready = ReadyFile::prepare(&path).unwrap();
@@ -102,13 +101,13 @@ mod tests {
         drop(ready);
         assert!(!path.exists());
 
-        fs::write(&path, "what a killed process left").unwrap();
+        fs::write(&path, "file of a killed process").unwrap();
         drop(ReadyFile::prepare(&path).unwrap());
         assert!(!path.exists());
     }
 
     #[test]
-    fn the_file_of_another_process_stays_though_it_says_the_same() {
+    fn the_file_of_another_process_stays_though_its_content_is_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ready.json");
         let mut first = ReadyFile::prepare(&path).unwrap();

@@ -18,37 +18,37 @@ use crate::telemetry;
 /// A request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// What `kill` sends.
+    /// SIGTERM, the default of `kill`.
     Terminate,
-    /// Ctrl-C.
+    /// SIGINT, Ctrl-C in a terminal.
     Interrupt,
-    /// The terminal is gone.
+    /// SIGHUP: the terminal was closed.
     HangUp,
-    /// Ctrl-\.
+    /// SIGQUIT, Ctrl-\ in a terminal.
     Quit,
 }
 
-/// Catches the signals of [`Signal`]: from its creation on, they no longer end the process.
+/// Catches the signals of [`Signal`], so that they no longer end the process.
 ///
-/// A signal that was ignored when the process started stays ignored: `nohup` starts programs that go
-/// on when the terminal is gone, and a shell's background jobs ignore Ctrl-C.
+/// A signal that was ignored when the process started stays ignored: `nohup` starts programs that continue
+/// when the terminal is closed, and a shell's background jobs ignore Ctrl-C.
 #[derive(Debug)]
 pub struct Signals {
     caught: Vec<(Signal, unix::Signal)>,
     requests: Requests,
 }
 
-/// One request to stop may arrive as several signals: `timeout` sends its signal to a process and to
-/// its group, and both the kernel and the shell send SIGHUP.
+/// Signals within this time are one request to stop: `timeout` sends its signal to a process and to its group,
+/// and both the kernel and the shell send SIGHUP.
 const ONE_REQUEST: Duration = Duration::from_millis(500);
 
-/// Listens for the signals of [`Signals`]. The first cancels the returned token; another one, except
-/// SIGHUP, half a second later or more, ends the process at once.
+/// Listens for the signals of [`Signals`]. The first cancels the returned token; a second one, except SIGHUP,
+/// at least half a second later, ends the process at once.
 ///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When the operating system refuses to install a signal handler.
+/// If the operating system does not install a signal handler.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut signals = Signals::listen()?;
     let token = CancellationToken::new();
@@ -60,7 +60,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
         let signal = signals.next().await;
         warn!(%signal, "ending at once");
         telemetry::flush();
-        // Not `exit`, which would wait for libraries in the middle of their work.
+        // Not `exit`, which would wait for busy libraries.
         if kill_process(getpid(), UnixSignal::KILL).is_err() {
             std::process::abort();
         }
@@ -69,13 +69,13 @@ pub fn on_signal() -> io::Result<CancellationToken> {
 }
 
 impl Signals {
-    /// Starts to catch them. Must be called within a tokio runtime.
+    /// Starts to catch the signals. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the operating system refuses to install a signal handler.
+    /// If the operating system does not install a signal handler.
     pub fn listen() -> io::Result<Self> {
-        // Caught and never looked at: a write to a file that has reached its size limit (`ulimit -f`)
-        // fails then, and does not end the process.
+        // Caught and ignored, so that a write beyond a file's size limit (`ulimit -f`) fails and does not end the
+        // process.
         let _ = unix::signal(SignalKind::from_raw(UnixSignal::XFSZ.as_raw()))?;
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mut caught = Vec::new();
@@ -95,7 +95,7 @@ impl Signals {
     pub async fn next(&mut self) -> Signal {
         loop {
             let signal = self.next_signal().await;
-            if self.requests.is_one(signal, Instant::now()) {
+            if self.requests.is_new_request(signal, Instant::now()) {
                 return signal;
             }
         }
@@ -112,14 +112,14 @@ impl Signals {
     }
 }
 
-/// Which signals are requests of their own.
+/// Decides which signals are separate requests.
 #[derive(Debug, Default)]
 struct Requests {
     first: Option<Instant>,
 }
 
 impl Requests {
-    fn is_one(&mut self, signal: Signal, now: Instant) -> bool {
+    fn is_new_request(&mut self, signal: Signal, now: Instant) -> bool {
         match self.first {
             None => {
                 self.first = Some(now);
@@ -133,7 +133,7 @@ impl Requests {
 impl Signal {
     const ALL: [Self; 4] = [Self::Terminate, Self::Interrupt, Self::HangUp, Self::Quit];
 
-    /// 128 + the signal's number, as shells have it: 130 for Ctrl-C.
+    /// The exit code of a program that the signal ended: 128 + the signal's number, 130 for Ctrl-C.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::HangUp => 129,
@@ -164,8 +164,8 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Whether a process ignores `signal`, by its `/proc/PID/status` (proc_pid_status(5)): a mask in
-/// hexadecimal, signal 1 first from the right.
+/// Whether a process ignores `signal` according to its `/proc/PID/status` (proc_pid_status(5)): a hexadecimal
+/// mask whose lowest bit is signal 1. Without `unsafe`, no API reads a signal's disposition without changing it.
 fn ignores(status: &str, signal: SignalKind) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -181,7 +181,7 @@ mod tests {
         let began = Instant::now();
         for first in Signal::ALL {
             let mut requests = Requests::default();
-            assert!(requests.is_one(first, began));
+            assert!(requests.is_new_request(first, began));
             for (signal, milliseconds, expected) in [
                 (first, 0, false),
                 (Signal::Terminate, 499, false),
@@ -190,7 +190,11 @@ mod tests {
                 (Signal::Quit, 5_000, true),
             ] {
                 let now = began + Duration::from_millis(milliseconds);
-                assert_eq!(requests.is_one(signal, now), expected, "{first}, {signal}");
+                assert_eq!(
+                    requests.is_new_request(signal, now),
+                    expected,
+                    "{first}, {signal}"
+                );
             }
         }
     }

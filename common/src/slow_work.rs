@@ -1,13 +1,13 @@
-//! Work at a start that may take long: the log says that it goes on.
+//! Progress reports for slow work.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
 
-/// Between two lines in the log.
+/// Time between two reports.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Does `work`; while it lasts, calls `report` every few seconds with the seconds that it has taken.
+/// Awaits `work`, and calls `report` with the elapsed seconds every few seconds.
 pub async fn reported<T>(work: impl Future<Output = T>, report: impl Fn(u64)) -> T {
     let began = Instant::now();
     let mut interval = interval_at(began + INTERVAL, INTERVAL);

@@ -1,7 +1,7 @@
 //! Structured logs on standard error.
 //!
-//! A program does not depend on its log: lines that standard error does not take are dropped, counted
-//! ([`metrics`]) and reported in the log as soon as it takes lines again.
+//! A blocked log never blocks the program: lines that standard error does not take are dropped, counted
+//! ([`metrics`]) and reported in the log when it takes lines again.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -17,19 +17,18 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::output::LogLines;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for humans.
     #[default]
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The log of a running program. What it still holds is written when it is dropped, as far as that
-/// takes no longer than a second.
+/// The log of a running program. Dropping it writes the remaining lines, for at most a second.
 #[derive(Debug)]
 #[must_use = "the end of the log is lost unless this lives as long as the program"]
 pub struct Log(());
@@ -52,7 +51,7 @@ pub fn init(format: LogFormat) -> Log {
     Log(())
 }
 
-/// What the log has lost, as a metric in Prometheus's text format.
+/// Returns the number of dropped log lines as a metric in Prometheus's text format.
 pub fn metrics() -> String {
     const NAME: &str = "retort_log_lines_dropped_total";
     let dropped = LogLines::dropped();
@@ -63,7 +62,7 @@ pub fn metrics() -> String {
     )
 }
 
-/// Writes what the log still holds now, for a process that ends without unwinding.
+/// Writes the remaining log lines now, for a process that ends without unwinding.
 pub fn flush() {
     LogLines::flush();
 }

@@ -1,8 +1,7 @@
-//! Starts a program where the memory suffices for it: `require-memory MIB PROGRAM [ARGUMENT...]`.
+//! Starts a program if the memory limit is large enough: `require-memory MIB PROGRAM [ARGUMENT...]`.
 //!
-//! The services that link libtorch are started by this in their images. Loading libtorch takes
-//! memory before a program's first line runs: under too small a limit the kernel ends it without a
-//! word, and it could not say so itself.
+//! The images start the services that link libtorch with this program. Loading libtorch takes memory before
+//! `main`: under a smaller limit the kernel kills the process, which cannot report the reason itself.
 
 use common::output::Messages;
 use std::{
@@ -27,7 +26,7 @@ fn main() -> ExitCode {
     match memory_limit().map(|bytes| bytes / MIB) {
         Some(limit) if limit < needed => fail(&too_little(program, needed, limit)),
         _ => {
-            // Only returns when it failed.
+            // Returns only on failure.
             let error = Command::new(program).args(arguments).exec();
             fail(&format!("cannot start {}: {error}", program.display()))
         }

@@ -1,26 +1,26 @@
-//! What can be wrong with a configuration.
+//! Problems of a configuration.
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf};
 
-/// One thing wrong with a configuration.
+/// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// Dotted path, `phases[0].epochs`; empty for the whole.
     pub key: String,
-    /// The value found there, where there is one.
+    /// The value of the key, if it has one.
     pub value: Option<String>,
-    /// What is wrong and what is allowed.
+    /// The problem and the allowed values.
     pub message: String,
 }
 
-/// All things wrong with a configuration, in the order found.
+/// All problems of a configuration, in the order in which they were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(Vec<ConfigProblem>);
 
-/// Why there is no configuration.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A layer is not there, or not TOML.
+    /// A layer cannot be read or is not TOML.
     #[error("cannot read the configuration {}: {reason}", file.display())]
     Unreadable {
         /// The file.
@@ -31,15 +31,15 @@ pub enum ConfigError {
     /// Keys or values are wrong.
     #[error("{}{problems}", heading(file.as_ref(), problems))]
     Invalid {
-        /// The user's file, where there was one.
+        /// The user's file, if there is one.
         file: Option<PathBuf>,
-        /// What is wrong.
+        /// The problems.
         problems: Problems,
     },
 }
 
 impl Problems {
-    /// Adds a problem: `value` is what stands at `key`, `message` says what is allowed.
+    /// Adds a problem of `key`, which has `value`; `message` says what is allowed.
     pub fn add(&mut self, key: impl Into<String>, value: impl fmt::Display, message: &str) {
         self.push(ConfigProblem {
             key: key.into(),
@@ -66,7 +66,7 @@ impl Problems {
         self.require(range.contains(&value), key, value, &message);
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,7 +80,7 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Adds those whose key has no problem yet.
+    /// Adds the problems whose key has none yet.
     pub(super) fn extend_new(&mut self, others: Self) {
         for other in others.0 {
             if !self.0.iter().any(|known| known.key == other.key) {
@@ -89,7 +89,7 @@ impl Problems {
         }
     }
 
-    /// Whether a key that lies directly in table `key` has a problem already.
+    /// Whether a key below `key` has a problem.
     pub(super) fn any_below(&self, key: &str) -> bool {
         self.0.iter().any(|known| match key {
             "" => true,

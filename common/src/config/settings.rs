@@ -1,4 +1,4 @@
-//! What a user sets beside the file: variables of the environment, and `--set` on the command line.
+//! Settings outside of the file: environment variables, and `--set` on the command line.
 
 use std::{
     env,
@@ -12,18 +12,18 @@ use crate::os_text::shown;
 const NOT_UTF8: &str = "is not UTF-8, as a configuration is; where the command has an option for this path \
                         (--help), that takes any";
 
-/// A variable of the environment that sets a key.
+/// An environment variable that sets a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variable {
     /// The whole name.
     pub name: OsString,
-    /// What follows the prefix: `GRPC__LISTEN`.
+    /// The name without the prefix: `GRPC__LISTEN`.
     pub key: OsString,
     /// The value.
     pub value: OsString,
 }
 
-/// Variables of the process environment that begin with `prefix__`. All others are not looked at.
+/// Returns the environment variables that begin with `prefix__`.
 pub fn environment(prefix: &str) -> Vec<Variable> {
     own(prefix, env::vars_os())
 }
@@ -42,7 +42,7 @@ fn own(prefix: &str, all: impl Iterator<Item = (OsString, OsString)>) -> Vec<Var
 }
 
 impl Variable {
-    /// Lays the value over `tree`; see [`KeyPath::of_variable`] for `named`.
+    /// Sets the value in `tree`; see [`KeyPath::of_variable`] for `named`.
     pub(super) fn apply(&self, tree: &mut Node, named: &[&str]) -> Result<(), ConfigProblem> {
         let refused = |message: String| ConfigProblem {
             key: shown(&self.name).into_owned(),
@@ -57,7 +57,7 @@ impl Variable {
     }
 }
 
-/// Lays `key.path=value` over `tree`. Spaces around the two do not count.
+/// Sets `key.path=value` in `tree`. Spaces around key and value are ignored.
 pub(super) fn apply_override(text: &OsStr, tree: &mut Node) -> Result<(), ConfigProblem> {
     let refused = |message: String| ConfigProblem {
         key: format!("--set {}", shown(text)),

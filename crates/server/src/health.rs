@@ -1,7 +1,6 @@
-//! `grpc.health.v1`, as every service serves it.
+//! The health service `grpc.health.v1`.
 //!
-//! Checks of a service that is not known are answered NOT_FOUND; watches of it begin with
-//! SERVICE_UNKNOWN and go on
+//! A check of an unknown service gets NOT_FOUND; a watch begins with SERVICE_UNKNOWN and stays open
 //! (<https://github.com/grpc/grpc-proto/blob/master/grpc/health/v1/health.proto>).
 
 use std::pin::Pin;
@@ -15,20 +14,20 @@ use tonic_health::pb::{
     health_server::{Health as HealthCalls, HealthServer},
 };
 
-/// Whether a server serves; every service of it alike.
+/// The health of a server, the same for all its services.
 #[derive(Debug, Clone)]
 pub struct Health(watch::Sender<State>);
 
 #[derive(Debug, Clone, Copy)]
 struct State {
     serves: bool,
-    /// Watches end.
+    /// Whether watches end.
     ended: bool,
 }
 
 impl Health {
-    /// A server that does not serve yet, and the service that says so. `services` are the names that
-    /// can be asked for, beside the empty one, which stands for the whole server.
+    /// Creates the health of a server that is not serving yet, and its health service. `services` are the known
+    /// names, in addition to the empty one, which means the whole server.
     pub fn new(services: &'static [&'static str]) -> (Self, HealthServer<HealthService>) {
         let (sender, state) = watch::channel(State {
             serves: false,
@@ -38,12 +37,12 @@ impl Health {
         (Self(sender), HealthServer::new(service))
     }
 
-    /// Says from now on whether the server serves.
+    /// Sets whether the server is serving.
     pub fn set_serving(&self, serves: bool) {
         self.0.send_modify(|state| state.serves = serves);
     }
 
-    /// Says from now on that the server does not serve, and ends the watches once they have said so.
+    /// Reports NOT_SERVING from now on, and ends the watches after they have reported it.
     pub fn end(&self) {
         self.0.send_modify(|state| {
             *state = State {
@@ -101,7 +100,7 @@ impl HealthCalls for HealthService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let watch = Watch {
             known: self.knows(&request.get_ref().service),
-            said: None,
+            last_sent: None,
             state: self.state.clone(),
         };
         let statuses = stream::unfold(watch, Watch::next);
@@ -112,7 +111,7 @@ impl HealthCalls for HealthService {
 /// One stream of statuses.
 struct Watch {
     known: bool,
-    said: Option<ServingStatus>,
+    last_sent: Option<ServingStatus>,
     state: watch::Receiver<State>,
 }
 
@@ -122,8 +121,8 @@ impl Watch {
         loop {
             let state = *self.state.borrow_and_update();
             let status = status(self.known, state);
-            if self.said != Some(status) {
-                self.said = Some(status);
+            if self.last_sent != Some(status) {
+                self.last_sent = Some(status);
                 return Some((Ok(response(status)), self));
             }
             if state.ended {
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_tell_each_change_and_end_with_the_server() {
+    async fn watches_report_each_change_and_end_with_the_server() {
         use ServingStatus::{NotServing, ServiceUnknown, Serving};
         let (health, _) = Health::new(&SERVICES);
         let service = HealthService {

@@ -1,4 +1,4 @@
-//! gRPC messages as the bytes they are: for measuring what a call costs beside its content.
+//! A codec for encoded gRPC messages, to measure the overhead of calls.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{

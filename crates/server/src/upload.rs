@@ -5,16 +5,16 @@ use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
 
 use common::digest::Sha256;
 
-/// Bytes of the ONNX file a message: well below gRPC's usual limit of 4 MiB.
+/// Bytes of the ONNX file per message: well below gRPC's usual limit of 4 MiB.
 const CHUNK: usize = 1 << 20;
 
-/// What becomes of a model that is stored already while another version of it serves.
+/// What happens if the model is stored already and another version of it is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfStored {
-    /// It is activated: for people who publish.
+    /// The stored version is activated: for users who publish.
     Activate,
-    /// The other version goes on serving: for programs that publish again after a lost answer, which
-    /// must not undo an operator's choice in between.
+    /// The other version stays active: for programs that retry after a lost answer, and must not undo an
+    /// operator's choice in between.
     KeepActive,
 }
 

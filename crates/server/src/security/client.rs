@@ -1,4 +1,4 @@
-//! How clients prove to a service who they are.
+//! Client side of authentication: credentials and connections.
 
 use std::{
     fs, io,
@@ -23,17 +23,17 @@ use super::{
 use crate::grpc::{self, InvalidAddress, root_cause};
 use common::{config::Problems, os_text};
 
-/// A connection whose calls carry the client's token.
+/// A connection whose calls contain the client's token.
 pub type Channel = InterceptedService<transport::Channel, Bearer>;
 
-/// Variables of the environment that hold a token, and the name of a file with one.
+/// Environment variables for a token, and for the path of a file with one.
 pub const TOKEN_VARIABLE: &str = "RETORT_TOKEN";
 const TOKEN_FILE_VARIABLE: &str = "RETORT_TOKEN_FILE";
 
-/// What a client shows to a service: nothing by default.
+/// The credentials of a client; none by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Whom the client trusts, and its own certificate; without it, plain text is spoken.
+    /// Trusted authorities and the client's certificate; `None` means plain text.
     pub tls: Option<ClientTls>,
     /// The client's token.
     pub token: TokenSource,
@@ -41,15 +41,15 @@ pub struct Credentials {
     pub token_in_plain_text: TokenInPlainText,
 }
 
-/// Where a client's token is. It is read for every connection anew, so that it can be replaced.
+/// The source of a client's token. The client reads it for each connection, so that it can be replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum TokenSource {
-    /// There is none.
+    /// No token.
     #[default]
     None,
-    /// In a file.
+    /// A file.
     File(PathBuf),
-    /// In the environment variable [`TOKEN_VARIABLE`].
+    /// The environment variable [`TOKEN_VARIABLE`].
     Environment,
 }
 
@@ -58,25 +58,25 @@ pub enum TokenSource {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum TokenInPlainText {
-    /// No: such a connection is refused before anything is sent.
+    /// No: the client does not connect.
     #[default]
     Never,
     /// Yes.
     AnyoneOnTheWayMayReadIt,
 }
 
-/// The options of a command that calls a service. A token has no option: other users of a machine
-/// can see command lines.
+/// Options for credentials. There is no option for the token itself, because other users of a machine can see
+/// command lines.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Credentials")]
 pub struct CredentialArguments {
-    /// Certificates of the authorities that the service's may come from, PEM; turns TLS on.
+    /// Certificates of trusted authorities, PEM; enables TLS.
     #[arg(long, value_name = "FILE", env = "RETORT_CA", global = true)]
     ca: Option<PathBuf>,
-    /// Own certificate for services that ask for one, PEM.
+    /// Client certificate, PEM, for services that require one.
     #[arg(long, value_name = "FILE", env = "RETORT_CERTIFICATE", global = true)]
     certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// Private key of the client certificate, PEM.
     #[arg(long, value_name = "FILE", env = "RETORT_KEY", global = true)]
     key: Option<PathBuf>,
     /// Name in the service's certificate [default: the host of its address].
@@ -88,10 +88,10 @@ pub struct CredentialArguments {
         global = true
     )]
     server_name: Option<String>,
-    /// File that holds a token; or the token itself in the variable RETORT_TOKEN.
+    /// File with a token; the variable RETORT_TOKEN may contain the token itself.
     #[arg(long, value_name = "FILE", env = TOKEN_FILE_VARIABLE, global = true)]
     token_file: Option<PathBuf>,
-    /// Whether the token may travel to another machine without TLS.
+    /// Whether to send the token to another machine without TLS.
     #[arg(
         long,
         value_enum,
@@ -104,16 +104,16 @@ pub struct CredentialArguments {
     token_in_plain_text: TokenInPlainText,
 }
 
-/// Why there is no connection.
+/// Why a client cannot connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address is none.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
     /// A certificate or key cannot be used; the text names the file.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The options do not fit together.
+    /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
     /// The token's file cannot be read.
@@ -124,24 +124,24 @@ pub enum ConnectError {
         /// Why.
         error: io::Error,
     },
-    /// What is there is no token. Not repeated.
-    #[error("what {place} holds {error}")]
+    /// The content is not a token; the error does not contain it.
+    #[error("the content of {place} {error}")]
     Token {
         /// The file or the variable.
         place: String,
-        /// What is wrong.
+        /// The problem.
         error: InvalidToken,
     },
-    /// A token would be readable on its way.
+    /// The token would be sent in plain text.
     #[error(
         "the token is not sent to {address} in plain text, where others may read it: use TLS (ca), \
-         or say token_in_plain_text = \"anyone_on_the_way_may_read_it\""
+         or set token_in_plain_text = \"anyone_on_the_way_may_read_it\""
     )]
     PlainText {
-        /// Where to.
+        /// The address of the service.
         address: String,
     },
-    /// Nobody answers there, or not with TLS as expected.
+    /// The server does not answer, or the TLS handshake failed.
     #[error("{0}")]
     Unreachable(String),
 }
@@ -153,7 +153,7 @@ impl ConnectError {
     }
 }
 
-/// Adds the token to every call, where there is one.
+/// Adds the token, if there is one, to every call.
 #[derive(Debug, Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -168,10 +168,10 @@ impl Interceptor for Bearer {
 }
 
 impl CredentialArguments {
-    /// As the command line and the environment say.
+    /// The credentials of the options and the environment.
     ///
     /// # Errors
-    /// When options do not fit together.
+    /// If options contradict each other.
     pub fn credentials(&self) -> Result<Credentials, ConnectError> {
         let Self {
             ca,
@@ -190,7 +190,7 @@ impl CredentialArguments {
             }),
             None if certificate.is_some() || key.is_some() || server_name.is_some() => {
                 return Err(ConnectError::Options(
-                    "--certificate, --key and --server-name are for TLS: give --ca as well",
+                    "--certificate, --key and --server-name need TLS: set --ca too",
                 ));
             }
             None => None,
@@ -209,7 +209,7 @@ impl CredentialArguments {
 }
 
 impl TokenSource {
-    /// The file, where one is named.
+    /// The file, if there is one.
     pub fn from_file(file: Option<&Path>) -> Self {
         file.map_or(Self::None, |file| Self::File(file.to_owned()))
     }
@@ -237,24 +237,25 @@ impl TokenSource {
 }
 
 impl Credentials {
-    /// The endpoint for `address`, over TLS where there are certificates.
+    /// Creates the endpoint for `address`, with TLS if the credentials contain certificates.
     ///
     /// # Errors
-    /// When the address is none, its scheme contradicts the credentials, or a file cannot be used.
+    /// If the address is invalid, its scheme contradicts the credentials, or a file cannot be used.
     pub fn endpoint(&self, address: &str) -> Result<transport::Endpoint, ConnectError> {
         self.check_address(address)?;
         let Some(tls) = &self.tls else {
             return Ok(grpc::endpoint(address)?);
         };
-        let address = match address.contains("://") {
-            true => address.to_owned(),
-            false => format!("https://{address}"),
+        let address = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("https://{address}")
         };
         let endpoint = grpc::endpoint(&address)?.tls_config(tls.load()?);
         endpoint.map_err(|error| ConnectError::Unreachable(root_cause(&error)))
     }
 
-    /// Adds what is wrong with the files to `problems`, under the keys `tls` and `token_file` of
+    /// Adds the problems of the files to `problems`, with the keys `tls` and `token_file` of
     /// table `table`.
     pub fn validate(&self, table: &str, problems: &mut Problems) {
         if let Some(tls) = &self.tls {
@@ -268,10 +269,10 @@ impl Credentials {
         }
     }
 
-    /// Whether `address` is one, and its scheme, where it has one, agrees with the credentials.
+    /// Checks that `address` is valid and its scheme, if it has one, agrees with the credentials.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem of the address.
     pub fn check_address(&self, address: &str) -> Result<(), ConnectError> {
         match (&self.tls, address.split_once("://")) {
             (None, Some(("https", _))) => Err(ConnectError::Options(
@@ -284,12 +285,14 @@ impl Credentials {
         }
     }
 
-    /// As [`grpc::reason`], with a hint where the connection was lost and may have needed TLS.
+    /// Like [`grpc::reason`], with a hint if the connection was lost and may need TLS.
     pub fn reason(&self, status: &Status) -> String {
         let reason = grpc::reason(status);
         match std::error::Error::source(status) {
             Some(_) if self.tls.is_none() => {
-                format!("{reason}; where TLS is spoken, give the certificate's authority (ca)")
+                format!(
+                    "{reason}; if the service uses TLS, set the authority of its certificate (ca)"
+                )
             }
             _ => reason,
         }
@@ -304,8 +307,8 @@ impl Credentials {
             .await
     }
 
-    /// As [`connect`](Self::connect), to one `address` of the many that `name`, `host:port`, stands
-    /// for. The server's certificate must bear the host of `name`.
+    /// Like [`connect`](Self::connect), to one `address` of the name `name`, `host:port`. The server's
+    /// certificate must contain the host of `name`.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -369,7 +372,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_token_travels_in_plain_text_to_this_machine_or_by_words() {
+    async fn a_token_is_sent_in_plain_text_to_this_machine_or_if_permitted() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         fs::write(&file, Token::generate().unwrap().reveal()).unwrap();
@@ -393,7 +396,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_token_is_neither_sent_nor_repeated() {
+    async fn other_content_of_a_token_file_is_neither_sent_nor_printed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("passwd");
         fs::write(&file, "root:x:0:0").unwrap();
