@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Exponential back-off with jitter, so that trainers do not come back all at once.
 #[derive(Debug)]
-pub(super) struct BackOff {
+pub(crate) struct BackOff {
     next: Duration,
 }
 

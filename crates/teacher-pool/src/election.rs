@@ -3,14 +3,17 @@
 use futures::future::join_all;
 use tokio::time::Instant;
 
-use super::{
-    ExpectedTeacher, PoolError,
+use crate::{
     back_off::BackOff,
-    candidate::{Candidate, Origin, Reference},
-    discovery::Directory,
-    roster::{Roster, Standing},
+    candidate::Candidate,
+    config::PoolConfig,
+    directory::Directory,
+    error::PoolError,
+    expected::ExpectedTeacher,
+    place::Standing,
+    reference::{Origin, Reference},
+    roster::Roster,
 };
-use crate::config::PoolConfig;
 
 /// Asks all endpoints at once, until one that fits answers: of those, the first in the configured
 /// order, so that the choice does not hang on which answer came first. Where `expected` names the teacher,
@@ -19,7 +22,7 @@ use crate::config::PoolConfig;
 /// # Errors
 /// [`PoolError::NoTeacher`] after the configured time, [`PoolError::AllRefused`] as soon as every
 /// endpoint answers and none fits.
-pub(super) async fn elect(
+pub(crate) async fn elect(
     directory: &mut Directory,
     roster: &Roster,
     config: &PoolConfig,

@@ -16,7 +16,7 @@ use tonic_health::pb::{
 ///
 /// # Errors
 /// Why it does not serve, for people.
-pub(super) async fn check(channel: Channel) -> Result<(), String> {
+pub(crate) async fn check(channel: Channel) -> Result<(), String> {
     match HealthClient::new(channel).check(request()).await {
         Ok(response) => serving(response.into_inner().status()),
         Err(status) if status.code() == Code::Unimplemented => Ok(()),
@@ -29,7 +29,7 @@ pub(super) async fn check(channel: Channel) -> Result<(), String> {
 
 /// Waits until the teacher says that it does not serve any more; gives its words. A connection that
 /// breaks says nothing: the stream of soft targets tells of that.
-pub(super) async fn until_not_serving(channel: Channel) -> String {
+pub(crate) async fn until_not_serving(channel: Channel) -> String {
     match watch(channel).await {
         Ok(reason) => reason,
         Err(_) => std::future::pending().await,
@@ -40,14 +40,14 @@ pub(super) async fn until_not_serving(channel: Channel) -> String {
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Within this time an idle teacher answers a check.
-pub(super) const CHECK_TIME: Duration = Duration::from_secs(5);
+pub(crate) const CHECK_TIME: Duration = Duration::from_secs(5);
 
 /// Checks the teacher every few seconds until it does not answer; gives the reason in words.
 ///
 /// Not by HTTP/2's pings: gRPC's servers close a connection on which they come this often. Any answer
 /// will do. A server that has answered no check says nothing by its silence: all of its threads may be
 /// taken by streams.
-pub(super) async fn until_silent(channel: Channel) -> String {
+pub(crate) async fn until_silent(channel: Channel) -> String {
     let mut answers = false;
     loop {
         match timeout(CHECK_TIME, check(channel.clone())).await {

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use tokio::sync::watch;
 
-use super::roster::Place;
+use crate::place::Place;
 
 /// The processes that have a stream, by the id that each tells in Describe, with the place of the stream.
 #[derive(Debug)]
-pub(super) struct Instances(watch::Sender<BTreeMap<String, Place>>);
+pub(crate) struct Instances(watch::Sender<BTreeMap<String, Place>>);
 
 /// The right to stream to one process, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Claim<'i> {
+pub(crate) struct Claim<'i> {
     instances: &'i Instances,
     /// Absent where the process tells none: it counts by its address.
     id: Option<String>,

@@ -4,11 +4,12 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
-use super::{
-    Shared,
+use crate::{
     back_off::BackOff,
     candidate::Candidate,
-    roster::{Place, Standing},
+    connection_end::Ended,
+    place::{Place, Standing},
+    shared::Shared,
     stream,
 };
 
@@ -16,31 +17,12 @@ use super::{
 const SPARE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One address at which a teacher is, or would be.
-pub(super) struct Member {
+pub(crate) struct Member {
     pub place: Place,
     pub address: SocketAddr,
     /// Addresses that the endpoints stand for now.
     pub wanted: watch::Receiver<BTreeSet<SocketAddr>>,
     pub shared: Arc<Shared>,
-}
-
-/// How a connection ended.
-pub(super) enum Ended {
-    /// Nobody there, or lost: worth another attempt.
-    Lost(String),
-    /// It got no more, and answered what it had.
-    Finished(Standing),
-    /// Not the teacher that the run uses. Another may be started there: worth another attempt.
-    Unfit(String),
-    /// It does not keep to the contract: never again in this run.
-    Misbehaved(String),
-    /// The process that answers there has a stream already, by another address.
-    Spare {
-        /// The process.
-        instance: String,
-        /// Where its stream is.
-        holder: Place,
-    },
 }
 
 impl Member {

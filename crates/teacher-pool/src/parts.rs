@@ -19,14 +19,14 @@ pub const FEWEST_IMAGES: usize = 32;
 const ALWAYS_WHOLE: usize = 2 * FEWEST_IMAGES;
 
 /// Largest answer that is read: 1 GiB, as large as a teacher's `grpc.max_message_bytes` may be.
-pub(super) const MAX_ANSWER_BYTES: usize = 1 << 30;
+pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 30;
 
 /// More than a message has besides pixels or soft targets: id, shape, and the keys and lengths of fields.
 const ENVELOPE_BYTES: u64 = 128;
 
 /// What the messages of one image take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ImageBytes {
+pub(crate) struct ImageBytes {
     request: u64,
     answer: u64,
 }
@@ -64,14 +64,14 @@ impl ImageBytes {
 }
 
 /// Splits a batch of `images` into as few parts as fit messages of `fitting` images, of like sizes.
-pub(super) fn split(images: usize, fitting: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn split(images: usize, fitting: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = images.div_ceil(fitting.max(1)).max(1);
     (0..parts).map(move |part| part * images / parts..(part + 1) * images / parts)
 }
 
 /// The answers to the parts of a batch.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     parts: Vec<Option<SoftTargets>>,
     missing: usize,
 }

@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Who is asked for the addresses of a name.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Resolver {
+pub(crate) enum Resolver {
     /// The C library's `getaddrinfo`, which caches nothing itself. A daemon that it asks may.
     System,
     /// This DNS server, directly.

@@ -12,7 +12,7 @@ const UNKNOWN: Duration = Duration::from_secs(2);
 /// retransmission time-out (Jacobson, "Congestion Avoidance and Control", 1988; RFC 6298, section 2).
 /// What is late by its measure is sent a second time (Dean and Barroso, "The Tail at Scale", 2013).
 #[derive(Debug, Default)]
-pub(super) struct RoundTrip(Option<Estimate>);
+pub(crate) struct RoundTrip(Option<Estimate>);
 
 #[derive(Debug, Clone, Copy)]
 struct Estimate {

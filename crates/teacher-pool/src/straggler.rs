@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::Shared;
+use crate::shared::Shared;
 
 /// Shortest time between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Looks after overdue batches until the pool is closed.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let closed = shared.closed.clone();
     closed.run_until_cancelled(hedge(&shared)).await;
 }

@@ -1,10 +1,6 @@
 //! One stream to one teacher: batches go up as credit allows, soft targets come down.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    pin::pin,
-    time::Duration,
-};
+use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use proto::teacher::v1::{
     self as wire, Batch, DataType, Numerics, Open, StreamSoftTargetsRequest,
@@ -20,15 +16,17 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::{
-    PoolError, Shared,
+use crate::{
     back_off::BackOff,
     candidate::Candidate,
+    connection_end::Ended,
+    error::PoolError,
     health,
-    member::Ended,
+    in_flight::{Asked, InFlight},
     parts::{self, Answers},
-    queue::{Assignment, BatchNumber, BatchQueue, StreamNumber},
-    roster::{Place, Standing},
+    place::{Place, Standing},
+    shared::Shared,
+    unanswered::{Assignment, BatchNumber},
 };
 
 /// Deadline for the answer to Open.
@@ -36,7 +34,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Streams until the teacher is lost, drained or found unfit, or until `released`. What it has not
 /// answered when it is lost goes back to the queue.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     candidate: Candidate,
     place: &Place,
     shared: &Shared,
@@ -64,13 +62,7 @@ pub(super) async fn serve(
         outbound: Some(outbound),
         finishing: None,
         unsent: VecDeque::new(),
-        in_flight: InFlight {
-            batches: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            next_request: 0,
-            stream: shared.queue.open_stream(),
-            queue: &shared.queue,
-        },
+        in_flight: InFlight::new(&shared.queue),
         answered: 0,
         last_heard: Instant::now(),
     };
@@ -340,58 +332,6 @@ impl TeacherStream<'_> {
         let back = self.in_flight.give_back();
         let answered = self.answered;
         format!("{reason} (answered {answered} batches; {back} go back to the queue)")
-    }
-}
-
-/// What the teacher has; the batches left go back to the queue however the stream ends.
-struct InFlight<'a> {
-    /// With the answers to their parts so far.
-    batches: BTreeMap<BatchNumber, Answers>,
-    /// By their ids.
-    requests: BTreeMap<u64, Asked>,
-    next_request: u64,
-    stream: StreamNumber,
-    queue: &'a BatchQueue,
-}
-
-/// What a request asked for.
-#[derive(Clone, Copy)]
-struct Asked {
-    batch: BatchNumber,
-    part: usize,
-    samples: usize,
-}
-
-impl InFlight<'_> {
-    /// What the request that is answered now asked for.
-    fn answered(&mut self, id: u64) -> Result<Asked, String> {
-        let asked = self.requests.remove(&id);
-        asked.ok_or_else(|| format!("answered batch {id}, which it does not have"))
-    }
-
-    fn settle(&mut self, number: BatchNumber, answer: Result<SoftTargets, PoolError>) {
-        if self.batches.remove(&number).is_some() {
-            self.queue.settle(self.stream, number, answer);
-        }
-    }
-
-    fn give_back(&mut self) -> usize {
-        let batches = std::mem::take(&mut self.batches);
-        self.queue.take_back(self.stream, batches.into_keys())
-    }
-
-    fn give_back_these(&mut self, numbers: impl Iterator<Item = BatchNumber>) {
-        for number in numbers {
-            if self.batches.remove(&number).is_some() {
-                self.queue.take_back(self.stream, std::iter::once(number));
-            }
-        }
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Shared, roster::Roster};
+use crate::{roster::Roster, shared::Shared};
 
 /// Says so, once, unless the pool is closed before.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let told = tell(&shared.roster, shared.config.prefetch);
     shared.closed.run_until_cancelled(told).await;
 }
@@ -27,9 +27,10 @@ async fn tell(roster: &Roster, prefetch: usize) {
 mod tests {
     use futures::FutureExt;
 
-    use super::{
-        super::roster::{Place, Standing, tests::roster},
-        *,
+    use super::*;
+    use crate::{
+        place::{Place, Standing},
+        roster::tests::roster,
     };
 
     #[tokio::test]

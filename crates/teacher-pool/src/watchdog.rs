@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{PoolError, Shared};
+use crate::{error::PoolError, shared::Shared};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,7 +18,7 @@ const STALLED_SECONDS: u64 = 10;
 ///
 /// # Errors
 /// [`PoolError::NoTeacher`] after the configured time.
-pub(super) async fn first_teacher(shared: &Shared) -> Result<(), PoolError> {
+pub(crate) async fn first_teacher(shared: &Shared) -> Result<(), PoolError> {
     let first = until_connected(shared, |count| count > 0);
     match timeout(shared.config.wait_timeout(), first).await {
         Ok(()) => Ok(()),
@@ -30,7 +30,7 @@ pub(super) async fn first_teacher(shared: &Shared) -> Result<(), PoolError> {
 }
 
 /// Watches over what waits, until the pool is closed.
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let closed = shared.closed.clone();
     closed.run_until_cancelled(watch(&shared)).await;
 }
