@@ -132,7 +132,7 @@ mod tests {
             "[::1]:3",
             "127.0.0.1:2",
         ];
-        let roster = Roster::new(Arc::new(Notices::default()));
+        let roster = Roster::new(Arc::new(Notices::default()), 8);
         let found = directory(&endpoints).look_up(&roster).await;
         let addresses: Vec<_> = found
             .iter()
@@ -144,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_without_address_is_named() {
         let mut directory = directory(&["no.such.host.invalid:1"]);
-        let roster = Roster::new(Arc::new(Notices::default()));
+        let roster = Roster::new(Arc::new(Notices::default()), 8);
         assert!(directory.look_up(&roster).await.is_empty());
         assert!(roster.describe().contains("no.such.host.invalid:1"));
     }

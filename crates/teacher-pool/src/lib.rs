@@ -43,7 +43,6 @@ mod round_trip;
 mod shared;
 mod straggler;
 mod stream;
-mod surplus;
 mod unanswered;
 mod watchdog;
 

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{
     config::PoolConfig, directory::Directory, discovery, election, error::PoolError,
     expected::ExpectedTeacher, instances::Instances, observer::PoolObserver, queue::BatchQueue,
-    roster::Roster, shared::Shared, straggler, surplus, watchdog,
+    roster::Roster, shared::Shared, straggler, watchdog,
 };
 
 /// A cheap handle to the teachers of a run. They are let go when the last handle is dropped.
@@ -84,7 +84,7 @@ impl TeacherPool {
         observer: Arc<dyn PoolObserver>,
     ) -> Result<Self, PoolError> {
         let mut directory = Directory::new(&config)?;
-        let roster = Roster::new(Arc::clone(&observer));
+        let roster = Roster::new(Arc::clone(&observer), config.prefetch);
         let reference = election::elect(&mut directory, &roster, &config, &expected).await?;
         let closed = CancellationToken::new();
         let guard = Arc::new(closed.clone().drop_guard());
@@ -100,7 +100,6 @@ impl TeacherPool {
             closed,
         });
         tokio::spawn(discovery::run(directory, Arc::clone(&shared)));
-        tokio::spawn(surplus::run(Arc::clone(&shared)));
         watchdog::first_teacher(&shared).await?;
         tokio::spawn(watchdog::run(Arc::clone(&shared)));
         tokio::spawn(straggler::run(Arc::clone(&shared)));

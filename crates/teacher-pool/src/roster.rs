@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::watch;
@@ -20,15 +23,20 @@ pub(crate) struct Roster {
     /// Why each place was last away.
     losses: Mutex<BTreeMap<Place, String>>,
     connected: watch::Sender<usize>,
+    /// Batches that the run has with the teachers at a time: more teachers than that have no work.
+    prefetch: usize,
+    surplus_reported: AtomicBool,
     observer: Arc<dyn PoolObserver>,
 }
 
 impl Roster {
-    pub fn new(observer: Arc<dyn PoolObserver>) -> Self {
+    pub fn new(observer: Arc<dyn PoolObserver>, prefetch: usize) -> Self {
         Self {
             standings: Mutex::default(),
             losses: Mutex::default(),
             connected: watch::Sender::new(0),
+            prefetch,
+            surplus_reported: AtomicBool::new(false),
             observer,
         }
     }
@@ -122,6 +130,13 @@ impl Roster {
         self.observer.teachers(count, count_refused(&standings));
         self.connected
             .send_if_modified(|before| std::mem::replace(before, count) != count);
+        if count > self.prefetch && !self.surplus_reported.swap(true, Ordering::Relaxed) {
+            let prefetch = self.prefetch;
+            self.notice(format!(
+                "{count} teachers are connected, but teacher.prefetch keeps only {prefetch} batches in \
+                 flight: raise it to use all teachers"
+            ));
+        }
     }
 
     fn losses(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, String>> {
@@ -149,14 +164,14 @@ fn count_refused(standings: &BTreeMap<Place, Standing>) -> usize {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::observer::tests::Notices;
 
-    /// With what it has told.
-    pub fn roster() -> (Roster, Arc<Notices>) {
+    /// A roster of a run with a prefetch of 2 batches, and its notices.
+    fn roster() -> (Roster, Arc<Notices>) {
         let told = Arc::new(Notices::default());
-        (Roster::new(told.clone()), told)
+        (Roster::new(told.clone(), 2), told)
     }
 
     #[test]
@@ -183,6 +198,26 @@ pub(crate) mod tests {
                 "teacher t:1 (10.0.0.7:1) is away: broken pipe",
                 "teacher t:1 (10.0.0.7:1) is refused: it is model x",
                 "teacher t:1 (10.0.0.7:1) is refused: it is model y",
+            ]
+        );
+    }
+
+    #[test]
+    fn more_teachers_than_batches_are_reported_once() {
+        let (roster, notices) = roster();
+        let connect = |endpoint| roster.set(&Place::new(endpoint, None), Standing::Connected);
+        for endpoint in ["a:1", "b:1", "c:1", "d:1"] {
+            connect(endpoint);
+        }
+        assert_eq!(
+            *notices.0.lock().unwrap(),
+            [
+                "teacher a:1 is connected",
+                "teacher b:1 is connected",
+                "teacher c:1 is connected",
+                "3 teachers are connected, but teacher.prefetch keeps only 2 batches in flight: raise \
+                 it to use all teachers",
+                "teacher d:1 is connected",
             ]
         );
     }
