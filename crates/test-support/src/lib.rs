@@ -3,6 +3,7 @@
 //! - [`Process`], [`Teacher`]: real processes on free ports, watched by conditions, killed when dropped.
 //! - [`eventually`]: waits for a condition, never for a time.
 //! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
+//! - [`NameServer`]: a DNS server whose answers change.
 //! - [`damage`]: valid bytes that are damaged, for property tests of parsers.
 //! - [`Relay`]: a TCP relay whose connections a test cuts without closing them.
 //! - [`certificates`], [`refusals`]: keys, tokens, and the callers that every port must reject.
@@ -24,6 +25,7 @@ pub mod damage;
 mod data;
 pub mod held_file;
 mod metrics_page;
+mod name_server;
 mod process;
 pub mod process_life;
 pub mod refusals;
@@ -36,6 +38,7 @@ pub use addresses::{own_host, unused_address};
 pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
 pub use data::{class_names, write_idx};
 pub use metrics_page::{http_get, metric, metric_in};
+pub use name_server::NameServer;
 pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
 pub use teacher::{Teacher, write_artifact};

@@ -11,9 +11,8 @@ use std::{
 };
 
 use crate::distillation::{Run, Scene, Size, TEACHER, TEACHER_NETWORK, TRAINER, consumed, student};
-use crate::name_server::NameServer;
 use test_support::{
-    Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact,
+    NameServer, Teacher, built_beside, eventually, eventually_constant, own_host, write_artifact,
 };
 
 const SHORT: Size = Size {

@@ -4,7 +4,6 @@
 
 mod distillation;
 mod faults;
-mod name_server;
 mod recordings;
 mod resume;
 mod run_service;

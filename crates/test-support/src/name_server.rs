@@ -1,4 +1,4 @@
-//! A DNS server whose answers a test changes. It says that each is good for ten minutes.
+//! A DNS server whose answers a test changes. Their TTL is ten minutes.
 
 use std::{
     io::{self, Read, Write},
@@ -11,13 +11,14 @@ use simple_dns::{CLASS, Packet, QTYPE, ResourceRecord, TYPE, rdata::RData};
 
 const TTL_SECONDS: u32 = 600;
 
+/// Answers over TCP.
 pub struct NameServer {
     pub address: SocketAddr,
     addresses: Arc<Mutex<Vec<Ipv4Addr>>>,
 }
 
 impl NameServer {
-    /// Answers every question for A records with the addresses set last.
+    /// Starts a server that answers each question for A records with the addresses set last.
     pub fn start(addresses: &[Ipv4Addr]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
@@ -27,8 +28,9 @@ impl NameServer {
         let addresses = Arc::clone(&server.addresses);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // The other side may hang up at any time.
-                let _ = serve(stream.unwrap(), &addresses);
+                let (stream, addresses) = (stream.unwrap(), Arc::clone(&addresses));
+                // The client may close its connection at any time.
+                thread::spawn(move || drop(serve(stream, &addresses)));
             }
         });
         server
