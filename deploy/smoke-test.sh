@@ -92,7 +92,7 @@ disturb() {
     kill -9 "$victim_process"
     say "killed the teacher at $victim_address, pid $victim_process"
     # From the log: the teacher may be back before a metric shows its absence.
-    still "the trainer has lost it" trainer_says "teacher teacher:50051 ($victim_address:50051) is away" || return
+    still "the trainer has lost it" trainer_says "teacher teacher:50051 ($victim_address:50051) is unavailable" || return
     still "3 teachers are connected again" metric_is retort_trainer_teachers 3 || return
 
     compose up --detach --no-build --no-recreate --scale teacher=1 teacher >/dev/null 2>&1
@@ -151,7 +151,7 @@ retort runs watch undisturbed >/dev/null 2>&1 || fail "the run failed: $(retort 
 say "took $((SECONDS - begin)) s"
 
 compose logs --no-color trainer >"$folder/trainer.log"
-for text in "is connected" "is shutting down" "is away"; do
+for text in "is connected" "is shutting down" "is unavailable"; do
     grep -m 3 "teacher teacher:50051.*$text" "$folder/trainer.log" | sed 's/^/   /' ||
         fail "the trainer's log has no line \"teacher … $text\""
 done

@@ -1,4 +1,4 @@
-//! Who answers at an address, and whether the run can use it.
+//! A teacher that answers at an address, and whether the run can use it.
 
 use std::{net::SocketAddr, num::NonZero, time::Duration};
 
@@ -13,42 +13,41 @@ use tokio::time::timeout;
 use crate::{
     expected::{BatchSize, ExpectedTeacher},
     health,
-    parts::{ImageBytes, MAX_ANSWER_BYTES},
-    place::Place,
+    parts::{BytesPerImage, MAX_ANSWER_BYTES},
+    teacher::TeacherAddress,
 };
 
-/// Deadline for connecting and asking who is there.
-const MEET_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for connecting, the health check and `Describe`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Somebody who answered.
+/// A teacher that has answered.
 pub(crate) struct Candidate {
     pub client: TeacherServiceClient<Channel>,
-    /// The connection below the client.
+    /// The connection that `client` uses.
     pub channel: Channel,
     pub identity: TeacherIdentity,
-    /// Tells the process from every other one; absent where it says none.
+    /// Identifies the process; `None` if the teacher reports no id.
     pub instance: Option<String>,
     /// In logit order.
     pub class_names: Vec<String>,
     input_shape: Vec<u64>,
     max_message_bytes: Option<NonZero<u64>>,
-    /// As in the message: kinds that this version does not know among them.
+    /// As in the message: it may contain kinds that this version does not know.
     encodings: Vec<i32>,
 }
 
 impl Candidate {
-    /// Connects to `address`, one of those that the endpoint of `place` stands for, asks whether the
-    /// teacher there serves, and who it is.
+    /// Connects to `address`, checks the health of the teacher there, and asks it to describe itself.
     ///
     /// # Errors
-    /// Why it cannot be used, for people.
-    pub async fn meet(
-        place: &Place,
+    /// Why the teacher is unavailable, in words for the user.
+    pub async fn connect(
+        teacher: &TeacherAddress,
         address: SocketAddr,
         credentials: &Credentials,
     ) -> Result<Self, String> {
-        let meet = async {
-            let channel = credentials.connect_to(place.endpoint(), address).await;
+        let connect = async {
+            let channel = credentials.connect_to(teacher.endpoint(), address).await;
             let channel = channel.map_err(|error| error.to_string())?;
             health::check(channel.clone()).await?;
             let mut client = TeacherServiceClient::new(channel.clone())
@@ -57,13 +56,13 @@ impl Candidate {
                 .describe(DescribeRequest {})
                 .await
                 .map_err(|status| {
-                    format!("does not describe itself: {}", credentials.reason(&status))
+                    format!("failed to describe itself: {}", credentials.reason(&status))
                 })?;
             Ok(Self::new(channel, client, described.into_inner()))
         };
-        timeout(MEET_TIMEOUT, meet)
+        timeout(CONNECT_TIMEOUT, connect)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {MEET_TIMEOUT:?}")))
+            .unwrap_or_else(|_| Err(format!("no answer within {CONNECT_TIMEOUT:?}")))
     }
 
     fn new(
@@ -88,11 +87,11 @@ impl Candidate {
         }
     }
 
-    /// Whether its input and output fit the run's data, and its answers what the run asks for.
+    /// Checks that the teacher's input, classes, encodings and message limit fit the run.
     ///
     /// # Errors
-    /// What does not fit, for people.
-    pub fn fits(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
+    /// What does not fit, in words for the user.
+    pub fn check(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
         let ExpectedTeacher {
             input_shape,
             classes,
@@ -113,39 +112,39 @@ impl Candidate {
         if let Some(names) = &expected.class_names {
             ClassMatch::of(&self.class_names, names).map_err(|differ| {
                 format!(
-                    "{differ}; give data.class_names the teacher's names, or set \
-                     soft_targets.class_names = \"ignore\" where they mean the same"
+                    "{differ}; set data.class_names to the teacher's names, or set \
+                     soft_targets.class_names = \"ignore\" if both mean the same classes"
                 )
             })?;
         }
         if !self.encodings.contains(&encoding.to_wire().0.into()) {
             return Err(format!(
-                "does not offer soft targets as {encoding}; it is too old, or teacher.encoding asks \
-                 for too much"
+                "does not offer soft targets as {encoding}: update the teacher, or choose another \
+                 teacher.encoding"
             ));
         }
         self.check_messages(expected, encoding)
     }
 
-    /// Images that one request may ask for.
-    pub fn images_a_request(&self, expected: &ExpectedTeacher, encoding: Encoding) -> usize {
-        ImageBytes::new(expected.input_shape, encoding, expected.classes)
-            .fitting(self.max_message_bytes)
+    /// Returns how many images fit into one request and its answer.
+    pub fn images_per_request(&self, expected: &ExpectedTeacher, encoding: Encoding) -> usize {
+        BytesPerImage::new(expected.input_shape, encoding, expected.classes)
+            .images_per_message(self.max_message_bytes)
     }
 
     fn check_messages(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
-        let image = ImageBytes::new(expected.input_shape, encoding, expected.classes);
-        let fitting = image.fitting(self.max_message_bytes);
+        let image = BytesPerImage::new(expected.input_shape, encoding, expected.classes);
+        let fitting = image.images_per_message(self.max_message_bytes);
         let BatchSize { images, key } = &expected.largest_batch;
         image.check(*images, fitting).map_err(|needed| {
             let limit = match self.max_message_bytes {
                 Some(bytes) => format!("its grpc.max_message_bytes is {bytes}"),
-                None => format!("a trainer reads no more than {MAX_ANSWER_BYTES} bytes"),
+                None => format!("a trainer reads at most {MAX_ANSWER_BYTES} bytes"),
             };
             format!(
-                "takes messages with {fitting} images or their soft targets as {encoding} at most \
-                 ({limit}), and {key} = {images} needs messages of {needed} bytes; raise the teacher's \
-                 grpc.max_message_bytes, or lower {key}, or choose a smaller teacher.encoding"
+                "accepts at most {fitting} images, or their soft targets as {encoding}, per message \
+                 ({limit}), but {key} = {images} needs messages of {needed} bytes; raise the teacher's \
+                 grpc.max_message_bytes, lower {key}, or choose a smaller teacher.encoding"
             )
         })
     }

@@ -10,54 +10,52 @@ use server::security::{
 };
 use soft_targets::Encoding;
 
-/// A week.
+/// One week.
 const MAX_TIMEOUT_SECONDS: u64 = 604_800;
 
-/// Which teachers a run uses and how it waits for them.
+/// Which teachers a run uses, and how long it waits for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolConfig {
-    /// `host:port` each; a name stands for all its addresses and is looked up again and again.
+    /// `host:port` each. A name stands for all its addresses; the pool resolves it every few seconds.
     pub endpoints: Vec<String>,
-    /// DNS server that is asked for names, in place of the system's resolver: nothing in between
-    /// caches then.
+    /// DNS server that resolves the names directly, instead of the system's resolver, so that no cache is in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_server: Option<SocketAddr>,
-    /// How logits travel.
+    /// Encoding of the logits on the wire.
     #[serde(default = "default_encoding")]
     pub encoding: Encoding,
-    /// Whether teachers whose numerics differ may be mixed.
+    /// Whether the run may mix teachers with different numerics.
     #[serde(default)]
     pub numerics: NumericsPolicy,
-    /// How long a run waits with no teacher connected.
+    /// How long a run waits while no teacher is connected.
     #[serde(default = "default_wait_timeout_seconds")]
     pub wait_timeout_seconds: u64,
-    /// How long a teacher that has batches may go without an answer before it is let go.
+    /// How long a teacher that has batches may send no answer before the pool disconnects from it.
     #[serde(default = "default_answer_timeout_seconds")]
     pub answer_timeout_seconds: u64,
-    /// Batches that may be with the teachers, or answered and not yet trained on, at a time: no more
-    /// teachers than that have work.
+    /// Batches that are submitted and not yet trained on, at most. More teachers than that are idle.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
-    /// File with the token that is shown to the teachers.
+    /// File with the token for the teachers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// Whether the token may travel to another machine without TLS.
+    /// Whether the token may be sent to another machine without TLS.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token_in_plain_text: TokenInPlainText,
-    /// Whom the run trusts, and its own certificate; without it, plain text is spoken.
+    /// The certificate authorities that the run trusts, and its own certificate; without it, connections use plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
 }
 
-/// Whether teachers whose numerics differ may be mixed.
+/// Whether a run may mix teachers with different numerics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumericsPolicy {
-    /// No: every teacher must give the same bits as the first.
+    /// No: every teacher must compute bit-identical logits.
     #[default]
     Same,
-    /// Yes; the run is not bit-reproducible and its manifest says so.
+    /// Yes; the run is not bit-reproducible, and its manifest says so.
     Any,
 }
 
@@ -78,7 +76,7 @@ fn default_prefetch() -> usize {
 }
 
 impl PoolConfig {
-    /// Teachers at `endpoints`, everything else as it is where a run does not say it.
+    /// Creates the configuration of teachers at `endpoints` with the default of every other key.
     pub fn new(endpoints: Vec<String>) -> Self {
         Self {
             endpoints,
@@ -94,7 +92,7 @@ impl PoolConfig {
         }
     }
 
-    /// What is shown to the teachers.
+    /// Returns the credentials for the teachers.
     pub fn credentials(&self) -> Credentials {
         Credentials {
             tls: self.tls.clone(),
@@ -103,17 +101,17 @@ impl PoolConfig {
         }
     }
 
-    /// How long a run waits with no teacher connected.
+    /// Returns how long a run waits while no teacher is connected.
     pub fn wait_timeout(&self) -> Duration {
         Duration::from_secs(self.wait_timeout_seconds)
     }
 
-    /// How long a teacher that has batches may go without an answer.
+    /// Returns how long a teacher that has batches may send no answer.
     pub fn answer_timeout(&self) -> Duration {
         Duration::from_secs(self.answer_timeout_seconds)
     }
 
-    /// Adds what is wrong with the table to `problems`, under the keys of `[teacher]`.
+    /// Adds the problems of the table to `problems`, under the keys of `[teacher]`.
     pub fn validate(&self, problems: &mut Problems) {
         let count = self.endpoints.len();
         problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");

@@ -1,22 +1,23 @@
 //! How a connection to a teacher ended.
 
-use crate::place::{Place, Standing};
+use crate::teacher::{TeacherAddress, TeacherStatus};
 
-/// How a connection ended.
-pub(crate) enum Ended {
-    /// Nobody there, or lost: worth another attempt.
+/// How a connection to a teacher ended.
+pub(crate) enum ConnectionEnd {
+    /// The teacher did not answer, or the connection was lost, for this reason; the pool reconnects.
     Lost(String),
-    /// It got no more, and answered what it had.
-    Finished(Standing),
-    /// Not the teacher that the run uses. Another may be started there: worth another attempt.
-    Unfit(String),
-    /// It does not keep to the contract: never again in this run.
-    Misbehaved(String),
-    /// The process that answers there has a stream already, by another address.
-    Spare {
-        /// The process.
+    /// The pool stopped sending batches because of this status, and the teacher answered all that it had.
+    Finished(TeacherStatus),
+    /// The run cannot use the teacher, for this reason. Another teacher may be started at the address, so the pool
+    /// reconnects.
+    Unsuitable(String),
+    /// The teacher violates the protocol; the pool never reconnects in this run.
+    ProtocolViolation(String),
+    /// The process that answers is already connected by another address.
+    Duplicate {
+        /// Id of the process.
         instance: String,
-        /// Where its stream is.
-        holder: Place,
+        /// The address of its stream.
+        connected: TeacherAddress,
     },
 }

@@ -1,4 +1,4 @@
-//! Endpoints of the configuration, looked up again and again.
+//! The configured endpoints and the addresses to which they resolve.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,16 +11,16 @@ use server::grpc;
 use crate::{
     config::PoolConfig,
     error::PoolError,
-    place::{Place, Standing},
     resolver::Resolver,
     roster::Roster,
+    teacher::{TeacherAddress, TeacherStatus},
 };
 
-/// An address is given up when it is missing from so many answers in a row: a server may answer with
-/// a part of what it knows.
-const MISSING: u32 = 2;
+/// An address is dropped once it is missing from this many answers in a row: a DNS server may answer with a part of
+/// the addresses that it knows.
+const MAX_MISSES: u32 = 2;
 
-/// The endpoints, with the addresses last known for each.
+/// The configured endpoints, each with its last known addresses.
 pub(crate) struct Directory {
     endpoints: Vec<Endpoint>,
     resolver: Resolver,
@@ -31,15 +31,15 @@ struct Endpoint {
     text: String,
     host: String,
     port: u16,
-    /// With the number of answers in a row from which each was missing.
+    /// Each with the number of latest answers in a row from which it was missing.
     addresses: BTreeMap<SocketAddr, u32>,
 }
 
 impl Directory {
-    /// Reads the configured endpoints; looks nothing up yet.
+    /// Reads the configured endpoints without resolving them.
     ///
     /// # Errors
-    /// The endpoint that is none.
+    /// [`PoolError::Endpoint`] names the first endpoint that is invalid.
     pub fn new(config: &PoolConfig) -> Result<Self, PoolError> {
         let endpoints = config.endpoints.iter().map(|text| Endpoint::new(text));
         Ok(Self {
@@ -50,9 +50,9 @@ impl Directory {
         })
     }
 
-    /// Looks every endpoint up. A name that cannot be looked up keeps the addresses last known, so
-    /// that a DNS failure takes no teacher away. Each address comes once, in the configured order.
-    pub async fn look_up(&mut self, roster: &Roster) -> Vec<(Place, SocketAddr)> {
+    /// Resolves every endpoint and reports failures to `roster`. An endpoint whose look-up fails keeps its last known
+    /// addresses, so a DNS failure disconnects no teacher. Returns each address once, in the configured order.
+    pub async fn look_up(&mut self, roster: &Roster) -> Vec<(TeacherAddress, SocketAddr)> {
         let resolver = self.resolver;
         let ask = |endpoint: &Endpoint| {
             let (host, port) = (endpoint.host.clone(), endpoint.port);
@@ -62,17 +62,18 @@ impl Directory {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for (endpoint, answer) in self.endpoints.iter_mut().zip(answers) {
-            let nowhere = Place::new(&endpoint.text, None);
+            let unresolved = TeacherAddress::new(&endpoint.text, None);
             match answer {
                 Ok(addresses) => {
-                    roster.remove(&nowhere);
-                    endpoint.learn(&addresses);
+                    roster.remove(&unresolved);
+                    endpoint.update(&addresses);
                 }
-                Err(reason) => roster.set(&nowhere, Standing::Away(reason)),
+                Err(reason) => roster.set(&unresolved, TeacherStatus::Unavailable(reason)),
             }
             for address in endpoint.addresses.keys() {
                 if seen.insert(*address) {
-                    found.push((Place::new(&endpoint.text, Some(*address)), *address));
+                    let teacher = TeacherAddress::new(&endpoint.text, Some(*address));
+                    found.push((teacher, *address));
                 }
             }
         }
@@ -85,7 +86,7 @@ impl Endpoint {
         let endpoint =
             grpc::endpoint(text).map_err(|error| PoolError::Endpoint(error.to_string()))?;
         let uri = endpoint.uri();
-        // An IPv6 address stands in brackets. Both are there: `endpoint` has checked that.
+        // `grpc::endpoint` has checked that host and port are present. An IPv6 address is in brackets.
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         Ok(Self {
             text: text.to_owned(),
@@ -95,13 +96,14 @@ impl Endpoint {
         })
     }
 
-    fn learn(&mut self, answer: &BTreeSet<SocketAddr>) {
-        self.addresses.retain(|address, missing| {
-            *missing = match answer.contains(address) {
-                true => 0,
-                false => *missing + 1,
+    fn update(&mut self, answer: &BTreeSet<SocketAddr>) {
+        self.addresses.retain(|address, misses| {
+            *misses = if answer.contains(address) {
+                0
+            } else {
+                *misses + 1
             };
-            *missing < MISSING
+            *misses < MAX_MISSES
         });
         for address in answer {
             self.addresses.entry(*address).or_default();
@@ -114,7 +116,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::observer::tests::Notices;
+    use crate::observer::tests::Recorder;
 
     fn directory(endpoints: &[&str]) -> Directory {
         let endpoints = endpoints.iter().map(|text| Endpoint::new(text).unwrap());
@@ -132,7 +134,7 @@ mod tests {
             "[::1]:3",
             "127.0.0.1:2",
         ];
-        let roster = Roster::new(Arc::new(Notices::default()), 8);
+        let roster = Roster::new(Arc::new(Recorder::default()), 8);
         let found = directory(&endpoints).look_up(&roster).await;
         let addresses: Vec<_> = found
             .iter()
@@ -142,27 +144,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_without_address_is_named() {
+    async fn a_name_without_address_is_reported() {
         let mut directory = directory(&["no.such.host.invalid:1"]);
-        let roster = Roster::new(Arc::new(Notices::default()), 8);
+        let roster = Roster::new(Arc::new(Recorder::default()), 8);
         assert!(directory.look_up(&roster).await.is_empty());
         assert!(roster.describe().contains("no.such.host.invalid:1"));
     }
 
     #[test]
-    fn an_address_leaves_when_it_is_missing_for_long() {
+    fn an_address_is_dropped_after_two_misses_in_a_row() {
         let mut endpoint = Endpoint::new("teacher:1").unwrap();
         let [a, b]: [SocketAddr; 2] =
             ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap());
         let mut known_after = |answer: &[SocketAddr]| {
-            endpoint.learn(&answer.iter().copied().collect());
+            endpoint.update(&answer.iter().copied().collect());
             endpoint.addresses.keys().copied().collect::<Vec<_>>()
         };
         assert_eq!(known_after(&[a, b]), [a, b]);
-        assert_eq!(known_after(&[a]), [a, b], "once is no time");
-        assert_eq!(known_after(&[a, b]), [a, b], "it is back");
+        assert_eq!(known_after(&[a]), [a, b], "one miss");
+        assert_eq!(known_after(&[a, b]), [a, b], "listed again");
         assert_eq!(known_after(&[a]), [a, b]);
         assert_eq!(known_after(&[a]), [a]);
-        assert_eq!(known_after(&[b]), [a, b], "a new one is used at once");
+        assert_eq!(known_after(&[b]), [a, b], "a new address is used at once");
     }
 }

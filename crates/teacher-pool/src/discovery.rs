@@ -1,4 +1,4 @@
-//! Looks the endpoints up again and again, and keeps a member for each address.
+//! Resolves the endpoints every few seconds and keeps a member for each address.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,28 +9,28 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{directory::Directory, member, shared::Shared};
+use crate::{directory::Directory, member::Member, shared::Shared};
 
-/// How often names are looked up: a teacher that joins is found within this time.
+/// Time between two look-ups: a teacher that joins is found within this time.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Keeps a member for each address, until the pool is closed.
+/// Keeps a member for each address until the pool is closed.
 pub(crate) async fn run(mut directory: Directory, shared: Arc<Shared>) {
     let mut members: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
-    let (wanted, _) = watch::channel(BTreeSet::new());
+    let (listed, _) = watch::channel(BTreeSet::new());
     loop {
         let look_up = directory.look_up(&shared.roster);
         let Some(found) = shared.closed.run_until_cancelled(look_up).await else {
             return;
         };
-        wanted.send_replace(found.iter().map(|(_, address)| *address).collect());
+        listed.send_replace(found.iter().map(|(_, address)| *address).collect());
         members.retain(|_, member| !member.is_finished());
-        for (place, address) in found {
+        for (teacher, address) in found {
             members.entry(address).or_insert_with(|| {
-                let member = member::Member {
-                    place,
+                let member = Member {
+                    teacher,
                     address,
-                    wanted: wanted.subscribe(),
+                    listed: listed.subscribe(),
                     shared: Arc::clone(&shared),
                 };
                 tokio::spawn(member.run())

@@ -1,12 +1,12 @@
-//! Why there are no soft targets.
+//! Why a run cannot get soft targets.
 
-/// Why a run cannot have soft targets.
+/// Why a run cannot get soft targets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// An endpoint in the configuration is no address.
+    /// An endpoint in the configuration is not an address.
     #[error("teacher.endpoints: {0}")]
     Endpoint(String),
-    /// No teacher was found when the run began.
+    /// No teacher was found when the run started.
     #[error("no teacher for {seconds} s: {teachers}")]
     NoTeacher {
         /// How long the run waited.
@@ -14,8 +14,8 @@ pub enum PoolError {
         /// Every endpoint with its last error.
         teachers: String,
     },
-    /// There were teachers, and for too long none of them answered. A caller that can do without
-    /// soft targets may go on: each further ticket fails like this at once, until one is back.
+    /// Teachers were connected before, and none has answered for too long. A caller that can continue without soft
+    /// targets may do so: each further ticket fails with this error at once, until a teacher is connected again.
     #[error("the teachers are gone, no answer for {seconds} s: {teachers}")]
     TeachersGone {
         /// How long the run waited.
@@ -23,24 +23,24 @@ pub enum PoolError {
         /// Every endpoint with its last error.
         teachers: String,
     },
-    /// Everybody answers and nobody can be used.
+    /// Every endpoint answers, and no teacher can be used.
     #[error("no teacher can be used: {teachers}")]
     AllRefused {
         /// Every endpoint with the reason.
         teachers: String,
     },
-    /// A teacher could not make sense of a batch.
+    /// A teacher cannot process a batch.
     #[error("teacher {teacher} refused a batch: {reason}")]
     BatchRefused {
         /// The teacher's endpoint.
         teacher: String,
-        /// The teacher's words.
+        /// The teacher's message.
         reason: String,
     },
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
-    /// The pool was dropped before the answer came.
+    /// The pool was dropped before the answer arrived.
     #[error("the teacher pool was closed")]
     Closed,
 }

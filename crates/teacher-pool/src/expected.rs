@@ -1,27 +1,27 @@
-//! What a run asks of its teachers.
+//! What a run requires of its teachers.
 
 use artifacts::manifest::TeacherIdentity;
 
-/// What a run asks of a teacher.
+/// What a run requires of its teachers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedTeacher {
     /// Shape of one image: [channels, height, width].
     pub input_shape: [usize; 3],
     /// Number of classes.
     pub classes: usize,
-    /// Names of the classes, which the teacher must know, in any order; without, only their number counts.
+    /// Names of the classes, which the teacher must know, in any order; `None` compares their number only.
     pub class_names: Option<Vec<String>>,
-    /// Images that it will be asked for at a time, at most.
+    /// The largest batch that the run submits.
     pub largest_batch: BatchSize,
-    /// Who a resumed run's teacher was, as its checkpoint says; without, the first that fits.
+    /// Identity of a resumed run's teacher, from the checkpoint; `None` accepts the first teacher that fits.
     pub identity: Option<TeacherIdentity>,
 }
 
-/// Images a batch, and who says so.
+/// A number of images per batch, and the configuration key that sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchSize {
     /// 1 or more.
     pub images: usize,
-    /// Key of the configuration.
+    /// Named in errors.
     pub key: String,
 }

@@ -1,4 +1,4 @@
-//! Whether a teacher says that it serves, by `grpc.health.v1`: an open port is no proof.
+//! Checks whether a teacher serves, by `grpc.health.v1`: an open port does not prove it.
 
 use std::time::Duration;
 
@@ -11,24 +11,27 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-/// Asks once. A server that does not know the health service counts as healthy, as gRPC's document
-/// on health checking has it: whether it is a teacher, it has to say by other means.
+/// Time between two health checks.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time limit of a health check of an idle teacher.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Checks once. A server without the health service counts as healthy, as gRPC's document on health checking specifies;
+/// other calls show whether it is a teacher.
 ///
 /// # Errors
-/// Why it does not serve, for people.
+/// Why the teacher does not serve, in words for the user.
 pub(crate) async fn check(channel: Channel) -> Result<(), String> {
     match HealthClient::new(channel).check(request()).await {
-        Ok(response) => serving(response.into_inner().status()),
+        Ok(response) => require_serving(response.into_inner().status()),
         Err(status) if status.code() == Code::Unimplemented => Ok(()),
-        Err(status) => Err(format!(
-            "does not say whether it serves: {}",
-            status.message()
-        )),
+        Err(status) => Err(format!("failed the health check: {}", status.message())),
     }
 }
 
-/// Waits until the teacher says that it does not serve any more; gives its words. A connection that
-/// breaks says nothing: the stream of soft targets tells of that.
+/// Waits until the teacher reports that it does not serve any more; returns its status in words. It never returns if
+/// the connection breaks: the stream of soft targets reports that.
 pub(crate) async fn until_not_serving(channel: Channel) -> String {
     match watch(channel).await {
         Ok(reason) => reason,
@@ -36,24 +39,18 @@ pub(crate) async fn until_not_serving(channel: Channel) -> String {
     }
 }
 
-/// Between two checks whether the teacher still answers.
-const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Within this time an idle teacher answers a check.
-pub(crate) const CHECK_TIME: Duration = Duration::from_secs(5);
-
-/// Checks the teacher every few seconds until it does not answer; gives the reason in words.
+/// Checks the teacher every few seconds until it does not answer; returns the reason in words.
 ///
-/// Not by HTTP/2's pings: gRPC's servers close a connection on which they come this often. Any answer
-/// will do. A server that has answered no check says nothing by its silence: all of its threads may be
-/// taken by streams.
-pub(crate) async fn until_silent(channel: Channel) -> String {
-    let mut answers = false;
+/// HTTP/2 pings do not serve this purpose: gRPC servers close a connection that sends them this often. Any answer
+/// counts, an error too. If a server has answered no check on this connection, its silence proves nothing: streams may
+/// occupy all its threads.
+pub(crate) async fn until_unresponsive(channel: Channel) -> String {
+    let mut has_answered = false;
     loop {
-        match timeout(CHECK_TIME, check(channel.clone())).await {
-            Ok(_) => answers = true,
-            Err(_) if answers => {
-                return format!("no answer to a health check within {CHECK_TIME:?}");
+        match timeout(CHECK_TIMEOUT, check(channel.clone())).await {
+            Ok(_) => has_answered = true,
+            Err(_) if has_answered => {
+                return format!("no answer to a health check within {CHECK_TIMEOUT:?}");
             }
             Err(_) => {}
         }
@@ -67,7 +64,7 @@ async fn watch(channel: Channel) -> Result<String, Status> {
         .await?
         .into_inner();
     while let Some(response) = statuses.message().await? {
-        if let Err(reason) = serving(response.status()) {
+        if let Err(reason) = require_serving(response.status()) {
             return Ok(reason);
         }
     }
@@ -80,9 +77,9 @@ fn request() -> HealthCheckRequest {
     }
 }
 
-fn serving(status: ServingStatus) -> Result<(), String> {
+fn require_serving(status: ServingStatus) -> Result<(), String> {
     match status {
         ServingStatus::Serving => Ok(()),
-        other => Err(format!("says that it is {}", other.as_str_name())),
+        other => Err(format!("reports {}", other.as_str_name())),
     }
 }

@@ -1,4 +1,4 @@
-//! What a teacher has and has not answered.
+//! The batches that one teacher has not answered yet.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use soft_targets::SoftTargets;
 
 use crate::{
     error::PoolError,
-    parts::Answers,
+    parts::PartAnswers,
     queue::BatchQueue,
     unanswered::{BatchNumber, StreamNumber},
 };
 
-/// What the teacher has; the batches left go back to the queue however the stream ends.
-pub(crate) struct InFlight<'a> {
+/// The batches that one teacher has not answered yet. They return to the queue when this is dropped.
+pub(crate) struct InFlightBatches<'a> {
     /// With the answers to their parts so far.
-    pub batches: BTreeMap<BatchNumber, Answers>,
+    pub batches: BTreeMap<BatchNumber, PartAnswers>,
     /// By their ids.
-    pub requests: BTreeMap<u64, Asked>,
+    pub requests: BTreeMap<u64, PendingRequest>,
     pub next_request: u64,
     pub stream: StreamNumber,
     queue: &'a BatchQueue,
 }
 
-/// What a request asked for.
+/// A request without an answer: one part of a batch.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct PendingRequest {
     pub batch: BatchNumber,
     pub part: usize,
     pub samples: usize,
 }
 
-impl<'a> InFlight<'a> {
+impl<'a> InFlightBatches<'a> {
     pub fn new(queue: &'a BatchQueue) -> Self {
         Self {
             batches: BTreeMap::new(),
@@ -41,34 +41,40 @@ impl<'a> InFlight<'a> {
         }
     }
 
-    /// What the request that is answered now asked for.
-    pub fn answered(&mut self, id: u64) -> Result<Asked, String> {
-        let asked = self.requests.remove(&id);
-        asked.ok_or_else(|| format!("answered batch {id}, which it does not have"))
+    /// Removes the request `id`, which the teacher has answered.
+    ///
+    /// # Errors
+    /// The teacher has no such request.
+    pub fn take_request(&mut self, id: u64) -> Result<PendingRequest, String> {
+        let request = self.requests.remove(&id);
+        request.ok_or_else(|| format!("answered batch {id}, which it does not have"))
     }
 
-    pub fn settle(&mut self, number: BatchNumber, answer: Result<SoftTargets, PoolError>) {
+    /// Passes the answer to a whole batch to the queue. A batch that has returned to the queue needs no answer.
+    pub fn resolve(&mut self, number: BatchNumber, answer: Result<SoftTargets, PoolError>) {
         if self.batches.remove(&number).is_some() {
-            self.queue.settle(self.stream, number, answer);
+            self.queue.resolve(self.stream, number, answer);
         }
     }
 
-    pub fn give_back(&mut self) -> usize {
+    /// Returns every batch to the queue; returns how many wait there again.
+    pub fn requeue_all(&mut self) -> usize {
         let batches = std::mem::take(&mut self.batches);
-        self.queue.take_back(self.stream, batches.into_keys())
+        self.queue.requeue(self.stream, batches.into_keys())
     }
 
-    pub fn give_back_these(&mut self, numbers: impl Iterator<Item = BatchNumber>) {
+    /// Returns these batches to the queue.
+    pub fn requeue(&mut self, numbers: impl Iterator<Item = BatchNumber>) {
         for number in numbers {
             if self.batches.remove(&number).is_some() {
-                self.queue.take_back(self.stream, std::iter::once(number));
+                self.queue.requeue(self.stream, std::iter::once(number));
             }
         }
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlightBatches<'_> {
     fn drop(&mut self) {
-        self.give_back();
+        self.requeue_all();
     }
 }

@@ -1,20 +1,20 @@
-//! Which process answers at which address: a teacher that is reached by several addresses is one teacher.
+//! Which teacher processes have a stream: a process that several addresses reach has one.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use tokio::sync::watch;
 
-use crate::place::Place;
+use crate::teacher::TeacherAddress;
 
-/// The processes that have a stream, by the id that each tells in Describe, with the place of the stream.
+/// The teacher processes that have a stream, by the instance id in their `Describe`, with the address of the stream.
 #[derive(Debug)]
-pub(crate) struct Instances(watch::Sender<BTreeMap<String, Place>>);
+pub(crate) struct Instances(watch::Sender<BTreeMap<String, TeacherAddress>>);
 
-/// The right to stream to one process, until it is dropped.
+/// The exclusive right to open a stream to one process, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim<'i> {
     instances: &'i Instances,
-    /// Absent where the process tells none: it counts by its address.
+    /// `None` if the process reports no id: every address then counts as a process.
     id: Option<String>,
 }
 
@@ -25,16 +25,20 @@ impl Default for Instances {
 }
 
 impl Instances {
-    /// Takes the process `id` for `place`.
+    /// Claims the process `id` for a stream at `address`.
     ///
     /// # Errors
-    /// The place that has it.
-    pub fn claim(&self, id: Option<&str>, place: &Place) -> Result<Claim<'_>, Place> {
+    /// The address that has claimed it already.
+    pub fn claim(
+        &self,
+        id: Option<&str>,
+        address: &TeacherAddress,
+    ) -> Result<Claim<'_>, TeacherAddress> {
         let mut holder = None;
         if let Some(id) = id {
             self.0
-                .send_modify(|taken| match taken.entry(id.to_owned()) {
-                    Entry::Vacant(free) => _ = free.insert(place.clone()),
+                .send_modify(|claimed| match claimed.entry(id.to_owned()) {
+                    Entry::Vacant(free) => _ = free.insert(address.clone()),
                     Entry::Occupied(held) => holder = Some(held.get().clone()),
                 });
         }
@@ -47,18 +51,20 @@ impl Instances {
         }
     }
 
-    /// Waits until no place has the process `id`.
+    /// Waits until no address has claimed the process `id`.
     pub async fn until_free(&self, id: &str) {
-        let mut taken = self.0.subscribe();
-        // An error would mean that the sender is gone, which is `self`.
-        let _ = taken.wait_for(|taken| !taken.contains_key(id)).await;
+        let mut claimed = self.0.subscribe();
+        // An error would mean that the sender was dropped, but `self` is the sender.
+        let _ = claimed.wait_for(|claimed| !claimed.contains_key(id)).await;
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(id) = &self.id {
-            self.instances.0.send_modify(|taken| _ = taken.remove(id));
+            self.instances
+                .0
+                .send_modify(|claimed| _ = claimed.remove(id));
         }
     }
 }
@@ -70,17 +76,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_place_at_a_time_has_a_process() {
+    async fn one_address_at_a_time_claims_a_process() {
         let instances = Instances::default();
-        let [first, second] = ["a:1", "b:1"].map(|endpoint| Place::new(endpoint, None));
+        let [first, second] = ["a:1", "b:1"].map(|endpoint| TeacherAddress::new(endpoint, None));
         let claim = instances.claim(Some("x"), &first).unwrap();
         assert_eq!(instances.claim(Some("x"), &second).unwrap_err(), first);
         assert!(instances.until_free("x").now_or_never().is_none());
-        // Another process, and two that tell no id.
+        // Another process, and two that report no id.
         let _others = [Some("y"), None, None].map(|id| instances.claim(id, &second).unwrap());
-        let waits = instances.until_free("x");
+        let until_free = instances.until_free("x");
         drop(claim);
-        waits.await;
+        until_free.await;
         assert!(instances.claim(Some("x"), &second).is_ok());
     }
 }

@@ -1,22 +1,19 @@
-//! The teachers that a run is connected to.
+//! The teachers of a run.
 //!
-//! Every batch goes into one queue, from which the teachers pull: a faster teacher simply takes
-//! more. What a lost teacher had not answered goes back to the head of the queue; what a straggler
-//! holds up goes to a second teacher as well, and the first answer wins. Each ticket gets exactly
-//! one answer, so which teacher answered, and how often one was lost, leaves no trace in the result.
+//! A [`TeacherPool`] keeps one stream to each teacher. Every submitted batch enters one queue from which the teachers
+//! pull, so a faster teacher takes more batches. Batches that a lost teacher has not answered return to the head of the
+//! queue. A batch that a slow teacher holds up is also sent to a second teacher, and the first answer wins. Each ticket
+//! gets exactly one answer, so a run's result does not depend on which teacher answered or how often one was lost.
 //!
-//! - [`election`] picks the teacher whose identity all others must share, or finds one of the identity
-//!   that a checkpoint names.
-//! - [`discovery`] looks the endpoints up again and again, by its [`resolver`], and starts a
-//!   [`member`] for each address.
-//! - A member connects, checks [`health`] and who is there ([`candidate`]), and keeps a [`stream`], on which
-//!   batches travel in [`parts`] where they would not fit a message.
-//! - [`instances`] sees to it that a process that is reached by several addresses has one stream.
-//! - The [`queue`] knows who has which batch; [`straggler`] finds what is overdue by its
-//!   [`round_trip`].
-//! - [`roster`] knows who is connected and tells people about it; [`watchdog`] says when training
-//!   waits, and gives up when it waits for too long; [`surplus`] says when there are more teachers
-//!   than batches for them.
+//! - `pool`: the handle that a run holds.
+//! - `reference_search`: finds the first teacher; every other teacher must share its identity (`reference`).
+//! - `directory`, `resolver`: resolve the configured endpoints to addresses; `discovery` starts a `member` for each.
+//! - `member`: connects to one address, checks the teacher (`candidate`, `health`), streams, and reconnects.
+//! - `instances`: one stream per teacher process, even if several addresses reach it.
+//! - `stream`, `in_flight`: batches up, answers down; `parts` splits batches that do not fit into a message.
+//! - `queue`, `unanswered`: which teacher has which batch; `hedging` finds overdue batches by their `round_trip`.
+//! - `roster`: which teachers are connected; reports changes to the [`PoolObserver`].
+//! - `watchdog`: reports that training waits, and fails the batches when it has waited too long.
 
 mod back_off;
 mod candidate;
@@ -24,25 +21,25 @@ mod config;
 mod connection_end;
 mod directory;
 mod discovery;
-mod election;
 mod error;
 mod expected;
 mod health;
+mod hedging;
 mod in_flight;
 mod instances;
 mod member;
 mod observer;
 mod parts;
-mod place;
 mod pool;
 mod queue;
 mod reference;
+mod reference_search;
 mod resolver;
 mod roster;
 mod round_trip;
 mod shared;
-mod straggler;
 mod stream;
+mod teacher;
 mod unanswered;
 mod watchdog;
 
@@ -50,5 +47,5 @@ pub use config::{NumericsPolicy, PoolConfig};
 pub use error::PoolError;
 pub use expected::{BatchSize, ExpectedTeacher};
 pub use observer::PoolObserver;
-pub use parts::FEWEST_IMAGES;
-pub use pool::{PoolFigures, TeacherPool, Ticket};
+pub use parts::MIN_REQUEST_IMAGES;
+pub use pool::{TeacherPool, Ticket};

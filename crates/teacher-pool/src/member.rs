@@ -1,4 +1,4 @@
-//! One address: connects, checks, streams, and comes back after a loss.
+//! One member of the pool: connects to an address, checks the teacher, streams, and reconnects after a loss.
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,116 +7,117 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     back_off::BackOff,
     candidate::Candidate,
-    connection_end::Ended,
-    place::{Place, Standing},
+    connection_end::ConnectionEnd,
     shared::Shared,
     stream,
+    teacher::{TeacherAddress, TeacherStatus},
 };
 
-/// How often a spare address is asked who is there: another teacher may have been started.
-const SPARE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a member checks which process answers at a duplicate address: another teacher may have been started there.
+const DUPLICATE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// One address at which a teacher is, or would be.
+/// One address at which a teacher may answer.
 pub(crate) struct Member {
-    pub place: Place,
+    pub teacher: TeacherAddress,
     pub address: SocketAddr,
-    /// Addresses that the endpoints stand for now.
-    pub wanted: watch::Receiver<BTreeSet<SocketAddr>>,
+    /// The addresses to which the endpoints resolve at present.
+    pub listed: watch::Receiver<BTreeSet<SocketAddr>>,
     pub shared: Arc<Shared>,
 }
 
 impl Member {
-    /// Streams until the pool is closed or no endpoint stands for the address any more.
+    /// Runs until the pool is closed or no endpoint resolves to the address any more.
     pub async fn run(self) {
         let closed = self.shared.closed.clone();
-        if closed
-            .run_until_cancelled(self.stay_connected())
-            .await
-            .is_some()
-        {
-            self.shared.roster.leave(&self.place);
+        let stay_connected = closed.run_until_cancelled(self.stay_connected());
+        if stay_connected.await.is_some() {
+            self.shared.roster.report_left(&self.teacher);
         }
     }
 
     async fn stay_connected(&self) {
         let mut back_off = BackOff::default();
-        while self.is_wanted() {
-            let standing = match self.connect(&mut back_off).await {
-                Ended::Lost(reason) => Standing::Away(reason),
-                Ended::Finished(standing) => standing,
-                Ended::Unfit(reason) => Standing::Refused(reason),
-                Ended::Misbehaved(reason) => {
-                    self.shared
-                        .roster
-                        .set(&self.place, Standing::Refused(reason));
-                    // Keeps the place, so that discovery does not connect to it anew.
+        while self.is_listed() {
+            let status = match self.connect(&mut back_off).await {
+                ConnectionEnd::Lost(reason) => TeacherStatus::Unavailable(reason),
+                ConnectionEnd::Finished(status) => status,
+                ConnectionEnd::Unsuitable(reason) => TeacherStatus::Refused(reason),
+                ConnectionEnd::ProtocolViolation(reason) => {
+                    let status = TeacherStatus::Refused(reason);
+                    self.shared.roster.set(&self.teacher, status);
+                    // The member stays, so that discovery does not start another one for the address.
                     return std::future::pending().await;
                 }
-                Ended::Spare { instance, holder } => {
-                    self.stand_by(&instance, holder).await;
+                ConnectionEnd::Duplicate {
+                    instance,
+                    connected,
+                } => {
+                    let status = TeacherStatus::Duplicate(connected);
+                    self.shared.roster.set(&self.teacher, status);
+                    self.until_free(&instance).await;
                     continue;
                 }
             };
-            if self.is_wanted() {
-                self.shared.roster.set(&self.place, standing);
+            if self.is_listed() {
+                self.shared.roster.set(&self.teacher, status);
                 back_off.pause().await;
             }
         }
     }
 
-    /// Waits until the process has no stream any more, or until it is time to ask who is there.
-    async fn stand_by(&self, instance: &str, holder: Place) {
-        self.shared.roster.set(&self.place, Standing::Spare(holder));
+    /// Waits until the process has no stream, or until it is time to check which process answers.
+    async fn until_free(&self, instance: &str) {
         tokio::select! {
             () = self.shared.instances.until_free(instance) => {}
-            () = self.until_unwanted() => {}
-            () = sleep(SPARE_INTERVAL) => {}
+            () = self.until_removed() => {}
+            () = sleep(DUPLICATE_CHECK_INTERVAL) => {}
         }
     }
 
-    fn is_wanted(&self) -> bool {
-        self.wanted.borrow().contains(&self.address)
+    fn is_listed(&self) -> bool {
+        self.listed.borrow().contains(&self.address)
     }
 
-    /// Waits until no endpoint stands for the address any more.
-    async fn until_unwanted(&self) {
-        let mut wanted = self.wanted.clone();
-        // Discovery ends only when the pool is closed.
-        let _ = wanted
-            .wait_for(|wanted| !wanted.contains(&self.address))
+    /// Waits until no endpoint resolves to the address any more.
+    async fn until_removed(&self) {
+        let mut listed = self.listed.clone();
+        // An error would mean that discovery has ended, and it ends only when the pool is closed.
+        let _ = listed
+            .wait_for(|listed| !listed.contains(&self.address))
             .await;
     }
 
-    async fn connect(&self, back_off: &mut BackOff) -> Ended {
-        let credentials = self.shared.config.credentials();
-        let met = Candidate::meet(&self.place, self.address, &credentials).await;
-        let candidate = match met {
-            Ok(candidate) => candidate,
-            Err(reason) => return Ended::Lost(reason),
-        };
+    async fn connect(&self, back_off: &mut BackOff) -> ConnectionEnd {
         let Shared {
             config,
             expected,
             reference,
+            instances,
             ..
         } = &*self.shared;
-        let fits = candidate
-            .fits(expected, config.encoding)
-            .and_then(|()| reference.admits(&candidate, expected, config.numerics));
-        if let Err(reason) = fits {
-            return Ended::Unfit(reason);
+        let credentials = config.credentials();
+        let connected = Candidate::connect(&self.teacher, self.address, &credentials).await;
+        let candidate = match connected {
+            Ok(candidate) => candidate,
+            Err(reason) => return ConnectionEnd::Lost(reason),
+        };
+        let accepted = candidate
+            .check(expected, config.encoding)
+            .and_then(|()| reference.accept(&candidate, expected, config.numerics));
+        if let Err(reason) = accepted {
+            return ConnectionEnd::Unsuitable(reason);
         }
         let instance = candidate.instance.clone();
-        let claim = self
-            .shared
-            .instances
-            .claim(instance.as_deref(), &self.place);
+        let claim = instances.claim(instance.as_deref(), &self.teacher);
         match (claim, instance) {
-            (Err(holder), Some(instance)) => Ended::Spare { instance, holder },
-            // Held as long as the stream.
+            (Err(connected), Some(instance)) => ConnectionEnd::Duplicate {
+                instance,
+                connected,
+            },
+            // The claim lives as long as the stream.
             (_claim, _) => {
-                let released = self.until_unwanted();
-                stream::serve(candidate, &self.place, &self.shared, released, back_off).await
+                let removed = self.until_removed();
+                stream::run(candidate, &self.teacher, &self.shared, removed, back_off).await
             }
         }
     }

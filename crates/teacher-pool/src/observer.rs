@@ -9,7 +9,7 @@ pub trait PoolObserver: fmt::Debug + Send + Sync {
     /// A teacher joined, left or was refused, or training waits for teachers: one sentence for the user.
     fn notice(&self, text: String);
 
-    /// Reports how many teachers are connected, and how many answer and cannot be used. The pool also calls it when
+    /// Reports how many teachers are connected, and how many answer but cannot be used. The pool may call it although
     /// neither number has changed.
     fn teachers(&self, _connected: usize, _refused: usize) {}
 
@@ -34,17 +34,79 @@ pub trait PoolObserver: fmt::Debug + Send + Sync {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::Mutex;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
 
-    /// Collects the notices of a pool.
+    /// Records what a pool reports.
     #[derive(Debug, Default)]
-    pub(crate) struct Notices(pub Mutex<Vec<String>>);
+    pub(crate) struct Recorder {
+        notices: Mutex<Vec<String>>,
+        teachers: Mutex<(usize, usize)>,
+        unfinished: AtomicUsize,
+        requeued: AtomicUsize,
+        hedged: AtomicUsize,
+        dropped: AtomicUsize,
+    }
 
-    impl PoolObserver for Notices {
+    impl Recorder {
+        pub fn notices(&self) -> Vec<String> {
+            self.notices.lock().unwrap().clone()
+        }
+
+        /// Connected and refused.
+        pub fn teachers(&self) -> (usize, usize) {
+            *self.teachers.lock().unwrap()
+        }
+
+        /// Batches that were submitted and have not finished.
+        pub fn unfinished(&self) -> usize {
+            self.unfinished.load(Ordering::Relaxed)
+        }
+
+        pub fn requeued(&self) -> usize {
+            self.requeued.load(Ordering::Relaxed)
+        }
+
+        pub fn hedged(&self) -> usize {
+            self.hedged.load(Ordering::Relaxed)
+        }
+
+        pub fn dropped(&self) -> usize {
+            self.dropped.load(Ordering::Relaxed)
+        }
+    }
+
+    impl PoolObserver for Recorder {
         fn notice(&self, text: String) {
-            self.0.lock().unwrap().push(text);
+            self.notices.lock().unwrap().push(text);
+        }
+
+        fn teachers(&self, connected: usize, refused: usize) {
+            *self.teachers.lock().unwrap() = (connected, refused);
+        }
+
+        fn batch_submitted(&self) {
+            self.unfinished.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn batch_finished(&self) {
+            self.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
+
+        fn batches_requeued(&self, count: usize) {
+            self.requeued.fetch_add(count, Ordering::Relaxed);
+        }
+
+        fn batch_hedged(&self) {
+            self.hedged.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn answer_dropped(&self) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

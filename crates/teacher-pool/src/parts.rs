@@ -1,38 +1,38 @@
-//! Batches in parts that fit a teacher's messages.
+//! Splits batches into parts that fit into a teacher's messages, and joins their answers.
 //!
-//! A request carries a batch's pixels and an answer its soft targets, and each side refuses messages that are
-//! too large. So a batch is split where it would not fit, and its answers are put together again.
+//! A request carries the pixels of a batch, an answer its soft targets, and each side rejects messages that are too
+//! large.
 
 use std::{num::NonZero, ops::Range};
 
 use soft_targets::{Encoding, SoftTargets};
 
-/// Fewest images that a teacher is asked for where bits of batches of unlike sizes meet.
+/// The smallest request for which an image's logits do not depend on the number of images in the request.
 ///
-/// libtorch computes small batches in other ways: with 2.11 on AVX-512, convolutions and linear layers in
-/// f32 give an image the same bits in any batch of 16 or more, whatever the other images, and other
-/// last bits in batches of 1, 2 and 5. A recording and a run cut the images into batches
-/// differently, so both fill small ones up, and no larger one is split into smaller parts.
-pub const FEWEST_IMAGES: usize = 32;
+/// libtorch computes small batches differently: with version 2.11 on AVX-512, convolutions and linear layers in f32 give
+/// an image the same bits in every batch of 16 or more, whatever the other images, but other last bits in batches of 1,
+/// 2 and 5. A recording and a run split the images into batches differently, so both pad small batches to this size, and
+/// the pool splits no batch into smaller parts.
+pub const MIN_REQUEST_IMAGES: usize = 32;
 
-/// A batch of more images than that may be split, into parts of [`FEWEST_IMAGES`] or more.
-const ALWAYS_WHOLE: usize = 2 * FEWEST_IMAGES;
+/// The largest batch that is never split. Larger ones have parts of [`MIN_REQUEST_IMAGES`] or more.
+const MAX_WHOLE_IMAGES: usize = 2 * MIN_REQUEST_IMAGES;
 
-/// Largest answer that is read: 1 GiB, as large as a teacher's `grpc.max_message_bytes` may be.
+/// The largest answer that the pool accepts: 1 GiB, the upper limit of a teacher's `grpc.max_message_bytes`.
 pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 30;
 
-/// More than a message has besides pixels or soft targets: id, shape, and the keys and lengths of fields.
+/// Upper bound for what a message contains besides pixels or soft targets: id, shape, field keys and lengths.
 const ENVELOPE_BYTES: u64 = 128;
 
-/// What the messages of one image take.
+/// The bytes that one image takes in a request and in its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ImageBytes {
+pub(crate) struct BytesPerImage {
     request: u64,
     answer: u64,
 }
 
-impl ImageBytes {
-    /// For u8 images of `shape` and an answer of `classes` in `encoding`.
+impl BytesPerImage {
+    /// Computes them for u8 images of `shape` and answers with `classes` logits in `encoding`.
     pub fn new(shape: [usize; 3], encoding: Encoding, classes: usize) -> Self {
         Self {
             request: shape.iter().map(|size| *size as u64).product(),
@@ -40,9 +40,9 @@ impl ImageBytes {
         }
     }
 
-    /// Images for which a request and its answer fit messages of at most `max_message_bytes`, the teacher's
-    /// limit, and answers that are read here. A teacher that tells no limit is believed to have none.
-    pub fn fitting(self, max_message_bytes: Option<NonZero<u64>>) -> usize {
+    /// Returns how many images fit into one message, both as a request and as an answer. `max_message_bytes` is the
+    /// teacher's limit; `None` means that it reports none. [`MAX_ANSWER_BYTES`] limits answers too.
+    pub fn images_per_message(self, max_message_bytes: Option<NonZero<u64>>) -> usize {
         let teacher = max_message_bytes.map_or(u64::MAX, NonZero::get);
         let images = |limit: u64, image: u64| limit.saturating_sub(ENVELOPE_BYTES) / image.max(1);
         let request = images(teacher, self.request);
@@ -50,34 +50,37 @@ impl ImageBytes {
         usize::try_from(request.min(answer)).unwrap_or(usize::MAX)
     }
 
-    /// Whether batches of `images` can be asked for where messages hold `fitting` of them.
+    /// Checks that a teacher whose messages hold `images_per_message` can answer batches of `images`.
     ///
     /// # Errors
-    /// The bytes that a message would have to hold.
-    pub fn check(self, images: usize, fitting: usize) -> Result<(), u64> {
-        let whole = images.min(ALWAYS_WHOLE);
-        if whole <= fitting {
+    /// The size that messages would need, in bytes.
+    pub fn check(self, images: usize, images_per_message: usize) -> Result<(), u64> {
+        let whole = images.min(MAX_WHOLE_IMAGES);
+        if whole <= images_per_message {
             return Ok(());
         }
         Err(whole as u64 * self.request.max(self.answer) + ENVELOPE_BYTES)
     }
 }
 
-/// Splits a batch of `images` into as few parts as fit messages of `fitting` images, of like sizes.
-pub(crate) fn split(images: usize, fitting: usize) -> impl Iterator<Item = Range<usize>> {
-    let parts = images.div_ceil(fitting.max(1)).max(1);
+/// Splits a batch of `images` into as few parts of at most `images_per_message` as possible, of almost equal sizes.
+pub(crate) fn split(
+    images: usize,
+    images_per_message: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let parts = images.div_ceil(images_per_message.max(1)).max(1);
     (0..parts).map(move |part| part * images / parts..(part + 1) * images / parts)
 }
 
-/// The answers to the parts of a batch.
+/// The answers to the parts of one batch.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub(crate) struct PartAnswers {
     parts: Vec<Option<SoftTargets>>,
     missing: usize,
 }
 
-impl Answers {
-    /// Of a batch of `parts`, none of which is answered.
+impl PartAnswers {
+    /// Creates them for a batch with `parts` parts, without any answer.
     pub fn new(parts: usize) -> Self {
         Self {
             parts: vec![None; parts],
@@ -85,7 +88,7 @@ impl Answers {
         }
     }
 
-    /// Takes the answer to one part; gives that to the whole batch once it is complete.
+    /// Adds the answer to one part; returns the answer to the whole batch once it is complete.
     pub fn add(&mut self, part: usize, targets: SoftTargets) -> Option<SoftTargets> {
         if self.parts[part].replace(targets).is_none() {
             self.missing -= 1;
@@ -95,7 +98,7 @@ impl Answers {
         }
         let mut parts: Vec<SoftTargets> = self.parts.drain(..).flatten().collect();
         match parts.len() {
-            // Its bytes are shared with the message, not copied.
+            // Shares the bytes of the message instead of copying them.
             1 => parts.pop(),
             _ => SoftTargets::concat(&parts),
         }
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn request_and_answer_must_fit() {
         let images = |shape, encoding, classes, limit| {
-            ImageBytes::new(shape, encoding, classes).fitting(NonZero::new(limit))
+            BytesPerImage::new(shape, encoding, classes).images_per_message(NonZero::new(limit))
         };
         let mib = 1 << 20;
         // 784 bytes of pixels, 40 of logits.
@@ -119,13 +122,13 @@ mod tests {
         // 87,364 bytes of logits.
         assert_eq!(images([1, 28, 28], Encoding::F32, 21_841, 64 * mib), 768);
         assert_eq!(images([1, 28, 28], Encoding::F16, 21_841, 64 * mib), 1536);
-        // A teacher that tells nothing: what is read here.
+        // Without a limit of the teacher, the limit for answers applies.
         assert_eq!(images([1, 28, 28], Encoding::F32, 21_841, 0), 12_290);
         assert_eq!(images([3, 4096, 4096], Encoding::F32, 10, 4096), 0);
     }
 
     #[test]
-    fn parts_are_all_of_a_batch_fit_and_are_never_small() {
+    fn parts_cover_the_batch_fit_and_are_never_small() {
         for (images, fitting) in [
             (1, 1),
             (5, 7),
@@ -141,7 +144,7 @@ mod tests {
             for part in &parts {
                 assert!(part.len() <= fitting, "{images} {fitting}: {part:?}");
                 assert!(
-                    parts.len() == 1 || part.len() >= FEWEST_IMAGES,
+                    parts.len() == 1 || part.len() >= MIN_REQUEST_IMAGES,
                     "{images} {fitting}: {part:?}"
                 );
             }
@@ -149,8 +152,8 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_refused_whose_parts_would_be_small() {
-        let image = ImageBytes::new([1, 2, 2], Encoding::F32, 10);
+    fn batches_with_small_parts_are_refused() {
+        let image = BytesPerImage::new([1, 2, 2], Encoding::F32, 10);
         assert_eq!(image.check(1000, 64), Ok(()));
         assert_eq!(image.check(20, 20), Ok(()));
         assert_eq!(image.check(1000, 63), Err(64 * 40 + 128));
@@ -159,19 +162,23 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_put_together_in_the_order_of_the_parts() {
+    fn answers_are_joined_in_the_order_of_the_parts() {
         let encode = |first: f32| {
             let logits = [first, 0.0, first + 1.0, 0.5];
             Encoder::default()
                 .encode(Encoding::F32, &logits, 2)
                 .unwrap()
         };
-        let mut answers = Answers::new(2);
+        let mut answers = PartAnswers::new(2);
         assert_eq!(answers.add(1, encode(10.0)), None);
-        assert_eq!(answers.add(1, encode(20.0)), None, "twice is not both");
+        assert_eq!(
+            answers.add(1, encode(20.0)),
+            None,
+            "the same part twice is not the whole"
+        );
         let whole = answers.add(0, encode(1.0)).unwrap();
         let logits: Vec<f32> = whole.logits().collect();
         assert_eq!(logits, [1.0, 0.0, 2.0, 0.5, 20.0, 0.0, 21.0, 0.5]);
-        assert_eq!(Answers::new(1).add(0, encode(3.0)), Some(encode(3.0)));
+        assert_eq!(PartAnswers::new(1).add(0, encode(3.0)), Some(encode(3.0)));
     }
 }

@@ -1,4 +1,4 @@
-//! The queue that teachers pull batches from.
+//! The queue from which the teachers pull batches.
 
 use std::{
     sync::{
@@ -9,58 +9,53 @@ use std::{
 };
 
 use bytes::Bytes;
-use soft_targets::SoftTargets;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
     error::PoolError,
     observer::PoolObserver,
-    unanswered::{Answer, Assignment, BatchNumber, Counts, StreamNumber, UnansweredBatches},
+    unanswered::{Answer, Assignment, BatchNumber, StreamNumber, UnansweredBatches},
 };
 
-/// Every batch without an answer. A batch leaves by its first answer, so there is exactly one.
-///
-/// What comes back from a lost teacher goes before what is newer, since training waits for batches
-/// in order.
+/// The queue from which the teachers pull batches. A batch stays in it until its first answer.
 #[derive(Debug)]
 pub(crate) struct BatchQueue {
     unanswered: Mutex<UnansweredBatches>,
     streams: AtomicU64,
-    /// One permit a batch that arrives.
+    /// One permit per batch that arrives.
     arrived: Notify,
-    /// Wakes whoever waits for the first batch.
-    demanded: Notify,
+    /// Wakes the tasks that wait until the queue is not empty.
+    not_empty: Notify,
 }
 
 impl BatchQueue {
-    /// An empty queue that reports to `observer`.
+    /// Creates an empty queue that reports to `observer`.
     pub fn new(observer: Arc<dyn PoolObserver>) -> Self {
         Self {
             unanswered: Mutex::new(UnansweredBatches::new(observer)),
             streams: AtomicU64::default(),
             arrived: Notify::default(),
-            demanded: Notify::default(),
+            not_empty: Notify::default(),
         }
     }
 
-    /// A number for a new stream.
+    /// Returns a number for a new stream.
     pub fn open_stream(&self) -> StreamNumber {
         StreamNumber(self.streams.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Takes a batch in; its answer comes out of the receiver.
+    /// Adds a batch; the receiver gets its answer.
     pub fn submit(&self, pixels: Bytes, shape: [usize; 4]) -> oneshot::Receiver<Answer> {
         let answer = self.lock().submit(pixels, shape, Instant::now());
         self.arrived.notify_one();
-        self.demanded.notify_waiters();
+        self.not_empty.notify_waiters();
         answer
     }
 
-    /// The oldest batch that `stream` may take, once there is one. Nothing is lost when the future
-    /// is dropped.
+    /// Waits for a batch that `stream` may take, and takes the oldest. No batch is lost if the future is dropped.
     pub async fn pull(&self, stream: StreamNumber) -> Assignment {
         loop {
-            // Before the look: a batch that comes in between wakes it.
+            // Registered before the check, so that a batch that arrives in between wakes this task.
             let arrived = self.arrived.notified();
             if let Some(assignment) = self.lock().assign(stream, Instant::now()) {
                 return assignment;
@@ -69,75 +64,69 @@ impl BatchQueue {
         }
     }
 
-    /// Passes an answer of `stream` on, unless the batch was answered already.
-    pub fn settle(&self, stream: StreamNumber, number: BatchNumber, answer: Answer) {
-        let reply = self.lock().settle(stream, number, Instant::now());
+    /// Passes the answer of `stream` to the ticket of a batch, unless the batch was answered before.
+    pub fn resolve(&self, stream: StreamNumber, number: BatchNumber, answer: Answer) {
+        let reply = self.lock().resolve(stream, number, Instant::now());
         if let Some(reply) = reply {
-            // Nobody may wait for it any more: no error.
+            // An error means that the ticket was dropped.
             let _ = reply.send(answer);
         }
     }
 
-    /// Takes back what a lost stream had not answered; gives how many batches wait again.
-    pub fn take_back(
+    /// Returns batches that a lost stream has not answered to the queue; returns how many wait again.
+    pub fn requeue(
         &self,
         stream: StreamNumber,
         numbers: impl Iterator<Item = BatchNumber>,
     ) -> usize {
-        let back = self.lock().take_back(stream, numbers);
-        if back > 0 {
+        let requeued = self.lock().requeue(stream, numbers);
+        if requeued > 0 {
             self.arrived.notify_waiters();
         }
-        back
+        requeued
     }
 
-    /// Lets others take what a straggler has that holds the head of the line: the teacher of the
-    /// oldest batch, if that is overdue. Gives when to look again; `None` while nobody has a batch.
+    /// Offers the overdue batches of the stream that has the oldest batch to a second teacher, if that batch is overdue.
+    /// Returns when to check again, or `None` while the queue is empty.
     pub fn hedge(&self) -> Option<Duration> {
-        let (again, offered) = self.lock().hedge(Instant::now());
+        let (check_after, offered) = self.lock().hedge(Instant::now());
         if offered {
-            // All of them: the straggler itself cannot take it.
+            // All are woken, because the slow teacher itself may not take the batch.
             self.arrived.notify_waiters();
         }
-        again
+        check_after
     }
 
     /// Waits until a batch has no answer.
-    pub async fn demand(&self) {
+    pub async fn until_not_empty(&self) {
         loop {
-            let demanded = self.demanded.notified();
+            let not_empty = self.not_empty.notified();
             if !self.lock().is_empty() {
                 return;
             }
-            demanded.await;
+            not_empty.await;
         }
     }
 
-    /// Fails every batch without an answer, and each that comes, until [`BatchQueue::resume`].
-    pub fn give_up(&self, error: &PoolError) {
-        let replies = self.lock().give_up(error);
+    /// Fails every batch without an answer, and each new one until [`BatchQueue::resume`].
+    pub fn fail_all(&self, error: &PoolError) {
+        let replies = self.lock().fail_all(error);
         for reply in replies {
             let _ = reply.send(Err(error.clone()));
         }
     }
 
-    /// Takes batches again.
+    /// Accepts batches again.
     pub fn resume(&self) {
         self.lock().resume();
     }
 
-    /// For how long the oldest batch has waited in vain: no answer came since, to any batch.
+    /// Returns how long the oldest batch has waited without any batch being answered.
     pub fn stalled_for(&self) -> Duration {
         self.lock().stalled_for(Instant::now())
     }
 
-    /// What happened so far, and what is under way.
-    pub fn counts(&self) -> Counts {
-        self.lock().counts()
-    }
-
     fn lock(&self) -> MutexGuard<'_, UnansweredBatches> {
-        // No code that can panic runs under the lock.
         self.unanswered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -5,7 +5,8 @@ use std::fmt;
 use artifacts::manifest::TeacherIdentity;
 
 use crate::{
-    candidate::Candidate, config::NumericsPolicy, expected::ExpectedTeacher, place::Place,
+    candidate::Candidate, config::NumericsPolicy, expected::ExpectedTeacher,
+    teacher::TeacherAddress,
 };
 
 /// The teacher whose identity all others must share.
@@ -13,42 +14,46 @@ use crate::{
 pub(crate) struct Reference {
     pub origin: Origin,
     pub identity: TeacherIdentity,
-    /// In logit order; those of the first teacher that is there.
+    /// In the order of the logits; `None` until a first teacher is connected.
     pub class_names: Option<Vec<String>>,
 }
 
-/// Where the reference is known from.
+/// Where the reference comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// It is there, the first that fits.
-    Place(Place),
-    /// The run used it before it was interrupted.
+    /// The first connected teacher that fits.
+    Teacher(TeacherAddress),
+    /// The teacher that the run used before it was interrupted.
     Checkpoint,
 }
 
 impl Reference {
-    /// Whether `candidate` may answer beside the reference.
+    /// Checks that `candidate` gives the same answers as the reference, as far as `policy` requires.
     ///
     /// # Errors
-    /// How they differ, for people, both sides named.
-    pub fn admits(
+    /// How they differ, in words for the user; the text names both sides.
+    pub fn accept(
         &self,
         candidate: &Candidate,
         expected: &ExpectedTeacher,
         policy: NumericsPolicy,
     ) -> Result<(), String> {
-        self.agrees(&candidate.identity, policy)?;
+        self.check_identity(&candidate.identity, policy)?;
         let by_name = expected.class_names.is_some();
         match &self.class_names {
             Some(names) if by_name && *names != candidate.class_names => Err(format!(
-                "has the same weights as {}, but names its classes otherwise or in another order",
+                "has the same weights as {}, but other class names or another order of them",
                 self.origin
             )),
             _ => Ok(()),
         }
     }
 
-    fn agrees(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
+    fn check_identity(
+        &self,
+        identity: &TeacherIdentity,
+        policy: NumericsPolicy,
+    ) -> Result<(), String> {
         let Self {
             origin,
             identity: own,
@@ -65,8 +70,8 @@ impl Reference {
             NumericsPolicy::Same if identity == own => Ok(()),
             NumericsPolicy::Same => Err(format!(
                 "has the same weights but computes with `{}` (probe {}), while {origin} computes \
-                 with `{}` (probe {}); make them alike, or set teacher.numerics = \"any\" and give \
-                 up reproducible bits",
+                 with `{}` (probe {}); make their numerics the same, or set teacher.numerics = \
+                 \"any\" if the result need not be bit-identical",
                 identity.numerics, identity.probe_sha256, own.numerics, own.probe_sha256
             )),
         }
@@ -76,7 +81,7 @@ impl Reference {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Place(place) => write!(f, "{place}"),
+            Self::Teacher(teacher) => write!(f, "{teacher}"),
             Self::Checkpoint => f.write_str("the teacher before the interruption"),
         }
     }
@@ -95,42 +100,44 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_bits_agree_unless_any_will_do() {
+    fn numerics_must_be_the_same_unless_the_policy_is_any() {
         let reference = Reference {
-            origin: Origin::Place(Place::new("first:1", None)),
+            origin: Origin::Teacher(TeacherAddress::new("first:1", None)),
             identity: identity("m", "bf16", "p"),
             class_names: None,
         };
-        let agrees = |identity: &TeacherIdentity, policy| reference.agrees(identity, policy);
-        assert!(agrees(&identity("m", "bf16", "p"), NumericsPolicy::Same).is_ok());
+        let check = |identity: &TeacherIdentity, policy| reference.check_identity(identity, policy);
+        assert!(check(&identity("m", "bf16", "p"), NumericsPolicy::Same).is_ok());
         for (other, both) in [
             (
                 identity("m", "f32", "q"),
                 ["`f32` (probe q)", "`bf16` (probe p)"],
             ),
-            // The descriptor knows nothing of a difference that the probe shows.
+            // The probe shows a difference that the descriptor does not.
             (identity("m", "bf16", "q"), ["(probe q)", "(probe p)"]),
         ] {
-            let error = agrees(&other, NumericsPolicy::Same).unwrap_err();
+            let error = check(&other, NumericsPolicy::Same).unwrap_err();
             assert!(error.contains("first:1"), "{error}");
             for side in both {
                 assert!(error.contains(side), "{side} is not in: {error}");
             }
-            assert!(agrees(&other, NumericsPolicy::Any).is_ok());
+            assert!(check(&other, NumericsPolicy::Any).is_ok());
         }
         let other = identity("n", "bf16", "p");
         for policy in [NumericsPolicy::Same, NumericsPolicy::Any] {
-            let error = agrees(&other, policy).unwrap_err();
+            let error = check(&other, policy).unwrap_err();
             assert!(
                 error.contains("model n") && error.contains("model m"),
                 "{error}"
             );
         }
-        let before = Reference {
+        let from_checkpoint = Reference {
             origin: Origin::Checkpoint,
             ..reference
         };
-        let error = before.agrees(&other, NumericsPolicy::Same).unwrap_err();
+        let error = from_checkpoint
+            .check_identity(&other, NumericsPolicy::Same)
+            .unwrap_err();
         assert_eq!(
             error,
             "is model n, but the run uses model m of the teacher before the interruption"

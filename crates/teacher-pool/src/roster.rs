@@ -1,9 +1,9 @@
-//! Who is connected, who is not and why; tells people once per change.
+//! The status of every teacher. Reports each change once.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,27 +13,33 @@ use tracing::error;
 
 use crate::{
     observer::PoolObserver,
-    place::{Place, Standing},
+    teacher::{TeacherAddress, TeacherStatus},
 };
 
-/// Every place with its standing.
+/// The status of every teacher.
 #[derive(Debug)]
 pub(crate) struct Roster {
-    standings: Mutex<BTreeMap<Place, Standing>>,
-    /// Why each place was last away.
-    losses: Mutex<BTreeMap<Place, String>>,
+    entries: Mutex<Entries>,
     connected: watch::Sender<usize>,
-    /// Batches that the run has with the teachers at a time: more teachers than that have no work.
+    /// Batches that the run keeps in flight: more teachers than that are idle.
     prefetch: usize,
     surplus_reported: AtomicBool,
     observer: Arc<dyn PoolObserver>,
 }
 
+type Entries = BTreeMap<TeacherAddress, Entry>;
+
+#[derive(Debug)]
+struct Entry {
+    status: TeacherStatus,
+    /// Why the teacher was last unavailable.
+    last_loss: Option<String>,
+}
+
 impl Roster {
     pub fn new(observer: Arc<dyn PoolObserver>, prefetch: usize) -> Self {
         Self {
-            standings: Mutex::default(),
-            losses: Mutex::default(),
+            entries: Mutex::default(),
             connected: watch::Sender::new(0),
             prefetch,
             surplus_reported: AtomicBool::new(false),
@@ -41,161 +47,148 @@ impl Roster {
         }
     }
 
-    /// Notes how it stands with `place`; a change is told.
-    pub fn set(&self, place: &Place, standing: Standing) {
-        if let Standing::Away(reason) = &standing {
-            self.losses().insert(place.clone(), reason.clone());
+    /// Sets the status of `teacher` and reports a change.
+    pub fn set(&self, teacher: &TeacherAddress, status: TeacherStatus) {
+        let mut entries = self.lock();
+        let before = entries.get(teacher);
+        if before.is_none_or(|entry| entry.status != status) {
+            self.report(teacher, before.map(|entry| &entry.status), &status);
         }
-        self.change(|standings| {
-            let before = standings.insert(place.clone(), standing.clone());
-            if before.as_ref() != Some(&standing) {
-                self.tell(place, before.as_ref(), &standing);
-            }
-        });
+        let last_loss = match &status {
+            TeacherStatus::Unavailable(reason) => Some(reason.clone()),
+            _ => before.and_then(|entry| entry.last_loss.clone()),
+        };
+        entries.insert(teacher.clone(), Entry { status, last_loss });
+        self.report_counts(&entries);
     }
 
-    /// Forgets a place.
-    pub fn remove(&self, place: &Place) {
-        self.losses().remove(place);
-        self.change(|standings| drop(standings.remove(place)));
+    /// Removes an address.
+    pub fn remove(&self, teacher: &TeacherAddress) {
+        let mut entries = self.lock();
+        entries.remove(teacher);
+        self.report_counts(&entries);
     }
 
-    /// Forgets a place for which no endpoint stands any more, and says so.
-    pub fn leave(&self, place: &Place) {
-        self.remove(place);
-        self.observer.notice(format!("teacher {place} has left"));
+    /// Removes an address to which no endpoint resolves any more, and reports it.
+    pub fn report_left(&self, teacher: &TeacherAddress) {
+        self.remove(teacher);
+        self.observer.notice(format!("teacher {teacher} has left"));
     }
 
-    /// Teachers connected now.
+    /// Returns the number of connected teachers.
     pub fn connected(&self) -> usize {
         *self.connected.borrow()
     }
 
-    /// Places that answer and cannot be used.
-    pub fn refused(&self) -> usize {
-        count_refused(&self.lock())
-    }
-
-    /// Follows the number of teachers connected.
+    /// Follows the number of connected teachers.
     pub fn watch_connected(&self) -> watch::Receiver<usize> {
         self.connected.subscribe()
     }
 
-    /// Whether every place answers and none can be used.
+    /// Whether every address answers and every teacher is refused.
     pub fn all_refused(&self) -> bool {
-        let standings = self.lock();
-        !standings.is_empty() && count_refused(&standings) == standings.len()
+        let entries = self.lock();
+        !entries.is_empty() && entries.values().all(Entry::is_refused)
     }
 
-    /// Every place with its last error, on one line.
+    /// Describes every address with its status and last error, on one line.
     pub fn describe(&self) -> String {
-        let losses = self.losses();
-        let describe = |(place, standing): (&Place, &Standing)| match (standing, losses.get(place))
-        {
-            (Standing::Connected, Some(reason)) => {
-                format!("{place} {standing}, and was away before: {reason}")
+        let describe = |(teacher, entry): (&TeacherAddress, &Entry)| {
+            let Entry { status, last_loss } = entry;
+            match (status, last_loss) {
+                (TeacherStatus::Connected, Some(reason)) => {
+                    format!("{teacher} {status} (last loss: {reason})")
+                }
+                _ => format!("{teacher} {status}"),
             }
-            _ => format!("{place} {standing}"),
         };
-        self.lock()
-            .iter()
-            .map(describe)
-            .collect::<Vec<_>>()
-            .join("; ")
+        let lines: Vec<_> = self.lock().iter().map(describe).collect();
+        lines.join("; ")
     }
 
-    /// Tells people something that is not about one place.
-    pub fn notice(&self, text: String) {
-        self.observer.notice(text);
-    }
-
-    fn tell(&self, place: &Place, before: Option<&Standing>, now: &Standing) {
-        let text = format!("teacher {place} {now}");
+    fn report(
+        &self,
+        teacher: &TeacherAddress,
+        before: Option<&TeacherStatus>,
+        now: &TeacherStatus,
+    ) {
+        use TeacherStatus::{Refused, Removed, ShuttingDown, Unavailable};
+        let text = format!("teacher {teacher} {now}");
         match (now, before) {
-            // One attempt after another fails, perhaps with other words: told once.
-            (Standing::Away(_), Some(Standing::Away(_) | Standing::ShuttingDown)) => return,
-            // Told once it has left.
-            (Standing::Released, _) => return,
-            // The run goes on without it, with a configuration that somebody has to look at.
-            (Standing::Refused(_), _) => error!("{text}"),
+            // One attempt after another fails, perhaps for different reasons: only the first is reported.
+            (Unavailable(_), Some(Unavailable(_) | ShuttingDown)) => return,
+            // Reported when the teacher has left.
+            (Removed, _) => return,
+            // The run continues without this teacher, but its configuration needs attention.
+            (Refused(_), _) => error!("{text}"),
             _ => {}
         }
         self.observer.notice(text);
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Standing>)) {
-        let mut standings = self.lock();
-        change(&mut standings);
-        let count = count(&standings, |standing| *standing == Standing::Connected);
-        self.observer.teachers(count, count_refused(&standings));
+    fn report_counts(&self, entries: &Entries) {
+        let count = |counts: fn(&Entry) -> bool| entries.values().filter(|e| counts(e)).count();
+        let connected = count(Entry::is_connected);
+        self.observer.teachers(connected, count(Entry::is_refused));
         self.connected
-            .send_if_modified(|before| std::mem::replace(before, count) != count);
-        if count > self.prefetch && !self.surplus_reported.swap(true, Ordering::Relaxed) {
-            let prefetch = self.prefetch;
-            self.notice(format!(
-                "{count} teachers are connected, but teacher.prefetch keeps only {prefetch} batches in \
+            .send_if_modified(|before| std::mem::replace(before, connected) != connected);
+        let prefetch = self.prefetch;
+        if connected > prefetch && !self.surplus_reported.swap(true, Ordering::Relaxed) {
+            self.observer.notice(format!(
+                "{connected} teachers are connected, but teacher.prefetch keeps only {prefetch} batches in \
                  flight: raise it to use all teachers"
             ));
         }
     }
 
-    fn losses(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, String>> {
-        self.losses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Standing>> {
-        self.standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn count(standings: &BTreeMap<Place, Standing>, which: impl Fn(&Standing) -> bool) -> usize {
-    standings
-        .values()
-        .filter(|standing| which(standing))
-        .count()
-}
+impl Entry {
+    fn is_connected(&self) -> bool {
+        self.status == TeacherStatus::Connected
+    }
 
-fn count_refused(standings: &BTreeMap<Place, Standing>) -> usize {
-    count(standings, |standing| {
-        matches!(standing, Standing::Refused(_))
-    })
+    fn is_refused(&self) -> bool {
+        matches!(self.status, TeacherStatus::Refused(_))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observer::tests::Notices;
+    use crate::observer::tests::Recorder;
 
-    /// A roster of a run with a prefetch of 2 batches, and its notices.
-    fn roster() -> (Roster, Arc<Notices>) {
-        let told = Arc::new(Notices::default());
-        (Roster::new(told.clone(), 2), told)
+    /// A roster of a run with a prefetch of 2 batches, and what it reports.
+    fn roster() -> (Roster, Arc<Recorder>) {
+        let recorder = Arc::new(Recorder::default());
+        (Roster::new(recorder.clone(), 2), recorder)
     }
 
     #[test]
-    fn a_change_is_told_once() {
-        let (roster, told) = roster();
-        let place = Place::new("t:1", Some("10.0.0.7:1".parse().unwrap()));
-        for standing in [
-            Standing::Away("refused".into()),
-            Standing::Away("timed out".into()),
-            Standing::Connected,
-            Standing::Connected,
-            Standing::Away("broken pipe".into()),
-            Standing::Refused("is model x".into()),
-            Standing::Refused("is model x".into()),
-            Standing::Refused("is model y".into()),
+    fn a_change_is_reported_once() {
+        let (roster, recorder) = roster();
+        let teacher = TeacherAddress::new("t:1", Some("10.0.0.7:1".parse().unwrap()));
+        for status in [
+            TeacherStatus::Unavailable("refused".into()),
+            TeacherStatus::Unavailable("timed out".into()),
+            TeacherStatus::Connected,
+            TeacherStatus::Connected,
+            TeacherStatus::Unavailable("broken pipe".into()),
+            TeacherStatus::Refused("is model x".into()),
+            TeacherStatus::Refused("is model x".into()),
+            TeacherStatus::Refused("is model y".into()),
         ] {
-            roster.set(&place, standing);
+            roster.set(&teacher, status);
         }
         assert_eq!(
-            *told.0.lock().unwrap(),
+            recorder.notices(),
             [
-                "teacher t:1 (10.0.0.7:1) is away: refused",
+                "teacher t:1 (10.0.0.7:1) is unavailable: refused",
                 "teacher t:1 (10.0.0.7:1) is connected",
-                "teacher t:1 (10.0.0.7:1) is away: broken pipe",
+                "teacher t:1 (10.0.0.7:1) is unavailable: broken pipe",
                 "teacher t:1 (10.0.0.7:1) is refused: it is model x",
                 "teacher t:1 (10.0.0.7:1) is refused: it is model y",
             ]
@@ -204,13 +197,13 @@ mod tests {
 
     #[test]
     fn more_teachers_than_batches_are_reported_once() {
-        let (roster, notices) = roster();
-        let connect = |endpoint| roster.set(&Place::new(endpoint, None), Standing::Connected);
+        let (roster, recorder) = roster();
         for endpoint in ["a:1", "b:1", "c:1", "d:1"] {
-            connect(endpoint);
+            let teacher = TeacherAddress::new(endpoint, None);
+            roster.set(&teacher, TeacherStatus::Connected);
         }
         assert_eq!(
-            *notices.0.lock().unwrap(),
+            recorder.notices(),
             [
                 "teacher a:1 is connected",
                 "teacher b:1 is connected",
@@ -223,23 +216,25 @@ mod tests {
     }
 
     #[test]
-    fn counts_who_is_connected_and_names_the_others() {
-        let (roster, _told) = roster();
-        let [a, b] = ["a:1", "b:2"].map(|endpoint| Place::new(endpoint, None));
-        roster.set(&a, Standing::Connected);
-        roster.set(&b, Standing::Refused("knows 3 classes".into()));
+    fn counts_connected_teachers_and_describes_all() {
+        let (roster, recorder) = roster();
+        let [a, b] = ["a:1", "b:2"].map(|endpoint| TeacherAddress::new(endpoint, None));
+        roster.set(&a, TeacherStatus::Connected);
+        roster.set(&b, TeacherStatus::Refused("knows 3 classes".into()));
         assert_eq!(roster.connected(), 1);
+        assert_eq!(recorder.teachers(), (1, 1));
         assert!(!roster.all_refused());
-        roster.set(&a, Standing::Away("gone".into()));
+        roster.set(&a, TeacherStatus::Unavailable("broken pipe".into()));
         assert_eq!(roster.connected(), 0);
         assert_eq!(
             roster.describe(),
-            "a:1 is away: gone; b:2 is refused: it knows 3 classes"
+            "a:1 is unavailable: broken pipe; b:2 is refused: it knows 3 classes"
         );
-        roster.set(&a, Standing::Connected);
-        let lost = "a:1 is connected, and was away before: gone";
-        assert!(roster.describe().starts_with(lost));
+        roster.set(&a, TeacherStatus::Connected);
+        let lost_before = "a:1 is connected (last loss: broken pipe); ";
+        assert!(roster.describe().starts_with(lost_before));
         roster.remove(&a);
         assert!(roster.all_refused());
+        assert_eq!(recorder.teachers(), (0, 1));
     }
 }

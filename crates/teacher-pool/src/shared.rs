@@ -1,6 +1,6 @@
 //! What the pool's tasks share.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -19,8 +19,6 @@ pub(crate) struct Shared {
     pub roster: Roster,
     pub observer: Arc<dyn PoolObserver>,
     pub instances: Instances,
-    /// Seconds in which training waited with no teacher connected.
-    pub waited_seconds: AtomicU64,
     /// Cancelled when the pool is dropped.
     pub closed: CancellationToken,
 }

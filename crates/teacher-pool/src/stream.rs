@@ -1,4 +1,4 @@
-//! One stream to one teacher: batches go up as credit allows, soft targets come down.
+//! One stream to one teacher: batches go up as far as the credit allows, soft targets come down.
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
@@ -19,73 +19,77 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     back_off::BackOff,
     candidate::Candidate,
-    connection_end::Ended,
+    connection_end::ConnectionEnd,
     error::PoolError,
     health,
-    in_flight::{Asked, InFlight},
-    parts::{self, Answers},
-    place::{Place, Standing},
+    in_flight::{InFlightBatches, PendingRequest},
+    parts::{self, PartAnswers},
     shared::Shared,
+    teacher::{TeacherAddress, TeacherStatus},
     unanswered::{Assignment, BatchNumber},
 };
 
-/// Deadline for the answer to Open.
+/// Time limit for the answer to `Open`.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Streams until the teacher is lost, drained or found unfit, or until `released`. What it has not
-/// answered when it is lost goes back to the queue.
-pub(crate) async fn serve(
+/// Streams until the teacher is lost, shuts down or is refused. Sends no more batches once `removed` completes. The
+/// batches that the teacher has not answered return to the queue.
+pub(crate) async fn run(
     candidate: Candidate,
-    place: &Place,
+    teacher: &TeacherAddress,
     shared: &Shared,
-    released: impl Future<Output = ()>,
+    removed: impl Future<Output = ()>,
     back_off: &mut BackOff,
-) -> Ended {
+) -> ConnectionEnd {
     let channel = candidate.channel.clone();
-    let unhealthy = health::until_not_serving(channel.clone());
-    let images_a_request = candidate.images_a_request(&shared.expected, shared.config.encoding);
+    let not_serving = health::until_not_serving(channel.clone());
+    let images_per_request = candidate.images_per_request(&shared.expected, shared.config.encoding);
     let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
-        Err(Ended::Lost(reason))
+        Err(ConnectionEnd::Lost(reason))
     });
     let (outbound, inbound, credit) = match opened {
         Ok(opened) => opened,
-        Err(ended) => return ended,
+        Err(end) => return end,
     };
-    shared.roster.set(place, Standing::Connected);
+    shared.roster.set(teacher, TeacherStatus::Connected);
     let mut stream = TeacherStream {
-        place,
+        teacher,
         shared,
         credit,
-        images_a_request,
+        images_per_request,
         outbound: Some(outbound),
         finishing: None,
         unsent: VecDeque::new(),
-        in_flight: InFlight::new(&shared.queue),
+        in_flight: InFlightBatches::new(&shared.queue),
         answered: 0,
-        last_heard: Instant::now(),
+        last_activity: Instant::now(),
     };
-    let ended = stream.pump(inbound, channel, released, unhealthy).await;
+    let end = stream.run(inbound, channel, removed, not_serving).await;
     if stream.answered > 0 {
         back_off.reset();
     }
-    match ended {
-        Ended::Lost(reason) => Ended::Lost(stream.account(&reason)),
-        Ended::Misbehaved(reason) => Ended::Misbehaved(stream.account(&reason)),
-        ended @ (Ended::Finished(_) | Ended::Unfit(_) | Ended::Spare { .. }) => ended,
+    match end {
+        ConnectionEnd::Lost(reason) => ConnectionEnd::Lost(stream.requeue_after(&reason)),
+        ConnectionEnd::ProtocolViolation(reason) => {
+            ConnectionEnd::ProtocolViolation(stream.requeue_after(&reason))
+        }
+        end @ (ConnectionEnd::Finished(_)
+        | ConnectionEnd::Unsuitable(_)
+        | ConnectionEnd::Duplicate { .. }) => end,
     }
 }
 
 type Outbound = mpsc::UnboundedSender<StreamSoftTargetsRequest>;
 type Inbound = Streaming<StreamSoftTargetsResponse>;
 
-/// Opens the stream; gives both directions and the teacher's credit.
+/// Opens the stream; returns both directions and the teacher's credit.
 async fn open(
     mut candidate: Candidate,
     encoding: Encoding,
-) -> Result<(Outbound, Inbound, u32), Ended> {
-    // Bounded by the credit: a batch is sent only while fewer are in flight.
+) -> Result<(Outbound, Inbound, u32), ConnectionEnd> {
+    // The credit bounds the channel: a request is sent only while fewer are in flight.
     let (outbound, requests) = mpsc::unbounded_channel();
     let (encoding, k) = encoding.to_wire();
     let open = Open {
@@ -103,20 +107,24 @@ async fn open(
         .client
         .stream_soft_targets(requests)
         .await
-        .map_err(|status| refused_or_lost(&status))?
+        .map_err(|status| connection_end(&status))?
         .into_inner();
-    match message(&mut inbound).await? {
+    match next_message(&mut inbound).await? {
         Some(Response::Opened(opened)) => Ok((outbound, inbound, opened.credit)),
-        Some(Response::Draining(_)) => Err(Ended::Finished(Standing::ShuttingDown)),
-        Some(_) => Err(Ended::Misbehaved("did not answer Open with Opened".into())),
-        None => Err(Ended::Lost("the stream ended before it was opened".into())),
+        Some(Response::Draining(_)) => Err(ConnectionEnd::Finished(TeacherStatus::ShuttingDown)),
+        Some(_) => Err(ConnectionEnd::ProtocolViolation(
+            "did not answer Open with Opened".into(),
+        )),
+        None => Err(ConnectionEnd::Lost(
+            "the stream ended before it was opened".into(),
+        )),
     }
 }
 
-/// A part of a batch.
-struct Part {
+/// One part of a batch.
+struct BatchPart {
     batch: BatchNumber,
-    /// Its position among the batch's parts.
+    /// Its index among the parts of the batch.
     part: usize,
     samples: usize,
     tensor: Tensor,
@@ -124,109 +132,114 @@ struct Part {
 
 /// An open stream.
 struct TeacherStream<'a> {
-    place: &'a Place,
+    teacher: &'a TeacherAddress,
     shared: &'a Shared,
-    /// Requests that the teacher wants in flight at most.
+    /// The largest number of requests that the teacher accepts in flight.
     credit: u32,
-    /// Images of the largest part of a batch that fits a message.
-    images_a_request: usize,
-    /// Absent once the teacher gets no more: it is told so by the end of the requests.
+    /// The largest number of images that fit into one message.
+    images_per_request: usize,
+    /// `None` once the stream sends no more batches: the end of the requests informs the teacher.
     outbound: Option<Outbound>,
-    /// Why it gets no more.
-    finishing: Option<Standing>,
-    /// Parts of batches that wait for credit.
-    unsent: VecDeque<Part>,
-    in_flight: InFlight<'a>,
+    /// Why the stream sends no more batches.
+    finishing: Option<TeacherStatus>,
+    /// Parts of the batch taken last that wait for credit.
+    unsent: VecDeque<BatchPart>,
+    in_flight: InFlightBatches<'a>,
+    /// Number of whole batches answered.
     answered: u64,
-    /// When the teacher's last answer came, or it got a batch while it had none, or its last one.
-    last_heard: Instant,
+    /// The latest of: the teacher's last answer, the last request that was sent while it had none, the end of the
+    /// requests.
+    last_activity: Instant,
 }
 
 impl TeacherStream<'_> {
-    async fn pump(
+    async fn run(
         &mut self,
         mut inbound: Inbound,
         channel: Channel,
-        released: impl Future<Output = ()>,
-        unhealthy: impl Future<Output = String>,
-    ) -> Ended {
-        let (mut released, mut unhealthy) = (pin!(released), pin!(unhealthy));
-        let mut silence = pin!(sleep_until(self.answer_due()));
-        let mut silent = pin!(health::until_silent(channel.clone()));
+        removed: impl Future<Output = ()>,
+        not_serving: impl Future<Output = String>,
+    ) -> ConnectionEnd {
+        let (mut removed, mut not_serving) = (pin!(removed), pin!(not_serving));
+        let mut answer_timer = pin!(sleep_until(self.answer_deadline()));
+        let mut unresponsive = pin!(health::until_unresponsive(channel.clone()));
         let queue = &self.shared.queue;
         loop {
-            let gets_more = self.outbound.is_some();
-            let waits = !self.unsent.is_empty();
-            let has_room = gets_more && !waits && self.in_flight.batches.len() < self.share();
+            let is_open = self.outbound.is_some();
+            let takes_batches = is_open
+                && self.unsent.is_empty()
+                && self.in_flight.batches.len() < self.max_batches();
             tokio::select! {
                 biased;
-                received = message(&mut inbound) => match received {
+                received = next_message(&mut inbound) => match received {
                     Ok(Some(response)) => {
                         if let Err(reason) = self.receive(response) {
-                            return Ended::Misbehaved(reason);
+                            return ConnectionEnd::ProtocolViolation(reason);
                         }
                     }
                     Ok(None) => return match self.finishing.take() {
-                        Some(why) => Ended::Finished(why),
-                        None => Ended::Lost("the teacher ended the stream".into()),
+                        Some(status) => ConnectionEnd::Finished(status),
+                        None => ConnectionEnd::Lost("the teacher ended the stream".into()),
                     },
-                    Err(ended) => return ended,
+                    Err(end) => return end,
                 },
-                batch = queue.pull(self.in_flight.stream), if has_room => self.submit(batch),
-                () = &mut silence => match self.answer_due() {
-                    due if due <= Instant::now() => {
+                batch = queue.pull(self.in_flight.stream), if takes_batches => self.submit(batch),
+                () = &mut answer_timer => match self.answer_deadline() {
+                    deadline if deadline <= Instant::now() => {
                         let limit = self.shared.config.answer_timeout();
-                        return Ended::Lost(format!("no answer within {limit:?}"));
+                        return ConnectionEnd::Lost(format!("no answer within {limit:?}"));
                     }
-                    due => silence.as_mut().reset(due),
+                    deadline => answer_timer.as_mut().reset(deadline),
                 },
-                reason = &mut silent => {
-                    if self.was_idle_for(health::CHECK_TIME) {
-                        return Ended::Lost(reason);
+                reason = &mut unresponsive => {
+                    if self.was_idle_for(health::CHECK_TIMEOUT) {
+                        return ConnectionEnd::Lost(reason);
                     }
-                    // While it computes, the time for an answer counts.
-                    silent.set(health::until_silent(channel.clone()));
+                    // The answer time-out covers a teacher that computes.
+                    unresponsive.set(health::until_unresponsive(channel.clone()));
                 }
-                () = &mut released, if gets_more => self.finish(Standing::Released),
-                reason = &mut unhealthy, if gets_more => self.finish(Standing::Away(reason)),
+                () = &mut removed, if is_open => self.finish(TeacherStatus::Removed),
+                reason = &mut not_serving, if is_open => {
+                    self.finish(TeacherStatus::Unavailable(reason));
+                }
             }
         }
     }
 
-    /// When the teacher has to have answered, or ended the stream: a deadline for each answer, not
-    /// for each batch, since a batch may wait behind others.
-    fn answer_due(&self) -> Instant {
-        let idle = self.in_flight.requests.is_empty() && self.outbound.is_some();
-        let since = if idle {
+    /// When the teacher must have answered a request or ended the stream. The deadline is for the next answer, not for
+    /// each batch, because a batch may wait behind others.
+    fn answer_deadline(&self) -> Instant {
+        let is_idle = self.in_flight.requests.is_empty() && self.outbound.is_some();
+        let since = if is_idle {
             Instant::now()
         } else {
-            self.last_heard
+            self.last_activity
         };
         since + self.shared.config.answer_timeout()
     }
 
-    /// Whether it has had no batch for `time`.
+    /// Whether the teacher has had no request for `time`.
     fn was_idle_for(&self, time: Duration) -> bool {
-        self.in_flight.requests.is_empty() && self.last_heard.elapsed() >= time
+        self.in_flight.requests.is_empty() && self.last_activity.elapsed() >= time
     }
 
-    /// Sends no more; what the teacher has, it may still answer. What it has a part of only, others get.
-    fn finish(&mut self, why: Standing) {
+    /// Stops sending. The teacher may still answer the batches that it has completely; a batch of which it has only some
+    /// parts returns to the queue.
+    fn finish(&mut self, status: TeacherStatus) {
         self.outbound = None;
         let unsent = std::mem::take(&mut self.unsent);
-        self.in_flight
-            .give_back_these(unsent.iter().map(|part| part.batch));
-        self.last_heard = Instant::now();
-        self.shared.roster.set(self.place, why.clone());
-        self.finishing = Some(why);
+        self.in_flight.requeue(unsent.iter().map(|part| part.batch));
+        self.last_activity = Instant::now();
+        self.shared.roster.set(self.teacher, status.clone());
+        self.finishing = Some(status);
     }
 
-    /// How many batches to hold: as the credit allows, but no more than an equal part of what the
-    /// run has in flight, so that the first to look does not take the others' work.
-    fn share(&self) -> usize {
+    /// How many batches the stream may have: at most the credit, and at most an equal share of the run's prefetch, so
+    /// that one teacher does not take the batches of the others.
+    fn max_batches(&self) -> usize {
         let teachers = self.shared.roster.connected().max(1);
-        let part = self.shared.config.prefetch.div_ceil(teachers);
-        part.min(self.credit as usize)
+        let share = self.shared.config.prefetch.div_ceil(teachers);
+        share.min(self.credit as usize)
     }
 
     fn submit(&mut self, batch: Assignment) {
@@ -236,7 +249,7 @@ impl TeacherStream<'_> {
             shape: [images, shape @ ..],
         } = batch;
         let image_bytes = pixels.len() / images.max(1);
-        let parts = parts::split(images, self.images_a_request).map(|range| {
+        let parts = parts::split(images, self.images_per_request).map(|range| {
             let dimensions = [range.len(), shape[0], shape[1], shape[2]];
             let tensor = Tensor {
                 data_type: DataType::U8.into(),
@@ -245,19 +258,21 @@ impl TeacherStream<'_> {
             };
             (range.len(), tensor)
         });
-        let parts = parts.enumerate().map(|(part, (samples, tensor))| Part {
-            batch: number,
-            part,
-            samples,
-            tensor,
-        });
+        let parts = parts
+            .enumerate()
+            .map(|(part, (samples, tensor))| BatchPart {
+                batch: number,
+                part,
+                samples,
+                tensor,
+            });
         self.unsent.extend(parts);
-        let answers = Answers::new(self.unsent.len());
+        let answers = PartAnswers::new(self.unsent.len());
         self.in_flight.batches.insert(number, answers);
         self.send_unsent();
     }
 
-    /// Sends parts of the batch that was taken last, as far as the credit allows.
+    /// Sends parts of the batch taken last, as far as the credit allows.
     fn send_unsent(&mut self) {
         let Some(outbound) = &self.outbound else {
             return;
@@ -266,32 +281,34 @@ impl TeacherStream<'_> {
             && let Some(part) = self.unsent.pop_front()
         {
             if self.in_flight.requests.is_empty() {
-                self.last_heard = Instant::now();
+                self.last_activity = Instant::now();
             }
             let request = Batch {
                 id: self.in_flight.next_request,
                 input: Some(batch::Input::Tensor(part.tensor)),
             };
-            let asked = Asked {
+            let pending = PendingRequest {
                 batch: part.batch,
                 part: part.part,
                 samples: part.samples,
             };
-            self.in_flight.requests.insert(request.id, asked);
+            self.in_flight.requests.insert(request.id, pending);
             self.in_flight.next_request += 1;
             send(outbound, Request::Batch(request));
         }
     }
 
+    /// # Errors
+    /// How the response violates the protocol.
     fn receive(&mut self, response: Response) -> Result<(), String> {
         match response {
-            Response::SoftTargets(targets) => self.settle(targets),
+            Response::SoftTargets(targets) => self.receive_targets(targets),
             Response::BatchError(wire::BatchError { id, reason }) => {
-                let Asked { batch, .. } = self.in_flight.answered(id)?;
-                let teacher = self.place.to_string();
+                let PendingRequest { batch, .. } = self.in_flight.take_request(id)?;
+                let teacher = self.teacher.to_string();
                 let error = PoolError::BatchRefused { teacher, reason };
                 self.unsent.retain(|part| part.batch != batch);
-                self.in_flight.settle(batch, Err(error));
+                self.in_flight.resolve(batch, Err(error));
                 self.send_unsent();
                 Ok(())
             }
@@ -301,71 +318,74 @@ impl TeacherStream<'_> {
                 Ok(())
             }
             Response::Draining(_) => {
-                self.finish(Standing::ShuttingDown);
+                self.finish(TeacherStatus::ShuttingDown);
                 Ok(())
             }
-            Response::Opened(_) => Err("opened an open stream".into()),
+            Response::Opened(_) => Err("sent Opened on an open stream".into()),
         }
     }
 
-    fn settle(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
-        let Asked {
+    fn receive_targets(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
+        let PendingRequest {
             batch,
             part,
             samples,
-        } = self.in_flight.answered(targets.id)?;
+        } = self.in_flight.take_request(targets.id)?;
         let (encoding, classes) = (self.shared.config.encoding, self.shared.expected.classes);
         let soft_targets = SoftTargets::from_wire(targets, encoding, samples, classes)
-            .map_err(|reason| format!("gave a wrong answer: {reason}"))?;
-        self.last_heard = Instant::now();
-        // A batch that went back to the queue needs no answer from here.
+            .map_err(|reason| format!("sent an invalid answer: {reason}"))?;
+        self.last_activity = Instant::now();
+        // The batch is absent if it has returned to the queue.
         let answers = self.in_flight.batches.get_mut(&batch);
         if let Some(whole) = answers.and_then(|answers| answers.add(part, soft_targets)) {
-            self.in_flight.settle(batch, Ok(whole));
+            self.in_flight.resolve(batch, Ok(whole));
             self.answered += 1;
         }
         self.send_unsent();
         Ok(())
     }
 
-    fn account(&mut self, reason: &str) -> String {
-        let back = self.in_flight.give_back();
+    /// Returns the teacher's batches to the queue after a loss for `reason`; returns the reason with the numbers.
+    fn requeue_after(&mut self, reason: &str) -> String {
+        let requeued = self.in_flight.requeue_all();
         let answered = self.answered;
-        format!("{reason} (answered {answered} batches; {back} go back to the queue)")
+        format!("{reason} (answered {answered} batches; {requeued} go back to the queue)")
     }
 }
 
-/// The teacher's next message; `None` at the end of the stream.
-async fn message(inbound: &mut Inbound) -> Result<Option<Response>, Ended> {
+/// Waits for the teacher's next message; returns `None` at the end of the stream.
+async fn next_message(inbound: &mut Inbound) -> Result<Option<Response>, ConnectionEnd> {
     match inbound.message().await {
         Ok(Some(response)) => match response.message {
             Some(message) => Ok(Some(message)),
-            None => Err(Ended::Misbehaved("sent an unknown message".into())),
+            None => Err(ConnectionEnd::ProtocolViolation(
+                "sent an unknown message".into(),
+            )),
         },
         Ok(None) => Ok(None),
-        Err(status) => Err(refused_or_lost(&status)),
+        Err(status) => Err(connection_end(&status)),
     }
 }
 
-/// Sends, or not, when the stream is broken: the other direction tells.
+/// Sends a message. Ignores an error: the stream is broken then, which the inbound direction reports.
 fn send(outbound: &Outbound, message: Request) {
     let _ = outbound.send(StreamSoftTargetsRequest {
         message: Some(message),
     });
 }
 
-fn refused_or_lost(status: &Status) -> Ended {
+fn connection_end(status: &Status) -> ConnectionEnd {
     let reason = format!("{:?}: {}", status.code(), status.message());
     match status.code() {
-        // Between Describe and Open another teacher was started there, or a token was replaced, which
-        // the next connection reads anew.
+        // Another teacher was started between Describe and Open, or a token was replaced, which the next connection
+        // reads anew.
         Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => {
-            Ended::Unfit(format!("refuses the stream: {reason}"))
+            ConnectionEnd::Unsuitable(format!("refuses the stream: {reason}"))
         }
-        // The teacher cannot take what this run sends, and never will.
+        // The teacher cannot process what this run sends, and another attempt would not change that.
         Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => {
-            Ended::Misbehaved(format!("refuses the stream: {reason}"))
+            ConnectionEnd::ProtocolViolation(format!("refuses the stream: {reason}"))
         }
-        _ => Ended::Lost(reason),
+        _ => ConnectionEnd::Lost(reason),
     }
 }

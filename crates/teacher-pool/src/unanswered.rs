@@ -1,4 +1,4 @@
-//! Batches that have no answer yet: who has them, and who may take them.
+//! The batches without an answer: which teachers have them, and which batches a teacher may take.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,19 +12,36 @@ use tokio::sync::oneshot;
 
 use crate::{error::PoolError, observer::PoolObserver, round_trip::RoundTrip};
 
-/// A batch's number in the order of submission; its id on every stream.
+/// The batches without an answer. The first answer removes a batch, so each gets exactly one.
+///
+/// Teachers take the oldest batch first. A batch that returns from a lost teacher is older than the ones that wait, so
+/// it goes first: training consumes batches in order.
+#[derive(Debug)]
+pub(crate) struct UnansweredBatches {
+    observer: Arc<dyn PoolObserver>,
+    batches: BTreeMap<BatchNumber, UnansweredBatch>,
+    /// The batches that a teacher may take: no teacher has them, or the one that has them is overdue.
+    waiting: BTreeSet<BatchNumber>,
+    next_number: u64,
+    round_trip: RoundTrip,
+    last_answer: Option<Instant>,
+    /// The error with which new batches fail at once.
+    failure: Option<PoolError>,
+}
+
+/// The number of a batch, in the order of submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BatchNumber(pub u64);
 
-/// A stream to a teacher; another one after each reconnection.
+/// The number of a stream to a teacher; each reconnection gets a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamNumber(pub u64);
 
-/// What a teacher is to answer.
+/// A batch that a teacher has to answer.
 #[derive(Debug)]
 pub(crate) struct Assignment {
     pub number: BatchNumber,
-    /// u8, row-major; shared with whoever else has it.
+    /// u8, row-major; shared, not copied.
     pub pixels: Bytes,
     /// [batch, channels, height, width]
     pub shape: [usize; 4],
@@ -32,26 +49,8 @@ pub(crate) struct Assignment {
 
 pub(crate) type Answer = Result<SoftTargets, PoolError>;
 
-/// Every batch without an answer. A batch leaves by its first answer, so there is exactly one.
-///
-/// What comes back from a lost teacher goes before what is newer, since training waits for batches
-/// in order.
 #[derive(Debug)]
-pub(crate) struct UnansweredBatches {
-    observer: Arc<dyn PoolObserver>,
-    batches: BTreeMap<BatchNumber, Unanswered>,
-    /// Those of them that a teacher may take: nobody has it, or the one who has it is overdue.
-    waiting: BTreeSet<BatchNumber>,
-    next_number: u64,
-    round_trip: RoundTrip,
-    last_answer: Option<Instant>,
-    /// Why nothing is taken at present.
-    gave_up: Option<PoolError>,
-    counts: Counts,
-}
-
-#[derive(Debug)]
-struct Unanswered {
+struct UnansweredBatch {
     pixels: Bytes,
     shape: [usize; 4],
     reply: oneshot::Sender<Answer>,
@@ -60,45 +59,16 @@ struct Unanswered {
     _counted: CountedBatch,
 }
 
+/// A stream whose teacher has a batch.
 #[derive(Debug, Clone, Copy)]
 struct Holder {
     stream: StreamNumber,
     since: Instant,
 }
 
-/// What happened so far, and what is under way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Batches that wait for a teacher.
-    pub waiting: usize,
-    /// Batches that a teacher has.
-    pub in_flight: usize,
-    /// Batches answered.
-    pub answered: u64,
-    /// Batches that went back because their teacher was lost.
-    pub requeued: u64,
-    /// Batches given to a second teacher because the first was overdue.
-    pub hedged: u64,
-    /// Answers that came second, and were dropped.
-    pub dropped: u64,
-}
-
-/// Reports a batch as submitted, and as finished when it leaves the queue in whatever way.
+/// Reports a batch as submitted, and as finished when it is dropped.
 #[derive(Debug)]
 struct CountedBatch(Arc<dyn PoolObserver>);
-
-impl CountedBatch {
-    fn new(observer: &Arc<dyn PoolObserver>) -> Self {
-        observer.batch_submitted();
-        Self(Arc::clone(observer))
-    }
-}
-
-impl Drop for CountedBatch {
-    fn drop(&mut self) {
-        self.0.batch_finished();
-    }
-}
 
 impl UnansweredBatches {
     pub fn new(observer: Arc<dyn PoolObserver>) -> Self {
@@ -109,11 +79,15 @@ impl UnansweredBatches {
             next_number: 0,
             round_trip: RoundTrip::default(),
             last_answer: None,
-            gave_up: None,
-            counts: Counts::default(),
+            failure: None,
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Adds a batch; the receiver gets its answer.
     pub fn submit(
         &mut self,
         pixels: Bytes,
@@ -121,14 +95,14 @@ impl UnansweredBatches {
         now: Instant,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
-        if let Some(error) = &self.gave_up {
-            // Cannot fail: the receiver is in hand.
+        if let Some(error) = &self.failure {
+            // Cannot fail, because `answer` is the receiver.
             let _ = reply.send(Err(error.clone()));
             return answer;
         }
         let number = BatchNumber(self.next_number);
         self.next_number += 1;
-        let batch = Unanswered {
+        let batch = UnansweredBatch {
             pixels,
             shape,
             reply,
@@ -141,15 +115,18 @@ impl UnansweredBatches {
         answer
     }
 
+    /// Gives `stream` the oldest waiting batch that it does not have yet.
     pub fn assign(&mut self, stream: StreamNumber, now: Instant) -> Option<Assignment> {
         let Self {
             batches,
             waiting,
-            counts,
             observer,
             ..
         } = self;
-        let has = |batch: &Unanswered| batch.holders.iter().any(|holder| holder.stream == stream);
+        let has = |batch: &UnansweredBatch| {
+            let mut holders = batch.holders.iter();
+            holders.any(|holder| holder.stream == stream)
+        };
         let number = loop {
             let number = *waiting
                 .iter()
@@ -157,13 +134,12 @@ impl UnansweredBatches {
             waiting.remove(&number);
             match batches.get(&number) {
                 Some(batch) if !batch.reply.is_closed() => break number,
-                // Its ticket was dropped: nobody needs the answer.
+                // Its ticket was dropped.
                 _ => drop(batches.remove(&number)),
             }
         };
         let batch = batches.get_mut(&number)?;
         if !batch.holders.is_empty() {
-            counts.hedged += 1;
             observer.batch_hedged();
         }
         batch.holders.push(Holder { stream, since: now });
@@ -174,7 +150,9 @@ impl UnansweredBatches {
         })
     }
 
-    pub fn settle(
+    /// Removes a batch that `stream` has answered; returns the sender of its ticket. Returns `None` if the batch was
+    /// answered before.
+    pub fn resolve(
         &mut self,
         stream: StreamNumber,
         number: BatchNumber,
@@ -182,98 +160,101 @@ impl UnansweredBatches {
     ) -> Option<oneshot::Sender<Answer>> {
         self.last_answer = Some(now);
         let Some(batch) = self.batches.remove(&number) else {
-            self.counts.dropped += 1;
             self.observer.answer_dropped();
             return None;
         };
         self.waiting.remove(&number);
-        self.counts.answered += 1;
         if let Some(holder) = batch.holders.iter().find(|holder| holder.stream == stream) {
             self.round_trip.observe(now - holder.since);
         }
         Some(batch.reply)
     }
 
-    pub fn hedge(&mut self, now: Instant) -> (Option<Duration>, bool) {
-        let overdue_after = self.round_trip.overdue_after();
-        let mut held = self.batches.iter_mut();
-        let Some((_, head)) = held.next() else {
-            return (None, false);
-        };
-        let straggler = match head.holders[..] {
-            [holder] => holder,
-            // Nobody has it yet, or it was hedged already.
-            _ => return (Some(overdue_after), false),
-        };
-        let age = now - straggler.since;
-        if age < overdue_after {
-            return (Some(overdue_after - age), false);
-        }
-        let before = self.waiting.len();
-        for (number, batch) in &self.batches {
-            let is_late = matches!(batch.holders[..], [holder]
-                if holder.stream == straggler.stream && now - holder.since >= overdue_after);
-            if is_late {
-                self.waiting.insert(*number);
-            }
-        }
-        (Some(overdue_after), self.waiting.len() > before)
-    }
-
-    pub fn stalled_for(&self, now: Instant) -> Duration {
-        match self.batches.first_key_value() {
-            Some((_, oldest)) => {
-                now - self
-                    .last_answer
-                    .map_or(oldest.submitted, |last| last.max(oldest.submitted))
-            }
-            None => Duration::ZERO,
-        }
-    }
-
-    pub fn take_back(
+    /// Makes the batches that only a lost stream had wait again; returns how many.
+    pub fn requeue(
         &mut self,
         stream: StreamNumber,
         numbers: impl Iterator<Item = BatchNumber>,
     ) -> usize {
-        let mut back = 0;
+        let mut requeued = 0;
         for number in numbers {
             let Some(batch) = self.batches.get_mut(&number) else {
                 continue;
             };
             batch.holders.retain(|holder| holder.stream != stream);
             if batch.holders.is_empty() && self.waiting.insert(number) {
-                back += 1;
+                requeued += 1;
             }
         }
-        self.counts.requeued += back as u64;
-        self.observer.batches_requeued(back);
-        back
+        self.observer.batches_requeued(requeued);
+        requeued
     }
 
-    pub fn give_up(&mut self, error: &PoolError) -> Vec<oneshot::Sender<Answer>> {
-        self.gave_up = Some(error.clone());
+    /// Makes all overdue batches of the stream that has the oldest batch wait for a second teacher, if the oldest batch
+    /// is overdue. Returns when to check again, or `None` if there is no batch, and whether batches were offered.
+    pub fn hedge(&mut self, now: Instant) -> (Option<Duration>, bool) {
+        let overdue_after = self.round_trip.overdue_after();
+        let Some((_, oldest)) = self.batches.first_key_value() else {
+            return (None, false);
+        };
+        let slow = match oldest.holders[..] {
+            [holder] => holder,
+            // No teacher has it yet, or a second one has it already.
+            _ => return (Some(overdue_after), false),
+        };
+        let age = now - slow.since;
+        if age < overdue_after {
+            return (Some(overdue_after - age), false);
+        }
+        let waiting_before = self.waiting.len();
+        for (number, batch) in &self.batches {
+            let is_overdue = matches!(batch.holders[..], [holder]
+                if holder.stream == slow.stream && now - holder.since >= overdue_after);
+            if is_overdue {
+                self.waiting.insert(*number);
+            }
+        }
+        (Some(overdue_after), self.waiting.len() > waiting_before)
+    }
+
+    /// Removes all batches and fails each new one until [`UnansweredBatches::resume`]; returns the senders of their
+    /// tickets.
+    pub fn fail_all(&mut self, error: &PoolError) -> Vec<oneshot::Sender<Answer>> {
+        self.failure = Some(error.clone());
         self.waiting.clear();
         let batches = std::mem::take(&mut self.batches);
         batches.into_values().map(|batch| batch.reply).collect()
     }
 
+    /// Accepts batches again.
     pub fn resume(&mut self) {
-        self.gave_up = None;
+        self.failure = None;
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
-    pub fn counts(&self) -> Counts {
-        let held = |batch: &&Unanswered| !batch.holders.is_empty();
-        let in_flight = self.batches.values().filter(held).count();
-        Counts {
-            in_flight,
-            waiting: self.batches.len() - in_flight,
-            ..self.counts
+    /// Returns how long the oldest batch has waited without any batch being answered.
+    pub fn stalled_for(&self, now: Instant) -> Duration {
+        match self.batches.first_key_value() {
+            Some((_, oldest)) => {
+                let submitted = oldest.submitted;
+                now - self
+                    .last_answer
+                    .map_or(submitted, |last| last.max(submitted))
+            }
+            None => Duration::ZERO,
         }
+    }
+}
+
+impl CountedBatch {
+    fn new(observer: &Arc<dyn PoolObserver>) -> Self {
+        observer.batch_submitted();
+        Self(Arc::clone(observer))
+    }
+}
+
+impl Drop for CountedBatch {
+    fn drop(&mut self) {
+        self.0.batch_finished();
     }
 }
 

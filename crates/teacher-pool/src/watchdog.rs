@@ -1,9 +1,6 @@
-//! Says when training waits for teachers, and gives up when it waits for too long.
+//! Reports when training waits for teachers, and fails the batches when it has waited too long.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,14 +8,14 @@ use crate::{error::PoolError, shared::Shared};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Without an answer for so many seconds, something is wrong that is worth a line.
+/// After so many seconds without an answer, the watchdog reports it.
 const STALLED_SECONDS: u64 = 10;
 
 /// Waits until a first teacher is connected.
 ///
 /// # Errors
 /// [`PoolError::NoTeacher`] after the configured time.
-pub(crate) async fn first_teacher(shared: &Shared) -> Result<(), PoolError> {
+pub(crate) async fn until_first_teacher(shared: &Shared) -> Result<(), PoolError> {
     let first = until_connected(shared, |count| count > 0);
     match timeout(shared.config.wait_timeout(), first).await {
         Ok(()) => Ok(()),
@@ -29,7 +26,7 @@ pub(crate) async fn first_teacher(shared: &Shared) -> Result<(), PoolError> {
     }
 }
 
-/// Watches over what waits, until the pool is closed.
+/// Watches the batches until the pool is closed.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let closed = shared.closed.clone();
     closed.run_until_cancelled(watch(&shared)).await;
@@ -39,47 +36,45 @@ async fn watch(shared: &Shared) {
     loop {
         tokio::select! {
             () = until_connected(shared, |count| count == 0) => {
-                // A phase on hard labels alone needs no teacher: time counts from the first batch.
-                shared.queue.demand().await;
+                // The time counts from the first batch: a phase on hard labels alone needs no teacher.
+                shared.queue.until_not_empty().await;
                 if shared.roster.connected() == 0 {
-                    nobody_connected(shared).await;
+                    wait_for_teacher(shared).await;
                 }
             }
-            () = until_stalled(shared) => nobody_answers(shared).await,
+            () = until_stalled(shared) => wait_for_answer(shared).await,
         }
     }
 }
 
-/// Nobody is connected: waits for a teacher, or gives up until one comes.
-async fn nobody_connected(shared: &Shared) {
+/// Waits for a teacher while none is connected. Fails the batches after the configured time, and until one is connected.
+async fn wait_for_teacher(shared: &Shared) {
     let limit = shared.config.wait_timeout_seconds;
     let started = Instant::now();
     let mut reminders = Reminders::default();
     for waited in 0..limit {
-        if reminders.due(waited) {
+        if reminders.is_due(waited) {
             let teachers = shared.roster.describe();
-            shared.roster.notice(format!(
-                "no teacher is connected; training waits, {waited} s of at most {limit} s: \
-                 {teachers}"
+            shared.observer.notice(format!(
+                "no teacher is connected; training waits, {waited} s of at most {limit} s: {teachers}"
             ));
         }
-        let back = until_connected(shared, |count| count > 0);
-        if timeout(SECOND, back).await.is_ok() {
+        let connected = until_connected(shared, |count| count > 0);
+        if timeout(SECOND, connected).await.is_ok() {
             let waited = started.elapsed().as_secs_f64();
             let text = format!("a teacher is back; training waited {waited:.1} s");
-            return shared.roster.notice(text);
+            return shared.observer.notice(text);
         }
-        shared.waited_seconds.fetch_add(1, Ordering::Relaxed);
         shared.observer.second_without_teacher();
     }
-    give_up(shared, limit);
+    fail_batches(shared, limit);
     until_connected(shared, |count| count > 0).await;
     shared.queue.resume();
 }
 
-/// Teachers are connected, and no answer comes: says so, and gives up in the end. A teacher that is
-/// only slow is left in peace: the time for an answer comes on top of the time for a teacher.
-async fn nobody_answers(shared: &Shared) {
+/// Waits for an answer while teachers are connected and none answers; reports it, and fails the batches in the end. The
+/// limit is the time for a teacher plus the time for an answer, so that a slow teacher is not given up too early.
+async fn wait_for_answer(shared: &Shared) {
     let limit = longest_stall(shared);
     let mut reminders = Reminders::default();
     loop {
@@ -88,15 +83,15 @@ async fn nobody_answers(shared: &Shared) {
             return;
         }
         if waited >= limit {
-            give_up(shared, limit);
-            // Those that are there had their chance.
+            fail_batches(shared, limit);
+            // The connected teachers have not answered: only a new connection changes that.
             until_connected(shared, |count| count == 0).await;
             until_connected(shared, |count| count > 0).await;
             return shared.queue.resume();
         }
-        if reminders.due(waited) {
+        if reminders.is_due(waited) {
             let teachers = shared.roster.describe();
-            shared.roster.notice(format!(
+            shared.observer.notice(format!(
                 "no teacher has answered for {waited} s: {teachers}"
             ));
         }
@@ -104,37 +99,37 @@ async fn nobody_answers(shared: &Shared) {
     }
 }
 
-/// Seconds without an answer, though teachers are connected, after which nobody waits any more.
+/// Returns the seconds without an answer from connected teachers after which the batches fail.
 fn longest_stall(shared: &Shared) -> u64 {
     shared.config.wait_timeout_seconds + shared.config.answer_timeout_seconds
 }
 
-/// Waits until the number of teachers connected is as `wanted`.
-async fn until_connected(shared: &Shared, wanted: impl Fn(usize) -> bool) {
+/// Waits until the number of connected teachers meets `condition`.
+async fn until_connected(shared: &Shared, condition: impl Fn(usize) -> bool) {
     let mut connected = shared.roster.watch_connected();
-    // An error would mean that the roster is gone, which lives as long as `shared`.
-    let _ = connected.wait_for(|count| wanted(*count)).await;
+    // An error would mean that the roster was dropped, but `shared` owns it.
+    let _ = connected.wait_for(|count| condition(*count)).await;
 }
 
 async fn until_stalled(shared: &Shared) {
-    let stalled = Duration::from_secs(STALLED_SECONDS.min(longest_stall(shared)));
+    let limit = Duration::from_secs(STALLED_SECONDS.min(longest_stall(shared)));
     loop {
-        let rest = stalled.saturating_sub(shared.queue.stalled_for());
-        if rest.is_zero() {
+        let remaining = limit.saturating_sub(shared.queue.stalled_for());
+        if remaining.is_zero() {
             return;
         }
-        sleep(rest).await;
+        sleep(remaining).await;
     }
 }
 
-fn give_up(shared: &Shared, seconds: u64) {
+fn fail_batches(shared: &Shared, seconds: u64) {
     let teachers = shared.roster.describe();
     let error = PoolError::TeachersGone { seconds, teachers };
-    shared.roster.notice(error.to_string());
-    shared.queue.give_up(&error);
+    shared.observer.notice(error.to_string());
+    shared.queue.fail_all(&error);
 }
 
-/// When to say something again: after 0, 10, 30, 70, 150 seconds, and every 80 from then on.
+/// When to repeat a notice: after 0, 10, 30, 70, 150 seconds, and then every 80 seconds.
 #[derive(Debug, Default)]
 struct Reminders {
     next: u64,
@@ -142,13 +137,13 @@ struct Reminders {
 }
 
 impl Reminders {
-    fn due(&mut self, seconds: u64) -> bool {
-        let due = seconds >= self.next;
-        if due {
+    fn is_due(&mut self, seconds: u64) -> bool {
+        let is_due = seconds >= self.next;
+        if is_due {
             self.pause = (2 * self.pause).clamp(10, 80);
             self.next = seconds + self.pause;
         }
-        due
+        is_due
     }
 }
 
@@ -157,9 +152,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reminders_grow_rare() {
+    fn pauses_between_reminders_grow() {
         let mut reminders = Reminders::default();
-        let told: Vec<u64> = (0..300).filter(|second| reminders.due(*second)).collect();
-        assert_eq!(told, [0, 10, 30, 70, 150, 230]);
+        let due: Vec<u64> = (0..300)
+            .filter(|second| reminders.is_due(*second))
+            .collect();
+        assert_eq!(due, [0, 10, 30, 70, 150, 230]);
     }
 }

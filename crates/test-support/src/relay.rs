@@ -1,4 +1,4 @@
-//! A wire between a trainer and a teacher that can be cut without either being told.
+//! A TCP relay whose connections a test can cut without closing them.
 
 use std::{
     io::{Read, Write},
@@ -11,13 +11,14 @@ use std::{
     time::Duration,
 };
 
+/// Forwards connections to a teacher.
 pub struct Relay {
     pub address: SocketAddr,
     cut: Arc<AtomicBool>,
 }
 
 impl Relay {
-    /// Passes on, both ways, what comes for `target`.
+    /// Starts a relay to `target`.
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let relay = Self {
@@ -31,27 +32,27 @@ impl Relay {
                 let ends = [(near.try_clone(), far.try_clone()), (Ok(far), Ok(near))];
                 for (from, to) in ends {
                     let (from, to, cut) = (from.unwrap(), to.unwrap(), Arc::clone(&cut));
-                    thread::spawn(move || pass(from, to, &cut));
+                    thread::spawn(move || forward(from, to, &cut));
                 }
             }
         });
         relay
     }
 
-    /// From now on nothing passes, nor is any end closed.
+    /// Stops forwarding without closing either end.
     pub fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
 
-    /// What was held up passes again.
-    pub fn mend(&self) {
+    /// Forwards again, what was held back first.
+    pub fn restore(&self) {
         self.cut.store(false, Ordering::Relaxed);
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
+fn forward(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
-    // Either end may hang up at any time.
+    // Either end may close the connection at any time.
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         while cut.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));

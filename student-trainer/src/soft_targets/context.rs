@@ -8,7 +8,7 @@ use soft_targets::{
     ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
     Replay, ViewSet, WantedRecording,
 };
-use teacher_pool::{BatchSize, ExpectedTeacher, FEWEST_IMAGES, TeacherPool};
+use teacher_pool::{BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
@@ -87,7 +87,7 @@ impl<'r> SupplyContext<'r> {
         let (index, images) = largest.map_or((0, 1), |(index, phase)| (index, phase.batch_size));
         BatchSize {
             // Small batches of fixed views are padded.
-            images: images.max(views.map_or(1, |_| FEWEST_IMAGES)),
+            images: images.max(views.map_or(1, |_| MIN_REQUEST_IMAGES)),
             key: format!("phases[{index}].batch_size"),
         }
     }

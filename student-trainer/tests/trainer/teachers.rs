@@ -16,7 +16,7 @@ const SIZE: Size = Size {
 
 /// The two counts in "(answered 7 batches; 3 go back to the queue)" of a lost teacher's notice.
 fn account(output: &str, lost: &Teacher) -> (u64, u64) {
-    let start = format!("teacher {} is away", lost.grpc);
+    let start = format!("teacher {} is unavailable", lost.grpc);
     let line = output.lines().find(|line| line.contains(&start));
     let line = line.unwrap_or_else(|| panic!("{start} is not in: {output}"));
     let (_, counts) = line.rsplit_once("(answered ").unwrap();
@@ -229,7 +229,7 @@ fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
         &[&endpoints[0], &endpoints[1]],
         &["phases[0].epochs=32", "teacher.wait_timeout_seconds=600"],
     );
-    run.says(&format!("teacher {second_address} is away"));
+    run.says(&format!("teacher {second_address} is unavailable"));
     eventually("an answer of the first teacher", || {
         (first.answered() > before).then_some(())
     });

@@ -1,9 +1,12 @@
-//! The pool against teachers that break the contract, played in this process.
+//! The pool with teachers that violate the protocol, fail, or do not answer. They run in this process.
 
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,14 +33,14 @@ use tonic_health::server::HealthReporter;
 const CLASSES: usize = 3;
 const SHAPE: [usize; 4] = [2, 1, 2, 2];
 
-/// How a teacher answers a batch.
+/// How a test teacher answers a batch.
 type Answer = fn(&Batch) -> Result<Response, Status>;
 
-/// A teacher whose answers are as bad as a test wants them.
-struct Played(Answer);
+/// A teacher whose answers a test chooses.
+struct TestTeacher(Answer);
 
 #[tonic::async_trait]
-impl TeacherService for Played {
+impl TeacherService for TestTeacher {
     type StreamSoftTargetsStream =
         Pin<Box<dyn Stream<Item = Result<StreamSoftTargetsResponse, Status>> + Send>>;
 
@@ -65,18 +68,18 @@ impl TeacherService for Played {
             let message = Some(message);
             Ok(StreamSoftTargetsResponse { message })
         });
-        // After the first error the stream is over.
-        let mut over = false;
+        // The stream ends after the first error.
+        let mut has_failed = false;
         let responses = responses.take_while(move |response: &Result<_, Status>| {
-            let goes_on = !over;
-            over = response.is_err();
+            let goes_on = !has_failed;
+            has_failed = response.is_err();
             futures::future::ready(goes_on)
         });
         Ok(Reply::new(Box::pin(responses)))
     }
 }
 
-fn good(batch: &Batch) -> SoftTargets {
+fn correct(batch: &Batch) -> SoftTargets {
     let logits = [1.0f32; SHAPE[0] * CLASSES].map(f32::to_le_bytes).concat();
     SoftTargets {
         id: batch.id,
@@ -87,22 +90,34 @@ fn good(batch: &Batch) -> SoftTargets {
     }
 }
 
-fn answers_well(batch: &Batch) -> Result<Response, Status> {
-    Ok(Response::SoftTargets(good(batch)))
+fn answers_correctly(batch: &Batch) -> Result<Response, Status> {
+    Ok(Response::SoftTargets(correct(batch)))
 }
 
 struct Scene {
     runtime: Runtime,
-    notices: Arc<Notices>,
+    recorder: Arc<Recorder>,
 }
 
-/// The notices of a pool.
+/// Records what a pool reports.
 #[derive(Debug, Default)]
-struct Notices(Mutex<Vec<String>>);
+struct Recorder {
+    notices: Mutex<Vec<String>>,
+    requeued: AtomicUsize,
+    hedged: AtomicUsize,
+}
 
-impl PoolObserver for Notices {
+impl PoolObserver for Recorder {
     fn notice(&self, text: String) {
-        self.0.lock().unwrap().push(text);
+        self.notices.lock().unwrap().push(text);
+    }
+
+    fn batches_requeued(&self, count: usize) {
+        self.requeued.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn batch_hedged(&self) {
+        self.hedged.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -110,15 +125,15 @@ impl Scene {
     fn new() -> Self {
         Self {
             runtime: Runtime::new().unwrap(),
-            notices: Arc::default(),
+            recorder: Arc::default(),
         }
     }
 
-    fn play(&self, answer: Answer) -> SocketAddr {
-        self.play_with_health(answer).0
+    fn start(&self, answer: Answer) -> SocketAddr {
+        self.start_with_health(answer).0
     }
 
-    fn play_with_health(&self, answer: Answer) -> (SocketAddr, HealthReporter) {
+    fn start_with_health(&self, answer: Answer) -> (SocketAddr, HealthReporter) {
         let _guard = self.runtime.enter();
         let listener = self
             .runtime
@@ -126,24 +141,22 @@ impl Scene {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let (health, health_service) = tonic_health::server::health_reporter();
-        self.serves(&health, true);
+        self.set_serving(&health, true);
         let server = server::grpc::server()
             .add_service(health_service)
-            .add_service(TeacherServiceServer::new(Played(answer)));
+            .add_service(TeacherServiceServer::new(TestTeacher(answer)));
         self.runtime
             .spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         (address, health)
     }
 
-    fn serves(&self, health: &HealthReporter, serves: bool) {
+    fn set_serving(&self, health: &HealthReporter, serving: bool) {
         self.runtime.block_on(async {
-            match serves {
-                true => health.set_serving::<TeacherServiceServer<Played>>().await,
-                false => {
-                    health
-                        .set_not_serving::<TeacherServiceServer<Played>>()
-                        .await
-                }
+            type Service = TeacherServiceServer<TestTeacher>;
+            if serving {
+                health.set_serving::<Service>().await;
+            } else {
+                health.set_not_serving::<Service>().await;
             }
         });
     }
@@ -170,13 +183,21 @@ impl Scene {
             identity: None,
         };
         let cancel = CancellationToken::new();
-        let observer = self.notices.clone();
+        let observer = self.recorder.clone();
         TeacherPool::connect(config, expected, observer, &cancel, self.runtime.handle())
     }
 
-    fn told(&self, text: &str) -> bool {
-        self.notices
-            .0
+    fn requeued(&self) -> usize {
+        self.recorder.requeued.load(Ordering::Relaxed)
+    }
+
+    fn hedged(&self) -> usize {
+        self.recorder.hedged.load(Ordering::Relaxed)
+    }
+
+    fn has_notice(&self, text: &str) -> bool {
+        self.recorder
+            .notices
             .lock()
             .unwrap()
             .iter()
@@ -201,29 +222,29 @@ fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
 }
 
 #[test]
-fn a_teacher_that_does_not_offer_the_encoding_is_refused_by_name() {
+fn a_teacher_without_the_encoding_is_refused() {
     let scene = Scene::new();
-    let teacher = scene.play(answers_well).to_string();
+    let teacher = scene.start(answers_correctly).to_string();
     let config = PoolConfig {
         wait_timeout_seconds: 1,
         encoding: soft_targets::Encoding::F16,
         ..PoolConfig::new(vec![teacher.clone()])
     };
     let Err(error) = scene.connect(config) else {
-        panic!("it is taken");
+        panic!("the teacher is accepted");
     };
-    let said = error.to_string();
+    let text = error.to_string();
     for part in [&teacher, "does not offer soft targets as f16"] {
-        assert!(said.contains(part), "{part} is not in: {said}");
+        assert!(text.contains(part), "{part} is not in: {text}");
     }
 }
 
 #[test]
-fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
+fn a_teacher_with_an_invalid_answer_is_refused_and_another_answers_the_batch() {
     let cases: [(Answer, &str); 6] = [
         (
             |batch| {
-                let mut answer = good(batch);
+                let mut answer = correct(batch);
                 answer.shape.swap(0, 1);
                 Ok(Response::SoftTargets(answer))
             },
@@ -231,7 +252,7 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
         ),
         (
             |batch| {
-                let mut answer = good(batch);
+                let mut answer = correct(batch);
                 answer.logits.truncate(8);
                 Ok(Response::SoftTargets(answer))
             },
@@ -243,7 +264,7 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
                     .map(f32::to_le_bytes)
                     .concat();
                 let logits = logits.into();
-                let answer = good(batch);
+                let answer = correct(batch);
                 Ok(Response::SoftTargets(SoftTargets { logits, ..answer }))
             },
             "a logit is NaN",
@@ -251,14 +272,14 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
         (
             |batch| {
                 let id = batch.id + 1000;
-                let answer = good(batch);
+                let answer = correct(batch);
                 Ok(Response::SoftTargets(SoftTargets { id, ..answer }))
             },
             "which it does not have",
         ),
         (
             |_| Ok(Response::Opened(Opened { credit: 1 })),
-            "opened an open stream",
+            "sent Opened on an open stream",
         ),
         (
             |_| Err(Status::out_of_range("the message is too large")),
@@ -267,25 +288,25 @@ fn a_wrong_answer_bars_its_teacher_and_another_answers_the_batch() {
     ];
     for (answer, reason) in cases {
         let scene = Scene::new();
-        let [bad, well] = [scene.play(answer), scene.play(answers_well)];
-        let pool = scene.pool(&[bad, well], 30);
-        let barred = format!("teacher {bad} is refused");
-        eventually("both connected, or the bad one barred already", || {
-            (pool.teachers() == 2 || scene.told(&barred)).then_some(())
+        let [bad, good] = [scene.start(answer), scene.start(answers_correctly)];
+        let pool = scene.pool(&[bad, good], 30);
+        let refused = format!("teacher {bad} is refused");
+        eventually("both connected, or the bad one refused already", || {
+            (pool.teachers() == 2 || scene.has_notice(&refused)).then_some(())
         });
-        eventually("the bad one barred", || {
+        eventually("the bad one refused", || {
             assert_eq!(ask(&pool, 8), vec![Ok(()); 8], "{reason}");
-            scene.told(&barred).then_some(())
+            scene.has_notice(&refused).then_some(())
         });
-        assert!(scene.told(reason), "{:?}", scene.notices);
-        assert!(pool.figures().requeued > 0);
+        assert!(scene.has_notice(reason), "{:?}", scene.recorder);
+        assert!(scene.requeued() > 0);
     }
 }
 
 #[test]
-fn when_everybody_is_barred_the_run_fails_and_says_why() {
+fn tickets_fail_with_the_reason_when_every_teacher_is_refused() {
     let scene = Scene::new();
-    let bad = scene.play(|_| Err(Status::invalid_argument("no")));
+    let bad = scene.start(|_| Err(Status::invalid_argument("no")));
     let pool = scene.pool(&[bad], 1);
     for answer in ask(&pool, 3) {
         let error = answer.unwrap_err();
@@ -301,35 +322,34 @@ fn when_everybody_is_barred_the_run_fails_and_says_why() {
     }
 }
 
-/// Never answers: a credit message is no answer.
+/// Never answers: a credit message is not an answer.
 fn answers_nothing(_: &Batch) -> Result<Response, Status> {
     Ok(Response::Credit(proto::teacher::v1::Credit { credit: 4 }))
 }
 
 #[test]
-fn a_teacher_that_never_answers_is_helped_out_and_let_go() {
+fn a_silent_teacher_is_hedged_and_disconnected() {
     let scene = Scene::new();
-    let [silent, well] = [scene.play(answers_nothing), scene.play(answers_well)];
-    let pool = scene.pool(&[silent, well], 30);
+    let [silent, good] = [scene.start(answers_nothing), scene.start(answers_correctly)];
+    let pool = scene.pool(&[silent, good], 30);
     eventually("both connected", || (pool.teachers() == 2).then_some(()));
-    // The other may be so fast that nothing is left for the silent one; on a slow machine that one is
-    // let go before anybody else is asked.
-    eventually("the silent one helped out", || {
+    // The good teacher may be so fast that the silent one gets no batch. On a slow machine the silent one may be
+    // disconnected before its batch is hedged.
+    eventually("a batch of the silent one hedged or requeued", || {
         assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
-        let figures = pool.figures();
-        (figures.hedged + figures.requeued > 0).then_some(())
+        (scene.hedged() + scene.requeued() > 0).then_some(())
     });
-    eventually("the silent one let go", || {
-        let told = format!("teacher {silent} is away: no answer within 2s");
-        scene.told(&told).then_some(())
+    eventually("the silent one disconnected", || {
+        let lost = format!("teacher {silent} is unavailable: no answer within 2s");
+        scene.has_notice(&lost).then_some(())
     });
 }
 
 #[test]
-fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
+fn tickets_fail_when_no_teacher_answers_and_later_ones_at_once() {
     const WAIT_SECONDS: u64 = 4;
     let scene = Scene::new();
-    let silent = scene.play(answers_nothing);
+    let silent = scene.start(answers_nothing);
     let pool = scene.pool(&[silent], WAIT_SECONDS);
     let gone = |answers: Vec<Result<(), PoolError>>| {
         for answer in answers {
@@ -339,7 +359,7 @@ fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
         }
     };
     gone(ask(&pool, 3));
-    // Unless the silent one has come back meanwhile, and is waited for again.
+    // Unless the silent one has reconnected meanwhile, and the pool waits for it again.
     eventually("tickets that fail at once", || {
         let again = Instant::now();
         gone(ask(&pool, 3));
@@ -348,110 +368,107 @@ fn when_nobody_answers_tickets_say_so_and_those_that_follow_at_once() {
 }
 
 #[test]
-fn only_a_teacher_that_says_it_serves_is_used() {
+fn only_a_serving_teacher_is_used() {
     let scene = Scene::new();
-    let always = scene.play(answers_well);
-    let (at_times, health) = scene.play_with_health(answers_well);
-    scene.serves(&health, false);
-    let pool = scene.pool(&[always, at_times], 30);
-    let says = format!("teacher {at_times} is away: says that it is NOT_SERVING");
+    let always = scene.start(answers_correctly);
+    let (sometimes, health) = scene.start_with_health(answers_correctly);
+    scene.set_serving(&health, false);
+    let pool = scene.pool(&[always, sometimes], 30);
+    let reported = format!("teacher {sometimes} is unavailable: reports NOT_SERVING");
     eventually("the one that does not serve", || {
-        scene.told(&says).then_some(())
+        scene.has_notice(&reported).then_some(())
     });
     assert_eq!(ask(&pool, 8), vec![Ok(()); 8]);
     assert_eq!(pool.teachers(), 1);
-    scene.serves(&health, true);
+    scene.set_serving(&health, true);
     eventually("both", || (pool.teachers() == 2).then_some(()));
-    scene.serves(&health, false);
+    scene.set_serving(&health, false);
     eventually("one again", || (pool.teachers() == 1).then_some(()));
     assert_eq!(ask(&pool, 8), vec![Ok(()); 8]);
-    assert_eq!(pool.figures().requeued, 0, "what it had, it answered");
+    assert_eq!(scene.requeued(), 0, "it answered its batches");
 }
 
 #[test]
-fn a_wire_that_is_cut_without_a_word_is_noticed_and_used_again_once_mended() {
+fn a_silently_cut_connection_is_noticed_and_used_again_once_restored() {
     let scene = Scene::new();
-    let relay = Relay::to(scene.play(answers_well));
+    let relay = Relay::to(scene.start(answers_correctly));
     let pool = scene.pool(&[relay.address], 60);
     assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);
     relay.cut();
-    // Nothing is in flight: only health checks can tell. The silence of a teacher that has answered none
-    // on this connection yet says nothing, so the wire is mended for a moment, and cut again. The
-    // time is no multiple of that between two checks.
+    // Nothing is in flight, so only health checks can notice it. Silence proves nothing on a connection on which no check
+    // was answered yet, so the test restores the connection for a moment and cuts it again. The time is not a multiple of
+    // the time between two checks.
     let mut cut = Instant::now();
     eventually("the teacher lost", || {
         if cut.elapsed() > Duration::from_secs(17) {
-            relay.mend();
+            relay.restore();
             assert_eq!(ask(&pool, 1), vec![Ok(())]);
             relay.cut();
             cut = Instant::now();
         }
         (pool.teachers() == 0).then_some(())
     });
-    relay.mend();
+    relay.restore();
     assert_eq!(ask(&pool, 4), vec![Ok(()); 4]);
 }
 
 #[test]
 fn a_refused_batch_fails_its_own_ticket_only() {
     let scene = Scene::new();
-    let teacher = scene.play(|batch| match batch.id {
+    let teacher = scene.start(|batch| match batch.id {
         1 => Ok(Response::BatchError(BatchError {
             id: 1,
-            reason: "I do not like it".into(),
+            reason: "unknown image format".into(),
         })),
-        _ => answers_well(batch),
+        _ => answers_correctly(batch),
     });
     let pool = scene.pool(&[teacher], 30);
     let answers = ask(&pool, 3);
     assert_eq!([&answers[0], &answers[2]], [&Ok(()), &Ok(())]);
     let error = answers[1].clone().unwrap_err().to_string();
     assert!(
-        error.contains("I do not like it") && error.contains(&teacher.to_string()),
+        error.contains("unknown image format") && error.contains(&teacher.to_string()),
         "{error}"
     );
 }
 
 #[test]
-fn what_one_teacher_cannot_compute_another_does() {
+fn a_batch_that_one_teacher_cannot_compute_goes_to_another() {
     let scene = Scene::new();
-    let broken = scene.play(|_| Err(Status::internal("out of memory")));
-    let well = scene.play(answers_well);
-    let pool = scene.pool(&[broken, well], 30);
+    let broken = scene.start(|_| Err(Status::internal("out of memory")));
+    let good = scene.start(answers_correctly);
+    let pool = scene.pool(&[broken, good], 30);
     eventually("both connected", || (pool.teachers() == 2).then_some(()));
-    // The other may be so fast that nothing is left for the broken one.
+    // The good teacher may be so fast that the broken one gets no batch.
     eventually("a batch given to the broken one", || {
         assert_eq!(ask(&pool, 16), vec![Ok(()); 16]);
-        (pool.figures().requeued > 0).then_some(())
+        (scene.requeued() > 0).then_some(())
     });
-    eventually("the loss told", || {
-        let away = format!("teacher {broken} is away");
-        (scene.told(&away) && scene.told("out of memory")).then_some(())
+    eventually("the loss reported", || {
+        let lost = format!("teacher {broken} is unavailable");
+        (scene.has_notice(&lost) && scene.has_notice("out of memory")).then_some(())
     });
 }
 
 #[test]
-fn a_stream_that_breaks_again_and_again_loses_nothing() {
+fn a_stream_that_breaks_repeatedly_loses_no_batch() {
     let scene = Scene::new();
-    // Breaks on every fifth batch that it sees, whoever sent it.
-    static SEEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let teacher =
-        scene.play(
-            |batch| match SEEN.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 5 {
-                4 => Err(Status::unavailable("a wire broke")),
-                _ => answers_well(batch),
-            },
-        );
+    // Breaks on every fifth batch.
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let teacher = scene.start(|batch| match SEEN.fetch_add(1, Ordering::Relaxed) % 5 {
+        4 => Err(Status::unavailable("connection broken")),
+        _ => answers_correctly(batch),
+    });
     let pool = scene.pool(&[teacher], 30);
     assert_eq!(ask(&pool, 40), vec![Ok(()); 40]);
-    assert!(pool.figures().requeued > 0);
-    assert!(scene.told("a wire broke"));
+    assert!(scene.requeued() > 0);
+    assert!(scene.has_notice("connection broken"));
 }
 
 #[test]
 fn a_ticket_of_a_dropped_pool_fails() {
     let scene = Scene::new();
-    let teacher = scene.play(answers_nothing);
+    let teacher = scene.start(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
     let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE);
     drop(pool);

@@ -328,7 +328,7 @@ fn a_recording_that_is_stopped_says_that_it_goes_on() {
     );
     let mut recording = Process::start(scene.command("record", &[&nobody]));
     eventually("a search for teachers", || {
-        recording.stderr().contains("is away").then_some(())
+        recording.stderr().contains("is unavailable").then_some(())
     });
     recording.signal("HUP");
     assert_eq!(recording.wait().code(), Some(1), "{}", recording.stderr());

@@ -41,7 +41,7 @@ fn a_spare_address_takes_over_and_leaves_no_trace() {
     relays[holder].cut();
     let spare = &endpoints[1 - holder];
     run.says(&format!("teacher {spare} is connected"));
-    relays[holder].mend();
+    relays[holder].restore();
     run.succeed();
 
     let alone = scene.run("alone", &[address(&teacher)], &longer);
