@@ -6,7 +6,10 @@ use artifacts::manifest::TeacherIdentity;
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
-use server::security::client::{Channel, Credentials};
+use server::{
+    back_off::BackOff,
+    security::client::{Channel, Credentials},
+};
 use soft_targets::{ClassMatch, Encoding};
 use tokio::time::timeout;
 
@@ -34,6 +37,11 @@ pub(crate) struct Candidate {
     max_message_bytes: Option<NonZero<u64>>,
     /// As in the message: it may contain kinds that this version does not know.
     encodings: Vec<i32>,
+}
+
+/// Returns the pauses between attempts to connect.
+pub(crate) fn reconnect_back_off() -> BackOff {
+    BackOff::new(Duration::from_millis(50), Duration::from_secs(2))
 }
 
 impl Candidate {

@@ -15,7 +15,6 @@
 //! - `roster`: which teachers are connected; reports changes to the [`PoolObserver`].
 //! - `watchdog`: reports that training waits, and fails the batches when it has waited too long.
 
-mod back_off;
 mod candidate;
 mod config;
 mod connection_end;

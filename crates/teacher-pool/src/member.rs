@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
+use server::back_off::BackOff;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    back_off::BackOff,
-    candidate::Candidate,
+    candidate::{Candidate, reconnect_back_off},
     connection_end::ConnectionEnd,
     shared::Shared,
     stream,
@@ -36,7 +36,7 @@ impl Member {
     }
 
     async fn stay_connected(&self) {
-        let mut back_off = BackOff::default();
+        let mut back_off = reconnect_back_off();
         while self.is_listed() {
             let status = match self.connect(&mut back_off).await {
                 ConnectionEnd::Lost(reason) => TeacherStatus::Unavailable(reason),

@@ -4,8 +4,7 @@ use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
-    back_off::BackOff,
-    candidate::Candidate,
+    candidate::{Candidate, reconnect_back_off},
     config::PoolConfig,
     directory::Directory,
     error::PoolError,
@@ -35,7 +34,7 @@ pub(crate) async fn find(
     });
     let deadline = Instant::now() + config.wait_timeout();
     let credentials = config.credentials();
-    let mut back_off = BackOff::default();
+    let mut back_off = reconnect_back_off();
     loop {
         let found = directory.look_up(roster).await;
         let connecting = found.into_iter().map(async |(teacher, address)| {

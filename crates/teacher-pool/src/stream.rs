@@ -7,7 +7,7 @@ use proto::teacher::v1::{
     StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
-use server::security::client::Channel;
+use server::{back_off::BackOff, security::client::Channel};
 use soft_targets::{Encoding, SoftTargets};
 use tokio::{
     sync::mpsc,
@@ -17,7 +17,6 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    back_off::BackOff,
     candidate::Candidate,
     connection_end::ConnectionEnd,
     error::PoolError,
