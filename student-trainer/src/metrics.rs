@@ -341,7 +341,7 @@ pub(crate) fn step_done(samples: usize, took: Duration, waited: Duration) {
 }
 
 /// Teachers of a run by how it stands with them. Changes are counted: the next run may have begun when
-/// the last teacher of one is let go.
+/// the last teacher of the run before is disconnected.
 #[derive(Debug, Default)]
 pub(crate) struct Teachers {
     connected: usize,

@@ -1,7 +1,7 @@
-//! What training consumed, as a digest that can be stopped, resumed and recomputed.
+//! A digest of the data that training consumed, which can be stored, resumed and recomputed.
 //!
-//! A trainer folds every step into the digest as it trains on it; `retort run --verify` folds the
-//! same steps from the configuration alone. Equal digests prove that each (sample, view, teacher)
+//! The trainer adds every step to the digest; `retort run --verify` adds the same steps from the
+//! configuration alone. Equal digests prove that each (sample, view, teacher)
 //! was used exactly once and in order, whatever happened in between.
 
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,9 @@ use common::digest::Sha256;
 /// and of one step's record; the first link is 32 zeros.
 ///
 /// A record is phase, epoch, view and number of samples as u64, the samples as u32, all
-/// little-endian, then the model id of the teacher where one was asked.
+/// little-endian, then the model id of the teacher if the step used soft targets.
 ///
-/// A chain and not one long hash: the state of a chain is a digest, which any file can hold.
+/// A chain and not one long hash: the state of a chain is a digest, which a file can store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consumption {
@@ -32,7 +32,7 @@ pub struct ConsumedStep<'s> {
     pub phase: u64,
     /// Position of the epoch in the phase, 0-based.
     pub epoch: u64,
-    /// What the augmentation was keyed by: the epoch, or its view where views repeat.
+    /// Key of the augmentation: the epoch, or the view if views repeat.
     pub view: u64,
     /// Positions in the training images, in the batch's order.
     pub samples: &'s [u32],
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_from_what_a_file_holds() {
+    fn it_continues_from_a_stored_state() {
         let half = serde_json::to_string(&after(&[STEP])).unwrap();
         let mut resumed: Consumption = serde_json::from_str(&half).unwrap();
         resumed.add(STEP);

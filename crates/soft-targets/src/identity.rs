@@ -1,4 +1,4 @@
-//! What makes two recordings the same.
+//! The identity of a recording.
 
 use std::fmt::Write;
 
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordingIdentity {
-    /// Whose logits they are: weights, architecture and numerics.
+    /// The teacher: weights, architecture and numerics.
     pub teacher: TeacherIdentity,
-    /// What it was shown.
+    /// The images that the teacher saw.
     pub images: RecordedImages,
-    /// How the images were changed first.
+    /// Their augmentation.
     pub views: ViewSet,
-    /// How the logits are stored.
+    /// Encoding of the logits.
     pub encoding: Encoding,
 }
 
@@ -28,9 +28,9 @@ pub struct RecordingIdentity {
 pub struct RecordedImages {
     /// SHA-256 of shape, pixels and labels.
     pub fingerprint: String,
-    /// How many there are.
+    /// Number of images.
     pub samples: u32,
-    /// How many classes they have.
+    /// Number of classes.
     pub classes: u32,
 }
 
@@ -38,20 +38,19 @@ pub struct RecordedImages {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewSet {
-    /// Of the random changes.
+    /// Seed of the random changes.
     pub seed: u64,
-    /// What the changes are.
+    /// The random changes.
     pub augmentation: Augmentation,
-    /// SHA-256 of the first images in view 0: a version that changes images in another way makes
-    /// other views.
+    /// SHA-256 of the first images in view 0: a version that augments images differently makes other views.
     pub probe_sha256: Sha256,
 }
 
-/// Images that the probe of a view set shows.
+/// Number of images in the probe of a view set.
 const PROBED: usize = 64;
 
 impl RecordedImages {
-    /// Those of `dataset`.
+    /// The images of `dataset`.
     pub fn of(dataset: &Dataset) -> Self {
         Self {
             fingerprint: dataset.fingerprint(),
@@ -85,7 +84,7 @@ impl RecordingIdentity {
     /// Name of the recording's folder: teacher, encoding and id, shortened.
     pub fn folder_name(&self) -> String {
         let teacher: String = self.teacher.model_id.chars().take(12).collect();
-        // A teacher tells its id; only what cannot be a path goes into one.
+        // The teacher chooses its id; only characters that are safe in a path are used.
         let teacher: String = teacher
             .chars()
             .filter(char::is_ascii_alphanumeric)
@@ -93,8 +92,8 @@ impl RecordingIdentity {
         format!("{teacher}-{}-{}", self.encoding, &self.id().as_str()[..12])
     }
 
-    /// How `self` differs from `wanted`, for people; empty where it does not. The teacher is compared
-    /// only where `wanted` names one.
+    /// How `self` differs from `wanted`, as text; empty if it does not. The teacher is compared only if
+    /// `wanted` names one.
     pub fn differences(&self, wanted: &WantedRecording<'_>) -> String {
         let mut text = String::new();
         let mut differ =
@@ -142,15 +141,15 @@ impl RecordingIdentity {
     }
 }
 
-/// What a recording must be to serve a run.
+/// What a run needs of a recording.
 #[derive(Debug, Clone, Copy)]
 pub struct WantedRecording<'r> {
     /// The run's images.
     pub images: &'r RecordedImages,
     /// The run's views.
     pub views: &'r ViewSet,
-    /// Any, where absent.
+    /// The encoding; any if absent.
     pub encoding: Option<Encoding>,
-    /// Any, where absent.
+    /// The teacher; any if absent.
     pub teacher: Option<&'r TeacherIdentity>,
 }

@@ -1,4 +1,4 @@
-//! Files mapped into memory.
+//! Maps files into memory.
 
 use std::{
     fs::{self, File},
@@ -9,13 +9,13 @@ use std::{
 use bytes::Bytes;
 use memmap2::Mmap;
 
-/// The content of the file at `path`, read by the operating system when it is touched.
+/// The content of the file at `path`, which the operating system reads on access.
 ///
 /// # Errors
 /// Any I/O error.
 pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
     if !fs::metadata(path)?.is_file() {
-        // Opening a named pipe could wait for ever.
+        // Opening a named pipe could block forever.
         let text = "it is not a regular file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }

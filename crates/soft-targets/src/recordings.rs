@@ -1,4 +1,4 @@
-//! All recordings of a folder.
+//! All recordings in a folder.
 
 use std::path::{Path, PathBuf};
 
@@ -6,22 +6,22 @@ use common::folders;
 
 use crate::{Recording, StoreError, WantedRecording};
 
-/// What a folder of recordings holds.
+/// The content of a folder of recordings.
 #[derive(Debug)]
 pub struct Recordings {
     store: PathBuf,
-    /// Those that can be used, by name.
+    /// Usable recordings, by name.
     pub usable: Vec<Recording>,
-    /// What is wrong with the others; each error names its recording.
+    /// Errors of the others; each names its recording.
     pub damaged: Vec<StoreError>,
 }
 
 impl Recordings {
-    /// The recordings below `store`, links followed; none where there is no such folder. What is no
-    /// recording is left out.
+    /// The recordings below `store`, following links; none if the folder does not exist. Ignores other
+    /// entries.
     ///
     /// # Errors
-    /// When `store` itself cannot be read.
+    /// If `store` itself cannot be read.
     pub fn list(store: &Path) -> Result<Self, StoreError> {
         let listing = folders::list(store).map_err(StoreError::io(store))?;
         let mut found = Self {
@@ -47,13 +47,12 @@ impl Recordings {
         Ok(found)
     }
 
-    /// Whether there is nothing, not even a damaged recording.
+    /// Whether there is no recording, not even a damaged one.
     pub fn is_empty(&self) -> bool {
         self.usable.is_empty() && self.damaged.is_empty()
     }
 
-    /// The one recording that fits a run; of several teachers', the one whose model id starts with
-    /// `teacher`.
+    /// The one recording that fits a run and whose teacher's model id starts with `teacher`.
     ///
     /// # Errors
     /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`].

@@ -1,21 +1,24 @@
-//! Recorded soft targets as training reads them.
+//! Reads recorded soft targets for training.
 
 use std::sync::OnceLock;
 
-use crate::SoftTargets;
+use crate::{
+    codec::SoftTargets,
+    error::StoreError,
+    recording::Recording,
+    shard::{ShardFault, ShardId},
+};
 
-use crate::{Recording, ShardFault, ShardId, StoreError};
-
-/// Views of a recording, mapped into memory: the rows of any samples, at the cost of copying them.
+/// Views of a recording, mapped into memory. Reading rows copies them once.
 #[derive(Debug)]
 pub struct Replay {
     recording: Recording,
-    /// The shards of each view, once it is opened.
+    /// The shards of each opened view.
     views: Vec<OnceLock<Vec<SoftTargets>>>,
 }
 
 impl Replay {
-    /// The first `views` views of `recording`, none of them opened yet.
+    /// The first `views` views of `recording`, not opened yet.
     pub fn new(recording: Recording, views: u32) -> Self {
         Self {
             recording,
@@ -23,18 +26,18 @@ impl Replay {
         }
     }
 
-    /// What is replayed.
+    /// The recording.
     pub fn recording(&self) -> &Recording {
         &self.recording
     }
 
-    /// Opens these views, checking every byte of them. The others are opened where some cannot be used.
+    /// Opens these views and verifies every byte of them. Opens the others even if some cannot be used.
     ///
     /// # Errors
     /// [`StoreError::Faulty`] with all shards that cannot be used.
     ///
     /// # Panics
-    /// Where there is no such view.
+    /// If the view does not exist.
     pub fn open_all(&self, views: impl IntoIterator<Item = u32>) -> Result<(), StoreError> {
         let mut faults = Vec::new();
         for view in views {
@@ -42,16 +45,16 @@ impl Replay {
                 faults.extend(found);
             }
         }
-        self.refuse(faults)
+        self.reject(faults)
     }
 
-    /// Opens one view, checking every byte of it.
+    /// Opens one view and verifies every byte of it.
     ///
     /// # Errors
     /// [`StoreError::Faulty`].
     ///
     /// # Panics
-    /// Where there is no such view.
+    /// If the view does not exist.
     pub fn open(&self, view: u32) -> Result<(), StoreError> {
         if self.is_open(view) {
             return Ok(());
@@ -64,8 +67,8 @@ impl Replay {
                 Err(fault) => faults.push(ShardFault { id, fault }),
             }
         }
-        self.refuse(faults)?;
-        // Another thread may have been faster, with the same shards.
+        self.reject(faults)?;
+        // Another thread may have stored the same shards first.
         let _ = self.views[view as usize].set(shards);
         Ok(())
     }
@@ -73,16 +76,15 @@ impl Replay {
     /// Whether the view was opened.
     ///
     /// # Panics
-    /// Where there is no such view.
+    /// If the view does not exist.
     pub fn is_open(&self, view: u32) -> bool {
         self.views[view as usize].get().is_some()
     }
 
-    /// The soft targets of `samples`, positions in the data set, in `view`. They are copied once, row
-    /// by row, into new buffers.
+    /// Copies the soft targets of `samples`, positions in the data set, in `view`.
     ///
     /// # Panics
-    /// Where the view is not opened or there is no such sample.
+    /// If the view is not open or a sample does not exist.
     pub fn gather(&self, view: u32, samples: &[u32]) -> SoftTargets {
         let shards = self.views[view as usize].get();
         let shards = shards.expect("the view was opened before it is read");
@@ -91,13 +93,13 @@ impl Replay {
         SoftTargets::gather(&shards[0], samples.iter().map(row))
     }
 
-    fn refuse(&self, faults: Vec<ShardFault>) -> Result<(), StoreError> {
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(StoreError::Faulty {
+    fn reject(&self, faults: Vec<ShardFault>) -> Result<(), StoreError> {
+        if !faults.is_empty() {
+            return Err(StoreError::Faulty {
                 folder: self.recording.folder().to_owned(),
                 faults,
-            }),
+            });
         }
+        Ok(())
     }
 }

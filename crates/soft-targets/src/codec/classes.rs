@@ -1,4 +1,4 @@
-//! The classes of a teacher beside those of the data, by name.
+//! Matches a teacher's classes with those of the data by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,22 +9,22 @@ use common::digest::Sha256;
 
 use super::{Encoding, Parts, SoftTargets, encoding::fits_u16};
 
-/// Names that an error lists of each side, and letters of each name.
+/// Number of names that an error lists of each side, and of letters of each name.
 const NAMES_SHOWN: usize = 5;
 const LETTERS_SHOWN: usize = 40;
 
-/// How the classes of a teacher stand to those of the data.
+/// How a teacher's classes match those of the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClassMatch {
     /// The same names in the same order.
     Same,
-    /// As many, but one side has no names: whether they mean the same is not known.
+    /// The same number, but one side has no names: whether they mean the same is unknown.
     Unnamed,
     /// The same names in another order.
     Reordered(ClassOrder),
 }
 
-/// Where each class of the data stands in a teacher's logits.
+/// The position of each class of the data in a teacher's logits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassOrder {
     /// The teacher's class, by class of the data.
@@ -45,7 +45,7 @@ impl ClassMatch {
     /// order of its labels.
     ///
     /// # Errors
-    /// When their numbers or their names differ, or when duplicate names cannot be distinguished.
+    /// If their numbers or names differ, or if duplicate names cannot be distinguished.
     pub fn of(teacher: &[String], data: &[String]) -> Result<Self, ClassesDiffer> {
         let differ = || ClassesDiffer {
             teacher: teacher.to_vec(),
@@ -71,7 +71,7 @@ impl ClassMatch {
 }
 
 impl ClassOrder {
-    /// `None` where a class is named twice.
+    /// `None` if a class is named twice.
     fn new(teacher_class: Vec<u32>) -> Option<Self> {
         let mut data_class = vec![None; teacher_class.len()];
         for (data, teacher) in (0..).zip(&teacher_class) {
@@ -101,7 +101,7 @@ impl SoftTargets {
     /// The same values with the classes in the order of the data. Each value keeps its bits.
     ///
     /// # Panics
-    /// When `order` is of another number of classes.
+    /// If `order` has another number of classes.
     pub fn reordered(&self, order: &ClassOrder) -> Self {
         assert_eq!(self.classes, order.teacher_class.len());
         let parts = match self.encoding {
@@ -125,7 +125,7 @@ impl SoftTargets {
         logits
     }
 
-    /// The kept classes rise in each row again. What is known about the rest does not depend on the order.
+    /// Sorts the kept classes of each row again. The tail bucket does not depend on the order.
     fn reorder_kept(&self, order: &ClassOrder, value_bytes: usize) -> Parts {
         let kept = self.kept();
         let classes: Vec<u32> = self.kept_classes().collect();
@@ -143,7 +143,6 @@ impl SoftTargets {
             for (class, value) in &row {
                 logits.extend_from_slice(value);
                 if fits_u16(self.classes) {
-                    // Holds: that is what was asked.
                     kept_classes.extend((*class as u16).to_le_bytes());
                 } else {
                     kept_classes.extend(class.to_le_bytes());
@@ -159,8 +158,7 @@ impl SoftTargets {
 }
 
 impl ClassesDiffer {
-    /// The classes that one side has and the other has not, where the teacher's side is called `first` and the
-    /// data's `second`.
+    /// Lists the classes that only one side has. The teacher's side is called `first`, the data's `second`.
     pub fn lists(&self, first: &str, second: &str) -> String {
         let only = |these: &[String], others: &[String]| {
             let others: BTreeSet<&String> = others.iter().collect();
@@ -192,7 +190,7 @@ impl fmt::Display for ClassesDiffer {
 
 impl std::error::Error for ClassesDiffer {}
 
-/// The first of `names`, and how many more there are; `None` of none.
+/// The first of `names` and the number of the others; `None` if there are none.
 fn shown<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
     let names: Vec<&str> = names.collect();
     let first: Vec<String> = names

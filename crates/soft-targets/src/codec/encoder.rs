@@ -1,11 +1,11 @@
-//! From logits to bytes.
+//! Encodes logits.
 
 use bytes::Bytes;
 use half::{f16, slice::HalfFloatSliceExt};
 
 use super::{Encoding, Parts, SoftTargets, TailBucket, ValueType, encoding::fits_u16};
 
-/// Encodes logits; keeps its scratch space from batch to batch.
+/// Encodes logits; reuses its buffers for the next batch.
 #[derive(Debug, Default)]
 pub struct Encoder {
     /// Classes of one row: the kept ones first.
@@ -73,10 +73,10 @@ impl Encoder {
             let (largest, others) = split_largest(row, kept, &mut self.order);
             for class in largest {
                 kept_logits.push(row[*class as usize]);
-                match fits_u16(classes) {
-                    // Holds: that is what was asked.
-                    true => kept_classes.extend((*class as u16).to_le_bytes()),
-                    false => kept_classes.extend(class.to_le_bytes()),
+                if fits_u16(classes) {
+                    kept_classes.extend((*class as u16).to_le_bytes());
+                } else {
+                    kept_classes.extend(class.to_le_bytes());
                 }
             }
             if !others.is_empty() {
@@ -117,11 +117,11 @@ impl Encoder {
     }
 }
 
-/// The classes of the `kept` largest logits of `row`, rising, and those of the others, also rising:
-/// sums over them must not depend on how the selection moves them about.
+/// The classes of the `kept` largest logits of `row`, and the other classes, both ascending: sums over them
+/// must not depend on the order that the selection leaves.
 fn split_largest<'o>(row: &[f32], kept: usize, order: &'o mut Vec<u32>) -> (&'o [u32], &'o [u32]) {
     order.clear();
-    // Holds: a class fits u32, or no row of it would fit into memory.
+    // Holds: classes fit u32, because a row of logits fits into memory.
     order.extend(0..row.len() as u32);
     if kept < row.len() {
         order.select_nth_unstable_by(kept, |a, b| {

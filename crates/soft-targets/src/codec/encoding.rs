@@ -1,4 +1,4 @@
-//! How soft targets are encoded, and how many bytes a sample takes.
+//! Encodings of soft targets, and the bytes that a sample takes.
 
 use std::{fmt, str::FromStr};
 
@@ -12,11 +12,11 @@ use super::TailBucket;
 pub enum Encoding {
     /// Every class has a value.
     Dense(ValueType),
-    /// Only the `k` largest logits of a row have; of the rest, its mass and mean are known.
+    /// Only the `k` largest logits of a row have a value; a [`TailBucket`] summarizes the others.
     TopK {
-        /// Values a row, 1 or more; where there are no more classes than that, all are kept.
+        /// Values per row, 1 or more. If there are at most `k` classes, all are kept.
         k: u32,
-        /// Of the kept logits.
+        /// Number format of the kept logits.
         values: ValueType,
     },
 }
@@ -24,7 +24,7 @@ pub enum Encoding {
 /// Number format of logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ValueType {
-    /// IEEE 754 binary32: as the teacher computed them.
+    /// IEEE 754 binary32, as the teacher computes them.
     F32,
     /// IEEE 754 binary16, rounded to nearest even: 11 significant bits, at most 65,504.
     F16,
@@ -33,11 +33,11 @@ pub enum ValueType {
 /// Bytes of one sample, by part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleBytes {
-    /// Of the kept logits.
+    /// Bytes of the kept logits.
     pub logits: usize,
-    /// Of the classes that they belong to.
+    /// Bytes of the classes that they belong to.
     pub kept_classes: usize,
-    /// Of what is known about the others.
+    /// Bytes of the summary of the other classes.
     pub tail_bucket: usize,
 }
 
@@ -50,9 +50,9 @@ pub struct SampleBytes {
 pub struct InvalidEncoding(String);
 
 impl Encoding {
-    /// As the teacher computed them.
+    /// All logits, as the teacher computes them.
     pub const F32: Self = Self::Dense(ValueType::F32);
-    /// Half the size.
+    /// All logits, in half the size.
     pub const F16: Self = Self::Dense(ValueType::F16);
     /// Largest k.
     pub const MAX_K: u32 = 65_536;
@@ -64,7 +64,7 @@ impl Encoding {
         }
     }
 
-    /// Values kept of a row of `classes`.
+    /// Number of values that are kept of a row of `classes`.
     pub fn kept(self, classes: usize) -> usize {
         match self {
             Self::Dense(_) => classes,
@@ -107,7 +107,7 @@ impl ValueType {
 }
 
 impl SampleBytes {
-    /// All parts together.
+    /// Bytes of all parts.
     pub fn total(self) -> usize {
         self.logits + self.kept_classes + self.tail_bucket
     }
@@ -136,17 +136,17 @@ impl FromStr for Encoding {
             "f16" => return Ok(Self::F16),
             _ => {}
         }
-        let rest = text.strip_prefix("top-").ok_or_else(invalid)?;
-        let (digits, values) = match rest.strip_suffix("-f32") {
+        let k_and_type = text.strip_prefix("top-").ok_or_else(invalid)?;
+        let (digits, values) = match k_and_type.strip_suffix("-f32") {
             Some(digits) => (digits, ValueType::F32),
-            None => (rest, ValueType::F16),
+            None => (k_and_type, ValueType::F16),
         };
         let k = digits.parse().map_err(|_| invalid())?;
         let plain = !digits.starts_with(['+', '0']);
-        match plain && (1..=Self::MAX_K).contains(&k) {
-            true => Ok(Self::TopK { k, values }),
-            false => Err(invalid()),
+        if !plain || !(1..=Self::MAX_K).contains(&k) {
+            return Err(invalid());
         }
+        Ok(Self::TopK { k, values })
     }
 }
 

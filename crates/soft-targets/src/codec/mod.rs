@@ -1,8 +1,8 @@
 //! Soft targets in their encodings: one codec for the wire and for recordings.
 //!
-//! A teacher gives raw logits z, one row of as many values as there are classes for each sample. They
-//! travel and are stored as f32, as f16, or as the k largest of each row and what is known about the
-//! rest ([`TailBucket`]). Temperature is applied by whoever computes a loss: raw logits serve any.
+//! A teacher answers each sample with a row of raw logits, one per class. They are sent and stored as f32,
+//! as f16, or as the k largest of each row and a [`TailBucket`] for the others. The loss applies the
+//! temperature: raw logits serve any.
 
 mod classes;
 mod encoder;
@@ -22,8 +22,8 @@ pub use encoder::{EncodeError, Encoder};
 pub use encoding::{Encoding, InvalidEncoding, SampleBytes, ValueType};
 pub use tail_bucket::TailBucket;
 
-/// A teacher's answer for some samples, still encoded. What is in it was checked: lengths fit, every
-/// number is finite, and the classes of each top-k row rise.
+/// A teacher's answer for some samples, still encoded, and validated: lengths fit, every number is finite,
+/// and the classes of each top-k row are ascending.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftTargets {
     encoding: Encoding,
@@ -32,19 +32,19 @@ pub struct SoftTargets {
     parts: Parts,
 }
 
-/// The bytes of soft targets: little-endian, row-major, one row a sample.
+/// The bytes of soft targets: little-endian, row-major, one row per sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parts {
     /// Raw logits: [samples, classes], or [samples, k] of the kept classes.
     pub logits: Bytes,
-    /// Which classes are kept, rising in each row: u16, or u32 where there are more than 65,536
-    /// classes; [samples, k]. Empty unless top-k.
+    /// The kept classes, ascending in each row: u16, or u32 for more than 65,536 classes; [samples, k].
+    /// Empty unless top-k.
     pub kept_classes: Bytes,
-    /// f32 [samples, 2]: see [`TailBucket`]. Empty unless top-k, and where every class is kept.
+    /// f32 [samples, 2]: see [`TailBucket`]. Empty unless top-k, and if every class is kept.
     pub tail_buckets: Bytes,
 }
 
-/// What is wrong with encoded soft targets, for people.
+/// What is wrong with encoded soft targets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// More or fewer bytes than the samples need.
@@ -54,27 +54,27 @@ pub enum Malformed {
     Length {
         /// "logits", "kept classes" or "tail buckets".
         part: &'static str,
-        /// How many there are.
+        /// Number of bytes.
         found: usize,
-        /// How many there should be.
+        /// Expected number of bytes.
         needed: usize,
-        /// Rows.
+        /// Number of rows.
         samples: usize,
-        /// Classes of the teacher.
+        /// Number of classes.
         classes: usize,
-        /// How the rows are encoded.
+        /// Encoding of the rows.
         encoding: Encoding,
     },
     /// Infinite, or not a number.
     #[error("a logit is {0}")]
     NotFinite(String),
-    /// A row names a class twice, or not in rising order.
+    /// The classes of a row are not ascending.
     #[error("the kept classes of sample {sample} do not rise")]
     Unordered {
         /// The row.
         sample: usize,
     },
-    /// A row names a class that there is not.
+    /// A row names a class that does not exist.
     #[error("sample {sample} keeps class {class}, but there are {classes} classes")]
     NoSuchClass {
         /// The row.
@@ -87,7 +87,7 @@ pub enum Malformed {
 }
 
 impl SoftTargets {
-    /// Takes encoded bytes as they are, without a copy, once they are checked.
+    /// Validates encoded bytes and takes them without a copy.
     ///
     /// # Errors
     /// See [`Malformed`].
@@ -109,7 +109,7 @@ impl SoftTargets {
         Ok(targets)
     }
 
-    /// How the rows are encoded.
+    /// Encoding of the rows.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -119,12 +119,12 @@ impl SoftTargets {
         self.samples
     }
 
-    /// Classes of the teacher, whether kept or not.
+    /// Number of the teacher's classes, kept or not.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Values kept of each row: all classes, or k.
+    /// Number of values that are kept of each row: all classes, or k.
     pub fn kept(&self) -> usize {
         self.encoding.kept(self.classes)
     }
@@ -137,7 +137,7 @@ impl SoftTargets {
     /// The first `samples` rows; shares the bytes.
     ///
     /// # Panics
-    /// Where there are fewer.
+    /// If there are fewer.
     pub fn take(&self, samples: usize) -> Self {
         let row = self.encoding.sample_bytes(self.classes);
         Self {
@@ -155,7 +155,7 @@ impl SoftTargets {
     /// a row in them, copied into new buffers in the order given.
     ///
     /// # Panics
-    /// Where there is no such row, or where encoding or classes differ.
+    /// If a row does not exist, or if encoding or classes differ.
     pub fn gather<'t>(like: &Self, rows: impl ExactSizeIterator<Item = (&'t Self, usize)>) -> Self {
         let samples = rows.len();
         let size = like.encoding.sample_bytes(like.classes);
@@ -183,10 +183,10 @@ impl SoftTargets {
         }
     }
 
-    /// All rows of `batches`, one after the other; `None` of none.
+    /// All rows of `batches`, in order; `None` if there are no batches.
     ///
     /// # Panics
-    /// Where their encodings or classes differ.
+    /// If their encodings or classes differ.
     pub fn concat(batches: &[Self]) -> Option<Self> {
         let like = batches.first()?;
         let alike = |batch: &Self| (batch.encoding, batch.classes) == (like.encoding, like.classes);
@@ -228,19 +228,20 @@ impl SoftTargets {
             Encoding::Dense(_) => self.samples,
             Encoding::TopK { .. } => 0,
         };
-        let (narrow, wide) = match encoding::fits_u16(self.classes) {
-            true => (&bytes[..], &[][..]),
-            false => (&[][..], &bytes[..]),
+        let (narrow, wide) = if encoding::fits_u16(self.classes) {
+            (&bytes[..], &[][..])
+        } else {
+            (&[][..], &bytes[..])
         };
         let narrow = narrow.as_chunks().0.iter().copied().map(u16::from_le_bytes);
         let wide = wide.as_chunks().0.iter().copied().map(u32::from_le_bytes);
-        // Holds: a class fits u32, or no row of it would fit into memory.
+        // Holds: classes fit u32, because a row of logits fits into memory.
         let classes = self.classes as u32;
         let implied = (0..implied).flat_map(move |_| 0..classes);
         narrow.map(u32::from).chain(wide).chain(implied)
     }
 
-    /// What is known about the classes that are not kept, one a sample; none where all are kept.
+    /// The summary of the classes that are not kept, one per sample; none if all are kept.
     pub fn tail_buckets(&self) -> impl Iterator<Item = TailBucket> {
         let (rows, _) = self.parts.tail_buckets.as_chunks::<{ TailBucket::BYTES }>();
         rows.iter().map(TailBucket::from_le_bytes)

@@ -1,4 +1,4 @@
-//! What top-k soft targets know about the classes that they do not keep.
+//! Summary of the classes that top-k soft targets do not keep.
 
 /// The classes R outside the k largest, summed up in two numbers.
 ///
@@ -9,8 +9,8 @@
 /// m(T) = log Σ_{j∈R} exp(z_j / T)
 /// ```
 ///
-/// which cannot be had from m(1) alone. [`log_mass_at`](Self::log_mass_at) estimates it from m(1)
-/// and the mean μ of the rest's logits: with n = |R| and c = m(1) − log n − μ,
+/// which does not follow from m(1). [`log_mass_at`](Self::log_mass_at) estimates it from m(1) and the
+/// mean μ of the logits in R: with n = |R| and c = m(1) − log n − μ,
 ///
 /// ```text
 /// m(T) ≈ log n + μ / T + c / T²
@@ -34,7 +34,7 @@ impl TailBucket {
     /// Size when encoded: two f32, little-endian, `log_mass` first.
     pub const BYTES: usize = 8;
 
-    /// Sums up `logits`, of which there is at least one.
+    /// Summarizes `logits`, which must not be empty.
     pub fn of(logits: impl Iterator<Item = f32> + Clone) -> Self {
         let largest = logits.clone().fold(f32::NEG_INFINITY, f32::max);
         let (mut exponentials, mut sum, mut count) = (0.0, 0.0, 0.0);
@@ -49,16 +49,17 @@ impl TailBucket {
         }
     }
 
-    /// Estimates log Σ exp(z_j / T) over the `count` classes of the rest; see the type.
+    /// Estimates log Σ exp(z_j / T) over the `count` classes in the bucket; see the type.
     pub fn log_mass_at(self, temperature: f64, count: usize) -> f64 {
         let inverse = 1.0 / temperature;
         let [mass, mean] = [self.log_mass, self.mean_logit].map(f64::from);
         let log_count = (count as f64).ln();
         let curvature = mass - log_count - mean;
         let estimate = log_count + inverse * (mean + inverse * curvature);
-        match temperature >= 1.0 {
-            true => estimate.max(inverse * mass),
-            false => estimate.min(inverse * mass),
+        if temperature >= 1.0 {
+            estimate.max(inverse * mass)
+        } else {
+            estimate.min(inverse * mass)
         }
     }
 

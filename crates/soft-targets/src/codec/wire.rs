@@ -5,7 +5,7 @@ use proto::teacher::v1 as wire;
 use super::{Encoding, Malformed, Parts, SoftTargets, ValueType};
 
 impl Encoding {
-    /// As in `Open`: the kind, and k where there is one.
+    /// The encoding as in `Open`: kind and k; k is 0 if every class has a value.
     pub fn to_wire(self) -> (wire::Encoding, u32) {
         match self {
             Self::Dense(ValueType::F32) => (wire::Encoding::F32, 0),
@@ -17,7 +17,7 @@ impl Encoding {
         }
     }
 
-    /// From `Open`; `None` where the kind is unknown or k is out of range.
+    /// The encoding of an `Open`; `None` if the kind is unknown or k is out of range.
     pub fn from_wire(kind: wire::Encoding, k: u32) -> Option<Self> {
         let top_k = |values| {
             (1..=Self::MAX_K)
@@ -35,7 +35,7 @@ impl Encoding {
 }
 
 impl SoftTargets {
-    /// The answer to batch `id`; the bytes are shared, not copied.
+    /// The answer to batch `id`; shares the bytes.
     pub fn to_wire(&self, id: u64) -> wire::SoftTargets {
         let Parts {
             logits,
@@ -52,10 +52,10 @@ impl SoftTargets {
         }
     }
 
-    /// Takes the bytes of an answer in `encoding` to a batch of `samples`; nothing is copied.
+    /// Takes the bytes of an answer in `encoding` to a batch of `samples`, without a copy.
     ///
     /// # Errors
-    /// What is wrong with the answer, for people.
+    /// A message that says what is wrong with the answer.
     pub fn from_wire(
         answer: wire::SoftTargets,
         encoding: Encoding,
