@@ -1,4 +1,4 @@
-//! One batch of input, checked against what the teacher expects.
+//! A batch of input, validated against the teacher's input shape.
 
 use bytes::Bytes;
 use proto::teacher::v1::{DataType, Tensor};
@@ -61,7 +61,7 @@ pub enum BatchProblem {
 }
 
 impl Batch {
-    /// Memory that the values take.
+    /// The size of the values in memory.
     pub fn bytes(&self) -> usize {
         match &self.input {
             Input::U8(pixels) => pixels.len(),
@@ -116,7 +116,7 @@ impl Batch {
     }
 }
 
-/// A shape as people read it, its first dimensions where there are many.
+/// Formats a shape; of a long shape, only the first dimensions.
 fn shown(shape: &[u64]) -> String {
     const MOST: usize = 8;
     match shape.len() {

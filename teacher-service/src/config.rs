@@ -1,4 +1,4 @@
-//! What the service is told: `configs/teacher-service.toml` and what is laid over it.
+//! Configuration of the service; `configs/teacher-service.toml` contains the defaults.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -24,7 +24,7 @@ pub struct TeacherConfig {
     pub compute: ComputeConfig,
     /// The gRPC server.
     pub grpc: GrpcConfig,
-    /// Who may use it.
+    /// Accepted tokens.
     #[serde(default)]
     pub auth: AuthConfig,
     /// The Prometheus endpoint.
@@ -53,21 +53,21 @@ pub struct ComputeConfig {
 pub struct GrpcConfig {
     /// Address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Who may use the service.
+    /// Which callers need credentials.
     pub access: PortAccess,
-    /// The certificate of every port; without it, plain text is spoken.
+    /// The certificate of all ports; `None` means plain text.
     pub tls: Option<ServerTls>,
     /// Batches that one stream may have in flight.
     pub credit: u32,
-    /// Connections at a time.
+    /// Limit of open connections.
     pub max_connections: usize,
-    /// Streams at a time.
+    /// Limit of open streams.
     pub max_streams: usize,
-    /// Most that batches which wait may take, over all streams, bytes.
+    /// Memory limit for queued batches of all streams, bytes.
     pub max_queued_bytes: usize,
     /// Longest time for a call, or for a message of a stream once it has begun, to arrive.
     pub read_timeout_seconds: u64,
-    /// How long a trainer may leave its answers unread.
+    /// Longest time for which a trainer may read no answer.
     pub reader_timeout_seconds: u64,
     /// Largest message in either direction, bytes.
     pub max_message_bytes: usize,
@@ -128,7 +128,7 @@ impl Validate for TeacherConfig {
             grpc.max_message_bytes,
             message_bytes,
         );
-        // F32 values are kept as they came, so a batch takes no more than its message.
+        // A batch takes at most as much memory as its message.
         problems.require(
             grpc.max_queued_bytes >= grpc.max_message_bytes,
             "grpc.max_queued_bytes",

@@ -1,4 +1,4 @@
-//! Why a call is refused, and which gRPC code says so.
+//! Errors of streams, and their gRPC codes.
 
 use artifacts::manifest::TeacherIdentity;
 use server::grpc::status;
@@ -6,96 +6,96 @@ use tonic::{Code, Status};
 
 use crate::backend::BackendError;
 
-/// Why a stream is refused or cut short.
+/// Why a stream ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Something else came first, or nothing.
+    /// The first message is not Open, or there is none.
     #[error("the first message of a stream must be Open")]
     NotOpened,
-    /// Nothing came.
-    #[error("no Open came within {seconds} s")]
+    /// The first message did not arrive in time.
+    #[error("no Open arrived within {seconds} s")]
     OpenTimedOut {
         /// How long the service waited.
         seconds: u64,
     },
-    /// A stream serves one teacher only.
-    #[error("the stream is open already; send one Open a stream")]
+    /// The trainer sent a second Open.
+    #[error("the stream is open already; send one Open per stream")]
     OpenedTwice,
-    /// No oneof is set, or one that this version does not know.
+    /// The message has no known oneof field.
     #[error("a message is neither Open nor Batch")]
     UnknownMessage,
-    /// The teacher cannot answer like that.
+    /// The teacher does not support the encoding.
     #[error(
-        "encoding {encoding} with k = {k} is not offered; ask for one that Describe lists, top-k ones \
-         with k from 1 to 65536"
+        "encoding {encoding} with k = {k} is not supported; use one that Describe lists, and a k from 1 to \
+         65536 for top-k"
     )]
     Encoding {
-        /// As in the message.
+        /// The encoding in the message.
         encoding: i32,
-        /// As in the message.
+        /// The k in the message.
         k: u32,
     },
-    /// The trainer wants other weights or another architecture.
+    /// The trainer expects another model.
     #[error("the stream was opened for model {wanted}, but this teacher is model {served}")]
     OtherModel {
         /// The trainer's model id.
         wanted: String,
-        /// The teacher's.
+        /// The teacher's model id.
         served: String,
     },
-    /// The trainer wants the same model computed in another way.
+    /// The trainer expects the same model with other numerics.
     #[error(
         "the stream was opened for numerics `{}` (probe {}), but this teacher has `{}` (probe {})",
         .wanted.numerics, .wanted.probe_sha256, .served.numerics, .served.probe_sha256
     )]
     OtherNumerics {
-        /// What the trainer expects.
+        /// The identity that the trainer expects.
         wanted: Box<TeacherIdentity>,
-        /// What the teacher is.
+        /// The identity of the teacher.
         served: Box<TeacherIdentity>,
     },
-    /// The trainer does not keep to its credit.
+    /// The trainer exceeds its credit.
     #[error("more than {credit} batches in flight, the credit of this stream")]
     CreditExceeded {
         /// Batches that may be in flight.
         credit: u32,
     },
-    /// The teacher has all the trainers that it takes.
-    #[error("{limit} streams are open, and no more are taken at a time")]
+    /// The limit of open streams is reached.
+    #[error("the teacher has reached its limit of {limit} open streams")]
     TooManyStreams {
         /// Streams that may be open.
         limit: usize,
     },
-    /// The teacher stops and takes no new streams.
+    /// The teacher is stopping.
     #[error("this teacher is shutting down")]
     Draining,
-    /// The teacher stopped before everything was answered.
+    /// The teacher stopped before it had answered all batches.
     #[error("this teacher shut down before every batch was answered")]
     CutOff,
-    /// The trainer leaves its answers lying.
-    #[error("none of the waiting answers was taken for {seconds} s")]
+    /// The trainer does not read its answers.
+    #[error("the trainer has read no answer for {seconds} s")]
     SlowReader {
         /// How long the service waited.
         seconds: u64,
     },
-    /// The engine failed, as when memory is short.
+    /// The backend failed, for example for lack of memory.
     #[error("batch {batch} could not be computed: {error}")]
     Compute {
-        /// The trainer's name for it.
+        /// The trainer's id of the batch.
         batch: u64,
-        /// The engine's words.
+        /// The error of the backend.
         error: BackendError,
     },
-    /// The compute thread is gone.
-    #[error("this teacher cannot compute any more")]
+    /// The compute thread has ended.
+    #[error("the compute thread of this teacher has stopped")]
     ComputeStopped,
-    /// The message is too large, is no such message, or the connection broke.
+    /// The message is too large or invalid, or the connection was lost.
     #[error("{}", .0.message())]
     Inbound(Status),
 }
 
 impl StreamError {
-    /// The status that a caller sees: the one place where errors become gRPC codes.
+    /// Returns the status for the caller. This is the only mapping of the service's errors to gRPC codes.
     pub fn into_status(self) -> Status {
         let (code, reason) = match self {
             StreamError::NotOpened => (Code::InvalidArgument, "NOT_OPENED"),

@@ -1,6 +1,6 @@
-//! Variables by which libtorch and the libraries below it are told how to compute.
+//! Environment variables that control how libtorch and its libraries compute.
 //!
-//! They are read once, when the process starts or libtorch is first used.
+//! The libraries read them once, when the process starts or libtorch is first used.
 
 use std::{env, io};
 
@@ -10,12 +10,12 @@ use serde::Deserialize;
 /// How OpenMP's threads wait for each other.
 const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
-/// The newest instruction set that may be used; each includes those before it. Capped alike,
-/// unlike machines give the same bits.
+/// The newest instruction set that libtorch may use; each includes those before it. Different machines with
+/// the same limit give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CpuIsa {
-    /// Whatever the processor has.
+    /// The newest of the processor.
     Auto,
     /// AVX2 and FMA.
     Avx2,
@@ -25,12 +25,12 @@ pub enum CpuIsa {
     Avx512Bf16,
 }
 
-/// Makes sure that this process runs under the cap, and that idle OpenMP threads sleep rather than
-/// spin (unless the environment says how they wait): a service shares its machine. Returns when
-/// that is so, and else starts the process anew (same id, same arguments) with the variables set.
+/// Ensures that the environment limits the instruction set and, unless it sets a wait policy, lets idle OpenMP
+/// threads sleep instead of spin, because a service shares its machine. If a variable is missing, executes the
+/// program again (same process id, same arguments) with the variables set.
 ///
 /// # Errors
-/// When the binary cannot be started anew.
+/// If the program cannot be executed.
 pub fn settle(cpu_isa: CpuIsa) -> io::Result<()> {
     let mut missing: Vec<_> = cpu_isa
         .caps()

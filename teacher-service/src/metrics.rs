@@ -1,4 +1,4 @@
-//! What the service counts, under its Prometheus names.
+//! The metrics of the service.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// All of them.
+    /// All metrics.
     pub const ALL: [Metric; 7] = [
         Metric::QueueDepth,
         Metric::Connections,
@@ -36,7 +36,7 @@ impl Metric {
         Metric::BatchSeconds,
     ];
 
-    /// The name that Prometheus sees.
+    /// The name in Prometheus.
     pub const fn name(self) -> &'static str {
         match self {
             Metric::QueueDepth => "retort_teacher_queue_depth",
@@ -83,10 +83,10 @@ const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// Starts counting, in the whole process.
+/// Installs the metrics recorder of the process.
 ///
 /// # Errors
-/// When the process counts already.
+/// If the process has a recorder already.
 pub fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = [Metric::ComputeSeconds, Metric::BatchSeconds]
         .into_iter()
@@ -107,27 +107,27 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// So many batches more wait. Changes, not counts: in whichever order threads tell of them, the gauge
-/// is right in the end.
+/// Records that batches entered the queue. The gauge is updated by differences, so the order in which threads
+/// report them does not matter.
 pub fn queued(batches: usize) {
     gauge!(Metric::QueueDepth.name()).increment(batches as f64);
 }
 
-/// So many batches wait no more.
+/// Records that batches left the queue.
 pub fn unqueued(batches: usize) {
     gauge!(Metric::QueueDepth.name()).decrement(batches as f64);
 }
 
-/// Something that is open, counted for as long as it lives.
+/// An open stream or connection, counted until it is dropped.
 pub struct Open(Metric);
 
 impl Open {
-    /// One more stream.
+    /// Counts an open stream.
     pub fn stream() -> Self {
         Self::count(Metric::Streams)
     }
 
-    /// One more connection.
+    /// Counts an open connection.
     pub fn connection() -> Self {
         Self::count(Metric::Connections)
     }
@@ -144,11 +144,11 @@ impl Drop for Open {
     }
 }
 
-/// A batch that went through the compute thread.
+/// A batch that the compute thread has processed.
 pub struct ComputedBatch {
-    /// Its samples.
+    /// Number of samples.
     pub samples: usize,
-    /// Whether there are logits.
+    /// Whether it has logits.
     pub answered: bool,
     /// Time on the compute thread.
     pub computed: Duration,
@@ -156,7 +156,7 @@ pub struct ComputedBatch {
     pub since_arrival: Duration,
 }
 
-/// Counts a batch that went through the compute thread.
+/// Counts a batch that the compute thread has processed.
 pub fn batch_computed(batch: &ComputedBatch) {
     histogram!(Metric::ComputeSeconds.name()).record(batch.computed);
     match batch.answered {
@@ -169,7 +169,7 @@ pub fn batch_computed(batch: &ComputedBatch) {
     }
 }
 
-/// Counts a batch that got no logits.
+/// Counts a refused batch.
 pub fn batch_refused() {
     counter!(Metric::Batches.name(), "outcome" => "refused").increment(1);
 }

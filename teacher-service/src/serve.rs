@@ -32,60 +32,59 @@ use crate::{
     stream::Stopping,
 };
 
-/// After the streams were cut, how long their connections may still take.
+/// Longest time for connections to end after their streams were closed.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 
-/// How long the batch that is being computed may still take.
+/// Longest time for the current batch after the streams have ended.
 const LAST_BATCH: Duration = Duration::from_secs(30);
 
-/// HTTP/2 flow control: enough for several batches on the way, so that one stream fills a link; and
-/// the most that a connection may send without being read.
+/// Window of HTTP/2's flow control: large enough for several batches in flight, so that one stream can use the
+/// whole bandwidth of a link. It also limits the unread data of a connection.
 pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
 
-/// Calls at a time on one connection: a trainer needs three, its stream, a call, and a watch on the
-/// service's health.
+/// Concurrent calls on one connection. A trainer needs three: its stream, a call, and a health watch.
 const MAX_CALLS_PER_CONNECTION: u32 = 16;
 
-/// Calls of more than one message.
+/// Streaming calls.
 const STREAMS: [(&str, TimedUnit); 1] = [(
     "/retort.teacher.v1.TeacherService/StreamSoftTargets",
-    // What its trainer sent before it heard that the teacher drains is still answered.
+    // The service answers batches that the trainer sent before it received Draining.
     TimedUnit::MessageUntilServiceEnds,
 )];
 
-/// Logits are all that a teacher gives away.
+/// One scope covers all calls.
 const RULES: Rules = Rules::grpc(&[Scope::SoftTargets], &[]);
 
-/// Why the service does not run, or stopped by itself.
+/// Why the service did not start, or stopped unexpectedly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// A port is taken, or a certificate, key or tokens file cannot be used.
+    /// A port is in use, or a certificate, key or tokens file cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityError),
-    /// There is no teacher.
+    /// The teacher cannot be loaded.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Something counts in this process already.
+    /// The process has a metrics recorder already.
     #[error("cannot start the metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     /// The ready file cannot be written.
     #[error(transparent)]
     ReadyFile(io::Error),
-    /// The reflection service refuses the descriptors.
+    /// The reflection service rejects the descriptors.
     #[error("cannot offer reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The compute thread ended by itself; the log says why.
-    #[error("the compute thread stopped by a fault")]
+    /// The compute thread panicked; the log contains the reason.
+    #[error("the compute thread stopped unexpectedly")]
     ComputeStopped,
 }
 
-/// Names by which health is asked for, beside the empty one.
+/// The service names of health checks, in addition to the empty one.
 const SERVICES: [&str; 1] = [SERVICE_NAME];
 
-/// Serves until `shutdown`, then finishes what is in flight, within the configured time.
+/// Serves until `shutdown`, then finishes the batches in flight within the configured time.
 ///
-/// Health, reflection and metrics are answered before the teacher is loaded: health says NOT_SERVING
-/// until then, and other calls get UNAVAILABLE. Writes `ready_file` when the teacher is loaded.
+/// While the teacher is being loaded, health, reflection and metrics answer; health reports NOT_SERVING, and
+/// other calls get UNAVAILABLE. Writes `ready_file` when the teacher is loaded.
 ///
 /// # Errors
 /// See [`ServerError`].
@@ -136,13 +135,13 @@ pub async fn run(
         () = compute.stopped() => return Err(ServerError::ComputeStopped),
         ended = &mut server => return served(ended),
     }
-    // The streams first: a trainer that heard from health alone would end its stream before the
-    // teacher could say on it that it drains.
+    // The streams first: a trainer that learned of the shutdown from health alone would end its stream before it
+    // received Draining.
     stopping.drain.cancel();
     health.end();
     let drained = drain(config, &stopping, server).await;
     compute.close();
-    // libtorch's own teardown must not run beside a batch that is being computed.
+    // libtorch's teardown must not run while a batch is being computed.
     if timeout(LAST_BATCH, compute.stopped()).await.is_err() {
         warn!("a batch is still being computed; leaving it");
     }
@@ -150,7 +149,7 @@ pub async fn run(
     drained
 }
 
-/// Starts the gRPC server, which ends after `stopping` says so.
+/// Starts the gRPC server, which ends after `stopping`.
 fn serve(
     config: &TeacherConfig,
     port: GuardedPort,
@@ -200,9 +199,9 @@ async fn drain(
     match timeout(config.shutdown.drain(), &mut server).await {
         Ok(ended) => served(ended),
         Err(_) => {
-            warn!("not every batch was answered in time; cutting the streams");
+            warn!("not every batch was answered in time; closing the streams");
             stopping.cut.cancel();
-            // A connection that is still open then is dropped with the process.
+            // The end of the process closes connections that are still open.
             timeout(LAST_GRACE, server).await.map_or(Ok(()), served)
         }
     }
@@ -211,7 +210,7 @@ async fn drain(
 fn served(ended: Result<(), JoinError>) -> Result<(), ServerError> {
     match ended {
         Ok(()) => Ok(()),
-        // The task is never aborted, so it panicked: go on panicking here.
+        // The task is never aborted, so it panicked: resume the panic.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     stream::{Responses, Session, Stopping, StreamLimits},
 };
 
-/// What [`soft_targets`] can write.
+/// The encodings that [`soft_targets`] can write.
 const OFFERED_ENCODINGS: [Encoding; 4] = [
     Encoding::F32,
     Encoding::F16,
@@ -35,12 +35,12 @@ const OFFERED_ENCODINGS: [Encoding; 4] = [
     Encoding::TopKF16,
 ];
 
-/// The gRPC face of one teacher.
+/// The gRPC service of one teacher.
 pub struct Teacher {
     /// Empty until the teacher is loaded.
     compute: Arc<OnceLock<Compute>>,
     limits: StreamLimits,
-    /// Tells this process from every other one, and from itself before a restart.
+    /// Random id of this process, new at each start.
     instance_id: String,
     max_message_bytes: usize,
     max_streams: usize,
@@ -50,8 +50,8 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// The service around `compute`, which ends its streams as `stopping` says. Until `compute` is
-    /// there, calls are refused with UNAVAILABLE.
+    /// Creates the service of `compute`; `stopping` ends its streams. Until `compute` is set, calls fail with
+    /// UNAVAILABLE.
     pub fn service(
         compute: Arc<OnceLock<Compute>>,
         config: &GrpcConfig,
@@ -99,7 +99,7 @@ impl Teacher {
         tokio::spawn(async move {
             session.run(inbound).await;
             drop(place);
-            // Then only: who sees in a metric that a stream is gone finds its place free.
+            // Last, so that a stream can be opened once a metric shows that this one has ended.
             drop(open);
         });
         Ok(responses)

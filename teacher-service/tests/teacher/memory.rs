@@ -215,7 +215,7 @@ async fn a_trainer_that_does_not_read_is_cut_off() {
     }
     eventually("the log's word on a slow reader", || {
         let log = teacher.process.stderr();
-        log.contains("none of the waiting answers was taken for 1 s")
+        log.contains("the trainer has read no answer for 1 s")
             .then_some(())
     });
     // Once it reads, it finds what was on its way, and why there is no more.
