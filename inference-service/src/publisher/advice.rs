@@ -22,7 +22,9 @@ impl Publisher {
             ..
         } = upload;
         let candidate = self.candidate(&model, onnx, Arc::new(manifest));
-        self.check_candidate(candidate).await
+        let checked = candidate.check().await?;
+        // The versions that are loaded now may be unloaded by the time of the publish.
+        self.check_memory(checked.memory_bytes, u64::MAX)
     }
 
     /// What changes for the clients of `model` with a version of `manifest`, for people; in the log too. It is

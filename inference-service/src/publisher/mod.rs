@@ -27,6 +27,7 @@ use crate::{
     error::PublishError,
 };
 use loading::Candidate;
+use swap::{Source, Swap};
 use upload::Upload;
 
 pub(crate) use loading::warm_up;
@@ -82,13 +83,10 @@ impl Publisher {
         if let Some(published) = self.serve_stored(&model, &manifest, keep_active).await? {
             return Ok(published);
         }
-        let manifest = Arc::new(manifest);
-        let candidate = self.candidate(&model, onnx.clone(), Arc::clone(&manifest));
-        let commit = {
-            let name = model.clone();
-            move |store: &ModelStore| store.commit(&name, &onnx, &manifest)
-        };
-        let version = self.publish_loaded(&model, candidate, commit).await?;
+        let candidate = self.candidate(&model, onnx, Arc::new(manifest));
+        let version = Swap::new(&self, &model)
+            .run(Source::Upload(candidate))
+            .await?;
         info!(%model, version, "published");
         Ok(Published {
             version,
@@ -124,7 +122,7 @@ impl Publisher {
             Some(serving) if keep_active && was_served => return Ok(Some(published(serving))),
             _ => {}
         }
-        match self.make_active(model, version, None).await {
+        match self.make_active(model, version).await {
             Ok(()) => {
                 info!(%model, version, "activated: it was published again");
                 Ok(Some(published(version)))
@@ -147,7 +145,7 @@ impl Publisher {
         let _change = self.change.lock().await;
         let previous = self.catalog.serving(&model).unwrap_or(0);
         if previous != version {
-            self.make_active(&model, version, None).await?;
+            self.make_active(&model, version).await?;
             info!(%model, version, previous, "activated");
         }
         Ok(previous)
@@ -170,7 +168,7 @@ impl Publisher {
         let version = version.ok_or_else(|| PublishError::NothingStored {
             model: model.clone(),
         })?;
-        self.make_active(&model, version, None).await?;
+        self.make_active(&model, version).await?;
         info!(%model, version, "loaded");
         Ok(())
     }
@@ -245,6 +243,32 @@ impl Publisher {
             Ok(listed)
         })
         .await
+    }
+
+    /// Makes a stored version the active one. The caller holds `change`.
+    async fn make_active(
+        self: &Arc<Self>,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(), PublishError> {
+        Swap::new(self, model)
+            .run(Source::Stored(version))
+            .await
+            .map(drop)
+    }
+
+    /// Whether `needed` bytes fit beside the loaded versions after `freed` bytes of these are unloaded.
+    fn check_memory(&self, needed: u64, freed: u64) -> Result<(), PublishError> {
+        let allowed = self.config.memory.max_model_bytes;
+        let loaded = self.catalog.memory_bytes().saturating_sub(freed);
+        if allowed > 0 && loaded.saturating_add(needed) > allowed {
+            return Err(PublishError::Memory {
+                needed,
+                loaded,
+                allowed,
+            });
+        }
+        Ok(())
     }
 
     fn candidate(

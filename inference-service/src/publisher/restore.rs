@@ -108,7 +108,7 @@ impl Publisher {
         let Some(wanted) = stored.wanted() else {
             return self.catalog.unload(model);
         };
-        let Err(error) = self.make_active(model, wanted, None).await else {
+        let Err(error) = self.make_active(model, wanted).await else {
             info!(%model, version = wanted, "loaded");
             return;
         };
@@ -118,7 +118,7 @@ impl Publisher {
         };
         // `wanted` was never acknowledged to anybody: the version before it does as well.
         warn!(%model, version = wanted, "cannot be activated: {error}");
-        match self.make_active(model, active, None).await {
+        match self.make_active(model, active).await {
             Ok(()) => {
                 let failure = LoadFailure {
                     reason: error.to_string(),

@@ -1,10 +1,9 @@
-//! From the versions that serve to others: what to load, whether there is room for it, and the swap.
+//! One change of the versions of a model that answer: prepare, commit, retire, or roll back.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use artifacts::model_store::{ModelName, ModelStore, StoreError};
+use artifacts::model_store::{ModelName, ModelStore};
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
@@ -14,167 +13,195 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, LoadFailure, LoadedVersion, Prepared},
-    config::{MemoryConfig, SwapPolicy},
+    config::SwapPolicy,
     error::PublishError,
 };
 
-/// How often it is looked whether unloaded sessions are gone.
+/// How often a swap checks whether unloaded sessions have ended.
 const UNLOAD_POLL: Duration = Duration::from_millis(2);
 
-impl Publisher {
-    /// Loads a version that is not in the store yet, stores it by `commit`, and makes it the active
-    /// one. Returns its number.
-    pub(super) async fn publish_loaded(
-        self: &Arc<Self>,
-        model: &ModelName,
-        candidate: Candidate,
-        commit: impl FnOnce(&ModelStore) -> Result<u64, StoreError> + Send + 'static,
-    ) -> Result<u64, PublishError> {
-        let checked = candidate.check().await?;
-        let before = self.make_room(model, &checked).await?;
-        let swapped = async {
-            let prepared = checked.load().await?;
-            let version = self.blocking(commit).await?;
-            let loaded = self.start(model, version, prepared)?;
-            self.make_active(model, version, Some(loaded)).await?;
-            Ok(version)
-        };
-        let swapped = swapped.await;
+/// Where the new active version comes from.
+pub(super) enum Source {
+    /// An upload. The swap stores it as a new version once it is loaded.
+    Upload(Candidate),
+    /// A version in the store.
+    Stored(u64),
+}
+
+/// Replaces the versions of one model that answer.
+///
+/// A swap loads the new active version (`prepare`), writes `active.json` and routes requests to the version
+/// (`commit`), then unloads the versions that the model's policy does not keep and loads those that it
+/// adds (`retire`). If a step before the commit fails, the old versions continue to answer; if
+/// `prepare` unloaded them to make room, `roll_back` loads the old active version again.
+pub(super) struct Swap<'p> {
+    publisher: &'p Arc<Publisher>,
+    model: &'p ModelName,
+    /// The old active version, if it was unloaded to make room.
+    unloaded: Option<u64>,
+}
+
+impl<'p> Swap<'p> {
+    pub(super) fn new(publisher: &'p Arc<Publisher>, model: &'p ModelName) -> Self {
+        Self {
+            publisher,
+            model,
+            unloaded: None,
+        }
+    }
+
+    /// Makes the version from `source` the active one and returns its number.
+    ///
+    /// # Errors
+    /// The failure of the new active version. A version that the policy adds and that cannot be loaded is
+    /// reported in the catalog.
+    pub(super) async fn run(mut self, source: Source) -> Result<u64, PublishError> {
+        let swapped = self.prepare_and_commit(source).await;
         if swapped.is_err() {
-            self.put_back(model, before).await;
+            self.roll_back().await;
         }
         swapped
     }
 
-    /// Whether a model could be published, as far as that can be known without loading it.
-    pub(super) async fn check_candidate(&self, candidate: Candidate) -> Result<(), PublishError> {
-        let checked = candidate.check().await?;
-        // What is loaded now may be gone by then.
-        self.check_room(checked.memory_bytes, u64::MAX)
+    async fn prepare_and_commit(&mut self, source: Source) -> Result<u64, PublishError> {
+        let active = self.prepare(source).await?;
+        let version = active.version;
+        self.commit(active).await?;
+        Ok(version)
     }
 
-    /// Makes a stored version the active one, `fresh` being itself where it is loaded already, and
-    /// lets those of the others answer that the model's policy asks for. What can fail of the active
-    /// one comes before anything has changed; another one that fails is left out.
-    pub(super) async fn make_active(
-        self: &Arc<Self>,
-        model: &ModelName,
-        version: u64,
-        fresh: Option<Arc<LoadedVersion>>,
-    ) -> Result<(), PublishError> {
-        let name = model.clone();
-        let stored = self.blocking(move |store| store.version_numbers(&name));
-        let stored = stored.await?;
-        let config = self.model_config(model);
-        let selected = config.version_policy.select(&stored, version);
-        let mut stored: BTreeMap<_, _> = stored.into_iter().map(|number| (number, None)).collect();
-
-        let mut before = None;
-        let already = fresh.or_else(|| self.catalog.answering(model).remove(&version));
-        let active = match already {
-            Some(loaded) => loaded,
-            None => {
-                let _loading = Loading::begin(&self.catalog, model, version);
-                let checked = self.stored_candidate(model, version).await?.check().await?;
-                before = self.make_room(model, &checked).await?;
-                let prepared = checked.load().await;
-                match prepared.and_then(|prepared| self.start(model, version, prepared)) {
-                    Ok(started) => started,
-                    Err(error) => {
-                        self.put_back(model, before).await;
-                        return Err(error);
-                    }
-                }
+    /// Loads the new active version, unless it is loaded already.
+    async fn prepare(&mut self, source: Source) -> Result<Arc<LoadedVersion>, PublishError> {
+        match source {
+            Source::Upload(candidate) => {
+                let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
+                let prepared = self.load(candidate).await?;
+                let name = self.model.clone();
+                let store = move |store: &ModelStore| store.commit(&name, &onnx, &manifest);
+                let version = self.publisher.blocking(store).await?;
+                self.start(version, prepared)
             }
-        };
-        let name = model.clone();
-        let activated = self.blocking(move |store| store.activate(&name, version));
-        if let Err(error) = activated.await {
-            self.put_back(model, before).await;
-            return Err(error);
+            Source::Stored(version) => {
+                let loaded = self.catalog().answering(self.model).remove(&version);
+                if let Some(loaded) = loaded {
+                    return Ok(loaded);
+                }
+                let _loading = Loading::begin(self.catalog(), self.model, version);
+                let candidate = self.stored_candidate(version).await?;
+                let prepared = self.load(candidate).await?;
+                self.start(version, prepared)
+            }
         }
-        // Only now: what is held here is not unloaded to make room.
-        let mut loaded = self.catalog.answering(model);
-        loaded.insert(version, active);
-        loaded.retain(|version, _| selected.contains(version));
-        self.catalog
-            .serve(model, version, loaded.clone(), stored.clone());
+    }
 
-        let missing = selected.iter().filter(|other| !loaded.contains_key(other));
-        for other in missing.copied().collect::<Vec<_>>() {
-            match self.load_beside(model, other).await {
+    /// Makes `active` the active version, also after a restart.
+    async fn commit(&self, active: Arc<LoadedVersion>) -> Result<(), PublishError> {
+        let (name, version) = (self.model.clone(), active.version);
+        let activate = move |store: &ModelStore| {
+            let stored = store.version_numbers(&name)?;
+            store.activate(&name, version)?;
+            Ok(stored)
+        };
+        let stored = self.publisher.blocking(activate).await?;
+        self.retire(active, &stored).await;
+        Ok(())
+    }
+
+    /// Serves `active` and the loaded versions that the policy keeps; the others finish the requests that
+    /// they have. Then loads the other versions of the policy.
+    async fn retire(&self, active: Arc<LoadedVersion>, stored: &[u64]) {
+        let (catalog, model, version) = (self.catalog(), self.model, active.version);
+        let policy = &active.config.version_policy;
+        let selected = policy.select(stored, version);
+        let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
+        let mut loaded = catalog.answering(model);
+        loaded.insert(version, active);
+        loaded.retain(|number, _| selected.contains(number));
+        catalog.serve(model, version, loaded.clone(), stored.clone());
+
+        let missing = selected
+            .into_iter()
+            .filter(|number| !loaded.contains_key(number));
+        for other in missing.collect::<Vec<_>>() {
+            match self.load_beside(other).await {
                 Ok(started) => _ = loaded.insert(other, started),
                 Err(error) => {
                     warn!(%model, version = other, "the version does not serve: {error}");
                     stored.insert(other, Some(LoadFailure::of(&error)));
                 }
             }
-            self.catalog
-                .serve(model, version, loaded.clone(), stored.clone());
+            catalog.serve(model, version, loaded.clone(), stored.clone());
         }
-        Ok(())
     }
 
-    /// Loads a stored version beside those that serve; nothing is unloaded for it.
-    async fn load_beside(
-        self: &Arc<Self>,
-        model: &ModelName,
-        version: u64,
-    ) -> Result<Arc<LoadedVersion>, PublishError> {
-        let checked = self.stored_candidate(model, version).await?.check().await?;
-        self.check_room(checked.memory_bytes, 0)?;
-        self.start(model, version, checked.load().await?)
+    /// Loads the old active version again, if it was unloaded. Nothing else of the model is loaded then.
+    async fn roll_back(self) {
+        let Some(version) = self.unloaded else {
+            return;
+        };
+        let restored = async {
+            let active = {
+                let _loading = Loading::begin(self.catalog(), self.model, version);
+                self.load_beside(version).await?
+            };
+            self.commit(active).await
+        };
+        if let Err(error) = restored.await {
+            self.publisher.fail(self.model, Some(version), &error);
+        }
     }
 
-    async fn stored_candidate(
-        self: &Arc<Self>,
-        model: &ModelName,
-        version: u64,
-    ) -> Result<Candidate, PublishError> {
-        let name = model.clone();
+    /// Loads a stored version beside those that are loaded; unloads nothing for it.
+    async fn load_beside(&self, version: u64) -> Result<Arc<LoadedVersion>, PublishError> {
+        let checked = self.stored_candidate(version).await?.check().await?;
+        self.publisher.check_memory(checked.memory_bytes, 0)?;
+        self.start(version, checked.load().await?)
+    }
+
+    /// Loads `candidate`, for which it makes room.
+    async fn load(&mut self, candidate: Candidate) -> Result<Prepared, PublishError> {
+        let checked = candidate.check().await?;
+        self.make_room(&checked).await?;
+        checked.load().await
+    }
+
+    async fn stored_candidate(&self, version: u64) -> Result<Candidate, PublishError> {
+        let name = self.model.clone();
         let read = move |store: &ModelStore| {
             let manifest = store.manifest(&name, version)?;
             let onnx = store.onnx(&name, version, &manifest)?;
             Ok((Bytes::from(onnx), Arc::new(manifest)))
         };
-        let (onnx, manifest) = self.blocking(read).await?;
-        Ok(self.candidate(model, onnx, manifest))
+        let (onnx, manifest) = self.publisher.blocking(read).await?;
+        Ok(self.publisher.candidate(self.model, onnx, manifest))
     }
 
-    fn start(
-        &self,
-        model: &ModelName,
-        version: u64,
-        prepared: Prepared,
-    ) -> Result<Arc<LoadedVersion>, PublishError> {
-        let config = self.model_config(model);
-        let started = self.catalog.load(model, version, prepared, config);
+    fn start(&self, version: u64, prepared: Prepared) -> Result<Arc<LoadedVersion>, PublishError> {
+        let model = self.model;
+        let config = self.publisher.model_config(model);
+        let started = self.catalog().load(model, version, prepared, config);
         started.map_err(|error| {
             error!(%model, version, "cannot start the threads of a session: {error}");
             PublishError::Internal
         })
     }
 
-    /// Makes sure that there is memory for `checked`: by unloading the model's versions, if need be
-    /// and if the configuration says so. Returns the active one then.
-    async fn make_room(
-        self: &Arc<Self>,
-        model: &ModelName,
-        checked: &Checked,
-    ) -> Result<Option<u64>, PublishError> {
-        let Err(refused) = self.check_room(checked.memory_bytes, 0) else {
-            return Ok(None);
+    /// Ensures that there is memory for `checked`. If necessary, and if the configuration permits it, the
+    /// model's loaded versions are unloaded.
+    async fn make_room(&mut self, checked: &Checked) -> Result<(), PublishError> {
+        let (publisher, model) = (self.publisher, self.model);
+        let Err(refused) = publisher.check_memory(checked.memory_bytes, 0) else {
+            return Ok(());
         };
-        let loaded = self.catalog.loaded(model);
-        let of_the_model = loaded.values().map(|version| version.memory_bytes).sum();
-        drop(loaded);
-        if self.config.memory.on_swap == SwapPolicy::Refuse {
+        if publisher.config.memory.on_swap == SwapPolicy::Refuse {
             return Err(refused);
         }
-        self.check_room(checked.memory_bytes, of_the_model)?;
-        let active = self.catalog.serving(model);
-        let sessions = self.catalog.vacate(model);
-        let deadline = Instant::now() + self.config.shutdown.drain();
+        let loaded = publisher.catalog.loaded(model).into_values();
+        let freed = loaded.map(|version| version.memory_bytes).sum();
+        publisher.check_memory(checked.memory_bytes, freed)?;
+        self.unloaded = publisher.catalog.serving(model);
+        let sessions = publisher.catalog.vacate(model);
+        let deadline = Instant::now() + publisher.config.shutdown.drain();
         while sessions.iter().any(|session| session.strong_count() > 0) {
             if Instant::now() > deadline {
                 warn!(%model, "requests keep unloaded sessions busy");
@@ -182,46 +209,15 @@ impl Publisher {
             }
             sleep(UNLOAD_POLL).await;
         }
-        Ok(active)
+        Ok(())
     }
 
-    /// Whether `needed` bytes fit beside what is loaded when `freed` of those are unloaded.
-    fn check_room(&self, needed: u64, freed: u64) -> Result<(), PublishError> {
-        let MemoryConfig {
-            max_model_bytes, ..
-        } = self.config.memory;
-        let loaded = self.catalog.memory_bytes().saturating_sub(freed);
-        match max_model_bytes > 0 && loaded.saturating_add(needed) > max_model_bytes {
-            false => Ok(()),
-            true => Err(PublishError::Memory {
-                needed,
-                loaded,
-                allowed: max_model_bytes,
-            }),
-        }
-    }
-
-    /// Serves the version again that was unloaded for one which then failed.
-    ///
-    /// Boxed, for it calls [`make_active`](Self::make_active), which calls it; not for ever, as
-    /// nothing is loaded of the model that could be unloaded again.
-    fn put_back<'p>(
-        self: &'p Arc<Self>,
-        model: &'p ModelName,
-        version: Option<u64>,
-    ) -> BoxFuture<'p, ()> {
-        Box::pin(async move {
-            let Some(version) = version else {
-                return;
-            };
-            if let Err(error) = self.make_active(model, version, None).await {
-                self.fail(model, Some(version), &error);
-            }
-        })
+    fn catalog(&self) -> &'p Catalog {
+        &self.publisher.catalog
     }
 }
 
-/// While it lives, the catalog says that a version is being loaded.
+/// While this value lives, the catalog reports a version of the model as loading.
 struct Loading<'c> {
     catalog: &'c Catalog,
     model: &'c ModelName,
