@@ -16,5 +16,6 @@ pub mod ready_file;
 pub mod shutdown;
 pub mod slow_work;
 pub mod telemetry;
+pub mod text;
 pub mod turn;
 pub mod writable_folder;

@@ -1,4 +1,4 @@
-//! `manifest.json`: what stands beside a published `model.onnx`.
+//! `manifest.json`, the description of a published `model.onnx`.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use common::digest::Sha256;
 
-/// The newest format that this build reads and the one that it writes.
+/// The format that this build writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Largest manifest that is written: what an inference service takes unless its `publish.max_manifest_bytes`
-/// says otherwise.
+/// Largest manifest that is written: the default of an inference service's `publish.max_manifest_bytes`.
 pub const MAX_MANIFEST_BYTES: usize = 16 << 20;
 
-/// Longest side that images may be scaled to.
+/// Longest side that images may be resized to.
 const MAX_SIDE: usize = 4096;
 
 /// Everything a server needs to check, run and explain a model.
@@ -27,15 +26,15 @@ pub struct ArtifactManifest {
     pub onnx: OnnxFile,
     /// Shape of one input image: [channels, height, width].
     pub input_shape: [usize; 3],
-    /// In logit order; as many as there are logits.
+    /// In the order of the logits, one per logit.
     pub class_names: Vec<String>,
     /// How u8 pixels become the model's input.
     pub preprocessing: Preprocessing,
-    /// Real images with the logits that the model must give for them.
+    /// Real images with the logits that the model must compute for them.
     pub golden_batch: GoldenBatch,
-    /// The architecture, as in a run's configuration.
+    /// The architecture, in the format of a run's configuration.
     pub network: serde_json::Value,
-    /// Where the model comes from.
+    /// The origin of the model.
     pub provenance: Provenance,
 }
 
@@ -45,30 +44,30 @@ pub struct ArtifactManifest {
 pub struct OnnxFile {
     /// SHA-256 of the file.
     pub sha256: Sha256,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// How an image becomes the model's input: to the model's channels, to its size, and then
-/// `(x / 255 - mean) / std`, per channel.
+/// How an image is converted to the model's input: to the model's channels, to its size, then
+/// `(x / 255 - mean) / std` per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
-    /// One value a channel.
+    /// One value per channel.
     pub mean: Vec<f32>,
-    /// One value a channel, greater than 0.
+    /// One value per channel, greater than 0.
     pub std: Vec<f32>,
-    /// Whether a model of three channels was trained on gray images, all three the same. A model of
-    /// one channel always sees gray.
+    /// Whether a model with three channels was trained on gray images, with equal channels. A model with one
+    /// channel always gets gray images.
     #[serde(default)]
     pub grayscale: bool,
-    /// How an image of another size is scaled before its middle is cut out.
+    /// How an image of another size is resized before its center is cropped.
     #[serde(default)]
     pub resize: Resize,
 }
 
 impl Preprocessing {
-    /// For a model that was trained on images of its own size and channels, normalized so.
+    /// The preprocessing of a model that was trained on images of its own size and channels.
     pub fn normalization(mean: Vec<f32>, std: Vec<f32>) -> Self {
         Self {
             mean,
@@ -79,23 +78,23 @@ impl Preprocessing {
     }
 }
 
-/// How an image of another size is scaled, bilinear with antialiasing; its middle is cut out then.
-/// An image of the model's own size is never changed, but by [`ShorterSide`](Self::ShorterSide).
+/// How an image of another size is resized, bilinear with antialiasing, before its center is cropped. Only
+/// [`ShorterSide`](Self::ShorterSide) changes an image of the model's own size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// To the smallest size of the same proportions that covers the model's.
+    /// To the smallest size with the same aspect ratio that covers the model's size.
     #[default]
     Cover,
-    /// To the same proportions with this many pixels on the shorter side: torchvision's `Resize`.
+    /// To this many pixels on the shorter side with the same aspect ratio: torchvision's `Resize`.
     ShorterSide(usize),
-    /// To the model's size, whatever the proportions.
+    /// To the model's size, regardless of the aspect ratio.
     Stretch,
     /// Not at all.
     None,
 }
 
-/// A few images and what the exporter's own engine answered for them.
+/// A few images with the logits that the exporter's engine computed for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldenBatch {
@@ -104,24 +103,23 @@ pub struct GoldenBatch {
     pub images: Vec<u8>,
     /// [images][classes]
     pub logits: Vec<Vec<f32>>,
-    /// Largest difference of a logit that still counts as equal: so much and `relative_tolerance` times the
-    /// largest logit of the image.
+    /// Largest difference between equal logits, plus `relative_tolerance` times the largest logit of the image.
     pub tolerance: f32,
-    /// See `tolerance`; 0 where the manifest is older than this field.
+    /// See `tolerance`; 0 if the manifest is older than this field.
     #[serde(default)]
     pub relative_tolerance: f32,
 }
 
 impl GoldenBatch {
-    /// How much a logit may differ from that of an image whose logits should be `expected`.
+    /// The largest permitted difference of a logit of an image with the logits `expected`.
     pub fn allowed_difference(&self, expected: &[f32]) -> f32 {
         allowed_difference(self.tolerance, self.relative_tolerance, expected)
     }
 }
 
-/// How much a logit may differ from that of an image whose logits should be `expected`: an absolute part and one
-/// that grows with them, as of `numpy.allclose`. The largest logit is the measure for all of the image: each is
-/// a sum of numbers that are about as large, and so are its rounding errors.
+/// The largest permitted difference of a logit of an image with the logits `expected`: an absolute and a
+/// relative part, as in `numpy.allclose`. The relative part refers to the image's largest logit, because the
+/// terms of all logits, and so their rounding errors, have a similar magnitude.
 pub fn allowed_difference(absolute: f32, relative: f32, expected: &[f32]) -> f32 {
     let largest = expected
         .iter()
@@ -129,7 +127,7 @@ pub fn allowed_difference(absolute: f32, relative: f32, expected: &[f32]) -> f32
     absolute + relative * largest
 }
 
-/// What a model was made from. Fields that only older versions write are ignored.
+/// The origin of a model. Fields that only older versions write are ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// Name of the run.
@@ -140,35 +138,34 @@ pub struct Provenance {
     pub config_sha256: Sha256,
     /// Fingerprint of the training data.
     pub dataset: String,
-    /// Absent where the model was trained without a teacher.
+    /// `None` if the model was trained without a teacher.
     pub teacher: Option<TeacherIdentity>,
-    /// Whether the same configuration gives the same bits again; absent where the manifest is older than
-    /// this mark.
+    /// Whether the same configuration reproduces the same bits; `None` if the manifest is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_reproducible: Option<bool>,
-    /// Figures that the run measured, by name; accuracies are fractions.
+    /// The run's metrics by name; accuracies are fractions.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// The two things that decide a teacher's logits.
+/// What determines a teacher's logits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherIdentity {
     /// SHA-256 of weights and architecture.
     pub model_id: String,
-    /// Precision, device, instruction set and libtorch version, readable.
+    /// Precision, device, instruction set and libtorch version as text.
     pub numerics: String,
     /// SHA-256 of the logits of a fixed probe batch.
     pub probe_sha256: String,
 }
 
-/// Why a manifest is refused; the text names the field.
+/// Why a manifest is invalid; the message names the field.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or a field is missing, unknown or of the wrong type.
+    /// The manifest is not JSON, or a field is missing, unknown or of the wrong type.
     #[error("manifest: {0}")]
     Json(String),
-    /// Written by a newer Retort.
+    /// A newer Retort wrote the manifest.
     #[error(
         "manifest: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads"
     )]
@@ -181,7 +178,7 @@ pub enum ManifestError {
     Inconsistent {
         /// Dotted path of the field.
         field: &'static str,
-        /// What is wrong with it.
+        /// What is wrong.
         problem: String,
     },
 }
@@ -197,7 +194,7 @@ impl ArtifactManifest {
             format_version: u32,
         }
         let parse_error = |error: serde_json::Error| ManifestError::Json(error.to_string());
-        // Before the fields: a newer format may have others.
+        // Before the other fields, which may differ in a newer format.
         let Versioned { format_version } = serde_json::from_slice(bytes).map_err(parse_error)?;
         if format_version > FORMAT_VERSION {
             return Err(ManifestError::NewerFormat {
@@ -211,9 +208,9 @@ impl ArtifactManifest {
         Ok(manifest)
     }
 
-    /// The manifest as pretty JSON with a final newline.
+    /// Formats the manifest as pretty JSON with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        // Holds: every map key is a string and floats are finite or become null.
+        // Cannot fail: map keys are strings, and floats that are not finite become null.
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest serializes");
         json.push(b'\n');
         json
@@ -349,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn preprocessing_of_images_may_be_left_out() {
+    fn preprocessing_of_images_is_optional() {
         let mut manifest = example();
         let parsed = parse(&manifest).unwrap().preprocessing;
         assert_eq!((parsed.grayscale, parsed.resize), (false, Resize::Cover));
@@ -376,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn tolerance_grows_with_the_logits_where_the_manifest_says_so() {
+    fn the_relative_tolerance_grows_with_the_logits() {
         let mut manifest = example();
         let older = parse(&manifest).unwrap().golden_batch;
         assert_eq!(older.allowed_difference(&[179.0, -3.0]), 1e-4);
@@ -393,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_field() {
         let cases: [(&str, serde_json::Value, &str); 10] = [
             ("/format_version", 2.into(), "format_version 2 is newer"),
             ("/onnx/sha256", "abc".into(), "onnx.sha256"),

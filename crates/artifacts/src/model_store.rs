@@ -3,15 +3,15 @@
 //! ```text
 //! <root>/<model>/<version>/model.onnx
 //!                         /manifest.json   written last: the commit mark
-//!               /active.json               which version serves
-//!       /.deleted.json                      the newest version of each model that was deleted
+//!               /active.json               the version that serves
+//!       /.deleted.json                      the newest version of each deleted model
 //! ```
 //!
-//! A version never changes once it is committed. A version folder without a manifest was left
-//! half-written: readers pass over it and [`ModelStore::open`] removes it.
+//! A committed version never changes. A version folder without a manifest is half-written: readers skip it, and
+//! [`ModelStore::open`] removes it.
 //!
-//! Folders of models and versions may be links or mounts (see [`folders`]). A version is written within
-//! its own folder, so nothing is ever moved from one file system to another.
+//! Folders of models and versions may be links or mounts (see [`folders`]). A version is written within its own
+//! folder, so files never move between file systems.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -36,19 +36,19 @@ const ACTIVE_FILE: &str = "active.json";
 const LOCK_FILE: &str = ".lock";
 const ACTIVE_FORMAT_VERSION: u32 = 1;
 
-/// A folder of models that one process at a time reads and writes.
+/// An open model store. One process at a time can open a store.
 #[derive(Debug)]
 pub struct ModelStore {
     root: PathBuf,
     _lock: FileLock,
 }
 
-/// A committed version as it lies in the store.
+/// A committed version in the store.
 #[derive(Debug, Clone)]
 pub struct StoredVersion {
-    /// From 1 upwards, one more for every publish.
+    /// Number of the version, from 1; each publish adds 1.
     pub version: u64,
-    /// What was published with the model; `None` where it is damaged.
+    /// The manifest of the model; `None` if it is damaged.
     pub manifest: Option<ArtifactManifest>,
 }
 
@@ -59,12 +59,12 @@ pub struct ActiveVersion {
     format_version: u32,
     /// The version that serves.
     pub version: u64,
-    /// The newest version that ever served. A newer one in the store was committed by a publish
-    /// that was cut off before its activation.
+    /// The newest version that ever served. A newer one in the store was committed by a publish that was
+    /// interrupted before the activation.
     pub newest_served: u64,
 }
 
-/// Why the store could not do something; the text names the file.
+/// Why an operation on the store failed; the message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the store open.
@@ -73,7 +73,7 @@ pub enum StoreError {
         /// The store's folder.
         root: PathBuf,
     },
-    /// The operating system refused.
+    /// An I/O error.
     #[error("model store: {}: {source}", path.display())]
     Io {
         /// The file or folder.
@@ -95,7 +95,7 @@ pub enum StoreError {
         /// The version asked for.
         version: u64,
     },
-    /// A stored manifest cannot be used.
+    /// A stored manifest is invalid.
     #[error("model store: {}: {source}", path.display())]
     Manifest {
         /// The manifest's file.
@@ -103,7 +103,7 @@ pub enum StoreError {
         /// Why.
         source: ManifestError,
     },
-    /// A stored file is not what was committed.
+    /// A stored file differs from the committed one.
     #[error("model store: {}: {problem}", path.display())]
     Corrupt {
         /// The file.
@@ -114,7 +114,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether a stored file is missing or is not what was committed, so that only other files help.
+    /// Whether a stored file is missing or damaged, so that a retry cannot succeed.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Corrupt { .. } | Self::Manifest { .. } => true,
@@ -125,11 +125,10 @@ impl StoreError {
 }
 
 impl ModelStore {
-    /// Opens the store in `root`, which is made if it is not there, and removes half-written
-    /// versions.
+    /// Opens the store in `root`, creates the folder if necessary, and removes half-written versions.
     ///
     /// # Errors
-    /// When another process has it open, or the folder cannot be read or written.
+    /// If another process has the store open, or the folder cannot be read or written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(root).map_err(io_error(root))?;
         let lock_path = root.join(LOCK_FILE);
@@ -151,7 +150,7 @@ impl ModelStore {
         Ok(store)
     }
 
-    /// Every model that has a folder, by name.
+    /// Lists the models that have a folder, by name.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -164,18 +163,18 @@ impl ModelStore {
         Ok(models)
     }
 
-    /// The committed versions of `model`, oldest first; empty for a model that is not there.
+    /// Lists the committed versions of `model`, oldest first. An unknown model has none.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the versions cannot be listed.
+    /// [`StoreError::Io`] if the versions cannot be listed.
     pub fn versions(&self, model: &ModelName) -> Result<Vec<StoredVersion>, StoreError> {
         let folders = self.version_folders(model)?.into_iter();
         let stored = folders.filter_map(|version| self.stored(model, version));
         Ok(stored.collect())
     }
 
-    /// A committed version of `model`; `None` where it is not there. A manifest that cannot be read is
-    /// told of in the log: it is not to hide the version, nor any other.
+    /// A committed version of `model`, if it exists. A damaged manifest is logged; the version is returned without
+    /// it.
     pub fn stored(&self, model: &ModelName, version: u64) -> Option<StoredVersion> {
         let manifest = match self.manifest(model, version) {
             Ok(manifest) => Some(manifest),
@@ -188,12 +187,12 @@ impl ModelStore {
         Some(StoredVersion { version, manifest })
     }
 
-    /// The newest committed version of `model` of the same ONNX file and with the same `manifest`, but
-    /// for its provenance: where a model comes from changes nothing of what it answers. A version
-    /// whose manifest cannot be read is passed over: it is not to keep others from being published.
+    /// Finds the newest committed version of `model` with the same ONNX file and the same `manifest`. The
+    /// provenance is ignored, because it does not affect a model's answers. A version with a damaged manifest
+    /// is skipped.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when the versions cannot be listed.
+    /// [`StoreError::Io`] if the versions cannot be listed.
     pub fn find(
         &self,
         model: &ModelName,
@@ -206,7 +205,7 @@ impl ModelStore {
         let holds = |version: &u64| match self.manifest(model, *version) {
             Ok(stored) => is_same(stored),
             Err(error) => {
-                warn!(%model, version, "passed over: {error}");
+                warn!(%model, version, "skipped: {error}");
                 false
             }
         };
@@ -214,8 +213,7 @@ impl ModelStore {
         Ok(numbers.into_iter().rev().find(holds))
     }
 
-    /// The numbers of the committed versions of `model`, in ascending order, without a look into
-    /// their manifests.
+    /// The numbers of the committed versions of `model` in ascending order. Does not read the manifests.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -228,7 +226,7 @@ impl ModelStore {
     /// The manifest of a committed version.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchVersion`], or when it cannot be read.
+    /// [`StoreError::NoSuchVersion`], or if it cannot be read.
     pub fn manifest(
         &self,
         model: &ModelName,
@@ -244,10 +242,10 @@ impl ModelStore {
         ArtifactManifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })
     }
 
-    /// The ONNX file that `manifest` of a committed version promises.
+    /// Reads the ONNX file of a committed version and compares its digest with `manifest`.
     ///
     /// # Errors
-    /// When it cannot be read or has another digest.
+    /// If the file cannot be read or has another digest.
     pub fn onnx(
         &self,
         model: &ModelName,
@@ -265,10 +263,10 @@ impl ModelStore {
         Ok(onnx)
     }
 
-    /// Stores a new version of `model` and returns its number. It does not serve yet.
+    /// Stores a new version of `model` and returns its number. The active version does not change.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; nothing is left of the version then.
+    /// [`StoreError::Io`]; nothing of the version remains.
     pub fn commit(
         &self,
         model: &ModelName,
@@ -276,7 +274,7 @@ impl ModelStore {
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
-        // Never the number of a deleted version: a client may still know it.
+        // Numbers of deleted versions are not reused, because clients may still use them.
         let version = self.newest_number(model, newest_served)? + 1;
         let (version, folder) = self.create_version_folder(model, version)?;
         let write = |name: &str, bytes: &[u8]| {
@@ -286,16 +284,16 @@ impl ModelStore {
         write(MODEL_FILE, onnx)
             .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
             .inspect_err(|_| {
-                // What stays behind has no manifest, so the next start removes it.
+                // If this fails, the next start removes the folder, which has no manifest.
                 let _ = fs::remove_dir_all(&folder);
             })?;
         Ok(version)
     }
 
-    /// Which version of `model` serves; `None` before the first activation.
+    /// The active version of `model`; `None` before the first activation.
     ///
     /// # Errors
-    /// When `active.json` cannot be read.
+    /// If `active.json` cannot be read.
     pub fn active(&self, model: &ModelName) -> Result<Option<ActiveVersion>, StoreError> {
         let path = self.model_folder(model).join(ACTIVE_FILE);
         let Some(json) = read_if_present(&path)? else {
@@ -314,10 +312,10 @@ impl ModelStore {
         Ok(Some(active))
     }
 
-    /// Makes `version` the one that serves, also after a restart.
+    /// Makes `version` the active version, also after a restart.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchVersion`], or when `active.json` cannot be replaced.
+    /// [`StoreError::NoSuchVersion`], or if `active.json` cannot be replaced.
     pub fn activate(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
         self.manifest(model, version)?;
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
@@ -327,24 +325,24 @@ impl ModelStore {
             newest_served: newest_served.max(version),
         };
         let path = self.model_folder(model).join(ACTIVE_FILE);
-        // Holds: three integers serialize.
+        // Cannot fail: the fields are integers.
         let json = serde_json::to_vec(&active).expect("active.json serializes");
         atomic_file::write(&path, &json).map_err(io_error(&path))
     }
 
-    /// Removes a committed version; of one that is a link, the link alone. The caller makes sure that it
-    /// does not serve.
+    /// Removes a committed version, or only the link if it is one. The caller ensures that the version does not
+    /// serve.
     ///
     /// # Errors
     /// [`StoreError::NoSuchVersion`] or [`StoreError::Io`].
     pub fn delete(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
         let folder = self.version_folder(model, version);
         if folders::is_link(&folder) {
-            // What it leads to is not the store's own.
+            // The target of the link does not belong to the store.
             return fs::remove_file(&folder).map_err(io_error(&folder));
         }
         let manifest = folder.join(MANIFEST_FILE);
-        // The commit mark first: whatever a crash leaves behind is a half-written version.
+        // The commit mark first, so that a crash leaves a half-written version, which is removed later.
         fs::remove_file(&manifest).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => StoreError::NoSuchVersion {
                 model: model.clone(),
@@ -355,8 +353,8 @@ impl ModelStore {
         fs::remove_dir_all(&folder).map_err(io_error(&folder))
     }
 
-    /// Makes the folder of `version`, or of the next one whose name nothing has: a file or a link that
-    /// leads nowhere may have it.
+    /// Creates the folder of `version`, or of the next number whose name is free: a file or a dangling link may
+    /// have the name.
     fn create_version_folder(
         &self,
         model: &ModelName,
@@ -374,10 +372,10 @@ impl ModelStore {
         }
     }
 
-    /// Whether there is a manifest, be it damaged or a link that leads nowhere.
+    /// Whether a manifest exists, even if it is damaged or a dangling link.
     fn is_committed(&self, model: &ModelName, version: u64) -> bool {
         let manifest = self.version_folder(model, version).join(MANIFEST_FILE);
-        // What cannot be told must not be taken for half-written, and removed.
+        // In doubt the version counts as committed, so that it is not removed.
         folders::is_there(&manifest).unwrap_or(true)
     }
 
@@ -393,14 +391,14 @@ impl ModelStore {
             }
             warn!(%model, version, "removing a half-written version");
             if let Err(error) = fs::remove_dir_all(&folder) {
-                // It is passed over in any case, and must not keep the others from being served.
+                // Readers skip the folder anyway, and it must not prevent the other versions from serving.
                 warn!(%model, version, folder = %folder.display(), %error, "it cannot be removed");
             }
         }
         Ok(())
     }
 
-    /// The greatest number that any version of `model` has or had.
+    /// The largest number that a version of `model` has or had.
     fn newest_number(&self, model: &ModelName, newest_served: u64) -> Result<u64, StoreError> {
         let newest_stored = self.version_folders(model)?.last().copied().unwrap_or(0);
         let newest_deleted = self.newest_deleted(model)?;
@@ -426,18 +424,18 @@ impl ModelStore {
     }
 }
 
-/// A version's number in its one spelling: no sign, no leading zero.
+/// Parses a version number: digits without a sign or leading zeros.
 pub fn parse_version(text: &str) -> Option<u64> {
     text.parse()
         .ok()
         .filter(|version: &u64| *version > 0 && version.to_string() == text)
 }
 
-/// Names of the folders in `path`, links to folders among them. Entries that cannot be used are logged.
+/// Names of the folders in `path`, including links to folders. Other entries are logged.
 fn folders_in(path: &Path) -> Result<Vec<String>, StoreError> {
     let listing = folders::list(path).map_err(io_error(path))?;
     for unusable in &listing.unusable {
-        warn!("model store: left out: {unusable}");
+        warn!("model store: skipped: {unusable}");
     }
     Ok(listing
         .folders()

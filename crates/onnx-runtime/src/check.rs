@@ -15,12 +15,10 @@ use prost::Message;
 use crate::{
     cost::{self, Cost},
     interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME},
+    names::shorten,
     operators,
     wire::{self, Census},
 };
-
-/// Messages truncate names from a model to this many characters.
-const LONGEST_NAME: usize = 64;
 
 /// Limits on the size and cost of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,10 +385,6 @@ fn show_shape(shape: &[Option<usize>]) -> String {
         .map(|size| size.map_or("?".to_owned(), |size| size.to_string()))
         .collect();
     format!("[{}]", sizes.join(", "))
-}
-
-fn shorten(name: &str) -> String {
-    name.chars().take(LONGEST_NAME).collect()
 }
 
 #[cfg(test)]

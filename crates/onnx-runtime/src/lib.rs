@@ -10,6 +10,7 @@ mod check;
 mod cost;
 mod interface;
 mod library;
+mod names;
 mod operators;
 mod session;
 mod wire;

@@ -1,8 +1,8 @@
-//! Deleting a model with all its versions.
+//! Deletes a model with all its versions.
 //!
-//! A model's folder is renamed to a name that is no model's, then removed: whenever the process is
-//! killed, the model is there whole or not at all. Before, the newest number of its versions is noted in
-//! `.deleted.json`, so that no later version of a model of this name gets the number of a deleted one.
+//! First the newest version number is recorded in `.deleted.json`, so that numbers are not reused if the model is
+//! published again. Then the folder is renamed to a name that no model can have, and removed: if the process
+//! is killed, the model is complete or gone.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use common::atomic_file;
 const DELETED_FILE: &str = ".deleted.json";
 const DELETED_FORMAT_VERSION: u32 = 1;
 
-/// Of the names of folders that are being removed; no model's name begins with a dot.
+/// Prefix of folders that are being removed; names of models do not begin with a dot.
 const DELETING: &str = ".deleting-";
 
 /// The content of `.deleted.json`.
@@ -28,7 +28,7 @@ const DELETING: &str = ".deleting-";
 #[serde(deny_unknown_fields)]
 struct Deleted {
     format_version: u32,
-    /// The greatest version number of each deleted model.
+    /// The largest version number of each deleted model.
     newest: BTreeMap<String, u64>,
 }
 
@@ -42,11 +42,10 @@ impl Default for Deleted {
 }
 
 impl ModelStore {
-    /// Removes a model: its folder, with every version and whatever else is in it. Returns the
-    /// committed versions that it had.
+    /// Removes the folder of a model with all its content. Returns the committed versions that it had.
     ///
     /// # Errors
-    /// [`StoreError::NoSuchModel`], or [`StoreError::Io`]; the model is still there whole then.
+    /// [`StoreError::NoSuchModel`], or [`StoreError::Io`]; the model is complete then.
     pub fn delete_model(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
         let folder = self.model_folder(model);
         if fs::symlink_metadata(&folder).is_err() {
@@ -55,7 +54,7 @@ impl ModelStore {
             });
         }
         let versions = self.version_numbers(model)?;
-        // A damaged active.json does not keep the model from being deleted.
+        // A damaged active.json does not prevent the deletion.
         let active = self.active(model).ok().flatten();
         let newest_served = active.map_or(0, |active| active.newest_served);
         let newest = self.newest_number(model, newest_served)?;
@@ -68,25 +67,25 @@ impl ModelStore {
         let root = File::open(&self.root).and_then(|root| root.sync_all());
         root.map_err(io_error(&self.root))?;
         if let Err(error) = remove(&deleting) {
-            warn!(%model, "deleted, but its files are removed at the next start only: {error}");
+            warn!(%model, "deleted, but its files will be removed only at the next start: {error}");
         }
         Ok(versions)
     }
 
-    /// The greatest version number of a deleted model of this name; 0 where none was deleted.
+    /// The largest version number of a deleted model with this name, or 0.
     pub(super) fn newest_deleted(&self, model: &ModelName) -> Result<u64, StoreError> {
         let deleted = self.deleted()?;
         Ok(deleted.newest.get(model.as_str()).copied().unwrap_or(0))
     }
 
-    /// Removes what deletions left that were cut off.
+    /// Completes interrupted deletions.
     pub(super) fn remove_half_deleted(&self) -> Result<(), StoreError> {
         let entries = fs::read_dir(&self.root).map_err(io_error(&self.root))?;
         for entry in entries {
             let entry = entry.map_err(io_error(&self.root))?;
             let name = entry.file_name();
             if name.as_encoded_bytes().starts_with(DELETING.as_bytes()) {
-                warn!(path = %entry.path().display(), "removing a model whose deletion was cut off");
+                warn!(path = %entry.path().display(), "removing a model whose deletion was interrupted");
                 remove(&entry.path())?;
             }
         }
@@ -97,7 +96,7 @@ impl ModelStore {
         let mut deleted = self.deleted()?;
         deleted.newest.insert(model.to_string(), newest);
         let path = self.deleted_file();
-        // Holds: names and integers serialize.
+        // Cannot fail: the map has strings and integers.
         let json = serde_json::to_vec(&deleted).expect(".deleted.json serializes");
         atomic_file::write(&path, &json).map_err(io_error(&path))
     }
@@ -123,7 +122,7 @@ impl ModelStore {
     }
 }
 
-/// Removes a folder with everything in it, a link by itself, and nothing where there is nothing.
+/// Removes a folder with its content, or a link but not its target. Succeeds if nothing exists at `path`.
 fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),

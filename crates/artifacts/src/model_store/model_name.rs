@@ -1,18 +1,18 @@
-//! The name of a model, safe as a folder name.
+//! Names of models, which are safe as folder names.
 
 use std::{fmt, str::FromStr};
 
 const LONGEST: usize = 64;
 
-/// 1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or a digit.
+/// A name of 1 to 64 letters, digits, `-`, `_` and `.` that begins with a letter or a digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelName(String);
 
-/// A text that is no [`ModelName`].
+/// The text is not a valid [`ModelName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a model name; allowed are 1 to {LONGEST} letters, digits, `-`, `_` and `.`, \
-     beginning with a letter or a digit"
+    "`{0}` is not a model name; a name has 1 to {LONGEST} letters, digits, `-`, `_` and `.`, and begins \
+     with a letter or a digit"
 )]
 pub struct InvalidModelName(String);
 
@@ -31,7 +31,7 @@ impl ModelName {
         }
     }
 
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,7 +51,7 @@ impl fmt::Display for ModelName {
     }
 }
 
-/// Lets a map keyed by names be searched with a text from the wire, without an allocation.
+/// Allows lookups in maps by text without an allocation.
 impl std::borrow::Borrow<str> for ModelName {
     fn borrow(&self) -> &str {
         &self.0

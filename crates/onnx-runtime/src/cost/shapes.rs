@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use networks::onnx::schema::{AttributeProto, DataType, GraphProto, NodeProto, TensorProto};
 
 use super::Shape;
+use crate::names::shorten;
 
 /// Maximum length of a shape and of a list of axes.
 const MAX_RANK: usize = 16;
@@ -61,18 +62,18 @@ impl<'g> Constants<'g> {
     }
 
     fn add(&mut self, name: &'g str, tensor: &TensorProto) -> Result<(), String> {
-        let cut: String = name.chars().take(64).collect();
+        let shown = shorten(name);
         let sizes = tensor.dims.iter().map(|size| u64::try_from(*size));
         let Ok(shape) = sizes.collect::<Result<Shape, _>>() else {
-            return Err(format!("constant `{cut}` has a negative dimension"));
+            return Err(format!("constant `{shown}` has a negative dimension"));
         };
         if shape.len() > MAX_RANK {
-            return Err(format!("constant `{cut}` has a rank above {MAX_RANK}"));
+            return Err(format!("constant `{shown}` has a rank above {MAX_RANK}"));
         }
         // The smallest type packs two values into a byte.
         if elements(&shape) > bytes(tensor).saturating_mul(2) {
             return Err(format!(
-                "constant `{cut}` holds fewer values than its shape {shape:?}"
+                "constant `{shown}` holds fewer values than its shape {shape:?}"
             ));
         }
         if tensor.data_type == Some(DataType::Int64 as i32) {
@@ -119,8 +120,8 @@ pub(super) fn infer(
             .map(String::as_str)
             .unwrap_or_default();
         let found = live.get(name).or_else(|| constants.shapes.get(name));
-        let cut = name.chars().take(64).collect::<String>();
-        found.ok_or_else(|| format!("no earlier node produces input {index} (`{cut}`)"))
+        let shown = shorten(name);
+        found.ok_or_else(|| format!("no earlier node produces input {index} (`{shown}`)"))
     };
     let integers = |index: usize| -> Option<&Vec<i64>> {
         constants.integers.get(node.input.get(index)?.as_str())
@@ -273,11 +274,11 @@ impl Windows {
                 return Ok(((input + stride - 1) / stride) as u64);
             }
             let pads = i128::from(pads[d]) + i128::from(pads[d + rank]);
-            let room = input + pads - dilation * (kernel - 1) - 1;
-            if room < 0 {
+            let span = input + pads - dilation * (kernel - 1) - 1;
+            if span < 0 {
                 return Err("its windows are larger than its input".to_owned());
             }
-            Ok(((room + round_up * (stride - 1)) / stride + 1) as u64)
+            Ok(((span + round_up * (stride - 1)) / stride + 1) as u64)
         };
         let output = (0..rank).map(size).collect::<Result<_, _>>()?;
         Ok(Self { kernel, output })
@@ -442,16 +443,16 @@ fn unsqueeze(input: &Shape, given: &[i64]) -> Result<Shape, String> {
     let rank = input.len() + given.len();
     let added = axes(given, rank)?;
     let repeat = || format!("axes {given:?} contain duplicates");
-    let mut rest = input.iter();
+    let mut sizes_left = input.iter();
     let sizes = (0..rank).map(|index| {
         if added.contains(&index) {
             Ok(1)
         } else {
-            rest.next().copied().ok_or_else(repeat)
+            sizes_left.next().copied().ok_or_else(repeat)
         }
     });
     let output = sizes.collect::<Result<Shape, _>>()?;
-    match rest.next() {
+    match sizes_left.next() {
         None => Ok(output),
         Some(_) => Err(repeat()),
     }
