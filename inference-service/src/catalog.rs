@@ -1,57 +1,38 @@
-//! Which versions of which models serve.
+//! The models that the service knows, and the versions of them that answer requests.
 
 mod model;
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::{Arc, Weak},
 };
 
 use arc_swap::ArcSwap;
-use artifacts::{
-    manifest::ArtifactManifest,
-    model_store::{ModelName, parse_version},
-};
-use onnx_runtime::{ModelInterface, Session};
+use artifacts::model_store::{ModelName, parse_version};
 use tokio::sync::watch;
 
 use crate::{
-    batcher::Batcher, config::ModelConfig, error::InferenceError, statistics::VersionStatistics,
+    error::InferenceError, loaded_version::LoadedVersion, names::shorten,
+    statistics::VersionStatistics,
 };
 
 pub(crate) use model::{LoadFailure, ServedModel, VersionState};
 
-/// Names that came over the wire are cut to this many characters in messages.
-const LONGEST_NAME: usize = 64;
-
-/// A version that is loaded and answers requests.
-#[derive(Debug)]
-pub(crate) struct LoadedVersion {
-    pub(crate) model: ModelName,
-    pub(crate) version: u64,
-    pub(crate) interface: ModelInterface,
-    /// What was published with the model.
-    pub(crate) manifest: Arc<ArtifactManifest>,
-    pub(crate) config: Arc<ModelConfig>,
-    pub(crate) batcher: Batcher,
-    pub(crate) statistics: Arc<VersionStatistics>,
-    /// As estimated when it was loaded.
-    pub(crate) memory_bytes: u64,
-}
-
-/// All models, replaced as a whole: a request sees one state from beginning to end, and holds the
-/// version it was routed to until it is answered.
+/// All models. The map is replaced as a whole: a request sees one state from beginning to end, and
+/// holds the version that it was routed to until it is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     models: ArcSwap<BTreeMap<ModelName, Arc<ServedModel>>>,
-    /// Receives every change, and failures of sessions.
+    /// Receives a message after every change, and when a session fails.
     changes: watch::Sender<()>,
 }
 
 impl Catalog {
-    /// The version that answers a request for `model` and `version`, which is empty or the number
-    /// of a version that serves.
+    /// The version that answers a request for `model` and `version`. An empty `version` selects the
+    /// active version.
+    ///
+    /// # Errors
+    /// If there is no such model or version, or none is loaded.
     pub(crate) fn find(
         &self,
         model: &str,
@@ -72,17 +53,17 @@ impl Catalog {
         }
     }
 
-    /// The version of `model` that answers requests which name none.
+    /// The active version of `model`, if it answers.
     pub(crate) fn serving(&self, model: &ModelName) -> Option<u64> {
         self.models.load().get(model)?.serving()
     }
 
-    /// Wakes its holder after every change of what answers.
+    /// Notifies the receiver after every change, and when a session fails.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// The versions of `model` that are loaded.
+    /// The loaded versions of `model`.
     pub(crate) fn loaded(&self, model: &ModelName) -> BTreeMap<u64, Arc<LoadedVersion>> {
         let models = self.models.load();
         models
@@ -91,55 +72,41 @@ impl Catalog {
             .unwrap_or_default()
     }
 
-    /// The same without those whose session has failed.
+    /// The loaded versions of `model` without those whose session has failed.
     pub(crate) fn answering(&self, model: &ModelName) -> BTreeMap<u64, Arc<LoadedVersion>> {
         let mut loaded = self.loaded(model);
         loaded.retain(|_, version| !version.batcher.has_stopped());
         loaded
     }
 
-    /// The models, by name, as they are now.
+    /// A snapshot of the models, by name.
     pub(crate) fn models(&self) -> Arc<BTreeMap<ModelName, Arc<ServedModel>>> {
         self.models.load_full()
     }
 
-    /// Memory of every loaded version, as estimated.
+    /// Estimated memory of all loaded versions.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let models = self.models.load();
         let loaded = models.values().flat_map(|served| served.loaded.values());
         loaded.map(|version| version.memory_bytes).sum()
     }
 
-    /// Starts the threads of a version. It answers nobody before it is given to
-    /// [`serve`](Self::serve).
-    ///
-    /// # Errors
-    /// When the operating system refuses a thread.
-    pub(crate) fn load(
-        &self,
-        model: &ModelName,
-        version: u64,
-        prepared: Prepared,
-        config: Arc<ModelConfig>,
-    ) -> io::Result<Arc<LoadedVersion>> {
-        let known = self.models.load().get(model).map(Arc::clone);
-        let statistics = known
+    /// The statistics of a version: those that it had when it served before, or empty ones.
+    pub(crate) fn statistics(&self, model: &ModelName, version: u64) -> Arc<VersionStatistics> {
+        let models = self.models.load();
+        let served = models.get(model);
+        served
             .and_then(|served| served.statistics.get(&version).map(Arc::clone))
-            .unwrap_or_default();
-        Ok(Arc::new(LoadedVersion {
-            model: model.clone(),
-            version,
-            interface: prepared.interface,
-            manifest: prepared.manifest,
-            batcher: Batcher::start(prepared.sessions, &config, &statistics, &self.changes)?,
-            config,
-            statistics,
-            memory_bytes: prepared.memory_bytes,
-        }))
+            .unwrap_or_default()
     }
 
-    /// Lets `loaded` answer from now on, `active` among them where no version is named, in place of
-    /// what answered before, which finishes the requests that it has. `stored` is as in
+    /// Where sessions report their failures, for [`changes`](Self::changes).
+    pub(crate) fn change_sender(&self) -> &watch::Sender<()> {
+        &self.changes
+    }
+
+    /// Routes the model's requests to `loaded`; `active`, which is among them, answers requests that name no
+    /// version. Versions that are replaced finish the requests that they have. For `stored` see
     /// [`ServedModel`].
     pub(crate) fn serve(
         &self,
@@ -163,7 +130,7 @@ impl Catalog {
         });
     }
 
-    /// Lets no version of `model` answer until one is served again, as its caller wants.
+    /// Unloads all versions of `model` at a caller's request: the model does not have to answer any more.
     pub(crate) fn unload(&self, model: &ModelName) {
         self.change(model, |served| {
             served.wanted = false;
@@ -177,8 +144,8 @@ impl Catalog {
         });
     }
 
-    /// Lets no version of `model` answer while another is loaded. Returns what is dead when all of
-    /// them have been unloaded.
+    /// Unloads all versions of `model` while another one is loaded. Each returned reference is dead once
+    /// the sessions of its version have ended.
     pub(crate) fn vacate(&self, model: &ModelName) -> Vec<Weak<()>> {
         let loaded = self.loaded(model);
         self.change(model, |served| {
@@ -189,7 +156,7 @@ impl Catalog {
         sessions.collect()
     }
 
-    /// Notes which versions of a model are in the store.
+    /// Records which versions of a model are in the store.
     pub(crate) fn store(&self, model: &ModelName, stored: &[u64]) {
         self.change(model, |served| {
             let mut failures = std::mem::take(&mut served.stored);
@@ -198,8 +165,8 @@ impl Catalog {
         });
     }
 
-    /// Notes which version of a model will be loaded, while none of them answers; `None`: the model does
-    /// not have to answer.
+    /// Records which version of a model will be loaded while none of them answers. With `None`, the model
+    /// does not have to answer.
     pub(crate) fn expect(&self, model: &ModelName, wanted: Option<u64>) {
         self.change(model, |served| {
             served.wanted = wanted.is_some();
@@ -207,15 +174,15 @@ impl Catalog {
         });
     }
 
-    /// Notes that a version of a model that is there is being loaded, or that none is any more.
+    /// Records the version of a known model that is being loaded, if any.
     pub(crate) fn loading(&self, model: &ModelName, version: Option<u64>) {
         if self.models.load().contains_key(model) {
             self.change(model, |served| served.loading = version);
         }
     }
 
-    /// Notes why the model does not answer although it should: `version` cannot be loaded, or it is
-    /// not known which one to load.
+    /// Records why the model does not answer although it should: `version` cannot be loaded, or the
+    /// version to load is unknown (`None`).
     pub(crate) fn fail(&self, model: &ModelName, version: Option<u64>, failure: &LoadFailure) {
         self.change(model, |served| {
             served.wanted = true;
@@ -231,14 +198,14 @@ impl Catalog {
         });
     }
 
-    /// Notes why a version does not answer beside the active one.
+    /// Records why a version other than the active one does not answer.
     pub(crate) fn fail_beside(&self, model: &ModelName, version: u64, failure: &LoadFailure) {
         self.change(model, |served| {
             served.stored.insert(version, Some(failure.clone()));
         });
     }
 
-    /// Forgets a version that has been deleted.
+    /// Removes a version that was deleted from the store.
     pub(crate) fn forget(&self, model: &ModelName, version: u64) {
         self.change(model, |served| {
             served.stored.remove(&version);
@@ -246,7 +213,7 @@ impl Catalog {
         });
     }
 
-    /// Forgets a model that has been deleted. What answered finishes the requests that it has.
+    /// Removes a model that was deleted from the store. Its versions finish the requests that they have.
     pub(crate) fn remove(&self, model: &ModelName) {
         self.models.rcu(|models| {
             let mut models = BTreeMap::clone(models);
@@ -256,7 +223,7 @@ impl Catalog {
         self.changes.send_replace(());
     }
 
-    /// Changes one model, all others staying as they are.
+    /// Changes one model.
     fn change(&self, model: &ModelName, change: impl Fn(&mut ServedModel)) {
         self.models.rcu(|models| {
             let mut models = BTreeMap::clone(models);
@@ -268,16 +235,6 @@ impl Catalog {
         });
         self.changes.send_replace(());
     }
-}
-
-/// A model's sessions, all alike, and what is known of the model.
-#[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) interface: ModelInterface,
-    pub(crate) manifest: Arc<ArtifactManifest>,
-    pub(crate) sessions: Vec<Session>,
-    /// As estimated.
-    pub(crate) memory_bytes: u64,
 }
 
 pub(crate) fn no_such_model(model: &str) -> InferenceError {
@@ -297,17 +254,4 @@ pub(crate) fn no_such_version(
         requested: shorten(requested),
         serving: serving.join(", "),
     }
-}
-
-pub(crate) fn shorten(name: &str) -> String {
-    let shown = name.chars().take(LONGEST_NAME);
-    shown
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! What the service is told: `configs/inference-service.toml` and what is laid over it.
+//! Configuration of the service: `configs/inference-service.toml` and its overrides.
 
 mod model;
 mod ports;
@@ -28,18 +28,18 @@ pub struct InferenceConfig {
     pub store: PathBuf,
     /// When the service is ready.
     pub readiness: ReadinessPolicy,
-    /// The inference protocol's server.
+    /// The gRPC port.
     pub grpc: GrpcConfig,
-    /// The HTTP server.
+    /// The HTTP port.
     pub http: HttpConfig,
-    /// What an image may be.
+    /// Limits on images.
     pub images: ImagesConfig,
-    /// The server for publishing.
+    /// The admin port.
     pub admin: AdminConfig,
-    /// Who may use them.
+    /// Tokens and client certificates.
     #[serde(default)]
     pub auth: AuthConfig,
-    /// The Prometheus endpoint.
+    /// The port of the Prometheus endpoint.
     pub metrics: MetricsConfig,
     /// How requests become batches.
     pub batching: BatchingConfig,
@@ -48,14 +48,14 @@ pub struct InferenceConfig {
     /// Which versions of a model answer.
     #[serde(default)]
     pub version_policy: VersionPolicy,
-    /// What holds for single models, by name.
+    /// Overrides for single models, by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelOverrides>,
-    /// How much memory models may take.
+    /// Limits on the memory of models.
     pub memory: MemoryConfig,
-    /// What is logged of a request.
+    /// What is logged.
     pub log: LogConfig,
-    /// What may be published.
+    /// Limits on published models.
     pub publish: PublishConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
@@ -65,50 +65,49 @@ pub struct InferenceConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadinessPolicy {
-    /// When every model answers that has not been unloaded.
+    /// When every model that has not been unloaded answers.
     AllModels,
-    /// When it has tried to load the models that were stored at its start.
+    /// When the service has tried to load the models that were stored at its start.
     Server,
 }
 
-/// What an image may be.
+/// Limits on images.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesConfig {
-    /// Largest file, bytes.
+    /// Largest file in bytes.
     pub max_bytes: usize,
-    /// Width times height, at most.
+    /// Largest product of width and height.
     pub max_pixels: u64,
-    /// Calls whose images are decoded at a time, each on a thread of its own.
+    /// Concurrent calls that decode images, each on its own thread.
     pub decoders: usize,
 }
 
-/// How much memory models may take.
+/// Limits on the memory of models.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryConfig {
-    /// Of all loaded versions together, as estimated; 0 for no limit.
+    /// Estimated memory of all loaded versions together in bytes; 0 for no limit.
     pub max_model_bytes: u64,
-    /// What becomes of a version that would not fit beside those loaded.
+    /// What happens to a version that does not fit beside the loaded versions.
     pub on_swap: SwapPolicy,
 }
 
-/// What becomes of a version that would not fit beside those loaded.
+/// What happens to a version that does not fit beside the loaded versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SwapPolicy {
-    /// It is refused.
+    /// The version is rejected.
     Refuse,
-    /// The model's loaded versions are unloaded first; requests are refused until the new one is
-    /// loaded.
+    /// The model's loaded versions are unloaded first. Requests fail until the new version is loaded.
     UnloadFirst,
 }
 
-/// What is logged of a request.
+/// What is logged.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogConfig {
-    /// Whether every request has a line.
+    /// Whether every request has an entry in the access log.
     pub access: bool,
 }
 
@@ -116,19 +115,19 @@ pub struct LogConfig {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShutdownConfig {
-    /// How long requests are still taken while health says NOT_SERVING, seconds.
+    /// How long requests are accepted while health checks report NOT_SERVING, seconds.
     pub grace_seconds: u64,
-    /// Longest time for requests in flight after that, seconds.
+    /// Longest time to answer the requests in flight after that, seconds.
     pub drain_seconds: u64,
 }
 
 impl ShutdownConfig {
-    /// How long requests are still taken while health says NOT_SERVING.
+    /// How long requests are accepted while health checks report NOT_SERVING.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }
 
-    /// Longest time for requests in flight after that.
+    /// Longest time to answer the requests in flight after that.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
@@ -147,7 +146,7 @@ impl InferenceConfig {
         layers.load().expect("the shipped file is complete")
     }
 
-    /// What holds for the model `name`.
+    /// The configuration of the model `name`.
     pub fn model(&self, name: &str) -> ModelConfig {
         let general = self.general();
         match self.models.get(name) {
@@ -156,13 +155,12 @@ impl InferenceConfig {
         }
     }
 
-    /// What holds for a model of which nothing else is said.
+    /// The configuration of a model without overrides.
     fn general(&self) -> ModelConfig {
         ModelConfig {
             batching: self.batching,
             runtime: self.runtime,
             version_policy: self.version_policy.clone(),
-            log_access: self.log.access,
         }
     }
 
@@ -175,7 +173,7 @@ impl InferenceConfig {
         });
         for name in self.models.keys() {
             model::validate_name(name, problems);
-            // What is wrong in general is not reported again for every model.
+            // Problems of the defaults are reported once, not for every model.
             if general_problems.is_empty() {
                 let model = self.model(name);
                 model.validate(problems, |_, field| format!("models.{name}.{field}"));
@@ -183,7 +181,7 @@ impl InferenceConfig {
         }
     }
 
-    /// The port of the inference protocol.
+    /// Listen settings of the gRPC port.
     pub fn grpc_port(&self) -> ListenConfig {
         ListenConfig {
             table: "grpc",
@@ -192,7 +190,7 @@ impl InferenceConfig {
         }
     }
 
-    /// The port of the inference protocol over HTTP.
+    /// Listen settings of the HTTP port.
     pub fn http_port(&self) -> ListenConfig {
         ListenConfig {
             table: "http",
@@ -201,7 +199,7 @@ impl InferenceConfig {
         }
     }
 
-    /// The port for publishing and versions.
+    /// Listen settings of the admin port.
     pub fn admin_port(&self) -> ListenConfig {
         ListenConfig {
             table: "admin",
@@ -221,7 +219,7 @@ impl Validate for InferenceConfig {
             has_store,
             "store",
             format!("\"{store}\""),
-            "give a folder for the models",
+            "must be a folder for the models",
         );
         let ports = [
             self.grpc_port(),

@@ -1,4 +1,4 @@
-//! Why a call is refused, and which codes say so.
+//! Errors of the service, and their conversion to gRPC status.
 
 mod reason;
 
@@ -14,77 +14,77 @@ use tonic::Status;
 pub use crate::{grpc::GrpcError, http::HttpError};
 pub use reason::Reason;
 
-/// Why a request for inference, or about a model, is refused.
+/// Why a request for inference, or about a model, fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InferenceError {
     /// No version of the model serves.
     #[error("no model `{model}` is being served")]
     NoSuchModel {
-        /// The name asked for, cut to a sensible length.
+        /// The requested name, truncated.
         model: String,
     },
-    /// Other versions of the model serve.
+    /// The model serves, but not with this version.
     #[error("model `{model}`: version `{requested}` is not being served; being served: {serving}")]
     NoSuchVersion {
         /// The model.
         model: String,
-        /// The version asked for, cut to a sensible length.
+        /// The requested version, truncated.
         requested: String,
         /// The versions that serve.
         serving: String,
     },
-    /// The model is there, but none of its versions is loaded.
-    #[error("no version of model `{model}` is loaded at present")]
+    /// The model exists, but no version of it is loaded.
+    #[error("no version of model `{model}` is loaded")]
     NotLoaded {
         /// The model.
         model: String,
     },
-    /// A field of the request cannot be used.
+    /// A field of the request is invalid.
     #[error("{field}: {problem}")]
     Invalid {
         /// Path of the field in the request's message.
         field: String,
-        /// What is wrong and what is expected.
+        /// What is wrong, and what is expected.
         problem: String,
     },
     /// An image cannot be used.
     #[error("images[{index}]: {problem}")]
     Image {
-        /// Which of the request's images.
+        /// Index of the image in the request.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong.
         problem: String,
     },
-    /// A thread that decodes images ended by a fault; the log says why.
-    #[error("the service failed while it decoded an image; its log says why")]
+    /// A decoder thread panicked; the log has the message.
+    #[error("internal error while decoding an image; see the service's log")]
     DecoderFailed,
-    /// As many requests wait as may.
+    /// The queue is full.
     #[error("the queue is full: {capacity} requests are waiting; try again later")]
     QueueFull {
         /// See `batching.max_queue_size`.
         capacity: usize,
     },
-    /// The caller's time is up.
+    /// The deadline has passed.
     #[error("the deadline passed before the request was computed")]
     DeadlineExceeded,
     /// The model failed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The model's thread ended by a fault; the log says why.
-    #[error("the thread of model `{model}` stopped by a fault")]
+    /// A session thread of the model panicked; the log has the message.
+    #[error("a session thread of model `{model}` panicked; see the service's log")]
     WorkerStopped {
         /// The model.
         model: ModelName,
     },
 }
 
-/// Why a publish, or a change of versions, is refused.
+/// Why a publish, or a change of versions, fails.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The header's name, or that of another request.
+    /// The model name of a request is invalid.
     #[error("model_name: {0}")]
     ModelName(#[from] InvalidModelName),
-    /// The stream does not follow the protocol.
+    /// The messages of an upload are in the wrong order.
     #[error("upload: {0}")]
     Upload(&'static str),
     /// The upload took too long to arrive.
@@ -93,20 +93,20 @@ pub enum PublishError {
         /// See `publish.upload_timeout_seconds`.
         seconds: u64,
     },
-    /// The header's digest.
+    /// The digest in the header is invalid.
     #[error("header.sha256: must be 64 lower-case hex digits")]
     DigestFormat,
-    /// The file, or the manifest, is larger than allowed.
+    /// The file or the manifest is too large.
     #[error("{field}: {found} bytes; at most {allowed} are allowed")]
     TooLarge {
-        /// Which.
+        /// The header's field.
         field: &'static str,
         /// Its size.
         found: u64,
         /// The limit.
         allowed: usize,
     },
-    /// Other bytes arrived than the header promised.
+    /// The size of the upload differs from that in the header.
     #[error("upload: {received} bytes arrived, header.size is {expected}")]
     Size {
         /// Bytes that arrived.
@@ -114,26 +114,26 @@ pub enum PublishError {
         /// `header.size`.
         expected: u64,
     },
-    /// Other bytes arrived than the header promised.
+    /// The digest of the upload differs from that in the header.
     #[error("header.sha256: is {expected}, but the SHA-256 of the uploaded file is {found}")]
     Digest {
         /// `header.sha256`.
         expected: Sha256,
-        /// That of what arrived.
+        /// The digest of the received file.
         found: Sha256,
     },
-    /// The manifest cannot be used.
+    /// The manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifest speaks of another model.
+    /// The manifest does not match the model.
     #[error("manifest: {field}: {problem}")]
     ManifestMismatch {
-        /// Its field.
+        /// The manifest's field.
         field: &'static str,
-        /// What the model says.
+        /// The difference.
         problem: String,
     },
-    /// The model is not fit to be loaded.
+    /// The model failed the checks before loading.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The model cannot be loaded or run.
@@ -145,7 +145,7 @@ pub enum PublishError {
         /// See `publish.load_timeout_seconds`.
         seconds: u64,
     },
-    /// The model answers otherwise than the exporter said.
+    /// The model's logits differ from the golden batch.
     #[error(
         "golden batch: image {image}, class {class}: the model gives {found}, the manifest says \
          {expected} (tolerance {tolerance})"
@@ -155,27 +155,27 @@ pub enum PublishError {
         image: usize,
         /// Index of the logit.
         class: usize,
-        /// What the model gives.
+        /// The model's logit.
         found: f32,
-        /// What the manifest says.
+        /// The manifest's logit.
         expected: f32,
-        /// The manifest's tolerance.
+        /// The largest permitted difference.
         tolerance: f32,
     },
-    /// The loaded models take too much memory for another one.
+    /// The model does not fit into memory beside the loaded models.
     #[error(
         "the model needs about {needed} bytes of memory; loaded models take {loaded} of the \
          {allowed} that memory.max_model_bytes allows"
     )]
     Memory {
-        /// Estimated for the model, all its sessions.
+        /// Estimated memory of all sessions of the model.
         needed: u64,
-        /// Estimated for the versions that are loaded.
+        /// Estimated memory of the loaded versions.
         loaded: u64,
         /// See `memory.max_model_bytes`.
         allowed: u64,
     },
-    /// The version that serves cannot be deleted.
+    /// The active version cannot be deleted.
     #[error(
         "model `{model}`: version {version} is active; activate another one before deleting it, or \
          delete the model with all its versions (`retort models delete {model} --all`)"
@@ -186,33 +186,33 @@ pub enum PublishError {
         /// The version.
         version: u64,
     },
-    /// There is no version of the model.
+    /// The store has no version of the model.
     #[error("model `{model}` has no version in the store")]
     NothingStored {
         /// The model.
         model: ModelName,
     },
-    /// The store refuses.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A background task ended by a fault; the log says why.
-    #[error("the service failed while it handled the model; its log says why")]
+    /// A background task panicked, or a thread could not be started; the log has the reason.
+    #[error("internal error while handling the model; see the service's log")]
     Internal,
 }
 
-/// Every error of the service's edge.
+/// All errors that the service sends to clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// Of the inference protocol.
+    /// An error of the inference protocol.
     #[error(transparent)]
     Inference(#[from] InferenceError),
-    /// Of publishing.
+    /// An error of publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// Of gRPC.
+    /// An error of the gRPC layer.
     #[error(transparent)]
     Grpc(#[from] GrpcError),
-    /// Of HTTP.
+    /// An error of the HTTP layer.
     #[error(transparent)]
     Http(#[from] HttpError),
 }
@@ -237,7 +237,7 @@ impl From<PublishError> for Status {
 }
 
 impl InferenceError {
-    /// The machine-readable reason, as in the details of a gRPC status.
+    /// The machine-readable reason in the details of a gRPC status.
     pub fn reason(&self) -> &'static str {
         Reason::of_inference(self).name()
     }

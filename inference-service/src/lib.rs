@@ -1,9 +1,9 @@
-//! Serves ONNX models over the Open Inference Protocol v2, and takes new ones while it serves.
+//! Serves ONNX models over the Open Inference Protocol v2, and publishes new ones while it serves.
 //!
-//! A request goes: `grpc` or `http` (the protocol; images through `classification`) → `inference` (the
-//! one path behind every protocol: checks) → `catalog` (which version answers) → `batcher` (a queue,
-//! then a session's own thread) → answer. A publish goes: `publisher` (upload, checks, loading) → the
-//! model store → `catalog`, where the new version takes the old one's place.
+//! A request passes through `grpc` or `http` (images also through `classification`), then `inference`,
+//! which checks it, `catalog`, which selects the version, and `batcher`, a queue and the session threads. A
+//! publish passes through `grpc`, then `publisher`, which checks, loads and stores the model, and ends in
+//! `catalog`, which replaces the version that serves.
 
 mod batcher;
 pub mod bench;
@@ -14,8 +14,12 @@ mod error;
 mod grpc;
 mod http;
 mod inference;
+mod loaded_version;
 mod metrics;
+mod model_parameters;
+mod names;
 mod port_rules;
+mod ports;
 mod publisher;
 mod readiness;
 mod refusals;

@@ -21,8 +21,8 @@ use tokio::runtime::{Builder, Runtime};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The allocator gives the memory of a model that is no longer served back to the system after this
-/// many milliseconds. With its own default, a second, quick publishes held half as much memory again.
+/// The allocator returns freed memory to the system after this many milliseconds. With its default of a second,
+/// publishes in quick succession took half as much memory again.
 const ALLOCATOR_SETTINGS: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "10")];
 
 /// Serves ONNX models over the Open Inference Protocol v2 (KServe, Triton).
@@ -42,7 +42,7 @@ struct Arguments {
 enum Command {
     /// Serve models until SIGTERM, SIGINT or SIGHUP.
     Serve(Serve),
-    /// Ask a running service whether it is ready; exit code 0 or 1.
+    /// Check whether a running service is ready; exit code 0 or 1.
     #[command(
         after_help = "Example:\n  inference-service healthcheck 127.0.0.1:8001",
         mut_arg("address", |address| address.default_value("127.0.0.1:8001"))
@@ -61,7 +61,7 @@ enum Command {
   RETORT_INFERENCE__GRPC__LISTEN=0.0.0.0:8001 inference-service serve --config inference.toml
 configs/inference-service.toml explains every key.")]
 struct Serve {
-    /// Folder of the model store; wins over --set store=DIR.
+    /// Folder of the model store; takes precedence over --set store=DIR.
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     #[command(flatten)]
@@ -107,11 +107,11 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)
 }
 
-/// The runtime of the network's side; batches are computed on threads of their own.
+/// The async runtime, which serves the ports. Batches are computed on other threads.
 ///
-/// With one or two processors it is one thread, which runs tasks in the order in which they woke: all
-/// answers of a batch are then written before anything else is read, several in one system call. A
-/// pool's threads run what they woke last at once, and write every answer by itself.
+/// With one or two cores it has one thread, which runs tasks in the order in which they were woken: it writes all
+/// answers of a batch, several per system call, before it reads anything else. The threads of a pool run the
+/// most recently woken task first, and write every answer on its own.
 fn runtime() -> Result<Runtime, ProgramError> {
     let cores = cores::available();
     let mut builder = match cores {

@@ -4,7 +4,7 @@ use server::security::{Requirement, Rules, Scope};
 
 use crate::config::ModelControl;
 
-/// The inference protocol.
+/// The rules of the gRPC port.
 pub(crate) fn grpc(model_control: ModelControl) -> Rules {
     match model_control {
         ModelControl::AdminToken => Rules::grpc(&[Scope::Predict], MODEL_CONTROL),
@@ -12,7 +12,7 @@ pub(crate) fn grpc(model_control: ModelControl) -> Rules {
     }
 }
 
-/// Loading and unloading on the port of the inference protocol.
+/// Methods of the gRPC port that load and unload models.
 const MODEL_CONTROL: &[(&str, Requirement)] = &[
     (
         "/inference.GRPCInferenceService/RepositoryModelLoad",
@@ -24,12 +24,11 @@ const MODEL_CONTROL: &[(&str, Requirement)] = &[
     ),
 ];
 
-/// The inference protocol over HTTP; load balancers check health without a token.
+/// The rules of the HTTP port. Load balancers check health without a token.
 pub(crate) const HTTP: Rules =
     Rules::http(&[Scope::Predict], &[("/v2/health/", Requirement::Nothing)]);
 
-/// Publishing and versions. Callers that publish or predict may also list versions: `retort predict` reads
-/// class names and normalization from a version's manifest.
+/// The rules of the admin port. Clients that publish or predict may also list the versions.
 pub(crate) const ADMIN: Rules = Rules::grpc(
     &[Scope::Admin],
     &[
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn publishing_and_choosing_are_different_rights() {
+    fn publishing_and_activating_are_different_rights() {
         for (call, scopes) in [
             ("Publish", &[Scope::Publish][..]),
             ("CheckPublish", &[Scope::Publish]),
@@ -69,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn loading_at_the_port_for_predictions_is_for_administrators_unless_configured() {
+    fn loading_at_the_grpc_port_is_for_administrators_unless_configured() {
         let (admin, predict) = (&[Scope::Admin][..], &[Scope::Predict][..]);
         for (call, by_default, opened) in [
             ("RepositoryModelLoad", admin, predict),

@@ -1,4 +1,4 @@
-//! Whether the service is ready: the one answer of HTTP, gRPC and health checks.
+//! Readiness of the service, as reported over HTTP, gRPC and health checks.
 
 use std::sync::Arc;
 
@@ -14,18 +14,19 @@ pub(crate) struct Readiness {
     phase: watch::Sender<Phase>,
 }
 
-/// Of the service's life.
+/// The phases of the service's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It loads what its store holds.
+    /// The service loads the stored models.
     Starting,
+    /// The service has tried to load every stored model.
     Serving,
-    /// It was asked to stop.
+    /// The service was asked to stop.
     Stopping,
 }
 
 impl Readiness {
-    /// Of a service that has not loaded its models yet: it is not ready.
+    /// The readiness of a service that has not loaded its models yet.
     pub(crate) fn new(catalog: Arc<Catalog>, policy: ReadinessPolicy) -> Self {
         Self {
             catalog,
@@ -34,17 +35,17 @@ impl Readiness {
         }
     }
 
-    /// The service has tried to load every model that its store holds.
+    /// Enters the phase `Serving`.
     pub(crate) fn start(&self) {
         self.phase.send_replace(Phase::Serving);
     }
 
-    /// The service was asked to stop: it is not ready any more.
+    /// Enters the phase `Stopping`, in which the service is not ready.
     pub(crate) fn stop(&self) {
         self.phase.send_replace(Phase::Stopping);
     }
 
-    /// Whether the service wants to be sent requests.
+    /// Whether the service accepts requests.
     pub(crate) fn is_ready(&self) -> bool {
         let models_are_ready = || match self.policy {
             ReadinessPolicy::Server => true,
@@ -56,16 +57,16 @@ impl Readiness {
         *self.phase.borrow() == Phase::Serving && models_are_ready()
     }
 
-    /// Whether the service wants to be sent requests for this model and version, whatever becomes of
-    /// others. An empty `version` stands for the active one.
+    /// Whether the service accepts requests for this version, regardless of others. An empty `version`
+    /// selects the active one.
     pub(crate) fn model_is_ready(&self, model: &str, version: &str) -> bool {
         let found = self.catalog.find(model, version);
         let answers = found.is_ok_and(|found| !found.batcher.has_stopped());
         answers && *self.phase.borrow() != Phase::Stopping
     }
 
-    /// Calls `follow` with the answer of [`is_ready`](Self::is_ready), now and after every change
-    /// that may have changed it. Does not return.
+    /// Calls `follow` with the result of [`is_ready`](Self::is_ready), now and after every change that may
+    /// affect it. Does not return.
     pub(crate) async fn follow<F: Future<Output = ()>>(&self, mut follow: impl FnMut(bool) -> F) {
         let mut phase = self.phase.subscribe();
         let mut models = self.catalog.changes();
@@ -73,7 +74,7 @@ impl Readiness {
             phase.mark_unchanged();
             models.mark_unchanged();
             follow(self.is_ready()).await;
-            // Both senders live as long as `self`, so that neither gives an error.
+            // Cannot fail: both senders live as long as `self`.
             tokio::select! {
                 _ = phase.changed() => {}
                 _ = models.changed() => {}
@@ -144,18 +145,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_follows_learns_of_every_change() {
+    async fn followers_are_notified_of_every_change() {
         let catalog = Arc::new(Catalog::default());
         let readiness = Readiness::new(Arc::clone(&catalog), ReadinessPolicy::AllModels);
         let readiness = Arc::new(readiness);
-        let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let followed = Arc::clone(&readiness);
         tokio::spawn(async move {
-            let tell = |ready| {
-                told.send(ready).unwrap();
+            let follow = |ready| {
+                sender.send(ready).unwrap();
                 std::future::ready(())
             };
-            followed.follow(tell).await;
+            followed.follow(follow).await;
         });
         let model = ModelName::new("m").unwrap();
         assert_eq!(answers.recv().await, Some(false));

@@ -1,4 +1,4 @@
-//! Calls that were refused, those too that reached no model: counted at the edge of every port.
+//! Counts rejected calls at the edge of every port, including those that reached no model.
 
 use std::{
     collections::BTreeMap,
@@ -10,21 +10,21 @@ use futures::future::BoxFuture;
 use tonic::codegen::{Service, http};
 use tower_layer::Layer;
 
-/// Counts by protocol and code, since the process began.
+/// Counts of rejected calls by protocol and code since the start of the process.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Refusals(Arc<Mutex<BTreeMap<Refusal, u64>>>);
 
-/// What a call was refused with.
+/// The protocol and the code of a rejected call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Refusal {
     /// `grpc` or `http`.
     pub(crate) protocol: &'static str,
-    /// gRPC's number, or HTTP's status.
+    /// The gRPC code or the HTTP status.
     pub(crate) code: u16,
 }
 
 impl Refusals {
-    /// All that there were.
+    /// All counts.
     pub(crate) fn counts(&self) -> BTreeMap<Refusal, u64> {
         self.0
             .lock()
@@ -32,7 +32,7 @@ impl Refusals {
             .clone()
     }
 
-    fn look_at<B>(&self, response: &http::Response<B>) {
+    fn record<B>(&self, response: &http::Response<B>) {
         if let Some(refusal) = Refusal::of(response) {
             let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             *counts.entry(refusal).or_default() += 1;
@@ -41,7 +41,7 @@ impl Refusals {
 }
 
 impl Refusal {
-    /// A refused gRPC call has its status among the headers: nothing else is sent.
+    /// gRPC errors are responses that consist of headers only, with the status among them.
     fn of<B>(response: &http::Response<B>) -> Option<Self> {
         if let Some(status) = response.headers().get("grpc-status") {
             let code = status.to_str().ok()?.parse().ok()?;
@@ -63,7 +63,7 @@ impl<S> Layer<S> for Refusals {
     }
 }
 
-/// A service whose refusals are counted.
+/// A service whose rejected calls are counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Counted<S> {
     inner: S,
@@ -88,7 +88,7 @@ where
         let refusals = self.refusals.clone();
         Box::pin(async move {
             let response = answer.await?;
-            refusals.look_at(&response);
+            refusals.record(&response);
             Ok(response)
         })
     }
@@ -115,7 +115,7 @@ mod tests {
             (200, Some("5")),
             (404, None),
         ] {
-            refusals.look_at(&response(status, grpc));
+            refusals.record(&response(status, grpc));
         }
         let refusal = |protocol, code| Refusal { protocol, code };
         let expected = [(refusal("grpc", 5), 2), (refusal("http", 404), 1)];

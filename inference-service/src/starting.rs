@@ -1,4 +1,4 @@
-//! Until every stored model has been loaded, a port says that it lives, and nothing else.
+//! Rejects calls until every stored model has been loaded, except those about the service itself.
 
 use std::{
     future::{Ready, ready},
@@ -19,7 +19,7 @@ use server::security::Refusal;
 use tonic::codegen::{Body, Service, http};
 use tower_layer::Layer;
 
-/// What is answered before.
+/// Paths that are answered while the service starts.
 const ANSWERED: [&str; 8] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.",
@@ -31,24 +31,24 @@ const ANSWERED: [&str; 8] = [
     "/v2/repository/index",
 ];
 
-/// How the edge answers a call that comes too early.
+/// The protocol of a port, which determines the form of a rejection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Protocol {
     Grpc,
     Http,
 }
 
-/// Whether the service has started; shared by its ports.
+/// Whether the service has started. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Started(Arc<AtomicBool>);
 
 impl Started {
-    /// Lets calls in from now on.
+    /// Admits calls from now on.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Refuses the calls of a port, with UNAVAILABLE or 503, until the service has started.
+    /// A layer that rejects the calls of a port with UNAVAILABLE or 503 until the service has started.
     pub(crate) fn layer(&self, protocol: Protocol) -> StartingLayer {
         StartingLayer {
             started: self.clone(),
@@ -63,7 +63,7 @@ impl Started {
     }
 }
 
-/// Goes around the services of a port: tonic's `Server::layer`, axum's `Router::layer`.
+/// The layer of a port, for tonic's `Server::layer` and axum's `Router::layer`.
 #[derive(Debug, Clone)]
 pub(crate) struct StartingLayer {
     started: Started,
@@ -88,7 +88,7 @@ pub(crate) struct Starting<S> {
     layer: StartingLayer,
 }
 
-/// The service's own answer, or a refusal.
+/// The response of the service, or a rejection.
 type Answer<B> = http::Response<EitherBody<B, Full<Bytes>>>;
 
 impl<S, A, B> Service<http::Request<A>> for Starting<S>
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_tells_of_the_service_is_answered_before_it_has_started() {
+    fn only_calls_about_the_service_are_answered_while_it_starts() {
         let started = Started::default();
         let calls = [
             "/inference.GRPCInferenceService/ModelInfer",

@@ -9,8 +9,9 @@ use networks::{NetworkSpec, Weights};
 use onnx_runtime::ModelInterface;
 
 use crate::{
-    catalog::{Catalog, LoadedVersion, Prepared},
+    catalog::Catalog,
     config::{InferenceConfig, ModelConfig},
+    loaded_version::{LoadedVersion, Prepared},
 };
 
 /// A model of one pixel and two classes, and a manifest with `logits` for three images.
@@ -35,7 +36,7 @@ pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
     (onnx.into(), Arc::new(manifest))
 }
 
-/// A version that has no session: what gets into its queue stays there.
+/// A version without sessions, so that requests stay in its queue.
 pub(crate) fn without_sessions(
     catalog: &Catalog,
     model: &ModelName,
@@ -45,7 +46,7 @@ pub(crate) fn without_sessions(
     without_sessions_configured(catalog, model, version, config)
 }
 
-/// The same with this configuration.
+/// A version without sessions, with the given configuration.
 pub(crate) fn without_sessions_configured(
     catalog: &Catalog,
     name: &ModelName,
@@ -59,9 +60,10 @@ pub(crate) fn without_sessions_configured(
             classes: 2,
         },
         manifest,
+        config: Arc::new(config),
         sessions: Vec::new(),
         memory_bytes: 7,
     };
-    let loaded = catalog.load(name, version, prepared, Arc::new(config));
-    loaded.unwrap()
+    let statistics = catalog.statistics(name, version);
+    LoadedVersion::start(name, version, prepared, statistics, catalog.change_sender()).unwrap()
 }

@@ -1,5 +1,5 @@
-//! Dynamic batching: requests wait in a bounded queue; each session's thread takes as many as fit in
-//! a batch, computes them together and answers each one.
+//! Dynamic batching: requests wait in a bounded queue. Each session thread takes as many as fit into a batch,
+//! computes them together and answers each one.
 
 mod queue;
 mod replies;
@@ -22,48 +22,48 @@ use replies::{Answer, Replies};
 
 use worker::Worker;
 
-pub(crate) use queue::Refused;
+pub(crate) use queue::PushError;
 
-/// One request's values, as they came over the wire.
+/// The input values of a request as received.
 #[derive(Debug)]
 pub(crate) enum InputValues {
     /// Little-endian f32.
     Raw(Bytes),
-    /// Decoded by protobuf.
+    /// Decoded values.
     Typed(Vec<f32>),
 }
 
-/// One request on its way through a batcher.
+/// A request in the queue.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// `samples` × the values of one sample.
+    /// The values of `samples` samples.
     pub(crate) input: InputValues,
     /// From 1 to `max_batch_size`.
     pub(crate) samples: usize,
-    /// When it was put into the queue.
+    /// When the request was queued.
     pub(crate) enqueued: Instant,
-    /// When its caller stops waiting.
+    /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
-    /// Takes the logits, little-endian f32 [samples, classes]. Closed when the caller has gone.
+    /// Receives the logits, little-endian f32 [samples, classes]. Closed if the caller cancels.
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
-/// The queue of one model version and the threads that empty it.
+/// The queue of one model version and its session threads.
 ///
-/// Dropping it lets the threads compute what still waits, and end.
+/// When it is dropped, the threads compute the queued requests and end.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     queue: Arc<JobQueue>,
-    /// Held by every thread, until its session has been unloaded.
+    /// Every thread holds a strong reference until its session is unloaded.
     sessions: Weak<()>,
 }
 
 impl Batcher {
-    /// Starts a thread for every session. To be called within the async runtime. `changes` is told
-    /// when a thread fails.
+    /// Starts one thread per session. Must be called within the async runtime. `changes` receives a message when a
+    /// thread fails.
     ///
     /// # Errors
-    /// When the operating system refuses a thread.
+    /// If the operating system refuses a thread.
     pub(crate) fn start(
         sessions: Vec<Session>,
         config: &ModelConfig,
@@ -97,31 +97,31 @@ impl Batcher {
         Ok(batcher)
     }
 
-    /// Dead when every session has been unloaded, which is some time after the batcher is dropped.
+    /// A reference that is dead once every session is unloaded, which happens after the batcher is dropped.
     pub(crate) fn sessions(&self) -> Weak<()> {
         Weak::clone(&self.sessions)
     }
 
-    /// Whether a thread has failed: no request is answered any more.
+    /// Whether a thread has failed, so that requests are not answered any more.
     pub(crate) fn has_stopped(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// What the panic of a thread does.
+    /// Has the effect of a panic in a thread.
     #[cfg(test)]
     pub(crate) fn fail(&self) {
         self.queue.abandon();
     }
 
-    /// Puts a request into the queue, without waiting.
+    /// Queues a request without waiting.
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub(crate) fn push(&self, job: Job) -> Result<(), Refused> {
+    /// See [`PushError`].
+    pub(crate) fn push(&self, job: Job) -> Result<(), PushError> {
         self.queue.push(job)
     }
 
-    /// Requests that wait.
+    /// Number of queued requests.
     pub(crate) fn pending(&self) -> usize {
         self.queue.len()
     }

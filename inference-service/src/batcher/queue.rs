@@ -1,4 +1,4 @@
-//! The bounded queue between the async side and the sessions' threads.
+//! The bounded queue between async tasks and session threads.
 
 use std::{
     collections::VecDeque,
@@ -9,33 +9,32 @@ use std::{
 use super::Job;
 use crate::{config::BatchingConfig, error::InferenceError};
 
-/// Why a request does not get into the queue.
+/// Why a request cannot be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// As many wait as may.
+pub(crate) enum PushError {
+    /// The queue is full.
     Full,
-    /// A thread that should empty the queue has failed.
+    /// A session thread has failed.
     Closed,
 }
 
-/// Requests in the order in which they came.
+/// Queued requests in order of arrival.
 #[derive(Debug)]
 pub(super) struct JobQueue {
     config: BatchingConfig,
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct State {
     jobs: VecDeque<Job>,
-    /// Of all jobs together.
+    /// Samples of all jobs.
     samples: usize,
-    /// When a batch is computed though it is not full: no job waits longer. Kept while the jobs would
-    /// fit into one batch; otherwise it may be that of a job which has left.
+    /// When a batch is computed even if it is not full. Outdated while the jobs exceed one batch.
     due: Option<Instant>,
-    /// Threads that sleep in [`JobQueue::take`], and how many of them have been woken but did not run
-    /// yet. Waking nobody, or somebody twice, would still be a system call.
+    /// Threads that sleep in [`JobQueue::take`], and how many of these were woken but have not run yet. The counts
+    /// avoid superfluous wake-ups, which are system calls.
     sleeping: usize,
     woken: usize,
     closed: bool,
@@ -45,112 +44,112 @@ impl JobQueue {
     pub(super) fn new(config: BatchingConfig) -> Self {
         Self {
             config,
-            waiting: Mutex::default(),
+            state: Mutex::default(),
             arrived: Condvar::new(),
         }
     }
 
-    /// Appends `job`, without waiting.
-    pub(super) fn push(&self, job: Job) -> Result<(), Refused> {
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(Refused::Closed);
+    /// Appends `job` without state.
+    pub(super) fn push(&self, job: Job) -> Result<(), PushError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(PushError::Closed);
         }
-        if waiting.jobs.len() >= self.config.max_queue_size {
-            waiting.remove_abandoned();
-            self.update_due(&mut waiting);
+        if state.jobs.len() >= self.config.max_queue_size {
+            state.remove_cancelled();
+            self.update_due(&mut state);
         }
-        if waiting.jobs.len() >= self.config.max_queue_size {
-            return Err(Refused::Full);
+        if state.jobs.len() >= self.config.max_queue_size {
+            return Err(PushError::Full);
         }
-        waiting.samples += job.samples;
+        state.samples += job.samples;
         let due = self.due(&job);
-        waiting.due = Some(waiting.due.map_or(due, |earliest| earliest.min(due)));
-        waiting.jobs.push_back(job);
-        self.wake_one(waiting);
+        state.due = Some(state.due.map_or(due, |earliest| earliest.min(due)));
+        state.jobs.push_back(job);
+        self.wake_one(state);
         Ok(())
     }
 
-    /// Moves the next batch into `batch`, which is empty: waits for a first request, then until the batch
-    /// or the queue is full or a request has waited as long as it may. Requests whose callers have gone or
-    /// whose time is up are left out.
+    /// Moves the next batch into the empty `batch`: waits for a first request, then until the batch or the queue is
+    /// full, or a request has waited for its maximum time. Skips requests that were cancelled or whose deadline
+    /// has passed.
     ///
-    /// Returns `false` when the queue is closed and empty.
+    /// Returns `false` if the queue is closed and empty.
     pub(super) fn take(&self, batch: &mut Vec<Job>) -> bool {
-        let mut waiting = self.lock();
+        let mut state = self.lock();
         loop {
-            if waiting.jobs.is_empty() {
-                if waiting.closed {
+            if state.jobs.is_empty() {
+                if state.closed {
                     return false;
                 }
-                waiting.sleeping += 1;
-                waiting = self
+                state.sleeping += 1;
+                state = self
                     .arrived
-                    .wait(waiting)
+                    .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
-                waiting.awake();
+                state.woke_up();
                 continue;
             }
             let now = Instant::now();
-            let due = waiting.due.unwrap_or(now);
-            // A full queue lets nothing in that the batch could wait for.
-            let full = waiting.samples >= self.config.max_batch_size
-                || waiting.jobs.len() >= self.config.max_queue_size;
-            if full || waiting.closed || now >= due {
-                waiting.fill(batch, self.config.max_batch_size, now);
-                self.update_due(&mut waiting);
+            let due = state.due.unwrap_or(now);
+            // While the queue is full, no request can arrive to fill the batch.
+            let full = state.samples >= self.config.max_batch_size
+                || state.jobs.len() >= self.config.max_queue_size;
+            if full || state.closed || now >= due {
+                state.fill(batch, self.config.max_batch_size, now);
+                self.update_due(&mut state);
                 if !batch.is_empty() {
                     break;
                 }
             } else {
-                waiting.sleeping += 1;
-                let waited = self.arrived.wait_timeout(waiting, due - now);
-                (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                waiting.awake();
+                state.sleeping += 1;
+                let waited = self.arrived.wait_timeout(state, due - now);
+                (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                state.woke_up();
             }
         }
-        if !waiting.jobs.is_empty() {
-            // Another session's thread may have slept through the news of these.
-            self.wake_one(waiting);
+        if !state.jobs.is_empty() {
+            // Another session thread may have missed the notification for the remaining jobs.
+            self.wake_one(state);
         }
         true
     }
 
-    /// When `job` has waited for others as long as it may: for the configured delay, or for half of the
-    /// time that its caller gives, so that the other half is left to compute it.
+    /// When `job` must be computed: after the configured delay, or after half of the time to its deadline, so that
+    /// the other half remains to compute it.
     fn due(&self, job: &Job) -> Instant {
         let time = |deadline: Instant| deadline.saturating_duration_since(job.enqueued);
-        let patience = job
+        let half = job
             .deadline
             .map_or(Duration::MAX, |deadline| time(deadline) / 2);
-        job.enqueued + self.config.max_queue_delay().min(patience)
+        job.enqueued + self.config.max_queue_delay().min(half)
     }
 
-    /// To be called when jobs have left.
-    fn update_due(&self, waiting: &mut Waiting) {
-        // No more jobs than samples. Where a batch is full, nothing waits for a time.
-        if waiting.samples < self.config.max_batch_size {
-            waiting.due = waiting.jobs.iter().map(|job| self.due(job)).min();
+    /// Updates `due` after jobs were removed.
+    fn update_due(&self, state: &mut State) {
+        // At most as many jobs as samples. A full batch does not wait.
+        if state.samples < self.config.max_batch_size {
+            state.due = state.jobs.iter().map(|job| self.due(job)).min();
         }
     }
 
-    /// Refuses new requests; what waits is still computed.
+    /// Rejects new requests. Queued requests are still computed.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_all();
     }
 
-    /// Refuses new requests and drops what waits: its callers learn that nobody will answer.
+    /// Rejects new requests and drops the queued ones, which notifies their callers.
     pub(super) fn abandon(&self) {
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        waiting.jobs.clear();
-        waiting.samples = 0;
-        drop(waiting);
+        let mut state = self.lock();
+        state.closed = true;
+        state.jobs.clear();
+        state.samples = 0;
+        drop(state);
         self.arrived.notify_all();
     }
 
-    /// Whether new requests are refused.
+    /// Whether new requests are rejected.
     pub(super) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -159,22 +158,22 @@ impl JobQueue {
         self.lock().jobs.len()
     }
 
-    fn wake_one(&self, mut waiting: MutexGuard<'_, Waiting>) {
-        if waiting.sleeping > waiting.woken {
-            waiting.woken += 1;
-            drop(waiting);
+    fn wake_one(&self, mut state: MutexGuard<'_, State>) {
+        if state.sleeping > state.woken {
+            state.woken += 1;
+            drop(state);
             self.arrived.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Every change under the lock is complete or has not begun, also after a panic.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is consistent even after a panic: every change under the lock is atomic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
-    /// Moves jobs to `batch` in order, as long as they fit; at least one where any is alive.
+impl State {
+    /// Moves jobs to `batch` in order as long as they fit, at least one unless all are dead.
     fn fill(&mut self, batch: &mut Vec<Job>, max_samples: usize, now: Instant) {
         let mut taken = 0;
         while let Some(next) = self.jobs.front() {
@@ -189,7 +188,7 @@ impl Waiting {
                 continue;
             }
             if job.deadline.is_some_and(|deadline| deadline <= now) {
-                // An error means that the caller has gone in this very moment.
+                // Fails if the caller has just cancelled.
                 let _ = job.reply.send(Err(InferenceError::DeadlineExceeded));
                 continue;
             }
@@ -198,13 +197,13 @@ impl Waiting {
         }
     }
 
-    /// A thread has stopped sleeping, woken or by itself.
-    fn awake(&mut self) {
+    /// Updates the counts when a thread stops sleeping.
+    fn woke_up(&mut self) {
         self.sleeping -= 1;
         self.woken = self.woken.saturating_sub(1);
     }
 
-    fn remove_abandoned(&mut self) {
+    fn remove_cancelled(&mut self) {
         self.jobs.retain(|job| !job.reply.is_closed());
         self.samples = self.jobs.iter().map(|job| job.samples).sum();
     }

@@ -1,4 +1,4 @@
-//! The thread of one session: takes batches, computes them, answers.
+//! The thread of one session: takes batches from the queue, computes and answers them.
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,20 +13,20 @@ use crate::{
     statistics::{Execution, VersionStatistics},
 };
 
-/// What a session's thread works with.
+/// The state of a session thread.
 pub(super) struct Worker {
     pub(super) session: Session,
-    /// Every sample alone: see [`run`](Self::run).
+    /// Whether every sample is computed alone; see [`run`](Self::run).
     pub(super) deterministic: bool,
     pub(super) queue: Arc<JobQueue>,
     pub(super) replies: Replies,
     pub(super) statistics: Arc<VersionStatistics>,
-    /// Receives a message when this thread fails.
+    /// Receives a message if this thread fails.
     pub(super) changes: watch::Sender<()>,
 }
 
 impl Worker {
-    /// Serves the queue until it is closed and empty.
+    /// Computes batches until the queue is closed and empty.
     pub(super) fn work(mut self) {
         let queue = Arc::clone(&self.queue);
         let changes = self.changes.clone();
@@ -38,7 +38,7 @@ impl Worker {
         }
     }
 
-    /// Computes and answers `batch`, which is empty afterwards. `input` is memory to use again.
+    /// Computes and answers `batch`, which is empty afterwards. `input` is a reused buffer.
     fn compute(&mut self, batch: &mut Vec<Job>, input: &mut Vec<f32>) {
         let began = Instant::now();
         let samples = batch.iter().map(|job| job.samples).sum();
@@ -48,9 +48,9 @@ impl Worker {
         let computed = Instant::now();
         let logits = match logits {
             Ok(logits) => to_le_bytes(&logits),
-            Err(error) => return self.refuse(batch, &error),
+            Err(error) => return self.fail(batch, &error),
         };
-        // Before anybody is answered: a caller that asks for statistics next finds itself in them.
+        // Before the answers are sent, so that statistics requested afterwards include these requests.
         let execution = Execution {
             samples,
             batches: if self.deterministic { samples } else { 1 },
@@ -60,19 +60,19 @@ impl Worker {
         };
         let queued = batch.iter().map(|job| began - job.enqueued);
         self.statistics.executed(&execution, queued);
-        let bytes_a_sample = logits.len() / samples;
-        let mut rest = logits;
+        let bytes_per_sample = logits.len() / samples;
+        let mut remaining = logits;
         let answered = batch.drain(..).map(|job| {
-            let answer = rest.split_to(job.samples * bytes_a_sample);
+            let answer = remaining.split_to(job.samples * bytes_per_sample);
             (job.reply, Ok(answer))
         });
         self.replies.send(answered.collect());
     }
 
-    /// Logits of `samples` samples.
+    /// Computes the logits of `samples` samples.
     ///
-    /// ONNX Runtime chooses its kernels by the shapes it gets, and another kernel may add in another
-    /// order. In a deterministic model every sample is a batch of 1, so that there is one shape.
+    /// ONNX Runtime selects kernels by shape, and kernels may add in different orders. For a deterministic model,
+    /// every sample is a batch of 1, so the shape is always the same.
     fn run(&mut self, input: &[f32], samples: usize) -> Result<Vec<f32>, SessionError> {
         if !self.deterministic {
             return self.session.run(input, samples);
@@ -85,28 +85,29 @@ impl Worker {
         Ok(logits)
     }
 
-    fn refuse(&self, batch: &mut Vec<Job>, error: &SessionError) {
-        let refused = batch
+    /// Answers every request of `batch` with `error`.
+    fn fail(&self, batch: &mut Vec<Job>, error: &SessionError) {
+        let failed = batch
             .drain(..)
             .map(|job| (job.reply, Err(InferenceError::Session(error.clone()))));
-        self.replies.send(refused.collect());
+        self.replies.send(failed.collect());
     }
 }
 
-/// A queue that nobody empties must not take requests.
+/// Closes the queue if the thread panics, because no thread would empty it.
 struct AbandonOnPanic<'q>(&'q JobQueue, &'q watch::Sender<()>);
 
 impl Drop for AbandonOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            error!("a session's thread panicked; its model answers no more");
+            error!("a session thread panicked; its model does not answer any more");
             self.0.abandon();
             self.1.send_replace(());
         }
     }
 }
 
-/// Puts the values of all jobs, one after the other, into `input`.
+/// Concatenates the values of all jobs into `input`.
 fn gather(batch: &[Job], input: &mut Vec<f32>) {
     input.clear();
     for job in batch {

@@ -1,10 +1,10 @@
-//! From the bytes of a PNG or JPEG file to pixels.
+//! Decodes PNG and JPEG files.
 //!
-//! The size is looked at in the header, before anything of that size is allocated: a file of a few
-//! bytes can claim to be 50,000 × 50,000.
+//! The size in the header is checked before anything of that size is allocated: a file of a few bytes
+//! can claim to have 50,000 × 50,000 pixels.
 
 mod panics;
-mod whole;
+mod truncation;
 
 use std::io::Cursor;
 
@@ -13,19 +13,21 @@ use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, error::LimitErrorKind,
 };
 
+use common::text;
+
 use crate::config::ImagesConfig;
 
-/// Room for what a decoder needs beside the pixels: tables, rows, profiles.
+/// Memory of a decoder besides the pixels: tables, rows, profiles.
 const DECODER_BYTES: u64 = 16 << 20;
 
-/// Bytes of a pixel, at most: 16 bits of red, green, blue and opacity.
+/// The largest pixel in bytes: 16 bits each for red, green, blue and alpha.
 const PIXEL_BYTES: u64 = 8;
 
-/// Decodes `file` to gray or to red, green and blue of 8 bits; what is transparent is shown as if it
-/// were not. Of 16 bits the upper 8 are taken.
+/// Decodes `file` to gray or RGB with 8 bits per channel. Alpha is ignored; of 16 bits, the upper 8 are
+/// used.
 ///
 /// # Errors
-/// In words, where the file is too large, no PNG or JPEG, truncated, or damaged.
+/// A message if the file is too large, not PNG or JPEG, truncated or damaged.
 pub(super) fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String> {
     if file.len() > limits.max_bytes {
         let (found, allowed) = (file.len(), limits.max_bytes);
@@ -36,7 +38,8 @@ pub(super) fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String
         _ => return Err("is neither PNG nor JPEG".to_owned()),
     };
     let decoded = panics::caught(|| decode_pixels(file, format, limits));
-    decoded.unwrap_or_else(|words| Err(cannot_be_decoded(&format!("the decoder failed: {words}"))))
+    decoded
+        .unwrap_or_else(|message| Err(cannot_be_decoded(&format!("the decoder failed: {message}"))))
 }
 
 fn decode_pixels(file: &[u8], format: ImageFormat, limits: &ImagesConfig) -> Result<Image, String> {
@@ -54,14 +57,14 @@ fn decode_pixels(file: &[u8], format: ImageFormat, limits: &ImagesConfig) -> Res
             "{width}x{height} pixels; 1 to {allowed} are allowed"
         ));
     }
-    whole::check(file, format).map_err(|problem| cannot_be_decoded(&problem))?;
+    truncation::check(file, format).map_err(|problem| cannot_be_decoded(&problem))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(refused)?;
     let values = usize::from(decoded.color().channel_count());
-    // With two or four values a pixel, the last is its opacity.
+    // Pixels with two or four values have an alpha channel, which is last.
     let channels = if values < 3 { 1 } else { 3 };
-    let visible = eight_bits(decoded);
-    let visible = visible.chunks_exact(values);
-    let interleaved: Vec<u8> = visible
+    let pixels = eight_bits(decoded);
+    let interleaved: Vec<u8> = pixels
+        .chunks_exact(values)
         .flat_map(|pixel| &pixel[..channels])
         .copied()
         .collect();
@@ -69,7 +72,7 @@ fn decode_pixels(file: &[u8], format: ImageFormat, limits: &ImagesConfig) -> Res
     Ok(Image::from_interleaved(&interleaved, shape))
 }
 
-/// The values in 8 bits each: of 16 the upper 8, as Pillow reads PNG files with colours of 16 bits.
+/// Converts the values to 8 bits. Of 16 bits, the upper 8 are used, as Pillow does for 16-bit RGB PNG files.
 fn eight_bits(image: DynamicImage) -> Vec<u8> {
     let upper = |values: Vec<u16>| values.into_iter().map(|value| (value >> 8) as u8).collect();
     match image {
@@ -77,7 +80,7 @@ fn eight_bits(image: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageLumaA16(image) => upper(image.into_raw()),
         DynamicImage::ImageRgb16(image) => upper(image.into_raw()),
         DynamicImage::ImageRgba16(image) => upper(image.into_raw()),
-        // PNG and JPEG know no others.
+        // PNG and JPEG have no other formats.
         image => image.into_bytes(),
     }
 }
@@ -91,14 +94,10 @@ fn describe(error: &ImageError) -> String {
     }
 }
 
-/// Never more than a line: decoders may repeat what they found.
-fn cannot_be_decoded(why: &str) -> String {
+/// Truncates the reason, because decoders may quote the file.
+fn cannot_be_decoded(reason: &str) -> String {
     const LONGEST: usize = 160;
-    let line = why.chars().map(|c| if c.is_control() { ' ' } else { c });
-    format!(
-        "cannot be decoded: {}",
-        line.take(LONGEST).collect::<String>()
-    )
+    format!("cannot be decoded: {}", text::shorten(reason, LONGEST))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! Images instead of tensors: PNG or JPEG files in, class names with probabilities out.
+//! Classifies PNG and JPEG files: images in, class names with probabilities out.
 //!
-//! An image goes: limits on its header → decoding → the manifest's preprocessing → the one request
-//! path. Only decoding and preprocessing are of this module.
+//! Steps for an image: limits on its header, decoding, the preprocessing of the manifest, inference. This
+//! module decodes and preprocesses; [`Inference`] does the rest.
 
 mod decoding;
 mod preprocessing;
 mod ranking;
-mod service;
 
 use std::{
     sync::{
@@ -23,53 +22,52 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     batcher::InputValues,
-    catalog::LoadedVersion,
     config::ImagesConfig,
     error::InferenceError,
     inference::{F32, Inference, InferenceRequest, InputTensor, RequestId, invalid},
+    loaded_version::LoadedVersion,
 };
 pub(crate) use ranking::RankedClass;
-pub(crate) use service::PredictorEdge;
 
-/// Classes told of an image where the caller does not say how many.
+/// Classes in the answer for an image, unless the caller gives a number.
 pub(crate) const DEFAULT_TOP_K: usize = 5;
 
-/// Calls that may wait for a decoder, for each decoder.
-const WAITING_A_DECODER: usize = 64;
+/// Calls that may wait, per decoder.
+const WAITING_PER_DECODER: usize = 64;
 
-/// Decodes images, a few at a time, and has them answered.
+/// Decodes and classifies images, with a limit on concurrent decoders.
 #[derive(Debug)]
 pub(crate) struct Classifier {
     limits: ImagesConfig,
-    /// One permit a thread that may decode.
+    /// One permit per decoding thread.
     decoders: Arc<Semaphore>,
-    /// Calls that decode or wait to.
+    /// Calls that decode or wait for a decoder.
     calls: AtomicUsize,
     max_calls: usize,
 }
 
-/// What is to be classified.
+/// A request to classify images.
 #[derive(Debug)]
 pub(crate) struct ImageRequest {
     pub(crate) model: String,
-    /// Empty for the active version.
+    /// The version; empty for the active one.
     pub(crate) version: String,
     /// PNG or JPEG files.
     pub(crate) images: Vec<Bytes>,
-    /// Classes wanted of each image; cut to the classes that there are.
+    /// Classes to return per image, at most those of the model.
     pub(crate) top_k: usize,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
-    /// For logs.
+    /// Names the request in logs.
     pub(crate) request_id: RequestId,
 }
 
-/// The answer.
+/// The answer to an [`ImageRequest`].
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Classified {
     pub(crate) model: String,
     pub(crate) version: u64,
-    /// Of each image, in the request's order: its classes, the likeliest first.
+    /// The classes of each image, most probable first; images in the order of the request.
     pub(crate) images: Vec<Vec<RankedClass>>,
 }
 
@@ -80,14 +78,14 @@ impl Classifier {
             limits: config.clone(),
             decoders: Arc::new(Semaphore::new(decoders)),
             calls: AtomicUsize::new(0),
-            max_calls: decoders * WAITING_A_DECODER,
+            max_calls: decoders * WAITING_PER_DECODER,
         }
     }
 
     /// Classifies the images of `request`, all in one batch.
     ///
     /// # Errors
-    /// [`InferenceError`], naming the image that cannot be used.
+    /// [`InferenceError`], which names the image that cannot be used.
     pub(crate) async fn classify(
         &self,
         inference: &Inference,
@@ -102,18 +100,18 @@ impl Classifier {
             .or_else(|| timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
         let top_k = request.top_k;
         let decoded = self.decode(&version, request.images, deadline);
-        let access_line = version.access_line(name);
+        let entry = inference.log_entry(&version, name);
         let record = version.statistics.begin();
         let input = match decoded.await {
             Ok(input) => {
-                // It is one request still, counted and logged by what comes now.
-                record.forget();
-                access_line.discard();
+                // `infer_with` counts and logs the request.
+                record.discard();
+                entry.discard();
                 input
             }
             Err(error) => {
                 record.end::<()>(&Err(error.clone()));
-                access_line.end(&Err(error.clone()));
+                entry.end(&Err(error.clone()));
                 return Err(error);
             }
         };
@@ -133,7 +131,7 @@ impl Classifier {
             }],
             outputs: Vec::new(),
         };
-        let response = version.infer(request).await?;
+        let response = inference.infer_with(&version, request).await?;
         let names = &version.manifest.class_names;
         let (logits, _) = response.logits.as_chunks();
         let logits: Vec<f32> = logits
@@ -150,7 +148,7 @@ impl Classifier {
         })
     }
 
-    /// The images as the model's input, one after the other.
+    /// Decodes the images, in order, to the model's input.
     async fn decode(
         &self,
         version: &Arc<LoadedVersion>,
@@ -162,7 +160,7 @@ impl Classifier {
             let problem = format!("{} images; expected 1 to {most}", images.len());
             return Err(invalid("images", problem));
         }
-        let _waiting = self.take_place()?;
+        let _call = self.begin_call()?;
         let decoder = Arc::clone(&self.decoders).acquire_owned();
         let decoder = match deadline {
             None => decoder.await,
@@ -171,15 +169,15 @@ impl Classifier {
                 .map_err(|_| InferenceError::DeadlineExceeded)?,
         };
         let (version, limits) = (Arc::clone(version), self.limits.clone());
-        let gone = CancellationToken::new();
-        let _gone = gone.clone().drop_guard();
+        let cancelled = CancellationToken::new();
+        let _cancel_on_drop = cancelled.clone().drop_guard();
         let late = move || deadline.is_some_and(|deadline| deadline <= Instant::now());
         let work = task::spawn_blocking(move || {
-            // Held as long as the thread works, also when the caller has gone.
+            // Held until the thread ends, even if the caller cancels.
             let _decoder = decoder;
             let mut input = Vec::new();
             for (index, file) in images.iter().enumerate() {
-                if gone.is_cancelled() || late() {
+                if cancelled.is_cancelled() || late() {
                     return Err(InferenceError::DeadlineExceeded);
                 }
                 let image = decoding::decode(file, &limits)
@@ -189,26 +187,27 @@ impl Classifier {
             }
             Ok(input)
         });
-        // A thread that panicked has said why in the log.
+        // The log has the message of a panic.
         work.await.unwrap_or(Err(InferenceError::DecoderFailed))
     }
 
-    fn take_place(&self) -> Result<Place<'_>, InferenceError> {
-        let place = Place(&self.calls);
+    fn begin_call(&self) -> Result<Call<'_>, InferenceError> {
+        let call = Call(&self.calls);
         let before = self.calls.fetch_add(1, Ordering::Relaxed);
-        match before < self.max_calls {
-            true => Ok(place),
-            false => Err(InferenceError::QueueFull {
+        if before < self.max_calls {
+            Ok(call)
+        } else {
+            Err(InferenceError::QueueFull {
                 capacity: self.max_calls,
-            }),
+            })
         }
     }
 }
 
-/// A call among those that decode or wait to.
-struct Place<'c>(&'c AtomicUsize);
+/// A call that decodes or waits for a decoder.
+struct Call<'c>(&'c AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

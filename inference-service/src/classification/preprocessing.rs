@@ -1,14 +1,14 @@
-//! From an image of any size to the model's input, as the manifest says.
+//! Converts an image of any size to the model's input, as the manifest specifies.
 
 use artifacts::manifest::{ArtifactManifest, Resize};
 use datasets::{Image, Normalization};
 
 use crate::config::ImagesConfig;
 
-/// The image with the model's channels and size.
+/// Converts the image to the model's channels and size.
 ///
 /// # Errors
-/// In words, where the image is too small or too long for that.
+/// A message if the image is too small, or too long and narrow.
 pub(super) fn fit(
     image: Image,
     manifest: &ArtifactManifest,
@@ -33,16 +33,16 @@ pub(super) fn fit(
         Resize::Stretch => target,
         Resize::None => size,
     };
-    // One pass of the two may make an image as long as the file and as wide as the result.
+    // Between its two passes, resizing may need an image as long as the file and as wide as the result.
     let largest = scaled.height.max(from_height) as u64 * scaled.width.max(from_width) as u64;
     if largest > limits.max_pixels {
         return Err(format!(
-            "{from_width}x{from_height} pixels are too long and narrow to be scaled"
+            "{from_width}x{from_height} pixels: the image is too long and narrow to be resized"
         ));
     }
     if scaled.height < height || scaled.width < width {
         return Err(format!(
-            "{from_width}x{from_height} pixels are fewer than the model's {width}x{height}"
+            "{from_width}x{from_height} pixels: the image is smaller than the model's {width}x{height}"
         ));
     }
     Ok(image
@@ -50,7 +50,7 @@ pub(super) fn fit(
         .crop_center(height, width))
 }
 
-/// Appends the image's values, normalized as training's are, to `input`.
+/// Normalizes the image as in training and appends its values to `input`.
 pub(super) fn normalize(image: &Image, manifest: &ArtifactManifest, input: &mut Vec<f32>) {
     let [_, height, width] = image.shape;
     let normalization = Normalization {
@@ -69,17 +69,19 @@ struct Size {
 impl Size {
     /// The smallest size with the same proportions that covers `target`.
     fn cover(self, target: Self) -> Self {
-        match target.height * self.width >= target.width * self.height {
-            true => self.with_height(target.height),
-            false => self.with_width(target.width),
+        if target.height * self.width >= target.width * self.height {
+            self.with_height(target.height)
+        } else {
+            self.with_width(target.width)
         }
     }
 
-    /// torchvision's `Resize(length)`.
+    /// The size of torchvision's `Resize(length)`.
     fn with_shorter_side(self, length: usize) -> Self {
-        match self.height <= self.width {
-            true => self.with_height(length),
-            false => self.with_width(length),
+        if self.height <= self.width {
+            self.with_height(length)
+        } else {
+            self.with_width(length)
         }
     }
 

@@ -1,9 +1,9 @@
-//! Logits as people read them: classes with probabilities, the likeliest first.
+//! Ranks classes by their logits.
 
-/// A class of one image.
+/// A class in the answer for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RankedClass {
-    /// Position among the model's classes.
+    /// Index of the class in the model.
     pub(crate) index: usize,
     pub(crate) name: String,
     /// Softmax of the logits.
@@ -11,10 +11,10 @@ pub(crate) struct RankedClass {
     pub(crate) logit: f32,
 }
 
-/// The `count` likeliest classes; of equal ones, the first comes first.
+/// The `count` most probable classes. Equal classes keep their order.
 pub(super) fn rank(logits: &[f32], names: &[String], count: usize) -> Vec<RankedClass> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    // Softmax, shifted so that no power overflows.
+    // Softmax, shifted so that `exp` does not overflow.
     let power = |logit: f32| (f64::from(logit) - f64::from(largest)).exp();
     let sum: f64 = logits.iter().map(|logit| power(*logit)).sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_likeliest_come_first_and_probabilities_are_the_softmax() {
+    fn classes_are_sorted_by_probability_and_probabilities_are_the_softmax() {
         let names = ["a", "b", "c", "d"].map(str::to_owned);
         let ranked = rank(&[0.0, 2.0, 1.0, 2.0], &names, 3);
         let order: Vec<_> = ranked.iter().map(|class| class.name.as_str()).collect();

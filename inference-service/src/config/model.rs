@@ -1,4 +1,4 @@
-//! How a model is batched, computed and kept, in general and by name.
+//! Configuration of models: defaults, and overrides by name.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchingConfig {
-    /// Samples computed together, at most.
+    /// Maximum number of samples in a batch.
     pub max_batch_size: usize,
     /// How long the first request of a batch waits for others.
     pub max_queue_delay_microseconds: u64,
-    /// Requests that may wait.
+    /// Maximum number of queued requests.
     pub max_queue_size: usize,
-    /// Longest time of a request that brings no time-out of its own; 0 for no limit.
+    /// Time-out of requests that have none of their own; 0 for no limit.
     pub default_timeout_microseconds: u64,
 }
 
@@ -26,7 +26,7 @@ impl BatchingConfig {
         Duration::from_micros(self.max_queue_delay_microseconds)
     }
 
-    /// Longest time of a request that brings no time-out of its own.
+    /// Time-out of requests that have none of their own.
     pub fn default_timeout(&self) -> Option<Duration> {
         let timeout = Duration::from_micros(self.default_timeout_microseconds);
         Some(timeout).filter(|timeout| !timeout.is_zero())
@@ -37,35 +37,35 @@ impl BatchingConfig {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeConfig {
-    /// Sessions a version, each on a thread of its own.
+    /// Sessions per version, each on its own thread.
     pub instances: Instances,
     /// Threads that share the work of one batch.
     pub threads: usize,
-    /// Whether an answer's bits depend on nothing but the input: every sample is computed alone.
+    /// Whether the bits of an answer depend only on the input: every sample is computed alone.
     pub deterministic: bool,
 }
 
-/// How many sessions there are of a version.
+/// Number of sessions per version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "must be a number or \"auto\"")]
 pub enum Instances {
-    /// So many.
+    /// A fixed number.
     Count(usize),
-    /// As suits the machine.
+    /// Chosen by the number of processors.
     Auto(Auto),
 }
 
-/// The word for "as suits the machine".
+/// The value `"auto"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auto {
-    /// The word.
+    /// `"auto"`.
     Auto,
 }
 
 impl Instances {
-    /// The number of sessions: with `auto`, one for every two processors that the process may use
-    /// (the other halves read requests and write answers), 8 at most.
+    /// The number of sessions. With `auto`: one per two available processors, because the others read requests
+    /// and write answers, and at most 8.
     pub fn count(self) -> usize {
         match self {
             Self::Count(count) => count,
@@ -74,19 +74,19 @@ impl Instances {
     }
 }
 
-/// Which of a model's stored versions answer, beside the active one, which always does. In Triton's
-/// words.
+/// Which stored versions of a model answer besides the active one, which always answers. The names are those of
+/// Triton.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum VersionPolicy {
-    /// The active version and the newest others, so many in all.
+    /// The active version and the newest others.
     Latest {
-        /// How many, the active one included.
+        /// Number of versions, including the active one.
         num_versions: usize,
     },
-    /// Every one.
+    /// Every version.
     All {},
-    /// Those listed, as far as they are stored.
+    /// The listed versions that are stored.
     Specific {
         /// The versions.
         versions: Vec<u64>,
@@ -100,8 +100,7 @@ impl Default for VersionPolicy {
 }
 
 impl VersionPolicy {
-    /// The versions among `stored` that are to answer while `active` is the active one, in ascending
-    /// order.
+    /// The versions among `stored` that answer while `active` is the active version, in ascending order.
     pub fn select(&self, stored: &[u64], active: u64) -> Vec<u64> {
         let mut selected: Vec<u64> = match self {
             Self::All {} => stored.to_vec(),
@@ -124,29 +123,29 @@ impl VersionPolicy {
     }
 }
 
-/// What `[models.NAME]` says otherwise than the rest of the file.
+/// The overrides of `[models.NAME]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelOverrides {
-    /// Of [`BatchingConfig`].
+    /// See [`BatchingConfig`].
     pub max_batch_size: Option<usize>,
-    /// Of [`BatchingConfig`].
+    /// See [`BatchingConfig`].
     pub max_queue_delay_microseconds: Option<u64>,
-    /// Of [`BatchingConfig`].
+    /// See [`BatchingConfig`].
     pub max_queue_size: Option<usize>,
-    /// Of [`BatchingConfig`].
+    /// See [`BatchingConfig`].
     pub default_timeout_microseconds: Option<u64>,
-    /// Of [`RuntimeConfig`].
+    /// See [`RuntimeConfig`].
     pub instances: Option<Instances>,
-    /// Of [`RuntimeConfig`].
+    /// See [`RuntimeConfig`].
     pub threads: Option<usize>,
-    /// Of [`RuntimeConfig`].
+    /// See [`RuntimeConfig`].
     pub deterministic: Option<bool>,
     /// Which versions answer.
     pub version_policy: Option<VersionPolicy>,
 }
 
-/// Everything that is configured of one model.
+/// The complete configuration of one model.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
     /// How its requests become batches.
@@ -155,18 +154,15 @@ pub struct ModelConfig {
     pub runtime: RuntimeConfig,
     /// Which of its versions answer.
     pub version_policy: VersionPolicy,
-    /// Whether every request has a line in the log.
-    pub log_access: bool,
 }
 
 impl ModelConfig {
-    /// `self`, with what `overrides` says.
+    /// Applies `overrides`.
     pub(super) fn overridden(self, overrides: &ModelOverrides) -> Self {
         let Self {
             batching,
             runtime,
             version_policy,
-            log_access,
         } = self;
         let given = overrides;
         Self {
@@ -186,11 +182,10 @@ impl ModelConfig {
                 deterministic: given.deterministic.unwrap_or(runtime.deterministic),
             },
             version_policy: given.version_policy.clone().unwrap_or(version_policy),
-            log_access,
         }
     }
 
-    /// Adds what is out of range; `key` gives a field's full name.
+    /// Adds values that are out of range; `key` gives the full name of a field.
     pub(super) fn validate(&self, problems: &mut Problems, key: impl Fn(Section, &str) -> String) {
         let mut within = |section: Section, field: &str, value: u64, least: u64, most: u64| {
             problems.require_within(&key(section, field), value, least..=most);
@@ -247,16 +242,16 @@ impl ModelConfig {
             &key(batching, "default_timeout_microseconds"),
             timeout,
             &format!(
-                "must be 0, or above {delay_key} = {delay}: a request may wait so long for others"
+                "must be 0, or above {delay_key} = {delay}, the time that a request may wait for others"
             ),
         );
     }
 }
 
-/// The table of the file that has a field in general.
+/// The table that has the default of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
-    /// None: the field is at the top.
+    /// The top level.
     Top,
     /// `[batching]`
     Batching,
@@ -265,7 +260,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    /// A field's key in the table of the defaults.
+    /// The key of a field's default.
     pub(super) fn default_key(self, field: &str) -> String {
         match self {
             Self::Top => field.to_owned(),
@@ -275,7 +270,7 @@ impl Section {
     }
 }
 
-/// Adds a name of `[models.NAME]` that no model can have.
+/// Adds an invalid name of `[models.NAME]`.
 pub(super) fn validate_name(name: &str, problems: &mut Problems) {
     if let Err(error) = ModelName::new(name) {
         let key = format!("models.{name}");
@@ -288,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_keeps_the_active_version_and_what_its_words_say() {
+    fn a_policy_selects_the_active_version_and_others() {
         let stored = [1, 2, 3, 5];
         let latest = |num_versions| VersionPolicy::Latest { num_versions };
         let specific = |versions: &[u64]| VersionPolicy::Specific {
@@ -310,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_suits_the_machine() {
+    fn auto_depends_on_the_processors() {
         assert!((1..=8).contains(&Instances::Auto(Auto::Auto).count()));
         assert_eq!(Instances::Count(12).count(), 12);
     }

@@ -5,58 +5,58 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use server::{listen::PortAccess, security::tls::ServerTls};
 
-/// The inference protocol's server.
+/// The gRPC port.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpcConfig {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Who may ask for predictions.
+    /// Which callers may send requests.
     pub access: PortAccess,
-    /// Who may load and unload models at this port.
+    /// Which callers may load and unload models at this port.
     pub model_control: ModelControl,
-    /// The certificate of every port; without it, plain text is spoken.
+    /// The certificate of every port; without it, the ports use plain text.
     pub tls: Option<ServerTls>,
-    /// Largest message in either direction, bytes.
+    /// Largest message in either direction in bytes.
     pub max_message_bytes: usize,
     /// Longest time for a request, or for the next part of an upload, to arrive, seconds.
     pub read_timeout_seconds: u64,
-    /// Connections at a time, at this port and at that for publishing each.
+    /// Maximum number of connections of the gRPC port, and of the admin port.
     pub max_connections: usize,
 }
 
-/// Who may load and unload models at the port of the inference protocol.
+/// Which callers may load and unload models at the gRPC port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelControl {
-    /// Callers whose token has the scope `admin`.
+    /// Callers with a token of scope `admin`.
     AdminToken,
     /// Every caller of the port.
     EveryCaller,
 }
 
-/// The HTTP server.
+/// The HTTP port.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Who may ask for predictions.
+    /// Which callers may send requests.
     pub access: PortAccess,
-    /// Largest body, as sent and after inflating, bytes.
+    /// Largest body in bytes, before and after decompression.
     pub max_body_bytes: usize,
     /// Longest time for a request's headers, and then for its body, to arrive, seconds.
     pub read_timeout_seconds: u64,
-    /// Connections at a time.
+    /// Maximum number of connections.
     pub max_connections: usize,
 }
 
-/// The server for publishing.
+/// The admin port.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Address to listen on; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Who may publish.
+    /// Which callers may publish.
     pub access: PortAccess,
 }

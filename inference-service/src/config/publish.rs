@@ -1,36 +1,36 @@
-//! What may be published.
+//! Limits on published models.
 
 use std::time::Duration;
 
 use common::config::{Problems, Validate};
 use serde::Deserialize;
 
-/// What may be published.
+/// Limits on published models.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishConfig {
-    /// Largest ONNX file, bytes.
+    /// Largest ONNX file in bytes.
     pub max_model_bytes: usize,
-    /// Largest manifest, bytes.
+    /// Largest manifest in bytes.
     pub max_manifest_bytes: usize,
-    /// Most memory that the tensors between a model's operators may take in a full batch, bytes.
+    /// Most memory for the tensors between a model's operators in a full batch, bytes.
     pub max_activation_bytes: u64,
-    /// Longest time for an upload to arrive as a whole, seconds.
+    /// Longest time for a whole upload to arrive, seconds.
     pub upload_timeout_seconds: u64,
     /// Longest time to load a model, warm it up and compute its golden batch, seconds.
     pub load_timeout_seconds: u64,
 }
 
-/// What a message may hold beside a manifest: names and a digest.
+/// Room in a message for the fields besides the manifest.
 const MESSAGE_FIELDS: usize = 64 << 10;
 
 impl PublishConfig {
-    /// Largest message of a publisher's, bytes: an upload's first one holds the whole manifest.
+    /// Largest message of an upload in bytes: the first one holds the whole manifest.
     pub fn max_message_bytes(&self) -> usize {
         self.max_manifest_bytes + MESSAGE_FIELDS
     }
 
-    /// Longest time for an upload to arrive as a whole.
+    /// Longest time for a whole upload to arrive.
     pub fn upload_timeout(&self) -> Duration {
         Duration::from_secs(self.upload_timeout_seconds)
     }

@@ -20,7 +20,7 @@ fn the_shipped_file_is_complete() {
 }
 
 #[test]
-fn a_models_own_table_overrides_the_general_one() {
+fn a_models_table_overrides_the_defaults() {
     let config = load(&[
         "models.cats.max_batch_size=8",
         "models.cats.deterministic=true",
@@ -46,19 +46,19 @@ fn a_models_own_table_overrides_the_general_one() {
 }
 
 #[test]
-fn other_machines_are_let_in_only_by_words_port_by_port() {
+fn ports_reachable_from_other_machines_require_access_to_be_explicit() {
     for table in ["grpc", "http", "admin", "metrics"] {
         let open = format!("{table}.listen=0.0.0.0:1");
         let error = load(&[&open]).unwrap_err();
-        let words = format!("{table}.access = \"anyone_who_reaches_the_port\"");
-        assert!(error.contains(&words), "{error}");
-        let words = format!("{table}.access=anyone_who_reaches_the_port");
-        assert!(load(&[&open, &words]).is_ok());
+        let explicit = format!("{table}.access = \"anyone_who_reaches_the_port\"");
+        assert!(error.contains(&explicit), "{error}");
+        let explicit = format!("{table}.access=anyone_who_reaches_the_port");
+        assert!(load(&[&open, &explicit]).is_ok());
     }
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_refused_with_both_keys() {
+fn contradicting_settings_are_rejected_with_both_keys() {
     let delay = "batching.max_queue_delay_microseconds=500000";
     for (settings, parts) in [
         (

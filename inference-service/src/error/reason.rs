@@ -1,5 +1,5 @@
-//! The one table of reasons: what programs can match on, over gRPC and over HTTP. docs/errors.md
-//! explains each; a test holds the two together.
+//! The table of machine-readable reasons and their status codes over gRPC and HTTP. docs/errors.md explains
+//! each reason; a test compares the two.
 
 use artifacts::model_store::StoreError;
 use axum::http::StatusCode;
@@ -9,11 +9,11 @@ use tonic::Code;
 
 use super::{GrpcError, HttpError, InferenceError, PublishError, ServiceError};
 
-/// Why a call was refused: `ErrorInfo.reason` over gRPC, `reason` in the body over HTTP.
+/// Why a call failed: `ErrorInfo.reason` over gRPC, `reason` in the body over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(
     missing_docs,
-    reason = "docs/errors.md explains each, and a test sees to it"
+    reason = "docs/errors.md explains each, and a test ensures that"
 )]
 pub enum Reason {
     BodyTimedOut,
@@ -55,7 +55,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them, by name.
+    /// All reasons, sorted by name.
     pub const ALL: [Self; 36] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
@@ -95,7 +95,7 @@ impl Reason {
         Self::WorkerStopped,
     ];
 
-    /// As programs see it.
+    /// The name on the wire.
     pub const fn name(self) -> &'static str {
         self.row().0
     }
@@ -110,7 +110,7 @@ impl Reason {
         self.row().2
     }
 
-    /// The one place where reasons become codes.
+    /// The row of a reason: name, gRPC code, HTTP status.
     const fn row(self) -> (&'static str, Code, StatusCode) {
         use Code as G;
         use StatusCode as H;
@@ -174,7 +174,7 @@ impl Reason {
         }
     }
 
-    /// The one place where errors get a reason.
+    /// The reason of an error.
     pub fn of(error: &ServiceError) -> Self {
         match error {
             ServiceError::Inference(error) => Self::of_inference(error),
@@ -267,13 +267,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_in_order_and_none_is_used_twice() {
+    fn names_are_sorted_and_unique() {
         let names = Reason::ALL.map(Reason::name);
         assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
     }
 
-    /// Every reason has a row in docs/errors.md, with its codes and with words, and no row is of
-    /// anything else.
+    /// docs/errors.md has exactly one row per reason, with its codes and explanations.
     #[test]
     fn the_document_and_the_table_agree() {
         let document = include_str!("../../../docs/errors.md");
@@ -285,7 +284,7 @@ mod tests {
         let mut expected = Reason::ALL
             .map(|reason| (reason.name(), reason.grpc_code(), reason.http_status()))
             .to_vec();
-        // Those of every service.
+        // The reasons that all services share.
         expected.extend(Refusal::ALL.map(|r| (r.reason(), r.code(), r.http_status())));
         expected.sort_by_key(|(name, ..)| *name);
         let expected: Vec<_> = expected
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_codecs_reasons_are_the_tables() {
+    fn the_codec_uses_the_same_reasons() {
         let malformed = proto::bounded::decode::<ModelReadyRequest>(vec![0xff].into()).unwrap_err();
         for error in [DecodeError::TooManyFields, malformed] {
             let reason = error.reason();
@@ -316,7 +315,7 @@ mod tests {
         }
     }
 
-    /// `InvalidArgument` as gRPC writes it.
+    /// Converts `InvalidArgument` to `INVALID_ARGUMENT`.
     fn upper_snake(code: Code) -> String {
         let mut snake = String::new();
         for letter in format!("{code:?}").chars() {

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataMap;
 
-/// The answer "too late" leaves this long before the caller's own deadline, to be there in time.
+/// A DEADLINE_EXCEEDED response is sent this long before the caller's deadline, to arrive in time.
 const ANSWER_MARGIN: Duration = Duration::from_millis(2);
 
-/// When the caller stops waiting, less [`ANSWER_MARGIN`]; `None` for a caller that waits for ever.
+/// The caller's deadline less [`ANSWER_MARGIN`], if it has one.
 pub(super) fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     let timeout = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)?;
     Instant::now().checked_add(timeout.saturating_sub(ANSWER_MARGIN))
 }
 
-/// The header's format: at most 8 digits and a unit
+/// Parses the header: at most 8 digits and a unit
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_are_read_as_the_protocol_writes_them() {
+    fn timeouts_have_the_protocols_format() {
         let cases = [
             ("1H", Duration::from_secs(3600)),
             ("2M", Duration::from_secs(120)),

@@ -1,5 +1,4 @@
-//! Why a call is refused before it is one of the service's own: what tonic refuses, with the reasons
-//! that tonic does not give.
+//! Errors of the gRPC layer, and the machine-readable reasons that tonic's own errors lack.
 
 use std::task::{Context, Poll};
 
@@ -13,33 +12,33 @@ use tower_layer::Layer;
 
 use crate::error::ServiceError;
 
-/// Why a call is refused before its content is looked at.
+/// Why a call is rejected before its content is checked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GrpcError {
-    /// Nothing is at this path.
-    #[error("there is no such call at this port; its reflection lists those there are")]
+    /// No such method.
+    #[error("this port has no such method; reflection lists its methods")]
     NoSuchCall,
     /// The caller may not load and unload models at this port.
     #[error(
-        "models are loaded and unloaded on the admin port; at this port by callers whose token has the \
-         scope `admin`, or by every caller with grpc.model_control = \"every_caller\""
+        "load and unload models on the admin port; this port requires a token with the scope `admin`, \
+         or grpc.model_control = \"every_caller\""
     )]
     ModelControl,
-    /// The message has too many bytes, sent or inflated.
+    /// The message is too large, compressed or decompressed.
     #[error("{0}; see grpc.max_message_bytes")]
     MessageTooLarge(String),
-    /// Compressed in an unknown way.
+    /// The compression is not supported.
     #[error("{0}")]
     UnknownEncoding(String),
-    /// The bytes are no message.
+    /// The bytes are not a message.
     #[error("{0}")]
     Malformed(String),
     /// The message cannot be decoded.
     #[error("{message}: {error}")]
     Undecodable {
-        /// What it should be.
+        /// Name of the message type.
         message: &'static str,
-        /// Why it is not.
+        /// The error of the decoder.
         error: DecodeError,
     },
 }
@@ -50,34 +49,34 @@ impl From<GrpcError> for Status {
     }
 }
 
-/// A status with its reason. One that has no details is tonic's own, about a request that tonic could not
-/// take; codes of which it makes no other use tell which.
+/// Adds the reason to a status of tonic's own, which has no details. tonic uses each of these codes for one
+/// error only.
 pub(super) fn with_reason(status: Status) -> Status {
     if !status.details().is_empty() {
         return status;
     }
-    let words = status.message().to_owned();
+    let message = status.message().to_owned();
     let error = match status.code() {
-        // The first as sent, the second while it is inflated.
-        Code::OutOfRange | Code::ResourceExhausted => GrpcError::MessageTooLarge(words),
+        // The first for the compressed size, the second for the decompressed size.
+        Code::OutOfRange | Code::ResourceExhausted => GrpcError::MessageTooLarge(message),
         Code::Unimplemented if status.metadata().contains_key(ACCEPTED) => {
-            GrpcError::UnknownEncoding(words)
+            GrpcError::UnknownEncoding(message)
         }
         Code::Unimplemented => GrpcError::NoSuchCall,
-        Code::Internal => GrpcError::Malformed(words),
+        Code::Internal => GrpcError::Malformed(message),
         _ => return status,
     };
     error.into()
 }
 
-/// Beside a refused encoding: those that are accepted.
+/// Header with the accepted encodings, in the response to an unsupported one.
 const ACCEPTED: &str = "grpc-accept-encoding";
 
-/// Puts reasons into the refusals of a port's services.
+/// Layer that adds reasons to the errors of a port's services.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reasons;
 
-/// A service whose refusals have reasons.
+/// See [`Reasons`].
 #[derive(Debug, Clone)]
 pub(crate) struct WithReasons<S>(S);
 
@@ -106,15 +105,15 @@ where
     }
 }
 
-/// A refusal has its status among the headers: nothing else is sent.
+/// Errors are responses that consist of headers only, with the status among them.
 fn complete<B>(mut response: http::Response<B>) -> http::Response<B> {
     let headers = response.headers_mut();
-    let told = headers.contains_key(Status::GRPC_STATUS_DETAILS);
-    if told || !headers.contains_key(Status::GRPC_STATUS) {
+    let has_details = headers.contains_key(Status::GRPC_STATUS_DETAILS);
+    if has_details || !headers.contains_key(Status::GRPC_STATUS) {
         return response;
     }
     if let Some(status) = Status::from_header_map(headers) {
-        // Holds: what cannot stand in a header is escaped.
+        // Cannot fail: tonic escapes the message.
         let _ = with_reason(status).add_header(headers);
     }
     response
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tonic_refuses_gets_its_reason_and_what_has_one_keeps_it() {
+    fn tonics_errors_get_a_reason_and_other_errors_keep_theirs() {
         let mut encoding = Status::unimplemented("compressed");
         let accepted = "gzip,identity".parse().unwrap();
         encoding.metadata_mut().insert(ACCEPTED, accepted);
@@ -150,7 +149,7 @@ mod tests {
                 Some("NO_SUCH_PATH"),
             ),
             (Status::internal("cut"), invalid, Some("MALFORMED_MESSAGE")),
-            // Of grpc.health.v1, about a service that it does not know.
+            // An error of grpc.health.v1 about an unknown service.
             (Status::not_found("service"), Code::NotFound, None),
             (
                 server::grpc::status(Code::Internal, "STORE_FAILED", "disk"),
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_let_alone() {
+    fn successful_responses_are_not_changed() {
         for status in [None, Some("0")] {
             let mut response = http::Response::builder();
             if let Some(status) = status {

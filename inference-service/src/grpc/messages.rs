@@ -1,4 +1,4 @@
-//! Between the protocol's messages and the request path's own types.
+//! Converts between the protocol's messages and the types of the request path.
 
 use std::{
     collections::HashMap,
@@ -12,41 +12,40 @@ use proto::inference::{
     model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
     model_metadata_response::TensorMetadata,
 };
-
 use tonic::metadata::MetadataMap;
 
 use super::deadline::deadline;
 use crate::{
     batcher::InputValues,
-    catalog::{LoadedVersion, shorten},
     error::InferenceError,
     inference::{
-        F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId,
-        behaviour::{self, Asked},
-        invalid,
+        F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId, invalid,
+        unsupported::{self, ParameterValue},
     },
+    loaded_version::LoadedVersion,
+    names::shorten,
 };
 
 /// Triton's name for ONNX models in ONNX Runtime.
 pub(super) const PLATFORM: &str = "onnxruntime_onnx";
 
-/// Header with the caller's own name for its request, where the message has none.
+/// Header with the caller's id for the request, used if the message has none.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Triton's parameter: how long the request may take, microseconds; 0 for no limit.
+/// Triton's parameter for the longest time of the request, microseconds; 0 for no limit.
 const TIMEOUT: &str = "timeout";
 
-/// What a call's headers say of its caller.
+/// Deadline and request id from a call's headers.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Caller {
-    /// When it stops waiting.
-    pub(crate) deadline: Option<Instant>,
-    /// Its name for the call.
-    pub(crate) request_id: Option<String>,
+pub(super) struct Caller {
+    /// When the caller stops waiting.
+    pub(super) deadline: Option<Instant>,
+    /// The caller's id for the call.
+    pub(super) request_id: Option<String>,
 }
 
 impl Caller {
-    pub(crate) fn of(headers: &MetadataMap) -> Self {
+    pub(super) fn of(headers: &MetadataMap) -> Self {
         let request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         Self {
             deadline: deadline(headers),
@@ -55,15 +54,14 @@ impl Caller {
     }
 }
 
-/// Tells, in Triton, that a response is the last one of its request.
+/// Triton's parameter that marks the last response of a request.
 const FINAL_RESPONSE: &str = "triton_final_response";
 
-/// The request of a message. Parameters other than [`TIMEOUT`] are ignored, but for those of
-/// [`behaviour`].
+/// Converts a message to a request. Parameters other than [`TIMEOUT`] and those of [`unsupported`] are
+/// ignored.
 ///
 /// # Errors
-/// [`InferenceError::Invalid`] for a time-out that is none, and for a parameter that asks for what the
-/// service does not do.
+/// [`InferenceError::Invalid`] for an invalid time-out or an unsupported parameter.
 pub(super) fn to_request(
     message: ModelInferRequest,
     caller: &Caller,
@@ -75,7 +73,7 @@ pub(super) fn to_request(
         .map(read_timeout)
         .transpose()?;
     let timeout = timeout.filter(|timeout| !timeout.is_zero());
-    let time_out = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let timeout = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut raw = message.raw_input_contents.into_iter();
     let mut inputs: Vec<_> = message
         .inputs
@@ -85,7 +83,7 @@ pub(super) fn to_request(
     if let (Some(input), true) = (inputs.first_mut(), raw.next().is_some()) {
         input.values = Err(invalid(
             "raw_input_contents",
-            "more buffers than there are inputs",
+            "has more buffers than there are inputs",
         ));
     }
     Ok(InferenceRequest {
@@ -93,7 +91,7 @@ pub(super) fn to_request(
         version: message.model_version,
         id: message.id,
         request_id: RequestId::of(caller.request_id.clone()),
-        deadline: [caller.deadline, time_out].into_iter().flatten().min(),
+        deadline: [caller.deadline, timeout].into_iter().flatten().min(),
         inputs,
         outputs: message
             .outputs
@@ -134,7 +132,7 @@ pub(super) async fn answer_in_stream(
     }
 }
 
-/// The message of a response.
+/// Converts a response to a message.
 pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
     let output = InferOutputTensor {
         name: OUTPUT_NAME.to_owned(),
@@ -152,7 +150,7 @@ pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
     }
 }
 
-/// What goes into a version and what comes out.
+/// The metadata of a version: its inputs and outputs.
 pub(crate) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
     let tensor = |name: &str, sample: &[usize]| TensorMetadata {
         name: name.to_owned(),
@@ -173,17 +171,17 @@ pub(crate) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
 }
 
 fn check_parameters(message: &ModelInferRequest) -> Result<(), InferenceError> {
-    check_named("", &message.parameters, &behaviour::OF_REQUESTS)?;
+    check_named("", &message.parameters, &unsupported::OF_REQUESTS)?;
     for (index, input) in message.inputs.iter().enumerate() {
         if !input.parameters.is_empty() {
             let owner = format!("inputs[{index}].");
-            check_named(&owner, &input.parameters, &behaviour::OF_INPUTS)?;
+            check_named(&owner, &input.parameters, &unsupported::OF_INPUTS)?;
         }
     }
     for (index, output) in message.outputs.iter().enumerate() {
         if !output.parameters.is_empty() {
             let owner = format!("outputs[{index}].");
-            check_named(&owner, &output.parameters, &behaviour::OF_OUTPUTS)?;
+            check_named(&owner, &output.parameters, &unsupported::OF_OUTPUTS)?;
         }
     }
     Ok(())
@@ -200,32 +198,32 @@ fn check_named(
     for name in names {
         let choice = parameters.get(*name).map(|found| &found.parameter_choice);
         if let Some(Some(choice)) = choice {
-            behaviour::check(owner, name, &asked(choice))?;
+            unsupported::check(owner, name, &value(choice))?;
         }
     }
     Ok(())
 }
 
-fn asked(choice: &ParameterChoice) -> Asked {
+fn value(choice: &ParameterChoice) -> ParameterValue {
     match choice {
-        ParameterChoice::BoolParam(on) => Asked::Switch(*on),
-        ParameterChoice::Int64Param(number) => Asked::Number(*number as f64),
-        ParameterChoice::Uint64Param(number) => Asked::Number(*number as f64),
-        ParameterChoice::DoubleParam(number) => Asked::Number(*number),
-        ParameterChoice::StringParam(text) => Asked::Text(text.clone()),
+        ParameterChoice::BoolParam(on) => ParameterValue::Bool(*on),
+        ParameterChoice::Int64Param(number) => ParameterValue::Number(*number as f64),
+        ParameterChoice::Uint64Param(number) => ParameterValue::Number(*number as f64),
+        ParameterChoice::DoubleParam(number) => ParameterValue::Number(*number),
+        ParameterChoice::StringParam(text) => ParameterValue::Text(text.clone()),
     }
 }
 
 fn to_tensor(input: InferInputTensor, raw: Option<InputValues>) -> InputTensor {
     let (values, values_field) = match (raw, input.contents) {
         (Some(_), Some(_)) => {
-            let problem = "given beside inputs[0].contents; give one of them";
+            let problem = "is given in addition to inputs[0].contents; use one of them";
             (Err(invalid("raw_input_contents", problem)), "")
         }
         (Some(raw), None) => (Ok(raw), "raw_input_contents[0]"),
         (None, Some(contents)) => (to_values(contents), "inputs[0].contents.fp32_contents"),
         (None, None) => {
-            let problem = "no values; give them here or in raw_input_contents";
+            let problem = "is missing; put the values here or in raw_input_contents";
             (Err(invalid("inputs[0].contents", problem)), "")
         }
     };
@@ -245,7 +243,7 @@ fn to_values(contents: InferTensorContents) -> Result<InputValues, InferenceErro
         ..contents
     };
     if of_other_types != InferTensorContents::default() {
-        let problem = format!("values of another type than {F32}");
+        let problem = format!("has values of another type than {F32}");
         return Err(invalid("inputs[0].contents", problem));
     }
     Ok(InputValues::Typed(fp32_contents))
@@ -258,7 +256,7 @@ fn read_timeout(parameter: &InferParameter) -> Result<Duration, InferenceError> 
         _ => None,
     };
     microseconds.map(Duration::from_micros).ok_or_else(|| {
-        let problem = "not an integer of 0 or more; expected microseconds";
+        let problem = "must be an integer of 0 or more, in microseconds";
         invalid("parameters.timeout", problem)
     })
 }

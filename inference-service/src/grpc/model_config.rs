@@ -1,4 +1,4 @@
-//! What `ModelConfig` answers.
+//! The model configuration extension: a version's configuration in Triton's format.
 
 use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
 use proto::inference::{
@@ -13,23 +13,31 @@ use proto::inference::{
 };
 
 use super::messages::PLATFORM;
-use crate::{catalog::LoadedVersion, config::VersionPolicy};
+use crate::{config::VersionPolicy, loaded_version::LoadedVersion, model_parameters};
 
 const BACKEND: &str = "onnxruntime";
 const MODEL_FILE: &str = "model.onnx";
 
-/// The configuration that `version` was loaded with, in Triton's words.
-pub(crate) fn to_message(version: &LoadedVersion) -> ModelConfigResponse {
+/// The configuration that `version` was loaded with.
+///
+/// Its parameters include those of [`model_parameters`], because Triton's `ModelMetadata` has none.
+pub(crate) fn to_message(
+    version: &LoadedVersion,
+    max_class_names_bytes: usize,
+) -> ModelConfigResponse {
     let batching = &version.config.batching;
     let runtime = &version.config.runtime;
-    let parameters = [
+    let settings = [
         ("deterministic", runtime.deterministic.to_string()),
         ("intra_op_thread_count", runtime.threads.to_string()),
     ];
-    let parameters = parameters.map(|(name, string_value)| {
-        let parameter = ModelParameter { string_value };
-        (name.to_owned(), parameter)
-    });
+    let described = model_parameters::of(version, max_class_names_bytes)
+        .into_iter()
+        .map(|(name, value)| (name, value.to_string()));
+    let parameters = settings
+        .into_iter()
+        .chain(described)
+        .map(|(name, string_value)| (name.to_owned(), ModelParameter { string_value }));
     let queue_policy = ModelQueuePolicy {
         timeout_action: TimeoutAction::Reject.into(),
         default_timeout_microseconds: batching.default_timeout_microseconds,
@@ -65,7 +73,7 @@ pub(crate) fn to_message(version: &LoadedVersion) -> ModelConfigResponse {
             count: saturate(runtime.instances.count()),
         }],
         default_model_filename: MODEL_FILE.to_owned(),
-        parameters: parameters.into(),
+        parameters: parameters.collect(),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
     };
     ModelConfigResponse {
@@ -88,7 +96,7 @@ fn policy(policy: &VersionPolicy) -> ModelVersionPolicy {
     }
 }
 
-/// Sizes that are far below any limit of the message's fields.
+/// Converts a size; no valid configuration exceeds the field's range.
 fn saturate<T: TryFrom<usize> + Bounded>(value: usize) -> T {
     T::try_from(value).unwrap_or(T::LARGEST)
 }

@@ -1,4 +1,4 @@
-//! The model repository extension: which versions there are, and which to load.
+//! The model repository extension: lists versions, and parses requests to load and unload models.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,22 +11,23 @@ use proto::inference::{
 use tonic::Status;
 
 use crate::{
-    catalog::{ServedModel, VersionState, shorten},
+    catalog::{ServedModel, VersionState},
     error::{InferenceError, PublishError},
     inference::invalid,
+    names::shorten,
 };
 
-/// The parameter of a load that names a version.
+/// The parameter of a load request that selects a version.
 const VERSION: &str = "version";
 
-/// Triton's parameters of a load that bring a configuration and files.
+/// Triton's parameters of a load request with a configuration and files.
 const CONFIG: &str = "config";
 const FILE_PREFIX: &str = "file:";
 
-/// Triton's parameter of an unload.
+/// Triton's parameter of an unload request.
 const UNLOAD_DEPENDENTS: &str = "unload_dependents";
 
-/// Every stored version, or with `ready` every version that answers.
+/// Lists every stored version, or with `ready` every version that answers.
 pub(crate) fn index(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     ready: bool,
@@ -49,14 +50,14 @@ pub(crate) fn index(
     RepositoryIndexResponse { models: index }
 }
 
-/// Whether only versions that answer are asked for.
-pub(super) fn wanted_index(request: &RepositoryIndexRequest) -> Result<bool, InferenceError> {
+/// Whether the request selects only versions that answer.
+pub(super) fn index_filter(request: &RepositoryIndexRequest) -> Result<bool, InferenceError> {
     check_repository(&request.repository_name)?;
     Ok(request.ready)
 }
 
-/// The model to load, and the version where the request names one.
-pub(super) fn wanted(
+/// The model to load, and its version if the request names one.
+pub(super) fn model_to_load(
     request: &RepositoryModelLoadRequest,
 ) -> Result<(ModelName, Option<u64>), Status> {
     check_repository(&request.repository_name)?;
@@ -71,7 +72,7 @@ pub(super) fn wanted(
 }
 
 /// The model to unload.
-pub(super) fn unwanted(request: &RepositoryModelUnloadRequest) -> Result<ModelName, Status> {
+pub(super) fn model_to_unload(request: &RepositoryModelUnloadRequest) -> Result<ModelName, Status> {
     check_repository(&request.repository_name)?;
     for (name, parameter) in &request.parameters {
         check_unload(name, parameter)?;
@@ -87,31 +88,31 @@ fn check_repository(name: &str) -> Result<(), InferenceError> {
     if name.is_empty() {
         return Ok(());
     }
-    let problem = "there is one repository, which has no name; leave it out";
+    let problem = "the service has one repository without a name; leave this field empty";
     Err(invalid("repository_name", problem))
 }
 
-/// Why a load does not take a parameter.
+/// Why a load request rejects a parameter.
 fn load_problem(name: &str) -> &'static str {
     if name == CONFIG {
-        "a load does not change a model's configuration; set it in [models.NAME] of the service's \
-         own and start it again"
+        "a load cannot change a model's configuration; set it in [models.NAME] of the service's \
+         configuration and restart the service"
     } else if name.starts_with(FILE_PREFIX) {
-        "a load takes no files; publish the model (`retort models publish`)"
+        "a load does not accept files; publish the model (`retort models publish`)"
     } else {
-        "unknown; a load takes `version` only"
+        "unknown parameter; a load accepts only `version`"
     }
 }
 
-/// No model depends on another, so that both values of `unload_dependents` mean the same.
+/// Models do not depend on each other, so both values of `unload_dependents` have the same effect.
 fn check_unload(name: &str, parameter: &ModelRepositoryParameter) -> Result<(), InferenceError> {
     if name != UNLOAD_DEPENDENTS {
-        let problem = "unknown; an unload takes `unload_dependents` only";
+        let problem = "unknown parameter; an unload accepts only `unload_dependents`";
         return Err(refused(name, problem));
     }
     match parameter.parameter_choice {
         Some(ParameterChoice::BoolParam(_)) => Ok(()),
-        _ => Err(refused(name, "expected true or false")),
+        _ => Err(refused(name, "must be true or false")),
     }
 }
 
@@ -122,7 +123,7 @@ fn read_version(parameter: Option<&ParameterChoice>) -> Result<u64, InferenceErr
         _ => None,
     };
     let version = version.filter(|version| *version > 0);
-    version.ok_or_else(|| refused(VERSION, "expected the number of a version"))
+    version.ok_or_else(|| refused(VERSION, "must be a version number"))
 }
 
 fn refused(parameter: &str, problem: &str) -> InferenceError {
@@ -153,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn a_load_takes_a_version_and_refuses_what_it_would_not_do() {
+    fn a_load_accepts_only_a_version() {
         let load = |name, choice| {
-            wanted(&RepositoryModelLoadRequest {
+            model_to_load(&RepositoryModelLoadRequest {
                 model_name: "m".to_owned(),
                 parameters: parameters([(name, choice)]),
                 ..RepositoryModelLoadRequest::default()
@@ -184,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unload_takes_unload_dependents_only() {
+    fn an_unload_accepts_only_unload_dependents() {
         let unload = |name, choice| {
-            unwanted(&RepositoryModelUnloadRequest {
+            model_to_unload(&RepositoryModelUnloadRequest {
                 model_name: "m".to_owned(),
                 parameters: parameters([(name, choice)]),
                 ..RepositoryModelUnloadRequest::default()
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_other_repository() {
+    fn other_repositories_are_rejected() {
         let repository_name = "other".to_owned();
         let index = RepositoryIndexRequest {
             repository_name: repository_name.clone(),
@@ -224,9 +225,9 @@ mod tests {
             ..RepositoryModelUnloadRequest::default()
         };
         for refused in [
-            wanted_index(&index).map(drop).map_err(Status::from),
-            wanted(&load).map(drop),
-            unwanted(&unload).map(drop),
+            index_filter(&index).map(drop).map_err(Status::from),
+            model_to_load(&load).map(drop),
+            model_to_unload(&unload).map(drop),
         ] {
             let status = refused.unwrap_err();
             assert!(

@@ -1,13 +1,14 @@
-//! Receiving a request's body: never more bytes than allowed, sent or inflated, and never for longer
-//! than allowed.
+//! Receives and decompresses request bodies, within limits on size and time.
 
 use std::{
     io::{self, Read},
     time::Duration,
 };
 
-use axum::body::Body;
-use axum::http::{HeaderMap, header};
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
 use bytes::Bytes;
 use flate2::{bufread::ZlibDecoder, read::MultiGzDecoder};
 use futures::StreamExt;
@@ -15,16 +16,16 @@ use tokio::{task, time::timeout};
 
 use super::error::HttpError;
 
-/// What a body may be.
+/// Limits on a body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
-    /// Bytes, as sent and after inflating.
+    /// Size in bytes, before and after decompression.
     pub(super) bytes: usize,
-    /// From the first byte to the last.
+    /// Time for the whole body to arrive.
     pub(super) time: Duration,
 }
 
-/// How a body was compressed (RFC 9110, section 8.4.1).
+/// The content coding of a body (RFC 9110, section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Identity,
@@ -33,10 +34,10 @@ enum Encoding {
     Deflate,
 }
 
-/// The whole body, inflated.
+/// Receives the whole body and decompresses it.
 ///
 /// # Errors
-/// [`HttpError`] where it is too long, too slow, broken off or compressed in an unknown way.
+/// [`HttpError`] if it is too large, too slow, incomplete, or has an unsupported coding.
 pub(super) async fn receive(
     headers: &HeaderMap,
     body: Body,
@@ -45,7 +46,7 @@ pub(super) async fn receive(
     let encoding = Encoding::of(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > patience(limits.bytes)) {
+    if announced.is_some_and(|length| length > drain_limit(limits.bytes)) {
         return Err(HttpError::BodyTooLarge {
             allowed: limits.bytes,
         });
@@ -57,35 +58,36 @@ pub(super) async fn receive(
     if encoding == Encoding::Identity {
         return Ok(sent);
     }
-    let inflated = task::spawn_blocking(move || encoding.inflate(&sent, limits.bytes)).await;
-    inflated.map_err(|_| HttpError::Internal)?
+    let decompressed = task::spawn_blocking(move || encoding.decompress(&sent, limits.bytes)).await;
+    decompressed.map_err(|_| HttpError::Internal)?
 }
 
-/// Bytes that are read and thrown away before a connection is closed: a client that hears nothing
-/// until it has sent all of its body is told why it was refused.
-pub(super) fn patience(most: usize) -> u64 {
-    most as u64 * 2
+/// Bytes that are read of a body before the connection is closed. Many clients read the response only after they
+/// have sent the whole body, so a body that is slightly too large is read to its end.
+pub(super) fn drain_limit(size_limit: usize) -> u64 {
+    size_limit as u64 * 2
 }
 
-async fn collect(body: Body, most: usize) -> Result<Bytes, HttpError> {
+async fn collect(body: Body, limit: usize) -> Result<Bytes, HttpError> {
     let mut stream = body.into_data_stream();
     let mut all = Vec::new();
     let mut length = 0;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| HttpError::Malformed("the body is broken off".to_owned()))?;
+        let chunk = chunk.map_err(|_| HttpError::Malformed("the body is incomplete".to_owned()))?;
         length += chunk.len();
-        if length <= most {
+        if length <= limit {
             all.extend_from_slice(&chunk);
         } else {
             all = Vec::new();
         }
-        if length as u64 > patience(most) {
+        if length as u64 > drain_limit(limit) {
             break;
         }
     }
-    match length <= most {
-        true => Ok(all.into()),
-        false => Err(HttpError::BodyTooLarge { allowed: most }),
+    if length <= limit {
+        Ok(all.into())
+    } else {
+        Err(HttpError::BodyTooLarge { allowed: limit })
     }
 }
 
@@ -105,31 +107,31 @@ impl Encoding {
         }
     }
 
-    fn inflate(self, sent: &[u8], most: usize) -> Result<Bytes, HttpError> {
-        // One byte more tells a body that fits from one that does not.
-        let limit = most as u64 + 1;
-        let mut inflated = Vec::new();
+    fn decompress(self, sent: &[u8], limit: usize) -> Result<Bytes, HttpError> {
+        // One byte more than allowed, to detect a body that is too large.
+        let most = limit as u64 + 1;
+        let mut decompressed = Vec::new();
         let read = match self {
-            Self::Identity => sent.take(limit).read_to_end(&mut inflated),
+            Self::Identity => sent.take(most).read_to_end(&mut decompressed),
             Self::Gzip => MultiGzDecoder::new(sent)
-                .take(limit)
-                .read_to_end(&mut inflated),
+                .take(most)
+                .read_to_end(&mut decompressed),
             Self::Deflate => {
                 let mut decoder = ZlibDecoder::new(sent);
-                let read = (&mut decoder).take(limit).read_to_end(&mut inflated);
+                let read = (&mut decoder).take(most).read_to_end(&mut decompressed);
                 match decoder.into_inner() {
                     [] => read,
                     _ => read.and(Err(io::Error::other("bytes follow the compressed data"))),
                 }
             }
         };
-        if inflated.len() > most {
-            return Err(HttpError::BodyTooLarge { allowed: most });
+        if decompressed.len() > limit {
+            return Err(HttpError::BodyTooLarge { allowed: limit });
         }
         match read {
-            Ok(_) => Ok(inflated.into()),
+            Ok(_) => Ok(decompressed.into()),
             Err(error) => Err(HttpError::Malformed(format!(
-                "the body cannot be inflated: {error}"
+                "the body cannot be decompressed: {error}"
             ))),
         }
     }
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bodies_arrive_whole_however_they_were_sent() {
+    async fn bodies_are_received_and_decompressed() {
         let body = vec![7; 1000];
         for (encoding, sent) in [
             (None, body.clone()),
@@ -191,22 +193,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_broken_or_unknown_is_refused() {
+    async fn bodies_that_are_too_large_damaged_or_unsupported_are_rejected() {
         let bomb = vec![0; 100_000_000];
         for (encoding, sent, expected) in [
             (None, vec![7; 1001], "at most 1000"),
             (Some("gzip"), gzip(&bomb), "at most 1000"),
             (Some("deflate"), zlib(&bomb), "at most 1000"),
-            (Some("gzip"), b"no gzip".to_vec(), "cannot be inflated"),
+            (Some("gzip"), b"no gzip".to_vec(), "cannot be decompressed"),
             (
                 Some("gzip"),
                 gzip(&[7; 100])[..20].to_vec(),
-                "cannot be inflated",
+                "cannot be decompressed",
             ),
             (
                 Some("gzip"),
                 [gzip(&[7; 100]), b"more".to_vec()].concat(),
-                "cannot be inflated",
+                "cannot be decompressed",
             ),
             (
                 Some("deflate"),
@@ -231,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_never_ends_is_given_up() {
+    async fn a_body_that_never_ends_times_out() {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
         let limits = BodyLimits {
             time: Duration::from_millis(10),

@@ -1,4 +1,4 @@
-//! `POST /v1/models/{model}:classify`: an image in, its classes out, for `curl --data-binary`.
+//! `POST /v1/models/{model}:classify`: classifies an image, for `curl --data-binary`.
 
 use axum::{
     Json,
@@ -33,7 +33,7 @@ pub(super) async fn handle(
     let model = model_and_verb
         .strip_suffix(VERB)
         .ok_or(HttpError::NoSuchPath)?;
-    let problem = "top_k must be a number, version a text";
+    let problem = "top_k must be a number, and version a string";
     let Query(parameters) = parameters.map_err(|_| invalid("query", problem))?;
     edge.inference.catalog.find(model, &parameters.version)?;
     let (parts, body) = request.into_parts();

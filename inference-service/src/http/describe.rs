@@ -1,5 +1,4 @@
-//! What the service and its models say about themselves, as JSON: the gRPC messages, in the form
-//! that Triton gives them.
+//! Descriptions of the service and its models: converts gRPC messages to JSON in Triton's format.
 
 use proto::inference::{
     DataType, InferBatchStatistics, InferStatistics, ModelConfig, ModelMetadataResponse,
@@ -10,7 +9,10 @@ use proto::inference::{
 use serde_json::{Value, json};
 
 /// `GET /v2/models/{m}`
-pub(super) fn metadata(message: &ModelMetadataResponse) -> Value {
+pub(super) fn metadata(
+    message: &ModelMetadataResponse,
+    parameters: Vec<(&'static str, Value)>,
+) -> Value {
     let tensors = |tensors: &[TensorMetadata]| -> Value {
         let tensors = tensors.iter().map(|tensor| {
             let TensorMetadata {
@@ -28,6 +30,7 @@ pub(super) fn metadata(message: &ModelMetadataResponse) -> Value {
         "platform": message.platform,
         "inputs": tensors(&message.inputs),
         "outputs": tensors(&message.outputs),
+        "parameters": parameters.into_iter().collect::<Value>(),
     })
 }
 
@@ -48,7 +51,7 @@ pub(super) fn statistics(message: &ModelStatisticsResponse) -> Value {
             "inference_stats": stats,
             "batch_stats": batches.collect::<Value>(),
             "memory_usage": memory.collect::<Value>(),
-            // No model is decoupled.
+            // For decoupled models; there are none.
             "response_stats": {},
         })
     });

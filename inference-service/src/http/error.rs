@@ -1,5 +1,5 @@
-//! How refusals look over HTTP: `{"error": "...", "reason": "QUEUE_FULL"}`, the first as the Open
-//! Inference Protocol has it, the second for programs.
+//! Errors over HTTP: `{"error": "...", "reason": "QUEUE_FULL"}`. The Open Inference Protocol defines `error`;
+//! `reason` is for programs.
 
 use axum::{
     Json,
@@ -9,17 +9,17 @@ use serde::Serialize;
 
 use crate::error::{InferenceError, Reason, ServiceError};
 
-/// Why a request is refused before its content is looked at.
+/// Why a request is rejected before its content is checked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    /// Nothing is at this path.
+    /// No such path.
     #[error("there is nothing at this path; see docs/openapi.yaml")]
     NoSuchPath,
-    /// The path is there, for other methods.
-    #[error("this path does not take this method")]
+    /// The path exists, but not with this method.
+    #[error("this path does not support this method")]
     MethodNotAllowed,
-    /// Too many bytes, sent or inflated.
-    #[error("the body is too large; at most {allowed} bytes are allowed, also after inflating")]
+    /// The body is too large, before or after decompression.
+    #[error("the body is too large; at most {allowed} bytes are allowed, also after decompression")]
     BodyTooLarge {
         /// See `http.max_body_bytes`.
         allowed: usize,
@@ -30,24 +30,26 @@ pub enum HttpError {
         /// See `http.read_timeout_seconds`.
         seconds: u64,
     },
-    /// Compressed in an unknown way.
+    /// The content coding is not supported.
     #[error("content-encoding: must be gzip, deflate or identity, and only one")]
     UnknownEncoding,
-    /// The body is not what it should be.
+    /// The body cannot be read.
     #[error("{0}")]
     Malformed(String),
-    /// The logits cannot be told in JSON.
-    #[error("outputs[0]: the logits are not finite, which JSON cannot say; ask for binary data")]
+    /// JSON cannot represent the logits.
+    #[error(
+        "outputs[0]: the logits are not finite, so JSON cannot represent them; request binary data"
+    )]
     NotFinite,
-    /// A fault; the log says more.
-    #[error("the service failed while it handled the request; its log says why")]
+    /// An internal error; the log has the reason.
+    #[error("internal error; see the service's log")]
     Internal,
 }
 
 #[derive(Serialize)]
 struct ErrorBody {
     error: String,
-    /// As `ErrorInfo.reason` over gRPC; see docs/errors.md.
+    /// The same as `ErrorInfo.reason` over gRPC; see docs/errors.md.
     reason: &'static str,
 }
 

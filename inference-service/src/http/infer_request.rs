@@ -1,7 +1,7 @@
-//! A request for inference as JSON, with the tensors' values in it or behind it.
+//! Parses a request for inference: JSON, with the values of tensors in it or after it.
 //!
-//! Formats: the Open Inference Protocol's REST part, and its binary tensor data extension as Triton
-//! documents it (`docs/protocol/extension_binary_data.md`).
+//! Formats: the REST part of the Open Inference Protocol, and the binary tensor data extension as
+//! documented by Triton (`docs/protocol/extension_binary_data.md`).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::{
-    few::Few,
+    bounded_vec::BoundedVec,
     json_body::{self, shorten},
     tensor_data::TensorData,
 };
@@ -18,24 +18,23 @@ use crate::{
     batcher::InputValues,
     error::{InferenceError, ServiceError},
     inference::{
-        InferenceRequest, InputTensor, RequestId,
-        behaviour::{self, Asked, OF_INPUTS, OF_OUTPUTS, OF_REQUESTS},
-        invalid,
+        InferenceRequest, InputTensor, RequestId, invalid,
+        unsupported::{self, OF_INPUTS, OF_OUTPUTS, OF_REQUESTS, ParameterValue},
     },
 };
 
-/// Says where, in a body with binary data, the JSON ends.
+/// Length of the JSON in a body with binary data.
 pub(super) const JSON_LENGTH: HeaderName =
     HeaderName::from_static("inference-header-content-length");
 
-/// The caller's name of a request, for logs.
+/// The caller's id for the request, for logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A parsed request, and how its answer is wanted.
+/// A parsed request and the format of its response.
 #[derive(Debug)]
 pub(super) struct HttpInference {
     pub(super) request: InferenceRequest,
-    /// Logits as bytes behind the JSON rather than as numbers in it.
+    /// Whether the logits are bytes after the JSON rather than numbers in it.
     pub(super) binary_output: bool,
 }
 
@@ -45,27 +44,27 @@ struct RequestJson {
     id: String,
     #[serde(default)]
     parameters: RequestParameters,
-    inputs: Few<InputJson>,
+    inputs: BoundedVec<InputJson>,
     #[serde(default)]
-    outputs: Few<OutputJson>,
+    outputs: BoundedVec<OutputJson>,
 }
 
-/// Those that are known; others are ignored.
+/// The known parameters; others are ignored.
 #[derive(Default, Deserialize)]
 struct RequestParameters {
     binary_data_output: Option<bool>,
-    /// Triton's: how long the request may take, microseconds; 0 for no limit.
+    /// Triton's longest time for the request, microseconds; 0 for no limit.
     timeout: Option<u64>,
-    sequence_id: Option<Asked>,
-    sequence_start: Option<Asked>,
-    sequence_end: Option<Asked>,
+    sequence_id: Option<ParameterValue>,
+    sequence_start: Option<ParameterValue>,
+    sequence_end: Option<ParameterValue>,
 }
 
 #[derive(Deserialize)]
 struct InputJson {
     name: String,
     datatype: String,
-    shape: Few<i64>,
+    shape: BoundedVec<i64>,
     #[serde(default)]
     parameters: InputParameters,
     data: Option<TensorData>,
@@ -74,7 +73,7 @@ struct InputJson {
 #[derive(Default, Deserialize)]
 struct InputParameters {
     binary_data_size: Option<u64>,
-    shared_memory_region: Option<Asked>,
+    shared_memory_region: Option<ParameterValue>,
 }
 
 #[derive(Deserialize)]
@@ -87,14 +86,14 @@ struct OutputJson {
 #[derive(Default, Deserialize)]
 struct OutputParameters {
     binary_data: Option<bool>,
-    classification: Option<Asked>,
-    shared_memory_region: Option<Asked>,
+    classification: Option<ParameterValue>,
+    shared_memory_region: Option<ParameterValue>,
 }
 
-/// Parses `body`, a request to `version` (empty: the active one) of `model`.
+/// Parses `body`, a request to `version` of `model`; an empty version selects the active one.
 ///
 /// # Errors
-/// Why the body is no such request, naming the field.
+/// An error that names the invalid field.
 pub(super) fn parse(
     (model, version): (String, String),
     headers: &HeaderMap,
@@ -131,7 +130,7 @@ pub(super) fn parse(
 }
 
 impl RequestJson {
-    /// Refuses what asks for something that the service does not do.
+    /// Rejects unsupported parameters.
     fn check_parameters(&self) -> Result<(), InferenceError> {
         let RequestParameters {
             sequence_id,
@@ -147,8 +146,8 @@ impl RequestJson {
         for (index, output) in self.outputs.0.iter().enumerate() {
             let owner = format!("outputs[{index}].");
             let parameters = &output.parameters;
-            let asked = [&parameters.classification, &parameters.shared_memory_region];
-            check(&owner, OF_OUTPUTS, asked)?;
+            let values = [&parameters.classification, &parameters.shared_memory_region];
+            check(&owner, OF_OUTPUTS, values)?;
         }
         Ok(())
     }
@@ -157,35 +156,35 @@ impl RequestJson {
 fn check<const N: usize>(
     owner: &str,
     names: [&str; N],
-    asked: [&Option<Asked>; N],
+    values: [&Option<ParameterValue>; N],
 ) -> Result<(), InferenceError> {
-    let mut pairs = names.into_iter().zip(asked);
-    pairs.try_for_each(|(name, asked)| match asked {
-        Some(asked) => behaviour::check(owner, name, asked),
+    let mut pairs = names.into_iter().zip(values);
+    pairs.try_for_each(|(name, value)| match value {
+        Some(value) => unsupported::check(owner, name, value),
         None => Ok(()),
     })
 }
 
-/// The caller's name of the request, where it has one.
+/// The caller's id for the request, if the headers have one.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     Some(id.to_owned())
 }
 
-/// The JSON of a body, and what follows it.
+/// Splits a body into its JSON and the binary data after it.
 fn split(headers: &HeaderMap, body: &Bytes) -> Result<(Bytes, Bytes), InferenceError> {
     let field = "inference-header-content-length";
     let mut lengths = headers.get_all(JSON_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => return Ok((body.clone(), Bytes::new())),
-        (Some(_), Some(_)) => return Err(invalid(field, "given more than once")),
+        (Some(_), Some(_)) => return Err(invalid(field, "is given more than once")),
         (Some(length), None) => length,
     };
     let digits = length.to_str().unwrap_or_default();
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     let length = digits.parse::<usize>().ok().filter(|_| all_digits);
     match length {
-        None => Err(invalid(field, "is no number of bytes")),
+        None => Err(invalid(field, "is not a number of bytes")),
         Some(length) if length > body.len() => {
             let problem = format!("is {length}, but the body has {} bytes", body.len());
             Err(invalid(field, problem))
@@ -195,32 +194,35 @@ fn split(headers: &HeaderMap, body: &Bytes) -> Result<(Bytes, Bytes), InferenceE
 }
 
 fn take_inputs(
-    inputs: Few<InputJson>,
+    inputs: BoundedVec<InputJson>,
     mut binary: Bytes,
 ) -> Result<Vec<InputTensor>, InferenceError> {
     let mut taken = Vec::new();
     for (index, input) in inputs.0.into_iter().enumerate() {
         let values = match (input.data, input.parameters.binary_data_size) {
             (Some(_), Some(_)) => {
-                let problem = "given beside parameters.binary_data_size; give one of them";
+                let problem =
+                    "is given in addition to parameters.binary_data_size; use one of them";
                 Err(invalid(format!("inputs[{index}].data"), problem))
             }
             (Some(data), None) => check_nesting(index, data, &input.shape.0),
             (None, Some(size)) => {
-                let size = usize::try_from(size)
+                let available = usize::try_from(size)
                     .ok()
                     .filter(|size| *size <= binary.len());
-                let size = size.ok_or_else(|| {
-                    let problem = format!("{} bytes follow the JSON for it", binary.len());
+                let available = available.ok_or_else(|| {
+                    let found = binary.len();
+                    let problem =
+                        format!("is {size}, but only {found} bytes are left after the JSON");
                     invalid(
                         format!("inputs[{index}].parameters.binary_data_size"),
                         problem,
                     )
                 })?;
-                Ok(InputValues::Raw(binary.split_to(size)))
+                Ok(InputValues::Raw(binary.split_to(available)))
             }
             (None, None) => {
-                let problem = "no values; give them here or as binary data";
+                let problem = "is missing; put the values here or after the JSON as binary data";
                 Err(invalid(format!("inputs[{index}].data"), problem))
             }
         };
@@ -237,13 +239,13 @@ fn take_inputs(
         });
     }
     if !binary.is_empty() {
-        let problem = format!("{} bytes follow what the inputs ask for", binary.len());
+        let problem = format!("has {} bytes more than the inputs", binary.len());
         return Err(invalid("binary data", problem));
     }
     Ok(taken)
 }
 
-/// Nested data must be nested as the shape says; flat data need not.
+/// Nested data must have the nesting of the shape; flat data is allowed for any shape.
 fn check_nesting(
     index: usize,
     data: TensorData,
@@ -252,7 +254,10 @@ fn check_nesting(
     let nested = data.nesting.len() > 1;
     let sizes = data.nesting.iter().map(|size| i64::try_from(*size).ok());
     if nested && !sizes.eq(shape.iter().copied().map(Some)) {
-        let problem = format!("nested as {:?}, but the shape is {shape:?}", data.nesting);
+        let problem = format!(
+            "is nested as {:?}, but the shape is {shape:?}",
+            data.nesting
+        );
         return Err(invalid(format!("inputs[{index}].data"), shorten(&problem)));
     }
     Ok(InputValues::Typed(data.values))

@@ -1,4 +1,4 @@
-//! The answer to a request for inference, with the logits in the JSON or behind it.
+//! Formats the response to a request for inference: JSON, with the logits in it or after it.
 
 use axum::{
     Json,
@@ -36,16 +36,17 @@ struct BinaryData {
     binary_data_size: usize,
 }
 
+/// Formats `response`.
+///
 /// # Errors
-/// [`HttpError::NotFinite`] for logits that JSON cannot hold.
+/// [`HttpError::NotFinite`] if JSON cannot represent the logits.
 pub(super) fn respond(response: &InferenceResponse, binary: bool) -> Result<Response, HttpError> {
     let logits = &response.logits;
-    let (parameters, data) = match binary {
-        true => {
-            let binary_data_size = logits.len();
-            (Some(BinaryData { binary_data_size }), None)
-        }
-        false => (None, Some(finite_numbers(logits)?)),
+    let (parameters, data) = if binary {
+        let binary_data_size = logits.len();
+        (Some(BinaryData { binary_data_size }), None)
+    } else {
+        (None, Some(finite_numbers(logits)?))
     };
     let json = ResponseJson {
         model_name: &response.model,
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn logits_stand_in_the_json_and_survive_it_bit_by_bit() {
+    async fn json_preserves_the_bits_of_logits() {
         let logits = [0.1, -1.5e-30, 3.402_823_5e38];
         let answer = body(respond(&response(&logits), false).unwrap()).await;
         let answer: Value = serde_json::from_slice(&answer).unwrap();
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_no_infinity() {
+    fn json_rejects_infinity() {
         let error = respond(&response(&[f32::INFINITY]), false).unwrap_err();
         assert_eq!(error, HttpError::NotFinite);
     }

@@ -1,22 +1,22 @@
-//! Reading a body as JSON: what is wrong with it is said by field and in a few words.
+//! Parses JSON bodies; errors name the field.
 
+use common::text;
 use serde::Deserialize;
 
-use super::{error::HttpError, json_limits::check_depth};
+use super::error::HttpError;
 use crate::{error::ServiceError, inference::invalid};
 
-/// Parses the whole of `json`.
+/// Parses `json`. serde_json limits the nesting to 128 levels; it skips unknown fields without recursion.
 ///
 /// # Errors
-/// [`HttpError::Malformed`] for what is no JSON or nests too deep, else the field that cannot be used.
+/// [`HttpError::Malformed`] if `json` is not JSON or nests too deeply, otherwise the invalid field.
 pub(super) fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, ServiceError> {
-    check_depth(json).map_err(|error| HttpError::Malformed(error.to_string()))?;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     let parsed = parsed.map_err(|error| json_error(&error))?;
-    deserializer
-        .end()
-        .map_err(|error| HttpError::Malformed(format!("the JSON goes on: {error}")))?;
+    deserializer.end().map_err(|error| {
+        HttpError::Malformed(format!("the body has data after the JSON: {error}"))
+    })?;
     Ok(parsed)
 }
 
@@ -34,11 +34,8 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ServiceE
     HttpError::Malformed(format!("the body is not JSON: {problem}")).into()
 }
 
-/// serde repeats what it found, however long it is.
-pub(super) fn shorten(text: &str) -> String {
+/// Truncates a message of serde, which may quote a long value.
+pub(super) fn shorten(message: &str) -> String {
     const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
+    text::shorten(message, LONGEST)
 }

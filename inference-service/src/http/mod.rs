@@ -1,19 +1,17 @@
-//! The Open Inference Protocol v2 over HTTP (REST), and images for `curl`.
+//! The Open Inference Protocol v2 over HTTP (REST), and classification of images for `curl`.
 //!
-//! Paths, methods and bodies are in docs/openapi.yaml. What is asked here goes the same way as what
-//! is asked over gRPC.
+//! docs/openapi.yaml has the paths, methods and bodies. Requests take the same path as those over gRPC.
 
 mod body;
+mod bounded_vec;
 mod classify;
 mod describe;
+mod drain_body;
 mod error;
-mod few;
 mod infer_request;
 mod infer_response;
 mod json_body;
-mod json_limits;
 mod tensor_data;
-mod unread;
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,14 +35,15 @@ use crate::{
     error::{InferenceError, ServiceError},
     grpc,
     inference::{Inference, invalid},
+    model_parameters::{self, MAX_CLASS_NAMES_BYTES},
 };
 use body::BodyLimits;
 pub use error::HttpError;
 
-/// Bodies above this are parsed off the async threads.
+/// Larger bodies are parsed on a blocking thread.
 const LARGE_BODY: usize = 256 << 10;
 
-/// What the handlers share.
+/// State of the handlers.
 #[derive(Clone)]
 struct Edge {
     inference: Arc<Inference>,
@@ -52,11 +51,11 @@ struct Edge {
     limits: BodyLimits,
 }
 
-/// A model and a version, empty for the active one.
-type Named = (String, String);
+/// A model and a version; an empty version selects the active one.
+type Target = (String, String);
 type Answer = Result<Response, ServiceError>;
 
-/// All paths.
+/// The router of all paths.
 pub(crate) fn router(
     inference: Arc<Inference>,
     classifier: Arc<Classifier>,
@@ -89,11 +88,11 @@ pub(crate) fn router(
         .with_state(edge)
 }
 
-/// `router` with all its layers, such that each request is answered only once its body is there.
-pub(crate) fn wait_for_bodies(router: Router, config: &HttpConfig) -> Router {
+/// Adds the outermost layer to `router`, which reads what handlers left of a body before the response is sent.
+pub(crate) fn drain_bodies(router: Router, config: &HttpConfig) -> Router {
     router.layer(middleware::from_fn_with_state(
         limits(config),
-        unread::wait_for_body,
+        drain_body::drain_body,
     ))
 }
 
@@ -104,12 +103,12 @@ fn limits(config: &HttpConfig) -> BodyLimits {
     }
 }
 
-/// Other methods get an error in the protocol's form.
+/// Rejects other methods with an error in the protocol's format.
 fn only(method: MethodRouter<Edge>) -> MethodRouter<Edge> {
     method.fallback(async || HttpError::MethodNotAllowed)
 }
 
-/// The names in the path.
+/// The parameters of a path.
 #[derive(Deserialize)]
 struct ModelPath {
     model: String,
@@ -117,10 +116,10 @@ struct ModelPath {
     version: String,
 }
 
-fn named(path: Result<Path<ModelPath>, PathRejection>) -> Result<Named, InferenceError> {
+fn target(path: Result<Path<ModelPath>, PathRejection>) -> Result<Target, InferenceError> {
     match path {
         Ok(Path(ModelPath { model, version })) => Ok((model, version)),
-        // The only way to fail: the names are texts of any kind.
+        // The only possible error, because the parameters are strings.
         Err(_) => Err(invalid("path", "is not UTF-8")),
     }
 }
@@ -139,24 +138,25 @@ async fn live() -> Json<Value> {
 }
 
 async fn ready(State(edge): State<Edge>) -> Response {
-    say_ready(edge.inference.readiness.is_ready(), json!({}))
+    readiness(edge.inference.readiness.is_ready(), json!({}))
 }
 
 async fn model_ready(
     State(edge): State<Edge>,
     path: Result<Path<ModelPath>, PathRejection>,
 ) -> Answer {
-    let (model, version) = named(path)?;
+    let (model, version) = target(path)?;
     edge.inference.catalog.find(&model, &version)?;
     let ready = edge.inference.readiness.model_is_ready(&model, &version);
-    Ok(say_ready(ready, json!({"name": model})))
+    Ok(readiness(ready, json!({"name": model})))
 }
 
-fn say_ready(ready: bool, mut body: Value) -> Response {
+fn readiness(ready: bool, mut body: Value) -> Response {
     body["ready"] = ready.into();
-    let status = match ready {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(body)).into_response()
 }
@@ -165,9 +165,10 @@ async fn model_metadata(
     State(edge): State<Edge>,
     path: Result<Path<ModelPath>, PathRejection>,
 ) -> Answer {
-    let (model, version) = named(path)?;
+    let (model, version) = target(path)?;
     let version = edge.inference.catalog.find(&model, &version)?;
-    let metadata = describe::metadata(&grpc::metadata(&version));
+    let parameters = model_parameters::of(&version, MAX_CLASS_NAMES_BYTES);
+    let metadata = describe::metadata(&grpc::metadata(&version), parameters);
     Ok(Json(metadata).into_response())
 }
 
@@ -175,9 +176,10 @@ async fn model_config(
     State(edge): State<Edge>,
     path: Result<Path<ModelPath>, PathRejection>,
 ) -> Answer {
-    let (model, version) = named(path)?;
+    let (model, version) = target(path)?;
     let version = edge.inference.catalog.find(&model, &version)?;
-    let config = describe::config(&grpc::model_config(&version).config.unwrap_or_default());
+    let config = grpc::model_config(&version, MAX_CLASS_NAMES_BYTES).config;
+    let config = describe::config(&config.unwrap_or_default());
     Ok(Json(config).into_response())
 }
 
@@ -185,7 +187,7 @@ async fn statistics(
     State(edge): State<Edge>,
     path: Result<Path<ModelPath>, PathRejection>,
 ) -> Answer {
-    let (name, version) = named(path)?;
+    let (name, version) = target(path)?;
     let request = ModelStatisticsRequest { name, version };
     let statistics = grpc::statistics(&edge.inference.catalog, &request)?;
     Ok(Json(describe::statistics(&statistics)).into_response())
@@ -200,9 +202,10 @@ struct IndexRequest {
 async fn index(State(edge): State<Edge>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let body = body::receive(&parts.headers, body, edge.limits).await?;
-    let request = match body.is_empty() {
-        true => IndexRequest::default(),
-        false => json_body::parse(&body)?,
+    let request = if body.is_empty() {
+        IndexRequest::default()
+    } else {
+        json_body::parse(&body)?
     };
     let index = grpc::index(&edge.inference.catalog.models(), request.ready);
     Ok(Json(describe::index(&index)).into_response())
@@ -213,19 +216,19 @@ async fn infer(
     path: Result<Path<ModelPath>, PathRejection>,
     request: Request<Body>,
 ) -> Answer {
-    let named = named(path)?;
-    // Before a large body is received for nothing.
-    edge.inference.catalog.find(&named.0, &named.1)?;
+    let (model, version) = target(path)?;
+    // Rejects the request before its body is received.
+    edge.inference.catalog.find(&model, &version)?;
     let (parts, body) = request.into_parts();
     let body = body::receive(&parts.headers, body, edge.limits).await?;
     let large = body.len() > LARGE_BODY;
-    let parse = move || infer_request::parse(named, &parts.headers, &body);
-    let parsed = match large {
-        true => task::spawn_blocking(parse)
-            .await
-            .map_err(|_| HttpError::Internal)?,
-        false => parse(),
-    }?;
+    let parse = move || infer_request::parse((model, version), &parts.headers, &body);
+    let parsed = if large {
+        let parsed = task::spawn_blocking(parse).await;
+        parsed.map_err(|_| HttpError::Internal)??
+    } else {
+        parse()?
+    };
     let response = edge.inference.infer(parsed.request).await?;
     Ok(infer_response::respond(&response, parsed.binary_output)?)
 }

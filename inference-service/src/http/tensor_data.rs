@@ -1,4 +1,4 @@
-//! The `data` of a tensor in JSON: numbers, flat or nested like the shape, row by row.
+//! Parses the `data` of a tensor in JSON: numbers in row-major order, flat or nested like the shape.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::{
     de::{self, DeserializeSeed, SeqAccess, Visitor},
 };
 
-/// Numbers of a tensor.
+/// The values of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TensorData {
-    /// In row-major order. What f32 cannot hold has become infinite.
+    /// In row-major order. Values beyond the range of f32 are infinite.
     pub(super) values: Vec<f32>,
-    /// Lengths of the arrays, outermost first; one length for flat data.
+    /// Lengths of the nested arrays, outermost first; one length for flat data.
     pub(super) nesting: Vec<usize>,
 }
 
-const DIFFERENT_DEPTHS: &str = "numbers stand at different depths";
+const DIFFERENT_DEPTHS: &str = "numbers are at different depths";
 
 impl<'de> Deserialize<'de> for TensorData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for TensorData {
             builder: &mut builder,
             depth: 0,
         };
-        // Recursion is as deep as the JSON, which was checked.
+        // Recurses as deep as the JSON, which serde_json limits.
         level.deserialize(deserializer)?;
         if builder.lengths.is_empty() {
             return Err(de::Error::custom("expected an array of numbers"));
@@ -40,13 +40,13 @@ impl<'de> Deserialize<'de> for TensorData {
 #[derive(Default)]
 struct Builder {
     values: Vec<f32>,
-    /// By depth; each array of a depth must be as long as the first.
+    /// Length of the arrays by depth; all arrays of a depth must have the same length.
     lengths: Vec<usize>,
-    /// How many arrays a number is within.
+    /// Depth of the numbers.
     number_depth: Option<usize>,
 }
 
-/// An array or a number, `depth` arrays within the data.
+/// An array or a number at `depth`.
 struct Level<'b> {
     builder: &'b mut Builder,
     depth: usize,
@@ -69,7 +69,7 @@ impl<'de> Visitor<'de> for Level<'_> {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
         let depth = *self.builder.number_depth.get_or_insert(self.depth);
-        // An array in the place of a number may be empty, so that no number is deeper.
+        // Detects arrays beside numbers, including empty ones.
         if depth != self.depth || self.builder.lengths.len() > depth {
             return Err(E::custom(DIFFERENT_DEPTHS));
         }
@@ -91,7 +91,7 @@ impl<'de> Visitor<'de> for Level<'_> {
             return Err(de::Error::custom(DIFFERENT_DEPTHS));
         }
         if builder.lengths.len() == depth {
-            // The place of this depth, before those within it take theirs.
+            // Reserves the entry of this depth before inner arrays add theirs.
             builder.lengths.push(usize::MAX);
         }
         let mut length = 0;
@@ -109,11 +109,12 @@ impl<'de> Visitor<'de> for Level<'_> {
         if *known == usize::MAX {
             *known = length;
         }
-        match *known == length {
-            true => Ok(()),
-            false => Err(de::Error::custom(format!(
+        if *known == length {
+            Ok(())
+        } else {
+            Err(de::Error::custom(format!(
                 "an array of {length} beside one of {known}"
-            ))),
+            )))
         }
     }
 }
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tensor_is_said() {
+    fn data_that_is_not_a_tensor_is_rejected() {
         for (json, expected) in [
             ("1", "expected an array"),
             ("[\"1\"]", "expected a number"),

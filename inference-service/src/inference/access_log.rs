@@ -1,4 +1,4 @@
-//! The access log: one line per request, without its content, if the configuration enables it.
+//! The access log: one entry per request, if `log.access` is set. Entries never contain payloads.
 
 use std::{fmt, time::Instant};
 
@@ -7,10 +7,11 @@ use tracing::info;
 use super::{InferenceResponse, request_id::RequestName};
 use crate::error::InferenceError;
 
-/// The access-log line of a request in progress. Dropping it before its end logs the request as cancelled.
-pub(crate) struct AccessLine(Option<Line>);
+/// The entry of a request in progress. If it is dropped before [`end`](Self::end), the request was
+/// cancelled.
+pub(crate) struct LogEntry(Option<Fields>);
 
-struct Line {
+struct Fields {
     request: String,
     model: String,
     /// 0 if there is no such model or version.
@@ -18,15 +19,15 @@ struct Line {
     began: Instant,
 }
 
-impl AccessLine {
-    /// Logs nothing if `wanted` is false.
+impl LogEntry {
+    /// Begins an entry. If `enabled` is false, nothing is logged.
     pub(crate) fn new(
-        wanted: bool,
+        enabled: bool,
         request: RequestName<'_>,
         model: impl fmt::Display,
         version: u64,
     ) -> Self {
-        Self(wanted.then(|| Line {
+        Self(enabled.then(|| Fields {
             request: request.to_string(),
             model: model.to_string(),
             version,
@@ -36,29 +37,29 @@ impl AccessLine {
 
     /// Logs the outcome of the request.
     pub(crate) fn end(mut self, outcome: &Result<InferenceResponse, InferenceError>) {
-        if let Some(line) = self.0.take() {
+        if let Some(fields) = self.0.take() {
             match outcome {
-                Ok(response) => line.log("OK", response.samples),
-                Err(error) => line.log(error.reason(), 0),
+                Ok(response) => fields.log("OK", response.samples),
+                Err(error) => fields.log(error.reason(), 0),
             }
         }
     }
 
-    /// Logs nothing, because another line covers the request.
+    /// Discards the entry, because a later entry covers the request.
     pub(crate) fn discard(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for AccessLine {
+impl Drop for LogEntry {
     fn drop(&mut self) {
-        if let Some(line) = self.0.take() {
-            line.log("CANCELED", 0);
+        if let Some(fields) = self.0.take() {
+            fields.log("CANCELED", 0);
         }
     }
 }
 
-impl Line {
+impl Fields {
     fn log(self, outcome: &str, samples: usize) {
         info!(
             target: "access",

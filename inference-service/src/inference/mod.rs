@@ -1,9 +1,9 @@
-//! The one request path: whatever protocol a request came by, it goes through here.
+//! The request path that all protocols share.
 
 mod access_log;
-pub(crate) mod behaviour;
 mod request;
 mod request_id;
+pub(crate) mod unsupported;
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,13 +12,15 @@ use tokio::{sync::oneshot, time::timeout_at};
 use tracing::{Instrument, debug_span};
 
 use crate::{
-    batcher::{Job, Refused},
-    catalog::{Catalog, LoadedVersion, shorten},
+    batcher::{Job, PushError},
+    catalog::Catalog,
     error::InferenceError,
+    loaded_version::LoadedVersion,
+    names::shorten,
     readiness::Readiness,
 };
 
-use access_log::AccessLine;
+use access_log::LogEntry;
 #[cfg(test)]
 pub(crate) use request::Input;
 use request_id::RequestName;
@@ -26,23 +28,23 @@ use request_id::RequestName;
 pub(crate) use request::{F32, InferenceRequest, InputTensor, invalid};
 pub(crate) use request_id::RequestId;
 
-/// Answers requests; what the protocols' edges share.
+/// Answers requests for inference.
 #[derive(Debug)]
 pub(crate) struct Inference {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) readiness: Readiness,
-    /// Whether every request has a line in the log.
-    log_access: bool,
+    /// Whether the log has one entry per request.
+    access_log: bool,
 }
 
 /// The answer to an [`InferenceRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InferenceResponse {
-    /// As in the request.
+    /// The model's name in the request.
     pub(crate) model: String,
     /// The version that answered.
     pub(crate) version: u64,
-    /// As in the request.
+    /// The id in the request.
     pub(crate) id: String,
     pub(crate) samples: usize,
     pub(crate) classes: usize,
@@ -51,16 +53,16 @@ pub(crate) struct InferenceResponse {
 }
 
 impl Inference {
-    pub(crate) fn new(catalog: Arc<Catalog>, readiness: Readiness, log_access: bool) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, readiness: Readiness, access_log: bool) -> Self {
         Self {
             catalog,
             readiness,
-            log_access,
+            access_log,
         }
     }
 
-    /// Answers `request` by the version that it names. Dropping the future withdraws the request:
-    /// unless it is being computed already, it never is.
+    /// Answers `request` with the version that it names. Dropping the future cancels the request unless
+    /// it is already in a batch.
     ///
     /// # Errors
     /// See [`InferenceError`].
@@ -69,13 +71,13 @@ impl Inference {
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
         let version = self.find(&request.model, &request.version, request.name())?;
-        version.infer(request).await
+        self.infer_with(&version, request).await
     }
 
-    /// The version that is to answer the request of this name.
+    /// Finds the version that answers a request. A failure is written to the access log.
     ///
     /// # Errors
-    /// [`InferenceError`] where there is none; it is in the access log then.
+    /// [`InferenceError`] if there is no such version.
     pub(crate) fn find(
         &self,
         model: &str,
@@ -83,83 +85,83 @@ impl Inference {
         request: RequestName<'_>,
     ) -> Result<Arc<LoadedVersion>, InferenceError> {
         self.catalog.find(model, version).inspect_err(|error| {
-            AccessLine::new(self.log_access, request, shorten(model), 0).end(&Err(error.clone()));
+            let entry = LogEntry::new(self.access_log, request, shorten(model), 0);
+            entry.end(&Err(error.clone()));
         })
     }
-}
 
-impl LoadedVersion {
-    /// Answers `request`, for this version and counted with it, whatever version it names: for a
-    /// caller that has looked at the version before, to make the input from something else.
+    /// Answers `request` with `version`, whatever version the request names. Callers that need the version
+    /// to prepare the input find it first.
     ///
     /// # Errors
     /// See [`InferenceError`].
-    pub(crate) async fn infer(
+    pub(crate) async fn infer_with(
         &self,
+        version: &LoadedVersion,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
-        let record = self.statistics.begin();
-        let access_line = self.access_line(request.name());
+        let record = version.statistics.begin();
+        let entry = self.log_entry(version, request.name());
         let span = debug_span!(
             "infer",
-            model = %self.model,
-            version = self.version,
+            model = %version.model,
+            version = version.version,
             request = request.name().to_string(),
         );
-        let outcome = self.compute(request).instrument(span).await;
+        let outcome = compute(version, request).instrument(span).await;
         record.end(&outcome);
-        access_line.end(&outcome);
+        entry.end(&outcome);
         outcome
     }
 
-    /// Begins the access-log line of a request to this version.
-    pub(crate) fn access_line(&self, request: RequestName<'_>) -> AccessLine {
-        let wanted = self.config.log_access;
-        AccessLine::new(wanted, request, &self.model, self.version)
+    /// Begins the entry of a request in the access log.
+    pub(crate) fn log_entry(&self, version: &LoadedVersion, request: RequestName<'_>) -> LogEntry {
+        LogEntry::new(self.access_log, request, &version.model, version.version)
     }
+}
 
-    async fn compute(
-        &self,
-        request: InferenceRequest,
-    ) -> Result<InferenceResponse, InferenceError> {
-        let batching = &self.config.batching;
-        let arrived = Instant::now();
-        let deadline = request.deadline.or_else(|| {
-            let timeout = batching.default_timeout()?;
-            arrived.checked_add(timeout)
-        });
-        let (input, named) = request.check(&self.interface, batching.max_batch_size)?;
-        let (reply, answer) = oneshot::channel();
-        let job = Job {
-            input: input.values,
-            samples: input.samples,
-            enqueued: arrived,
-            deadline,
-            reply,
-        };
-        let stopped = || InferenceError::WorkerStopped {
-            model: self.model.clone(),
-        };
-        self.batcher.push(job).map_err(|refused| match refused {
-            Refused::Full => InferenceError::QueueFull {
-                capacity: batching.max_queue_size,
-            },
-            Refused::Closed => stopped(),
-        })?;
-        let answer = match deadline {
-            None => answer.await,
-            Some(deadline) => timeout_at(deadline.into(), answer)
-                .await
-                .map_err(|_| InferenceError::DeadlineExceeded)?,
-        };
-        let logits = answer.map_err(|_| stopped())??;
-        Ok(InferenceResponse {
-            model: named.model,
-            version: self.version,
-            id: named.id,
-            samples: input.samples,
-            classes: self.interface.classes,
-            logits,
-        })
-    }
+/// Checks `request`, queues it, and waits for the logits.
+async fn compute(
+    version: &LoadedVersion,
+    request: InferenceRequest,
+) -> Result<InferenceResponse, InferenceError> {
+    let batching = &version.config.batching;
+    let arrived = Instant::now();
+    let deadline = request.deadline.or_else(|| {
+        let timeout = batching.default_timeout()?;
+        arrived.checked_add(timeout)
+    });
+    let (input, echo) = request.check(&version.interface, batching.max_batch_size)?;
+    let (reply, answer) = oneshot::channel();
+    let job = Job {
+        input: input.values,
+        samples: input.samples,
+        enqueued: arrived,
+        deadline,
+        reply,
+    };
+    let stopped = || InferenceError::WorkerStopped {
+        model: version.model.clone(),
+    };
+    version.batcher.push(job).map_err(|error| match error {
+        PushError::Full => InferenceError::QueueFull {
+            capacity: batching.max_queue_size,
+        },
+        PushError::Closed => stopped(),
+    })?;
+    let answer = match deadline {
+        None => answer.await,
+        Some(deadline) => timeout_at(deadline.into(), answer)
+            .await
+            .map_err(|_| InferenceError::DeadlineExceeded)?,
+    };
+    let logits = answer.map_err(|_| stopped())??;
+    Ok(InferenceResponse {
+        model: echo.model,
+        version: version.version,
+        id: echo.id,
+        samples: input.samples,
+        classes: version.interface.classes,
+        logits,
+    })
 }

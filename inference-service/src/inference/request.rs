@@ -1,29 +1,29 @@
-//! A request as the protocols' edges hand it over, and the checks that it must pass.
+//! A request for inference, independent of the protocol, and its checks.
 
 use std::time::Instant;
 
 use onnx_runtime::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 
 use super::request_id::{RequestId, RequestName};
-use crate::{batcher::InputValues, catalog::shorten, error::InferenceError};
+use crate::{batcher::InputValues, error::InferenceError, names::shorten};
 
-/// The protocol's name of f32.
+/// The name of f32 in the protocol.
 pub(crate) const F32: &str = "FP32";
 
-/// A request for inference. Texts are as they came: nothing has been checked yet.
+/// A request for inference, not yet checked.
 #[derive(Debug)]
 pub(crate) struct InferenceRequest {
     pub(crate) model: String,
-    /// Empty for the active version.
+    /// The version; empty for the active one.
     pub(crate) version: String,
-    /// Of the caller's choice; in the answer again.
+    /// The caller's id for the request, repeated in the response.
     pub(crate) id: String,
-    /// For logs, where there is no `id`.
+    /// Names the request in logs if `id` is empty.
     pub(crate) request_id: RequestId,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
     pub(crate) inputs: Vec<InputTensor>,
-    /// Names of the wanted outputs; empty for all.
+    /// Names of the requested outputs; empty for all.
     pub(crate) outputs: Vec<String>,
 }
 
@@ -32,31 +32,31 @@ pub(crate) struct InferenceRequest {
 pub(crate) struct InputTensor {
     pub(crate) name: String,
     pub(crate) datatype: String,
-    /// With the batch dimension.
+    /// The shape, including the batch.
     pub(crate) shape: Vec<i64>,
-    /// The values, or why there are none that can be used.
+    /// The values, or why they cannot be used.
     pub(crate) values: Result<InputValues, InferenceError>,
-    /// Where the protocol has the values; errors name it.
+    /// The field of the protocol's message that holds the values, for errors.
     pub(crate) values_field: &'static str,
 }
 
-/// The values of a request that passed every check.
+/// The input of a request that passed every check.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) values: InputValues,
-    /// The batch dimension, from 1 to the largest batch.
+    /// The batch dimension, from 1 to `max_batch_size`.
     pub(crate) samples: usize,
 }
 
-/// What the answer repeats from a request.
+/// The fields of a request that the response repeats.
 #[derive(Debug)]
-pub(crate) struct Named {
+pub(crate) struct Echo {
     pub(super) model: String,
     pub(super) id: String,
 }
 
 impl InferenceRequest {
-    /// What logs call the request: its id, else what it is called outside its message.
+    /// The request's name in logs: its id, or its [`RequestId`].
     pub(super) fn name(&self) -> RequestName<'_> {
         match self.id.as_str() {
             "" => self.request_id.name(),
@@ -64,16 +64,16 @@ impl InferenceRequest {
         }
     }
 
-    /// Takes the values out of the request.
+    /// Checks the request and takes its input.
     ///
     /// # Errors
-    /// [`InferenceError::Invalid`], naming the field, unless the request holds exactly the model's
-    /// input and asks for nothing but its output.
+    /// [`InferenceError::Invalid`], which names the field, unless the request has exactly the model's input
+    /// and requests no other output than the model's.
     pub(crate) fn check(
         mut self,
         interface: &ModelInterface,
         max_batch_size: usize,
-    ) -> Result<(Input, Named), InferenceError> {
+    ) -> Result<(Input, Echo), InferenceError> {
         let count = self.inputs.len();
         let (1, Some(input)) = (count, self.inputs.pop()) else {
             let problem = format!("{count} tensors; expected one, `{INPUT_NAME}`");
@@ -86,11 +86,11 @@ impl InferenceRequest {
                 return Err(invalid(format!("outputs[{index}].name"), problem));
             }
         }
-        let named = Named {
+        let echo = Echo {
             model: self.model,
             id: self.id,
         };
-        Ok((input, named))
+        Ok((input, echo))
     }
 }
 
@@ -130,7 +130,7 @@ impl InputTensor {
     }
 }
 
-/// The first value that is infinite or no number: nothing but such values would come out.
+/// Finds the first value that is infinite or not a number. Such a value would make the logits meaningless.
 fn find_not_finite(values: &InputValues) -> Option<(usize, f32)> {
     match values {
         InputValues::Raw(bytes) => {
@@ -142,7 +142,7 @@ fn find_not_finite(values: &InputValues) -> Option<(usize, f32)> {
 }
 
 fn first_not_finite(values: impl Iterator<Item = f32> + Clone) -> Option<(usize, f32)> {
-    // Without a branch a value, so that the processor takes many at a time.
+    // Without a branch per value, so that the compiler can vectorize the loop.
     let all_finite = |so_far: bool, value: f32| so_far & value.is_finite();
     if values.clone().fold(true, all_finite) {
         return None;
@@ -178,7 +178,7 @@ fn read_batch(
     Err(invalid("inputs[0].shape", problem))
 }
 
-/// A field of a request that cannot be used, and why.
+/// An error about a field of a request.
 pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InferenceError {
     InferenceError::Invalid {
         field: field.into(),

@@ -1,37 +1,37 @@
-//! What logs call a request. Answers repeat only what their caller said.
+//! Names of requests in logs.
 
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
 };
 
-/// Characters of a caller's name for its request in logs, at most.
+/// Characters of a caller's request id that logs show.
 const LONGEST_NAME: usize = 128;
 
-/// The newest number. That of a request with an id in its message is not used.
+/// The number of the newest request.
 static UNNAMED: AtomicU64 = AtomicU64::new(0);
 
-/// The name of a request that is not in its message: the one in its headers, else a number, so that
-/// the lines of one request can be told from those of others.
+/// The name of a request outside its message: the id in its headers, or a number, which distinguishes
+/// the log lines of different requests.
 #[derive(Debug)]
 pub(crate) enum RequestId {
-    /// The caller's choice.
+    /// The caller's id.
     Named(String),
-    /// Counted in this process, from 1.
+    /// The number of the request in this process, from 1.
     Unnamed(u64),
 }
 
-/// As it is in logs.
+/// A request's name as logs show it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RequestName<'r> {
-    /// The caller's choice, of any length.
+    /// The caller's id, of any length.
     Named(&'r str),
     /// See [`RequestId::Unnamed`].
     Unnamed(u64),
 }
 
 impl RequestId {
-    /// By the header, where there is one.
+    /// Uses the header's value, or counts the request.
     pub(crate) fn of(header: Option<String>) -> Self {
         match header.filter(|name| !name.is_empty()) {
             Some(name) => Self::Named(name),
@@ -48,7 +48,7 @@ impl RequestId {
 }
 
 impl fmt::Display for RequestName<'_> {
-    /// The caller's choice is cut to a sensible length.
+    /// Truncates the caller's id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => {

@@ -1,7 +1,7 @@
-//! What the service counts, under its Prometheus names: Triton's, where Triton has one.
+//! The service's metrics for Prometheus, with Triton's names where Triton has them.
 //!
-//! Everything is read from the versions' statistics when somebody looks, so that it costs a request
-//! nothing, and what is forgotten of a version there is forgotten here.
+//! A scrape reads the statistics of the versions, so metrics cost a request nothing, and a version whose
+//! statistics are dropped disappears from the metrics too.
 
 mod text;
 
@@ -16,11 +16,11 @@ use crate::{catalog::Catalog, refusals::Refusals};
 /// Every metric of the service. All but two have the labels `model` and `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// Counter: requests answered.
+    /// Counter: answered requests.
     RequestSuccess,
-    /// Counter by `reason`: requests refused or failed.
+    /// Counter by `reason`: failed requests.
     RequestFailure,
-    /// Counter: samples inferred.
+    /// Counter: inferred samples.
     InferenceCount,
     /// Counter: executions of the model.
     ExecutionCount,
@@ -28,30 +28,30 @@ pub enum Metric {
     RequestDuration,
     /// Counter: time in the queue.
     QueueDuration,
-    /// Counter: time to put batches together.
+    /// Counter: time to assemble batches.
     ComputeInputDuration,
     /// Counter: time in ONNX Runtime.
     ComputeInferDuration,
-    /// Counter: time to take results apart.
+    /// Counter: time to split results.
     ComputeOutputDuration,
-    /// Counter by `protocol` and `code`, of the service as a whole: calls refused.
+    /// Counter by `protocol` and `code`: rejected calls of the whole service.
     RefusedRequests,
-    /// Gauge: requests that wait.
+    /// Gauge: queued requests.
     PendingRequests,
-    /// Gauge without the label `version`: the version that serves.
+    /// Gauge without the label `version`: the active version.
     ActiveVersion,
-    /// Gauge: memory of a loaded version, as estimated.
+    /// Gauge: estimated memory of a loaded version.
     ModelMemory,
     /// Histogram: time from a request's arrival to its answer.
     RequestSeconds,
     /// Histogram: time of a request in the queue.
     QueueSeconds,
-    /// Histogram: samples an execution.
+    /// Histogram: samples per execution.
     BatchSize,
 }
 
 impl Metric {
-    /// All of them.
+    /// All metrics.
     pub const ALL: [Self; 16] = [
         Self::RequestSuccess,
         Self::RequestFailure,
@@ -71,7 +71,7 @@ impl Metric {
         Self::BatchSize,
     ];
 
-    /// The name that Prometheus sees.
+    /// The name in Prometheus.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RequestSuccess => "nv_inference_request_success",
@@ -93,29 +93,29 @@ impl Metric {
         }
     }
 
-    /// What it tells, in a sentence.
+    /// The help text in Prometheus.
     pub const fn help(self) -> &'static str {
         match self {
-            Self::RequestSuccess => "Requests answered.",
-            Self::RequestFailure => "Requests refused or failed, by reason.",
-            Self::InferenceCount => "Samples inferred.",
+            Self::RequestSuccess => "Answered requests.",
+            Self::RequestFailure => "Failed requests, by reason.",
+            Self::InferenceCount => "Inferred samples.",
             Self::ExecutionCount => "Executions of the model.",
             Self::RequestDuration => "Time from arrival to answer, microseconds.",
             Self::QueueDuration => "Time of requests in the queue, microseconds.",
-            Self::ComputeInputDuration => "Time of requests in batches put together, microseconds.",
+            Self::ComputeInputDuration => "Time to assemble the batches of requests, microseconds.",
             Self::ComputeInferDuration => "Time of requests in ONNX Runtime, microseconds.",
-            Self::ComputeOutputDuration => "Time of requests in results taken apart, microseconds.",
-            Self::RefusedRequests => "Calls refused, by protocol and code.",
-            Self::PendingRequests => "Requests that wait.",
-            Self::ActiveVersion => "The version that serves.",
-            Self::ModelMemory => "Memory of a loaded version, as estimated, bytes.",
+            Self::ComputeOutputDuration => "Time to split the results of requests, microseconds.",
+            Self::RefusedRequests => "Rejected calls, by protocol and code.",
+            Self::PendingRequests => "Queued requests.",
+            Self::ActiveVersion => "The active version; 0 while the model is unloaded.",
+            Self::ModelMemory => "Estimated memory of a loaded version, bytes.",
             Self::QueueSeconds => "Time of a request in the queue, seconds.",
             Self::RequestSeconds => "Time from a request's arrival to its answer, seconds.",
-            Self::BatchSize => "Samples an execution.",
+            Self::BatchSize => "Samples per execution.",
         }
     }
 
-    /// Prometheus' type.
+    /// The type in Prometheus.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::PendingRequests | Self::ActiveVersion | Self::ModelMemory => "gauge",
@@ -134,7 +134,7 @@ impl Metric {
     }
 }
 
-/// Answers `/metrics`.
+/// The router of the metrics port.
 pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals, staleness: Staleness) -> Router {
     let render = move || {
         let models = text::render(&catalog.models(), &refusals);
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn triton_names_are_kept_and_no_name_is_used_twice() {
+    fn names_are_tritons_and_unique() {
         let mut names: Vec<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         for name in ["nv_inference_request_success", "nv_inference_exec_count"] {
             assert!(names.contains(&name), "{name}");

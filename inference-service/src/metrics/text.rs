@@ -15,7 +15,7 @@ use crate::{
     statistics::{Distribution, FailureReason, Timed, Totals},
 };
 
-/// All metrics of `models`, and the calls that were refused.
+/// Renders the metrics of `models` and the counts of rejected calls.
 pub(super) fn render(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     refusals: &Refusals,
@@ -25,7 +25,7 @@ pub(super) fn render(
         .flat_map(|(model, served)| {
             let versions = served.statistics.iter();
             versions.map(move |(version, statistics)| Counted {
-                // Names have no character that the format would want escaped.
+                // Model names have no character that must be escaped.
                 labels: format!("model=\"{model}\",version=\"{version}\""),
                 totals: statistics.totals(),
                 pending: served
@@ -67,7 +67,7 @@ pub(super) fn render(
     text.0
 }
 
-/// What one version has counted.
+/// The statistics of one version.
 struct Counted {
     labels: String,
     totals: Totals,
@@ -119,7 +119,7 @@ impl Text {
             Metric::RequestSeconds => self.histogram(name, labels, &totals.request_seconds),
             Metric::QueueSeconds => self.histogram(name, labels, &totals.queue_seconds),
             Metric::BatchSize => self.histogram(name, labels, &totals.batch_size),
-            // Not of versions that have only been counted.
+            // Rendered above.
             Metric::ActiveVersion | Metric::ModelMemory | Metric::RefusedRequests => {}
         }
     }

@@ -1,4 +1,4 @@
-//! From bytes to warm sessions that answer as their exporter said, or a reason why not.
+//! Loads a model: checks its files, creates sessions, warms them up and verifies the golden batch.
 
 use std::{iter, sync::Arc, thread, time::Duration};
 
@@ -12,16 +12,16 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::error;
 
 use crate::{
-    catalog::Prepared,
     config::{ModelConfig, PublishConfig},
     error::PublishError,
+    loaded_version::Prepared,
 };
 
-/// Memory of a session for every byte of its ONNX file: the file's weights, those weights again in
-/// the order that the kernels want, and the graph's own structures.
-const MEMORY_FOR_A_BYTE: u64 = 3;
+/// Memory of a session per byte of its ONNX file: the file's weights, a copy of them in the layout of the
+/// kernels, and the structures of the graph.
+const MEMORY_PER_BYTE: u64 = 3;
 
-/// A model's files and what they are held against.
+/// A model's files, with the limits and the configuration that apply to them.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) onnx: Bytes,
@@ -30,17 +30,17 @@ pub(super) struct Candidate {
     pub(super) config: Arc<ModelConfig>,
 }
 
-/// A candidate that is fit to be loaded.
+/// A candidate that passed the checks before loading.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
     candidate: Candidate,
     interface: ModelInterface,
-    /// Estimated, of all its sessions together.
+    /// Estimated memory of all its sessions.
     pub(super) memory_bytes: u64,
 }
 
 impl Candidate {
-    /// Checks the files, without loading the model.
+    /// Checks the files without loading the model.
     pub(super) async fn check(self) -> Result<Checked, PublishError> {
         let limit = self.limits.load_timeout();
         within(limit, move || self.check_files()).await
@@ -56,7 +56,7 @@ impl Candidate {
         };
         let checked = check_model(&self.onnx, &limits)?;
         compare_interface(&checked.interface, &self.manifest)?;
-        let weights = MEMORY_FOR_A_BYTE * self.onnx.len() as u64;
+        let weights = MEMORY_PER_BYTE * self.onnx.len() as u64;
         let session = weights.saturating_add(checked.activation_bytes);
         let sessions = self.config.runtime.instances.count() as u64;
         Ok(Checked {
@@ -66,17 +66,18 @@ impl Candidate {
         })
     }
 
-    /// Samples of the largest batch that ONNX Runtime is given.
+    /// Samples of the largest batch that ONNX Runtime computes.
     fn largest_batch(&self) -> usize {
-        match self.config.runtime.deterministic {
-            true => 1,
-            false => self.config.batching.max_batch_size,
+        if self.config.runtime.deterministic {
+            1
+        } else {
+            self.config.batching.max_batch_size
         }
     }
 }
 
 impl Checked {
-    /// Loads the model: its sessions, warm, each held against the golden batch.
+    /// Loads the model's sessions, warms each up and verifies its golden batch.
     pub(super) async fn load(self) -> Result<Prepared, PublishError> {
         let interrupt = Interrupt::new()?;
         let limit = self.candidate.limits.load_timeout();
@@ -86,7 +87,7 @@ impl Checked {
         };
         let loaded = within(limit, work).await;
         if matches!(loaded, Err(PublishError::LoadTimedOut { .. })) {
-            // What is left of it ends by itself soon: the graph's size was checked first.
+            // The thread ends soon, because the graph's cost was checked before.
             interrupt.interrupt();
         }
         loaded
@@ -113,21 +114,21 @@ impl Checked {
         Ok(Prepared {
             interface: self.interface,
             manifest: Arc::clone(manifest),
+            config: Arc::clone(config),
             sessions,
             memory_bytes: self.memory_bytes,
         })
     }
 }
 
-/// Runs `work` on a thread of its own, so that a model that never finishes holds up nothing but
-/// itself.
+/// Runs `work` on its own thread, so that a model that never finishes blocks nothing else.
 async fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> Result<T, PublishError> + Send + 'static,
 ) -> Result<T, PublishError> {
     let (done, result) = oneshot::channel();
     let work = move || {
-        // An error means that the time was up, and nobody waits for it any more.
+        // The receiver is dropped after a time-out.
         let _ = done.send(work());
     };
     let thread = thread::Builder::new().name("load".to_owned()).spawn(work);
@@ -166,16 +167,13 @@ fn compare_interface(
     Ok(())
 }
 
-/// Runs the largest batch, which brings all the memory that any will need, then every power of two
-/// below it.
+/// Runs the largest batch, which allocates all memory that any batch needs, then every smaller power of two.
 ///
-/// A batch may have any size up to the largest: none is preferred. ONNX Runtime would plan memory at the
-/// first run of each of them; sessions have that turned off ([`Session::load`]), and those between the
-/// powers of two run as fast the first time as later: `retort bench serve` prints the ratio. A
-/// deterministic model only ever computes batches of 1, so its largest batch is 1.
+/// Other batch sizes need no warm-up: [`Session::load`] turns off ONNX Runtime's memory planning per size, and
+/// `retort bench serve` prints the ratio of first to later runs. The largest batch of a deterministic model is 1.
 ///
 /// # Errors
-/// As [`Session::run_unless`].
+/// Those of [`Session::run_unless`].
 pub(crate) fn warm_up(
     session: &mut Session,
     largest_batch: usize,
@@ -217,7 +215,7 @@ fn compare_golden_batch(
         let tolerance = golden.allowed_difference(expected);
         for (class, (found, expected)) in found.iter().zip(expected).enumerate() {
             let difference = (found - expected).abs();
-            // NaN is a difference, too.
+            // A NaN counts as a difference.
             if difference.is_nan() || difference > tolerance {
                 return Err(PublishError::GoldenBatch {
                     image,

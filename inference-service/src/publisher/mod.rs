@@ -1,15 +1,14 @@
-//! Publishing: from an upload to a version that serves, and from one version to another.
+//! Publishes models and changes which of their versions serve.
 //!
-//! One change at a time. A change that began is carried out even if its caller hangs up, and whatever
-//! fails in between, what served before goes on serving.
+//! Changes run one at a time. A change that has begun is completed even if its caller disconnects. If it
+//! fails, the versions that served before continue to serve.
 
-mod advice;
+mod failure;
 mod loading;
 mod progress;
 mod restore;
-mod service;
 mod swap;
-mod upload;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -19,47 +18,66 @@ use artifacts::{
 };
 use bytes::Bytes;
 use tokio::{sync::Mutex, task};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    catalog::{Catalog, VersionState},
-    config::{InferenceConfig, ModelConfig},
+    catalog::{Catalog, LoadFailure, VersionState},
+    config::{InferenceConfig, ModelConfig, PublishConfig},
     error::PublishError,
 };
 use loading::Candidate;
 use swap::{Source, Swap};
-use upload::Upload;
 
 pub(crate) use loading::warm_up;
-pub(crate) use service::{PublisherEdge, to_the_end};
 
-/// Changes which versions there are and which ones serve.
+/// Changes the stored versions and those that serve.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     store: ModelStore,
     catalog: Arc<Catalog>,
     config: InferenceConfig,
-    /// Held for the length of a change.
+    /// Locked during a change.
     change: Mutex<()>,
 }
 
-/// What became of an upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Published {
-    version: u64,
-    already_published: bool,
-    /// The version that serves: `version`, unless the upload asked to keep another one.
-    serving: u64,
+/// An uploaded model, whose bytes match its header and its manifest.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) model: ModelName,
+    pub(crate) onnx: Bytes,
+    pub(crate) manifest: ArtifactManifest,
+    /// If this model is stored already, keep the version that serves.
+    pub(crate) keep_active: bool,
 }
 
-/// A stored version and what it does.
+/// The outcome of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) version: u64,
+    pub(crate) already_published: bool,
+    /// The version that serves: `version`, unless the upload kept another one.
+    pub(crate) serving: u64,
+}
+
+/// A stored version and its state.
 #[derive(Debug)]
-struct ListedVersion {
-    model: ModelName,
-    stored: StoredVersion,
-    /// Whether it is the one that answers requests which name none, as far as the model answers.
-    active: bool,
-    state: VersionState,
+pub(crate) struct ListedVersion {
+    pub(crate) model: ModelName,
+    pub(crate) stored: StoredVersion,
+    /// Whether it is the active version, according to the store.
+    pub(crate) active: bool,
+    pub(crate) state: VersionState,
+}
+
+/// Runs a change as a task, so that it is completed even if its caller disconnects.
+///
+/// # Errors
+/// The error of the change, or [`PublishError::Internal`] if it panics.
+pub(crate) async fn run_to_completion<T: Send + 'static>(
+    change: impl Future<Output = Result<T, PublishError>> + Send + 'static,
+) -> Result<T, PublishError> {
+    let done = tokio::spawn(change).await;
+    done.map_err(|_| PublishError::Internal)?
 }
 
 impl Publisher {
@@ -72,7 +90,16 @@ impl Publisher {
         }
     }
 
-    async fn publish(self: Arc<Self>, upload: Upload) -> Result<Published, PublishError> {
+    /// The limits on uploads.
+    pub(crate) fn limits(&self) -> &PublishConfig {
+        &self.config.publish
+    }
+
+    /// Checks, loads and stores a model, and makes it the active version.
+    pub(crate) async fn publish(
+        self: Arc<Self>,
+        upload: Upload,
+    ) -> Result<Published, PublishError> {
         let _change = self.change.lock().await;
         let Upload {
             model,
@@ -95,9 +122,9 @@ impl Publisher {
         })
     }
 
-    /// Serves the version of which this upload is a repetition, if there is one that can be read; see
-    /// [`ModelStore::find`]. With `keep_active`, another version that serves goes on serving, unless the
-    /// publish of this one was cut off before its activation.
+    /// If the same model is stored already and can be read, serves that version; see
+    /// [`ModelStore::find`]. With `keep_active`, another version that serves is kept, unless the stored version
+    /// was never activated because its publish was interrupted.
     async fn serve_stored(
         self: &Arc<Self>,
         model: &ModelName,
@@ -127,17 +154,17 @@ impl Publisher {
                 info!(%model, version, "activated: it was published again");
                 Ok(Some(published(version)))
             }
-            // Its files are not what was published; what has been uploaded is.
+            // The stored files are damaged, but the upload is complete.
             Err(PublishError::Store(error)) if error.is_damage() => {
-                warn!(%model, version, "published anew, for the stored version is damaged: {error}");
+                warn!(%model, version, "published as a new version, because the stored version is damaged: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Returns the version that served before, 0 for none.
-    async fn activate(
+    /// Makes a stored version the active one. Returns the version that served before, or 0.
+    pub(crate) async fn activate(
         self: Arc<Self>,
         model: ModelName,
         version: u64,
@@ -151,7 +178,7 @@ impl Publisher {
         Ok(previous)
     }
 
-    /// Makes a model answer again: by `version`, else by its active version, else by its newest.
+    /// Loads a model: `version` if given, otherwise the active version, otherwise the newest.
     pub(crate) async fn load(
         self: Arc<Self>,
         model: ModelName,
@@ -173,7 +200,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Lets no version of the model answer until it is loaded again, or the service is started again.
+    /// Unloads all versions of the model, until it is loaded again or the service restarts.
     pub(crate) async fn unload(self: Arc<Self>, model: ModelName) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
         if self.catalog.models().get(&model).is_none() {
@@ -184,7 +211,12 @@ impl Publisher {
         Ok(())
     }
 
-    async fn delete(self: Arc<Self>, model: ModelName, version: u64) -> Result<(), PublishError> {
+    /// Deletes a version that is not active.
+    pub(crate) async fn delete(
+        self: Arc<Self>,
+        model: ModelName,
+        version: u64,
+    ) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
         let name = model.clone();
         let active = self.blocking(move |store| store.active(&name)).await?;
@@ -199,9 +231,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Deletes a model with all its versions, also while it answers: requests that it has are still
-    /// answered. Returns the versions.
-    async fn delete_model(self: Arc<Self>, model: ModelName) -> Result<Vec<u64>, PublishError> {
+    /// Deletes a model with all its versions, even while it serves: its current requests are still answered.
+    /// Returns the versions.
+    pub(crate) async fn delete_model(
+        self: Arc<Self>,
+        model: ModelName,
+    ) -> Result<Vec<u64>, PublishError> {
         let _change = self.change.lock().await;
         let name = model.clone();
         let versions = self.blocking(move |store| store.delete_model(&name));
@@ -211,8 +246,8 @@ impl Publisher {
         Ok(versions)
     }
 
-    /// All versions of `model`, or of every model; of each only `version`, where one is given.
-    async fn list(
+    /// Lists the versions of `model` or of all models, optionally only those with the number `version`.
+    pub(crate) async fn list(
         self: Arc<Self>,
         model: Option<ModelName>,
         version: Option<u64>,
@@ -222,7 +257,7 @@ impl Publisher {
             let mut listed = Vec::new();
             let served = catalog.models();
             for model in model.map_or_else(|| store.models(), |model| Ok(vec![model]))? {
-                // The catalog says why where it cannot be read.
+                // If active.json cannot be read, the catalog has the reason.
                 let active = store.active(&model).ok().flatten();
                 let active = active.map(|active| active.version);
                 let stored = match version {
@@ -271,6 +306,14 @@ impl Publisher {
         Ok(())
     }
 
+    /// Reports that a model does not answer although it should.
+    fn fail(&self, model: &ModelName, version: Option<u64>, error: &PublishError) {
+        let failure = LoadFailure::from(error);
+        let retried = failure.transient;
+        error!(%model, version, retried, "the model does not serve: {error}");
+        self.catalog.fail(model, version, &failure);
+    }
+
     fn candidate(
         &self,
         model: &ModelName,
@@ -289,7 +332,7 @@ impl Publisher {
         Arc::new(self.config.model(model.as_str()))
     }
 
-    /// Runs `work`, which reads or writes files, off the async threads.
+    /// Runs `work`, which accesses files, on a blocking thread.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&ModelStore) -> Result<T, StoreError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What the log says while stored models are being loaded.
+//! Logs the progress while the stored models are loaded.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use common::slow_work;
 use tokio::time::Instant;
 use tracing::info;
 
-/// Between two lines on how many models have been loaded.
+/// Time between two progress messages.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A model that takes longer than this is named.
+/// A message names each model that takes longer.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// How many of the stored models have been looked at.
+/// The number of models processed so far.
 pub(super) struct Progress {
     done: usize,
     total: usize,
     began: Instant,
-    said: Instant,
+    last_message: Instant,
 }
 
 impl Progress {
@@ -31,11 +31,11 @@ impl Progress {
             done: 0,
             total,
             began,
-            said: began,
+            last_message: began,
         }
     }
 
-    /// Does `work`, which loads `model`.
+    /// Runs `work`, which loads `model`, and logs if it is slow.
     pub(super) async fn watch<T>(&mut self, model: &ModelName, work: impl Future<Output = T>) -> T {
         let began = Instant::now();
         let (loaded, of) = (self.done, self.total);
@@ -49,9 +49,10 @@ impl Progress {
             info!(%model, seconds = took.as_secs(), "the model took long to load");
         }
         let now = Instant::now();
-        if now - self.said >= INTERVAL || (self.done == self.total && now - self.began >= INTERVAL)
+        if now - self.last_message >= INTERVAL
+            || (self.done == self.total && now - self.began >= INTERVAL)
         {
-            self.said = now;
+            self.last_message = now;
             let seconds = self.began.elapsed().as_secs();
             info!(loaded = self.done, of, seconds, "loading the stored models");
         }

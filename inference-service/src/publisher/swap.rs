@@ -12,9 +12,10 @@ use super::{
     loading::{Candidate, Checked},
 };
 use crate::{
-    catalog::{Catalog, LoadFailure, LoadedVersion, Prepared},
+    catalog::{Catalog, LoadFailure},
     config::SwapPolicy,
     error::PublishError,
+    loaded_version::{LoadedVersion, Prepared},
 };
 
 /// How often a swap checks whether unloaded sessions have ended.
@@ -127,7 +128,7 @@ impl<'p> Swap<'p> {
                 Ok(started) => _ = loaded.insert(other, started),
                 Err(error) => {
                     warn!(%model, version = other, "the version does not serve: {error}");
-                    stored.insert(other, Some(LoadFailure::of(&error)));
+                    stored.insert(other, Some(LoadFailure::from(&error)));
                 }
             }
             catalog.serve(model, version, loaded.clone(), stored.clone());
@@ -177,11 +178,12 @@ impl<'p> Swap<'p> {
     }
 
     fn start(&self, version: u64, prepared: Prepared) -> Result<Arc<LoadedVersion>, PublishError> {
-        let model = self.model;
-        let config = self.publisher.model_config(model);
-        let started = self.catalog().load(model, version, prepared, config);
+        let (catalog, model) = (self.catalog(), self.model);
+        let statistics = catalog.statistics(model, version);
+        let changes = catalog.change_sender();
+        let started = LoadedVersion::start(model, version, prepared, statistics, changes);
         started.map_err(|error| {
-            error!(%model, version, "cannot start the threads of a session: {error}");
+            error!(%model, version, "cannot start a session thread: {error}");
             PublishError::Internal
         })
     }

@@ -1,64 +1,62 @@
-//! What one model version has done, exactly. The service's own warm-up and golden batches are not
-//! in it.
+//! Exact counts and times of the requests of one model version. The service's own warm-up and golden
+//! batches do not count.
 
 mod distribution;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
-
-use proto::inference::{InferBatchStatistics, InferStatistics, ModelStatistics, StatisticDuration};
 
 use crate::error::InferenceError;
 
 pub(crate) use distribution::Distribution;
 
-/// Upper bounds of the distributions of times, seconds.
+/// Upper bounds of the histograms of times in seconds.
 const SECONDS: [f64; 16] = [
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
     2.5, 5.0,
 ];
 
-/// Upper bounds of the distribution of batch sizes, samples.
+/// Upper bounds of the histogram of batch sizes in samples.
 const BATCH_SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
 
-/// The counts of one version, from its first activation in this process on.
+/// The statistics of one version since its first activation in this process.
 #[derive(Debug, Default)]
 pub(crate) struct VersionStatistics {
     totals: Mutex<Totals>,
 }
 
-/// A count and the time that was spent on what it counts.
+/// A count of events and their total time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Timed {
     pub(crate) count: u64,
     pub(crate) time: Duration,
 }
 
-/// Everything that is counted.
+/// All counts and times of a version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Totals {
-    /// Samples inferred.
+    /// Inferred samples.
     pub(crate) inferences: u64,
     /// Executions of the model.
     pub(crate) executions: u64,
     pub(crate) success: Timed,
     pub(crate) failures: BTreeMap<FailureReason, Timed>,
-    /// These four add up, a request, the time of the batch that it was in.
+    /// The next four add up the times of each request's batch.
     pub(crate) queue: Timed,
     pub(crate) compute_input: Timed,
     pub(crate) compute_infer: Timed,
     pub(crate) compute_output: Timed,
-    last_inference: Option<SystemTime>,
-    /// By samples an execution.
-    batches: BTreeMap<usize, BatchTotals>,
-    /// Seconds from a request's arrival to its answer; successful requests.
+    pub(crate) last_inference: Option<SystemTime>,
+    /// By batch size.
+    pub(crate) batches: BTreeMap<usize, BatchTotals>,
+    /// Seconds from arrival to answer, of successful requests.
     pub(crate) request_seconds: Distribution,
-    /// Seconds of a request in the queue.
+    /// Seconds that requests waited in the queue.
     pub(crate) queue_seconds: Distribution,
-    /// Samples an execution.
+    /// Samples per execution.
     pub(crate) batch_size: Distribution,
 }
 
@@ -82,30 +80,31 @@ impl Default for Totals {
     }
 }
 
+/// Counts and times of the executions with one batch size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct BatchTotals {
-    compute_input: Timed,
-    compute_infer: Timed,
-    compute_output: Timed,
+pub(crate) struct BatchTotals {
+    pub(crate) compute_input: Timed,
+    pub(crate) compute_infer: Timed,
+    pub(crate) compute_output: Timed,
 }
 
-/// Why requests fail, in Triton's terms.
+/// Why requests fail, in Triton's categories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FailureReason {
-    /// Never computed: no room or no time.
+    /// The queue was full or the deadline passed.
     Rejected,
-    /// The caller has gone.
+    /// The caller cancelled.
     Canceled,
     /// The model failed.
     Backend,
-    /// The request cannot be used.
+    /// The request was invalid.
     Other,
 }
 
 impl FailureReason {
     pub(crate) const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
 
-    /// The value of the label `reason`.
+    /// Value of the metric's label `reason`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rejected => "REJECTED",
@@ -130,23 +129,22 @@ impl FailureReason {
     }
 }
 
-/// What a session did, successfully, with the requests that it took from the queue together.
+/// A successful execution of the requests that a session took from the queue together.
 #[derive(Debug)]
 pub(crate) struct Execution {
     pub(crate) samples: usize,
-    /// Batches of the same size that the samples were computed in, one after the other.
+    /// Number of equal batches that the samples were computed in, one after another.
     pub(crate) batches: usize,
-    /// Time to put the batch together.
+    /// Time to assemble the batch.
     pub(crate) gathering: Duration,
     /// Time in ONNX Runtime.
     pub(crate) computing: Duration,
-    /// Time to take the result apart.
+    /// Time to split the result.
     pub(crate) scattering: Duration,
 }
 
 impl VersionStatistics {
-    /// Counts a request, whatever becomes of it: as canceled unless [`RequestRecord::end`] is
-    /// called.
+    /// Begins to count a request. It counts as canceled unless [`RequestRecord::end`] is called.
     pub(crate) fn begin(&self) -> RequestRecord<'_> {
         RequestRecord {
             statistics: self,
@@ -155,7 +153,7 @@ impl VersionStatistics {
         }
     }
 
-    /// Counts an execution; `queued` is how long each of its requests was in the queue.
+    /// Counts an execution. `queued` has the time that each request waited in the queue.
     pub(crate) fn executed(
         &self,
         execution: &Execution,
@@ -190,12 +188,12 @@ impl VersionStatistics {
     }
 
     fn lock(&self) -> MutexGuard<'_, Totals> {
-        // Nothing under the lock can panic between two changes that belong together.
+        // No code under the lock can panic between two related changes.
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request that is under way.
+/// A request in progress.
 pub(crate) struct RequestRecord<'s> {
     statistics: &'s VersionStatistics,
     began: Instant,
@@ -203,7 +201,7 @@ pub(crate) struct RequestRecord<'s> {
 }
 
 impl RequestRecord<'_> {
-    /// Counts the request as what it came to.
+    /// Counts the request by its outcome.
     pub(crate) fn end<T>(mut self, outcome: &Result<T, InferenceError>) {
         self.ended = true;
         match outcome {
@@ -217,8 +215,8 @@ impl RequestRecord<'_> {
         }
     }
 
-    /// Another record counts the request.
-    pub(crate) fn forget(mut self) {
+    /// Does not count the request, because another record does.
+    pub(crate) fn discard(mut self) {
         self.ended = true;
     }
 
@@ -241,156 +239,15 @@ impl Drop for RequestRecord<'_> {
 }
 
 impl Timed {
-    fn add(&mut self, count: u64, time: Duration) {
+    pub(crate) fn add(&mut self, count: u64, time: Duration) {
         self.count += count;
         self.time += time;
     }
 
+    /// Counts `count` events of this time each.
     fn add_each(&mut self, count: u64, time: Duration) {
         self.count += count;
-        // No u32 overflow: a batch holds at most 4,096 requests.
+        // Does not truncate: a batch has at most 4,096 requests.
         self.time += time * count as u32;
-    }
-}
-
-impl Totals {
-    /// The protocol's form.
-    pub(crate) fn to_message(&self, model: &str, version: u64) -> ModelStatistics {
-        let fail = self
-            .failures
-            .values()
-            .fold(Timed::default(), |mut sum, failure| {
-                sum.add(failure.count, failure.time);
-                sum
-            });
-        let never = Some(StatisticDuration::default());
-        ModelStatistics {
-            name: model.to_owned(),
-            version: version.to_string(),
-            last_inference: self.last_inference.map_or(0, milliseconds),
-            inference_count: self.inferences,
-            execution_count: self.executions,
-            inference_stats: Some(InferStatistics {
-                success: self.success.to_message(),
-                fail: fail.to_message(),
-                queue: self.queue.to_message(),
-                compute_input: self.compute_input.to_message(),
-                compute_infer: self.compute_infer.to_message(),
-                compute_output: self.compute_output.to_message(),
-                cache_hit: never,
-                cache_miss: never,
-            }),
-            batch_stats: self.batches.iter().map(batch_to_message).collect(),
-            // What a version holds in memory is not counted here.
-            memory_usage: Vec::new(),
-            // No model answers a request more than once.
-            response_stats: HashMap::new(),
-        }
-    }
-}
-
-impl Timed {
-    fn to_message(self) -> Option<StatisticDuration> {
-        Some(StatisticDuration {
-            count: self.count,
-            ns: self.time.as_nanos() as u64,
-        })
-    }
-}
-
-fn batch_to_message((samples, totals): (&usize, &BatchTotals)) -> InferBatchStatistics {
-    InferBatchStatistics {
-        batch_size: *samples as u64,
-        compute_input: totals.compute_input.to_message(),
-        compute_infer: totals.compute_infer.to_message(),
-        compute_output: totals.compute_output.to_message(),
-    }
-}
-
-fn milliseconds(time: SystemTime) -> u64 {
-    // A clock before 1970 is shown as 1970.
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn execute(statistics: &VersionStatistics, samples: usize, batches: usize, requests: usize) {
-        let execution = Execution {
-            samples,
-            batches,
-            gathering: Duration::from_nanos(1),
-            computing: Duration::from_nanos(100),
-            scattering: Duration::from_nanos(2),
-        };
-        let queued = (0..requests).map(|_| Duration::from_nanos(5));
-        statistics.executed(&execution, queued);
-    }
-
-    #[test]
-    fn samples_executions_and_requests_are_counted_apart() {
-        let statistics = VersionStatistics::default();
-        execute(&statistics, 8, 1, 3);
-        execute(&statistics, 8, 1, 1);
-        execute(&statistics, 1, 1, 1);
-        let message = statistics.totals().to_message("digits", 7);
-        assert_eq!(
-            (message.name.as_str(), message.version.as_str()),
-            ("digits", "7")
-        );
-        assert_eq!((message.inference_count, message.execution_count), (17, 3));
-        assert!(message.last_inference > 0);
-        let stats = message.inference_stats.unwrap();
-        assert_eq!(stats.queue, Some(StatisticDuration { count: 5, ns: 25 }));
-        assert_eq!(
-            stats.compute_infer,
-            Some(StatisticDuration { count: 5, ns: 500 })
-        );
-        let sizes: Vec<_> = message
-            .batch_stats
-            .iter()
-            .map(|batch| (batch.batch_size, batch.compute_infer.unwrap()))
-            .collect();
-        let timed = |count, ns| StatisticDuration { count, ns };
-        assert_eq!(sizes, [(1, timed(1, 100)), (8, timed(2, 200))]);
-    }
-
-    #[test]
-    fn a_deterministic_model_executes_every_sample() {
-        let statistics = VersionStatistics::default();
-        execute(&statistics, 8, 8, 3);
-        let message = statistics.totals().to_message("digits", 7);
-        assert_eq!((message.inference_count, message.execution_count), (8, 8));
-        let [batch] = message.batch_stats.as_slice() else {
-            panic!("{message:?}");
-        };
-        assert_eq!(batch.batch_size, 1);
-        let timed = StatisticDuration { count: 8, ns: 100 };
-        assert_eq!(batch.compute_infer, Some(timed));
-    }
-
-    #[test]
-    fn every_request_counts_once_as_what_it_came_to() {
-        let statistics = VersionStatistics::default();
-        statistics.begin().end(&Ok(()));
-        statistics
-            .begin()
-            .end::<()>(&Err(InferenceError::DeadlineExceeded));
-        statistics
-            .begin()
-            .end::<()>(&Err(InferenceError::QueueFull { capacity: 1 }));
-        drop(statistics.begin());
-        let totals = statistics.totals();
-        let failures: Vec<_> = totals.failures.iter().map(|(r, t)| (*r, t.count)).collect();
-        assert_eq!(totals.success.count, 1);
-        assert_eq!(
-            failures,
-            [(FailureReason::Rejected, 2), (FailureReason::Canceled, 1)]
-        );
-        let stats = totals.to_message("m", 1).inference_stats.unwrap();
-        assert_eq!(stats.fail.unwrap().count, 3);
     }
 }

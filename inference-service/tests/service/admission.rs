@@ -1,4 +1,4 @@
-//! Who may make which call: every call that does something, with every kind of wrong credentials.
+//! Authorization of calls: every call with every kind of wrong credentials.
 
 use std::{fs, io::Cursor, marker::PhantomData};
 use test_support::certificates::Keys;
@@ -26,18 +26,18 @@ use crate::{
     support::{Artifact, Connection, MODEL, Service, ServiceOptions, infer_request},
 };
 
-/// Stands in every request's content, and never in the log.
+/// Part of every request's content, which must not be logged.
 const PAYLOAD: &str = "PAYLOAD ";
 
-/// One call, made over and over with other credentials.
+/// A call that is repeated with different credentials.
 trait Call {
     const SCOPE: Scope;
 
-    /// What becomes of it; nothing where there is no connection.
+    /// The result of the call; `None` if there is no connection.
     async fn make(service: &Service, credentials: &Credentials) -> Result<(), Option<Status>>;
 }
 
-/// A service that is asked for nothing but `C`.
+/// A service that receives only the call `C`.
 struct Asked<C>(Service, PhantomData<C>);
 
 impl<C: Call> Guarded for Asked<C> {
@@ -52,7 +52,7 @@ impl<C: Call> Guarded for Asked<C> {
     }
 }
 
-/// A store with one model of two versions.
+/// A store with two versions of one model.
 async fn stored() -> TempDir {
     let store = tempfile::tempdir().expect("a temporary folder");
     let service = Service::start(&ServiceOptions {
@@ -66,7 +66,7 @@ async fn stored() -> TempDir {
     store
 }
 
-async fn only_good_callers_may<C: Call>(store: &TempDir) {
+async fn rejects_all_but_good_callers<C: Call>(store: &TempDir) {
     let keys = Keys::new();
     let mut settings = refusals::settings(&keys, C::SCOPE);
     settings.push("log.access=true".to_owned());
@@ -83,26 +83,26 @@ async fn only_good_callers_may<C: Call>(store: &TempDir) {
 }
 
 #[tokio::test]
-async fn predictions_over_grpc_are_for_those_who_may() {
+async fn predictions_over_grpc_require_credentials() {
     let store = stored().await;
-    only_good_callers_may::<Infer>(&store).await;
-    only_good_callers_may::<StreamInfer>(&store).await;
-    only_good_callers_may::<Classify>(&store).await;
+    rejects_all_but_good_callers::<Infer>(&store).await;
+    rejects_all_but_good_callers::<StreamInfer>(&store).await;
+    rejects_all_but_good_callers::<Classify>(&store).await;
 }
 
 #[tokio::test]
-async fn changes_are_for_those_who_may() {
+async fn changes_require_credentials() {
     let store = stored().await;
-    only_good_callers_may::<Publish>(&store).await;
-    only_good_callers_may::<Activate>(&store).await;
-    only_good_callers_may::<Unload>(&store).await;
+    rejects_all_but_good_callers::<Publish>(&store).await;
+    rejects_all_but_good_callers::<Activate>(&store).await;
+    rejects_all_but_good_callers::<Unload>(&store).await;
 }
 
 #[tokio::test]
-async fn predictions_over_http_are_for_those_who_may() {
+async fn predictions_over_http_require_credentials() {
     let store = stored().await;
-    only_good_callers_may::<InferOverHttp>(&store).await;
-    only_good_callers_may::<ClassifyOverHttp>(&store).await;
+    rejects_all_but_good_callers::<InferOverHttp>(&store).await;
+    rejects_all_but_good_callers::<ClassifyOverHttp>(&store).await;
 }
 
 fn request() -> ModelInferRequest {
@@ -258,7 +258,7 @@ impl Call for ClassifyOverHttp {
     }
 }
 
-/// A request, and its refusal as gRPC would say it.
+/// Sends a request and returns its error as a gRPC status.
 fn over_http(
     service: &Service,
     credentials: &Credentials,

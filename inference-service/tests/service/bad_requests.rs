@@ -1,5 +1,5 @@
-//! What callers get wrong, by accident or on purpose: each has a code, a reason or a field, and harms
-//! nobody.
+//! Invalid requests, accidental or malicious: each gets a code, and a reason or a field, and does not affect
+//! other requests.
 
 mod grpc;
 mod http;
@@ -8,7 +8,7 @@ mod messages;
 
 use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
 
-/// A service with one model, and a witness that it is well.
+/// A service with one model, and the id of its process.
 struct Target {
     service: Service,
     artifact: Artifact,
@@ -20,7 +20,7 @@ impl Target {
         Self::start_with(&[]).await
     }
 
-    /// With further settings.
+    /// A service with additional settings.
     async fn start_with(more: &[&str]) -> Self {
         let limits = [
             "grpc.max_message_bytes=1048576",
@@ -45,7 +45,7 @@ impl Target {
         }
     }
 
-    /// Good requests are still answered, by the same process, and nothing has panicked.
+    /// Asserts that the same process still answers valid requests, and that nothing has panicked.
     async fn is_well(&mut self) {
         let (request, values) = infer_request(3);
         let response = self.service.infer(request).await.expect("it answers");

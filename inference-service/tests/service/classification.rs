@@ -1,4 +1,4 @@
-//! Images in place of tensors, against the tensors that they stand for.
+//! Classification of images, compared with inference on their pixels.
 
 use std::io::Cursor;
 
@@ -15,7 +15,7 @@ use crate::support::{Artifact, Connection, MODEL, Service, ServiceOptions, repos
 const IMAGES: usize = 8;
 const NORMALIZATION: (f32, f32) = (0.286, 0.353);
 
-/// A network on 28×28 pixels, as for Fashion-MNIST.
+/// A network for images of 28×28 pixels, the size of Fashion-MNIST.
 fn artifact(images: &[u8]) -> Artifact {
     let network = "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [4, 8]";
     let spec = NetworkSpec::from_toml(network).expect("the spec is valid");
@@ -26,7 +26,7 @@ fn artifact(images: &[u8]) -> Artifact {
 }
 
 #[tokio::test]
-async fn a_png_has_the_logits_of_its_pixels_bit_by_bit() {
+async fn the_logits_of_a_png_are_bit_identical_to_those_of_its_pixels() {
     let names: Vec<String> = (0..10).map(|class| class.to_string()).collect();
     let folder = repository().join(".deps/fashion-mnist");
     let dataset = datasets::load_idx(&folder, Split::Test, &names).expect("scripts/setup was run");

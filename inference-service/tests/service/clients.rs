@@ -4,10 +4,10 @@ use std::{fs, path::PathBuf, process::Command};
 
 use crate::support::{Artifact, MODEL, Service, ServiceOptions, repository};
 
-/// All but those that ask for other codes than the document's, such as 401 or 406.
+/// All checks except those that require codes that the document does not have, such as 401 or 406.
 const SCHEMATHESIS_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
-/// The example clients and what they are pointed at.
+/// A service and an artifact for the example clients.
 struct Published {
     service: Service,
     artifact: tempfile::TempDir,
@@ -26,7 +26,7 @@ async fn published() -> Published {
     }
 }
 
-/// The folder that a run would leave.
+/// A folder like that of a run.
 pub fn folder_of(artifact: &Artifact) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("model.onnx"), &artifact.onnx).expect("it is written");
@@ -62,7 +62,7 @@ impl Published {
     }
 }
 
-/// The interpreter with the clients, which speaks to this machine only.
+/// The Python interpreter with the clients; without proxies.
 pub fn python() -> Command {
     let python = repository().join(".deps/python/bin/python");
     assert!(
@@ -77,7 +77,7 @@ pub fn python() -> Command {
     python
 }
 
-/// Examples lie beside the folder of the test's own executable.
+/// The folder of examples is beside that of the test's executable.
 pub fn rust_example() -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
     let built = test.ancestors().nth(2).expect("it is in a target folder");
@@ -88,7 +88,7 @@ pub fn rust_example() -> PathBuf {
 }
 
 #[tokio::test]
-async fn the_python_and_the_rust_client_predict_alike_and_onnxruntime_agrees() {
+async fn the_python_and_the_rust_client_agree_with_onnxruntime() {
     let published = published().await;
     let mut client = python();
     client
@@ -121,7 +121,7 @@ async fn the_python_and_the_rust_client_predict_alike_and_onnxruntime_agrees() {
     );
 }
 
-/// Clients that were not written for Retort; one that is missing is a failure.
+/// Clients that were not written for Retort. The test fails if one is not installed.
 #[tokio::test]
 async fn foreign_clients_are_served_over_both_protocols() {
     let published = published().await;
@@ -144,10 +144,10 @@ async fn foreign_clients_are_served_over_both_protocols() {
     assert_eq!(text.matches("agree").count(), 12, "{text}");
 }
 
-/// Hundreds of requests made up from docs/openapi.yaml, sensible and not: no 5xx, and every answer as
-/// the document says.
+/// Hundreds of valid and invalid requests generated from docs/openapi.yaml: no 5xx, and every response conforms to
+/// the document.
 #[tokio::test]
-async fn schemathesis_finds_no_answer_that_the_document_does_not_allow() {
+async fn schemathesis_finds_only_responses_that_conform_to_the_document() {
     let published = published().await;
     let output = python()
         .args(["-m", "schemathesis.cli", "run"])
@@ -156,7 +156,7 @@ async fn schemathesis_finds_no_answer_that_the_document_does_not_allow() {
         .arg(format!("http://{}", published.service.address("http")))
         .args(["--checks", SCHEMATHESIS_CHECKS])
         .args(["--max-examples", "25", "--seed", "1", "--no-color"])
-        // A slow machine is no failure.
+        // A slow machine is not a failure.
         .args(["--suppress-health-check", "too_slow"])
         .current_dir(published.artifact.path())
         .output()
@@ -168,7 +168,7 @@ async fn schemathesis_finds_no_answer_that_the_document_does_not_allow() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// Our `.proto` against the descriptors that tritonclient carries.
+/// Compares our `.proto` with the descriptors of tritonclient.
 #[test]
 fn field_numbers_and_types_are_tritons() {
     let descriptors = tempfile::NamedTempFile::new().expect("a temporary file");

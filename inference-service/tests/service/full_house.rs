@@ -1,4 +1,4 @@
-//! Ports that have as many connections as they may.
+//! Ports at their limit of connections.
 
 use std::{
     io::{Read, Write},
@@ -22,7 +22,7 @@ fn answer(mut client: TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn idle_connections_give_way_and_the_log_says_so() {
+async fn idle_connections_are_closed_and_the_log_warns() {
     let options = ServiceOptions {
         set: &["http.max_connections=4", "http.read_timeout_seconds=3600"],
         ..ServiceOptions::default()

@@ -1,4 +1,4 @@
-//! Starting, stopping, and what the program says when it cannot.
+//! Start, stop, and errors at the start.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ use crate::support::{
 use tonic::{Code, Status};
 
 #[tokio::test]
-async fn a_healthy_service_says_so_and_a_stopped_one_does_not() {
-    // A host of its own: its port cannot be given to another test's service meanwhile.
+async fn health_checks_succeed_until_the_service_stops() {
+    // On its own host address, so that no other test's service gets the port in the meantime.
     let options = ServiceOptions {
         set: &["grpc.listen=127.0.0.2:0"],
         ..ServiceOptions::default()
@@ -42,7 +42,7 @@ async fn a_healthy_service_says_so_and_a_stopped_one_does_not() {
 async fn requests_in_flight_are_answered_before_the_end() {
     const CALLS: usize = 16;
     let options = ServiceOptions {
-        // They wait for a batch that does not fill.
+        // Requests wait for a batch that does not fill.
         set: &["batching.max_queue_delay_microseconds=1000000"],
         ..ServiceOptions::default()
     };
@@ -69,7 +69,7 @@ async fn requests_in_flight_are_answered_before_the_end() {
         if waiting {
             break calls;
         }
-        // This process was held up for longer than they wait: again.
+        // The test was delayed for longer than the requests wait: repeat.
         for call in calls {
             call.await.expect("the call ends").expect("it is answered");
         }
@@ -116,20 +116,20 @@ async fn under_load_sigterm_ends_the_service() {
     assert!(service.wait().success());
 }
 
-/// Whether the service, or the client's own end of the connection, turned the request away whole.
+/// Whether the request was rejected before the service began it, by the service or by the client's connection.
 fn was_not_taken(status: &Status) -> bool {
     match status.code() {
-        // tonic's client says Cancelled where the connection closed while the request waited for it.
+        // tonic's client reports Cancelled if the connection closes while the request waits for it.
         Code::Unavailable | Code::Cancelled => true,
-        // The request left after the client had agreed to the shutdown (RFC 9113, section 6.8): the
-        // last GOAWAY leaves it out, without an error.
+        // The request was sent after the client acknowledged the shutdown (RFC 9113, section 6.8): the last GOAWAY
+        // excludes it, without an error.
         Code::Internal => server::grpc::reason(status).contains("not a result of an error"),
         _ => false,
     }
 }
 
 #[tokio::test]
-async fn while_it_drains_the_service_is_not_serving() {
+async fn health_checks_report_not_serving_while_the_service_drains() {
     let options = ServiceOptions {
         set: &["shutdown.grace_seconds=30"],
         ..ServiceOptions::default()
@@ -153,12 +153,12 @@ async fn while_it_drains_the_service_is_not_serving() {
         .await
         .expect("it answers");
     assert!(!response.into_inner().ready);
-    // Load balancers need time to notice.
+    // The grace period, in which load balancers notice.
     assert_eq!(service.serving_version().await, "1");
 }
 
 #[test]
-fn every_error_of_a_configuration_is_listed_at_once() {
+fn all_errors_of_a_configuration_are_reported_together() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bad.toml");
     let text = "[batching]\nmax_batch_size = 0\nmax_queue = 3\n[grpc]\nlisten = \"nowhere\"\n\
@@ -181,7 +181,7 @@ fn every_error_of_a_configuration_is_listed_at_once() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_key() {
+fn the_error_of_a_taken_port_names_its_key() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ fn a_taken_port_is_named_with_its_key() {
 }
 
 #[test]
-fn a_store_that_cannot_be_made_is_named() {
+fn the_error_of_an_unusable_store_names_it() {
     let output = run_to_the_end(&[
         "serve",
         "--store",
@@ -231,9 +231,9 @@ fn a_store_that_cannot_be_made_is_named() {
     );
 }
 
-/// Official builds of ONNX Runtime keep a database below HOME for what they report to their maker.
+/// Official builds of ONNX Runtime have a database below HOME for what they report to their vendor.
 #[tokio::test]
-async fn nothing_is_reported_to_the_maker_of_onnx_runtime() {
+async fn nothing_is_reported_to_the_vendor_of_onnx_runtime() {
     let service = Service::start(&ServiceOptions::default());
     let published = service.publish(Artifact::new(1).upload()).await;
     published.expect("it is published");
@@ -262,7 +262,7 @@ fn another_signal_ends_a_slow_stop_at_once() {
 }
 
 #[test]
-fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+fn the_process_survives_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
     let folder = tempfile::tempdir().expect("a folder");
     let service = || {
         let mut command = Command::new(BINARY);

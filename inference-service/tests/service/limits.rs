@@ -1,4 +1,4 @@
-//! Callers who send little, and slowly.
+//! Slow clients.
 
 use std::{
     io::{ErrorKind, Read},
@@ -14,9 +14,9 @@ use tonic_types::StatusExt;
 use crate::support::{Artifact, PATIENCE, Service, ServiceOptions};
 
 #[tokio::test]
-async fn an_upload_that_stops_in_the_middle_is_ended_and_the_next_one_succeeds() {
+async fn an_incomplete_upload_times_out_and_the_next_one_succeeds() {
     let options = ServiceOptions {
-        // The whole one has to come in time, too.
+        // The time limit of complete uploads.
         set: &["grpc.read_timeout_seconds=3"],
         ..ServiceOptions::default()
     };
@@ -32,15 +32,15 @@ async fn an_upload_that_stops_in_the_middle_is_ended_and_the_next_one_succeeds()
     assert_eq!(published.expect("it is whole").get_ref().version, 1);
 }
 
-/// Places for uploads; see `publisher/service.rs`.
+/// Concurrent uploads; see `grpc/publisher.rs`.
 const UPLOADS: usize = 4;
 
 #[tokio::test]
-async fn uploads_that_trickle_for_ever_are_ended_and_give_their_places_back() {
+async fn endless_uploads_time_out_and_release_their_permits() {
     let options = ServiceOptions {
         set: &[
             "publish.upload_timeout_seconds=3",
-            // Each part is in time.
+            // Each part arrives in time.
             "grpc.read_timeout_seconds=3600",
         ],
         ..ServiceOptions::default()
@@ -58,7 +58,7 @@ async fn uploads_that_trickle_for_ever_are_ended_and_give_their_places_back() {
         });
         tokio_stream::iter(whole[..2].to_vec()).chain(parts)
     };
-    // As many as there are places, twice: the second ones get those of the first.
+    // Twice as many as there are permits: the second half gets the permits of the first.
     let mut publishers = Vec::new();
     for _ in 0..2 * UPLOADS {
         let (mut publisher, trickle) = (service.publisher().await, Box::pin(trickle()));
@@ -79,7 +79,7 @@ async fn uploads_that_trickle_for_ever_are_ended_and_give_their_places_back() {
 }
 
 #[test]
-fn a_connection_too_many_takes_the_place_of_the_one_that_was_idle_longest() {
+fn a_new_connection_replaces_the_one_that_was_idle_for_the_longest_time() {
     let options = ServiceOptions {
         set: &["grpc.max_connections=2"],
         ..ServiceOptions::default()
@@ -93,13 +93,13 @@ fn a_connection_too_many_takes_the_place_of_the_one_that_was_idle_longest() {
                 let patience = Some(Duration::from_secs(60));
                 let set = connection.set_read_timeout(patience);
                 set.expect("it can be set");
-                // The service speaks first (HTTP/2's SETTINGS).
+                // The service sends the first frame (SETTINGS of HTTP/2).
                 let greeted = connection.read(&mut [0; 9]).expect("it is greeted");
                 assert!(greeted > 0, "{port}");
                 connection
             })
             .collect();
-        // It gets a GOAWAY, and is closed if it does not react.
+        // The connection gets a GOAWAY, and is closed if the client does not react.
         let mut rest = Vec::new();
         match connections[0].read_to_end(&mut rest) {
             Ok(_) => {}

@@ -1,4 +1,4 @@
-//! The service as its users meet it: a process, sockets, files.
+//! Tests of the service as a process, with sockets and files.
 
 mod admission;
 mod bad_requests;
@@ -9,12 +9,14 @@ mod lifecycle;
 mod limits;
 mod metric_names;
 mod model_control;
+mod model_metadata;
 mod models;
 mod open_streams;
 mod publish_checks;
 mod publishing;
 mod readiness;
 mod refused_publishes;
+mod restarts;
 mod security;
 mod serving;
 mod settings;
@@ -23,4 +25,5 @@ mod starting;
 mod streams;
 mod support;
 mod swaps;
+mod version_control;
 mod versions;

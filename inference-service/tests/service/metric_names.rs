@@ -8,7 +8,7 @@ use std::{
 
 use inference_service::Metric;
 
-/// What the service's metrics begin with.
+/// Prefixes of the service's metrics.
 const PREFIXES: [&str; 2] = ["nv_inference_", "retort_inference_"];
 
 const DOCUMENT: &str = "docs/inference-service.md";
@@ -21,7 +21,7 @@ fn root() -> PathBuf {
         .expect("the repository")
 }
 
-/// All files below `folder`; none where it does not exist.
+/// All files below `folder`; none if it does not exist.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -35,17 +35,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The words of `text` that begin as the service's metrics do.
+/// The words of `text` with a prefix of the service's metrics.
 fn named(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    // `nv_inference_*` stands for all of them.
+    // Ignores wildcards such as `nv_inference_*`.
     words
         .filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
         .filter(|word| !PREFIXES.contains(word))
         .collect()
 }
 
-/// Every name under which Prometheus may be asked for a metric.
+/// Every name of a time series.
 fn known() -> BTreeSet<String> {
     let names = Metric::ALL.into_iter().flat_map(|metric| {
         let suffixes: &[&str] = match metric.kind() {
@@ -68,7 +68,7 @@ fn documents_and_dashboards_name_only_metrics_that_exist() {
     }
     texts.push(root().join("README.md"));
     for path in texts {
-        // Pictures name nothing.
+        // Skips images.
         let Ok(text) = fs::read_to_string(&path) else {
             continue;
         };

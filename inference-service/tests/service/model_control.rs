@@ -1,5 +1,4 @@
-//! Loading and unloading models at the port of the inference protocol, and requests for what the service
-//! does not do.
+//! Loading and unloading models at the gRPC port, and unsupported requests.
 
 use proto::{
     inference::{
@@ -18,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn tritonclient_loads_and_unloads_by_the_one_port_it_knows() {
+async fn tritonclient_loads_and_unloads_at_the_grpc_port() {
     let service = Service::start(&ServiceOptions {
         set: &["grpc.model_control=every_caller"],
         ..ServiceOptions::default()
@@ -39,7 +38,7 @@ async fn tritonclient_loads_and_unloads_by_the_one_port_it_knows() {
 }
 
 #[tokio::test]
-async fn a_token_for_predictions_does_not_load_and_one_for_administration_does() {
+async fn loading_requires_a_token_for_administration() {
     let keys = Keys::new();
     for (name, scope) in [
         ("web", Scope::Predict),

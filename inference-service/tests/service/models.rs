@@ -1,4 +1,4 @@
-//! Several models in one process, none of which is disturbed by another.
+//! Several models in one process do not affect each other.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::support::{
     Artifact, Check, Load, MODEL, Service, ServiceOptions, assert_close, infer_request, upload,
 };
 
-/// The second model, beside [`MODEL`].
+/// The second model, besides [`MODEL`].
 const OTHER: &str = "letters";
 
-/// Samples of its requests.
+/// Samples per request to the second model.
 const OTHER_SAMPLES: usize = 3;
 
-/// The upload of `artifact` as the model of this name.
+/// The upload of `artifact` as `model`.
 fn named(artifact: &Artifact, model: &str) -> Vec<PublishRequest> {
     let mut header = artifact.header();
     header.model_name = model.to_owned();
@@ -79,7 +79,7 @@ impl Both {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_models_answer_at_once_and_are_counted_each_for_itself() {
+async fn two_models_answer_concurrently_and_are_counted_separately() {
     const CALLS: u64 = 200;
     const REFUSED: u64 = 3;
     let both = Both::start().await;
@@ -124,9 +124,9 @@ async fn two_models_answer_at_once_and_are_counted_each_for_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishing_one_model_under_load_does_not_disturb_the_other() {
-    /// Few enough for the statistics of every version to be remembered.
+    /// Below the number of versions whose statistics are kept.
     const PUBLISHES: u64 = 12;
-    /// Of each model between two publishes, so that every one of them happens under load.
+    /// Answers of each model between two publishes, so that every publish happens under load.
     const CALLS_BETWEEN: u64 = 10;
     let both = Both::start().await;
     let (load, other_load) = (both.load().await, both.other_load().await);
@@ -135,7 +135,7 @@ async fn publishing_one_model_under_load_does_not_disturb_the_other() {
         other_load.answers(CALLS_BETWEEN).await;
         let published = both.service.publish(Artifact::constant(n).upload()).await;
         assert_eq!(published.expect("it is published").version, n);
-        // One that is refused, of the other model: its old version serves on.
+        // A rejected publish of the other model, whose old version continues to serve.
         let mut refused = Artifact::new(100 + n);
         refused.manifest["golden_batch"]["logits"][0][0] = 1000.into();
         let refused = both.service.publish(named(&refused, OTHER)).await;

@@ -1,4 +1,4 @@
-//! Stopping while callers keep streams and connections open: it takes as long as the work.
+//! A stop with open streams and connections takes only as long as the requests in flight.
 
 use std::{
     io::{Read, Write},
@@ -43,11 +43,11 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatu
 }
 
 #[tokio::test]
-async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
+async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_answered() {
     let options = ServiceOptions {
         set: &[
             DRAINS_FOR_EVER,
-            // They wait for a batch that does not fill.
+            // Requests wait for a batch that does not fill.
             "batching.max_queue_delay_microseconds=1000000",
             "grpc.read_timeout_seconds=3600",
             "http.read_timeout_seconds=3600",
@@ -88,7 +88,7 @@ async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
     let answers = stream.model_stream_infer(requests).await;
     let mut answers = answers.expect("it streams").into_inner();
 
-    // Half an upload, half a message, half a request, half a head, and connections without any.
+    // An incomplete upload, message, request and head, and idle connections.
     let upload = Artifact::new(2).upload();
     let half: Vec<PublishRequest> = upload[..1].to_vec();
     let mut publisher = service.publisher().await;
@@ -118,7 +118,7 @@ async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
     );
     half_body.write_all(head.as_bytes()).expect("it is sent");
 
-    // It waits for its batch, or has been computed, on a slow machine.
+    // The request waits for its batch, or was already computed on a slow machine.
     let labels = format!("{{model=\"{MODEL}\",version=\"1\"}} 1");
     let under_way = ["pending_request_count", "request_success"]
         .map(|name| format!("nv_inference_{name}{labels}"));
@@ -140,7 +140,7 @@ async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
         assert!(end.expect("in time").is_none(), "the stream ends");
     }
     for mut watch in watches {
-        // Those who know the service hear that it ends.
+        // Watches of known services report the end.
         while let Some(status) = next(&mut watch).await {
             assert_eq!(status, ServingStatus::NotServing);
         }
@@ -165,7 +165,7 @@ async fn no_open_stream_or_connection_holds_up_the_stop_and_work_is_answered() {
 }
 
 #[tokio::test]
-async fn a_watch_of_an_unknown_service_says_so_and_stays_open() {
+async fn a_watch_of_an_unknown_service_reports_that_and_stays_open() {
     let service = Service::start(&ServiceOptions::default());
     for port in ["grpc", "admin"] {
         let mut unknown = watch(&service, port, "no.such.Service").await;

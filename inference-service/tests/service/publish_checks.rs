@@ -1,4 +1,4 @@
-//! Models that are only checked, and what publishing warns of.
+//! Checks without a publish, and warnings.
 
 use proto::publish::v1::{
     CheckPublishHeader, CheckPublishRequest, CheckPublishResponse, PublishHeader,
@@ -6,10 +6,7 @@ use proto::publish::v1::{
 };
 use tonic::{Code, Status};
 
-use crate::{
-    publishing::{listed, publish},
-    support::{Artifact, Service, ServiceOptions},
-};
+use crate::support::{Artifact, Service, ServiceOptions, listed, publish};
 
 async fn check(
     service: &Service,
@@ -31,14 +28,14 @@ async fn check(
 }
 
 #[tokio::test]
-async fn a_check_says_what_a_publish_would_and_changes_nothing() {
+async fn a_check_has_the_result_of_a_publish_and_changes_nothing() {
     let settings = ["publish.max_manifest_bytes=100000"];
     let service = Service::start(&ServiceOptions {
         set: &settings,
         ..ServiceOptions::default()
     });
     let good = Artifact::new(1);
-    // The weights, and so the logits, may be others than in the end.
+    // The weights, and so the logits, may still change.
     let mut untrained = good.clone();
     untrained.manifest["golden_batch"]["logits"][0][0] = 1e6.into();
     let passed = check(&service, untrained.header(), &good.onnx, 100_000).await;
@@ -73,7 +70,7 @@ async fn other_class_names_are_published_with_a_warning() {
     let service = Service::start(&ServiceOptions::default());
     let first = Artifact::new(1);
     publish(&service, &first).await;
-    for (names, told) in [
+    for (names, expected) in [
         (["zero", "one", "two"], None),
         (
             ["two", "one", "zero"],
@@ -89,12 +86,12 @@ async fn other_class_names_are_published_with_a_warning() {
         let checked = check(&service, next.header(), &next.onnx, 0).await.unwrap();
         let published = service.publish(next.upload()).await.unwrap();
         assert_eq!(published.warnings, checked.warnings);
-        match (told, &published.warnings[..]) {
+        match (expected, &published.warnings[..]) {
             (None, []) => {}
-            (Some(told), [warning]) => {
+            (Some(expected), [warning]) => {
                 let before = format!("version {} of", published.version - 1);
                 assert!(
-                    warning.contains(told) && warning.contains(&before),
+                    warning.contains(expected) && warning.contains(&before),
                     "{warning}"
                 );
             }

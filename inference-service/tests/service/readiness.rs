@@ -1,4 +1,4 @@
-//! Whether the service is ready while some of what it stores cannot be served.
+//! Readiness while stored models cannot be served.
 
 use std::{fs, path::Path};
 
@@ -15,10 +15,10 @@ use crate::support::{
     Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
 };
 
-/// The name of a model beside [`MODEL`].
+/// The name of a model besides [`MODEL`].
 const OTHER: &str = "letters";
 
-/// A store of these models, each with one active version.
+/// A store with `models`, each with one active version.
 fn stored(models: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let store = ModelStore::open(folder.path()).expect("it can be made");
@@ -28,7 +28,7 @@ fn stored(models: &[&str]) -> TempDir {
     folder
 }
 
-/// Stores and activates the model that answers with `n`.
+/// Stores and activates [`Artifact::constant`] of `n`.
 fn commit(store: &ModelStore, model: &str, n: u64) {
     let name = ModelName::new(model).expect("a name");
     let artifact = Artifact::constant(n);
@@ -57,7 +57,7 @@ fn damage(store: &Path, model: &str, version: u64) {
     fs::write(&path, onnx).expect("it can be written");
 }
 
-/// What every way of asking says.
+/// The readiness, which all protocols report alike.
 async fn ready(service: &Service) -> bool {
     let http = Connection::to(&service.address("http")).call("GET /v2/health/ready", &[], b"");
     let mut client = service.inference().await;
@@ -120,7 +120,7 @@ async fn a_damaged_active_version_makes_the_service_not_ready_until_another_serv
         (&version.state, &version.reason)
     );
 
-    // What is damaged can be published again: that is stored beside it.
+    // The damaged model can be published again, as a new version.
     let published = service.publish(Artifact::constant(1).upload()).await;
     let published = published.expect("it is published");
     assert_eq!((published.version, published.already_published), (2, false));
@@ -129,7 +129,7 @@ async fn a_damaged_active_version_makes_the_service_not_ready_until_another_serv
 }
 
 #[tokio::test]
-async fn an_unloaded_or_deleted_model_does_not_keep_the_service_from_being_ready() {
+async fn unloaded_and_deleted_models_do_not_affect_readiness() {
     let folder = stored(&[MODEL, OTHER]);
     for model in [MODEL, OTHER] {
         damage(folder.path(), model, 1);
@@ -166,7 +166,7 @@ async fn an_unloaded_or_deleted_model_does_not_keep_the_service_from_being_ready
 }
 
 #[tokio::test]
-async fn the_configuration_may_leave_models_out_of_account() {
+async fn readiness_may_be_independent_of_models() {
     let folder = stored(&[MODEL]);
     damage(folder.path(), MODEL, 1);
     let service = start(folder.path(), &["readiness=server"]);
@@ -175,9 +175,9 @@ async fn the_configuration_may_leave_models_out_of_account() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_for_a_while_is_loaded_as_soon_as_it_can() {
+async fn a_model_with_a_transient_read_error_is_loaded_later() {
     let folder = stored(&[MODEL, OTHER]);
-    // A folder in the place of a file: an I/O error to every user, root among them.
+    // A folder instead of a file is an I/O error for every user, including root.
     let file = folder.path().join(MODEL).join("1/model.onnx");
     let away = folder.path().join("away");
     fs::rename(&file, &away).expect("it can be moved");
@@ -200,7 +200,7 @@ async fn what_cannot_be_read_for_a_while_is_loaded_as_soon_as_it_can() {
 }
 
 #[tokio::test]
-async fn a_model_that_memory_was_too_short_for_is_loaded_when_another_is_gone() {
+async fn a_model_that_did_not_fit_into_memory_is_loaded_after_another_is_unloaded() {
     let folder = stored(&[MODEL, OTHER]);
     let service = start(folder.path(), &[]);
     let memory = service.statistics().await[0].memory_usage[0].byte_size;
@@ -224,7 +224,7 @@ async fn a_model_that_memory_was_too_short_for_is_loaded_when_another_is_gone() 
 }
 
 #[tokio::test]
-async fn a_damaged_active_json_is_told_and_hides_no_other_model() {
+async fn a_damaged_active_json_is_reported_and_does_not_affect_other_models() {
     let folder = stored(&[MODEL, OTHER]);
     fs::write(folder.path().join(MODEL).join("active.json"), b"{").expect("it can be written");
     let service = start(folder.path(), &[]);

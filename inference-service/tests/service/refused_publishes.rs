@@ -1,11 +1,8 @@
-//! Publishes that are refused, and change nothing.
+//! Publishes that are rejected and change nothing.
 
 use std::fs;
 
-use crate::{
-    publishing::{listed, publish},
-    support::{Artifact, MODEL, Service, ServiceOptions, upload},
-};
+use crate::support::{Artifact, MODEL, Service, ServiceOptions, listed, publish, upload};
 use common::digest::Sha256;
 use networks::onnx::schema::{AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto};
 use prost::Message;
@@ -17,9 +14,9 @@ fn start() -> Service {
     Service::start(&ServiceOptions::default())
 }
 
-/// Whatever is wrong: the caller learns what, the version before serves on, nothing is stored.
+/// For every error: the caller gets the reason, the old version continues to serve, and nothing is stored.
 #[tokio::test]
-async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
+async fn invalid_publishes_are_rejected_with_a_reason_and_change_nothing() {
     let mut service = start();
     let pid = service.pid();
     publish(&service, &Artifact::new(1)).await;
@@ -121,7 +118,7 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
             "INVALID_MANIFEST",
             "format_version 9",
         ),
-        // Repeated whole, it would break the connection: clients take 16 KiB of headers.
+        // Quoted in full, it would break the connection: clients accept 16 KiB of headers.
         (
             {
                 let mut artifact = good.clone();
@@ -240,7 +237,7 @@ async fn what_is_wrong_with_a_publish_is_said_and_changes_nothing() {
     assert!(!log.contains("panicked"), "{log}");
 }
 
-/// The second model with a change in its graph.
+/// The second model with a changed graph.
 fn changed(change: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
     let mut model = ModelProto::decode(Artifact::new(2).onnx.as_slice()).expect("it is a model");
     change(model.graph.as_mut().expect("it has a graph"));
@@ -251,7 +248,7 @@ fn last_node(graph: &mut GraphProto) -> &mut NodeProto {
     graph.node.last_mut().expect("it has nodes")
 }
 
-/// Thousands of zeros around every image.
+/// Adds a padding of thousands of zeros.
 fn pad_widely(graph: &mut GraphProto) {
     let pads = AttributeProto {
         name: Some("pads".into()),
@@ -264,7 +261,7 @@ fn pad_widely(graph: &mut GraphProto) {
     convolution.push(pads);
 }
 
-/// The header alone decides: a huge upload is refused before it has arrived.
+/// A large upload is rejected by its header, before it arrives.
 #[tokio::test]
 async fn an_upload_above_the_limit_is_refused() {
     let options = ServiceOptions {

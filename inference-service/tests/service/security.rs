@@ -1,4 +1,4 @@
-//! Who is let in: certificates and tokens at every port.
+//! Certificates and tokens at every port.
 
 use std::{
     path::Path,
@@ -38,7 +38,7 @@ pub fn start(settings: &[String]) -> Service {
     })
 }
 
-/// A connection, or nothing where there is none.
+/// A connection; `None` if it is rejected.
 pub async fn channel(
     service: &Service,
     port: &str,
@@ -48,7 +48,7 @@ pub async fn channel(
     connected.map_err(|_| None)
 }
 
-/// The port for predictions.
+/// The gRPC port.
 pub struct Predictions(pub Service);
 
 impl Guarded for Predictions {
@@ -66,7 +66,7 @@ impl Guarded for Predictions {
     }
 }
 
-/// The port for publishing and versions.
+/// The admin port.
 struct Admin(Service);
 
 impl Guarded for Admin {
@@ -85,7 +85,7 @@ impl Guarded for Admin {
 }
 
 #[tokio::test]
-async fn predictions_are_for_those_who_may() {
+async fn predictions_require_credentials() {
     let keys = Keys::new();
     let service = Predictions(start(&refusals::settings(&keys, Predictions::SCOPE)));
     refusals::refuses_all_but_good_callers(&service, &keys).await;
@@ -94,7 +94,7 @@ async fn predictions_are_for_those_who_may() {
 }
 
 #[tokio::test]
-async fn versions_are_for_those_who_may() {
+async fn versions_require_credentials() {
     let keys = Keys::new();
     let service = Admin(start(&refusals::settings(&keys, Admin::SCOPE)));
     refusals::refuses_all_but_good_callers(&service, &keys).await;
@@ -102,7 +102,7 @@ async fn versions_are_for_those_who_may() {
     refusals::refuses_tls_on_a_plain_port(&plain, &keys).await;
 }
 
-/// What HTTP answers to `/v2/models/{m}` and to a prediction, with this header.
+/// The responses over HTTP to `/v2/models/{m}` and to a prediction, with an authorization header.
 fn over_http(service: &Service, authorization: Option<&str>) -> [Response; 2] {
     let mut headers = vec![("content-type", "application/json")];
     headers.extend(authorization.map(|value| ("authorization", value)));
@@ -116,7 +116,7 @@ fn over_http(service: &Service, authorization: Option<&str>) -> [Response; 2] {
 }
 
 #[test]
-fn http_too_is_for_those_who_may() {
+fn http_requires_credentials() {
     let keys = Keys::new();
     let [web, publisher] = [("web", Scope::Predict), ("publisher", Scope::Publish)]
         .map(|(name, scope)| format!("Bearer {}", keys.token(name, scope).reveal()));
@@ -126,13 +126,13 @@ fn http_too_is_for_those_who_may() {
         (Some("Basic d2ViOndlYg=="), 401, "TOKEN_MISSING"),
         (Some("Bearer wrong-and-secret"), 401, "TOKEN_UNKNOWN"),
         (Some(publisher.as_str()), 403, "SCOPE_MISSING"),
-        // Let in, to learn that there is no such model.
+        // Admitted; there is no such model.
         (Some(web.as_str()), 404, "MODEL_NOT_FOUND"),
     ] {
         for response in over_http(&service, authorization) {
             assert_eq!(response.status, status, "{authorization:?}: {response:?}");
             assert_eq!(response.refusal().1, reason, "{authorization:?}");
-            // RFC 6750, section 3: who is not known is told what to show.
+            // RFC 6750, section 3: the response to missing credentials names the scheme.
             let challenge = response.header("www-authenticate");
             let challenge = challenge.map(|challenge| challenge.split(' ').next());
             let expected = (status == 401).then_some(Some("Bearer"));
@@ -152,7 +152,7 @@ fn http_too_is_for_those_who_may() {
 }
 
 #[tokio::test]
-async fn publishing_and_choosing_are_different_rights() {
+async fn publishing_and_activating_are_different_rights() {
     let keys = Keys::new();
     for (name, scope) in [("publisher", Scope::Publish), ("operator", Scope::Admin)] {
         keys.token(name, scope);
@@ -183,7 +183,7 @@ async fn publishing_and_choosing_are_different_rights() {
     assert!(activate("operator").await.is_ok());
 }
 
-/// tritonclient over TLS with a token, and Prometheus's way to the metrics.
+/// tritonclient over TLS with a token, and a scrape of the metrics.
 #[tokio::test]
 async fn public_clients_reach_a_guarded_service() {
     let keys = Keys::new();
@@ -229,7 +229,7 @@ async fn public_clients_reach_a_guarded_service() {
 }
 
 #[tokio::test]
-async fn tokens_and_certificates_are_replaced_while_it_serves() {
+async fn tokens_and_certificates_are_reloaded_while_the_service_runs() {
     let keys = Keys::new();
     let old = keys.token("old", Scope::Predict);
     let mut settings = keys.tls_settings();
@@ -244,8 +244,8 @@ async fn tokens_and_certificates_are_replaced_while_it_serves() {
         let bytes = std::fs::read(keys.path(from)).expect("it is there");
         common::atomic_file::write(&keys.path(to), &bytes).expect("it is written");
     }
-    // Each port looks after its files by itself, and between two writes: the log does not tell of
-    // which port, or which state.
+    // Each port reloads its files independently, possibly between two writes, so the log does not identify the
+    // port or the state.
     let began = Instant::now();
     let refused = loop {
         let (new, old) = (call("foreign-ca", "new"), call("foreign-ca", "old"));
@@ -269,7 +269,7 @@ async fn tokens_and_certificates_are_replaced_while_it_serves() {
     assert!(!service.0.log().contains(old.reveal()));
 }
 
-/// Files that cannot be used, each named, before anything listens.
+/// Every unusable file is reported before any port is bound.
 #[test]
 fn unusable_files_are_reported_at_once_with_exit_code_64() {
     let keys = Keys::new();
@@ -296,7 +296,7 @@ fn unusable_files_are_reported_at_once_with_exit_code_64() {
 }
 
 #[tokio::test]
-async fn a_good_request_is_answered_over_tls_as_without() {
+async fn requests_over_tls_get_the_same_answers() {
     let keys = Keys::new();
     let settings = refusals::settings(&keys, Scope::Predict);
     keys.token("publisher", Scope::Publish);

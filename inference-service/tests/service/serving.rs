@@ -94,7 +94,7 @@ async fn logits_are_those_of_the_model_and_every_sample_is_counted() {
     }
 }
 
-/// Many callers at once, who each see their own logits, however they were batched together.
+/// Concurrent callers get their own logits, regardless of batches.
 #[tokio::test]
 async fn concurrent_callers_share_batches_and_get_their_own_logits() {
     const CALLERS: usize = 32;
@@ -142,7 +142,7 @@ async fn concurrent_callers_share_batches_and_get_their_own_logits() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_answered_has_a_code_a_reason_and_names_the_field() {
+async fn invalid_requests_get_a_code_a_reason_and_the_field() {
     type Change = fn(&mut ModelInferRequest);
     let service = serving(&Artifact::new(1)).await;
     let cases: [(Change, Code, &str, &str); 9] = [
@@ -290,7 +290,7 @@ async fn the_server_and_its_models_describe_themselves() {
 }
 
 #[tokio::test]
-async fn gzip_is_understood() {
+async fn gzip_is_supported() {
     let artifact = Artifact::new(1);
     let service = serving(&artifact).await;
     let client = service.inference().await;
@@ -304,7 +304,7 @@ async fn gzip_is_understood() {
 }
 
 #[tokio::test]
-async fn a_message_above_the_limit_is_refused() {
+async fn a_message_above_the_limit_is_rejected() {
     let options = ServiceOptions {
         set: &["grpc.max_message_bytes=4096"],
         ..ServiceOptions::default()

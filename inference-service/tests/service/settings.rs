@@ -1,4 +1,4 @@
-//! What users set beside the file: variables of the environment and arguments, also odd ones.
+//! Settings from environment variables and arguments, including unusual ones.
 
 use std::{
     ffi::OsStr,
@@ -16,7 +16,7 @@ use crate::support::{Artifact, BINARY, MODEL, Service, ServiceOptions, infer_req
 
 const NOT_UTF8: &[u8] = b"a\xa3b";
 
-/// What the program says that is not to start.
+/// The error message of a program that must not start.
 fn refused(command: &mut Command) -> String {
     let Output { status, stderr, .. } = command.output().expect("the program starts");
     let said = String::from_utf8(stderr).expect("it is UTF-8");
@@ -31,7 +31,7 @@ fn serve() -> Command {
 }
 
 #[test]
-fn foreign_variables_are_not_looked_at_and_own_ones_are_refused_by_name() {
+fn unrelated_variables_are_ignored_and_invalid_ones_are_rejected_by_name() {
     let service = Service::start(&ServiceOptions {
         environment: &[
             (OsStr::new("X"), OsStr::from_bytes(NOT_UTF8)),
@@ -56,7 +56,7 @@ fn foreign_variables_are_not_looked_at_and_own_ones_are_refused_by_name() {
 }
 
 #[test]
-fn the_stores_path_is_the_one_that_was_typed() {
+fn the_path_of_the_store_is_used_verbatim() {
     for typed in [NOT_UTF8, b"20240601", b"true", b"[a]", b"\"quoted\""] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Path::new(OsStr::from_bytes(typed));
@@ -92,7 +92,7 @@ fn a_path_in_a_variable_or_a_setting_is_text_too() {
 }
 
 #[tokio::test]
-async fn models_with_capitals_and_dots_are_set_by_name() {
+async fn models_with_capitals_and_dots_are_configured_by_name() {
     let service = Service::start(&ServiceOptions {
         environment: &[
             (
@@ -107,7 +107,7 @@ async fn models_with_capitals_and_dots_are_set_by_name() {
         set: &["models.\"v2.0\".max_batch_size=6"],
         ..ServiceOptions::default()
     });
-    // None is stored yet.
+    // No model is stored yet.
     for name in ["ResNet8", "v1.0", "v2.0"] {
         let table = format!("[models.{name}] is configured, and no model of that name is stored");
         service.log_once(|log| log.contains(&table));
@@ -125,7 +125,7 @@ async fn models_with_capitals_and_dots_are_set_by_name() {
             version: String::new(),
         };
         let config = service.inference().await.model_config(request).await;
-        let config = config.expect("it is told").into_inner().config;
+        let config = config.expect("a configuration").into_inner().config;
         assert_eq!(config.expect("it is filled").max_batch_size, size, "{name}");
     }
 }
@@ -149,7 +149,7 @@ async fn the_queue_delay_does_not_outlast_a_callers_deadline() {
     });
     let published = service.publish(Artifact::constant(1).upload()).await;
     published.expect("it is published");
-    // Each has less time than the delay. A busy machine may be too slow for one, not for all.
+    // Each deadline is earlier than the delay. A busy machine may be too slow for one attempt, but not for all.
     let mut answer = None;
     for _ in 0..50 {
         let request = infer_request(1).0;
@@ -163,7 +163,7 @@ async fn the_queue_delay_does_not_outlast_a_callers_deadline() {
 }
 
 #[test]
-fn a_default_timeout_below_the_queue_delay_is_refused_at_start() {
+fn a_default_timeout_below_the_queue_delay_is_rejected_at_the_start() {
     let said = refused(serve().args([
         "--set",
         "batching.max_queue_delay_microseconds=500000",

@@ -1,5 +1,5 @@
-//! Files of credentials that cannot be used for a while: what was read before stays in use, the metrics
-//! say so, and the files are tried again until they can be used.
+//! Credential files that cannot be used for a while: the old credentials stay in use, the metrics show that, and
+//! the files are read again until they can be used.
 
 use std::{
     fs::{self, File},
@@ -18,8 +18,7 @@ use crate::{
     support::{Connection, PATIENCE, Response},
 };
 
-/// Puts something at a path that is no file of credentials. Root reads files that others may not, so
-/// permissions are not among these.
+/// Damages of a credentials file. Permissions are not among them, because root ignores them.
 type Damage = fn(&Path);
 
 const DAMAGES: [Damage; 3] = [
@@ -33,20 +32,20 @@ fn replace(file: &Path, damage: Damage) {
     damage(file);
 }
 
-/// A file takes the place of another file, or of a link, but not of a folder.
+/// Removes a folder, which, unlike a file or a link, cannot be overwritten by a file.
 fn clear(file: &Path) {
     if file.is_dir() {
         fs::remove_dir(file).expect("it is empty");
     }
 }
 
-/// Puts `bytes` there instead of a damage.
+/// Replaces a damaged file.
 fn repair(file: &Path, bytes: &[u8]) {
     clear(file);
     common::atomic_file::write(file, bytes).expect("it is written");
 }
 
-/// Whether `metrics`, which is an answer to `/metrics`, calls `file` stale.
+/// Whether the response of `/metrics` reports `file` as stale.
 fn is_stale(metrics: &Response, file: &Path) -> bool {
     let metrics = String::from_utf8_lossy(&metrics.body);
     let gauge = format!("retort_credentials_stale{{file=\"{}\"}} ", file.display());
@@ -58,7 +57,7 @@ fn is_stale(metrics: &Response, file: &Path) -> bool {
     }
 }
 
-/// Waits until `ask` gives what is wanted.
+/// Waits until `ask` returns a value.
 async fn eventually<T>(service: &Predictions, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -75,7 +74,7 @@ fn revoked(called: Result<(), Option<Status>>) -> Option<Status> {
 }
 
 #[tokio::test]
-async fn a_token_that_is_revoked_while_its_file_cannot_be_read_is_refused_afterwards() {
+async fn a_token_that_is_revoked_while_its_file_cannot_be_read_is_rejected_afterwards() {
     let keys = Keys::new();
     let names: Vec<_> = (0..DAMAGES.len())
         .map(|case| format!("web-{case}"))
@@ -102,7 +101,7 @@ async fn a_token_that_is_revoked_while_its_file_cannot_be_read_is_refused_afterw
         let called = call(name).await;
         assert!(called.is_ok(), "what was read before holds: {called:?}");
 
-        // As it was, but for the token: neither time nor length tells.
+        // Only the token differs, not the time or the length.
         let elsewhere = keys.path("elsewhere.toml");
         fs::write(&elsewhere, &before).expect("it is written");
         Tokens::revoke(&elsewhere, name).expect("it is there");
@@ -161,7 +160,7 @@ async fn a_certificate_is_replaced_after_its_key_could_not_be_read() {
     repair(key, &good);
     are("ca", [false, false]).await;
 
-    // Until its key comes, too, a certificate cannot be used.
+    // A certificate cannot be used without its key.
     repair(certificate, &foreign);
     are("ca", [true, false]).await;
     assert!(call("ca").await.is_ok(), "what was read before holds");

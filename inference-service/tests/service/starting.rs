@@ -1,4 +1,4 @@
-//! A service whose stored models take long to load.
+//! A service that takes long to load its stored models.
 
 use std::{
     fs::{self, File},
@@ -28,7 +28,7 @@ impl Drop for Process {
     }
 }
 
-/// The address that the log names for `port`.
+/// The address of `port` in the log.
 fn listens(log: &Path, port: &str) -> Option<String> {
     let log = fs::read_to_string(log).ok()?;
     let line = log.lines().find(|line| line.contains("listening"))?;
@@ -38,7 +38,7 @@ fn listens(log: &Path, port: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn while_models_load_the_service_lives_is_not_ready_and_refuses_calls() {
+async fn while_models_load_the_service_is_live_but_not_ready_and_rejects_calls() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("models");
     {

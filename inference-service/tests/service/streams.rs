@@ -1,4 +1,4 @@
-//! Streams that their callers give up, or leave in the midst of a message.
+//! Streams that callers cancel, or end within a message.
 
 use futures::{StreamExt, channel::mpsc};
 use http_body::Frame;
@@ -23,7 +23,7 @@ use tonic_types::StatusExt;
 
 use crate::support::{Artifact, PATIENCE, Service, ServiceOptions, assert_close, infer_request};
 
-/// Requests that were given up while they were in the queue.
+/// Requests that were cancelled in the queue.
 const CANCELED: &str =
     "nv_inference_request_failure{model=\"digits\",version=\"1\",reason=\"CANCELED\"} ";
 
@@ -33,13 +33,13 @@ fn canceled(service: &Service) -> u64 {
     count.expect("it is there").parse().expect("a number")
 }
 
-/// A `ModelStreamInfer` whose caller can break it off, which no generated client can.
+/// A `ModelStreamInfer` that the caller can reset, which generated clients cannot.
 struct Stream {
     requests: mpsc::UnboundedSender<Result<Frame<Bytes>, Reset>>,
     answers: Streaming<ModelStreamInferResponse>,
 }
 
-/// Why a request's body ends before its end: hyper resets the stream then.
+/// The error of an incomplete body, on which hyper resets the stream.
 #[derive(Debug, thiserror::Error)]
 #[error("reset by the test")]
 struct Reset;
@@ -74,7 +74,7 @@ impl Stream {
         sent.expect("it is open");
     }
 
-    /// The next answer, which is one.
+    /// The next answer.
     async fn answer(&mut self) -> ModelInferResponse {
         let answer = self.answers.next().await.expect("it goes on");
         let response = answer.expect("an answer").infer_response;
@@ -87,7 +87,7 @@ impl Stream {
     }
 }
 
-/// A message behind its prefix: the flag, and its length.
+/// A message with its prefix of a flag and a length.
 fn framed(request: &ModelInferRequest) -> Vec<u8> {
     let message = request.encode_to_vec();
     let length = (message.len() as u32).to_be_bytes();
@@ -95,13 +95,13 @@ fn framed(request: &ModelInferRequest) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
-    /// More than the service has under way for a stream.
+async fn a_reset_stream_does_not_affect_others() {
+    /// More requests than the service processes concurrently per stream.
     const REQUESTS: usize = 200;
     /// Answers that are read before the stream is reset.
     const READ: [usize; 3] = [0, 1, 70];
     let options = ServiceOptions {
-        // Requests stay in the queue for a while.
+        // Keeps requests in the queue for a while.
         set: &["batching.max_queue_delay_microseconds=20000"],
         ..ServiceOptions::default()
     };
@@ -115,7 +115,7 @@ async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
     let mut channel = service.channel("grpc").await;
     let mut client = GrpcInferenceServiceClient::new(channel.clone());
     let mut resets = 0;
-    // Until each number of answers has been read, and requests have been lost to a reset.
+    // Until each number of answers was read, and a reset cancelled requests.
     while resets < READ.len() || canceled(&service) == 0 {
         assert!(resets < 1000, "no request was in flight");
         let mut stream = Stream::open(&mut channel).await;
@@ -138,9 +138,9 @@ async fn a_stream_that_is_reset_in_its_midst_harms_nobody() {
 }
 
 #[tokio::test]
-async fn half_a_message_ends_its_stream_and_silence_ends_none() {
+async fn an_incomplete_message_ends_its_stream_and_an_idle_stream_stays_open() {
     let options = ServiceOptions {
-        // The upload has to come in time, too.
+        // The time limit of uploads.
         set: &["grpc.read_timeout_seconds=3"],
         ..ServiceOptions::default()
     };
@@ -163,7 +163,7 @@ async fn half_a_message_ends_its_stream_and_silence_ends_none() {
         let info = status.get_details_error_info().expect("a reason is given");
         assert_eq!(info.reason, "BODY_TIMED_OUT");
     }
-    // Silent for longer than any message may take.
+    // Idle for longer than a message may take.
     silent.send(&request);
     let response = silent.answer().await;
     assert_close(&response.raw_output_contents[0], &logits);

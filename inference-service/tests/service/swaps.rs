@@ -1,4 +1,4 @@
-//! Many publishes and roll-backs under load, and crashes among them.
+//! Publishes and roll-backs under load, and crashes during publishes.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use crate::support::{Artifact, Load, MODEL, Service, ServiceOptions, infer_reque
 
 const MEGABYTE: u64 = 1 << 20;
 
-/// The number that a response's logits encode, which must be that of its version.
+/// The version that a response names, which its logits encode too.
 fn encoded(response: &ModelInferResponse) -> u64 {
     let version: u64 = response.model_version.parse().expect("it is a number");
     let (logits, _) = response.raw_output_contents[0].as_chunks();
@@ -27,12 +27,12 @@ fn encoded(response: &ModelInferResponse) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_memory_behind() {
+async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leak_no_memory() {
     const PUBLISHES: u64 = 200;
     const ROLL_BACKS: u64 = 50;
-    /// After these, memory is what it will be.
+    /// After these publishes, memory should not grow any more.
     const SETTLED: u64 = 50;
-    /// Answered between two publishes, so that every one of them happens under load.
+    /// Calls between two publishes, so that every publish happens under load.
     const CALLS_BETWEEN: u64 = 20;
     let service = Service::start(&ServiceOptions::default());
     let publish = async |n: u64| {
@@ -63,7 +63,7 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
     let most = settled + 16 * MEGABYTE;
     if service.resident_bytes() > most {
         println!("{grown} bytes more than after {SETTLED}");
-        // What was freed just now goes back to the system a little later; a leak stays.
+        // Freed memory is returned to the system a little later; a leak is not.
         wait_until(|| service.resident_bytes() < most);
     }
     let calls = load.end().await;
@@ -77,7 +77,7 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
     );
     assert!(calls >= CALLS_BETWEEN * (PUBLISHES - 1), "{calls} calls");
 
-    // What was published long ago is not stored again.
+    // An old version is not stored again.
     let again = publish(PUBLISHES - 7).await;
     assert_eq!(
         (again.version, again.already_published),
@@ -87,7 +87,7 @@ async fn two_hundred_publishes_and_fifty_roll_backs_fail_no_call_and_leave_no_me
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_among_publishes_leaves_a_store_that_serves_the_last_committed_version() {
+async fn after_a_crash_during_publishes_the_last_committed_version_serves() {
     const PUBLISHES: u64 = 20;
     const CRASHES: u64 = 6;
     for crash in 0..CRASHES {
@@ -113,7 +113,7 @@ async fn a_crash_among_publishes_leaves_a_store_that_serves_the_last_committed_v
                 }
             })
         };
-        // Another moment of a publish, and another publish, for every crash.
+        // Every crash happens in another publish and at another moment of it.
         while acknowledged.load(Ordering::SeqCst) < crash * 3 && !publishing.is_finished() {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,4 @@
-//! Several versions and models at once, loading and unloading, memory, and per-model configuration.
+//! Several versions of a model, loading and unloading, memory, and configuration per model.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn reason(status: &Status) -> String {
     info.expect("there is an ErrorInfo").reason
 }
 
-/// Version and state of everything stored.
+/// Version and state of every stored version.
 async fn index(service: &Service, ready: bool) -> Vec<(String, String)> {
     let request = RepositoryIndexRequest {
         ready,
@@ -83,12 +83,12 @@ async fn config(service: &Service) -> ModelConfig {
         version: String::new(),
     };
     let response = service.inference().await.model_config(request).await;
-    let config = response.expect("it is told").into_inner().config;
+    let config = response.expect("a configuration").into_inner().config;
     config.expect("it is filled")
 }
 
 #[tokio::test]
-async fn the_policy_says_which_versions_answer_beside_the_active_one() {
+async fn the_policy_selects_the_versions_that_answer_besides_the_active_one() {
     let cases: [(&str, &[u64]); 4] = [
         ("version_policy={ latest = { num_versions = 1 } }", &[4]),
         ("version_policy={ latest = { num_versions = 2 } }", &[3, 4]),
@@ -153,7 +153,7 @@ async fn an_unloaded_model_answers_unavailable_until_it_is_loaded() {
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(answering(&service, "").await.unwrap(), "1");
 
-    // Not for everybody who may ask for predictions.
+    // Not permitted at the gRPC port.
     let request = RepositoryModelLoadRequest {
         model_name: MODEL.to_owned(),
         ..RepositoryModelLoadRequest::default()
@@ -164,7 +164,7 @@ async fn an_unloaded_model_answers_unavailable_until_it_is_loaded() {
     assert_eq!(status.code(), Code::Unimplemented);
 }
 
-/// Bytes that a version of [`Artifact::constant`] is estimated to take.
+/// Estimated bytes of a version of [`Artifact::constant`].
 async fn memory(service: &Service) -> u64 {
     let metrics = service.metrics();
     let line = metrics
@@ -175,7 +175,7 @@ async fn memory(service: &Service) -> u64 {
 }
 
 #[tokio::test]
-async fn a_swap_that_does_not_fit_is_refused_or_done_by_unloading_first() {
+async fn a_swap_that_does_not_fit_is_rejected_or_unloads_first() {
     let service = start(&[]);
     publish(&service, 1).await;
     let one = memory(&service).await;
@@ -207,7 +207,7 @@ async fn a_swap_that_does_not_fit_is_refused_or_done_by_unloading_first() {
     service.activate(MODEL, 2).await.expect("it is activated");
     let log = service.log();
     assert!(!log.contains("keep unloaded sessions busy"), "{log}");
-    // One that fails after the unloading: the version before is put back.
+    // If the swap fails after the unloading, the old version is loaded again.
     let mut broken = Artifact::constant(3);
     broken.manifest["golden_batch"]["tolerance"] = 1e-6.into();
     broken.manifest["golden_batch"]["logits"][0][0] = 99.0.into();
@@ -225,7 +225,7 @@ async fn a_swap_that_does_not_fit_is_refused_or_done_by_unloading_first() {
 }
 
 #[tokio::test]
-async fn a_models_own_configuration_is_used_and_told() {
+async fn a_models_configuration_is_used_and_reported() {
     let service = start(&[
         "models.digits.max_batch_size=2",
         "models.digits.instances=3",
@@ -266,9 +266,9 @@ async fn a_models_own_configuration_is_used_and_told() {
     assert!(service.infer(infer_request(2).0).await.is_ok());
 }
 
-/// Whatever else is computed at the time, and in whatever batch a sample comes.
+/// Regardless of concurrent requests and of the batch of a sample.
 #[tokio::test]
-async fn a_deterministic_models_answers_are_the_same_bit_for_bit() {
+async fn a_deterministic_models_answers_are_bit_identical() {
     const CALLERS: usize = 24;
     let artifact = Artifact::new(1);
     let service = start(&["runtime.deterministic=true", "runtime.instances=2"]);
@@ -318,7 +318,7 @@ async fn a_deterministic_models_answers_are_the_same_bit_for_bit() {
 }
 
 #[tokio::test]
-async fn a_stream_answers_in_order_and_goes_on_after_an_error() {
+async fn a_stream_answers_in_order_and_continues_after_an_error() {
     let service = start(&[]);
     publish(&service, 1).await;
     let request = |id: &str, change: fn(&mut ModelInferRequest)| {
@@ -371,7 +371,7 @@ async fn the_access_log_names_requests_and_never_their_content() {
     headed.metadata_mut().insert("x-request-id", id);
     client.model_infer(headed).await.expect("it answers");
     let (mut unknown, _) = infer_request(1);
-    unknown.id = "of-nobody".to_owned();
+    unknown.id = "of-an-unknown-model".to_owned();
     unknown.model_name = "cats".to_owned();
     client
         .model_infer(unknown)
@@ -379,7 +379,7 @@ async fn the_access_log_names_requests_and_never_their_content() {
         .expect_err("no such model");
     let mut odd = infer_request(1).0;
     odd.id = "with-a-text".to_owned();
-    // Numbers whose bytes are a text that no line would hold by accident.
+    // Numbers whose bytes are a text that no log line contains by accident.
     let size = odd.raw_input_contents[0].len();
     odd.raw_input_contents[0] = b"PAYLOAD ".repeat(size / 8).into();
     client.model_infer(odd).await.expect("it answers");
@@ -387,10 +387,12 @@ async fn the_access_log_names_requests_and_never_their_content() {
         let answer = client.model_infer(infer_request(1).0).await;
         assert_eq!(answer.expect("it answers").into_inner().id, "");
     }
-    // The last two requests have no name of their own; all lines before theirs are written then.
+    // The last two requests have no id; all earlier lines are written before theirs.
     let log = service.log_once(|log| log.matches("request=\"unnamed-").count() >= 2);
     assert!(!log.contains("PAYLOAD"), "{log}");
-    let line = log.lines().find(|line| line.contains("of-nobody"));
+    let line = log
+        .lines()
+        .find(|line| line.contains("of-an-unknown-model"));
     let line = line.expect("it is logged");
     assert!(
         line.contains("MODEL_NOT_FOUND") && line.contains("cats"),
@@ -406,7 +408,7 @@ async fn the_access_log_names_requests_and_never_their_content() {
         assert!(line.contains(&format!("samples={samples}")), "{line}");
         assert!(line.contains("outcome=\"OK\""), "{line}");
     }
-    // Whoever gave no name has one in the log only, and not that of another.
+    // Requests without an id have different names, only in the log.
     let unnamed = log.lines().filter_map(|line| {
         let (_, name) = line.split_once("request=\"unnamed-")?;
         name.split_once('"')

@@ -42,7 +42,7 @@ fn take(queue: &JobQueue) -> Vec<usize> {
 }
 
 #[test]
-fn a_batch_is_what_waits_in_order_up_to_the_largest_size() {
+fn a_batch_has_the_queued_requests_in_order_up_to_the_maximum_size() {
     let queue = queue(8, Duration::ZERO, 100);
     let _answers: Vec<_> = [3, 4, 2, 8, 1, 1]
         .map(|samples| push(&queue, samples))
@@ -55,18 +55,18 @@ fn a_batch_is_what_waits_in_order_up_to_the_largest_size() {
 }
 
 #[test]
-fn a_full_queue_refuses_unless_somebody_in_it_has_gone() {
+fn a_full_queue_rejects_requests_unless_a_caller_has_cancelled() {
     let queue = queue(8, Duration::ZERO, 2);
     let _first = push(&queue, 1);
     let second = push(&queue, 1);
-    assert_eq!(queue.push(job(1).0), Err(Refused::Full));
+    assert_eq!(queue.push(job(1).0), Err(PushError::Full));
     drop(second);
     let _third = push(&queue, 3);
     assert_eq!(take(&queue), [1, 3]);
 }
 
 #[test]
-fn nobody_computes_for_callers_that_have_gone_or_whose_time_is_up() {
+fn cancelled_and_expired_requests_are_skipped() {
     let queue = queue(8, Duration::ZERO, 100);
     drop(push(&queue, 1));
     let (mut late, mut answer) = job(2);
@@ -81,7 +81,7 @@ fn nobody_computes_for_callers_that_have_gone_or_whose_time_is_up() {
 }
 
 #[test]
-fn the_first_waits_for_others_until_the_batch_is_full() {
+fn the_first_request_waits_until_the_batch_is_full() {
     let queue = Arc::new(queue(4, Duration::from_secs(3600), 100));
     let taker = {
         let queue = Arc::clone(&queue);
@@ -92,7 +92,7 @@ fn the_first_waits_for_others_until_the_batch_is_full() {
 }
 
 #[test]
-fn the_first_waits_no_longer_than_the_delay() {
+fn the_first_request_waits_no_longer_than_the_delay() {
     let delay = Duration::from_millis(20);
     let queue = queue(4, delay, 100);
     let began = Instant::now();
@@ -102,7 +102,7 @@ fn the_first_waits_no_longer_than_the_delay() {
 }
 
 #[test]
-fn a_request_with_a_deadline_waits_for_half_of_its_time_at_most() {
+fn a_request_waits_for_at_most_half_of_the_time_to_its_deadline() {
     let queue = queue(4, Duration::from_secs(3600), 100);
     let (mut hurried, mut answer) = job(1);
     let time = Duration::from_millis(200);
@@ -114,7 +114,7 @@ fn a_request_with_a_deadline_waits_for_half_of_its_time_at_most() {
     let began = Instant::now();
     let mut batch = Vec::new();
     queue.take(&mut batch);
-    // Where this machine held the test up until after the deadline, the answer says so.
+    // On a slow machine the deadline may pass during the test.
     let late = answer.try_recv().is_ok();
     assert_eq!(batch.len(), if late { 2 } else { 3 });
     assert!(began.elapsed() < Duration::from_secs(60));
@@ -122,7 +122,7 @@ fn a_request_with_a_deadline_waits_for_half_of_its_time_at_most() {
 }
 
 #[test]
-fn a_request_that_comes_later_may_be_due_first() {
+fn a_later_request_may_be_due_first() {
     let queue = Arc::new(queue(8, Duration::from_secs(3600), 100));
     let _first = push(&queue, 1);
     let taker = {
@@ -132,12 +132,12 @@ fn a_request_that_comes_later_may_be_due_first() {
     let (mut hurried, _answer) = job(1);
     hurried.deadline = Some(hurried.enqueued + Duration::from_millis(500));
     queue.push(hurried).unwrap();
-    // It ends long before the delay.
+    // Ends long before the delay.
     assert!((1..=2).contains(&taker.join().unwrap()));
 }
 
 #[test]
-fn what_is_left_is_due_at_its_own_time() {
+fn remaining_requests_are_due_at_their_own_time() {
     let queue = queue(2, Duration::from_secs(3600), 100);
     let (mut hurried, _answer) = job(2);
     hurried.deadline = Some(hurried.enqueued + Duration::from_secs(7200));
@@ -150,24 +150,24 @@ fn what_is_left_is_due_at_its_own_time() {
 }
 
 #[test]
-fn a_full_queue_waits_for_nothing() {
+fn a_full_queue_does_not_wait() {
     let queue = queue(8, Duration::from_secs(3600), 2);
     let _answers = [push(&queue, 1), push(&queue, 1)];
     assert_eq!(take(&queue), [1, 1]);
 }
 
 #[test]
-fn a_closed_queue_is_emptied_and_takes_nothing_more() {
+fn a_closed_queue_is_emptied_and_rejects_requests() {
     let queue = queue(2, Duration::from_secs(3600), 100);
     let _answers = [push(&queue, 1), push(&queue, 2)];
     queue.close();
-    assert_eq!(queue.push(job(1).0), Err(Refused::Closed));
+    assert_eq!(queue.push(job(1).0), Err(PushError::Closed));
     assert_eq!((take(&queue), take(&queue)), (vec![1], vec![2]));
     assert!(!queue.take(&mut Vec::new()));
 }
 
 #[test]
-fn callers_of_an_abandoned_queue_learn_that_nobody_answers() {
+fn abandoning_a_queue_notifies_the_callers() {
     let queue = queue(2, Duration::ZERO, 100);
     let mut answer = push(&queue, 1);
     queue.abandon();

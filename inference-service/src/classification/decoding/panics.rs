@@ -1,4 +1,4 @@
-//! Panics of the decoders, which are answers to a file and no fault of the service.
+//! Converts panics of image decoders to errors: a malformed file must not look like a fault of the service.
 
 use std::{
     any::Any,
@@ -10,17 +10,17 @@ use std::{
 use tracing::debug;
 
 thread_local! {
-    /// Whether this thread is within [`caught`].
+    /// Whether this thread is in [`caught`].
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `decode`, which a file can make panic.
+/// Runs `decode`, which may panic on malformed files.
 ///
-/// Callers can cause such a panic as often as they like, so it is in the log with
-/// `RUST_LOG=inference_service=debug` only, as other bad requests are, and never on standard error.
+/// Callers can cause such panics at any rate, so they are logged at level debug, like other bad requests,
+/// and never written to standard error.
 ///
 /// # Errors
-/// What a panic said.
+/// The message of the panic.
 pub(super) fn caught<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -34,7 +34,7 @@ pub(super) fn caught<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
         }));
     });
     let before = DECODING.replace(true);
-    // Whatever the decoder was at work on is dropped.
+    // Unwind safe: the decoder and its state are dropped.
     let decoded = panic::catch_unwind(AssertUnwindSafe(decode));
     DECODING.set(before);
     decoded.map_err(|panicked| text(&*panicked).to_owned())
@@ -43,7 +43,7 @@ pub(super) fn caught<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
 fn text(panicked: &(dyn Any + Send)) -> &str {
     let text = panicked.downcast_ref::<&str>().copied();
     text.or_else(|| panicked.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without words")
+        .unwrap_or("a panic without a message")
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error_with_its_words_and_the_next_call_is_not_affected() {
+    fn a_panic_becomes_an_error_and_does_not_affect_the_next_call() {
         let number = 7;
         assert_eq!(
             caught(|| -> () { panic!("words") }),

@@ -1,4 +1,4 @@
-//! One message is read from frames of any sizes, and nothing else is.
+//! Exactly one message is accepted, in frames of any sizes.
 
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
@@ -7,7 +7,7 @@ use test_support::damage::{cases, foreign};
 
 const MOST: usize = 100;
 
-/// What the bytes are, taken as a whole.
+/// The message that the bytes contain, if it is valid.
 fn message(bytes: &[u8]) -> Option<&[u8]> {
     let (prefix, message) = bytes.split_first_chunk::<PREFIX>()?;
     let [flag, length @ ..] = *prefix;
@@ -30,13 +30,13 @@ fn any_bytes_in_any_frames_are_one_message_or_refused() {
     ];
     let mut runner = TestRunner::new(cases(3000));
     let outcome = runner.run(&(bytes, vec(0..40usize, 1..6)), |(bytes, sizes)| {
-        let (mut pieces, mut rest) = (std::collections::VecDeque::new(), &bytes[..]);
-        // One frame at least is not empty.
+        let (mut pieces, mut remaining) = (std::collections::VecDeque::new(), &bytes[..]);
+        // At least one frame is not empty.
         for size in sizes.iter().copied().chain([1]).cycle() {
-            let (piece, later) = rest.split_at(rest.len().min(size));
+            let (piece, later) = remaining.split_at(remaining.len().min(size));
             pieces.push_back(Bytes::copy_from_slice(piece));
-            rest = later;
-            if rest.is_empty() {
+            remaining = later;
+            if remaining.is_empty() {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! Requests from anywhere are refused, or hold what they say.
+//! Arbitrary requests are rejected, or give the values that they contain.
 
 use axum::http::HeaderValue;
 use onnx_runtime::ModelInterface;

@@ -100,7 +100,7 @@ fn bytes_behind_the_json_are_taken() {
 }
 
 #[test]
-fn an_outputs_wish_for_binary_data_goes_before_the_requests() {
+fn an_outputs_binary_data_takes_precedence_over_the_requests() {
     for (request, output, expected) in [
         ("{}", "{}", false),
         (r#"{"binary_data_output": true}"#, "{}", true),
@@ -120,14 +120,14 @@ fn an_outputs_wish_for_binary_data_goes_before_the_requests() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
+fn errors_name_the_invalid_field() {
     let with = |from: &str, to: &str| format!(r#"{{"inputs": [{}]}}"#, INPUT.replace(from, to));
     for (json, expected) in [
         (String::new(), "not JSON"),
         ("{".to_owned(), "not JSON"),
         ("[]".to_owned(), "request: "),
         ("{}".to_owned(), "missing field `inputs`"),
-        (with("", "") + "{}", "the JSON goes on"),
+        (with("", "") + "{}", "data after the JSON"),
         (r#"{"inputs": 1}"#.to_owned(), "inputs: "),
         (
             with(r#""name": "input","#, ""),
@@ -141,14 +141,17 @@ fn what_cannot_be_used_is_named() {
         (with("[1, 2],", "\"1\","), "inputs[0].shape: "),
         (with("[1, 2]}", "[1, \"2\"]}"), "inputs[0].data[1]: "),
         (with("[1, 2]}", "[NaN]}"), "not JSON"),
-        (with(r#", "data": [1, 2]"#, ""), "inputs[0].data: no values"),
+        (
+            with(r#", "data": [1, 2]"#, ""),
+            "inputs[0].data: is missing",
+        ),
         (
             with("[1, 2]}", "[[1], [2]]}"),
-            "inputs[0].data: nested as [2, 1], but the shape is [1, 2]",
+            "inputs[0].data: is nested as [2, 1], but the shape is [1, 2]",
         ),
         (
             with("}", r#", "parameters": {"binary_data_size": 8}}"#),
-            "inputs[0].data: given beside",
+            "inputs[0].data: is given in addition",
         ),
         (
             format!(r#"{{"inputs": [{INPUT}], "parameters": {{"timeout": -1}}}}"#),
@@ -160,7 +163,11 @@ fn what_cannot_be_used_is_named() {
         ),
         (
             format!(r#"{{"inputs": {}}}"#, "[".repeat(100_000)),
-            "nest deeper than",
+            "inputs[0].name: ",
+        ),
+        (
+            with("[1, 2]}", &"[".repeat(100_000)),
+            "recursion limit exceeded",
         ),
         (format!(r#"{{"id": 5, "inputs": [{INPUT}]}}"#), "id: "),
     ] {
@@ -180,7 +187,7 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
-fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
+fn unsupported_parameters_are_rejected_by_name() {
     let refused = |json: String| parse_json(&json).expect_err(&json);
     let of_request = |parameter: &str| {
         refused(format!(
@@ -224,9 +231,15 @@ fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
         "{error}"
     );
 
-    // What asks for nothing, and what changes no answer.
+    // Default values, and parameters that do not affect the response.
     parse_json(&output(r#""classification": 0, "binary_data": false"#)).unwrap();
     let nothing = r#""sequence_id": 0, "sequence_start": false, "priority": 1"#;
     let json = format!(r#"{{"inputs": [{INPUT}], "parameters": {{{nothing}}}}}"#);
     parse_json(&json).unwrap();
+}
+
+#[test]
+fn unknown_fields_may_nest_to_any_depth() {
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    parse_json(&format!(r#"{{"inputs": [{INPUT}], "unknown": {nested}}}"#)).unwrap();
 }

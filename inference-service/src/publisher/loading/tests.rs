@@ -22,7 +22,7 @@ async fn prepare(candidate: Candidate) -> Result<Prepared, PublishError> {
     candidate.check().await?.load().await
 }
 
-/// The model's own logits of the three images.
+/// The logits that the model computes for the three images.
 fn right_logits() -> Vec<[f32; 2]> {
     let (onnx, _) = model(&[[0.0; 2]; 3]);
     let mut session = Session::load(&onnx, SessionOptions::default()).unwrap();
@@ -32,7 +32,7 @@ fn right_logits() -> Vec<[f32; 2]> {
 }
 
 #[tokio::test]
-async fn every_session_is_loaded_and_held_against_the_golden_batch() {
+async fn every_session_is_loaded_and_verified_with_the_golden_batch() {
     let logits = right_logits();
     let mut wrong = logits.clone();
     wrong[2][1] += 0.01;
@@ -48,7 +48,7 @@ async fn every_session_is_loaded_and_held_against_the_golden_batch() {
 }
 
 #[tokio::test]
-async fn the_golden_batch_may_differ_by_a_part_of_its_largest_logit() {
+async fn the_golden_batch_may_differ_by_a_fraction_of_its_largest_logit() {
     let logits = right_logits();
     let mut wrong = logits.clone();
     wrong[2][1] += 0.01;
@@ -68,14 +68,14 @@ async fn the_memory_of_a_model_grows_with_its_sessions_and_its_batches() {
     let checked = candidate(&logits, false).check().await.unwrap();
     let alone = candidate(&logits, true).check().await.unwrap();
     let (onnx, _) = model(&logits);
-    let weights = 2 * MEMORY_FOR_A_BYTE * onnx.len() as u64;
+    let weights = 2 * MEMORY_PER_BYTE * onnx.len() as u64;
     assert!(weights < alone.memory_bytes, "{alone:?}");
     let (two, one) = (checked.memory_bytes - weights, alone.memory_bytes - weights);
     assert_eq!(two, 2 * one);
 }
 
 #[tokio::test]
-async fn what_takes_too_long_is_given_up_and_a_panic_is_no_answer() {
+async fn a_time_out_and_a_panic_are_errors() {
     let (_keep_waiting, wait) = std::sync::mpsc::channel::<()>();
     let never = move || {
         let _ = wait.recv();

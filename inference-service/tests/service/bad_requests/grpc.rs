@@ -1,4 +1,4 @@
-//! Over gRPC: requests that can be decoded.
+//! Invalid gRPC requests that can be decoded.
 
 use proto::inference::{
     InferTensorContents, ModelInferRequest, model_infer_request::InferRequestedOutputTensor,
@@ -11,7 +11,7 @@ use crate::support::infer_request;
 
 type Change = fn(&mut ModelInferRequest);
 
-/// (change to a good request, code, reason, what the message begins with)
+/// (change to a valid request, code, reason, beginning of the message)
 const CASES: [(Change, Code, &str, &str); 32] = {
     const INVALID: Code = Code::InvalidArgument;
     const REQUEST: &str = "INVALID_REQUEST";
@@ -190,7 +190,7 @@ const CASES: [(Change, Code, &str, &str); 32] = {
             |r| r.raw_input_contents.clear(),
             INVALID,
             REQUEST,
-            "inputs[0].contents: no values",
+            "inputs[0].contents: is missing",
         ),
         (
             |r| {
@@ -218,7 +218,7 @@ const CASES: [(Change, Code, &str, &str); 32] = {
 };
 
 #[tokio::test]
-async fn each_has_its_code_its_reason_and_its_field_and_the_connection_goes_on() {
+async fn each_gets_its_code_its_reason_and_its_field_and_the_connection_stays_open() {
     let mut target = Target::start().await;
     let mut client = target.service.inference().await;
     for (change, code, reason, begins) in CASES {

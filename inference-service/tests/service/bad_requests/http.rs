@@ -1,4 +1,4 @@
-//! Over HTTP.
+//! Invalid HTTP requests.
 
 use std::{io::Write, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::support::Connection;
 
 const INFER: &str = "POST /v2/models/digits/infer";
 
-/// A good request with `from` replaced by `to`.
+/// A valid request with `from` replaced by `to`.
 fn json(from: &str, to: &str) -> Vec<u8> {
     let data = vec!["0.5"; 64].join(", ");
     let good = format!(
@@ -32,7 +32,7 @@ struct Case {
     body: Vec<u8>,
     status: u16,
     reason: &'static str,
-    /// In the message.
+    /// Part of the message.
     says: &'static str,
 }
 
@@ -130,10 +130,19 @@ fn cases() -> Vec<Case> {
         case(INFER, b"{".to_vec(), malformed("not JSON")),
         case(INFER, b"\xff\xfe".to_vec(), malformed("not JSON")),
         case(INFER, json("0.5", "NaN"), malformed("not JSON")),
-        case(INFER, json("}]}", "}]} {}"), malformed("goes on")),
-        case(INFER, deep(r#"{"inputs": "#), malformed("nest deeper")),
-        case(INFER, deep(r#"{"surprise": "#), malformed("nest deeper")),
-        case(INFER, deep(""), malformed("nest deeper")),
+        case(
+            INFER,
+            json("}]}", "}]} {}"),
+            malformed("data after the JSON"),
+        ),
+        case(
+            INFER,
+            deep(r#"{"inputs": [{"data": "#),
+            malformed("recursion limit exceeded"),
+        ),
+        case(INFER, deep(r#"{"inputs": "#), request("inputs[0].name: ")),
+        case(INFER, deep(r#"{"surprise": "#), malformed("not JSON")),
+        case(INFER, deep(""), request("invalid type: sequence")),
         case(INFER, b"[]".to_vec(), request("request: ")),
         case(INFER, b"{}".to_vec(), request("missing field `inputs`")),
         case(
@@ -206,12 +215,12 @@ fn cases() -> Vec<Case> {
         case(
             "POST /v2/repository/index",
             b"{} {}".to_vec(),
-            malformed("goes on"),
+            malformed("data after the JSON"),
         ),
         case(
             "POST /v2/repository/index",
             deep(r#"{"ready": "#),
-            malformed("nest deeper"),
+            request("ready: invalid type: sequence"),
         ),
         case(
             "POST /v2/repository/index",
@@ -260,7 +269,7 @@ fn cases() -> Vec<Case> {
         length,
         "-5",
         json("", ""),
-        request("inference-header-content-length: is no number"),
+        request("inference-header-content-length: is not a number"),
     );
     with(length, "10", json("", ""), malformed("not JSON"));
     with(
@@ -286,7 +295,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn each_has_its_status_its_reason_and_its_field_and_the_connection_goes_on() {
+async fn each_gets_its_status_its_reason_and_its_field_and_the_connection_stays_open() {
     let mut target = Target::start().await;
     let mut connection = Connection::to(&target.service.address("http"));
     for case in cases() {
@@ -308,7 +317,7 @@ async fn each_has_its_status_its_reason_and_its_field_and_the_connection_goes_on
         assert!(error.contains(says), "{line} {shown}: {error}");
         assert!(error.len() < 500, "{error}");
         if response.header("connection") == Some("close") || status == 413 {
-            // What is left of the body cannot be told from the next request.
+            // The rest of the body would be taken for the next request.
             connection = Connection::to(&target.service.address("http"));
         }
         let good = connection.call(INFER, &[], &json("", ""));
@@ -318,7 +327,7 @@ async fn each_has_its_status_its_reason_and_its_field_and_the_connection_goes_on
 }
 
 #[tokio::test]
-async fn a_refused_body_may_come_late_and_the_connection_goes_on() {
+async fn a_late_body_of_a_rejected_request_does_not_end_the_connection() {
     let mut target = Target::start().await;
     let mut connection = Connection::to(&target.service.address("http"));
     let body = json("", "");
@@ -332,7 +341,7 @@ async fn a_refused_body_may_come_late_and_the_connection_goes_on() {
             body.len()
         );
         connection.send(head.as_bytes());
-        // Long enough to be refused already.
+        // Long enough for the rejection to be sent.
         tokio::time::sleep(Duration::from_millis(100)).await;
         connection.send(&body);
         let refused = connection.receive().expect("an answer");
@@ -340,7 +349,7 @@ async fn a_refused_body_may_come_late_and_the_connection_goes_on() {
         let good = connection.call(INFER, &[], &body);
         assert_eq!(good.status, 200, "after {line}: {good:?}");
     }
-    // Who says that it waits is not waited for.
+    // The service does not wait for a client that waits for an interim response.
     let head = "POST /nowhere HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\nexpect: 100-continue\r\n\r\n";
     connection.send(head.as_bytes());
     let refused = connection.receive().expect("an answer");
@@ -351,7 +360,7 @@ async fn a_refused_body_may_come_late_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_or_never_ends_costs_its_own_connection_only() {
+async fn invalid_and_endless_requests_end_only_their_own_connection() {
     let mut target = Target::start_with(&["http.read_timeout_seconds=2"]).await;
     let address = target.service.address("http");
     let head = "POST /v2/models/digits/infer HTTP/1.1\r\nhost: test\r\n";
@@ -368,13 +377,13 @@ async fn what_is_no_http_or_never_ends_costs_its_own_connection_only() {
     for (bytes, status) in cases {
         let mut connection = Connection::to(&address);
         connection.send(bytes.as_bytes());
-        // Or the service hangs up.
+        // Or the service closes the connection.
         if let Some(response) = connection.receive() {
             assert_eq!(response.status, status, "{response:?}");
         }
         target.is_well().await;
     }
-    // Hung up in the middle.
+    // The client closes the connection within a request.
     let mut connection = Connection::to(&address);
     connection.send(format!("{head}content-length: 1000\r\n\r\nabc").as_bytes());
     drop(connection);

@@ -1,4 +1,4 @@
-//! Images.
+//! Invalid images.
 
 use std::io::Cursor;
 
@@ -16,7 +16,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     }))
 }
 
-/// Compresses to a thousandth of its pixels.
+/// An image that compresses to a thousandth of its pixels.
 fn empty_png(width: u32, height: u32) -> Vec<u8> {
     encode(&GrayImage::new(width, height))
 }
@@ -29,7 +29,7 @@ fn encode(image: &GrayImage) -> Vec<u8> {
     file.into_inner()
 }
 
-/// A PNG file of a few bytes that claims to be large.
+/// A tiny PNG file whose header claims a large size.
 fn claims(width: u32, height: u32) -> Vec<u8> {
     let mut file = png(1, 1);
     file[16..20].copy_from_slice(&width.to_be_bytes());
@@ -41,7 +41,7 @@ fn claims(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn each_is_named_and_the_others_are_answered() {
+async fn each_is_named_and_other_requests_are_answered() {
     let mut target = Target::start().await;
     let mut client = PredictorServiceClient::new(target.service.channel("grpc").await);
     let request = |images: Vec<Vec<u8>>| ClassifyRequest {

@@ -1,4 +1,4 @@
-//! Over gRPC: bytes that no client library would send.
+//! Bytes over gRPC that no client library would send.
 
 use std::io::Write;
 
@@ -23,7 +23,7 @@ const PUBLISH: &str = "/retort.publish.v1.PublisherService/Publish";
 const LIST: &str = "/retort.publish.v1.PublisherService/ListVersions";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// Calls whose first field is a text or a message.
+/// Calls whose first field is a string or a message.
 const CALLS: [(&str, &str); 8] = [
     ("grpc", INFER),
     ("grpc", STREAM),
@@ -35,18 +35,18 @@ const CALLS: [(&str, &str); 8] = [
     ("admin", LIST),
 ];
 
-/// A request's body, and what it is refused with.
+/// A request body and its error.
 struct Case {
     what: &'static str,
     encoding: Option<&'static str>,
     body: Vec<u8>,
     code: Code,
     reason: &'static str,
-    /// Calls that take it, or refuse it for another reason.
+    /// Calls that accept it, or reject it for another reason.
     except: &'static [&'static str],
 }
 
-/// A message behind its prefix: the flag, and its length.
+/// A message with its prefix of a flag and a length.
 fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = (message.len() as u32).to_be_bytes();
     [&[flag], &length[..], message].concat()
@@ -72,21 +72,21 @@ fn cases() -> Vec<Case> {
         malformed("a message that is cut", framed(0, &[0; 100])[..50].to_vec()),
         malformed("a prefix that is cut", vec![0, 0, 0]),
         malformed("an unknown flag", framed(7, &[])),
-        malformed("compressed, nobody says how", framed(1, &[0; 9])),
+        malformed("compressed without an encoding", framed(1, &[0; 9])),
     ];
     cases.push(Case {
         encoding: gzip,
-        // It takes no compressed messages.
+        // Does not accept compressed messages.
         except: &[HEALTH],
         ..malformed("no gzip", framed(1, b"no gzip"))
     });
     cases.push(Case {
-        // Streams may be empty, and an upload has a reason of its own for that.
+        // Streams may be empty, and uploads have their own reason for that.
         except: &[STREAM, PUBLISH],
         ..malformed("no message", Vec::new())
     });
     cases.push(Case {
-        // Empty fields, of two bytes each; health checks are of tonic's own codec.
+        // Empty fields of two bytes each; health checks use tonic's own codec.
         reason: "TOO_MANY_FIELDS",
         except: &[HEALTH],
         ..malformed("very many fields", framed(0, &[0x2a, 0].repeat(70_000)))
@@ -95,7 +95,7 @@ fn cases() -> Vec<Case> {
         code: Code::OutOfRange,
         reason: "MESSAGE_TOO_LARGE",
         encoding,
-        // It keeps tonic's limit, and takes no compressed messages.
+        // Has tonic's limit, and does not accept compressed messages.
         except: &[HEALTH],
         ..malformed(what, body)
     };
@@ -115,10 +115,10 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_refused_with_a_reason_by_every_call() {
+async fn every_call_rejects_malformed_messages_with_a_reason() {
     let mut target = Target::start().await;
     for port in ["grpc", "admin"] {
-        // One connection for all: it goes on.
+        // One connection for all cases.
         let mut channel = target.service.channel(port).await;
         for case in cases() {
             let calls = CALLS.into_iter().filter(|(of, _)| *of == port);
@@ -136,7 +136,7 @@ async fn bytes_that_are_no_message_are_refused_with_a_reason_by_every_call() {
 }
 
 #[tokio::test]
-async fn calls_that_are_not_there_are_refused_with_a_reason() {
+async fn unknown_calls_are_rejected_with_a_reason() {
     let mut target = Target::start().await;
     let empty = malformed("", framed(0, &[]));
     for (port, path) in [
@@ -168,7 +168,7 @@ fn reason(status: &Status) -> String {
     info.reason
 }
 
-/// The status that ends a call, wherever it stands.
+/// The status of a call, in the headers or in the trailers.
 async fn call(channel: &mut Channel, path: &str, case: &Case) -> Status {
     let mut request = Request::post(path)
         .header("content-type", "application/grpc")

@@ -1,4 +1,4 @@
-//! Small models as an exporter would publish them.
+//! Small models for tests.
 
 use artifacts::manifest::ArtifactManifest;
 use common::digest::Sha256;
@@ -16,7 +16,7 @@ pub const CLASSES: usize = 3;
 const SAMPLE: usize = 64;
 const GOLDEN_IMAGES: usize = 5;
 
-/// A model and what is said about it.
+/// A model and its manifest.
 #[derive(Clone)]
 pub struct Artifact {
     pub onnx: Vec<u8>,
@@ -24,14 +24,14 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// A small network; every seed gives another one.
+    /// A small network; every seed gives different weights.
     pub fn new(seed: u64) -> Self {
         let spec = spec("preset = \"cnn\"\nwidths = [4, 8]");
         let weights = Weights::initial(&spec, seed).expect("the spec is valid");
         Self::small(&spec, &weights)
     }
 
-    /// A network whose logits are [n, 2n, -n], whatever it is shown.
+    /// A network whose logits are [n, 2n, -n] for every input.
     pub fn constant(n: u64) -> Self {
         let spec = spec("preset = \"mlp\"\nwidths = [4]");
         let weights = Weights::initial(&spec, 1).expect("the spec is valid");
@@ -66,7 +66,7 @@ impl Artifact {
         )
     }
 
-    /// `onnx` with a manifest; the golden batch are the logits of `images`.
+    /// `onnx` with a manifest; its golden batch has the logits of `images`.
     pub fn of(
         onnx: Vec<u8>,
         input_shape: [usize; 3],
@@ -103,7 +103,7 @@ impl Artifact {
         Self { onnx, manifest }
     }
 
-    /// What the manifest becomes in the store.
+    /// The manifest as the store has it.
     pub fn parsed(&self) -> ArtifactManifest {
         ArtifactManifest::from_json(self.manifest.to_string().as_bytes()).expect("it is valid")
     }
@@ -118,12 +118,12 @@ impl Artifact {
         }
     }
 
-    /// The upload: header and two chunks.
+    /// The messages of an upload: a header and two chunks.
     pub fn upload(&self) -> Vec<PublishRequest> {
         upload(self.header(), &self.onnx)
     }
 
-    /// The logits of `input`, computed here.
+    /// Computes the logits of `input` in this process.
     pub fn logits(&self, input: &[f32]) -> Vec<f32> {
         run(&self.onnx, input)
     }
@@ -145,14 +145,14 @@ pub fn upload(header: PublishHeader, onnx: &[u8]) -> Vec<PublishRequest> {
     requests.collect()
 }
 
-/// u8 images, all different.
+/// Different u8 images.
 pub fn images(count: usize) -> Vec<u8> {
     (0..count * SAMPLE)
         .map(|i| (i * 7 + i / SAMPLE * 31) as u8)
         .collect()
 }
 
-/// A request for `samples` samples, and its values.
+/// A request for `samples` samples, and its input values.
 pub fn infer_request(samples: usize) -> (ModelInferRequest, Vec<f32>) {
     let values: Vec<f32> = images(samples)
         .iter()
@@ -191,7 +191,7 @@ fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Whether `bytes`, little-endian f32, are `expected`.
+/// Asserts that `bytes`, little-endian f32, are `expected`.
 #[track_caller]
 pub fn assert_close(bytes: &[u8], expected: &[f32]) {
     let (values, _) = bytes.as_chunks();

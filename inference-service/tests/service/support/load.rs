@@ -1,4 +1,4 @@
-//! Callers that never pause.
+//! Callers in a closed loop.
 
 use std::sync::{
     Arc,
@@ -11,10 +11,10 @@ use tonic::Status;
 
 use super::Service;
 
-/// Looks at an answer and panics where it is wrong.
+/// Checks an answer and panics if it is wrong.
 pub type Check = Arc<dyn Fn(&ModelInferResponse) + Send + Sync>;
 
-/// Calls without a pause and without retries, each caller on a connection of its own.
+/// Concurrent callers without pauses or retries, each on its own connection.
 pub struct Load {
     calls: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -22,7 +22,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `request` again and again; `check` sees every answer.
+    /// Starts callers that send `request` repeatedly and `check` every answer.
     pub async fn start(
         service: &Service,
         callers: usize,
@@ -50,7 +50,7 @@ impl Load {
         load
     }
 
-    /// Waits until so many more calls have been answered.
+    /// Waits until `calls` more calls have been answered.
     pub async fn answers(&self, calls: u64) {
         let wanted = self.calls.load(Ordering::Relaxed) + calls;
         while self.calls.load(Ordering::Relaxed) < wanted {
@@ -60,7 +60,7 @@ impl Load {
         }
     }
 
-    /// Ends the load; the calls that were answered. Not one may have failed.
+    /// Ends the load and returns the number of answered calls. Panics if any call failed.
     pub async fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {

@@ -1,12 +1,14 @@
-//! The service as a process of its own, and models to publish to it.
+//! The service as a process, and models to publish.
 
 mod artifact;
 mod load;
+mod publishing;
 mod rest;
 mod service;
 
 pub use artifact::{Artifact, CLASSES, MODEL, assert_close, infer_request, upload};
 pub use load::{Check, Load};
+pub use publishing::{listed, publish, publish_keeping_active};
 pub use rest::{Connection, Response};
 pub use service::{
     BINARY, PATIENCE, Service, ServiceOptions, repository, run_to_the_end, wait_until,

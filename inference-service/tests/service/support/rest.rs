@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes on a socket, so that a test can send what no client would.
+//! HTTP/1.1 as bytes on a socket, to send requests that no client would send.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,12 +18,12 @@ pub struct Connection {
     stream: BufReader<Box<dyn Stream>>,
 }
 
-/// In plain text, or over TLS.
+/// A connection in plain text or over TLS.
 trait Stream: Read + Write + Send {}
 
 impl<S: Read + Write + Send> Stream for S {}
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -37,7 +37,7 @@ impl Connection {
         Self::of(Box::new(connect(address)))
     }
 
-    /// Over TLS. Whoever refuses whom hangs up at the first request.
+    /// Connects over TLS. If either side rejects the other, the first request fails.
     pub fn over_tls(address: &str, tls: &ClientTls) -> Self {
         let host = address.split(':').next().expect("it has a host");
         let name = host.to_owned().try_into().expect("a valid name");
@@ -54,17 +54,17 @@ impl Connection {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        // An error means that the service has answered and hung up in the middle, which shows.
+        // Fails if the service has already answered and closed the connection, which `receive` shows.
         let _ = self.stream.get_mut().write_all(bytes);
     }
 
-    /// A request with its length, and the answer.
+    /// Sends a request and receives the response.
     pub fn call(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         self.request(line, headers, body);
         self.receive().expect("an answer")
     }
 
-    /// A request with its length.
+    /// Sends a request with a content length.
     pub fn request(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut request = format!("{line} HTTP/1.1\r\nhost: test\r\n");
         for (name, value) in headers {
@@ -74,7 +74,7 @@ impl Connection {
         self.send(&[request.as_bytes(), body].concat());
     }
 
-    /// The next answer; `None` where the service hangs up instead.
+    /// Receives the next response; `None` if the service closes the connection.
     pub fn receive(&mut self) -> Option<Response> {
         let status = self.line()?;
         let status = status

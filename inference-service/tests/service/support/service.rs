@@ -1,18 +1,15 @@
-//! Starting, calling and stopping the service's process.
+//! Starts, calls and stops the service's process.
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::{self, File},
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, ExitStatus},
+    time::Duration,
 };
 
-use common::ready_file;
 use proto::{
     inference::{
         ModelInferRequest, ModelInferResponse, ModelStatistics, ModelStatisticsRequest,
@@ -25,33 +22,34 @@ use proto::{
     },
 };
 use tempfile::TempDir;
+use test_support::{Process, eventually, http_get};
 use tonic::{Status, transport::Channel};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
-/// Longest time for what should happen soon; generous, for a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of steps that usually take milliseconds; long, for a loaded machine.
+pub const PATIENCE: Duration = test_support::SOON;
 
 /// How a service is started.
 #[derive(Default)]
 pub struct ServiceOptions<'o> {
-    /// Folder of the model store; one of the service's own unless given; not set where empty.
+    /// Folder of the model store: by default a temporary one. An empty path gives no `--store`.
     pub store: Option<&'o Path>,
-    /// Of `--set`.
+    /// Arguments of `--set`.
     pub set: &'o [&'o str],
-    /// Variables beside those of the test.
+    /// Additional environment variables.
     pub environment: &'o [(&'o OsStr, &'o OsStr)],
-    /// Its working directory; the test's unless given.
+    /// Working directory: by default that of the test.
     pub folder: Option<&'o Path>,
 }
 
 /// A running service, killed when it is dropped.
 pub struct Service {
-    child: Child,
+    process: Process,
     addresses: BTreeMap<String, SocketAddr>,
     folder: TempDir,
 }
 
-/// What a process that ended by itself left.
+/// The result of a process that has ended.
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,
@@ -64,16 +62,14 @@ impl Service {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let own_store = folder.path().join("models");
         let ready = folder.path().join("ready.json");
-        let log = File::create(folder.path().join("log")).expect("a log file");
         let mut command = Command::new(BINARY);
         command
             .arg("serve")
             .arg("--ready-file")
             .arg(&ready)
-            .env("HOME", folder.path().join("home"))
-            .stderr(Stdio::from(log));
-        // Of cargo's configuration and of the machine's, which users of the program do not have. Each
-        // keeps ONNX Runtime from reporting, or from writing below HOME.
+            .env("HOME", folder.path().join("home"));
+        // Cargo's configuration and the machine set these variables, which users do not have. Each keeps ONNX
+        // Runtime from reporting, or from writing below HOME.
         for name in ["ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME"] {
             command.env_remove(name);
         }
@@ -91,72 +87,51 @@ impl Service {
         if let Some(folder) = options.folder {
             command.current_dir(folder);
         }
-        let mut service = Self {
-            child: command.spawn().expect("the service starts"),
-            addresses: BTreeMap::new(),
+        let mut process = Process::start(command);
+        let addresses = process.ready(&ready);
+        Self {
+            process,
+            addresses,
             folder,
-        };
-        let began = Instant::now();
-        service.addresses = loop {
-            if let Some(addresses) = ready_file::read(&ready).expect("a readable ready file") {
-                break addresses;
-            }
-            let ended = service.child.try_wait().expect("the child can be asked");
-            let late = began.elapsed() > PATIENCE;
-            assert!(
-                ended.is_none() && !late,
-                "the service does not serve: {}",
-                service.log()
-            );
-            thread::sleep(Duration::from_millis(5));
-        };
-        service
+        }
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.id()
     }
 
-    /// Whether the process has not ended.
     pub fn is_running(&mut self) -> bool {
-        let ended = self.child.try_wait().expect("the child can be asked");
-        ended.is_none()
+        self.process.is_running()
     }
 
     pub fn address(&self, port: &str) -> String {
         self.addresses[port].to_string()
     }
 
-    /// What the service has logged.
+    /// The log so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).expect("the log is there")
+        self.process.stderr()
     }
 
-    /// The log, once `is_logged` holds: the service writes its log behind its answers.
+    /// Waits until the log satisfies `is_logged`: the service writes its log after its answers.
     pub fn log_once(&self, is_logged: impl Fn(&str) -> bool) -> String {
-        let began = Instant::now();
-        loop {
-            let log = self.log();
-            if is_logged(&log) {
-                return log;
-            }
-            assert!(began.elapsed() < PATIENCE, "a line is missing: {log}");
-            thread::sleep(Duration::from_millis(5));
-        }
+        eventually("a line in the log", || {
+            Some(self.log()).filter(|log| is_logged(log))
+        })
     }
 
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("models")
     }
 
-    /// Its `HOME`, a folder that does not exist at its start.
+    /// Its `HOME`, a folder that does not exist when the service starts.
     pub fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
     /// Resident memory, bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.pid());
         let status = fs::read_to_string(path).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
@@ -164,26 +139,20 @@ impl Service {
         kilobytes * 1024
     }
 
-    /// Sends SIGKILL.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
+        self.process.signal("KILL");
+        self.process.wait();
     }
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it can be told");
+        self.process.signal("TERM");
     }
 
-    /// Waits for the end of a service that was told to stop.
+    /// Waits for the end of a service that was asked to stop.
     pub fn wait(mut self) -> ExitStatus {
-        let mut status = None;
-        wait_until(|| {
-            status = self.child.try_wait().expect("the child can be asked");
-            status.is_some()
-        });
-        status.expect("the child has ended")
+        self.process.wait()
     }
 
     pub async fn channel(&self, port: &str) -> Channel {
@@ -237,7 +206,7 @@ impl Service {
         Ok(response.into_inner().versions)
     }
 
-    /// Version numbers of all models, and which ones are active.
+    /// All versions of all models.
     pub async fn versions(&self) -> Vec<ModelVersion> {
         let all = ListVersionsRequest::default();
         let response = self.publisher().await.list_versions(all).await;
@@ -249,7 +218,7 @@ impl Service {
         Ok(response.into_inner())
     }
 
-    /// The version that answers a request of one sample.
+    /// The version that answers a request for one sample.
     pub async fn serving_version(&self) -> String {
         let (request, _) = crate::support::infer_request(1);
         self.infer(request).await.expect("it answers").model_version
@@ -264,33 +233,13 @@ impl Service {
             .model_stats
     }
 
-    /// What Prometheus would read.
+    /// The page of metrics.
     pub fn metrics(&self) -> String {
-        let address = self.address("metrics");
-        let mut connection = TcpStream::connect(&address).expect("metrics can be reached");
-        let request =
-            format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        connection
-            .write_all(request.as_bytes())
-            .expect("the request is sent");
-        let mut response = String::new();
-        connection
-            .read_to_string(&mut response)
-            .expect("the response is text");
-        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-        response
+        http_get(self.addresses["metrics"], "/metrics")
     }
 }
 
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Either may fail only where the process has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs the program to its end.
+/// Runs the service's program until it ends.
 pub fn run_to_the_end(arguments: &[&str]) -> Output {
     let output = Command::new(BINARY)
         .args(arguments)
@@ -305,11 +254,7 @@ pub fn run_to_the_end(arguments: &[&str]) -> Output {
 
 /// Waits for `condition`, or panics after a long time.
 pub fn wait_until(mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < PATIENCE, "waited in vain");
-        thread::sleep(Duration::from_millis(5));
-    }
+    eventually("a condition", || condition().then_some(()));
 }
 
 /// The root of the repository.

@@ -1,4 +1,4 @@
-//! `retort.publish.v1.PublisherService`: the publisher's gRPC edge.
+//! `retort.publish.v1.PublisherService`: publishes models and manages their versions.
 
 use std::sync::Arc;
 
@@ -12,13 +12,16 @@ use proto::publish::v1::{
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{ListedVersion, Publisher, upload};
-use crate::error::PublishError;
+use super::upload;
+use crate::{
+    error::PublishError,
+    publisher::{ListedVersion, Publisher, run_to_completion},
+};
 
-/// Uploads that are received at a time, each into memory; more wait, unread.
+/// Concurrent uploads, each received into memory; further uploads wait and are not read.
 const UPLOADS: usize = 4;
 
-/// Answers the calls.
+/// Implements the calls.
 #[derive(Debug)]
 pub(crate) struct PublisherEdge {
     publisher: Arc<Publisher>,
@@ -40,14 +43,14 @@ impl PublisherService for PublisherEdge {
         &self,
         request: Request<Streaming<PublishRequest>>,
     ) -> Answer<PublishResponse> {
-        // Holds: nothing closes the semaphore.
-        let _place = self.uploads.acquire().await;
-        let upload = upload::receive(request.into_inner(), &self.publisher.config.publish).await?;
+        // Cannot fail: nothing closes the semaphore.
+        let _permit = self.uploads.acquire().await;
+        let upload = upload::receive(request.into_inner(), self.publisher.limits()).await?;
         let warnings = self
             .publisher
             .warnings(&upload.model, &upload.manifest)
             .await;
-        let published = to_the_end(Arc::clone(&self.publisher).publish(upload)).await?;
+        let published = run_to_completion(Arc::clone(&self.publisher).publish(upload)).await?;
         Ok(Response::new(PublishResponse {
             version: published.version,
             already_published: published.already_published,
@@ -60,9 +63,9 @@ impl PublisherService for PublisherEdge {
         &self,
         request: Request<Streaming<CheckPublishRequest>>,
     ) -> Answer<CheckPublishResponse> {
-        // Holds: nothing closes the semaphore.
-        let _place = self.uploads.acquire().await;
-        let limits = &self.publisher.config.publish;
+        // Cannot fail: nothing closes the semaphore.
+        let _permit = self.uploads.acquire().await;
+        let limits = self.publisher.limits();
         let upload = upload::receive_to_check(request.into_inner(), limits).await?;
         let warnings = self
             .publisher
@@ -81,9 +84,10 @@ impl PublisherService for PublisherEdge {
             version,
             omit_manifests,
         } = request.into_inner();
-        let model = match name.is_empty() {
-            true => None,
-            false => Some(model_name(&name)?),
+        let model = if name.is_empty() {
+            None
+        } else {
+            Some(model_name(&name)?)
         };
         let version = Some(version).filter(|version| *version > 0);
         let listed = Arc::clone(&self.publisher).list(model, version).await?;
@@ -101,7 +105,8 @@ impl PublisherService for PublisherEdge {
         let request = request.into_inner();
         let model = model_name(&request.model_name)?;
         let publisher = Arc::clone(&self.publisher);
-        let previous_version = to_the_end(publisher.activate(model, request.version)).await?;
+        let previous_version =
+            run_to_completion(publisher.activate(model, request.version)).await?;
         Ok(Response::new(ActivateVersionResponse { previous_version }))
     }
 
@@ -112,7 +117,7 @@ impl PublisherService for PublisherEdge {
         let request = request.into_inner();
         let model = model_name(&request.model_name)?;
         let publisher = Arc::clone(&self.publisher);
-        to_the_end(publisher.delete(model, request.version)).await?;
+        run_to_completion(publisher.delete(model, request.version)).await?;
         Ok(Response::new(DeleteVersionResponse {}))
     }
 
@@ -122,17 +127,9 @@ impl PublisherService for PublisherEdge {
     ) -> Answer<DeleteModelResponse> {
         let model = model_name(&request.get_ref().model_name)?;
         let publisher = Arc::clone(&self.publisher);
-        let versions = to_the_end(publisher.delete_model(model)).await?;
+        let versions = run_to_completion(publisher.delete_model(model)).await?;
         Ok(Response::new(DeleteModelResponse { versions }))
     }
-}
-
-/// Carries a change out, also when its caller hangs up in the middle.
-pub(crate) async fn to_the_end<T: Send + 'static>(
-    change: impl Future<Output = Result<T, PublishError>> + Send + 'static,
-) -> Result<T, PublishError> {
-    let done = tokio::spawn(change).await;
-    done.map_err(|_| PublishError::Internal)?
 }
 
 fn model_name(name: &str) -> Result<ModelName, PublishError> {

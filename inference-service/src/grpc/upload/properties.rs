@@ -1,5 +1,6 @@
-//! An upload is taken where its parts are the very file that its header speaks of, and never otherwise.
+//! An upload is accepted exactly if its parts are the file that its header describes.
 
+use bytes::Bytes;
 use futures::stream;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 use prost::Message as _;
@@ -13,19 +14,19 @@ const LIMITS: PublishConfig = PublishConfig {
     max_model_bytes: 1 << 20,
     max_manifest_bytes: 1 << 20,
     max_activation_bytes: 1 << 30,
-    // Only a hang takes so long.
+    // Longer than any test.
     upload_timeout_seconds: 60,
     load_timeout_seconds: 60,
 };
 
-/// One change of the sequence of messages.
+/// A change to the sequence of messages.
 #[derive(Debug, Clone)]
 enum Change {
     Drop(Index),
     Repeat(Index),
     Swap(Index, Index),
     Empty(Index),
-    /// Puts in other bytes for a message.
+    /// Replaces the bytes of a message.
     Replace(Index, Vec<u8>),
 }
 

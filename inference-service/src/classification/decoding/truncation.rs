@@ -1,21 +1,21 @@
-//! Whether an image file is there to its end, and means colours.
+//! Detects truncated image files, and JPEG files with an undefined number of components.
 //!
-//! Decoders make up what a truncated file lacks: gray areas of a JPEG, and a PNG's end may be missing
-//! altogether. They also make colours of two components, which no standard defines.
+//! Decoders accept truncated files: they fill the missing part of a JPEG with gray, and ignore a missing end
+//! of a PNG. They also accept JPEG files with two components, which no standard defines.
 
 use image::ImageFormat;
 
 /// The signature of a PNG file.
 const PNG_SIGNATURE_BYTES: usize = 8;
 
-/// Length and name before a PNG chunk's data, and the checksum behind it.
+/// The length and type before a PNG chunk's data, and the checksum after it.
 const PNG_CHUNK_BYTES: usize = 12;
 
-/// Checks that `file` reaches its format's end mark, each part as long as it says. What follows the mark
-/// does not count: cameras append films and previews.
+/// Checks that `file` reaches the end marker of its format, and that each part has its declared length. Data
+/// after the marker is ignored: cameras append videos and previews.
 ///
 /// # Errors
-/// In words, where it does not, or where it has a number of components that stands for no colours.
+/// A message if the file is truncated or has an undefined number of components.
 pub(super) fn check(file: &[u8], format: ImageFormat) -> Result<(), String> {
     let end = match format {
         ImageFormat::Png => png_end(file),
@@ -26,32 +26,31 @@ pub(super) fn check(file: &[u8], format: ImageFormat) -> Result<(), String> {
 
 /// Follows the chunks to IEND.
 fn png_end(file: &[u8]) -> Option<()> {
-    let mut rest = file.get(PNG_SIGNATURE_BYTES..).unwrap_or_default();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+    let mut remaining = file.get(PNG_SIGNATURE_BYTES..).unwrap_or_default();
+    while let Some((length, chunk)) = remaining.split_first_chunk::<4>() {
         let length = u32::from_be_bytes(*length) as usize;
-        let next = rest.get(PNG_CHUNK_BYTES + length..)?;
-        if behind.starts_with(b"IEND") {
+        let next = remaining.get(PNG_CHUNK_BYTES + length..)?;
+        if chunk.starts_with(b"IEND") {
             return Some(());
         }
-        rest = next;
+        remaining = next;
     }
     None
 }
 
-/// Follows the segments to EOI; `None` where there is none.
+/// Follows the segments to EOI; `None` if there is none.
 fn jpeg_end(file: &[u8]) -> Result<Option<()>, String> {
-    // In front of a marker may stand fill bytes and, after a start of scan, coded data with restart
-    // markers: all of that is passed over.
+    // Skips what may precede a marker: fill bytes and, after a start of scan, coded data with restart markers.
     let is_marker =
         |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0x01 | 0xd0..=0xd8 | 0xff);
-    let mut rest = file;
-    while let Some(position) = rest.windows(2).position(is_marker) {
-        let (marker, segment) = (rest[position + 1], &rest[position + 2..]);
+    let mut remaining = file;
+    while let Some(position) = remaining.windows(2).position(is_marker) {
+        let (marker, segment) = (remaining[position + 1], &remaining[position + 2..]);
         if marker == 0xd9 {
             return Ok(Some(()));
         }
         let is_frame = matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
-        // Length, precision, height and width stand before the number of components.
+        // The number of components follows length, precision, height and width.
         if let Some(components) = segment.get(7).filter(|_| is_frame)
             && !matches!(components, 1 | 3 | 4)
         {
@@ -61,7 +60,7 @@ fn jpeg_end(file: &[u8]) -> Result<Option<()>, String> {
         }
         let length = segment.first_chunk().copied().map(u16::from_be_bytes);
         match length.and_then(|length| segment.get(usize::from(length)..)) {
-            Some(next) => rest = next,
+            Some(next) => remaining = next,
             None => return Ok(None),
         }
     }

@@ -1,4 +1,4 @@
-//! What a publisher should know of a model beside that it can be served.
+//! Checks before a publish, and warnings about the model that are no reason to reject it.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use artifacts::{
 use soft_targets::ClassMatch;
 use tracing::warn;
 
-use super::{Publisher, upload::Upload};
+use super::{Publisher, Upload};
 use crate::error::PublishError;
 
 impl Publisher {
-    /// Whether `upload` could be published; changes nothing.
-    pub(super) async fn check(&self, upload: Upload) -> Result<(), PublishError> {
+    /// Checks whether `upload` could be published. Changes nothing.
+    pub(crate) async fn check(&self, upload: Upload) -> Result<(), PublishError> {
         let Upload {
             model,
             onnx,
@@ -27,9 +27,9 @@ impl Publisher {
         self.check_memory(checked.memory_bytes, u64::MAX)
     }
 
-    /// What changes for the clients of `model` with a version of `manifest`, for people; in the log too. It is
-    /// no reason to refuse it: a model may well get another class.
-    pub(super) async fn warnings(
+    /// Warnings about what changes for clients of `model` with a version of `manifest`. They are logged too, and
+    /// do not prevent the publish: new classes may be intended.
+    pub(crate) async fn warnings(
         self: &Arc<Self>,
         model: &ModelName,
         manifest: &ArtifactManifest,
@@ -40,15 +40,15 @@ impl Publisher {
             let manifest = active.map(|active| store.manifest(&name, active.version));
             Ok(active.zip(manifest.transpose()?))
         };
-        // Other listings report what is wrong with the active version.
+        // Errors of the active version are reported elsewhere.
         let Ok(Some((active, before))) = self.blocking(active).await else {
             return Vec::new();
         };
         let change = class_change(&before.class_names, &manifest.class_names);
         let warning = change.map(|change| {
             format!(
-                "the classes are not those of the active version {} of `{model}`: {change}. Clients that know \
-                 them by position will read wrong classes",
+                "the classes differ from those of the active version {} of `{model}`: {change}. Clients that \
+                 identify classes by index will get wrong classes",
                 active.version
             )
         });
@@ -59,7 +59,7 @@ impl Publisher {
     }
 }
 
-/// How the classes `now` differ from those `before`, for people.
+/// Describes how the classes changed, if they did.
 fn class_change(before: &[String], now: &[String]) -> Option<String> {
     match ClassMatch::of(now, before) {
         Ok(ClassMatch::Same) => None,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_of_classes_is_told_and_none_is_not() {
+    fn only_a_change_of_classes_gives_a_warning() {
         let names = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let change = |before, now| class_change(&names(before), &names(now));
         assert_eq!(change("a b", "a b"), None);

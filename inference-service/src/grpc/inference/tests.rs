@@ -11,7 +11,7 @@ use crate::{
     test_model,
 };
 
-/// A service whose only model has no session: whatever gets into its queue stays there.
+/// A service whose only model has no session, so that requests stay in the queue.
 fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let mut config = InferenceConfig::shipped();
     config.batching.max_queue_size = max_queue_size;
@@ -27,6 +27,7 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     Arc::new(InferenceEdge {
         inference: Arc::new(Inference::new(catalog, readiness, false)),
         publisher: Arc::new(publisher),
+        max_message_bytes: config.grpc.max_message_bytes,
         model_control: ModelControl::AdminToken,
     })
 }
@@ -94,7 +95,7 @@ async fn a_callers_deadline_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once_and_has_room_again_when_a_caller_hangs_up() {
+async fn a_full_queue_rejects_requests_until_a_caller_cancels() {
     let service = stuck(2);
     let first = queued(&service).await;
     let _second = queued(&service).await;
@@ -107,7 +108,7 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_a_caller_hangs_up(
 
     first.abort();
     first.await.unwrap_err();
-    // It gets in, and waits in vain.
+    // The request is queued, and its deadline passes.
     let status = service.model_infer(request(Some("20m"))).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert_eq!(failures(&service, FailureReason::Canceled), 1);
@@ -115,7 +116,7 @@ async fn a_full_queue_refuses_at_once_and_has_room_again_when_a_caller_hangs_up(
 }
 
 #[tokio::test]
-async fn models_are_loaded_for_those_whose_token_was_asked_for() {
+async fn only_callers_with_a_token_load_models() {
     let service = stuck(8);
     let unload = async |token: Option<TokenHolder>| {
         let mut request = Request::new(RepositoryModelUnloadRequest {
@@ -127,8 +128,8 @@ async fn models_are_loaded_for_those_whose_token_was_asked_for() {
         }
         service.repository_model_unload(request).await.map(drop)
     };
-    for nobody in [None, Some(TokenHolder(None))] {
-        let status = unload(nobody).await.unwrap_err();
+    for anonymous in [None, Some(TokenHolder(None))] {
+        let status = unload(anonymous).await.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{status}");
         assert!(status.message().contains("grpc.model_control"), "{status}");
     }
@@ -143,14 +144,14 @@ async fn models_are_loaded_for_those_whose_token_was_asked_for() {
 }
 
 #[tokio::test]
-async fn statistics_tell_what_a_loaded_version_takes() {
+async fn statistics_include_the_memory_of_a_loaded_version() {
     let service = stuck(8);
     let request = ModelStatisticsRequest::default();
-    let answer = statistics(&service.inference.catalog, &request).unwrap();
+    let answer = statistics::statistics(&service.inference.catalog, &request).unwrap();
     let [version] = answer.model_stats.as_slice() else {
         panic!("{answer:?}");
     };
-    let expected = MemoryUsage {
+    let expected = proto::inference::MemoryUsage {
         r#type: "CPU".to_owned(),
         id: 0,
         byte_size: 7,
@@ -160,6 +161,6 @@ async fn statistics_tell_what_a_loaded_version_takes() {
         .inference
         .catalog
         .unload(&ModelName::new("m").unwrap());
-    let answer = statistics(&service.inference.catalog, &request).unwrap();
+    let answer = statistics::statistics(&service.inference.catalog, &request).unwrap();
     assert!(answer.model_stats[0].memory_usage.is_empty());
 }

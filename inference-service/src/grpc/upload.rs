@@ -1,7 +1,6 @@
-//! Receiving one model.
+//! Receives an uploaded model.
 
 use artifacts::{manifest::ArtifactManifest, model_store::ModelName};
-use bytes::Bytes;
 use common::digest::{RollingSha256, Sha256};
 use futures::{Stream, StreamExt};
 use proto::publish::v1::{
@@ -11,29 +10,19 @@ use proto::publish::v1::{
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{config::PublishConfig, error::PublishError};
+use crate::{config::PublishConfig, error::PublishError, publisher::Upload};
 
-/// A model whose bytes are those that its header and its manifest speak of.
-#[derive(Debug)]
-pub(super) struct Upload {
-    pub(super) model: ModelName,
-    pub(super) onnx: Bytes,
-    pub(super) manifest: ArtifactManifest,
-    /// Whether another version goes on serving if this one is stored already.
-    pub(super) keep_active: bool,
-}
-
-/// Reads an upload to its end: a header, then the file in order, within `upload_timeout_seconds`.
+/// Receives an upload: a header, then the file in order, within `upload_timeout_seconds`.
 ///
 /// # Errors
-/// [`PublishError`] for what does not fit together or takes too long, or the stream's own error. More
-/// bytes than allowed, or than the header says, end the upload at once.
+/// [`PublishError`] if parts contradict each other or arrive too late, or the error of the stream. An
+/// upload with more bytes than allowed or announced is rejected at once.
 pub(super) async fn receive(
     stream: impl Stream<Item = Result<PublishRequest, Status>> + Unpin,
     limits: &PublishConfig,
 ) -> Result<Upload, Status> {
-    // Each part has a limit of its own, but there is no end of parts: whoever trickles would keep
-    // others from publishing.
+    // Each part has a time limit, but the number of parts is unlimited: a slow client could block other
+    // uploads for ever.
     let limit = limits.upload_timeout();
     let received = timeout(limit, receive_parts(stream, limits)).await;
     received.unwrap_or_else(|_| {
@@ -42,10 +31,10 @@ pub(super) async fn receive(
     })
 }
 
-/// Reads a model that is only to be checked, as [`receive`] does.
+/// Receives a model that is only checked.
 ///
 /// # Errors
-/// Those of [`receive`], and a manifest that may become too large.
+/// Those of [`receive`], and if the final manifest may be too large.
 pub(super) async fn receive_to_check(
     stream: impl Stream<Item = Result<CheckPublishRequest, Status>> + Unpin,
     limits: &PublishConfig,
@@ -83,7 +72,7 @@ async fn receive_parts(
         return Err(PublishError::Upload("the first message must be the header").into());
     };
     let expected = Expected::of(header, limits)?;
-    // Grows with what arrives: the size is only a promise so far.
+    // Grows with the received bytes, because the announced size is not verified yet.
     let mut onnx = Vec::new();
     let mut digest = RollingSha256::default();
     while let Some(request) = stream.next().await {
@@ -97,11 +86,11 @@ async fn receive_parts(
         digest.update(&chunk);
         onnx.extend_from_slice(&chunk);
         if onnx.len() as u64 > expected.size {
-            return Err(expected.other_size(onnx.len()).into());
+            return Err(expected.size_mismatch(onnx.len()).into());
         }
     }
     if onnx.len() as u64 != expected.size {
-        return Err(expected.other_size(onnx.len()).into());
+        return Err(expected.size_mismatch(onnx.len()).into());
     }
     let found = digest.finish();
     if found != expected.sha256 {
@@ -116,7 +105,7 @@ async fn receive_parts(
     })
 }
 
-/// What a header says.
+/// The checked content of a header.
 struct Expected {
     model: ModelName,
     sha256: Sha256,
@@ -159,7 +148,7 @@ impl Expected {
         })
     }
 
-    fn other_size(&self, received: usize) -> PublishError {
+    fn size_mismatch(&self, received: usize) -> PublishError {
         PublishError::Size {
             received: received as u64,
             expected: self.size,
@@ -168,13 +157,14 @@ impl Expected {
 }
 
 fn check_size(field: &'static str, found: u64, allowed: usize) -> Result<(), PublishError> {
-    match found <= allowed as u64 {
-        true => Ok(()),
-        false => Err(PublishError::TooLarge {
+    if found <= allowed as u64 {
+        Ok(())
+    } else {
+        Err(PublishError::TooLarge {
             field,
             found,
             allowed,
-        }),
+        })
     }
 }
 

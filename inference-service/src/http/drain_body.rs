@@ -1,4 +1,4 @@
-//! Bodies of requests that are answered without them.
+//! Reads what handlers leave of request bodies.
 
 use std::{
     mem,
@@ -20,12 +20,12 @@ use futures::StreamExt;
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::timeout;
 
-use super::body::{BodyLimits, patience};
+use super::body::{BodyLimits, drain_limit};
 
-/// Answers a request once its body is there, read or not: the connection of a client that still sends
-/// would be closed, and its next request lost. Where too much is left, or it does not come in time,
-/// the answer says that the connection ends.
-pub(super) async fn wait_for_body(
+/// Sends a response only after the request's body has arrived. Otherwise hyper would close the connection
+/// while the client still sends, and the client might lose the response. If the rest of the body is too
+/// long or too slow, the response announces that the connection closes.
+pub(super) async fn drain_body(
     State(limits): State<BodyLimits>,
     request: Request,
     next: Next,
@@ -33,33 +33,33 @@ pub(super) async fn wait_for_body(
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    // Its client sends the body only where it is asked to.
-    let asks_first = request.headers().contains_key(header::EXPECT);
+    // Such a client sends the body only after an interim response.
+    let expects_continue = request.headers().contains_key(header::EXPECT);
     let (parts, body) = request.into_parts();
     let body = SharedBody(Arc::new(Mutex::new(body)));
     let request = Request::from_parts(parts, Body::new(body.clone()));
     let mut response = next.run(request).await;
-    // A handler that gave the body up has waited for it.
-    let given_up = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
-    let never_comes = asks_first || given_up.contains(&response.status());
-    let rest = mem::take(&mut *body.lock());
-    if !rest.is_end_stream() && (never_comes || !ends(rest, limits).await) {
+    // With these responses, the handler has already waited for the body.
+    let has_waited = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
+    let close = expects_continue || has_waited.contains(&response.status());
+    let remaining = mem::take(&mut *body.lock());
+    if !remaining.is_end_stream() && (close || !drain(remaining, limits).await) {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
     response
 }
 
-/// Whether `rest` comes to its end within the limits.
-async fn ends(rest: Body, limits: BodyLimits) -> bool {
-    let most = patience(limits.bytes);
-    if rest.size_hint().lower() > most {
+/// Reads `body` to its end; `false` if that exceeds the limits.
+async fn drain(body: Body, limits: BodyLimits) -> bool {
+    let most = drain_limit(limits.bytes);
+    if body.size_hint().lower() > most {
         return false;
     }
-    let mut rest = rest.into_data_stream();
+    let mut stream = body.into_data_stream();
     let read = async {
         let mut length = 0;
-        while let Some(chunk) = rest.next().await {
+        while let Some(chunk) = stream.next().await {
             match chunk {
                 Ok(chunk) => length += chunk.len() as u64,
                 Err(_) => return false,
@@ -73,14 +73,13 @@ async fn ends(rest: Body, limits: BodyLimits) -> bool {
     timeout(limits.time, read).await.unwrap_or(false)
 }
 
-/// A body that a handler reads, and that is there when the handler has dropped it; empty once it has
-/// come to its end.
+/// A request body that outlives the handler that reads it. At its end it becomes empty.
 #[derive(Clone)]
 struct SharedBody(Arc<Mutex<Body>>);
 
 impl SharedBody {
     fn lock(&self) -> MutexGuard<'_, Body> {
-        // A body that panicked is not polled again: the connection is gone.
+        // After a panic the body is not polled again, because the connection is closed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! `retort.predict.v1.PredictorService`: the classifier's gRPC edge.
+//! `retort.predict.v1.PredictorService`: classifies images.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use proto::predict::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Classifier, DEFAULT_TOP_K, ImageRequest, RankedClass};
+use super::messages::Caller;
 use crate::{
-    grpc::Caller,
+    classification::{Classifier, DEFAULT_TOP_K, ImageRequest, RankedClass},
     inference::{Inference, RequestId},
 };
 
-/// Answers the calls.
+/// Implements the calls.
 #[derive(Debug)]
 pub(crate) struct PredictorEdge {
     pub(crate) inference: Arc<Inference>,
@@ -55,7 +55,7 @@ impl PredictorService for PredictorEdge {
 fn to_message(class: RankedClass) -> RankedClassMessage {
     RankedClassMessage {
         class_name: class.name,
-        // Holds: the model's classes are far fewer.
+        // Does not truncate: models have far fewer classes.
         index: class.index as u32,
         probability: class.probability,
         logit: class.logit,
