@@ -1,12 +1,13 @@
-//! Asking an inference service for logits, over the Open Inference Protocol v2.
+//! Client of an inference service, over the Open Inference Protocol v2.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use artifacts::manifest::{ArtifactManifest, Preprocessing};
 use bytes::Bytes;
 use proto::{
     inference::{
-        ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse, ModelStatisticsRequest,
+        ModelConfigRequest, ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse,
+        ModelParameter, ModelStatisticsRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient,
         model_infer_request::InferInputTensor, model_metadata_response::TensorMetadata,
     },
@@ -14,6 +15,7 @@ use proto::{
         ListVersionsRequest, ModelVersion, publisher_service_client::PublisherServiceClient,
     },
 };
+use serde::de::DeserializeOwned;
 use server::security::client::Channel;
 use tonic::Request;
 
@@ -22,9 +24,25 @@ use crate::{CliError, client::Remote};
 const FP32: &str = "FP32";
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Room for a manifest of any size that one is likely to have, and for the versions of a large store
-/// from a service that cannot leave their manifests out; tonic's default is 4 MiB.
+/// Largest response of an admin port, with room for the versions of a large store; tonic's default is 4 MiB.
 const MAX_ADMIN_ANSWER_BYTES: usize = 64 << 20;
+
+/// What a client must know of a model to send images and to name their classes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelDescription {
+    /// In the order of the logits.
+    pub class_names: Vec<String>,
+    pub preprocessing: Preprocessing,
+}
+
+impl From<ArtifactManifest> for ModelDescription {
+    fn from(manifest: ArtifactManifest) -> Self {
+        Self {
+            class_names: manifest.class_names,
+            preprocessing: manifest.preprocessing,
+        }
+    }
+}
 
 /// One model of an inference service; a cheap handle.
 #[derive(Debug, Clone)]
@@ -39,7 +57,7 @@ pub(crate) struct ServedModel {
 }
 
 impl ServedModel {
-    /// Asks what the model takes and gives. `version` None: the one that is active at each call.
+    /// Connects and reads the model's interface. Without `version`, each call uses the active version.
     pub(crate) async fn connect(
         remote: Remote,
         model: &str,
@@ -70,6 +88,19 @@ impl ServedModel {
         })
     }
 
+    /// Reads the model's class names and preprocessing from the parameters of its configuration.
+    pub(crate) async fn description(&self) -> Result<ModelDescription, CliError> {
+        let request = ModelConfigRequest {
+            name: self.model.clone(),
+            version: self.version.clone(),
+        };
+        let mut client = self.client.clone();
+        let response = client.model_config(with_deadline(request)).await;
+        let response = response.map_err(self.remote.refused())?.into_inner();
+        let parameters = response.config.unwrap_or_default().parameters;
+        read_description(&parameters).map_err(|problem| self.remote.misunderstood(problem))
+    }
+
     /// Shape of one image: [channels, height, width].
     pub(crate) fn shape(&self) -> [usize; 3] {
         self.shape
@@ -92,8 +123,8 @@ impl ServedModel {
         })
     }
 
-    /// The server's own count of the images that it has answered for this model, all its versions
-    /// together where none was chosen.
+    /// The number of images that the server has answered, according to its own statistics. Without a
+    /// version, the sum of all versions of the model.
     pub(crate) async fn inference_count(&self) -> Result<u64, CliError> {
         let request = ModelStatisticsRequest {
             name: self.model.clone(),
@@ -113,7 +144,7 @@ impl ServedModel {
         let input = InferInputTensor {
             name: self.input.clone(),
             datatype: FP32.to_owned(),
-            // Holds: the dimensions came as i64.
+            // Does not truncate: the dimensions were i64.
             shape: shape.map(|dimension| dimension as i64).collect(),
             ..InferInputTensor::default()
         };
@@ -128,54 +159,19 @@ impl ServedModel {
     }
 }
 
-/// A client of an admin port.
+/// Connects to an admin port.
 pub(crate) async fn publisher(admin: &Remote) -> Result<PublisherServiceClient<Channel>, CliError> {
     let client = PublisherServiceClient::new(admin.connect().await?);
     Ok(client.max_decoding_message_size(MAX_ADMIN_ANSWER_BYTES))
 }
 
-/// All stored versions of `model` (empty: of all models), without their manifests, from an admin port.
+/// Lists the stored versions of `model`, without manifests; an empty name selects all models.
 pub(crate) async fn versions(admin: &Remote, model: &str) -> Result<Vec<ModelVersion>, CliError> {
     let request = ListVersionsRequest {
         model_name: model.to_owned(),
         version: 0,
         omit_manifests: true,
     };
-    list(admin, request).await
-}
-
-/// What was published with `version` of `model`, or with its active version.
-pub(crate) async fn manifest(
-    admin: &Remote,
-    model: &str,
-    version: Option<u64>,
-) -> Result<ArtifactManifest, CliError> {
-    let none = |which: &str| admin.misunderstood(format!("no {which} of model `{model}`"));
-    let version = match version {
-        Some(version) => version,
-        None => {
-            let versions = versions(admin, model).await?;
-            let active = versions.iter().find(|version| version.active);
-            active.ok_or_else(|| none("active version"))?.version
-        }
-    };
-    let request = ListVersionsRequest {
-        model_name: model.to_owned(),
-        version,
-        omit_manifests: false,
-    };
-    let versions = list(admin, request).await?;
-    // A service that does not know the field tells of every version.
-    let found = versions.iter().find(|found| found.version == version);
-    let found = found.ok_or_else(|| none(&format!("version {version}")))?;
-    if found.damaged {
-        let problem = format!("the manifest of version {version} of model `{model}` is damaged");
-        return Err(admin.misunderstood(problem));
-    }
-    Ok(ArtifactManifest::from_json(&found.manifest_json)?)
-}
-
-async fn list(admin: &Remote, request: ListVersionsRequest) -> Result<Vec<ModelVersion>, CliError> {
     let response = publisher(admin)
         .await?
         .list_versions(with_deadline(request))
@@ -183,7 +179,7 @@ async fn list(admin: &Remote, request: ListVersionsRequest) -> Result<Vec<ModelV
     Ok(response.map_err(admin.refused())?.into_inner().versions)
 }
 
-/// u8 pixels [channels, height, width] as the model's input: `(x / 255 - mean) / std`.
+/// Converts u8 pixels [channels, height, width] to the model's input: `(x / 255 - mean) / std`.
 pub(crate) fn preprocess(pixels: &[u8], preprocessing: &Preprocessing) -> Vec<f32> {
     let Preprocessing { mean, std, .. } = preprocessing;
     let channel_size = (pixels.len() / mean.len().max(1)).max(1);
@@ -197,11 +193,33 @@ pub(crate) fn preprocess(pixels: &[u8], preprocessing: &Preprocessing) -> Vec<f3
         .collect()
 }
 
-/// A request that the server drops when nobody waits for it any longer.
+/// A request with a deadline.
 pub(crate) fn with_deadline<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(DEADLINE);
     request
+}
+
+/// Reads the JSON values of the parameters `class_names` and `preprocessing`.
+fn read_description(
+    parameters: &HashMap<String, ModelParameter>,
+) -> Result<ModelDescription, String> {
+    fn read<T: DeserializeOwned>(
+        parameters: &HashMap<String, ModelParameter>,
+        name: &str,
+    ) -> Result<T, String> {
+        let Some(parameter) = parameters.get(name) else {
+            return Err(format!(
+                "the model's configuration has no parameter `{name}`; use --manifest"
+            ));
+        };
+        serde_json::from_str(&parameter.string_value)
+            .map_err(|error| format!("the parameter `{name}`: {error}"))
+    }
+    Ok(ModelDescription {
+        class_names: read(parameters, "class_names")?,
+        preprocessing: read(parameters, "preprocessing")?,
+    })
 }
 
 /// Name of the one input, of the one output, and the shape of an image.
@@ -258,6 +276,31 @@ mod tests {
         let preprocessing = Preprocessing::normalization(vec![0.0, 0.5], vec![1.0, 0.25]);
         let input = preprocess(&[0, 255, 0, 255], &preprocessing);
         assert_eq!(input, [0.0, 1.0, -2.0, 2.0]);
+    }
+
+    #[test]
+    fn descriptions_are_json_in_the_parameters() {
+        let parameters = |class_names: &str| {
+            [
+                ("class_names", class_names),
+                ("preprocessing", r#"{"mean": [0.5], "std": [0.25]}"#),
+            ]
+            .map(|(name, value)| {
+                let string_value = value.to_owned();
+                (name.to_owned(), ModelParameter { string_value })
+            })
+            .into()
+        };
+        let description = read_description(&parameters(r#"["a", "b"]"#)).unwrap();
+        assert_eq!(description.class_names, ["a", "b"]);
+        assert_eq!(description.preprocessing.mean, [0.5]);
+        for (parameters, expected) in [
+            (HashMap::new(), "use --manifest"),
+            (parameters("a, b"), "`class_names`: expected value"),
+        ] {
+            let error = read_description(&parameters).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     fn metadata(input_shape: &[i64], output_type: &str) -> ModelMetadataResponse {

@@ -1,11 +1,10 @@
-//! `retort predict`: asks an inference service about images of a data set.
+//! `retort predict`: classifies images with an inference service.
 
-use common::output::Results;
 use std::path::PathBuf;
 
 use artifacts::manifest::ArtifactManifest;
 use clap::{Args, ValueEnum};
-use common::os_text;
+use common::{os_text, output::Results};
 use datasets::Split;
 use server::security::client::CredentialArguments;
 
@@ -14,28 +13,28 @@ use crate::{
     client::Remote,
     drawing::{Example, draw_example, screen_ink},
     image_files,
-    inference::{ServedModel, manifest, preprocess},
+    inference::{ModelDescription, ServedModel, preprocess},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png bag.jpg
-  retort predict --url 127.0.0.1:8001 --admin 127.0.0.1:8003 --model fashion-mnist --split train
+  retort predict --url 127.0.0.1:8001 --model fashion-mnist --split train
   retort predict --model fashion-mnist --manifest runs/demo/student/artifact/manifest.json
 
-PNG and JPEG files are prepared by the service, as the model's manifest says. For images of a data set,
-the model's manifest tells how pixels are normalized and what the classes are called. It is asked
-for at the admin port, or read from a file.";
+The service preprocesses PNG and JPEG files as the model's manifest specifies. For images of a data set,
+this command normalizes the pixels; it reads the normalization and the class names from the parameters of
+the model's configuration, or from a manifest.";
 
-/// Predicts the classes of PNG and JPEG files, or of images of an IDX data set, which are drawn.
+/// Classifies PNG and JPEG files, or images of an IDX data set, which are drawn.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArguments {
     /// PNG or JPEG files, instead of images of a data set.
     #[arg(value_name = "IMAGE", conflicts_with_all = ["manifest", "idx", "split", "index"])]
     images: Vec<PathBuf>,
-    /// Classes told of each file.
+    /// Number of classes to print per file.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     top: u32,
     /// host:port of the inference service's gRPC port.
@@ -52,24 +51,16 @@ pub struct PredictArguments {
     /// Version of the model [default: the active one].
     #[arg(long)]
     version: Option<u64>,
-    /// host:port of the inference service's admin port, which is asked for the manifest.
-    #[arg(
-        long,
-        value_parser = os_text::argument(),
-        env = "RETORT_ADMIN_ADDRESS",
-        default_value = "127.0.0.1:8003"
-    )]
-    admin: String,
-    /// The model's manifest.json, instead of asking the admin port.
+    /// The model's manifest.json, for a server that does not send class names and normalization.
     #[arg(long)]
     manifest: Option<PathBuf>,
     /// Folder of the data set: IDX files as of MNIST.
     #[arg(long, value_name = "FOLDER", default_value = ".deps/fashion-mnist")]
     idx: PathBuf,
-    /// Which half of the data set.
+    /// Split of the data set.
     #[arg(long, value_enum, default_value_t = SplitArgument::Test)]
     split: SplitArgument,
-    /// Positions of images in the split, from 0.
+    /// Indices of images in the split, from 0.
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
     index: Vec<usize>,
     #[command(flatten)]
@@ -103,24 +94,21 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
         };
         return image_files::classify(&remote, request).await;
     }
-    let manifest = match &arguments.manifest {
+    let model = ServedModel::connect(remote, &arguments.model, arguments.version).await?;
+    let description = match &arguments.manifest {
         Some(path) => {
             let json = std::fs::read(path).map_err(CliError::file(path))?;
-            ArtifactManifest::from_json(&json)?
+            ModelDescription::from(ArtifactManifest::from_json(&json)?)
         }
-        None => {
-            let admin = Remote::admin(&arguments.admin).with(&arguments.credentials)?;
-            manifest(&admin, &arguments.model, arguments.version).await?
-        }
+        None => model.description().await?,
     };
     let split = arguments.split.into();
-    let images = datasets::load_idx(&arguments.idx, split, &manifest.class_names)?;
+    let images = datasets::load_idx(&arguments.idx, split, &description.class_names)?;
     if let Some(index) = arguments.index.iter().find(|index| **index >= images.len()) {
         let count = images.len();
-        let message = format!("--index {index}: the split has {count} images, counted from 0");
+        let message = format!("--index {index}: the split has {count} images, numbered from 0");
         return Err(CliError::Usage(message));
     }
-    let model = ServedModel::connect(remote, &arguments.model, arguments.version).await?;
     if model.shape() != images.shape() {
         return Err(CliError::Usage(format!(
             "model `{}` takes images of {:?}, but those of {} are {:?}",
@@ -134,7 +122,7 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
     for index in arguments.index {
         let pixels = images.image(index);
         let logits = model
-            .infer(&preprocess(pixels, &manifest.preprocessing))
+            .infer(&preprocess(pixels, &description.preprocessing))
             .await?;
         let example = Example {
             index,
@@ -142,7 +130,7 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
             shape: images.shape(),
             label: images.labels()[index].into(),
             logits: &logits,
-            class_names: &manifest.class_names,
+            class_names: &description.class_names,
         };
         writeln!(Results, "{}", draw_example(&example, ink))?;
     }

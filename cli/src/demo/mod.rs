@@ -193,7 +193,7 @@ fn print_calls(services: &[KeptService]) {
         Narration,
         "
 Call the student, from a shell:
-  retort predict --url {grpc} --admin {admin} --model {MODEL} --index 0,1,2
+  retort predict --url {grpc} --model {MODEL} --index 0,1,2
   retort models list --admin {admin}
 from Python (pip install 'tritonclient[grpc]'):
   import numpy, tritonclient.grpc as triton

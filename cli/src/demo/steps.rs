@@ -22,7 +22,7 @@ use crate::{
     CliError,
     client::Remote,
     drawing::{Example, draw_example, screen_ink},
-    inference::{ServedModel, manifest},
+    inference::ServedModel,
     run_config::RunConfigText,
     runs::{Progress, RunClient, RunHistory, screen_style, succeeded, watch},
     text_path::text_path,
@@ -305,8 +305,7 @@ impl<'a> Steps<'a> {
         let begin = Instant::now();
         let remote = Remote::inference(inference.to_string());
         let model = ServedModel::connect(remote, MODEL, None).await?;
-        let admin = Remote::admin(self.service_port(INFERENCE, "admin")?.to_string());
-        let preprocessing = manifest(&admin, MODEL, None).await?.preprocessing;
+        let preprocessing = model.description().await?.preprocessing;
         let served = serve_images(&model, &self.images, count, &preprocessing).await?;
         let figures = ServedModelFigures {
             accuracy: 0.0,

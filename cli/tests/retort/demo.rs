@@ -190,15 +190,7 @@ fn kept_services_answer_and_hold_their_folder_until_they_are_stopped() {
         .unwrap();
     let address = |port: &str| inference["addresses"][port].as_str().unwrap();
     let (url, admin, data) = (address("grpc"), address("admin"), data());
-    let predict = [
-        "predict",
-        "--url",
-        url,
-        "--admin",
-        admin,
-        "--model",
-        "fashion-mnist",
-    ];
+    let predict = ["predict", "--url", url, "--model", "fashion-mnist"];
     let data = ["--idx", data.to_str().unwrap(), "--index", "1,2"];
     let output = retort(&[&predict[..], &data[..]].concat());
     let said = text(&output);

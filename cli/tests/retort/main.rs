@@ -8,5 +8,6 @@ mod demo;
 mod dependencies;
 mod import_circles;
 mod models;
+mod predict;
 mod support;
 mod targets;
