@@ -28,9 +28,12 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     };
     let paths = entries.map(|entry| entry.expect("a readable folder").path());
     paths
-        .flat_map(|path| match path.is_dir() {
-            true => files(&path),
-            false => vec![path],
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! A manifest from anywhere is refused, or says the same when it is written again.
+//! Arbitrary manifests are rejected, or survive a round trip.
 
 use proptest::prelude::*;
 

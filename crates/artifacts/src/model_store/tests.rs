@@ -50,7 +50,7 @@ fn versions_are_numbered_kept_and_activated() {
 }
 
 #[test]
-fn a_deleted_version_is_gone_and_its_number_is_not_used_again() {
+fn the_number_of_a_deleted_version_is_not_reused() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -71,7 +71,7 @@ fn a_deleted_version_is_gone_and_its_number_is_not_used_again() {
 }
 
 #[test]
-fn half_written_versions_are_passed_over_and_removed_at_the_next_start() {
+fn half_written_versions_are_skipped_and_removed_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -90,7 +90,7 @@ fn half_written_versions_are_passed_over_and_removed_at_the_next_start() {
 }
 
 #[test]
-fn damage_is_noticed_and_the_file_named() {
+fn errors_name_the_damaged_file() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -106,7 +106,7 @@ fn damage_is_noticed_and_the_file_named() {
     let error = store.manifest(&model, 1).unwrap_err().to_string();
     assert!(error.contains("digits/1/manifest.json"), "{error}");
 
-    // It keeps nobody from publishing or from seeing what else there is, and can be deleted.
+    // It does not affect publishing or listing, and can be deleted.
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
     assert_eq!(store.find(&model, &manifest(b"two")).unwrap(), Some(2));
     assert_eq!(store.find(&model, &manifest(b"one")).unwrap(), None);
@@ -130,7 +130,7 @@ fn damage_is_noticed_and_the_file_named() {
 }
 
 #[test]
-fn a_model_is_the_same_by_its_file_and_manifest_but_for_its_provenance() {
+fn models_are_equal_by_file_and_manifest_regardless_of_provenance() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -149,7 +149,7 @@ fn a_model_is_the_same_by_its_file_and_manifest_but_for_its_provenance() {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn one_process_at_a_time_can_open_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = ModelStore::open(folder.path()).unwrap();
     let second = ModelStore::open(folder.path());
@@ -159,7 +159,7 @@ fn one_process_at_a_time() {
 }
 
 #[test]
-fn names_that_could_leave_the_folder_are_refused() {
+fn names_that_could_leave_the_folder_are_rejected() {
     for good in ["a", "fashion-mnist", "ResNet_8.v2", "0", &"a".repeat(64)] {
         assert!(ModelName::new(good).is_ok(), "{good}");
     }
@@ -191,7 +191,7 @@ fn a_version_has_one_spelling() {
 }
 
 #[test]
-fn a_deleted_model_is_gone_and_its_numbers_are_not_used_again() {
+fn the_numbers_of_a_deleted_model_are_not_reused() {
     let folder = tempfile::tempdir().unwrap();
     let (model, other) = (name("digits"), name("letters"));
     let store = ModelStore::open(folder.path()).unwrap();
@@ -213,7 +213,7 @@ fn a_deleted_model_is_gone_and_its_numbers_are_not_used_again() {
     let store = ModelStore::open(folder.path()).unwrap();
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
     assert_eq!(store.commit(&other, b"two", &manifest(b"two")).unwrap(), 2);
-    // Before its first activation, and again.
+    // Before its first activation, and a second time.
     assert_eq!(store.delete_model(&model).unwrap(), [3]);
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 4);
 }
@@ -232,9 +232,9 @@ fn a_model_of_damaged_files_can_be_deleted() {
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
 }
 
-/// What a process leaves that is killed between the steps of a deletion.
+/// The state after a process was killed between the steps of a deletion.
 #[test]
-fn a_deletion_that_was_cut_off_is_completed_by_the_next_start() {
+fn the_next_start_completes_an_interrupted_deletion() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -251,7 +251,7 @@ fn a_deletion_that_was_cut_off_is_completed_by_the_next_start() {
 }
 
 #[test]
-fn linked_models_and_versions_are_as_good_as_others() {
+fn linked_models_and_versions_work_like_others() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let (here, linked) = (name("here"), name("linked"));
@@ -274,7 +274,7 @@ fn linked_models_and_versions_are_as_good_as_others() {
         assert_eq!(store.find(model, &manifest(b"one")).unwrap(), Some(1));
         assert_eq!(store.onnx(model, 1, &manifest(b"one")).unwrap(), b"one");
     }
-    // Beside the linked version, and through the linked folder.
+    // Beside the linked version, and in the linked folder.
     assert_eq!(store.commit(&here, b"two", &manifest(b"two")).unwrap(), 2);
     assert_eq!(store.commit(&linked, b"two", &manifest(b"two")).unwrap(), 2);
     store.activate(&linked, 2).unwrap();
@@ -286,7 +286,7 @@ fn linked_models_and_versions_are_as_good_as_others() {
 }
 
 #[test]
-fn what_leads_nowhere_or_has_an_odd_name_hides_no_model_and_is_left_alone() {
+fn dangling_links_and_unusual_names_are_ignored_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();
@@ -300,7 +300,7 @@ fn what_leads_nowhere_or_has_an_odd_name_hides_no_model_and_is_left_alone() {
     fs::write(path("file"), "x").unwrap();
     symlink("nowhere", path("digits/2")).unwrap();
     fs::write(path("digits/3"), "x").unwrap();
-    // The mount that holds it may come back.
+    // The mount with its target may come back.
     symlink(empty.path(), path("digits/4")).unwrap();
     for odd in ["digits/01", "digits/1.bak"] {
         fs::create_dir(path(odd)).unwrap();
@@ -309,7 +309,7 @@ fn what_leads_nowhere_or_has_an_odd_name_hides_no_model_and_is_left_alone() {
     let store = ModelStore::open(folder.path()).unwrap();
     assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
     assert_eq!(numbers(&store, &model), [1]);
-    // No number of what is there in any way.
+    // The new version gets none of the numbers in use.
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 5);
     for kept in [
         "digits/01",
@@ -320,13 +320,13 @@ fn what_leads_nowhere_or_has_an_odd_name_hides_no_model_and_is_left_alone() {
     ] {
         assert!(path(kept).is_symlink() || path(kept).exists(), "{kept}");
     }
-    // It can be taken out, though.
+    // It can be deleted.
     store.delete(&model, 2).unwrap();
     assert!(!path("digits/2").is_symlink());
 }
 
 #[test]
-fn a_version_whose_manifest_cannot_be_reached_is_damaged_and_not_half_written() {
+fn a_version_with_an_unreachable_manifest_is_damaged_and_not_half_written() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
     let store = ModelStore::open(folder.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Images from anywhere become an image of the allowed size, or a line of text.
+//! Arbitrary files give an image of the permitted size, or a one-line error.
 
 use artifacts::manifest::Resize;
 use image::{GrayImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
@@ -20,7 +20,7 @@ fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     file.into_inner()
 }
 
-/// Files of every kind of pixels that the formats have.
+/// Files with every pixel format of PNG and JPEG.
 fn valid() -> Vec<Vec<u8>> {
     let gray = GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * 7 + y) as u8]));
     let rgb = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));

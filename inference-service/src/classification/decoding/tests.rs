@@ -25,7 +25,7 @@ fn colours(width: u32, height: u32) -> RgbImage {
     ImageBuffer::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, (x + y) as u8]))
 }
 
-/// A PNG file that claims to be `width` × `height` and has `data` for pixels, not inflated.
+/// A PNG file whose header claims `width` × `height`, with `data` as its compressed pixels.
 fn png_header(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
     let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
     header.extend([8, 0, 0, 0, 0]);
@@ -47,7 +47,7 @@ fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn a_png_is_decoded_to_its_very_pixels() {
+fn a_png_is_decoded_exactly() {
     let image = gray(5, 3);
     let decoded = decode(&encode(image.clone(), ImageFormat::Png), &limits()).unwrap();
     assert_eq!(
@@ -71,7 +71,7 @@ fn of_16_bits_the_upper_8_are_taken_whatever_the_channels() {
     let values: [u16; 10] = [
         0, 0x7f, 0x80, 0xff, 0x100, 0x127f, 0x1280, 0x12ff, 0xff7f, 0xffff,
     ];
-    // By scripts/golden/images.py.
+    // Computed by scripts/golden/images.py.
     let upper = [0, 0, 0, 0, 1, 18, 18, 18, 255, 255];
     let width = values.len() as u32;
     let gray = ImageBuffer::from_fn(width, 1, |x, _| Luma([values[x as usize]]));
@@ -105,18 +105,18 @@ fn of_16_bits_the_upper_8_are_taken_whatever_the_channels() {
 }
 
 #[test]
-fn palettes_and_fewer_bits_are_read_as_the_colours_that_they_stand_for() {
+fn palettes_and_fewer_bits_are_converted_to_colours() {
     let header = |bits: u8, colour_type: u8| {
         let size = [0, 0, 0, 4, 0, 0, 0, 1];
         [&size[..], &[bits, colour_type, 0, 0, 0]].concat()
     };
-    // One row of four pixels of 2 bits, values 0, 1, 2, 3, behind the filter's number.
+    // The number of the filter, then a row of four pixels of 2 bits with the values 0, 1, 2, 3.
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
     std::io::Write::write_all(&mut encoder, &[0, 0b00_01_10_11]).unwrap();
     let row = encoder.finish().unwrap();
 
     let gray = header(2, 0);
-    // One gray is transparent, which changes no pixel.
+    // One gray is transparent, which does not affect the pixels.
     for transparent in [None, Some([0, 1])] {
         let transparent = transparent.as_ref().map(|gray| (b"tRNS", &gray[..]));
         let chunks = [
@@ -145,7 +145,7 @@ fn palettes_and_fewer_bits_are_read_as_the_colours_that_they_stand_for() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_anywhere_is_refused_and_what_follows_its_end_is_passed_over() {
+fn truncated_files_are_rejected_and_data_after_the_end_is_ignored() {
     let png = encode(gray(9, 7), ImageFormat::Png);
     let jpeg = encode(colours(9, 7), ImageFormat::Jpeg);
     for file in [png, jpeg] {
@@ -161,15 +161,15 @@ fn a_file_that_is_cut_off_anywhere_is_refused_and_what_follows_its_end_is_passed
     }
 }
 
-/// A JPEG file of 8 × 8 pixels with `components`, all of them 0 and coded by the shortest codes; all but the
-/// first have the sampling factors `sampling`.
+/// A JPEG file of 8 × 8 pixels with `components`, whose values are 0 in the shortest codes. All but the first
+/// have the sampling factors `sampling`.
 fn jpeg(start_of_frame: u8, components: u8, sampling: u8) -> Vec<u8> {
     let segment = |marker: u8, content: &[u8]| {
         let length = (content.len() as u16 + 2).to_be_bytes();
         [&[0xff, marker], &length[..], content].concat()
     };
     let each = |of: &dyn Fn(u8) -> Vec<u8>| (1..=components).flat_map(of).collect::<Vec<u8>>();
-    // One code of one bit, which stands for 0.
+    // One code of one bit for the value 0.
     let code = [&[1][..], &[0; 15], &[0]].concat();
     let is_progressive = start_of_frame == 0xc2;
     let spectrum = if is_progressive {
@@ -206,7 +206,7 @@ fn jpeg(start_of_frame: u8, components: u8, sampling: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_jpeg_that_makes_the_decoder_panic_or_means_no_colours_is_refused() {
+fn a_jpeg_on_which_the_decoder_panics_or_with_undefined_components_is_rejected() {
     let (baseline, progressive) = (0xc0, 0xc2);
     for start_of_frame in [baseline, progressive] {
         for (components, value) in [(1, 128), (3, 128), (4, 64)] {
@@ -239,10 +239,12 @@ proptest! {
         is_png in any::<bool>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let mut file = match is_png {
-            true => encode(colours(9, 7), ImageFormat::Png),
-            false => encode(colours(9, 7), ImageFormat::Jpeg),
+        let format = if is_png {
+            ImageFormat::Png
+        } else {
+            ImageFormat::Jpeg
         };
+        let mut file = encode(colours(9, 7), format);
         for (position, value) in changes {
             let position = position.index(file.len());
             file[position] = value;
@@ -254,7 +256,7 @@ proptest! {
 }
 
 #[test]
-fn a_jpeg_is_decoded_to_almost_its_pixels() {
+fn a_jpeg_is_decoded_approximately() {
     for (image, channels) in [
         (DynamicImage::from(gray(16, 8)), 1),
         (DynamicImage::from(colours(16, 8)), 3),
@@ -265,7 +267,7 @@ fn a_jpeg_is_decoded_to_almost_its_pixels() {
 }
 
 #[test]
-fn what_is_no_image_or_too_large_is_said() {
+fn errors_describe_files_that_are_not_images_or_too_large() {
     let png = encode(gray(50, 30), ImageFormat::Png);
     let jpeg = encode(gray(50, 30), ImageFormat::Jpeg);
     let bomb = encode(GrayImage::new(2000, 2000), ImageFormat::Png);

@@ -1,4 +1,4 @@
-//! A time-out is read as it is written, or not at all.
+//! Time-outs survive a round trip, or are rejected.
 
 use proptest::prelude::*;
 

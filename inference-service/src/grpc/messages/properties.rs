@@ -1,4 +1,4 @@
-//! Messages from anywhere are refused, or hold as many values as they say.
+//! Arbitrary messages are rejected, or have as many values as their shape.
 
 use bytes::Bytes;
 use onnx_runtime::ModelInterface;

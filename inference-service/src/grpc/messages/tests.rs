@@ -38,7 +38,7 @@ fn take(message: ModelInferRequest) -> Result<Input, InferenceError> {
 }
 
 #[test]
-fn raw_and_typed_values_are_taken() {
+fn raw_and_typed_values_are_accepted() {
     let input = take(request()).unwrap();
     assert_eq!(input.samples, 2);
     assert!(matches!(input.values, InputValues::Raw(bytes) if bytes.len() == 48));
@@ -100,7 +100,7 @@ fn the_earlier_of_deadline_and_timeout_counts() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_by_field() {
+fn errors_name_the_field() {
     type Change = fn(&mut ModelInferRequest);
     let cases: [(Change, &str); 19] = [
         (|r| r.inputs.clear(), "inputs: 0 tensors"),
@@ -146,15 +146,15 @@ fn what_cannot_be_used_is_named_by_field() {
         ),
         (
             |r| r.raw_input_contents.push(Bytes::new()),
-            "raw_input_contents: more buffers than there are inputs",
+            "raw_input_contents: has more buffers than there are inputs",
         ),
         (
             |r| r.inputs[0].contents = typed(12),
-            "raw_input_contents: given beside",
+            "raw_input_contents: is given in addition",
         ),
         (
             |r| r.raw_input_contents.clear(),
-            "inputs[0].contents: no values",
+            "inputs[0].contents: is missing",
         ),
         (
             |r| {
@@ -169,7 +169,7 @@ fn what_cannot_be_used_is_named_by_field() {
                 let contents = r.inputs[0].contents.insert(InferTensorContents::default());
                 contents.int_contents = vec![1; 12];
             },
-            "inputs[0].contents: values of another type",
+            "inputs[0].contents: has values of another type",
         ),
     ];
     for (change, named) in cases {
@@ -181,7 +181,7 @@ fn what_cannot_be_used_is_named_by_field() {
 }
 
 #[test]
-fn outputs_may_be_named_and_long_names_are_cut() {
+fn outputs_may_be_named_and_long_names_are_truncated() {
     let mut asked = request();
     let output = |name: &str| InferRequestedOutputTensor {
         name: name.into(),
@@ -198,7 +198,7 @@ fn outputs_may_be_named_and_long_names_are_cut() {
 }
 
 #[test]
-fn the_answer_says_which_request_and_version_it_is_of() {
+fn the_response_has_the_id_and_the_version() {
     let logits = Bytes::from(vec![7_u8; 2 * 4 * 4]);
     let response = to_message(InferenceResponse {
         model: "m".into(),
@@ -219,7 +219,7 @@ fn the_answer_says_which_request_and_version_it_is_of() {
 }
 
 #[test]
-fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
+fn unsupported_parameters_are_rejected_by_name() {
     let parameter = |choice| InferParameter {
         parameter_choice: Some(choice),
     };
@@ -262,7 +262,7 @@ fn a_parameter_that_asks_for_what_is_not_done_is_refused_by_name() {
         let error = take(request).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{field}: ")), "{error}");
     }
-    // What asks for nothing, and what changes no answer.
+    // Default values, and parameters that do not affect the response.
     let mut request = request();
     request.outputs.push(output("classification", count(0)));
     for (name, value) in [("sequence_id", count(0)), ("priority", count(2))] {

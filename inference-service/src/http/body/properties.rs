@@ -1,4 +1,4 @@
-//! Compressed bodies come back, are refused, or at least never are other bytes.
+//! Compressed bodies are restored or rejected, never changed.
 
 use std::io::Write;
 
@@ -55,7 +55,7 @@ proptest! {
         let mut sent = compress(encoding, &body);
         let at = at.index(sent.len());
         sent[at] ^= 1 << bit;
-        // A file's time and system, in the header of gzip, say nothing of its content.
+        // Time and system in the header of gzip do not affect the content.
         if let Ok(decompressed) = encoding.decompress(&sent, MOST) {
             prop_assert_eq!(decompressed, body, "byte {}", at);
         }

@@ -21,7 +21,7 @@ fn parse_with(length: Option<usize>, body: Vec<u8>) -> Result<HttpInference, Ser
     parse(("m".to_owned(), String::new()), &headers, &body.into())
 }
 
-/// The values that a model would get, as bits.
+/// The bits of the model's input values.
 fn taken(parsed: HttpInference) -> Result<(usize, Vec<u32>), InferenceError> {
     let (input, _) = parsed.request.check(&INTERFACE, 8)?;
     let bits = match input.values {
@@ -41,7 +41,7 @@ enum Form {
     Binary,
 }
 
-/// A request for `values`: the length of its JSON where bytes follow it, and its body.
+/// A request for `values`: the length of its JSON if binary data follows, and its body.
 fn request(values: &[f32], form: Form) -> (Option<usize>, Vec<u8>) {
     let samples = values.len() / SAMPLE;
     let mut input = serde_json::json!({
@@ -79,7 +79,7 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
     vec(vec(finite, SAMPLE), 1..5).prop_map(|images| images.concat())
 }
 
-/// Two numbers may come to one f32, zeros without a sign among them.
+/// Different numbers may round to the same f32.
 fn shown(bits: &[u32]) -> Vec<f32> {
     bits.iter().copied().map(f32::from_bits).collect()
 }

@@ -1,4 +1,4 @@
-//! Tensors are what a reader of whole JSON documents would make of them.
+//! Compares parsed tensors with those read from complete JSON documents.
 
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use test_support::damage::cases;
 
-/// Arrays of arrays of numbers, seldom of equal lengths.
+/// Nested arrays of numbers, mostly of different lengths.
 fn json() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         8 => (-1e6..1e6f64).prop_map(Value::from),
@@ -17,7 +17,7 @@ fn json() -> impl Strategy<Value = Value> {
     number.prop_recursive(4, 24, 3, |inner| vec(inner, 0..4).prop_map(Value::Array))
 }
 
-/// A tensor whose arrays all have the lengths of its shape.
+/// A tensor whose arrays have the lengths of its shape.
 fn rectangular() -> impl Strategy<Value = (Vec<usize>, Value)> {
     vec(1..4usize, 1..5).prop_map(|shape| {
         let flat =
@@ -33,7 +33,7 @@ fn rectangular() -> impl Strategy<Value = (Vec<usize>, Value)> {
     })
 }
 
-/// Lengths at each depth and the numbers, where all arrays of a depth are equally long.
+/// Lengths at each depth and the numbers, if all arrays of a depth have the same length.
 fn reference(json: &Value) -> Option<(Vec<usize>, Vec<f32>)> {
     match json {
         Value::Number(number) => Some((Vec::new(), vec![number.as_f64()? as f32])),
@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_nested_evenly_is_taken((shape, json) in rectangular()) {
+    fn evenly_nested_data_is_accepted((shape, json) in rectangular()) {
         let data: TensorData = serde_json::from_str(&json.to_string()).unwrap();
         prop_assert_eq!(data.values.len(), shape.iter().product::<usize>());
         prop_assert_eq!(data.nesting, shape);
