@@ -109,7 +109,7 @@ async fn models_with_capitals_and_dots_are_configured_by_name() {
     });
     // No model is stored yet.
     for name in ["ResNet8", "v1.0", "v2.0"] {
-        let table = format!("[models.{name}] is configured, and no model of that name is stored");
+        let table = format!("[models.{name}] is configured, but no model of this name is stored");
         service.log_once(|log| log.contains(&table));
     }
     for (name, size) in [("ResNet8", 4), ("v1.0", 5), ("v2.0", 6), ("resnet8", 64)] {

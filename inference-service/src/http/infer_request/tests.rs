@@ -163,7 +163,7 @@ fn errors_name_the_invalid_field() {
         ),
         (
             format!(r#"{{"inputs": {}}}"#, "[".repeat(100_000)),
-            "inputs[0].name: ",
+            "inputs[0][0]: ",
         ),
         (
             with("[1, 2]}", &"[".repeat(100_000)),

@@ -140,7 +140,7 @@ fn cases() -> Vec<Case> {
             deep(r#"{"inputs": [{"data": "#),
             malformed("recursion limit exceeded"),
         ),
-        case(INFER, deep(r#"{"inputs": "#), request("inputs[0].name: ")),
+        case(INFER, deep(r#"{"inputs": "#), request("inputs[0][0]: ")),
         case(INFER, deep(r#"{"surprise": "#), malformed("not JSON")),
         case(INFER, deep(""), request("invalid type: sequence")),
         case(INFER, b"[]".to_vec(), request("request: ")),
@@ -158,7 +158,7 @@ fn cases() -> Vec<Case> {
         case(
             INFER,
             json("\"input\"", "\"in\\u0000put\""),
-            request("inputs[0].name: "),
+            request("inputs[0][0]: "),
         ),
         case(
             INFER,

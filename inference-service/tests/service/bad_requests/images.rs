@@ -115,7 +115,7 @@ async fn each_is_named_and_other_requests_are_answered() {
             request(vec![empty_png(1, 900_000)]),
             Code::InvalidArgument,
             "INVALID_IMAGE",
-            "images[0]: 1x900000 pixels are too",
+            "images[0]: 1x900000 pixels: the image is too long",
         ),
     ];
     for (request, code, reason, begins) in cases {
