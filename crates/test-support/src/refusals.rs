@@ -180,6 +180,7 @@ async fn expect_refusal<G: Guarded>(service: &G, case: &Case) {
 
 /// The lines of the log that tell of refusals.
 fn refusals(log: &str) -> Vec<String> {
-    let lines = log.lines().filter(|line| line.contains(" refused"));
+    let is_refusal = |line: &&str| line.contains(" refused") || line.contains(" rejected");
+    let lines = log.lines().filter(is_refusal);
     lines.map(str::to_owned).collect()
 }
