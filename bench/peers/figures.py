@@ -25,7 +25,7 @@ def call_cost(turn, server):
 
 def breakdown(turn):
     """The parts of the time of Retort's call at 64 callers, in microseconds: first by wall-clock time of the core (the
-    total and its parts), then by processor time. The names are those of `retort bench serve`."""
+    total and its parts), then by processor time. The names are those of `retort-bench serve`."""
     service, echo, inference = turn["servers"][RETORT][MANY], turn["echo"][MANY], turn["raw_us"]
     call_us, echo_us = (1e6 / server["throughput"] for server in [service, echo])
     return {

@@ -9,7 +9,7 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, bench::BenchError, demo::DemoError};
+use crate::{NotText, demo::DemoError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -95,9 +95,18 @@ pub enum CliError {
         /// Why.
         error: io::Error,
     },
-    /// A benchmark gives no figures.
-    #[error(transparent)]
-    Bench(#[from] BenchError),
+    /// The program of the benchmarks cannot be started.
+    #[error(
+        "cannot start {}: {error}; build it on a machine with libtorch: \
+         `cargo build --release -p benchmarks`",
+        program.display()
+    )]
+    Bench {
+        /// The program.
+        program: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
     /// Recorded soft targets cannot be used; the text names the file or folder.
     #[error(transparent)]
     SoftTargets(#[from] StoreError),
@@ -148,7 +157,7 @@ impl CliError {
             | Self::Data(_)
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::Bench(_)
+            | Self::Bench { .. }
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
             | Self::Demo(_)

@@ -22,7 +22,6 @@ mod targets;
 mod text_path;
 mod tokens;
 
-pub use bench::BenchError;
 pub use error::{CliError, EXIT_USAGE};
 pub use text_path::NotText;
 
@@ -34,7 +33,7 @@ Examples:
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png
   retort models list                   what the inference service serves
-  retort bench distill                 what soft targets cost training; also bench stream, bench serve
+  retort bench stream                  how fast soft targets can come; starts retort-bench
   retort tokens create --name ci --scope publish
   retort record configs/run.toml       record a teacher's soft targets ahead of a run
   retort targets list targets          what is recorded
@@ -74,7 +73,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,
         Command::Models(arguments) => models::execute(arguments).await,
-        Command::Bench(arguments) => bench::execute(arguments).await,
+        Command::Bench(arguments) => bench::execute(arguments),
         Command::Tokens(arguments) => tokens::execute(arguments),
         Command::Record(arguments) => record::execute(&arguments),
         Command::Targets(arguments) => targets::execute(arguments),

@@ -17,5 +17,4 @@ pub mod shutdown;
 pub mod slow_work;
 pub mod telemetry;
 pub mod text;
-pub mod turn;
 pub mod writable_folder;

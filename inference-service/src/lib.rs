@@ -6,7 +6,6 @@
 //! `catalog`, which replaces the version that serves.
 
 mod batcher;
-pub mod bench;
 mod catalog;
 mod classification;
 pub mod config;
@@ -31,3 +30,4 @@ mod test_model;
 
 pub use error::{HttpError, InferenceError, PublishError, Reason, ServiceError};
 pub use metrics::Metric;
+pub use publisher::warm_up;

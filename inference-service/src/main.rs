@@ -1,7 +1,5 @@
 //! Command line of the inference service.
 
-mod bench_command;
-
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -48,9 +46,6 @@ enum Command {
         mut_arg("address", |address| address.default_value("127.0.0.1:8001"))
     )]
     Healthcheck(PeerArguments),
-    /// Measure what `retort bench serve` compares this service with.
-    #[command(subcommand)]
-    Bench(bench_command::BenchCommand),
 }
 
 #[derive(clap::Args)]
@@ -90,7 +85,6 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => serve(arguments),
         Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
-        Command::Bench(command) => bench_command::execute(command, &runtime()?),
     }
 }
 

@@ -21,7 +21,6 @@
 //! configuration with the same thread count and instruction set gives the same bits, whatever the
 //! timing and the number of teachers.
 
-pub mod bench;
 mod classification;
 pub mod config;
 pub mod engine;

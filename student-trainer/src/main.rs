@@ -72,7 +72,6 @@ enum Command {
     Healthcheck(PeerArguments),
     /// Evaluates models on the test split, in f32.
     Evaluate(student_trainer::evaluate::EvaluateArguments),
-    Bench(student_trainer::bench::BenchArguments),
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +145,6 @@ fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
             Ok(runtime.block_on(service::serve(config, ready_file, shutdown))?)
         }
         Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
-        Command::Bench(arguments) => student_trainer::bench::execute(&arguments, runtime.handle()),
         Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
     }
 }

@@ -14,7 +14,6 @@
 
 pub mod backend;
 pub mod batch;
-pub mod bench;
 pub mod compute;
 pub mod config;
 pub mod error;

@@ -16,11 +16,7 @@ use server::{
     program::{self, PeerArguments, ServeArguments},
     security::client::Credentials,
 };
-use teacher_service::{
-    bench::{self, BenchArguments},
-    config::TeacherConfig,
-    libtorch_environment, serve,
-};
+use teacher_service::{config::TeacherConfig, libtorch_environment, serve};
 use tokio::runtime::Builder;
 
 /// Streams a teacher's logits (soft targets) over gRPC.
@@ -53,7 +49,6 @@ enum Command {
         mut_arg("address", |address| address.default_value(DEFAULT_ADDRESS))
     )]
     Describe(PeerArguments),
-    Bench(BenchArguments),
 }
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -81,7 +76,6 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve(arguments),
             Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
             Command::Describe(peer) => describe(&peer),
-            Command::Bench(arguments) => bench::execute(arguments),
         }
     })
 }

@@ -40,7 +40,7 @@ const LAST_BATCH: Duration = Duration::from_secs(30);
 
 /// Window of HTTP/2's flow control: large enough for several batches in flight, so that one stream can use the
 /// whole bandwidth of a link. It also limits the unread data of a connection.
-pub(crate) const WINDOW_BYTES: u32 = 4 << 20;
+pub const WINDOW_BYTES: u32 = 4 << 20;
 
 /// Concurrent calls on one connection. A trainer needs three: its stream, a call, and a health watch.
 const MAX_CALLS_PER_CONNECTION: u32 = 16;

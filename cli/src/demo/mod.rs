@@ -27,7 +27,6 @@ mod summary;
 mod table;
 
 pub use error::DemoError;
-pub(crate) use recipe::{STUDENT_RECIPE, TEACHER_RECIPE, class_names};
 
 /// How long after a failed call the exit of a process still counts as its cause.
 const DEATH_NOTICE: Duration = Duration::from_secs(1);

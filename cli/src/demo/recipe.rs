@@ -14,10 +14,10 @@ pub(super) const MODEL: &str = "fashion-mnist";
 const TRAINER_DEFAULTS: &str = include_str!("../../../configs/run.toml");
 
 /// The run of the demo's teacher.
-pub(crate) const TEACHER_RECIPE: &str = include_str!("../../../configs/demo/teacher.toml");
+const TEACHER_RECIPE: &str = include_str!("../../../configs/demo/teacher.toml");
 
 /// The run of the demo's student.
-pub(crate) const STUDENT_RECIPE: &str = include_str!("../../../configs/demo/student.toml");
+const STUDENT_RECIPE: &str = include_str!("../../../configs/demo/student.toml");
 
 /// Number of test images in the quick demo.
 const QUICK_TEST_SAMPLES: usize = 1_000;
@@ -84,7 +84,7 @@ impl Recipe {
 }
 
 /// The class names of Fashion-MNIST, in label order.
-pub(crate) fn class_names() -> Vec<String> {
+pub(super) fn class_names() -> Vec<String> {
     #[derive(Deserialize)]
     struct Defaults {
         data: Data,

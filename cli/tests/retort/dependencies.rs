@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 /// The crates of this workspace from the bottom up: each may depend on crates of lower layers only.
-const LAYERS: [&[&str]; 5] = [
+const LAYERS: [&[&str]; 6] = [
     &["common", "proto"],
     &["artifacts", "datasets", "networks", "server"],
     &[
@@ -27,6 +27,7 @@ const LAYERS: [&[&str]; 5] = [
         "student-trainer",
         "teacher-service",
     ],
+    &["benchmarks"],
 ];
 
 /// Crates that only these crates of the workspace may name, in tests too.
@@ -40,6 +41,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
     (
         "tonic",
         &[
+            "benchmarks",
             "cli",
             "inference-service",
             "proto",

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-mod bench_serve;
-mod bench_soft_targets;
+mod bench;
 mod demo;
 mod dependencies;
 mod import_circles;
 mod models;
 mod predict;
-mod support;
 mod targets;

@@ -8,11 +8,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::Service;
 use serde_json::{Value, json};
+use test_support::InferenceService;
 
-fn models(service: &Service, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_retort"))
+const RETORT: &str = env!("CARGO_BIN_EXE_retort");
+
+fn models(service: &InferenceService, arguments: &[&str]) -> Output {
+    Command::new(RETORT)
         .arg("models")
         .args(arguments)
         .args(["--admin", &service.address("admin")])
@@ -22,7 +24,7 @@ fn models(service: &Service, arguments: &[&str]) -> Output {
 }
 
 /// What is printed by a command that succeeds.
-fn printed(service: &Service, arguments: &[&str]) -> String {
+fn printed(service: &InferenceService, arguments: &[&str]) -> String {
     let output = models(service, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
@@ -30,7 +32,7 @@ fn printed(service: &Service, arguments: &[&str]) -> String {
 }
 
 /// Number and state of every version in a listing.
-fn listed(service: &Service, arguments: &[&str]) -> Vec<String> {
+fn listed(service: &InferenceService, arguments: &[&str]) -> Vec<String> {
     let table = printed(service, arguments);
     let line = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -54,7 +56,7 @@ fn rename_classes(version: &Path, to: &Path) {
 #[test]
 fn versions_are_published_activated_and_rolled_back() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
+    let service = InferenceService::start(RETORT, folder.path());
     let first = folder.path().join("models/model/1");
     let artifact = folder.path().join("artifact");
     rename_classes(&first, &artifact);
@@ -93,7 +95,7 @@ fn versions_are_published_activated_and_rolled_back() {
 fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_option() {
     let odd = OsStr::from_bytes(b"a\xa3b");
     let retort = |variable: &str, arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+        let mut command = Command::new(RETORT);
         command.args(arguments).env(variable, odd).output().unwrap()
     };
     assert!(retort("X", &["models", "--help"]).status.success());
@@ -129,7 +131,7 @@ fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_optio
 #[test]
 fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
+    let service = InferenceService::start(RETORT, folder.path());
     let artifact = folder.path().join("artifact");
     rename_classes(&folder.path().join("models/model/1"), &artifact);
     printed(&service, &["publish", "model", artifact.to_str().unwrap()]);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::Service;
+use test_support::InferenceService;
 
 /// Nothing listens on port 9, so a connection to an admin port would fail.
 const UNREACHABLE: &str = "127.0.0.1:9";
@@ -10,7 +10,7 @@ const UNREACHABLE: &str = "127.0.0.1:9";
 #[test]
 fn images_of_a_data_set_need_the_grpc_port_only() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
+    let service = InferenceService::start(env!("CARGO_BIN_EXE_retort"), folder.path());
     let data = folder.path().join("data");
     test_support::write_idx(&data, 3, [28, 28]);
     let output = Command::new(env!("CARGO_BIN_EXE_retort"))

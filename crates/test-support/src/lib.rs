@@ -1,6 +1,6 @@
 //! What the tests of several crates share. Nothing that ships depends on it.
 //!
-//! - [`Process`], [`Teacher`]: real processes on free ports, watched by conditions, killed when dropped.
+//! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports, watched by conditions, killed when dropped.
 //! - [`eventually`]: waits for a condition, never for a time.
 //! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
 //! - [`NameServer`]: a DNS server whose answers change.
@@ -24,6 +24,7 @@ mod conditions;
 pub mod damage;
 mod data;
 pub mod held_file;
+mod inference;
 mod metrics_page;
 mod name_server;
 mod process;
@@ -37,6 +38,7 @@ pub mod wrapper;
 pub use addresses::{own_host, unused_address};
 pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
 pub use data::{class_names, write_idx};
+pub use inference::InferenceService;
 pub use metrics_page::{http_get, metric, metric_in};
 pub use name_server::NameServer;
 pub use process::{Process, built_beside, signal};

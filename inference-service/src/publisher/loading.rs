@@ -170,11 +170,11 @@ fn compare_interface(
 /// Runs the largest batch, which allocates all memory that any batch needs, then every smaller power of two.
 ///
 /// Other batch sizes need no warm-up: [`Session::load`] turns off ONNX Runtime's memory planning per size, and
-/// `retort bench serve` prints the ratio of first to later runs. The largest batch of a deterministic model is 1.
+/// `retort-bench serve` prints the ratio of first to later runs. The largest batch of a deterministic model is 1.
 ///
 /// # Errors
 /// Those of [`Session::run_unless`].
-pub(crate) fn warm_up(
+pub fn warm_up(
     session: &mut Session,
     largest_batch: usize,
     interrupt: &Interrupt,

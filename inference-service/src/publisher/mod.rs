@@ -28,7 +28,7 @@ use crate::{
 use loading::Candidate;
 use swap::{Source, Swap};
 
-pub(crate) use loading::warm_up;
+pub use loading::warm_up;
 
 /// Changes the stored versions and those that serve.
 #[derive(Debug)]

@@ -1,0 +1,64 @@
+//! A teacher's forward pass alone.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use clap::Args;
+use common::output::Results;
+use teacher_service::{
+    backend::{Backend, RetortNetwork},
+    batch::{Batch, Input},
+    config::ComputeConfig,
+    libtorch_environment::CpuIsa,
+};
+use torch_networks::{DeviceChoice, PrecisionChoice};
+
+use crate::measurement::Stopwatch;
+
+/// Batches before the measurement.
+const WARM_UP: u64 = 10;
+
+/// Compute logits in this process, without network traffic, and print the time as JSON.
+#[derive(Debug, Args)]
+pub(crate) struct ForwardArguments {
+    /// Folder with weights.safetensors and model.toml.
+    #[arg(long, value_name = "DIR")]
+    artifact: PathBuf,
+    /// Minimum number of samples to compute.
+    #[arg(long)]
+    samples: u64,
+    /// Samples per batch.
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    /// Threads for one batch; 0 = all cores.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+/// Measures forward passes.
+pub(super) fn measure(arguments: &ForwardArguments) -> anyhow::Result<()> {
+    let config = ComputeConfig {
+        threads: arguments.threads,
+        precision: PrecisionChoice::Auto,
+        cpu_isa: CpuIsa::Auto,
+        device: DeviceChoice::Cpu,
+    };
+    let mut teacher = RetortNetwork::load(&arguments.artifact, &config)?;
+    let pixels: usize = teacher.description().input_shape.iter().product();
+    let pixels = (0..arguments.batch_size * pixels).map(|index| (index * 37 % 251) as u8);
+    let batch = Batch {
+        samples: arguments.batch_size,
+        input: Input::U8(Bytes::from_iter(pixels)),
+    };
+    for _ in 0..WARM_UP {
+        teacher.logits(&batch)?;
+    }
+    let batches = arguments.samples.div_ceil(arguments.batch_size as u64);
+    let watch = Stopwatch::start();
+    for _ in 0..batches {
+        teacher.logits(&batch)?;
+    }
+    let measurement = watch.stop(batches * arguments.batch_size as u64);
+    writeln!(Results, "{}", serde_json::to_string(&measurement)?)?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! A running inference service with a model of random weights.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, process::Command};
+
+use crate::process::{Process, built_beside};
+
+/// A running inference service on free ports. Its only model is called `model`.
+pub struct InferenceService {
+    pub process: Process,
+    addresses: BTreeMap<String, SocketAddr>,
+}
+
+impl InferenceService {
+    /// Starts the service that was built beside `own`, with a store in `folder`.
+    pub fn start(own: &str, folder: &Path) -> Self {
+        let (store, ready_file) = (folder.join("models"), folder.join("ready.json"));
+        let written = Command::new(built_beside(own, "retort-bench"))
+            .args(["store", "--network", "demo-student"])
+            .args(["--model", "model", "--output"])
+            .arg(&store)
+            .status();
+        assert!(written.unwrap().success());
+        let mut command = Command::new(built_beside(own, "inference-service"));
+        command.arg("serve").arg("--store").arg(&store);
+        for port in ["grpc", "admin", "http", "metrics"] {
+            command.args(["--set", &format!("{port}.listen=127.0.0.1:0")]);
+        }
+        command.arg("--ready-file").arg(&ready_file);
+        let mut process = Process::start(command);
+        let addresses = process.ready(&ready_file);
+        Self { process, addresses }
+    }
+
+    /// The address of a port: grpc, admin, http or metrics.
+    pub fn address(&self, port: &str) -> String {
+        self.addresses[port].to_string()
+    }
+}
