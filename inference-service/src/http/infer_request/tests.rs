@@ -64,33 +64,33 @@ fn bytes_behind_the_json_are_taken() {
         (
             &[length][..],
             &body[..body.len() - 1],
-            "binary_data_size: 7 bytes follow",
+            "binary_data_size: is 8, but only 7 bytes are left",
         ),
         (
             &[length],
             &[&body[..], &[0]].concat(),
-            "binary data: 1 bytes follow",
+            "binary data: has 1 bytes more than the inputs",
         ),
         (&["9999"], &body, "inference-header-content-length: is 9999"),
         (
             &["-1"],
             &body,
-            "inference-header-content-length: is no number",
+            "inference-header-content-length: is not a number",
         ),
         (
             &["+1"],
             &body,
-            "inference-header-content-length: is no number",
+            "inference-header-content-length: is not a number",
         ),
         (
             &["99999999999999999999"],
             &body,
-            "inference-header-content-length: is no number",
+            "inference-header-content-length: is not a number",
         ),
         (
             &[length, length],
             &body,
-            "inference-header-content-length: given more than once",
+            "inference-header-content-length: is given more than once",
         ),
         (&["0"], &body, "not JSON"),
     ] {
