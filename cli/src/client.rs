@@ -1,11 +1,11 @@
-//! A service at an address, named in every error.
+//! A service at an address. Every error names both.
 
 use server::security::client::{Channel, ConnectError, CredentialArguments, Credentials};
 use tonic::Status;
 
 use crate::CliError;
 
-/// Where a service is, and what it is called in messages.
+/// The address of a service, and its name in messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Remote {
     service: &'static str,
@@ -14,7 +14,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// A student-trainer.
+    /// A trainer's run service.
     pub(crate) fn trainer(address: impl Into<String>) -> Self {
         Self::new("trainer", address)
     }
@@ -37,7 +37,7 @@ impl Remote {
         }
     }
 
-    /// Shows it what the command line and the environment say.
+    /// Uses the credentials of the command line and the environment.
     pub(crate) fn with(mut self, credentials: &CredentialArguments) -> Result<Self, CliError> {
         self.credentials = credentials.credentials()?;
         Ok(self)
@@ -56,7 +56,7 @@ impl Remote {
         })
     }
 
-    /// For `map_err`: what the service answered.
+    /// For `map_err`: converts the status that the service returned.
     pub(crate) fn refused(&self) -> impl Fn(Status) -> CliError {
         |status| CliError::Refused {
             service: self.service,
@@ -66,8 +66,8 @@ impl Remote {
         }
     }
 
-    /// An answer that does not keep the contract.
-    pub(crate) fn misunderstood(&self, problem: impl Into<String>) -> CliError {
+    /// The error for an answer that violates the contract.
+    pub(crate) fn invalid_answer(&self, problem: impl Into<String>) -> CliError {
         CliError::Answer {
             service: self.service,
             address: self.address.clone(),

@@ -1,50 +1,51 @@
-//! Images and predictions drawn with characters.
+//! Draws images and predictions with characters.
 
 use std::{fmt::Write, io::IsTerminal};
 
-use crate::prediction::{argmax, likeliest};
+use crate::prediction::{argmax, most_probable};
 
 /// From dark to light.
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
 const LISTED_CLASSES: usize = 4;
 const BAR_WIDTH: usize = 24;
 
-/// How pixels become characters.
+/// How pixels are converted to characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// Shade characters, one for two pixels above each other.
+    /// Shade characters, one for two vertically adjacent pixels.
     Shades,
-    /// Half blocks in 24 greys of the terminal's palette: every pixel is seen.
+    /// Half blocks in 24 greys of the terminal's palette, which show every pixel.
     Greys,
 }
 
-/// What suits standard output; `NO_COLOR` (no-color.org) is respected.
+/// The ink for standard output. Respects `NO_COLOR` (no-color.org).
 pub(crate) fn screen_ink() -> Ink {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    match std::io::stdout().is_terminal() && !no_color {
-        true => Ink::Greys,
-        false => Ink::Shades,
+    if std::io::stdout().is_terminal() && !no_color {
+        Ink::Greys
+    } else {
+        Ink::Shades
     }
 }
 
-/// One image with what a model says about it.
+/// An image and a model's logits for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Example<'a> {
-    /// Its position in its split.
+    /// The position in its split.
     pub index: usize,
-    /// [channels, height, width]
+    /// Values in the order [channels, height, width].
     pub pixels: &'a [u8],
-    /// [channels, height, width]
+    /// The image's [channels, height, width].
     pub shape: [usize; 3],
     /// The true class.
     pub label: usize,
-    /// One value a class.
+    /// One logit per class.
     pub logits: &'a [f32],
-    /// In logit order.
+    /// Names in the order of the logits.
     pub class_names: &'a [String],
 }
 
-/// The image, and beside it the true class and the likeliest classes with their probabilities.
+/// Draws the image, and beside it the true class and the most probable classes.
 pub(crate) fn draw_example(example: &Example<'_>, ink: Ink) -> String {
     let image = draw_image(example.pixels, example.shape, ink);
     let comments = comments(example);
@@ -60,13 +61,13 @@ pub(crate) fn draw_example(example: &Example<'_>, ink: Ink) -> String {
     text
 }
 
-/// Lines of characters for an image [channels, height, width]; colours become greys.
+/// Converts an image to lines of characters, and colours to greys.
 fn draw_image(pixels: &[u8], shape: [usize; 3], ink: Ink) -> Vec<String> {
     let [channels, height, width] = shape;
     let grey = |y: usize, x: usize| -> usize {
         let values = (0..channels).map(|channel| (channel * height + y) * width + x);
         let sum: usize = values
-            .map(|place| pixels.get(place).copied().map_or(0, usize::from))
+            .map(|index| pixels.get(index).copied().map_or(0, usize::from))
             .sum();
         sum / channels.max(1)
     };
@@ -92,17 +93,18 @@ fn draw_image(pixels: &[u8], shape: [usize; 3], ink: Ink) -> Vec<String> {
 fn comments(example: &Example<'_>) -> Vec<String> {
     let name = |class: usize| example.class_names.get(class).map_or("?", String::as_str);
     let predicted = argmax(example.logits);
-    let verdict = match predicted == example.label {
-        true => "right",
-        false => "wrong",
+    let verdict = if predicted == example.label {
+        "right"
+    } else {
+        "wrong"
     };
     let mut lines = vec![
         format!("image {}: {}", example.index, name(example.label)),
         format!("predicted: {} ({verdict})", name(predicted)),
         String::new(),
     ];
-    for (class, probability) in likeliest(example.logits, LISTED_CLASSES) {
-        // Holds: a probability lies between 0 and 1.
+    for (class, probability) in most_probable(example.logits, LISTED_CLASSES) {
+        // Cannot overflow: a probability is between 0 and 1.
         let bar = "█".repeat((probability * BAR_WIDTH as f64).round() as usize);
         let percent = 100.0 * probability;
         lines.push(format!("{percent:>5.1} %  {:<12} {bar}", name(class)));
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_tells_truth_prediction_and_probabilities() {
+    fn an_example_shows_truth_prediction_and_probabilities() {
         let class_names = ["Sandal", "Bag"].map(str::to_owned);
         let text = draw_example(
             &Example {

@@ -1,4 +1,4 @@
-//! Why a command failed, and the exit code of each reason.
+//! The errors of commands, and their exit codes.
 
 use std::{io, path::PathBuf};
 
@@ -14,74 +14,74 @@ use crate::{NotText, demo::DemoError};
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
 
-/// Why a command failed; the text is one line that says what to do.
+/// Why a command failed. The message is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Arguments that do not fit together, or do not fit what is there.
+    /// Arguments contradict each other, or the files and services that they name.
     #[error("{0}")]
     Usage(String),
-    /// A path that another program should get is not UTF-8.
+    /// A path that is sent to another program is not UTF-8.
     #[error(transparent)]
     Path(#[from] NotText),
-    /// An argument is no address, or the credentials cannot be used.
+    /// An argument is not an address, or the credentials cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// A tokens file cannot be used or changed; the text names it.
+    /// A tokens file cannot be used or changed; the message names it.
     #[error(transparent)]
     Tokens(#[from] TokensError),
-    /// Nobody answers.
+    /// A service cannot be reached.
     #[error("cannot reach the {service} at {address}: {reason}; is it running?")]
     Unreachable {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// Where it was looked for.
+        /// Its address.
         address: String,
         /// Why.
         reason: String,
     },
-    /// A service answered with an error.
+    /// A service returned an error.
     #[error("the {service} at {address} answered {}: {message}", code_name(*code))]
     Refused {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// Where it is.
+        /// Its address.
         address: String,
         /// The gRPC code.
         code: Code,
-        /// The service's words.
+        /// The service's message.
         message: String,
     },
-    /// A service's answer makes no sense.
-    #[error("the {service} at {address} gave an answer that is not understood: {problem}")]
+    /// A service's answer violates the contract.
+    #[error("the {service} at {address} sent an invalid answer: {problem}")]
     Answer {
-        /// Which service.
+        /// The service.
         service: &'static str,
-        /// Where it is.
+        /// Its address.
         address: String,
-        /// What is wrong with it.
+        /// What is wrong.
         problem: String,
     },
-    /// A training run ended otherwise than asked.
+    /// A training run failed or was cancelled.
     #[error("run `{id}` {state}: {reason} (its folder: {folder})")]
     RunEnded {
-        /// The run.
+        /// The run's id.
         id: String,
         /// "failed" or "was cancelled".
         state: &'static str,
-        /// The trainer's words.
+        /// The trainer's message.
         reason: String,
-        /// On the trainer's machine.
+        /// The run's folder on the trainer's machine.
         folder: String,
     },
-    /// A finished run is not what its configuration says.
+    /// A finished run contradicts its configuration.
     #[error("{} is not verified: {problems}", folder.display())]
     NotVerified {
         /// The run's folder.
         folder: PathBuf,
-        /// All that is wrong.
+        /// All contradictions.
         problems: String,
     },
-    /// Images cannot be read; the text names the file.
+    /// Images cannot be read; the message names the file.
     #[error(transparent)]
     Data(#[from] DatasetError),
     /// A manifest cannot be used.
@@ -107,10 +107,10 @@ pub enum CliError {
         /// The operating system's error.
         error: io::Error,
     },
-    /// Recorded soft targets cannot be used; the text names the file or folder.
+    /// Recorded soft targets cannot be used; the message names the file or folder.
     #[error(transparent)]
     SoftTargets(#[from] StoreError),
-    /// Recordings or shards cannot be used; they were listed.
+    /// Recordings or shards cannot be used. The command has listed them.
     #[error(
         "{recordings} recordings cannot be read, {shards} shards cannot be used; `retort record` with the \
          run's configuration records those shards again"
@@ -118,19 +118,19 @@ pub enum CliError {
     FaultyTargets {
         /// Recordings whose description cannot be read.
         recordings: usize,
-        /// Shards, of the other recordings.
+        /// Shards of the other recordings that cannot be used.
         shards: usize,
     },
-    /// The demo could not go on.
+    /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
     /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The operating system lets nobody listen for signals.
+    /// The process cannot listen for signals.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
-    /// Ctrl-C, or another signal that asks to stop.
+    /// A signal, such as Ctrl-C, stopped the command.
     #[error("stopped by {0}")]
     Stopped(Signal),
 }
@@ -165,14 +165,14 @@ impl CliError {
         }
     }
 
-    /// For `map_err`: an I/O error of `path`.
+    /// For `map_err`: wraps an I/O error of `path`.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |error| Self::File { path, error }
     }
 }
 
-/// As in the gRPC specification: INVALID_ARGUMENT.
+/// The code's name in the gRPC specification, such as INVALID_ARGUMENT.
 fn code_name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {

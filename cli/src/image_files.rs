@@ -1,26 +1,26 @@
-//! Asking an inference service about PNG and JPEG files.
+//! Predictions for PNG and JPEG files.
 
-use common::output::Results;
 use std::path::PathBuf;
 
+use common::output::Results;
 use proto::predict::v1::{ClassifyRequest, predictor_service_client::PredictorServiceClient};
 
 use crate::{CliError, client::Remote, inference::with_deadline};
 
-/// What is asked.
+/// The files and the model that classifies them.
 pub(crate) struct Request<'r> {
     /// Name of the model.
     pub(crate) model: &'r str,
-    /// `None`: the active one.
+    /// `None` for the active version.
     pub(crate) version: Option<u64>,
-    /// PNG or JPEG.
+    /// PNG or JPEG files.
     pub(crate) files: &'r [PathBuf],
-    /// Classes told of each file.
+    /// Number of classes to print per file.
     pub(crate) top: u32,
 }
 
-/// Prints the likeliest classes of every file. One call a file, so that one that cannot be used is
-/// named.
+/// Prints the most probable classes of every file. Makes one call per file, so that an error names its
+/// file.
 pub(crate) async fn classify(remote: &Remote, request: Request<'_>) -> Result<(), CliError> {
     let mut client = PredictorServiceClient::new(remote.connect().await?);
     for file in request.files {
@@ -35,7 +35,7 @@ pub(crate) async fn classify(remote: &Remote, request: Request<'_>) -> Result<()
         let response = client.classify(message).await.map_err(remote.refused())?;
         let response = response.into_inner();
         let [classification] = response.classifications.as_slice() else {
-            return Err(remote.misunderstood("not one answer for one image"));
+            return Err(remote.invalid_answer("the number of classifications is not 1"));
         };
         let classes = classification.classes.iter().map(|class| {
             let percent = class.probability * 100.0;

@@ -76,7 +76,7 @@ impl ServedModel {
             .map_err(remote.refused())?
             .into_inner();
         let (input, output, shape) =
-            interface(&metadata).map_err(|problem| remote.misunderstood(problem))?;
+            interface(&metadata).map_err(|problem| remote.invalid_answer(problem))?;
         Ok(Self {
             remote,
             client,
@@ -98,7 +98,7 @@ impl ServedModel {
         let response = client.model_config(with_deadline(request)).await;
         let response = response.map_err(self.remote.refused())?.into_inner();
         let parameters = response.config.unwrap_or_default().parameters;
-        read_description(&parameters).map_err(|problem| self.remote.misunderstood(problem))
+        read_description(&parameters).map_err(|problem| self.remote.invalid_answer(problem))
     }
 
     /// Shape of one image: [channels, height, width].
@@ -119,7 +119,7 @@ impl ServedModel {
         let raw = position.and_then(|position| response.raw_output_contents.get(position));
         raw.and_then(read_floats).ok_or_else(|| {
             let problem = format!("no raw FP32 output `{}`", self.output);
-            self.remote.misunderstood(problem)
+            self.remote.invalid_answer(problem)
         })
     }
 

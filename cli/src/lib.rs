@@ -1,7 +1,7 @@
 //! `retort`: the demo, training runs, predictions and models from the command line.
 //!
-//! A client of the services' gRPC interfaces; [`demo`] starts the services itself, as processes of
-//! their own, and links neither libtorch nor ONNX Runtime.
+//! This crate is a client of the services' gRPC interfaces and links neither libtorch nor ONNX Runtime.
+//! [`demo`] starts the services as child processes.
 
 use clap::{Parser, Subcommand};
 
@@ -29,14 +29,14 @@ const EXAMPLES: &str = "\
 Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
   retort run configs/run.toml          submit a training run and watch it
-  retort runs list                     what the trainer has done and is doing
+  retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png
-  retort models list                   what the inference service serves
-  retort bench stream                  how fast soft targets can come; starts retort-bench
+  retort models list                   the models that the inference service serves
+  retort bench stream                  measure the rate of soft targets; starts retort-bench
   retort tokens create --name ci --scope publish
   retort record configs/run.toml       record a teacher's soft targets ahead of a run
-  retort targets list targets          what is recorded
+  retort targets list targets          list recorded soft targets
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C,
 141 standard output was closed.";
@@ -62,10 +62,10 @@ enum Command {
     Targets(targets::TargetsArguments),
 }
 
-/// Does what the command line says.
+/// Executes the command.
 ///
 /// # Errors
-/// What went wrong, in one line; [`CliError::exit_code`] tells the process's exit code.
+/// The message is one line; [`CliError::exit_code`] is the process's exit code.
 pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::execute(arguments).await,

@@ -1,8 +1,7 @@
-//! `retort models`: what an inference service stores, and which version serves.
+//! `retort models`: the models of an inference service and their versions.
 
 mod deletion;
 
-use common::output::{Messages, OutputError, Results};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,7 +11,10 @@ use std::{
 use artifacts::manifest::ArtifactManifest;
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use common::os_text;
+use common::{
+    os_text,
+    output::{Messages, OutputError, Results},
+};
 use proto::publish::v1::{ActivateVersionRequest, ModelVersion};
 use server::{
     security::client::CredentialArguments,
@@ -26,11 +28,11 @@ use crate::{
     inference::{publisher, versions},
 };
 
-/// The service checks, loads and warms a model before it answers, for as long as an hour where its
-/// configuration says so. HTTP/2's pings notice one that is gone.
+/// The service checks, loads and warms up a model before it answers. Its configuration may allow an
+/// hour for that. TCP keepalive detects a lost service earlier.
 const LOAD_DEADLINE: Duration = Duration::from_secs(3_700);
 
-/// The reason of versions that nothing asks to load.
+/// The service's reason for a version that no configuration asks to load.
 const NOT_LOADED: &str = "not loaded";
 
 const EXAMPLES: &str = "\
@@ -43,7 +45,7 @@ Examples:
   retort models delete fashion-mnist 1 --admin 127.0.0.1:8003
   retort models delete fashion-minst --all  the model with all its versions; asks first";
 
-/// Lists the models of an inference service, chooses and deletes versions.
+/// List the models of an inference service, publish, activate and delete versions.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ModelsArguments {
@@ -64,34 +66,34 @@ pub struct ModelsArguments {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// Every model with the version that serves, or should.
+    /// List every model with its active version.
     List,
-    /// Every stored version of a model.
+    /// List every stored version of a model.
     Versions {
-        /// As listed.
+        /// The model's name.
         model: String,
     },
-    /// Serves a stored version.
+    /// Make a stored version the active one.
     Activate {
-        /// As listed.
+        /// The model's name.
         model: String,
-        /// As listed.
+        /// The version's number.
         version: u64,
     },
-    /// Serves the newest version that is older than the active one.
+    /// Activate the newest version that is older than the active one.
     Rollback {
-        /// As listed.
+        /// The model's name.
         model: String,
     },
-    /// Uploads a model and serves it: what a run does at its end, for example after that failed.
-    /// What is stored already, file and manifest, is not stored again, but activated.
+    /// Upload a model and activate it, as a run does at its end, for example after the run's upload
+    /// failed. A version that is stored already is only activated.
     Publish {
-        /// Its name in the service.
+        /// The model's name in the service.
         model: String,
         /// Folder with model.onnx and manifest.json.
         artifact: PathBuf,
     },
-    /// Deletes a version that is not active, or a model with all its versions.
+    /// Delete a version that is not active, or a model with all its versions.
     Delete(deletion::Deletion),
 }
 
@@ -101,7 +103,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
     match arguments.command {
         ModelsCommand::List => {
             let stored = versions(&admin, "").await?;
-            Ok(print_versions(one_a_model(&stored))?)
+            Ok(print_versions(one_per_model(&stored))?)
         }
         ModelsCommand::Versions { model } => Ok(print_versions(&versions(&admin, &model).await?)?),
         ModelsCommand::Activate { model, version } => activate(&admin, &model, version).await,
@@ -109,7 +111,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             let stored = versions(&admin, &model).await?;
             let version = version_before(&stored).ok_or_else(|| {
                 CliError::Usage(format!(
-                    "model `{model}` has no version older than the active one that could serve; see \
+                    "model `{model}` has no usable version older than the active one; see \
                      `retort models versions {model}`"
                 ))
             })?;
@@ -148,7 +150,7 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
             .map_err(|error| CliError::File { path, error })
     };
     let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
-    // What the service would say only after the upload.
+    // The service would reject it only after the upload.
     ArtifactManifest::from_json(&manifest_json)?;
     let messages = upload(model, onnx, manifest_json, IfStored::Activate);
     let mut client = publisher(admin).await?;
@@ -171,16 +173,16 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     Ok(())
 }
 
-/// The newest version below the active one that can serve.
+/// The newest usable version below the active one.
 fn version_before(stored: &[ModelVersion]) -> Option<u64> {
     let active = stored.iter().find(|version| version.active)?.version;
-    let whole = stored.iter().filter(|version| !version.damaged);
-    let versions = whole.map(|version| version.version);
+    let usable = stored.iter().filter(|version| !version.damaged);
+    let versions = usable.map(|version| version.version);
     versions.filter(|version| *version < active).max()
 }
 
-/// Of each model the active version, or the newest one where none is active.
-fn one_a_model(stored: &[ModelVersion]) -> impl Iterator<Item = &ModelVersion> {
+/// The active version of each model, or the newest one if no version is active.
+fn one_per_model(stored: &[ModelVersion]) -> impl Iterator<Item = &ModelVersion> {
     let models = stored.chunk_by(|one, next| one.model_name == next.model_name);
     models.filter_map(|versions| {
         let active = versions.iter().find(|version| version.active);
@@ -211,7 +213,7 @@ fn print_versions<'a>(
     Ok(())
 }
 
-/// In one word. A service that does not say what its versions do leaves `state` empty.
+/// The state in one word. An older service leaves `state` empty.
 fn state(version: &ModelVersion) -> &'static str {
     match (version.active, version.state.as_str()) {
         _ if version.damaged => "damaged",
@@ -224,7 +226,7 @@ fn state(version: &ModelVersion) -> &'static str {
     }
 }
 
-/// Why the version does not answer although it should.
+/// Why the version is unavailable although it should answer.
 fn reason(version: &ModelVersion) -> &str {
     if has_failed(version) {
         &version.reason
@@ -233,7 +235,7 @@ fn reason(version: &ModelVersion) -> &str {
     }
 }
 
-/// Whether a version is unavailable for another reason than that nothing asks for it.
+/// Whether a version should be loaded and is not.
 fn has_failed(version: &ModelVersion) -> bool {
     version.state == "UNAVAILABLE" && version.reason != NOT_LOADED
 }
@@ -254,7 +256,7 @@ mod tests {
         for (active, expected) in [(7, Some(5)), (5, Some(2)), (1, None), (0, None)] {
             assert_eq!(version_before(&stored(active)), expected);
         }
-        // It goes past a damaged version, and leaves one.
+        // A roll-back skips damaged versions, and is possible from one.
         let mut damaged = stored(7);
         for version in &mut damaged[2..] {
             version.damaged = true;
@@ -263,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_called_by_what_it_does() {
-        for (active, damaged, its_state, its_reason, expected, shown) in [
+    fn every_state_has_one_word() {
+        for (active, damaged, reported_state, reported_reason, expected, shown) in [
             (true, false, "READY", "", "active", ""),
             (false, false, "READY", "", "ready", ""),
             (true, false, "LOADING", "", "loading", ""),
@@ -273,15 +275,15 @@ mod tests {
             (true, false, "UNAVAILABLE", "not loaded", "unloaded", ""),
             (false, false, "UNAVAILABLE", "not loaded", "stored", ""),
             (false, true, "UNAVAILABLE", "not loaded", "damaged", ""),
-            // Of a service that does not say it.
+            // An older service.
             (true, false, "", "", "active", ""),
             (false, false, "", "", "stored", ""),
         ] {
             let version = ModelVersion {
                 active,
                 damaged,
-                state: its_state.to_owned(),
-                reason: its_reason.to_owned(),
+                state: reported_state.to_owned(),
+                reason: reported_reason.to_owned(),
                 ..ModelVersion::default()
             };
             assert_eq!((state(&version), reason(&version)), (expected, shown));
@@ -303,7 +305,7 @@ mod tests {
             version("b", 4, false),
             version("b", 5, false),
         ];
-        let listed: Vec<_> = one_a_model(&stored).map(|one| one.version).collect();
+        let listed: Vec<_> = one_per_model(&stored).map(|one| one.version).collect();
         assert_eq!(listed, [2, 5]);
     }
 }

@@ -1,6 +1,6 @@
-//! Logits as people read them: classes with probabilities.
+//! Converts logits to classes and probabilities.
 
-/// The index of the largest value; the first of equals, 0 where there is none.
+/// The index of the largest value, the first one of equal values; 0 for an empty slice.
 pub(crate) fn argmax(logits: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in logits.iter().enumerate() {
@@ -11,7 +11,7 @@ pub(crate) fn argmax(logits: &[f32]) -> usize {
     best
 }
 
-/// Softmax, in f64: as many probabilities as logits, summing to 1.
+/// Computes the softmax in f64.
 pub(crate) fn probabilities(logits: &[f32]) -> Vec<f64> {
     let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let powers: Vec<f64> = logits
@@ -22,8 +22,8 @@ pub(crate) fn probabilities(logits: &[f32]) -> Vec<f64> {
     powers.iter().map(|power| power / sum).collect()
 }
 
-/// The `count` likeliest classes with their probabilities, the likeliest first.
-pub(crate) fn likeliest(logits: &[f32], count: usize) -> Vec<(usize, f64)> {
+/// The `count` most probable classes with their probabilities, in descending order.
+pub(crate) fn most_probable(logits: &[f32], count: usize) -> Vec<(usize, f64)> {
     let mut ranked: Vec<(usize, f64)> = probabilities(logits).into_iter().enumerate().collect();
     ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     ranked.truncate(count);
@@ -49,7 +49,7 @@ mod tests {
     fn classes_are_ranked() {
         let logits = [0.0, 3.0, 1.0, 3.0];
         assert_eq!(argmax(&logits), 1);
-        let ranked = likeliest(&logits, 3);
+        let ranked = most_probable(&logits, 3);
         let classes: Vec<usize> = ranked.iter().map(|(class, _)| *class).collect();
         assert_eq!(classes, [1, 3, 2]);
     }

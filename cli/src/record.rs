@@ -1,4 +1,4 @@
-//! `retort record`: soft targets ahead of a run.
+//! `retort record`: records soft targets before a run.
 
 use std::{
     ffi::OsString,
@@ -17,13 +17,13 @@ Examples:
       --set soft_targets.folder=targets --set soft_targets.views=4
 
 The run itself then needs no teacher: --set soft_targets.mode=recorded. After an interruption the same
-command goes on where it was. It needs `student-trainer` beside this program.";
+command continues where it stopped. It needs `student-trainer` beside this program.";
 
-/// Records a teacher's soft targets for a run, ahead of it and on this machine.
+/// Record a teacher's soft targets on this machine, before a run that uses them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RecordArguments {
-    /// The run's configuration, TOML, with [teacher] and [soft_targets] folder and views.
+    /// The run's configuration, TOML, with [teacher], and with folder and views in [soft_targets].
     config: PathBuf,
     /// Overrides one key of the configuration; may be repeated. For a text key the value is text as it
     /// stands, or a TOML string in quotes; for any other key it is TOML.
@@ -31,8 +31,8 @@ pub struct RecordArguments {
     overrides: Vec<OsString>,
 }
 
-/// `retort record`: becomes `student-trainer record`, which has the augmentation and the teacher pool;
-/// terminal, signals and exit code are its own.
+/// `retort record`: replaces this process by `student-trainer record`, which has the augmentation and the
+/// teacher pool.
 pub(crate) fn execute(arguments: &RecordArguments) -> Result<(), CliError> {
     let own = std::env::current_exe().map_err(CliError::file("retort"))?;
     let program = own
@@ -44,6 +44,6 @@ pub(crate) fn execute(arguments: &RecordArguments) -> Result<(), CliError> {
     for setting in &arguments.overrides {
         command.arg("--set").arg(setting);
     }
-    // Only returns when it failed.
+    // `exec` returns only if it failed.
     Err(CliError::file(program)(command.exec()))
 }

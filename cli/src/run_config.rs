@@ -1,4 +1,4 @@
-//! A run's configuration on its way to the trainer: a TOML text with single values laid over it.
+//! A run's configuration as the trainer receives it: TOML with overrides.
 
 use std::{ffi::OsString, path::Path};
 
@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::CliError;
 
-/// TOML that is sent to a trainer, which checks it.
+/// TOML for a trainer, which validates it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RunConfigText {
     table: Table,
@@ -22,7 +22,7 @@ impl RunConfigText {
         })
     }
 
-    /// Reads a text; an error says where it is not TOML.
+    /// Parses a text. The error gives the line of a syntax error.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let table = text.parse::<Table>();
         let table = table.map_err(|error| error.to_string().trim_end().to_owned())?;
@@ -32,12 +32,12 @@ impl RunConfigText {
         })
     }
 
-    /// Adds what `--set` gives, `key.path=value`. The trainer knows the types of the keys: what the value means
-    /// is decided there.
+    /// Adds an override from `--set`, `key.path=value`. The trainer parses the value, because it knows the
+    /// type of the key.
     pub(crate) fn add_override(&mut self, argument: OsString) -> Result<(), CliError> {
         let argument = argument.into_string().map_err(|argument| {
             CliError::Usage(format!(
-                "--set {argument:?}: is not UTF-8, as a configuration is"
+                "--set {argument:?}: is not UTF-8; a configuration must be"
             ))
         })?;
         if !argument.contains('=') {
@@ -48,12 +48,12 @@ impl RunConfigText {
         Ok(())
     }
 
-    /// What `--set` gave.
+    /// The overrides from `--set`.
     pub(crate) fn overrides(&self) -> &[String] {
         &self.overrides
     }
 
-    /// Sets the value at a dotted path; tables on the way are made where they are missing.
+    /// Sets the value at a dotted path and creates missing tables on the way.
     pub(crate) fn set(&mut self, key: &str, value: impl Into<Value>) -> Result<(), String> {
         let mut steps: Vec<&str> = key.split('.').collect();
         if steps.iter().any(|step| step.is_empty()) {
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_laid_over_the_text() {
+    fn values_override_the_text() {
         let mut config = RunConfigText::parse("seed = 1\n[data]\npath = 'a'").unwrap();
         config.set("seed", 2).unwrap();
         config.set("data.path", "b c").unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_travel_as_they_were_typed() {
+    fn overrides_are_sent_as_they_were_typed() {
         let mut config = RunConfigText::parse("seed = 1").unwrap();
         for argument in ["publish.model=20240601", "soft_targets.teacher = 12e4"] {
             config.add_override(argument.into()).unwrap();

@@ -19,7 +19,7 @@ Examples:
   retort targets unpack targets.tar --into targets
   retort targets sizes --classes 10,1000,21841";
 
-/// Lists, checks, packs and unpacks recorded soft targets.
+/// List, verify, pack and unpack recorded soft targets.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TargetsArguments {
@@ -29,33 +29,33 @@ pub struct TargetsArguments {
 
 #[derive(Debug, Subcommand)]
 enum TargetsCommand {
-    /// The recordings in a folder; damaged ones are named on standard error.
+    /// List the recordings in a folder. Standard error names damaged ones.
     List {
         /// A `soft_targets.folder`.
         folder: PathBuf,
     },
-    /// Checks every byte of a folder's recordings; exit code 1 where a recording or a shard cannot be used.
+    /// Verify every byte of a folder's recordings. Exit code 1 if a recording or a shard cannot be used.
     Verify {
         /// A `soft_targets.folder`, or the folder of one recording.
         folder: PathBuf,
     },
-    /// Writes one recording into one file, to ship it.
+    /// Write one recording to one file, to copy it to another machine.
     Pack {
         /// The folder of one recording.
         recording: PathBuf,
-        /// The file to write, a tar file.
+        /// The tar file to write.
         #[arg(long, short)]
         output: PathBuf,
     },
-    /// Takes a recording out of its file, checking every byte.
+    /// Unpack a recording from its file, and verify every byte.
     Unpack {
-        /// What `pack` wrote.
+        /// A file that `pack` wrote.
         file: PathBuf,
         /// A `soft_targets.folder`.
         #[arg(long)]
         into: PathBuf,
     },
-    /// Bytes of one sample's soft targets in each encoding.
+    /// Print the bytes per sample of each encoding.
     Sizes {
         /// Numbers of classes.
         #[arg(long, value_delimiter = ',', default_values_t = [10, 1000, 21_841])]
@@ -91,7 +91,7 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
             let unpacked = unpack(&file, &into)?;
             writeln!(
                 Results,
-                "{}: {} shards, all whole; SHA-256 of {}: {}",
+                "{}: {} shards, all intact; SHA-256 of {}: {}",
                 unpacked.path.display(),
                 unpacked.shards,
                 file.display(),
@@ -111,11 +111,11 @@ fn list(recordings: &Recordings) -> Result<(), CliError> {
     )?;
     for recording in &recordings.usable {
         let views = recording.views()?;
-        let (mut shards, mut there, mut bytes) = (0, 0, 0);
+        let (mut shards, mut present, mut bytes) = (0, 0, 0);
         for id in recording.shards(views) {
             shards += 1;
             if let Ok(file) = std::fs::metadata(recording.folder().join(id.path())) {
-                there += 1;
+                present += 1;
                 bytes += file.len();
             }
         }
@@ -129,7 +129,7 @@ fn list(recordings: &Recordings) -> Result<(), CliError> {
             identity.images.classes,
             identity.encoding.to_string(),
             views,
-            format!("{there} of {shards}"),
+            format!("{present} of {shards}"),
             human_bytes(bytes),
             augmentation.pad,
             augmentation.horizontal_flip,
@@ -166,7 +166,7 @@ fn verify(recordings: &[Recording], damaged: &[StoreError]) -> Result<(), CliErr
         let damaged = faults.len() - missing;
         writeln!(
             Results,
-            "{}: {views} views, {} of {all} shards are whole, {missing} missing, {damaged} damaged",
+            "{}: {views} views, {} of {all} shards are intact, {missing} missing, {damaged} damaged",
             recording.name(),
             all - faults.len()
         )?;
@@ -187,7 +187,7 @@ fn sizes(classes: &[usize]) -> Result<(), OutputError> {
     for count in classes {
         write!(Results, " {:>16}", format!("{count} classes"))?;
     }
-    writeln!(Results, "   bytes a sample")?;
+    writeln!(Results, "   bytes per sample")?;
     for text in ["f32", "f16", "top-8", "top-32", "top-32-f32", "top-128"] {
         let Ok(encoding) = text.parse::<Encoding>() else {
             continue;

@@ -1,9 +1,9 @@
-//! `retort tokens`: which tokens a service accepts.
+//! `retort tokens`: the tokens that a service accepts.
 
-use common::output::{Messages, Results};
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use clap::{Args, Subcommand};
+use common::output::{Messages, Results};
 use server::security::{Scope, Token, tokens_file::Tokens};
 
 use crate::CliError;
@@ -15,11 +15,11 @@ Examples:
   retort tokens list
   retort tokens revoke ci
 
-A service reads the file that its auth.tokens_file names, and notices when it changes. The file holds
-hashes; a token is shown once, when it is created. Clients take it from --token-file, or from the
-variables RETORT_TOKEN_FILE or RETORT_TOKEN.";
+A service reads the file that its key auth.tokens_file names, and reloads it when it changes. The file
+contains hashes; a token is printed once, when it is created. Clients read their token from --token-file,
+RETORT_TOKEN_FILE or RETORT_TOKEN.";
 
-/// Creates, lists and revokes the tokens that a service accepts.
+/// Create, list and revoke the tokens that a service accepts.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TokensArguments {
@@ -37,32 +37,32 @@ pub struct TokensArguments {
 
 #[derive(Debug, Subcommand)]
 enum TokensCommand {
-    /// Adds a token to the file, which is made if it is not there, and prints the token.
+    /// Add a token to the file, which is created if necessary, and print the token.
     Create {
-        /// Whose it is, or what for; it stands in the service's log where a call is refused.
+        /// Owner or purpose of the token. The service logs the name when it rejects a call.
         #[arg(long)]
         name: String,
-        /// What it allows; may be repeated.
+        /// What the token permits; may be repeated.
         #[arg(long = "scope", value_enum, required = true)]
         scopes: Vec<Scope>,
     },
-    /// Names and scopes of all tokens.
+    /// List the names and scopes of all tokens.
     List,
-    /// Takes a token out of the file.
+    /// Remove a token from the file.
     Revoke {
-        /// As listed.
+        /// The token's name.
         name: String,
     },
 }
 
-/// A token would be lost in /dev/null, which is also what a program has that was started with its
-/// standard output closed.
+/// Rejects /dev/null as standard output, because the token would be lost. A program that was started
+/// without standard output has /dev/null, too.
 fn refuse_null_output() -> Result<(), CliError> {
     let device = |path: &str| fs::metadata(path).map(|file| file.rdev()).ok();
     let output = device("/dev/stdout");
     if output.is_some() && output == device("/dev/null") {
         return Err(CliError::Usage(
-            "standard output is closed or /dev/null, where the token would be lost; send it to a file"
+            "standard output is closed or /dev/null, so the token would be lost; redirect it to a file"
                 .to_owned(),
         ));
     }
@@ -76,12 +76,12 @@ pub(crate) fn execute(arguments: TokensArguments) -> Result<(), CliError> {
         TokensCommand::Create { name, scopes } => {
             let scopes = BTreeSet::from_iter(scopes);
             refuse_null_output()?;
-            // Alone on standard output, so that it can be sent to a file.
+            // Only the token goes to standard output, so that it can be redirected to a file.
             let show = |token: &Token| Ok::<_, CliError>(writeln!(Results, "{}", token.reveal())?);
             Tokens::create(file, &name, scopes, show)?;
             writeln!(
                 Messages,
-                "token `{name}` is in {}, as a hash: this is the only time that it is shown",
+                "token `{name}` is stored in {} as a hash; it is not shown again",
                 file.display()
             );
         }

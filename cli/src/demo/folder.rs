@@ -139,7 +139,7 @@ fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
         .map(|service| service.pid.to_string())
         .collect();
     Err(CliError::Usage(format!(
-        "services that a former demo left running use {}; stop them with `kill {}`, or choose \
+        "services of an earlier demo still use {}; stop them with `kill {}`, or choose \
          another folder with --output",
         path.display(),
         pids.join(" ")

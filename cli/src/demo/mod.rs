@@ -1,10 +1,10 @@
 //! `retort demo`: trains a teacher, distils a student, publishes and serves it, with real processes on
 //! this machine.
 
-use common::{output::Narration, shutdown::Signals};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::Args;
+use common::{output::Narration, shutdown::Signals};
 use datasets::{Split, load_idx};
 use tokio::time;
 
@@ -36,10 +36,10 @@ Examples:
   retort demo                  about ten minutes on two cores with AVX512_BF16
   retort demo --quick          smaller and less accurate, within a minute
   retort demo --seed 2 --output runs/demo-2
-  retort demo --keep           leaves the services up and says how to call them
+  retort demo --keep           leaves the services running and prints how to call them
 
-Ctrl-C at any moment ends every process that the demo has started. A former demo's output folder is
-replaced; a folder that something else is in is never touched.";
+Ctrl-C ends the demo and every process that it has started. The demo replaces the output folder of an
+earlier demo, and never changes a folder with other content.";
 
 /// Train a teacher on Fashion-MNIST, distil a student from it, serve the student, and measure both.
 #[derive(Debug, Args)]
@@ -105,8 +105,8 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
             stop(&mut processes, &mut signals).await;
             writeln!(
                 Narration,
-                "All services are stopped. The demo ended while {doing}; what it had made by then \
-                 is in {}, logs are in {}.",
+                "All services are stopped. The demo ended while {doing}; its output so far is in {}, \
+                 its logs are in {}.",
                 folder.path().display(),
                 folder.logs().display(),
             );
@@ -153,7 +153,7 @@ async fn keep(
         })
         .collect();
     let file = folder.keep(&services)?;
-    writeln!(Narration, "The services stay up:");
+    writeln!(Narration, "The services keep running:");
     for service in &services {
         let addresses: Vec<String> = service
             .addresses

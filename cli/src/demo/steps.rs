@@ -1,9 +1,8 @@
 //! The steps of the demo, in order.
 
-use common::output::Narration;
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
-use common::atomic_file;
+use common::{atomic_file, output::Narration};
 use datasets::Dataset;
 use proto::runs::v1::Run;
 
@@ -149,11 +148,11 @@ impl<'a> Steps<'a> {
         );
         writeln!(
             Narration,
-            "Everything runs on this machine, in processes of its own. Ctrl-C ends them all."
+            "Every service is a process on this machine. Ctrl-C ends them all."
         );
         writeln!(Narration, "Output: {}", self.folder.path().display());
         if self.folder.replaced {
-            writeln!(Narration, "(what a former demo had left there is replaced)");
+            writeln!(Narration, "(replaces the output of an earlier demo)");
         }
     }
 
@@ -177,7 +176,7 @@ impl<'a> Steps<'a> {
         self.seconds.start = begin.elapsed().as_secs_f64();
         writeln!(
             Narration,
-            "The trainer ({trainer}) and the inference service ({inference}) are up."
+            "The trainer ({trainer}) and the inference service ({inference}) are ready."
         );
         Ok((trainer, inference))
     }
@@ -202,7 +201,7 @@ impl<'a> Steps<'a> {
         self.doing = "training the baseline";
         heading(
             2,
-            "The student's network learns from the labels alone, to see later what a teacher adds.",
+            "The baseline: the student's network learns from the labels only, without a teacher.",
         );
         let config = recipe.baseline(self.shared());
         let (baseline, seconds) = self.run(&trainer, "baseline", &config).await?;
@@ -211,9 +210,9 @@ impl<'a> Steps<'a> {
         self.doing = "distilling the student";
         heading(
             3,
-            "The student learns from the teacher's answers (soft targets): how likely every class \
-             is,\n   not only which is right. Two teacher services stream them. Then a little from \
-             the labels\n   (fine-tuning); then it is exported to ONNX, checked, published and served.",
+            "The student learns the teacher's probability of every class (soft targets), streamed by \
+             two\n   teacher services. Then it is fine-tuned on the labels, exported to ONNX, checked, \
+             published\n   and served.",
         );
         let begin = Instant::now();
         let teachers = self.start_teachers().await?;
@@ -257,7 +256,7 @@ impl<'a> Steps<'a> {
         self.doing = "measuring on the test images";
         heading(
             4,
-            "All models are measured on test images that no training has seen, in f32.",
+            "All models are evaluated in f32 on test images that no training used.",
         );
         let begin = Instant::now();
         let file = self.folder.join("evaluation.json");
@@ -300,7 +299,7 @@ impl<'a> Steps<'a> {
         self.doing = "sending the test images through the inference service";
         heading(
             5,
-            "The served student answers the same test images over gRPC, one request each.",
+            "The served student classifies the same test images over gRPC, one request each.",
         );
         let begin = Instant::now();
         let remote = Remote::inference(inference.to_string());
@@ -318,7 +317,7 @@ impl<'a> Steps<'a> {
         self.seconds.serve = begin.elapsed().as_secs_f64();
         writeln!(
             Narration,
-            "   {count} images sent; the service's own statistics count {}. {:.0} images per second.",
+            "   {count} images sent; the service's statistics count {}. {:.0} images per second.",
             figures.inference_count, figures.images_per_second
         );
         Ok((served, figures))

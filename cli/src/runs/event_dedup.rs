@@ -9,9 +9,9 @@ use proto::runs::v1::watch_run_response::Event;
 #[derive(Debug, Default)]
 pub(super) struct EventDedup {
     phase: Option<u32>,
-    /// (phase, epoch)
+    /// The latest (phase, epoch).
     epoch: Option<(u32, u32)>,
-    /// (phase, epoch, step)
+    /// The latest (phase, epoch, step).
     step: Option<(u32, u32, u64)>,
     notices: BTreeSet<String>,
     /// Whether the next events may be repetitions.
@@ -30,14 +30,14 @@ impl EventDedup {
             Event::StateChanged(_) => true,
             Event::PhaseStarted(started) => is_later(&mut self.phase, started.phase),
             Event::EpochFinished(finished) => {
-                let place = (finished.phase, finished.epoch);
-                let later = is_later(&mut self.epoch, place);
+                let position = (finished.phase, finished.epoch);
+                let later = is_later(&mut self.epoch, position);
                 self.repeats &= !later;
                 later
             }
             Event::StepProgress(progress) => {
-                let place = (progress.phase, progress.epoch, progress.step);
-                let later = is_later(&mut self.step, place);
+                let position = (progress.phase, progress.epoch, progress.step);
+                let later = is_later(&mut self.step, position);
                 self.repeats &= !later;
                 later
             }

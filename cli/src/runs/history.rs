@@ -1,13 +1,13 @@
-//! What a run did, collected from its events.
+//! The history of a run, collected from its events.
 
 use proto::runs::v1::{EpochFinished, StepProgress, watch_run_response::Event};
 
 use super::Observer;
 
-/// The phases of a run as far as they were seen.
+/// The phases of a run that have started so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RunHistory {
-    /// In order.
+    /// The phases in the order in which they ran.
     pub phases: Vec<PhaseHistory>,
 }
 
@@ -16,16 +16,16 @@ pub(crate) struct RunHistory {
 pub(crate) struct PhaseHistory {
     /// supervised, distill or fine_tune.
     pub kind: String,
-    /// Optimizer steps an epoch.
+    /// Optimizer steps per epoch.
     pub steps_per_epoch: u64,
-    /// Training loss by place: (epochs done, a fraction; mean loss of the latest steps).
+    /// Training loss: (position in epochs, mean loss of the latest steps).
     pub loss: Vec<(f64, f64)>,
-    /// As reported.
+    /// The finished epochs.
     pub epochs: Vec<EpochFinished>,
 }
 
 impl RunHistory {
-    /// Wall-clock seconds of all epochs of the phases called `kind`.
+    /// Wall-clock seconds of all epochs in phases of this kind.
     pub(crate) fn seconds(&self, kind: &str) -> f64 {
         let phases = self.phases.iter().filter(|phase| phase.kind == kind);
         phases
@@ -36,8 +36,8 @@ impl RunHistory {
 }
 
 impl PhaseHistory {
-    /// Where in the phase `progress` was reported, in epochs.
-    fn place(&self, progress: &StepProgress) -> f64 {
+    /// The position of `progress` in the phase, in epochs.
+    fn position(&self, progress: &StepProgress) -> f64 {
         let steps = self.steps_per_epoch.max(1) as f64;
         f64::from(progress.epoch.saturating_sub(1)) + progress.step as f64 / steps
     }
@@ -53,7 +53,7 @@ impl Observer for RunHistory {
             }),
             Event::StepProgress(progress) => {
                 if let Some(phase) = self.phases.last_mut() {
-                    phase.loss.push((phase.place(progress), progress.loss));
+                    phase.loss.push((phase.position(progress), progress.loss));
                 }
             }
             Event::EpochFinished(finished) => {

@@ -36,19 +36,19 @@ Examples:
   retort run configs/demo/student.toml --name student --set seed=2 \\
       --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
   retort run configs/run.toml --detach      submit only; watch later with `retort runs watch ID`
-  retort run --verify runs/student          did it use each sample, view and teacher exactly once?
+  retort run --verify runs/student          check that it used each sample, view and teacher once
 
-Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C leaves at once.";
+Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C exits at once.";
 
 /// Submits a training run to a trainer and watches it.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub struct RunArguments {
-    /// The run's configuration, TOML; laid over the trainer's defaults (configs/run.toml).
+    /// The run's configuration, TOML; overrides the trainer's defaults (configs/run.toml).
     #[arg(required_unless_present = "verify")]
     config: Option<PathBuf>,
-    /// Submits nothing: recomputes what the finished run in this folder must have consumed, and says
-    /// whether it did; exit code 1 where it did not.
+    /// Verifies the finished run in this folder instead of submitting one: recomputes the digest of the
+    /// consumed training data. Exit code 1 if it differs.
     #[arg(long, value_name = "RUN_FOLDER", conflicts_with_all = ["config", "name", "overrides", "detach"])]
     verify: Option<PathBuf>,
     /// host:port of the trainer.
@@ -72,9 +72,9 @@ const RUNS_EXAMPLES: &str = "\
 Examples:
   retort runs list
   retort runs show student
-  retort runs watch student        all it did so far, then what it does; Ctrl-C leaves it running
+  retort runs watch student        all events so far, then new ones; Ctrl-C does not stop the run
   retort runs cancel student
-  retort runs resume student       after it was cancelled or failed: from its last checkpoint";
+  retort runs resume student       continue a cancelled or failed run from its last checkpoint";
 
 /// Lists, shows, watches, cancels and resumes training runs.
 #[derive(Debug, Args)]
@@ -91,37 +91,37 @@ pub struct RunsArguments {
 
 #[derive(Debug, Subcommand)]
 enum RunsCommand {
-    /// All runs that the trainer remembers, oldest first.
+    /// List all runs that the trainer knows, oldest first.
     List,
-    /// One run: its state, its folder, and why it ended.
+    /// Show a run's state, its folder, and why it ended.
     Show {
-        /// As listed.
+        /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
-    /// Shows what a run did and does, until it has ended.
+    /// Show the events of a run until it ends.
     Watch {
-        /// As listed.
+        /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
-    /// Queues a run again that failed or was cancelled; it goes on from its last checkpoint.
+    /// Queue a failed or cancelled run again; it continues from its last checkpoint.
     Resume {
-        /// As listed.
+        /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
-    /// Takes a run out of the queue, or stops it.
+    /// Remove a run from the queue, or stop it.
     Cancel {
-        /// As listed.
+        /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
 }
 
-/// The name of a run that was given none: its file's.
+/// The default name of a run: that of its file.
 fn run_name(file: &Path) -> Result<String, CliError> {
     let stem = file.file_stem().unwrap_or_default();
     let name = stem.to_str().map(str::to_owned);
     name.ok_or_else(|| {
         CliError::Usage(format!(
-            "{file:?} is not UTF-8; give the run a name: --name"
+            "the file name {file:?} is not UTF-8; name the run with --name"
         ))
     })
 }
@@ -148,7 +148,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
         writeln!(Results, "run {} in {}", run.run_id, run.folder)?;
         return Ok(());
     }
-    // From here on the run decides the exit code, even if nothing reads the output.
+    // From here on only the run decides the exit code, even if nothing reads the output.
     writeln!(Narration, "run {} in {}", run.run_id, run.folder);
     let mut progress = Progress::new(screen_style());
     let mut observers: [&mut dyn Observer; 1] = [&mut progress];
@@ -160,7 +160,7 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
     };
     writeln!(
         Narration,
-        "cancelling the run; once more Ctrl-C leaves without waiting"
+        "cancelling the run; a second Ctrl-C exits without waiting"
     );
     let cancelled = async {
         trainer.cancel(&run.run_id).await?;
@@ -197,11 +197,11 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
         RunsCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
         RunsCommand::Watch { run_id } => {
             let mut progress = Progress::new(screen_style());
-            let (mut reader, gone) = Reader::new();
-            let mut observers: [&mut dyn Observer; 2] = [&mut progress, &mut reader];
+            let (mut output, closed) = OutputWatch::new();
+            let mut observers: [&mut dyn Observer; 2] = [&mut progress, &mut output];
             tokio::select! {
                 ended = watch(&trainer, &run_id, &mut observers) => report_end(&ended?),
-                Ok(()) = gone => Err(OutputError::closed_pipe().into()),
+                Ok(()) = closed => Err(OutputError::closed_pipe().into()),
             }
         }
         RunsCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
@@ -209,30 +209,30 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
     }
 }
 
-/// Watches whether standard output still has a reader.
-struct Reader(Option<oneshot::Sender<()>>);
+/// An observer that notices when the reader of standard output has gone.
+struct OutputWatch(Option<oneshot::Sender<()>>);
 
-impl Reader {
-    /// The receiver is ready when the reader has gone.
+impl OutputWatch {
+    /// The receiver resolves when the reader has gone.
     fn new() -> (Self, oneshot::Receiver<()>) {
-        let (sender, gone) = oneshot::channel();
-        (Self(Some(sender)), gone)
+        let (sender, closed) = oneshot::channel();
+        (Self(Some(sender)), closed)
     }
 }
 
-impl Observer for Reader {
-    /// After the words about the event were written.
+impl Observer for OutputWatch {
+    /// Is called after the text about the event was written.
     fn observe(&mut self, _: &Event) {
         if Narration.is_cut_off()
-            && let Some(gone) = self.0.take()
+            && let Some(closed) = self.0.take()
         {
-            // An error means that the watch is over.
-            let _ = gone.send(());
+            // An error means that the watch has ended.
+            let _ = closed.send(());
         }
     }
 }
 
-/// An error unless the run succeeded.
+/// Returns an error unless the run succeeded.
 pub(crate) fn succeeded(run: &Run) -> Result<(), CliError> {
     let state = match run.state() {
         RunState::Succeeded => return Ok(()),

@@ -1,11 +1,11 @@
 //! A run's progress on the screen: bars on a terminal, lines elsewhere.
 
-use common::output::Narration;
 use std::{
     io::IsTerminal,
     time::{Duration, Instant},
 };
 
+use common::output::Narration;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::runs::v1::{
     EpochFinished, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
@@ -13,23 +13,24 @@ use proto::runs::v1::{
 
 use super::Observer;
 
-/// Between two lines about steps where there are no bars.
+/// Minimum time between two lines about steps, without bars.
 const LINE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// A bar that moves, for terminals.
+    /// A progress bar, for terminals.
     Bars,
     /// Lines, for files and pipes.
     Lines,
 }
 
-/// What suits standard error, where bars are drawn, and standard output, where the rest goes.
+/// The style for this process: bars need standard error and standard output to be terminals.
 pub(crate) fn screen_style() -> Style {
-    match std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
-        true => Style::Bars,
-        false => Style::Lines,
+    if std::io::stderr().is_terminal() && std::io::stdout().is_terminal() {
+        Style::Bars
+    } else {
+        Style::Lines
     }
 }
 
@@ -67,7 +68,7 @@ impl Progress {
             bar,
             latest_epoch: None,
         });
-        self.line_only(&format!(
+        self.print_without_bars(&format!(
             "{}: {} of {}",
             phase_name(&started.kind),
             counted(started.epochs.into(), "epoch"),
@@ -82,7 +83,7 @@ impl Progress {
         phase.bar.set_message(text.clone());
         if self.latest_line.elapsed() >= LINE_INTERVAL {
             let name = phase_name(&phase.started.kind);
-            self.line_only(&format!("{name}: {text}"));
+            self.print_without_bars(&format!("{name}: {text}"));
         }
     }
 
@@ -91,10 +92,10 @@ impl Progress {
         phase.latest_epoch = Some(*finished);
         let name = phase_name(&phase.started.kind);
         let line = format!("{name}: {}", epoch_text(&phase.started, finished));
-        self.line_only(&line);
+        self.print_without_bars(&line);
     }
 
-    /// Takes the bar away and says in a line how the phase ended.
+    /// Replaces the bar by a line about the phase's last epoch.
     fn end_phase(&mut self) {
         let Some(phase) = self.phase.take() else {
             return;
@@ -113,16 +114,16 @@ impl Progress {
         }
     }
 
-    /// A line above the bar, or where lines go.
-    fn say(&mut self, line: &str) {
+    /// Writes a line, above the bar if there is one.
+    fn print(&mut self, line: &str) {
         match (self.style, &self.phase) {
             (Style::Bars, Some(phase)) => phase.bar.println(format!("  {line}")),
             (Style::Bars, None) | (Style::Lines, _) => writeln!(Narration, "  {line}"),
         }
     }
 
-    /// A line that a bar makes needless.
-    fn line_only(&mut self, line: &str) {
+    /// Writes a line unless a bar shows the same.
+    fn print_without_bars(&mut self, line: &str) {
         if self.style == Style::Lines {
             self.latest_line = Instant::now();
             writeln!(Narration, "  {line}");
@@ -137,7 +138,7 @@ impl Observer for Progress {
             Event::PhaseStarted(started) => self.start_phase(started),
             Event::StepProgress(progress) => self.step(progress),
             Event::EpochFinished(finished) => self.finish_epoch(finished),
-            Event::Notice(notice) => self.say(&notice.text),
+            Event::Notice(notice) => self.print(&notice.text),
         }
     }
 }
@@ -150,13 +151,13 @@ impl Drop for Progress {
     }
 }
 
-/// What a phase is called on the screen: "fine-tune" for `fine_tune`.
+/// The name of a phase for users: "fine-tune" for `fine_tune`.
 pub(crate) fn phase_name(kind: &str) -> String {
     kind.replace('_', "-")
 }
 
 fn bar_style() -> ProgressStyle {
-    // Holds: the template is constant and a test draws it.
+    // Cannot fail: the template is constant, and a test draws it.
     ProgressStyle::with_template("  {prefix} [{bar:40}] {percent:>3} %  {eta:>4} left\n    {msg}")
         .expect("the template is well-formed")
         .progress_chars("=> ")
@@ -193,7 +194,7 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
     text
 }
 
-/// "1 epoch", "3 epochs"
+/// Formats a count with its noun: "1 epoch", "3 epochs".
 fn counted(count: u64, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn teachers_are_told_of_only_where_there_are_some() {
+    fn the_text_mentions_teachers_only_if_there_are_some() {
         let mut progress = StepProgress {
             epoch: 1,
             loss: 0.51234,
@@ -252,12 +253,12 @@ mod tests {
         let alone = "epoch 1/3, loss 0.512, 2000 images/s";
         assert_eq!(step_text(&started(), &progress), alone);
         progress.teachers = 2;
-        let taught = format!("{alone}, 2 teachers (25 % waiting)");
-        assert_eq!(step_text(&started(), &progress), taught);
+        let with_teachers = format!("{alone}, 2 teachers (25 % waiting)");
+        assert_eq!(step_text(&started(), &progress), with_teachers);
     }
 
     #[test]
-    fn an_epoch_is_told_in_one_line() {
+    fn an_epoch_is_reported_in_one_line() {
         let finished = EpochFinished {
             epoch: 3,
             train_loss: 0.4,

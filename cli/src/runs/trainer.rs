@@ -17,17 +17,17 @@ use tonic::{Code, Request, Response, Status};
 use super::event_dedup::EventDedup;
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
-/// A unary call that takes longer has failed.
+/// Time-out of a unary call.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A trainer that is away for longer will not come back: time enough for a machine to start anew.
-const RETURNS_WITHIN: Duration = Duration::from_secs(600);
+/// How long to wait for a trainer that is unreachable: long enough for a machine to restart.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(600);
 
-/// Bounds of the pauses between attempts to watch a run again.
+/// Bounds of the pauses between attempts to reconnect.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A trainer that answered.
+/// A client of a trainer's run service.
 pub(crate) struct RunClient {
     remote: Remote,
     client: RunServiceClient<Channel>,
@@ -35,7 +35,7 @@ pub(crate) struct RunClient {
 
 /// Receives the events of a run.
 pub(crate) trait Observer: Send {
-    /// One event, in order.
+    /// Receives the next event.
     fn observe(&mut self, event: &Event);
 }
 
@@ -45,7 +45,7 @@ impl RunClient {
         Ok(Self { remote, client })
     }
 
-    /// Queues a run; the answer names its folder.
+    /// Submits a run. The returned run names its folder.
     pub(crate) async fn submit(&self, name: &str, config: &RunConfigText) -> Result<Run, CliError> {
         let mut client = self.client.clone();
         let request = SubmitRunRequest {
@@ -92,46 +92,49 @@ impl RunClient {
         part: impl FnOnce(A) -> Option<T>,
     ) -> Result<T, CliError> {
         let answer = call.await.map_err(self.remote.refused())?.into_inner();
-        part(answer).ok_or_else(|| self.remote.misunderstood("the run is missing"))
+        part(answer).ok_or_else(|| self.remote.invalid_answer("the run is missing"))
     }
 }
 
-/// Passes every event of a run, from its beginning, to the observers; the run as it ended.
+/// Passes every event of a run, from the first one, to the observers, and returns the run when it has
+/// ended.
 ///
-/// Where the trainer goes away meanwhile, waits for it to come back: a run survives its trainer.
+/// Reconnects if the trainer becomes unreachable, because a run survives a restart of its trainer.
 pub(crate) async fn watch(
     trainer: &RunClient,
     run_id: &str,
     observers: &mut [&mut dyn Observer],
 ) -> Result<Run, CliError> {
-    let mut audience = Audience {
+    let mut observers = Observers {
         dedup: EventDedup::default(),
         observers,
     };
-    let watched = follow(trainer, run_id, &mut audience).await;
+    let watched = follow(trainer, run_id, &mut observers).await;
     let mut watched = watched.map_err(trainer.remote.refused())?;
     loop {
         let reason = match watched {
             Watched::Ended(run) => return Ok(run),
             Watched::Interrupted(reason) => reason,
         };
-        let minutes = RETURNS_WITHIN.as_secs() / 60;
-        audience.tell(&Event::Notice(Notice {
-            text: format!("the trainer is away ({reason}); waiting for it, at most {minutes} min"),
+        let minutes = RECONNECT_WITHIN.as_secs() / 60;
+        observers.notify(&Event::Notice(Notice {
+            text: format!(
+                "the trainer is unreachable ({reason}); waiting for it for up to {minutes} min"
+            ),
         }));
-        audience.dedup.reconnected();
-        watched = come_back(trainer, run_id, &mut audience).await?;
+        observers.dedup.reconnected();
+        watched = reconnect(trainer, run_id, &mut observers).await?;
     }
 }
 
-/// Observers, and what they know.
-struct Audience<'a, 'o> {
+/// The observers, and which events they have received.
+struct Observers<'a, 'o> {
     dedup: EventDedup,
     observers: &'a mut [&'o mut dyn Observer],
 }
 
-impl Audience<'_, '_> {
-    fn tell(&mut self, event: &Event) {
+impl Observers<'_, '_> {
+    fn notify(&mut self, event: &Event) {
         if self.dedup.is_new(event) {
             for observer in self.observers.iter_mut() {
                 observer.observe(event);
@@ -140,19 +143,19 @@ impl Audience<'_, '_> {
     }
 }
 
-/// How the watching of a run ended.
+/// How a stream of events ended.
 enum Watched {
-    /// As the run did.
+    /// With the end of the run.
     Ended(Run),
-    /// Before the run; why, for people.
+    /// Before the end of the run, for this reason.
     Interrupted(String),
 }
 
-/// Watches once.
+/// Receives events over one connection.
 async fn follow(
     trainer: &RunClient,
     run_id: &str,
-    audience: &mut Audience<'_, '_>,
+    observers: &mut Observers<'_, '_>,
 ) -> Result<Watched, Status> {
     let mut client = trainer.client.clone();
     let run_id = run_id.to_owned();
@@ -161,7 +164,7 @@ async fn follow(
         .await
         .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to WatchRun")))?
         .into_inner();
-    let mut reason = "it ended the connection".to_owned();
+    let mut reason = "it closed the connection".to_owned();
     loop {
         let event = match events.message().await {
             Ok(Some(response)) => response.event,
@@ -171,7 +174,7 @@ async fn follow(
         let Some(event) = event else {
             continue; // An event of a newer trainer.
         };
-        audience.tell(&event);
+        observers.notify(&event);
         if let Event::StateChanged(run) = event {
             match run.state() {
                 RunState::Succeeded | RunState::Failed | RunState::Cancelled => {
@@ -186,26 +189,26 @@ async fn follow(
     }
 }
 
-/// Watches again as soon as the trainer answers.
-async fn come_back(
+/// Receives events again as soon as the trainer answers.
+async fn reconnect(
     trainer: &RunClient,
     run_id: &str,
-    audience: &mut Audience<'_, '_>,
+    observers: &mut Observers<'_, '_>,
 ) -> Result<Watched, CliError> {
-    let deadline = Instant::now() + RETURNS_WITHIN;
+    let deadline = Instant::now() + RECONNECT_WITHIN;
     let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         back_off.pause().await;
-        match follow(trainer, run_id, audience).await {
+        match follow(trainer, run_id, observers).await {
             Ok(watched) => return Ok(watched),
-            Err(status) if is_away(&status) && Instant::now() < deadline => {}
+            Err(status) if is_unreachable(&status) && Instant::now() < deadline => {}
             Err(status) => return Err(trainer.remote.refused()(status)),
         }
     }
 }
 
-/// Whether nobody answered, rather than somebody with a refusal.
-fn is_away(status: &Status) -> bool {
+/// Whether the call failed because the trainer was unreachable, and not because it rejected the call.
+fn is_unreachable(status: &Status) -> bool {
     server::grpc::is_away(status)
         || matches!(
             status.code(),

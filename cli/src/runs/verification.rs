@@ -1,15 +1,14 @@
-//! `retort run --verify`: whether a finished run did what its configuration says.
+//! `retort run --verify`: checks a finished run against its configuration.
 //!
-//! The order in which a run trains is a pure function of configuration and seed, so the digest of
-//! what it consumed can be computed again, without the trainer and without libtorch.
+//! The order in which a run trains is a pure function of configuration and seed. The digest of the
+//! consumed data can therefore be recomputed without the trainer and without libtorch.
 
-use common::output::Results;
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use common::digest::Sha256;
+use common::{digest::Sha256, output::Results};
 use datasets::EpochSampler;
 use networks::{NetworkSpec, Weights, model_id};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -17,10 +16,10 @@ use soft_targets::consumption::{ConsumedStep, Consumption};
 
 use crate::CliError;
 
-/// The newest manifest that is understood.
+/// The newest format of manifests that this build reads.
 const MANIFEST_FORMAT: u32 = 1;
 
-/// What counts here of a run's `config.toml`.
+/// The keys of a run's `config.toml` that the verification needs.
 #[derive(Debug, Deserialize)]
 struct Config {
     seed: u64,
@@ -44,11 +43,11 @@ struct Loss {
 
 #[derive(Debug, Default, Deserialize)]
 struct SoftTargets {
-    /// Augmented views that the epochs of a phase with soft targets take turns with.
+    /// Number of augmented views that the epochs of a phase with soft targets cycle through.
     views: Option<u64>,
 }
 
-/// What counts here of a run's `manifest.json`.
+/// The keys of a run's `manifest.json` that the verification needs.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     format_version: u32,
@@ -74,10 +73,10 @@ struct PhaseRecord {
     consumed_sha256: Sha256,
 }
 
-/// Checks the run in `folder` and says what was found, phase by phase.
+/// Verifies the run in `folder` and prints the result of each phase.
 ///
 /// # Errors
-/// [`CliError::NotVerified`] with everything that is wrong; files that cannot be read.
+/// [`CliError::NotVerified`] with all contradictions, or an error about a file that cannot be read.
 pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
     let run = FinishedRun::read(folder)?;
     writeln!(Results, "run {}", run.manifest.name)?;
@@ -90,7 +89,7 @@ pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
         .enumerate()
     {
         match run.check_phase(index, phase, record) {
-            Ok(proof) => writeln!(Results, "  phase {} ({}): {proof}", index + 1, record.kind)?,
+            Ok(result) => writeln!(Results, "  phase {} ({}): {result}", index + 1, record.kind)?,
             Err(problem) => problems.push(problem),
         }
     }
@@ -98,7 +97,7 @@ pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
     if problems.is_empty() {
         writeln!(
             Results,
-            "verified: configuration, consumption, weights and model belong together"
+            "verified: configuration, consumption, weights and model agree"
         )?;
         return Ok(());
     }
@@ -121,7 +120,7 @@ impl FinishedRun {
         let file = folder.join("manifest.json");
         if !file.exists() {
             return Err(CliError::Usage(format!(
-                "{} holds no finished run: there is no manifest.json",
+                "{} contains no finished run: manifest.json is missing",
                 folder.display()
             )));
         }
@@ -146,7 +145,7 @@ impl FinishedRun {
         })
     }
 
-    /// Where manifest and configuration do not belong together.
+    /// Contradictions between manifest and configuration.
     fn contradictions(&self) -> Vec<String> {
         let Self {
             config, manifest, ..
@@ -166,7 +165,7 @@ impl FinishedRun {
         }
         if manifest.phases.len() != config.phases.len() {
             found.push(format!(
-                "the manifest tells of {} phases, config.toml of {}",
+                "the manifest has {} phases, config.toml {}",
                 manifest.phases.len(),
                 config.phases.len()
             ));
@@ -174,7 +173,7 @@ impl FinishedRun {
         found
     }
 
-    /// Computes again what the phase must have consumed; a sentence about it.
+    /// Recomputes what the phase must have consumed, and describes it.
     fn check_phase(
         &self,
         index: usize,
@@ -185,14 +184,14 @@ impl FinishedRun {
             (false, _) => None,
             (true, Some(teacher)) => Some(&*teacher.model_id),
             (true, None) => {
-                return Err(format!("phase {} needs a teacher and had none", index + 1));
+                return Err(format!("phase {} needs a teacher, but had none", index + 1));
             }
         };
         let samples = self.manifest.train_samples;
         let total = u64::from(samples) * u64::from(phase.epochs);
         if record.consumed_samples != total {
             return Err(format!(
-                "phase {} consumed {} samples, where {} epochs of {samples} are {total}",
+                "phase {} consumed {} samples, but {} epochs of {samples} are {total}",
                 index + 1,
                 record.consumed_samples,
                 phase.epochs,
@@ -213,7 +212,7 @@ impl FinishedRun {
             None => "with hard labels alone".to_owned(),
         };
         Ok(format!(
-            "{} epochs of {samples} samples, each used exactly once an epoch, {source}",
+            "{} epochs of {samples} samples, each used exactly once per epoch, {source}",
             phase.epochs
         ))
     }
@@ -227,7 +226,7 @@ impl FinishedRun {
     ) -> Result<Consumption, String> {
         let samples = self.manifest.train_samples as usize;
         if phase.batch_size == 0 {
-            return Err("config.toml: a batch of no samples".to_owned());
+            return Err("config.toml: a phase has batch_size 0".to_owned());
         }
         let views = self.config.soft_targets.views;
         let views = views.filter(|views| *views > 0 && teacher.is_some());
@@ -239,7 +238,7 @@ impl FinishedRun {
             for batch in sampler.iter() {
                 for sample in batch {
                     if std::mem::replace(&mut used[*sample as usize], true) {
-                        return Err(format!("epoch {} has sample {sample} twice", epoch + 1));
+                        return Err(format!("epoch {} uses sample {sample} twice", epoch + 1));
                     }
                 }
                 consumption.add(ConsumedStep {
@@ -250,14 +249,14 @@ impl FinishedRun {
                     teacher,
                 });
             }
-            if let Some(left) = used.iter().position(|used| !used) {
-                return Err(format!("epoch {} leaves sample {left} out", epoch + 1));
+            if let Some(unused) = used.iter().position(|used| !used) {
+                return Err(format!("epoch {} does not use sample {unused}", epoch + 1));
             }
         }
         Ok(consumption)
     }
 
-    /// Whether weights and exported model are those that the manifest names.
+    /// Compares weights and exported model with the manifest.
     fn check_files(&self) -> Result<Vec<String>, CliError> {
         let mut problems = Vec::new();
         let file = self.folder.join("artifact/weights.safetensors");

@@ -82,7 +82,7 @@ fn versions_are_published_activated_and_rolled_back() {
         let output = models(&service, &rollback);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{said}");
-        assert!(said.contains("no version older"), "{said}");
+        assert!(said.contains("no usable version older"), "{said}");
     };
     nothing_older();
     activate("2");

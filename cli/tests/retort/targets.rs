@@ -67,7 +67,7 @@ fn recordings_are_listed_verified_packed_and_unpacked() {
     for place in [&here, &one] {
         let verified = retort(&["targets", "verify", place]);
         assert!(verified.status.success());
-        assert!(text(&verified.stdout).contains("6 of 6 shards are whole"));
+        assert!(text(&verified.stdout).contains("6 of 6 shards are intact"));
     }
     let packed = retort(&["targets", "pack", &one, "--output", &file]);
     assert!(packed.status.success(), "{}", text(&packed.stderr));
@@ -98,7 +98,7 @@ fn a_damaged_shard_is_named() {
     for part in [
         "view-0001/shard-00002.safetensors is damaged",
         "view-0000/shard-00000.safetensors is not recorded",
-        "4 of 6 shards are whole, 1 missing, 1 damaged",
+        "4 of 6 shards are intact, 1 missing, 1 damaged",
     ] {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
@@ -192,7 +192,7 @@ fn a_damaged_recording_is_named_and_counted_and_hides_no_other() {
     assert_eq!(verified.status.code(), Some(1));
     let said = text(&verified.stdout);
     assert!(said.contains(&damaged.display().to_string()), "{said}");
-    assert!(said.contains("6 of 6 shards are whole"), "{said}");
+    assert!(said.contains("6 of 6 shards are intact"), "{said}");
     let error = text(&verified.stderr);
     assert!(
         error.contains("1 recordings cannot be read, 0 shards"),

@@ -102,7 +102,7 @@ fn a_run_that_consumed_what_it_should_is_verified() {
 }
 
 #[test]
-fn whatever_was_tampered_with_is_found_and_named() {
+fn every_changed_key_is_found_and_named() {
     let other = json!(Sha256::of(b"other"));
     let cases: [(&str, Value, &str); 9] = [
         ("/seed", json!(8), "seed 8"),
@@ -119,14 +119,14 @@ fn whatever_was_tampered_with_is_found_and_named() {
         ),
         ("/phases/1/consumed_samples", json!(9), "phase 2 consumed 9"),
     ];
-    for (key, value, said) in cases {
+    for (key, value, message) in cases {
         let folder = tempfile::tempdir().unwrap();
         let mut manifest = manifest(CONFIG, 3);
         *manifest.pointer_mut(key).unwrap() = value;
         write(folder.path(), CONFIG, &manifest);
         let error = verify(folder.path()).unwrap_err();
         assert_eq!(error.exit_code(), 1);
-        assert!(error.to_string().contains(said), "{key}: {error}");
+        assert!(error.to_string().contains(message), "{key}: {error}");
     }
     let folder = tempfile::tempdir().unwrap();
     let changed = CONFIG.replace("epochs = 3", "epochs = 2");
@@ -136,7 +136,7 @@ fn whatever_was_tampered_with_is_found_and_named() {
 }
 
 #[test]
-fn what_is_no_finished_run_or_a_newer_one_is_refused() {
+fn folders_without_a_finished_run_and_newer_formats_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let error = verify(folder.path()).unwrap_err().to_string();
     assert!(error.contains("no finished run"), "{error}");
