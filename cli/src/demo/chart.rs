@@ -1,26 +1,35 @@
-//! Line charts as inline SVG; the page's style sheet defines the colours.
+//! Line charts as inline SVG. The report's style sheet replaces the colours, so that they also suit dark
+//! pages.
 
-use std::fmt::Write;
+use std::{error::Error, ops::Range};
 
-const WIDTH: f64 = 360.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 34.0;
+use plotters::prelude::*;
+
+const WIDTH: u32 = 360;
+const HEIGHT: u32 = 220;
 /// Maximum number of points; longer series are averaged.
-const MOST_POINTS: usize = 300;
+const MAX_POINTS: usize = 300;
 /// Series with at most this many points get a dot at each point.
-const MOST_DOTS: usize = 24;
-const Y_TICKS: f64 = 4.0;
-const X_TICKS: f64 = 6.0;
+const MAX_DOTS: usize = 24;
+const X_TICKS: usize = 7;
+const Y_TICKS: usize = 6;
+const TEXT_SIZE: u32 = 11;
+
+/// The colours of lines, in the order of the series.
+const LINES: [RGBColor; 3] = [
+    RGBColor(0xb9, 0xc3, 0xd6),
+    RGBColor(0x2f, 0x5f, 0xb3),
+    RGBColor(0xc2, 0x57, 0x1a),
+];
+const TEXT: RGBColor = RGBColor(0x6a, 0x70, 0x78);
+const GRID: RGBColor = RGBColor(0xe3, 0xe1, 0xdc);
 
 /// A chart with one horizontal and one vertical axis.
 #[derive(Debug, Clone)]
 pub(super) struct Chart {
     pub title: String,
     pub x_label: &'static str,
-    /// The lines; empty series are not drawn.
+    /// The lines. Series without points are not drawn, but keep their colour.
     pub series: Vec<Series>,
     pub unit: Unit,
 }
@@ -41,141 +50,121 @@ pub(super) struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Evenly spaced round numbers that cover a range.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Scale {
-    low: f64,
-    high: f64,
-    step: f64,
+/// The legend's text about a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// The index of the line's colour.
+    pub colour: usize,
+    pub name: &'static str,
+    /// The last value.
+    pub value: String,
 }
 
 impl Chart {
-    /// The chart as a `figure` with an `svg`, or with a note if there is nothing to draw.
-    pub(super) fn to_html(&self) -> String {
-        let series: Vec<(usize, Series)> = self
-            .series
-            .iter()
-            .enumerate()
-            .map(|(index, series)| (index, series.drawable()))
-            .filter(|(_, series)| !series.points.is_empty())
-            .collect();
-        let title = &self.title;
-        let points = || series.iter().flat_map(|(_, series)| &series.points);
-        if series.is_empty() {
-            return format!("<figure><figcaption>{title}</figcaption><p>no data</p></figure>\n");
-        }
-        let x = Scale::covering(points().map(|(x, _)| *x).chain([0.0]), X_TICKS);
-        let y = Scale::covering(points().map(|(_, y)| *y), Y_TICKS);
-        let mut svg = self.axes(x, y);
-        for (index, series) in &series {
-            svg += &series.to_svg(*index, x, y, self.unit);
-        }
-        let mut legend = String::new();
-        for (index, series) in &series {
-            let name = series.name;
-            // Writing to a String cannot fail, here and below.
-            let _ = write!(legend, "<span class=\"key s{index}\">{name}</span> ");
-        }
-        format!(
-            "<figure><figcaption>{title}</figcaption>\
-             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">{svg}</svg>\
-             <p class=\"legend\">{legend}</p></figure>\n"
-        )
+    /// The chart as an `svg` element; `None` if there is nothing to draw.
+    pub(super) fn to_svg(&self) -> Option<String> {
+        let lines: Vec<(usize, Vec<(f64, f64)>)> = self.lines().collect();
+        let points = || lines.iter().flat_map(|(_, points)| points);
+        let x = covering(points().map(|(x, _)| *x).chain([0.0]))?;
+        let y = covering(points().map(|(_, y)| *y))?;
+        // Cannot fail: the SVG is written to a string.
+        let svg = self.draw(&lines, x, y).expect("a string can be written");
+        // The namespace is needed in SVG files only.
+        Some(svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""))
     }
 
-    fn axes(&self, x: Scale, y: Scale) -> String {
+    /// The legend.
+    pub(super) fn legend(&self) -> Vec<Key> {
+        let keys = self.lines().filter_map(|(colour, points)| {
+            let (_, value) = points.last()?;
+            Some(Key {
+                colour,
+                name: self.series[colour].name,
+                value: self.unit.label(*value, 0.001),
+            })
+        });
+        keys.collect()
+    }
+
+    /// The points of each line that can be drawn, with the index of its colour.
+    fn lines(&self) -> impl Iterator<Item = (usize, Vec<(f64, f64)>)> {
+        let series = self.series.iter().enumerate();
+        series
+            .map(|(index, series)| (index, series.drawable()))
+            .filter(|(_, points)| !points.is_empty())
+    }
+
+    fn draw(
+        &self,
+        lines: &[(usize, Vec<(f64, f64)>)],
+        x: Range<f64>,
+        y: Range<f64>,
+    ) -> Result<String, Box<dyn Error>> {
         let mut svg = String::new();
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        for value in y.ticks() {
-            let (place, label) = (y_place(y, value), self.unit.label(value, y.step));
-            let (text_x, text_y) = (LEFT - 6.0, place + 4.0);
-            let _ = write!(
-                svg,
-                "<path class=\"grid\" d=\"M{LEFT} {place:.1}H{right}\"/>\
-                 <text class=\"y\" x=\"{text_x}\" y=\"{text_y:.1}\">{label}</text>"
-            );
+        {
+            let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
+            let (x_step, y_step) = (step(&x, X_TICKS), step(&y, Y_TICKS));
+            let mut chart = ChartBuilder::on(&area)
+                .margin_top(12)
+                .margin_right(12)
+                .x_label_area_size(34)
+                .y_label_area_size(52)
+                .build_cartesian_2d(x, y)?;
+            chart
+                .configure_mesh()
+                .disable_x_mesh()
+                .max_light_lines(0)
+                .bold_line_style(GRID)
+                .axis_style(GRID)
+                .label_style(("sans-serif", TEXT_SIZE).into_font().color(&TEXT))
+                .x_desc(self.x_label)
+                .x_labels(X_TICKS)
+                .x_label_formatter(&|value| Unit::Number.label(*value, x_step))
+                .y_labels(Y_TICKS)
+                .y_label_formatter(&|value| self.unit.label(*value, y_step))
+                .draw()?;
+            for (index, points) in lines {
+                let colour = LINES[index % LINES.len()];
+                let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+                chart.draw_series(line)?;
+                if points.len() <= MAX_DOTS {
+                    let dot = |point: &(f64, f64)| Circle::new(*point, 3, colour.filled());
+                    chart.draw_series(points.iter().map(dot))?;
+                }
+            }
+            area.present()?;
         }
-        for value in x.ticks() {
-            let (place, label) = (x_place(x, value), Unit::Number.label(value, x.step));
-            let text_y = bottom + 15.0;
-            let _ = write!(
-                svg,
-                "<text class=\"x\" x=\"{place:.1}\" y=\"{text_y}\">{label}</text>"
-            );
-        }
-        let (middle, text_y) = ((LEFT + right) / 2.0, HEIGHT - 4.0);
-        let label = self.x_label;
-        svg + &format!("<text class=\"x\" x=\"{middle}\" y=\"{text_y}\">{label}</text>")
+        Ok(svg)
     }
 }
 
+/// The style sheet's rules that replace the colours of charts by its variables.
+pub(super) fn colour_rules() -> String {
+    let lines = LINES.iter().zip(["s0", "s1", "s2"]);
+    let colours = lines.map(|(colour, name)| (*colour, name));
+    let colours = colours.chain([(TEXT, "quiet"), (GRID, "rule")]);
+    let rule = |(RGBColor(red, green, blue), name): (RGBColor, &str)| {
+        let hex = format!("#{red:02X}{green:02X}{blue:02X}");
+        format!(
+            "svg [stroke=\"{hex}\"] {{ stroke: var(--{name}); }} \
+             svg [fill=\"{hex}\"] {{ fill: var(--{name}); }}\n"
+        )
+    };
+    colours.map(rule).collect()
+}
+
 impl Series {
-    /// The series without points that are not finite, averaged to at most [`MOST_POINTS`].
-    fn drawable(&self) -> Self {
+    /// The points that are finite, averaged to at most [`MAX_POINTS`].
+    fn drawable(&self) -> Vec<(f64, f64)> {
         let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
         let points: Vec<(f64, f64)> = self.points.iter().filter(finite).copied().collect();
-        let group = points.len().div_ceil(MOST_POINTS).max(1);
+        let group = points.len().div_ceil(MAX_POINTS).max(1);
         let mean = |points: &[(f64, f64)]| {
             let count = points.len() as f64;
             let sum = |(a, b): (f64, f64), (x, y): &(f64, f64)| (a + x / count, b + y / count);
             points.iter().fold((0.0, 0.0), sum)
         };
-        Self {
-            name: self.name,
-            points: points.chunks(group).map(mean).collect(),
-        }
-    }
-
-    fn to_svg(&self, index: usize, x_scale: Scale, y_scale: Scale, unit: Unit) -> String {
-        let mut line = String::new();
-        let mut dots = String::new();
-        for (position, (x, y)) in self.points.iter().enumerate() {
-            let (place_x, place_y) = (x_place(x_scale, *x), y_place(y_scale, *y));
-            let command = if position == 0 { 'M' } else { 'L' };
-            let _ = write!(line, "{command}{place_x:.1} {place_y:.1}");
-            if self.points.len() <= MOST_DOTS {
-                let (name, value) = (self.name, unit.label(*y, y_scale.step / 100.0));
-                let _ = write!(
-                    dots,
-                    "<circle class=\"s{index}\" cx=\"{place_x:.1}\" cy=\"{place_y:.1}\" r=\"3\">\
-                     <title>{name}: {value}</title></circle>"
-                );
-            }
-        }
-        format!("<path class=\"line s{index}\" d=\"{line}\"/>{dots}")
-    }
-}
-
-impl Scale {
-    /// A scale with round limits around all values and about `ticks` steps.
-    fn covering(values: impl Iterator<Item = f64>, ticks: f64) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-        let span = match high - low {
-            span if span > 0.0 => span,
-            _ => (high.abs() / 10.0).max(0.01),
-        };
-        let raw = span / ticks;
-        let power = 10_f64.powf(raw.log10().floor());
-        let step = match raw / power {
-            ..=1.0 => power,
-            ..=2.0 => 2.0 * power,
-            ..=5.0 => 5.0 * power,
-            _ => 10.0 * power,
-        };
-        let low = (low / step).floor() * step;
-        let high = ((high / step).ceil() * step).max(low + step);
-        Self { low, high, step }
-    }
-
-    fn ticks(self) -> impl Iterator<Item = f64> {
-        let count = ((self.high - self.low) / self.step).round() as usize;
-        (0..=count).map(move |tick| self.low + tick as f64 * self.step)
-    }
-
-    fn share(self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
+        points.chunks(group).map(mean).collect()
     }
 }
 
@@ -191,77 +180,105 @@ impl Unit {
     }
 }
 
-fn x_place(scale: Scale, value: f64) -> f64 {
-    LEFT + scale.share(value) * (WIDTH - LEFT - RIGHT)
+/// A range around all values; `None` if there are none.
+fn covering(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    });
+    if low > high {
+        return None;
+    }
+    let span = match high - low {
+        span if span > 0.0 => span,
+        _ => (high.abs() / 10.0).max(0.01),
+    };
+    Some(low..low + span)
 }
 
-fn y_place(scale: Scale, value: f64) -> f64 {
-    HEIGHT - BOTTOM - scale.share(value) * (HEIGHT - TOP - BOTTOM)
+/// The distance of ticks, at least.
+fn step(range: &Range<f64>, ticks: usize) -> f64 {
+    (range.end - range.start) / ticks as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn scales_are_round_and_cover_all_values() {
-        let cases = [
-            (vec![0.0, 12.0], 0.0, 12.0, 2.0),
-            (vec![0.803, 0.917], 0.8, 0.95, 0.05),
-            (vec![2.3, 0.31], 0.0, 2.5, 0.5),
-            (vec![0.5], 0.5, 0.52, 0.02),
-        ];
-        for (values, low, high, step) in cases {
-            let ticks = if step == 2.0 { X_TICKS } else { Y_TICKS };
-            let scale = Scale::covering(values.iter().copied(), ticks);
-            for (found, expected) in [(scale.low, low), (scale.high, high), (scale.step, step)] {
-                assert!((found - expected).abs() < 1e-9, "{values:?}: {scale:?}");
-            }
-        }
-    }
-
-    fn chart(points: Vec<(f64, f64)>) -> String {
+    fn chart(points: Vec<(f64, f64)>) -> Chart {
+        let series = |name, points| Series { name, points };
         Chart {
-            title: "Loss".to_owned(),
+            title: "Accuracy".to_owned(),
             x_label: "epoch",
-            series: vec![
-                Series {
-                    name: "nothing",
-                    points: Vec::new(),
-                },
-                Series {
-                    name: "training",
-                    points,
-                },
-            ],
+            series: vec![series("nothing", Vec::new()), series("training", points)],
             unit: Unit::Percent,
         }
-        .to_html()
+    }
+
+    /// The number of points of the longest line, and of dots. Axes are lines of two points.
+    fn points_and_dots(svg: &str) -> (usize, usize) {
+        let points = |line: &str| {
+            let points = line.split("points=\"").nth(1).unwrap();
+            points.split('"').next().unwrap().split_whitespace().count()
+        };
+        let longest = svg.split("<polyline").skip(1).map(points).max();
+        (longest.unwrap(), svg.matches("<circle").count())
     }
 
     #[test]
-    fn points_are_within_the_axes_and_keep_their_colour() {
-        let html = chart(vec![(1.0, 0.5), (2.0, 1.0)]);
-        assert!(html.contains("d=\"M202.0 157.0L348.0 12.0\""), "{html}");
-        assert!(html.contains("<title>training: 50.0 %</title>"), "{html}");
-        assert!(
-            html.contains("key s1") && !html.contains("nothing"),
-            "{html}"
-        );
+    fn points_are_drawn_within_the_axes_in_their_colour() {
+        let svg = chart(vec![(1.0, 0.5), (2.0, 1.0)]).to_svg().unwrap();
+        let circles: Vec<_> = svg.split("<circle").skip(1).collect();
+        assert_eq!(circles.len(), 2, "{svg}");
+        for circle in circles {
+            let number = |key: &str| -> f64 {
+                let value = circle.split(&format!(" {key}=\"")).nth(1).unwrap();
+                value.split('"').next().unwrap().parse().unwrap()
+            };
+            assert!((52.0..=348.0).contains(&number("cx")), "{circle}");
+            assert!((12.0..=186.0).contains(&number("cy")), "{circle}");
+            assert!(circle.contains("fill=\"#2F5FB3\""), "{circle}");
+        }
+        for label in ["epoch", "60 %", "100 %"] {
+            assert!(svg.contains(label), "{label}: {svg}");
+        }
+    }
+
+    #[test]
+    fn the_legend_gives_the_last_value_of_each_line() {
+        let legend = chart(vec![(1.0, 0.5), (2.0, 0.912)]).legend();
+        let expected = Key {
+            colour: 1,
+            name: "training",
+            value: "91.2 %".to_owned(),
+        };
+        assert_eq!(legend, [expected]);
+    }
+
+    #[test]
+    fn the_style_sheet_replaces_every_colour() {
+        let rules = colour_rules();
+        let svg = chart(vec![(1.0, 0.5), (2.0, 1.0)]).to_svg().unwrap();
+        let colours = svg.split(['"', ' ']).filter(|text| text.starts_with('#'));
+        let colours: Vec<_> = colours.collect();
+        assert!(colours.len() > 4, "{svg}");
+        for colour in colours {
+            assert!(rules.contains(colour), "{colour}: {svg}");
+        }
     }
 
     #[test]
     fn long_series_are_averaged_and_nan_is_not_drawn() {
         let long = (0..100_000).map(|step| (f64::from(step), 0.5)).collect();
-        let html = chart(long);
-        let line = html.split("class=\"line").nth(1).unwrap();
-        let line = line.split('>').next().unwrap();
-        let points = 1 + line.matches('L').count();
-        assert!(
-            (MOST_POINTS / 2..=MOST_POINTS).contains(&points),
-            "{points}"
-        );
-        assert!(!html.contains("<circle"));
-        assert!(chart(vec![(1.0, f64::NAN)]).contains("no data"));
+        let (points, dots) = points_and_dots(&chart(long).to_svg().unwrap());
+        assert!((MAX_POINTS / 2..=MAX_POINTS).contains(&points), "{points}");
+        assert_eq!(dots, 0);
+        assert_eq!(chart(vec![(1.0, f64::NAN)]).to_svg(), None);
+    }
+
+    #[test]
+    fn labels_have_the_digits_of_their_steps() {
+        assert_eq!(Unit::Percent.label(0.85, 0.05), "85 %");
+        assert_eq!(Unit::Percent.label(0.85, 0.005), "85.0 %");
+        assert_eq!(Unit::Number.label(2.5, 0.5), "2.5");
     }
 }

@@ -1,15 +1,14 @@
 //! `report.html`: a self-contained page with curves, table and confusion matrix.
 
-use std::fmt::Write;
+use askama::Template;
+use proto::runs::v1::EpochFinished;
 
 use super::{
-    chart::{Chart, Series, Unit},
+    chart::{Chart, Series, Unit, colour_rules},
     summary::{Seconds, Summary},
     table::{HEADINGS, Row},
 };
 use crate::runs::{PhaseHistory, RunHistory};
-
-const TEMPLATE: &str = include_str!("report.html");
 
 /// The content of the page.
 #[derive(Debug)]
@@ -25,43 +24,67 @@ pub(super) struct Report<'a> {
     pub predictions: &'a [usize],
 }
 
+/// What the template `report.html` shows.
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    summary: &'a Summary,
+    /// The teacher's parameters divided by the student's.
+    ratio: String,
+    total: String,
+    throughput: String,
+    headings: [&'static str; 6],
+    rows: &'a [Row],
+    colour_rules: String,
+    runs: Vec<RunCharts>,
+    class_names: &'a [String],
+    confusion: Vec<ConfusionRow<'a>>,
+    times: [(&'static str, String); 7],
+}
+
+/// The charts of a run: loss and accuracy of each phase.
+struct RunCharts {
+    title: &'static str,
+    charts: Vec<Chart>,
+}
+
+/// The predictions for the images of one class.
+struct ConfusionRow<'a> {
+    name: &'a str,
+    cells: Vec<ConfusionCell>,
+}
+
+struct ConfusionCell {
+    count: usize,
+    /// The class in the style sheet.
+    kind: &'static str,
+    /// The strength of the colour, from 0 to 1.
+    strength: f64,
+}
+
 impl Report<'_> {
     /// The whole page.
     pub(super) fn to_html(&self) -> String {
         let summary = self.summary;
         let ratio = summary.teacher.parameters as f64 / summary.student.parameters.max(1) as f64;
-        let quick = if summary.quick {
-            " · quick run, smaller and less accurate"
-        } else {
-            ""
+        let page = Page {
+            summary,
+            ratio: format!("{ratio:.0}"),
+            total: duration(summary.seconds.total),
+            throughput: format!("{:.0}", summary.served.images_per_second),
+            headings: HEADINGS,
+            rows: self.rows,
+            colour_rules: colour_rules(),
+            runs: self.runs.map(RunCharts::new).into(),
+            class_names: self.class_names,
+            confusion: self.confusion(),
+            times: times(&summary.seconds),
         };
-        let runs = self.runs.iter();
-        fill(&[
-            ("seed", summary.seed.to_string()),
-            ("quick", quick.to_owned()),
-            ("version", summary.retort_version.to_owned()),
-            ("ratio", format!("{ratio:.0}")),
-            ("samples", summary.test_samples.to_string()),
-            ("total", duration(summary.seconds.total)),
-            (
-                "inference_count",
-                summary.served.inference_count.to_string(),
-            ),
-            (
-                "throughput",
-                format!("{:.0}", summary.served.images_per_second),
-            ),
-            ("table", table(self.rows)),
-            (
-                "training",
-                runs.map(|(name, run)| training(name, run)).collect(),
-            ),
-            ("confusion", self.confusion()),
-            ("times", times(&summary.seconds)),
-        ])
+        // Cannot fail: the page is written to a string.
+        page.render().expect("the page renders")
     }
 
-    fn confusion(&self) -> String {
+    fn confusion(&self) -> Vec<ConfusionRow<'_>> {
         let classes = self.class_names.len();
         let mut counts = vec![vec![0_usize; classes]; classes];
         for (label, prediction) in self.labels.iter().zip(self.predictions) {
@@ -72,162 +95,106 @@ impl Report<'_> {
                 *cell += 1;
             }
         }
-        let mut html = "<thead><tr><td></td>".to_owned();
-        for name in self.class_names {
-            // Writing to a String cannot fail, here and below.
-            let _ = write!(html, "<th>{}</th>", escape(name));
+        let rows = self.class_names.iter().zip(&counts).enumerate();
+        rows.map(|(label, (name, counts))| ConfusionRow::new(label, name, counts))
+            .collect()
+    }
+}
+
+impl RunCharts {
+    fn new((title, run): (&'static str, &RunHistory)) -> Self {
+        let charts = run.phases.iter().flat_map(phase_charts).collect();
+        Self { title, charts }
+    }
+}
+
+impl<'a> ConfusionRow<'a> {
+    fn new(label: usize, name: &'a str, counts: &[usize]) -> Self {
+        let total = counts.iter().sum::<usize>().max(1);
+        let cell = |(prediction, count): (usize, &usize)| ConfusionCell {
+            count: *count,
+            kind: match (*count, label == prediction) {
+                (0, _) => "none",
+                (_, true) => "right",
+                (_, false) => "wrong",
+            },
+            // The square root makes small shares of errors visible.
+            strength: (*count as f64 / total as f64).sqrt(),
+        };
+        Self {
+            name,
+            cells: counts.iter().enumerate().map(cell).collect(),
         }
-        html += "</tr></thead>\n<tbody>\n";
-        for (label, (name, row)) in self.class_names.iter().zip(&counts).enumerate() {
-            let _ = write!(html, "<tr><th>{}</th>", escape(name));
-            let total = row.iter().sum::<usize>().max(1);
-            for (prediction, count) in row.iter().enumerate() {
-                let kind = match (*count, label == prediction) {
-                    (0, _) => "none",
-                    (_, true) => "right",
-                    (_, false) => "wrong",
-                };
-                let share = *count as f64 / total as f64;
-                // The square root makes a few per cent of errors visible.
-                let strength = share.sqrt();
-                let _ = write!(
-                    html,
-                    "<td class=\"{kind}\" style=\"--share:{strength:.3}\">{count}</td>"
-                );
-            }
-            html += "</tr>\n";
-        }
-        html + "</tbody>\n"
     }
 }
 
-/// Replaces every `{{name}}` in the template by its value.
-fn fill(values: &[(&str, String)]) -> String {
-    let mut page = String::new();
-    let mut rest = TEMPLATE;
-    while let Some((before, after)) = rest.split_once("{{") {
-        page += before;
-        let (name, after) = after.split_once("}}").unwrap_or((after, ""));
-        let value = values.iter().find(|(known, _)| *known == name);
-        // Cannot fail: the template is compiled in, and a test fills it.
-        page += &value.expect("every name in the template has a value").1;
-        rest = after;
-    }
-    page + rest
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut html = "<thead><tr><th></th>".to_owned();
-    for heading in HEADINGS {
-        let _ = write!(html, "<th>{heading}</th>");
-    }
-    html += "</tr></thead>\n<tbody>\n";
-    for row in rows {
-        let _ = write!(html, "<tr><th>{}</th>", escape(row.name));
-        for cell in &row.cells {
-            let _ = write!(html, "<td>{}</td>", escape(cell));
-        }
-        html += "</tr>\n";
-    }
-    html + "</tbody>\n"
-}
-
-/// The charts of a run: loss and accuracy of each phase.
-fn training(name: &str, run: &RunHistory) -> String {
-    let charts: String = run.phases.iter().map(phase_charts).collect();
-    format!(
-        "<h3>{}</h3>\n<div class=\"charts\">\n{charts}</div>\n",
-        escape(name)
-    )
-}
-
-fn phase_charts(phase: &PhaseHistory) -> String {
+fn phase_charts(phase: &PhaseHistory) -> [Chart; 2] {
     let kind = match phase.kind.as_str() {
         "supervised" => "Hard labels",
         "distill" => "Soft targets",
         "fine_tune" => "Fine-tuning, hard labels",
         other => other,
     };
-    let by_epoch = |value: fn(&proto::runs::v1::EpochFinished) -> Option<f64>| {
+    let by_epoch = |value: fn(&EpochFinished) -> Option<f64>| {
         let epochs = phase.epochs.iter();
         epochs
             .filter_map(|epoch| Some((f64::from(epoch.epoch), value(epoch)?)))
             .collect()
     };
+    let series = |name, points| Series { name, points };
     let loss = Chart {
-        title: format!("{}: loss", escape(kind)),
+        title: format!("{kind}: loss"),
         x_label: "epoch",
         series: vec![
-            Series {
-                name: "a few steps",
-                points: phase.loss.clone(),
-            },
-            Series {
-                name: "epoch",
-                points: by_epoch(|epoch| Some(epoch.train_loss)),
-            },
+            series("some steps", phase.loss.clone()),
+            series("epoch", by_epoch(|epoch| Some(epoch.train_loss))),
         ],
         unit: Unit::Number,
     };
     let accuracy = Chart {
-        title: format!("{}: accuracy", escape(kind)),
+        title: format!("{kind}: accuracy"),
         x_label: "epoch",
         series: vec![
             // An empty first series, so that the second has the same colour as in the loss chart.
-            Series {
-                name: "",
-                points: Vec::new(),
-            },
-            Series {
-                name: "training images",
-                points: by_epoch(|epoch| Some(epoch.train_accuracy)),
-            },
-            Series {
-                name: "validation images",
-                points: by_epoch(|epoch| epoch.validation_accuracy),
-            },
+            series("", Vec::new()),
+            series(
+                "training images",
+                by_epoch(|epoch| Some(epoch.train_accuracy)),
+            ),
+            series(
+                "validation images",
+                by_epoch(|epoch| epoch.validation_accuracy),
+            ),
         ],
         unit: Unit::Percent,
     };
-    loss.to_html() + &accuracy.to_html()
+    [loss, accuracy]
 }
 
-fn times(seconds: &Seconds) -> String {
-    let lines = [
+fn times(seconds: &Seconds) -> [(&'static str, String); 7] {
+    [
         ("Start of the services", seconds.start),
         ("Teacher", seconds.teacher),
         ("Same student, no teacher", seconds.baseline),
         ("Student", seconds.student),
-        ("Measuring on the test images", seconds.evaluate),
+        ("Evaluation on the test images", seconds.evaluate),
         ("Test images through gRPC", seconds.serve),
-        ("All", seconds.total),
-    ];
-    let line = |(name, seconds)| format!("<dt>{name}</dt><dd>{}</dd>\n", duration(seconds));
-    lines.map(line).concat()
+        ("Total", seconds.total),
+    ]
+    .map(|(name, seconds)| (name, duration(seconds)))
 }
 
-/// 2 min 5 s
+/// Formats a duration: "7.0 s", "2 min 5 s". `indicatif::HumanDuration` would round to minutes.
 pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        ..60.0 => format!("{seconds:.1} s"),
-        _ => {
-            let whole = seconds.round() as u64;
-            format!("{} min {} s", whole / 60, whole % 60)
-        }
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    let whole = seconds.round() as u64;
+    format!("{} min {} s", whole / 60, whole % 60)
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::runs::v1::EpochFinished;
-
     use super::{
         super::{summary::tests::example, table::rows},
         *,
@@ -268,10 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn every_placeholder_is_filled_and_text_is_escaped() {
+    fn text_is_escaped_and_every_phase_has_two_charts() {
         let page = page();
-        assert!(!page.contains("{{") && !page.contains("}}"));
-        assert!(page.contains("<th>&lt;Bag&gt;</th>"));
+        assert!(page.contains("<th>&#60;Bag&#62;</th>"));
         assert!(page.contains("student, served (gRPC)"));
         assert_eq!(page.matches("<svg").count(), 10);
     }

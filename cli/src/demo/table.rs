@@ -1,5 +1,7 @@
 //! The table that compares the demo's models.
 
+use indicatif::{DecimalBytes, HumanCount};
+
 use super::summary::{Model, Summary};
 
 /// One model of the comparison, with every figure as text.
@@ -67,9 +69,9 @@ fn row(name: &'static str, model: &Model) -> Row {
         name,
         cells: [
             percent(model.accuracy),
-            grouped(model.parameters),
-            bytes(model.bytes),
-            count(model.multiply_adds),
+            HumanCount(model.parameters).to_string(),
+            DecimalBytes(model.bytes).to_string(),
+            format!("{:.2} M", model.multiply_adds as f64 / 1e6),
             percent(model.agreement),
             format!("{:.0} µs", model.p50_us),
         ],
@@ -78,34 +80,6 @@ fn row(name: &'static str, model: &Model) -> Row {
 
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
-}
-
-/// 696,458
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn bytes(number: u64) -> String {
-    match number {
-        0..10_000 => format!("{} B", grouped(number)),
-        10_000..10_000_000 => format!("{} kB", grouped(number / 1_000)),
-        _ => format!("{} MB", grouped(number / 1_000_000)),
-    }
-}
-
-fn count(number: u64) -> String {
-    match number {
-        0..1_000_000 => grouped(number),
-        _ => format!("{:.2} M", number as f64 / 1e6),
-    }
 }
 
 #[cfg(test)]
@@ -123,23 +97,15 @@ mod tests {
             "{text}"
         );
         assert!(lines[6].contains("student, served (gRPC)"), "{text}");
-        for cell in ["90.45 %", "39,154", "157 kB", "1.23 M", "95.00 %", "400 µs"] {
+        for cell in [
+            "90.45 %",
+            "39,154",
+            "157.00 kB",
+            "1.23 M",
+            "95.00 %",
+            "400 µs",
+        ] {
             assert!(lines[6].contains(cell), "{cell}: {text}");
         }
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(bytes(9_999), "9,999 B");
-        assert_eq!(bytes(2_790_000), "2,790 kB");
-        assert_eq!(bytes(25_000_000), "25 MB");
     }
 }
