@@ -101,7 +101,7 @@ pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) 
             what: "a client that does not trust the service",
             credentials: keys.client("foreign-ca", certificate, Some("good")),
             answer: None,
-            logged: "refuses this server's certificate",
+            logged: "rejected this server's certificate",
         },
         Case {
             what: "plain text",

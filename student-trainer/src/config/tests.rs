@@ -250,7 +250,7 @@ fn what_recordings_need_is_checked() {
         (
             "when_gone = \"hard_labels\"",
             folder.to_owned(),
-            "teacher.when_gone = hard_labels: unknown field `when_gone`",
+            "teacher.when_gone = \"hard_labels\": unknown field `when_gone`",
         ),
     ] {
         let error = with(&format!("{teacher}\n{settings}"), &targets)

@@ -158,7 +158,7 @@ fn cases() -> Vec<Case> {
         case(
             INFER,
             json("\"input\"", "\"in\\u0000put\""),
-            request("inputs[0][0]: "),
+            request("inputs[0].name: "),
         ),
         case(
             INFER,
@@ -282,7 +282,7 @@ fn cases() -> Vec<Case> {
         "content-encoding",
         "gzip",
         json("", ""),
-        malformed("inflated"),
+        malformed("cannot be decompressed"),
     );
     let bomb = gzip(&vec![b' '; 100_000_000]);
     with(
