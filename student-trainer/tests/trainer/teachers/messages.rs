@@ -36,7 +36,7 @@ fn a_batch_whose_parts_would_be_small_is_refused_before_the_first_step() {
     for part in [
         &address(&teacher),
         "grpc.max_message_bytes is 40000",
-        "with 50 images or",
+        "at most 50 images",
         "phases[0].batch_size = 128 needs messages of 50304 bytes",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
