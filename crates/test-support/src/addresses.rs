@@ -11,7 +11,7 @@ pub fn own_host(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, high, low, number)
 }
 
-/// An address on which nobody listens. Its host is nobody else's, so no other test, and no
+/// An address without a listener. No other process uses its host, so no other test, and no
 /// connection, can be given its port meanwhile.
 pub fn unused_address() -> String {
     // Downwards: those who number their own hosts begin with 1.

@@ -42,7 +42,7 @@ fn a_killed_teacher_leaves_no_trace_in_the_student() {
         assert!(teacher.answered() > 0.0, "both teachers were used");
     }
 
-    // Alone at first: nobody helps it out with what it has.
+    // The only teacher at first: no other teacher takes over its batches.
     drop(other);
     let patient = ["teacher.wait_timeout_seconds=600"];
     let disturbed = scene.run("disturbed", &endpoints, &patient);
@@ -184,8 +184,8 @@ fn a_teacher_that_does_not_fit_the_data_fails_the_run_at_once() {
 #[test]
 fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
     let scene = Scene::new(SIZE);
-    let nobody = test_support::unused_address();
-    let endpoints = [nobody.as_str(), "no.such.host.invalid:1"];
+    let unused = test_support::unused_address();
+    let endpoints = [unused.as_str(), "no.such.host.invalid:1"];
     let error = scene
         .run("run", &endpoints, &["teacher.wait_timeout_seconds=1"])
         .fail();
