@@ -1,4 +1,4 @@
-//! Certificates, keys and tokens for tests across processes, in a folder of their own.
+//! Certificates, keys and tokens for tests of several processes, in a temporary folder.
 
 use std::{fs, path::PathBuf};
 
@@ -13,12 +13,12 @@ use server::security::{
     tokens_file::{Tokens, TokensError},
 };
 
-/// Made once for a test; `server`, `client`, `expired` and `foreign` are certificates, the last of
-/// an authority of its own.
+/// A folder with the certificates `server`, `client` and `expired` of the authority `ca`, and
+/// `foreign` of the authority `foreign-ca`.
 pub struct Keys(tempfile::TempDir);
 
 impl Keys {
-    /// An authority, a foreign one, and what they have signed.
+    /// Creates both authorities and the certificates that they sign.
     pub fn new() -> Self {
         let keys = Self(tempfile::tempdir().expect("a temporary folder"));
         let own = keys.authority("ca", "Retort's test authority");
@@ -34,7 +34,7 @@ impl Keys {
         self.0.path().join(name)
     }
 
-    /// `--set` arguments that give a service its certificate.
+    /// `--set` arguments for the service's own certificate.
     pub fn tls_settings(&self) -> Vec<String> {
         vec![
             format!("grpc.tls.certificate={}", self.path("server.pem").display()),
@@ -42,7 +42,7 @@ impl Keys {
         ]
     }
 
-    /// The same, and clients must show theirs.
+    /// `--set` arguments for the service's own certificate; clients must send one too.
     pub fn mutual_tls_settings(&self) -> Vec<String> {
         let mut settings = self.tls_settings();
         let client_ca = self.path("ca.pem");
@@ -50,7 +50,7 @@ impl Keys {
         settings
     }
 
-    /// `--set` argument that gives a service its tokens: those of [`token`](Self::token).
+    /// `--set` argument for the tokens file, which [`token`](Self::token) fills.
     pub fn tokens_setting(&self) -> String {
         format!("auth.tokens_file={}", self.tokens_file().display())
     }
@@ -75,7 +75,8 @@ impl Keys {
         token
     }
 
-    /// A client that trusts the authority `ca`, with the certificate and the token of these names.
+    /// Credentials of a client that trusts the authority `ca` and sends the named certificate and
+    /// token.
     pub fn client(&self, ca: &str, certificate: Option<&str>, token: Option<&str>) -> Credentials {
         let file = |name: &str, ending: &str| self.path(&format!("{name}.{ending}"));
         Credentials {
@@ -89,7 +90,7 @@ impl Keys {
         }
     }
 
-    /// A client that speaks plain text, with the token of this name.
+    /// Credentials of a client without TLS that sends the named token.
     pub fn plain_client(&self, token: Option<&str>) -> Credentials {
         let file = token.map(|name| self.path(&format!("{name}.token")));
         Credentials {

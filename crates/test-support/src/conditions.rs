@@ -1,22 +1,22 @@
-//! Waiting for conditions instead of for times.
+//! Waits for conditions, so that no test depends on a fixed time.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// Longest time for a condition that should hold soon; generous, for a loaded machine.
+/// Time limit for a condition that should hold soon; long enough for a loaded machine.
 pub const SOON: Duration = Duration::from_secs(180);
 
-/// Waits until `check` gives something.
+/// Waits until `check` returns a value. `what` names the condition in the failure message.
 ///
 /// # Panics
-/// When it has not within [`SOON`].
+/// If `check` returns no value within [`SOON`].
 pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
     eventually_within(SOON, what, check)
 }
 
-/// The same within `limit`.
+/// [`eventually`] with the given time limit.
 pub fn eventually_within<T>(
     limit: Duration,
     what: &str,
@@ -32,7 +32,7 @@ pub fn eventually_within<T>(
     }
 }
 
-/// Waits until `value` has been the same for a second.
+/// Waits until `value` has not changed for a second.
 pub fn eventually_constant(what: &str, mut value: impl FnMut() -> f64) {
     let mut last = (value(), Instant::now());
     eventually(&format!("the end of {what}"), || {

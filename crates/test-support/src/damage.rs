@@ -1,5 +1,5 @@
-//! For property tests of what reads bytes from elsewhere: how many cases run, and valid bytes that are
-//! damaged in the ways that break parsers.
+//! Damaged inputs for property tests of parsers: valid bytes with the kinds of damage that break
+//! parsers, and the number of cases.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ const HUGE: [u64; 6] = [
     0,
 ];
 
-/// Pieces of JSON, TOML, protobuf and safetensors that are valid somewhere, but seldom where they land.
+/// Pieces of JSON, TOML, protobuf and safetensors. Most places in an input make them invalid.
 const PIECES: [&[u8]; 16] = [
     b"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
     b"{\"a\":",
@@ -40,7 +40,7 @@ const PIECES: [&[u8]; 16] = [
     b"\x1f\x8b",
 ];
 
-/// Numbers that replace others in a text.
+/// Numbers that replace a number in a text.
 const NUMBERS: [&str; 12] = [
     "2",
     "3",
@@ -56,7 +56,7 @@ const NUMBERS: [&str; 12] = [
     "00",
 ];
 
-/// One change. An [`Index`] becomes a position, whatever the length is.
+/// One change of the input. An [`Index`] becomes a position in an input of any length.
 #[derive(Debug, Clone)]
 enum Damage {
     FlipBit(Index, u8),
@@ -64,9 +64,9 @@ enum Damage {
     CutFrom(Index),
     Remove(Index, usize),
     Insert(Index, Vec<u8>),
-    /// Copies bytes to another place: a splice.
+    /// Inserts a copy of some bytes at another position.
     Copy(Index, usize, Index),
-    /// Overwrites a field of 1, 2, 4 or 8 bytes: a length or a count.
+    /// Overwrites 1, 2, 4 or 8 bytes, as if they held a length or a count.
     Integer {
         at: Index,
         bytes: usize,
@@ -135,9 +135,10 @@ impl Damage {
                 value,
                 big_endian,
             } => {
-                let encoded = match big_endian {
-                    true => value.to_be_bytes()[8 - width..].to_vec(),
-                    false => value.to_le_bytes()[..*width].to_vec(),
+                let encoded = if *big_endian {
+                    value.to_be_bytes()[8 - width..].to_vec()
+                } else {
+                    value.to_le_bytes()[..*width].to_vec()
                 };
                 let range = range(at, *width);
                 let count = range.len();
@@ -157,7 +158,7 @@ impl Damage {
     }
 }
 
-/// One of `valid`, with one to three changes.
+/// Generates one of `valid` with one to three changes.
 pub fn damaged(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     (select(valid), vec(damage(), 1..4)).prop_map(|(mut bytes, changes)| {
         changes.iter().for_each(|change| change.apply(&mut bytes));
@@ -165,7 +166,7 @@ pub fn damaged(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Damaged bytes, as [`damaged`] makes them, and bytes that were never valid.
+/// Generates bytes as a stranger might send them: nine of ten are [`damaged`], the others are random.
 pub fn foreign(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         9 => damaged(valid),
@@ -173,15 +174,15 @@ pub fn foreign(valid: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// [`foreign`] as text; what is not UTF-8 is replaced.
+/// [`foreign`] as text, with replacement characters for bytes that are not UTF-8.
 pub fn foreign_text(valid: Vec<String>) -> impl Strategy<Value = String> {
     let valid = valid.into_iter().map(String::into_bytes).collect();
     foreign(valid).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `cases` cases that are the same in every run, so that no build fails by chance. `PROPTEST_CASES` asks
-/// for more of them, `PROPTEST_RNG_SEED` for others. A failure prints the smallest input that shows it;
-/// no file is written.
+/// Configures `cases` cases that are the same in every run, so that no build fails by chance.
+/// `PROPTEST_CASES` sets another number, `PROPTEST_RNG_SEED` other cases. A failure prints the smallest
+/// input that causes it, and writes no file.
 pub fn cases(cases: u32) -> ProptestConfig {
     let from_environment = ProptestConfig::default();
     let more = std::env::var_os("PROPTEST_CASES").is_some();
@@ -197,8 +198,8 @@ pub fn cases(cases: u32) -> ProptestConfig {
     }
 }
 
-/// Runs `parse` and fails if this thread touched more than 64 MiB of new memory in it: inputs here are
-/// small. Other threads' memory does not count, as tests run beside each other.
+/// Runs `parse` and fails if this thread touched more than 64 MiB of new memory meanwhile; the inputs
+/// are small. Memory of other threads does not count, because tests run in parallel.
 pub fn in_modest_memory<T>(parse: impl FnOnce() -> T) -> T {
     const MODEST_PAGES: u64 = (64 << 20) / 4096;
     let before = pages_touched();
@@ -222,12 +223,12 @@ fn pages_touched() -> u64 {
         .expect("a number")
 }
 
-/// A protobuf message of messages within messages: `fields` are the numbers of the outermost ones, the
-/// last of which, `cycle`, come again and again until there are `depth`.
+/// Encodes a protobuf message that nests `depth` messages. The field numbers, from the outermost
+/// message inwards, are `fields` and then `cycle`, repeated.
 pub fn nested_messages(fields: &[u32], cycle: &[u32], depth: usize) -> Vec<u8> {
     let path = fields.iter().chain(cycle.iter().cycle()).take(depth);
     let path: Vec<_> = path.collect();
-    // From the inside to the outside, back to front, so that nothing is moved.
+    // Writes the innermost message first and backwards, so that adding a header moves no bytes.
     let mut reversed: Vec<u8> = Vec::new();
     for field in path.into_iter().rev() {
         let head = [

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Names of as many classes, those that runs have unless they say otherwise.
+/// Returns the default class names of runs, continued as `class N` up to `classes` names.
 pub fn class_names(classes: usize) -> Vec<String> {
     let defaults: toml::Table = include_str!("../../../configs/run.toml").parse().unwrap();
     let names = defaults["data"]["class_names"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! A file that takes long to open.
+//! A file on which `open` blocks.
 
 use std::{
     io::{BufRead, BufReader},
@@ -6,8 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A regular file; whoever opens it waits until this is dropped, or for the kernel's lease-break-time
-/// (45 s).
+/// A regular file with a lease on it: a process that opens the file waits until this value is dropped,
+/// or until the kernel breaks the lease (45 s, `lease-break-time`).
 pub struct HeldFile(Child);
 
 impl HeldFile {
@@ -21,9 +21,9 @@ impl HeldFile {
             .spawn();
         let mut child = child.expect("Python starts: scripts/setup --tests installs it");
         let mut held = String::new();
-        let said = child.stdout.take().expect("it is a pipe");
-        let read = BufReader::new(said).read_line(&mut held);
-        read.expect("it says that it holds the file");
+        let stdout = child.stdout.take().expect("it is a pipe");
+        let read = BufReader::new(stdout).read_line(&mut held);
+        read.expect("the script reports that it holds the file");
         assert_eq!(held, "held\n");
         Self(child)
     }
@@ -31,7 +31,7 @@ impl HeldFile {
 
 impl Drop for HeldFile {
     fn drop(&mut self) {
-        // Its end gives the file free. It may have ended already.
+        // The lease ends with the process, which may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,14 +1,14 @@
-//! What the tests of several crates share. Nothing that ships depends on it.
+//! Test support that several crates share. No crate that ships depends on it.
 //!
-//! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports, watched by conditions, killed when dropped.
-//! - [`eventually`]: waits for a condition, never for a time.
+//! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
+//! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
-//! - [`NameServer`]: a DNS server whose answers change.
-//! - [`damage`]: valid bytes that are damaged, for property tests of parsers.
-//! - [`Relay`]: a TCP relay whose connections a test cuts without closing them.
-//! - [`certificates`], [`refusals`]: keys, tokens, and the callers that every port must reject.
-//! - [`process_life`]: what every service must do when it starts, logs and stops.
-//! - [`held_file`], [`wrapper`]: files that take long to open, and programs that start another program.
+//! - [`NameServer`]: a DNS server whose answers a test changes.
+//! - [`damage`]: damaged inputs for property tests of parsers.
+//! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
+//! - [`certificates`], [`refusals`]: keys and tokens, and the checks that a port rejects wrong ones.
+//! - [`process_life`]: checks of how a service starts, logs and stops.
+//! - [`held_file`], [`wrapper`]: files on which `open` blocks, and programs that start another program.
 
 #![allow(
     async_fn_in_trait,

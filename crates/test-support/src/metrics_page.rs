@@ -1,4 +1,4 @@
-//! Values of a service's metrics page.
+//! Reads values from a service's metrics page.
 
 use std::{
     io::{Read, Write},
@@ -7,12 +7,12 @@ use std::{
 
 use crate::conditions::SOON;
 
-/// Value of a line of `http://address/metrics`; 0 where there is none.
+/// Returns the value of a line of `http://address/metrics`, or 0 if the line is missing.
 pub fn metric(address: SocketAddr, line: &str) -> f64 {
     metric_in(&http_get(address, "/metrics"), line)
 }
 
-/// The same in the text of a page of metrics.
+/// Returns the value of a line of a metrics page, or 0 if the line is missing.
 pub fn metric_in(text: &str, line: &str) -> f64 {
     let value = text
         .lines()
@@ -20,7 +20,10 @@ pub fn metric_in(text: &str, line: &str) -> f64 {
     value.map_or(0.0, |value| value.parse().unwrap())
 }
 
-/// Body of `http://address/path`.
+/// Returns the body of `http://address/path`.
+///
+/// # Panics
+/// If the status is not 200.
 pub fn http_get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();

@@ -11,14 +11,14 @@ use simple_dns::{CLASS, Packet, QTYPE, ResourceRecord, TYPE, rdata::RData};
 
 const TTL_SECONDS: u32 = 600;
 
-/// Answers over TCP.
+/// A running DNS server on 127.0.0.1. It answers over TCP only.
 pub struct NameServer {
     pub address: SocketAddr,
     addresses: Arc<Mutex<Vec<Ipv4Addr>>>,
 }
 
 impl NameServer {
-    /// Starts a server that answers each question for A records with the addresses set last.
+    /// Starts a server that answers each query for A records with the addresses set last.
     pub fn start(addresses: &[Ipv4Addr]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {

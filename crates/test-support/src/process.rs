@@ -1,4 +1,4 @@
-//! Real processes: started, watched by conditions, killed when dropped.
+//! Starts real processes, waits for conditions on them, and kills them when dropped.
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +20,16 @@ use crate::{
     wrapper,
 };
 
-/// The binary `name` of another crate of the workspace, built beside `own`, a binary of this one.
+/// Returns the path of another crate's binary `name`, in the folder of `own`, a binary of the caller's
+/// crate.
+///
+/// # Panics
+/// If the binary is not built.
 pub fn built_beside(own: &str, name: &str) -> PathBuf {
     let path = Path::new(own).with_file_name(name);
     assert!(
         path.exists(),
-        "{} is not there: run `cargo build --release` first",
+        "{} does not exist: run `cargo build --release` first",
         path.display()
     );
     path
@@ -42,11 +46,11 @@ impl Process {
         Self::start_with_output(command, Stdio::inherit())
     }
 
-    /// The same, with `stdout` as its standard output.
+    /// Starts `command` with `stdout` as its standard output.
     pub fn start_with_output(mut command: Command, stdout: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("stderr")).unwrap();
-        // What is logged is looked at.
+        // Tests read the log, so it has the default level.
         command.env_remove("RUST_LOG");
         let mut command = wrapper::with_default_signals(&command);
         let child = command.stdout(stdout).stderr(log).spawn();
@@ -58,12 +62,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What it wrote to standard error so far.
+    /// The standard error so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Its peak resident memory so far, MiB; `None` once it has ended.
+    /// The peak resident memory so far in MiB, or `None` after the process ended.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let line = status
@@ -82,12 +86,12 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         self.wait_within(SOON)
     }
 
-    /// The same within `limit`.
+    /// [`wait`](Self::wait) with the given time limit.
     pub fn wait_within(&mut self, limit: Duration) -> ExitStatus {
         let log = self.folder.path().join("stderr");
         let child = &mut self.child;
@@ -98,7 +102,10 @@ impl Process {
         )
     }
 
-    /// Waits for the ready file at `path`, as long as the process lives.
+    /// Waits for the ready file at `path` and returns its addresses by port name.
+    ///
+    /// # Panics
+    /// If the process ends first.
     pub fn ready(&mut self, path: &Path) -> BTreeMap<String, SocketAddr> {
         eventually("a ready file", || {
             let ready = common::ready_file::read(path).unwrap();
@@ -119,7 +126,7 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal by its short name to a process.
+/// Sends a process the signal with this short name, such as `TERM`.
 pub fn signal(process: u32, name: &str) {
     let signal = match name {
         "CONT" => Signal::CONT,
@@ -128,11 +135,11 @@ pub fn signal(process: u32, name: &str) {
         "KILL" => Signal::KILL,
         "STOP" => Signal::STOP,
         "TERM" => Signal::TERM,
-        other => panic!("{other}: add it here"),
+        other => panic!("{other}: add this signal here"),
     };
     let process = Pid::from_raw(process as i32).unwrap();
     match kill_process(process, signal) {
-        // It has ended already, and was waited for.
+        // SRCH: the process has already ended and been reaped.
         Ok(()) | Err(Errno::SRCH) => {}
         Err(error) => panic!("{name}: {error}"),
     }

@@ -1,5 +1,5 @@
-//! What holds for every service as a process: it goes on whatever becomes of its log, ends on every
-//! signal that asks for it, and its ready file is there while it serves.
+//! Checks of every service as a process: it continues when its log cannot be written, ends on every
+//! stop signal, and has a ready file only while it serves.
 
 use std::{
     fs::{self, File},
@@ -20,37 +20,37 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wrapper::{started_by, with_default_signals};
 
-/// Only a hang takes as long.
+/// Longer than any step of these checks takes; only a hang exceeds it.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 const DROPPED: &str = "retort_log_lines_dropped_total ";
 
-/// A standard error that takes nothing.
+/// A standard error to which writing fails or blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stderr {
     Full,
     WithoutReader,
-    /// Its reader lives and does not read.
+    /// The reader is open and does not read.
     NotRead,
 }
 
-/// Where and how a service is to be started: with all ports on 127.0.0.1:0, and without a ready file.
+/// Builds the command that starts the service, with all ports on 127.0.0.1:0 and without a ready file.
 pub type Service<'s> = &'s dyn Fn() -> Command;
 
-/// Every check of this module. `key` names a listen address of the configuration.
+/// Runs every check of this module. `key` is the configuration key of a listen address.
 pub fn check(service: Service<'_>, key: &str) {
     for (stderr, signal) in [
         (Stderr::Full, Signal::TERM),
         (Stderr::WithoutReader, Signal::HUP),
         (Stderr::NotRead, Signal::QUIT),
     ] {
-        goes_on_without_its_log(service, stderr, signal);
+        continues_without_its_log(service, stderr, signal);
     }
-    goes_on_when_nohup_started_it(service);
+    continues_after_sighup_under_nohup(service);
     removes_the_ready_file_of_a_killed_process(service, key);
 }
 
-fn goes_on_without_its_log(service: Service<'_>, stderr: Stderr, signal: Signal) {
+fn continues_without_its_log(service: Service<'_>, stderr: Stderr, signal: Signal) {
     let case = format!("{stderr:?} {signal:?}");
     let (stderr_stream, _reader) = stderr.open();
     let mut command = with_default_signals(&service());
@@ -58,20 +58,20 @@ fn goes_on_without_its_log(service: Service<'_>, stderr: Stderr, signal: Signal)
     let dropped = || -> u64 {
         let metrics = running.metrics();
         let dropped = metrics.lines().find_map(|line| line.strip_prefix(DROPPED));
-        dropped.expect("the metric is there").parse().unwrap()
+        dropped.expect("the page has the metric").parse().unwrap()
     };
     if stderr == Stderr::NotRead {
-        // What is not read may be read later: little of it is kept for that.
+        // A reader that does not read yet may do so later, so the few lines so far are kept.
         assert_eq!(dropped(), 0, "{case}");
     } else {
-        // A thread writes the log, at its own time.
+        // A thread writes the log, so the count rises with a delay.
         eventually(&case, || (dropped() > 0).then_some(()));
     }
     running.end(signal, &case);
 }
 
-fn goes_on_when_nohup_started_it(service: Service<'_>) {
-    // nohup ignores SIGHUP and sends terminals' output to a file.
+fn continues_after_sighup_under_nohup(service: Service<'_>) {
+    // nohup makes the service ignore SIGHUP.
     let mut running = Running::start(&mut started_by("nohup", &[], &service()), "nohup");
     let status = fs::read_to_string(format!("/proc/{}/status", running.process.id())).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -79,7 +79,10 @@ fn goes_on_when_nohup_started_it(service: Service<'_>) {
     assert_eq!(caught & 1, 0, "SIGHUP is caught: {caught:x}");
     running.signal(Signal::HUP);
     running.metrics();
-    assert!(running.process.try_wait().unwrap().is_none(), "it ended");
+    assert!(
+        running.process.try_wait().unwrap().is_none(),
+        "ended by SIGHUP"
+    );
     running.end(Signal::TERM, "nohup");
 }
 
@@ -89,19 +92,25 @@ fn removes_the_ready_file_of_a_killed_process(service: Service<'_>, key: &str) {
     let mut killed = Running::start_at(&ready, &mut with_default_signals(&service()), "killed");
     killed.process.kill().unwrap();
     killed.process.wait().unwrap();
-    assert!(ready.exists(), "SIGKILL leaves it");
-    // The next process gets no port, so that it does not get ready.
+    assert!(
+        ready.exists(),
+        "a process that is killed leaves its ready file"
+    );
+    // The port of the next process is taken, so it never serves.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("{key}={}", taken.local_addr().unwrap());
     let mut command = service();
     command.arg("--ready-file").arg(&ready);
     let refused = command.args(["--set", &listen]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(!ready.exists(), "it is there before a process serves");
+    assert!(
+        !ready.exists(),
+        "the ready file exists although no process serves"
+    );
 }
 
 impl Stderr {
-    /// The stream, and its reader where it lives.
+    /// Opens the stream, and returns its reader if that stays open.
     fn open(self) -> (OwnedFd, Option<UnixStream>) {
         match self {
             Self::Full => {
@@ -125,12 +134,12 @@ impl Stderr {
     }
 }
 
-/// A service that serves. It is killed when this is dropped.
+/// A service that is ready. Dropping this value kills it.
 struct Running {
     process: Child,
     metrics: SocketAddr,
     ready: PathBuf,
-    /// Of the ready file, where this made it.
+    /// Holds the ready file, unless the caller chose its path.
     folder: Option<tempfile::TempDir>,
 }
 
@@ -143,7 +152,7 @@ impl Running {
     }
 
     fn start_at(ready: &Path, command: &mut Command, case: &str) -> Self {
-        // nohup would write what goes to a terminal to a file.
+        // nohup redirects standard output to a file only if it is a terminal.
         command.arg("--ready-file").arg(ready).stdout(Stdio::null());
         let mut process = command.spawn().unwrap();
         let addresses = eventually(case, || {
@@ -175,12 +184,12 @@ impl Running {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
     }
 
-    /// Ends it in order.
+    /// Stops the service with `signal` and checks that it exits with 0 and removes its ready file.
     fn end(mut self, signal: Signal, case: &str) {
         self.signal(signal);
         let status = eventually(case, || self.process.try_wait().unwrap());
         assert_eq!(status.code(), Some(0), "{case}: {status}");
-        assert!(!self.ready.exists(), "{case}: the ready file is there");
+        assert!(!self.ready.exists(), "{case}: the ready file still exists");
     }
 }
 

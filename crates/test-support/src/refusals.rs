@@ -1,4 +1,5 @@
-//! What every service must refuse, and how: once in the log, with a reason, without the token.
+//! Checks that a service rejects wrong credentials, with a reason, with one line in the log, and
+//! without the token in it.
 
 use std::{
     collections::BTreeSet,
@@ -13,34 +14,37 @@ use crate::certificates::Keys;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A service whose port wants a certificate and a token.
+/// A service whose port requires a certificate and a token.
 pub trait Guarded {
-    /// What its calls ask for.
+    /// The scope that [`call`](Self::call) requires.
     const SCOPE: Scope;
 
-    /// What it has logged.
+    /// Returns the log so far.
     fn log(&self) -> String;
 
-    /// One call that succeeds for whoever may make it; nothing where there is no connection.
+    /// Makes one call, which succeeds with sufficient credentials.
+    ///
+    /// # Errors
+    /// The status of the answer, or `None` if no connection was made.
     async fn call(&self, credentials: &Credentials) -> Result<(), Option<tonic::Status>>;
 }
 
-/// One call by a client who may not.
+/// One call with wrong credentials.
 struct Case {
     what: &'static str,
     credentials: Credentials,
-    /// Code and reason of the answer; nothing where the connection itself is refused.
+    /// Expected code and reason of the answer; `None` if the connection is rejected.
     answer: Option<(Code, &'static str)>,
-    /// Stands in its line of the log, and in no other.
+    /// Text that only this case's line of the log contains.
     logged: &'static str,
 }
 
-/// A good client's credentials, for the service that [`settings`] start.
+/// Credentials that a service with these [`settings`] accepts.
 pub fn good(keys: &Keys) -> Credentials {
     keys.client("ca", Some("client"), Some("good"))
 }
 
-/// Makes the tokens; `--set` arguments of a service with mutual TLS and tokens.
+/// Creates the tokens and returns the `--set` arguments of a service with mutual TLS and tokens.
 pub fn settings(keys: &Keys, scope: Scope) -> Vec<String> {
     let other = if scope == Scope::Metrics {
         Scope::Runs
@@ -55,7 +59,7 @@ pub fn settings(keys: &Keys, scope: Scope) -> Vec<String> {
     settings
 }
 
-/// Calls `service`, which was started with [`settings`], with every kind of wrong credentials.
+/// Calls `service`, started with [`settings`], with every kind of wrong credentials.
 pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) {
     expect_good_call(service, keys).await;
     let client = |certificate, token| keys.client("ca", certificate, token);
@@ -116,22 +120,22 @@ pub async fn refuses_all_but_good_callers<G: Guarded>(service: &G, keys: &Keys) 
     let log = service.log();
     for token in ["good", "other-scope", "unknown"] {
         let file = keys.path(&format!("{token}.token"));
-        let token = std::fs::read_to_string(file).expect("the token is there");
+        let token = std::fs::read_to_string(file).expect("the token file exists");
         assert!(!log.contains(&token), "a token is in the log: {log}");
     }
     assert!(!log.contains("panicked"), "{log}");
-    // A client may connect again by itself: each connection that was refused is told of once.
+    // A client may reconnect by itself, so the test counts log lines per connection, not per case.
     let lines = refusals(&log);
     let refused: BTreeSet<_> = lines.iter().filter_map(|line| peer(line)).collect();
     assert_eq!(refused.len(), lines.len(), "{lines:?}");
 }
 
-/// The caller's address, from a line of the log.
+/// Extracts the caller's address from a line of the log.
 fn peer(line: &str) -> Option<&str> {
     line.split("peer=").nth(1)?.split(' ').next()
 }
 
-/// Calls `service`, which speaks plain text, over TLS.
+/// Calls `service`, whose port has no TLS, over TLS.
 pub async fn refuses_tls_on_a_plain_port<G: Guarded>(service: &G, keys: &Keys) {
     let case = Case {
         what: "TLS on a plain port",
@@ -152,7 +156,7 @@ async fn expect_good_call<G: Guarded>(service: &G, keys: &Keys) {
 async fn expect_refusal<G: Guarded>(service: &G, case: &Case) {
     let refused = service.call(&case.credentials).await;
     let Err(status) = refused else {
-        panic!("{} was let in", case.what);
+        panic!("{} was accepted", case.what);
     };
     if let Some((code, reason)) = case.answer {
         let status = status.unwrap_or_else(|| panic!("{}: no answer", case.what));
@@ -160,7 +164,7 @@ async fn expect_refusal<G: Guarded>(service: &G, case: &Case) {
         let info = status.get_details_error_info().expect("a reason is given");
         assert_eq!(info.reason, reason, "{}", case.what);
     }
-    let told = || {
+    let logged = || {
         let lines = refusals(&service.log());
         lines
             .iter()
@@ -168,17 +172,17 @@ async fn expect_refusal<G: Guarded>(service: &G, case: &Case) {
             .count()
     };
     let began = Instant::now();
-    while told() == 0 {
+    while logged() == 0 {
         let late = began.elapsed() > PATIENCE;
         assert!(!late, "{} is not logged: {}", case.what, service.log());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     if case.answer.is_some() {
-        assert_eq!(told(), 1, "{}: {}", case.what, service.log());
+        assert_eq!(logged(), 1, "{}: {}", case.what, service.log());
     }
 }
 
-/// The lines of the log that tell of refusals.
+/// Returns the lines of the log that report rejected calls or connections.
 fn refusals(log: &str) -> Vec<String> {
     let is_refusal = |line: &&str| line.contains(" refused") || line.contains(" rejected");
     let lines = log.lines().filter(is_refusal);

@@ -1,4 +1,4 @@
-//! A TCP relay whose connections a test can cut without closing them.
+//! A TCP relay that a test can stall without closing its connections.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Forwards connections to a teacher.
+/// Forwards connections to a teacher, until a test cuts them.
 pub struct Relay {
     pub address: SocketAddr,
     cut: Arc<AtomicBool>,
@@ -44,7 +44,7 @@ impl Relay {
         self.cut.store(true, Ordering::Relaxed);
     }
 
-    /// Forwards again, what was held back first.
+    /// Forwards again, beginning with the bytes held back.
     pub fn restore(&self) {
         self.cut.store(false, Ordering::Relaxed);
     }

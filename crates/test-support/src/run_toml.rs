@@ -1,4 +1,4 @@
-//! Configurations of runs, as TOML.
+//! Writes configurations of runs as TOML.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use std::fmt;
 pub const CROSS_ENTROPY: &str = r#"{ kind = "cross_entropy" }"#;
 /// A loss on soft targets.
 pub const SOFT_CROSS_ENTROPY: &str = r#"{ kind = "soft_cross_entropy", temperature = 2.0 }"#;
-/// An optimizer that has a state.
+/// An optimizer with state.
 pub const MOMENTUM: &str =
     r#"{ kind = "sgd", momentum = 0.9, nesterov = true, weight_decay = 1e-4 }"#;
 
-/// The configuration of a run. Defaults of `configs/run.toml` apply to what it leaves out.
+/// The configuration of a run. Missing keys have the defaults of `configs/run.toml`.
 #[derive(Debug, Clone, Copy)]
 pub struct RunToml<'t> {
     /// Top-level keys, one per line.

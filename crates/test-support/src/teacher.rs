@@ -14,12 +14,12 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Serves `artifact` on one thread of the CPU with further `key=value` settings.
+    /// Serves `artifact` on one CPU thread. `settings` are further `key=value` pairs.
     pub fn start(binary: &Path, artifact: &Path, settings: &[&str]) -> Self {
         Self::start_at(binary, artifact, "127.0.0.1:0", settings)
     }
 
-    /// The same at a given address.
+    /// [`start`](Self::start) at the given address.
     pub fn start_at(binary: &Path, artifact: &Path, listen: &str, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready_file = folder.path().join("ready.json");
@@ -45,18 +45,18 @@ impl Teacher {
         }
     }
 
-    /// Value of a line of `/metrics`, such as `retort_teacher_streams`; 0 where there is none.
+    /// Value of a line of `/metrics`, such as `retort_teacher_streams`, or 0 if it is missing.
     pub fn metric(&self, line: &str) -> f64 {
         metric(self.metrics, line)
     }
 
-    /// Batches answered so far.
+    /// Number of batches answered so far.
     pub fn answered(&self) -> f64 {
         self.metric("retort_teacher_batches_total{outcome=\"answered\"}")
     }
 }
 
-/// Writes an untrained teacher of `network` (TOML of a spec) into `folder`.
+/// Writes an untrained teacher with the network `network` (a spec in TOML) to `folder`.
 pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, Weights) {
     let network: NetworkSpec = toml::from_str(network).unwrap();
     let weights = Weights::initial(&network, seed).unwrap();

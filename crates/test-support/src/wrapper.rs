@@ -1,15 +1,16 @@
-//! Programs that another program starts and becomes, so that the process id stays the same.
+//! Starts a program through a wrapper, such as `env` or `nohup`, that replaces itself with the program
+//! and so keeps the process id.
 
 use std::process::Command;
 
-/// `command` with the signals as in a terminal, though a shell or `nohup` made the tests' own process
-/// ignore some.
+/// Wraps `command` so that it starts with default signal handling, even if the tests' own process
+/// ignores signals because a shell or `nohup` started it.
 pub fn with_default_signals(command: &Command) -> Command {
     let defaults = ["HUP", "INT", "QUIT"].map(|name| format!("--default-signal={name}"));
     started_by("env", &defaults, command)
 }
 
-/// `command` as an argument of `wrapper`.
+/// Wraps `command`: runs `wrapper` with `arguments`, followed by `command` and its arguments.
 pub fn started_by(wrapper: &str, arguments: &[String], command: &Command) -> Command {
     let mut wrapped = Command::new(wrapper);
     wrapped.args(arguments);
