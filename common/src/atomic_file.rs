@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Writes files atomically: a reader sees the old file or the new one, never a part.
 
 use std::{
     ffi::OsStr,
@@ -10,28 +10,26 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-/// Of temporary files.
+/// Name prefix of temporary files.
 const PREFIX: &str = ".writing-";
 
-/// Writes `bytes` to `path`: to a temporary file in the same folder, synced, then renamed over
-/// `path`, then the folder is synced. Missing parent folders are made.
-///
-/// A reader sees the old file or the new one, never a part, also after a crash.
+/// Writes `bytes` to `path`, also atomically if the machine crashes: writes and syncs a temporary file in
+/// the same folder, renames it to `path` and syncs the folder. Creates missing parent folders.
 ///
 /// # Errors
-/// Any I/O error, with the path in its text. The temporary file is removed.
+/// Any I/O error; the message names the path. The temporary file is removed.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = write_in_place(path, bytes);
     let written = written.and_then(|_| File::open(folder_of(path))?.sync_all());
     written.map_err(|error| name(path, &error))
 }
 
-/// The same for a file that need not outlive the machine's power: the folder is not synced, nor
-/// touched in any other way, once a reader can see the file, and may remove it with its folder. Gives
-/// the open file.
+/// Writes `bytes` to `path` and returns the open file. Unlike [`write()`], this does not sync the folder,
+/// so a power failure may lose the file: a reader may remove the file and its folder as soon as the file
+/// is visible.
 ///
 /// # Errors
-/// Those of [`write`].
+/// The errors of [`write()`].
 pub fn write_for_readers(path: &Path, bytes: &[u8]) -> io::Result<File> {
     write_in_place(path, bytes).map_err(|error| name(path, &error))
 }
@@ -59,8 +57,8 @@ fn name(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-/// Removes the temporary files that processes killed within [`write`] left in `folder`. The caller sees to
-/// it that nobody writes there now.
+/// Removes the temporary files in `folder` that remain after a process was killed while it wrote. The
+/// caller ensures that no other process or thread writes there meanwhile.
 ///
 /// # Errors
 /// Any I/O error.
@@ -74,7 +72,7 @@ pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file of this name is one that is being written, or was when its process was killed.
+/// Whether a file with this name is a temporary file, still being written or left by a killed process.
 pub fn is_unfinished(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_a_file_whole_and_leaves_nothing_else() {
+    fn replaces_the_file_and_leaves_no_other() {
         let for_readers = |path: &Path, bytes: &[u8]| write_for_readers(path, bytes).map(drop);
         for write in [write, for_readers] {
             let folder = tempfile::tempdir().unwrap();

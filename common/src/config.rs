@@ -1,4 +1,4 @@
-//! Layered configuration: shipped defaults ← file ← environment ← flags, with every error at once.
+//! Layered configuration: shipped defaults ← file ← environment ← flags. Reports all errors together.
 
 use std::{
     ffi::OsString,
@@ -43,8 +43,8 @@ pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// Rules that types cannot express.
 pub trait Validate {
-    /// Tables at the top whose keys are names that users choose: in variables of the environment these
-    /// keep their capital letters.
+    /// Top-level tables whose keys are names that users choose. In environment variables, these names keep
+    /// their case.
     const NAMED_TABLES: &'static [&'static str] = &[];
 
     /// Adds all problems of `self` to `problems`.
@@ -64,15 +64,14 @@ impl Layers {
 
     /// Merges the layers and reads `T` from them.
     ///
-    /// The type of a key decides what a value of the environment or of a flag means. For a text key (text,
-    /// path, address, one of several words) it is the text as it was typed, unless it is a whole TOML string
-    /// in quotes: then it is what stands between them. For every other key it is TOML (`8`, `true`,
-    /// `["a", "b"]`, `{ latest = { num_versions = 2 } }`).
+    /// The type of a key decides how a value of the environment or a flag is read. For a text key (string,
+    /// path, address, enum) the value is the text as typed, or the content of a TOML string in quotes. For
+    /// every other key the value is TOML (`8`, `true`, `["a", "b"]`, `{ latest = { num_versions = 2 } }`).
     ///
     /// # Errors
-    /// Every problem found, in one error: what [`Validate`] objects to, unknown keys, wrong types
-    /// and values that are not allowed, each with its key and value; or the one reason why a file
-    /// could not be read at all.
+    /// All problems in one error, each with its key and value: violated rules of [`Validate`], unknown
+    /// keys, wrong types and values that are not allowed. A file that cannot be read is the only problem
+    /// reported.
     pub fn load<T: DeserializeOwned + Validate>(&self) -> Result<T, ConfigError> {
         self.load_with(|_| {})
     }
@@ -182,7 +181,7 @@ fn read_tolerantly<T: DeserializeOwned>(
             value: tree.shown(&path),
             message: error.inner().to_string(),
         };
-        // A key that an earlier repair removed is missing now, which the user need not know.
+        // A key that an earlier repair removed is now missing, which is not a problem of the user's file.
         let repaired_before = !problems.is_empty() && problem.message.starts_with("missing field");
         if !repaired_before || !problems.any_below(&problem.key) {
             problems.push(problem);

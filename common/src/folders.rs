@@ -1,60 +1,60 @@
-//! Folders and files that Retort finds by name: what may lie there, and how links count.
+//! Lists folders and reads files, following links.
 //!
-//! One rule for the model store, recordings, checkpoints, artifacts and the queue of runs: a link is what
-//! it leads to; what Retort removes is the link, never its target. What cannot be used is named and left
-//! out, so that it does not hide what can.
+//! The model store, recordings, checkpoints, artifacts and the queue of runs share one rule: a link counts
+//! as its target, and Retort removes the link, never the target. An entry that cannot be used is reported
+//! and left out, so that the others remain usable.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// By name.
+    /// The usable entries, sorted by name.
     pub entries: Vec<Entry>,
-    /// What cannot be used, by path.
+    /// The entries that cannot be used, sorted by path.
     pub unusable: Vec<Unusable>,
 }
 
 /// A usable entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name in the folder.
+    /// The name in the folder.
     pub name: String,
-    /// The folder's path and its name.
+    /// The folder's path joined with the name.
     pub path: PathBuf,
-    /// What it is, or what the link leads to.
+    /// The kind of the entry, or of a link's target.
     pub kind: EntryKind,
 }
 
-/// What an entry of a folder is.
+/// The kind of a folder's entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryKind {
     /// A folder.
     Folder,
     /// A regular file.
     File,
-    /// A pipe, a socket, a device.
+    /// A pipe, a socket or a device.
     Other,
 }
 
-/// An entry of a folder that cannot be used; the text names it.
+/// An entry of a folder that cannot be used. The message names it.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// No caller could ask for it by name.
+    /// The name is not UTF-8, so no request can name the entry.
     #[error("{}: its name is not UTF-8; rename it", path.display())]
     Name {
-        /// Its path.
+        /// The path of the entry.
         path: PathBuf,
     },
-    /// It cannot be looked at, for example a link that leads nowhere.
+    /// The metadata cannot be read, for example because a link has no target.
     #[error("{}: {error}", path.display())]
     Unreachable {
-        /// Its path.
+        /// The path of the entry.
         path: PathBuf,
-        /// Why; names the target of a link.
+        /// The cause, which names the target of a link.
         error: io::Error,
     },
 }
@@ -75,10 +75,10 @@ impl Listing {
     }
 }
 
-/// What `folder` holds, links followed; nothing where there is no such folder.
+/// Lists `folder` and follows links. A missing folder counts as empty.
 ///
 /// # Errors
-/// When it cannot be read, or is a link that leads nowhere. The text does not name the folder.
+/// If the folder cannot be read, or is a link without a target. The message does not name the folder.
 pub fn list(folder: &Path) -> io::Result<Listing> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -99,7 +99,7 @@ pub fn list(folder: &Path) -> io::Result<Listing> {
             Ok(metadata) if metadata.is_dir() => EntryKind::Folder,
             Ok(metadata) if metadata.is_file() => EntryKind::File,
             Ok(_) => EntryKind::Other,
-            // It was removed meanwhile.
+            // The entry was removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !is_link(&path) => continue,
             Err(error) => {
                 let error = naming_target(&path, error);
@@ -114,11 +114,11 @@ pub fn list(folder: &Path) -> io::Result<Listing> {
     Ok(listing)
 }
 
-/// The bytes of a regular file, links followed.
+/// Reads a regular file, following links.
 ///
 /// # Errors
-/// When it cannot be read, or is something else: reading a named pipe could wait for ever. The text names
-/// the target of a link, but not `path`.
+/// If it cannot be read, or is not a regular file: reading a named pipe could block forever. The message
+/// names the target of a link, but not `path`.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path).map_err(|error| naming_target(path, error))?;
     if !metadata.is_file() {
@@ -129,11 +129,11 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path).map_err(|error| naming_target(path, error))
 }
 
-/// Whether something has this path, be it a link that leads nowhere.
+/// Whether an entry with this path exists, even a link without a target.
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn is_there(path: &Path) -> io::Result<bool> {
+pub fn entry_exists(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -141,7 +141,7 @@ pub fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether `path` is a link, wherever it leads.
+/// Whether `path` is a link, with or without a target.
 pub fn is_link(path: &Path) -> bool {
     path.is_symlink()
 }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_count_as_what_they_lead_to_and_what_cannot_be_used_is_named() {
+    fn links_count_as_their_targets_and_unusable_entries_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::create_dir(path("folder")).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_empty_but_a_link_that_leads_nowhere_is_an_error() {
+    fn a_missing_folder_is_empty_but_a_link_without_a_target_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         assert!(list(&link).unwrap().entries.is_empty());
@@ -237,7 +237,7 @@ mod tests {
             let error = read(&path(name)).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
-        assert!(is_there(&path("dangling")).unwrap());
-        assert!(!is_there(&path("missing")).unwrap());
+        assert!(entry_exists(&path("dangling")).unwrap());
+        assert!(!entry_exists(&path("missing")).unwrap());
     }
 }

@@ -1,5 +1,5 @@
-//! What all of Retort's programs share: configuration, telemetry, digests, atomic files and locks.
-//! Knows nothing of gRPC, TLS, libtorch or ONNX Runtime.
+//! The parts that all of Retort's programs share: configuration, telemetry, digests, atomic files and
+//! locks. This crate depends on neither gRPC, TLS, libtorch nor ONNX Runtime.
 
 pub mod atomic_file;
 pub mod config;

@@ -1,15 +1,15 @@
-//! Folders that a service writes to, checked before it serves.
+//! Checks a service's folder before it serves.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-/// Makes `folder`, which stands at `key` in the configuration, where it is missing, and writes a
-/// file in it, which is gone afterwards.
+/// Creates `folder`, the value of the configuration's `key`, if it is missing, and checks that this process
+/// can write to it with a temporary file.
 ///
 /// # Errors
-/// When it cannot be made or written to.
+/// If the folder cannot be created or written to.
 pub fn check(key: &'static str, folder: &Path) -> Result<(), FolderError> {
     fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))
@@ -22,7 +22,7 @@ pub fn check(key: &'static str, folder: &Path) -> Result<(), FolderError> {
         })
 }
 
-/// A folder cannot be made or written to.
+/// A folder that cannot be created or written to.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot write to {} ({key}) as user {user}: {source}; give the folder, or the volume mounted \
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_made_and_left_empty() {
+    fn creates_a_folder_and_leaves_it_empty() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("a/b");
         check("store", &folder).unwrap();
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_folder_is_named_with_its_key_and_the_user() {
+    fn the_error_names_path_key_and_user() {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("file");
         fs::write(&file, "").unwrap();

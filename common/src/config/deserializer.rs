@@ -1,4 +1,4 @@
-//! Reads types from a configuration tree. Where a user typed a text, the type decides what it means.
+//! Deserializes types from a configuration tree. The type decides how text that a user typed is read.
 
 use serde::{
     Deserializer,
@@ -13,7 +13,7 @@ use serde_json::{Error, Value};
 use super::tree::Node;
 
 impl Node {
-    /// The node for a key whose type is text.
+    /// The node as the value of a text key.
     fn into_text(self) -> Self {
         match self {
             Self::Typed(typed) => Self::Scalar(Value::String(typed.into_text())),
@@ -33,7 +33,7 @@ impl IntoDeserializer<'_, Error> for Node {
 impl<'de> Deserializer<'de> for Node {
     type Error = Error;
 
-    /// Also for types that are read whole before it is known which they are: `"auto"` or a number.
+    /// Also serves types that serde buffers before it knows the variant, such as `"auto"` or a number.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self {
             Self::Typed(typed) => typed.into_toml().deserialize_any(visitor),
@@ -82,8 +82,8 @@ impl<'de> Deserializer<'de> for Node {
         visitor.visit_newtype_struct(self)
     }
 
-    /// A word, or a table whose one key is the word. A typed table replaces the one below it: the two
-    /// may be different variants.
+    /// Reads the name of a variant, or a table whose only key is that name. A typed table replaces the table
+    /// of lower layers and is not merged with it, because the two may be different variants.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -108,7 +108,7 @@ impl<'de> Deserializer<'de> for Node {
             )),
             Self::List(_) => Err(Error::invalid_type(Unexpected::Seq, &"a word or a table")),
             Self::Scalar(value) => value.deserialize_enum(name, variants, visitor),
-            // Holds: replaced above.
+            // Unreachable: typed nodes are replaced above.
             Self::Typed(_) => Err(Error::custom("is not resolved")),
         }
     }

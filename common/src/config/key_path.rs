@@ -1,10 +1,10 @@
-//! Where a value stands: `phases[0].epochs`, `models."v1.0".threads`.
+//! Paths of configuration values, such as `phases[0].epochs` and `models."v1.0".threads`.
 
 use std::fmt;
 
 use serde_path_to_error::{Path, Segment};
 
-/// No configuration is deeper.
+/// Bounds the depth of a configuration. Every valid path is shorter.
 const MOST_STEPS: usize = 32;
 
 /// A path of keys and indices from the root.
@@ -22,7 +22,7 @@ impl KeyPath {
         let steps = path.iter().filter_map(|segment| match segment {
             Segment::Map { key } => Some(Step::Key(key.clone())),
             Segment::Seq { index } => Some(Step::Index(*index)),
-            // An enum's variant is no level of its own in the file.
+            // The variant of an enum is not a level of the file.
             Segment::Enum { .. } | Segment::Unknown => None,
         });
         Self(steps.collect())
@@ -32,11 +32,11 @@ impl KeyPath {
         &self.0
     }
 
-    /// Reads the key of `key.path=value`, in TOML's notation with `[index]` besides, and gives what
-    /// follows the `=`.
+    /// Parses the key of `key.path=value`, in TOML's notation extended by `[index]`. Returns the path and
+    /// the text after the `=`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A message with the problem.
     pub(super) fn before_equals(text: &str) -> Result<(Self, &str), String> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -63,11 +63,11 @@ impl KeyPath {
         }
     }
 
-    /// Reads the end of a variable's name, `MODELS__v1.0__THREADS`. Keys are written small, but for
-    /// those in one of the tables `named`, which are names that users choose.
+    /// Parses the name of an environment variable after its prefix, such as `MODELS__v1.0__THREADS`.
+    /// Converts keys to lower case, except the keys of the tables `named`: users choose these names.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A message with the problem.
     pub(super) fn of_variable(name: &str, named: &[&str]) -> Result<Self, String> {
         let mut steps = Vec::new();
         for part in name.split("__") {
@@ -108,7 +108,7 @@ impl KeyPath {
     }
 }
 
-/// A bare or quoted key at the beginning of `text`, and what follows it.
+/// Parses the bare or quoted key at the beginning of `text`. Returns it and the rest of the text.
 fn read_key(text: &str) -> Result<(String, &str), String> {
     let Some(quote) = text.chars().next().filter(|first| "\"'".contains(*first)) else {
         let bare = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
@@ -136,7 +136,7 @@ fn read_key(text: &str) -> Result<(String, &str), String> {
     Ok((key.unwrap_or_default(), rest))
 }
 
-/// The number after a `[` and what follows the `]`.
+/// Parses an index after its `[`. Returns it and the text after the `]`.
 fn read_index(text: &str) -> Result<(usize, &str), String> {
     let (digits, rest) = text.split_once(']').ok_or("a `[` has no `]`")?;
     let index = digits.trim().parse();
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_as_toml_writes_them_with_indices_besides() {
+    fn keys_are_parsed_as_in_toml_with_indices() {
         for (text, path, value) in [
             ("a=1", "a", "1"),
             (" grpc . listen = x=y", "grpc.listen", " x=y"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_their_letters_in_variables_and_keys_do_not() {
+    fn variables_keep_the_case_of_names_but_not_of_keys() {
         let read = |name| KeyPath::of_variable(name, &["models"]).map(|path| path.to_string());
         for (name, path) in [
             ("GRPC__LISTEN", "grpc.listen"),

@@ -9,8 +9,8 @@ use std::{
 use super::{key_path::KeyPath, problems::ConfigProblem, tree::Node};
 use crate::os_text::shown;
 
-const NOT_UTF8: &str = "is not UTF-8, as a configuration is; where the command has an option for this path \
-                        (--help), that takes any";
+const NOT_UTF8: &str = "is not UTF-8, which a configuration requires; if the command has an option for this \
+                        path (--help), use that";
 
 /// An environment variable that sets a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

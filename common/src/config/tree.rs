@@ -1,4 +1,4 @@
-//! A configuration as a tree: what files hold, and what a user typed over it.
+//! A configuration as a tree: values of files, and text from the environment and flags over them.
 
 use std::{collections::BTreeMap, mem};
 
@@ -7,36 +7,36 @@ use serde_json::Value;
 
 use super::key_path::{KeyPath, Step};
 
-/// Values longer than this are cut in messages.
+/// Messages show at most this many characters of a value.
 const LONGEST_VALUE: usize = 80;
 
-/// A part of a configuration.
+/// A node of a configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Node {
     /// Keys and their values.
     Table(BTreeMap<String, Node>),
     /// Values in order.
     List(Vec<Node>),
-    /// A text, a number or a truth value of a file.
+    /// A string, number or boolean from a file.
     Scalar(Value),
-    /// A text of a variable or of a flag.
+    /// Text from an environment variable or a flag.
     Typed(Typed),
 }
 
-/// What a user typed for a key. The type of the key decides what it means: for a text key it is the text,
-/// for all others it is TOML.
+/// Text that a user typed as the value of a key. The type of the key decides how it is read: for a text key
+/// as it is, for all others as TOML.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Typed {
     text: String,
-    /// The table that lower layers have there: an inline table changes single keys of it.
+    /// The table that lower layers have at this key. An inline table in `text` overrides single keys of it.
     under: Option<Box<Node>>,
 }
 
 impl Node {
-    /// Puts `text` at `path`; tables on the way are made where they are missing.
+    /// Sets `text` at `path` and creates missing tables on the way.
     ///
     /// # Errors
-    /// Why there is no such place.
+    /// The reason why `path` cannot exist.
     pub(super) fn set(&mut self, path: &KeyPath, text: String) -> Result<(), String> {
         let node = path.steps().iter().try_fold(self, Self::child)?;
         let under = match node.take() {
@@ -60,7 +60,7 @@ impl Node {
                     *self = Self::Table(BTreeMap::new());
                 }
                 let Self::Table(table) = self else {
-                    return Err("is no table".to_owned());
+                    return Err("is not a table".to_owned());
                 };
                 Ok(table.entry(key.clone()).or_insert(Self::EMPTY))
             }
@@ -69,7 +69,7 @@ impl Node {
                     *self = Self::List(Vec::new());
                 }
                 let Self::List(items) = self else {
-                    return Err("is no list".to_owned());
+                    return Err("is not a list".to_owned());
                 };
                 let length = items.len();
                 if *index == length {
@@ -87,7 +87,7 @@ impl Node {
         mem::replace(self, Self::EMPTY)
     }
 
-    /// Lays `upper` over `self`, key by key.
+    /// Overrides the values of `self` by those of `upper`, key by key.
     fn merge(&mut self, upper: Self) {
         match (self, upper) {
             (Self::Table(table), Self::Table(upper)) => {
@@ -99,9 +99,8 @@ impl Node {
         }
     }
 
-    /// Puts the value of `defaults` at `path` in place of what is there, or removes it where the
-    /// defaults have none (or the same). A typed text is one value, also where `path` leads into it. False
-    /// when nothing could be changed.
+    /// Replaces the value at `path` by the value of `defaults`, or removes it if `defaults` has none or the
+    /// same. If `path` leads into typed text, replaces the whole text. Returns false if nothing changed.
     pub(super) fn repair(&mut self, path: &KeyPath, defaults: &Self) -> bool {
         let steps = &path.steps()[..self.walk(path).0];
         let Some((last, parents)) = steps.split_last() else {
@@ -124,7 +123,7 @@ impl Node {
         }
     }
 
-    /// What stands at `path`, as a message shows it.
+    /// The value at `path`, or the typed text that contains it, as messages show it.
     pub(super) fn shown(&self, path: &KeyPath) -> Option<String> {
         let (steps, node) = self.walk(path);
         let reached = steps == path.steps().len();
@@ -139,7 +138,8 @@ impl Node {
         })
     }
 
-    /// Follows `path` to its end or to the first typed text; how many steps that took, and what is there.
+    /// Follows `path` to its end or to the first typed text. Returns the number of steps, and the node
+    /// there.
     fn walk(&self, path: &KeyPath) -> (usize, Option<&Self>) {
         let mut node = self;
         for (taken, step) in path.steps().iter().enumerate() {
@@ -176,7 +176,7 @@ impl Node {
 }
 
 impl Typed {
-    /// The text: what stands between the quotes of a TOML string, else all of it as it is.
+    /// The content of a TOML string in quotes; any other text unchanged.
     pub(super) fn into_text(self) -> String {
         match self.quoted() {
             Some(text) => text,
@@ -194,12 +194,12 @@ impl Typed {
         }
     }
 
-    /// The value that it is in TOML, without what is below it; else the text.
+    /// The text read as TOML, or as a string if it is not TOML. Ignores the table of lower layers.
     pub(super) fn into_value(self) -> Node {
         parse(&self.text).unwrap_or(Node::Scalar(Value::String(self.text)))
     }
 
-    /// As [`into_value`](Self::into_value); an inline table is laid over the one below it.
+    /// Like [`into_value`](Self::into_value), but merges an inline table into the table of lower layers.
     pub(super) fn into_toml(mut self) -> Node {
         let under = self.under.take();
         let value = self.into_value();
@@ -213,16 +213,16 @@ impl Typed {
     }
 }
 
-/// `text` as a value of TOML.
+/// Parses `text` as one TOML value.
 fn parse(text: &str) -> Option<Node> {
     let source = File::from_str(&format!("value = {text}"), FileFormat::Toml);
     let config = Config::builder().add_source(source).build().ok()?;
     let Ok(Value::Object(mut table)) = config.try_deserialize() else {
         return None;
     };
-    // More than one key: the text has lines of its own.
+    // More than one key: the text has several lines, with keys of its own.
     let value = table.remove("value").filter(|_| table.is_empty())?;
-    // TOML has numbers that are none here, infinities.
+    // TOML's infinities and NaN have no JSON value and become null.
     Some(value).filter(|value| !value.is_null()).map(Node::from)
 }
 
@@ -239,7 +239,7 @@ impl From<Value> for Node {
     }
 }
 
-/// For messages: a typed text is a text.
+/// For messages: typed text becomes a string.
 impl From<Node> for Value {
     fn from(node: Node) -> Self {
         match node {

@@ -1,4 +1,4 @@
-//! A stream that a thread of its own writes.
+//! Writes a stream on a separate thread.
 
 use std::{
     fs::File,
@@ -11,13 +11,13 @@ use std::{
 
 use tracing::warn;
 
-/// What waits for a slow reader at most; later text is dropped.
+/// Maximum size of the text that waits for a slow reader; further text is dropped.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
-/// Between attempts on a stream that does not block and has no room at the moment.
+/// Pause between two attempts to write to a full non-blocking stream.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes text for a stream and never fails: what cannot be written is dropped, and its lines are
+/// Accepts text for a stream and never fails: text that cannot be written is dropped, and its lines are
 /// counted.
 pub(super) struct BackgroundWriter(Arc<Shared>);
 
@@ -28,18 +28,18 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Not yet in the thread's hands.
+    /// Text that the thread has not yet taken.
     waiting: Vec<u8>,
-    /// Bytes taken since the start.
+    /// Bytes accepted since the start.
     taken: u64,
-    /// Bytes of those that are written or dropped.
+    /// The number of these bytes that were written or dropped.
     settled: u64,
     dropped_lines: u64,
     /// Whether the latest write failed.
     failed: bool,
-    /// Whether a caller waited in vain since the latest write.
+    /// Whether a caller's wait timed out since the latest write.
     stuck: bool,
-    /// Where no thread could be started, the caller writes.
+    /// The stream if no thread could be started; callers then write themselves.
     direct: Option<Box<dyn Write + Send>>,
 }
 
@@ -65,7 +65,7 @@ impl BackgroundWriter {
         Self(shared)
     }
 
-    /// Takes `text`, which is written later.
+    /// Accepts `text`, which the thread writes later.
     pub(super) fn push(&self, text: &[u8]) {
         let mut state = self.0.lock();
         if let Some(stream) = &mut state.direct {
@@ -81,7 +81,7 @@ impl BackgroundWriter {
         }
     }
 
-    /// The same, and waits until it is written or dropped: `patience` at most, and not at all while
+    /// Accepts `text` and waits until it is written or dropped, for at most `patience`, and not at all while
     /// the stream is stuck.
     pub(super) fn write(&self, text: &[u8], patience: Duration) {
         self.push(text);
@@ -90,7 +90,7 @@ impl BackgroundWriter {
         }
     }
 
-    /// Waits until all text taken so far is written or dropped, `patience` at most.
+    /// Waits until all accepted text is written or dropped, for at most `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let state = self.0.lock();
         let taken = state.taken;
@@ -120,7 +120,7 @@ impl Shared {
             text.clear();
             self.take(&mut text);
             if line_is_torn {
-                // Nothing else depends on it, and what follows would fail as well.
+                // If this write fails, the next one fails too and is handled there.
                 let _ = stream.write_all(b"\n");
             }
             let (written, result) = write_all(&mut stream, &text);
@@ -138,13 +138,13 @@ impl Shared {
                 reported = dropped;
                 warn!(
                     dropped_lines = dropped,
-                    "lines of this log could not be written; their number is that since the start"
+                    "lines of this log could not be written; the number counts from the start"
                 );
             }
         }
     }
 
-    /// Waits for text and moves all of it to `text`, which is empty.
+    /// Waits for text and moves all of it to `text`, which must be empty.
     fn take(&self, text: &mut Vec<u8>) {
         let state = self.lock();
         let waited = self
@@ -154,7 +154,7 @@ impl Shared {
         std::mem::swap(&mut state.waiting, text);
     }
 
-    /// A panic of another thread left whole values here.
+    /// Ignores poisoning: a thread that panics leaves a consistent state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
@@ -162,8 +162,8 @@ impl Shared {
     }
 }
 
-/// The stream by a descriptor of its own: the standard library's lock, which a panic needs for its
-/// message, is not held while a write waits.
+/// Opens the stream with a descriptor of its own, so that a blocked write does not hold the standard
+/// library's lock, which a panic needs for its message.
 fn own_copy(stream: impl AsFd + Write + Send + 'static) -> Box<dyn Write + Send> {
     match stream.as_fd().try_clone_to_owned() {
         Ok(copy) => Box::new(File::from(copy)),
@@ -171,7 +171,8 @@ fn own_copy(stream: impl AsFd + Write + Send + 'static) -> Box<dyn Write + Send>
     }
 }
 
-/// Writes `text`, also where the stream does not block; how many bytes were written, and whether all.
+/// Writes `text`, also to a non-blocking stream. Returns the number of bytes written, and the error if not
+/// all were.
 pub(super) fn write_all(stream: &mut impl Write, text: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < text.len() {
@@ -184,8 +185,8 @@ pub(super) fn write_all(stream: &mut impl Write, text: &[u8]) -> (usize, io::Res
     (written, Ok(()))
 }
 
-/// Tries again after a signal, and while a stream that does not block has no room. Another program
-/// that shares the stream may have made it so.
+/// Repeats an attempt after a signal, and while a non-blocking stream is full. Another program that
+/// shares the stream may have made it non-blocking.
 pub(super) fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {

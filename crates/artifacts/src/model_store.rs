@@ -78,7 +78,7 @@ pub enum StoreError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// There is no such model.
@@ -100,7 +100,7 @@ pub enum StoreError {
     Manifest {
         /// The manifest's file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: ManifestError,
     },
     /// A stored file differs from the committed one.
@@ -108,7 +108,7 @@ pub enum StoreError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
@@ -376,7 +376,7 @@ impl ModelStore {
     fn is_committed(&self, model: &ModelName, version: u64) -> bool {
         let manifest = self.version_folder(model, version).join(MANIFEST_FILE);
         // In doubt the version counts as committed, so that it is not removed.
-        folders::is_there(&manifest).unwrap_or(true)
+        folders::entry_exists(&manifest).unwrap_or(true)
     }
 
     fn remove_half_written(&self, model: &ModelName) -> Result<(), StoreError> {
@@ -444,7 +444,7 @@ fn folders_in(path: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match folders::is_there(path) {
+    match folders::entry_exists(path) {
         Ok(false) => Ok(None),
         Ok(true) | Err(_) => folders::read(path).map(Some).map_err(io_error(path)),
     }

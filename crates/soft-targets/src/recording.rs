@@ -122,7 +122,7 @@ impl Recording {
 
     /// Whether `folder` holds a recording, even if its description is damaged.
     pub(crate) fn is_described(folder: &Path) -> bool {
-        folders::is_there(&folder.join(DESCRIPTION)).unwrap_or(true)
+        folders::entry_exists(&folder.join(DESCRIPTION)).unwrap_or(true)
     }
 
     /// The recorded teacher, images, views and encoding.

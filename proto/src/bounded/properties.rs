@@ -1,4 +1,4 @@
-//! Decoding is prost's, but for messages of very many fields.
+//! Decoding equals prost's, except that messages with very many fields are rejected.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory, nested_messages};
@@ -40,7 +40,7 @@ fn infer_request() -> ModelInferRequest {
     }
 }
 
-/// Valid messages of every kind that carries much; each is foreign to the others' types.
+/// Returns a valid message of each type that carries large data. For the other types, it is invalid.
 fn valid() -> Vec<Vec<u8>> {
     let batch = Batch {
         id: 3,
@@ -79,7 +79,8 @@ fn valid() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Small messages are prost's alone, and what is taken is the same when it is sent on.
+/// Checks that a small message is decoded as by prost, and that a decoded message is the same after it
+/// is encoded and decoded again.
 fn is_as_prost_says<T>(bytes: &[u8]) -> Result<(), TestCaseError>
 where
     T: Message + Default + PartialEq + Clone + fmt::Debug + 'static,
@@ -88,7 +89,7 @@ where
     let decoded = decode::<T>(bytes.clone());
     match (decoded, T::decode(bytes)) {
         (Ok(message), Ok(expected)) => {
-            // What holds a NaN is not equal to itself.
+            // A message with a NaN is not equal to itself.
             let equal = |other: &T| *other == message || message != message.clone();
             prop_assert!(equal(&expected));
             prop_assert!(equal(&decode(message.encode_to_vec().into()).unwrap()));
@@ -111,7 +112,7 @@ proptest! {
     }
 }
 
-/// `message` within the fields `path`, outermost first.
+/// Wraps `message` in the fields `path`, outermost first.
 fn within(path: &[u32], message: Vec<u8>) -> Vec<u8> {
     path.iter().rev().fold(message, |message, field| {
         let mut outer = Vec::new();
@@ -120,7 +121,7 @@ fn within(path: &[u32], message: Vec<u8>) -> Vec<u8> {
     })
 }
 
-/// Where a tensor's message has room for small things, and the number of the field.
+/// Places in `ModelInferRequest` where fields can repeat: the path, and the number of the field.
 const ROOMY: [(&[u32], u32); 6] = [
     (&[], 5),
     (&[], 7),
@@ -141,7 +142,7 @@ proptest! {
     ) {
         let empty = |field: u32| within(&[field], Vec::new());
         let others: Vec<u8> = other.iter().flat_map(|field| empty(*field)).collect();
-        // The fields on the way count, and so do the others.
+        // The fields on the path and the other fields count too.
         let fields = MAX_FIELDS + around - path.len() - other.len() - 1;
         let message = [others, within(path, empty(field).repeat(fields))].concat();
         let mut left = MAX_FIELDS;
@@ -154,9 +155,10 @@ proptest! {
     fn four_mebibytes_stay_modest(
         path in vec(1..8u32, 0..3), field in 1..10u32, packed in any::<bool>(),
     ) {
-        let content = match packed {
-            true => within(&[field], vec![1; 4 << 20]),
-            false => within(&[field], Vec::new()).repeat(2 << 20),
+        let content = if packed {
+            within(&[field], vec![1; 4 << 20])
+        } else {
+            within(&[field], Vec::new()).repeat(2 << 20)
         };
         let bytes = Bytes::from(within(&path, content));
         in_modest_memory(|| {

@@ -68,7 +68,7 @@ struct Model {
     label: Option<String>,
 }
 
-/// What is read where `settings` are laid over `file`.
+/// Deserializes `file` with `settings` applied.
 fn read(file: Value, settings: &[(&str, &str)]) -> Result<Everything, String> {
     let mut tree = Node::from(file);
     for (key, text) in settings {
@@ -268,7 +268,7 @@ proptest! {
         ]),
         text in prop_oneof![any::<String>(), string_regex("[\\[\\]{}\"'=,0-9.a \n-]{0,20}").unwrap()],
     ) {
-        // Read or refused, but no panic.
+        // Accepted or rejected, without a panic.
         let _ = read(json!({ "models": { "m": {} } }), &[(key, &text)]);
     }
 }

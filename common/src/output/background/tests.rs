@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 
-/// Only a hang takes as long.
+/// Longer than any step of these tests takes; only a hang exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(stream: impl Write + Send + 'static) -> BackgroundWriter {
@@ -14,7 +14,7 @@ fn start(stream: impl Write + Send + 'static) -> BackgroundWriter {
     BackgroundWriter::start("test", move || stream.lock().unwrap().take().unwrap())
 }
 
-/// Answers each write as the test says, and tells what it took.
+/// Answers each write as the test specifies, and reports the text it took.
 struct Scripted {
     answers: Receiver<io::Result<usize>>,
     taken: Sender<String>,
@@ -22,7 +22,7 @@ struct Scripted {
 
 impl Write for Scripted {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        // Without a script everything is taken.
+        // Without a script it takes everything.
         let bytes = self.answers.try_recv().unwrap_or(Ok(usize::MAX))?;
         let bytes = bytes.min(text.len());
         let text = String::from_utf8_lossy(&text[..bytes]).into_owned();
