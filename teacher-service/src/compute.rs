@@ -21,7 +21,7 @@ pub struct Job {
     pub batch: Batch,
     /// The encoding of the answer.
     pub encoding: Encoding,
-    /// When it arrived.
+    /// Time of arrival.
     pub arrived: Instant,
     /// Receives the answer.
     pub answers: Box<dyn AnswerSink>,

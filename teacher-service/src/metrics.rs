@@ -159,13 +159,12 @@ pub struct ComputedBatch {
 /// Counts a batch that the compute thread has processed.
 pub fn batch_computed(batch: &ComputedBatch) {
     histogram!(Metric::ComputeSeconds.name()).record(batch.computed);
-    match batch.answered {
-        true => {
-            counter!(Metric::Batches.name(), "outcome" => "answered").increment(1);
-            counter!(Metric::Samples.name()).increment(batch.samples as u64);
-            histogram!(Metric::BatchSeconds.name()).record(batch.since_arrival);
-        }
-        false => batch_refused(),
+    if batch.answered {
+        counter!(Metric::Batches.name(), "outcome" => "answered").increment(1);
+        counter!(Metric::Samples.name()).increment(batch.samples as u64);
+        histogram!(Metric::BatchSeconds.name()).record(batch.since_arrival);
+    } else {
+        batch_refused();
     }
 }
 

@@ -28,10 +28,10 @@ pub enum StoreError {
     NoRecording {
         /// The folder.
         folder: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// Written by a newer Retort.
+    /// The file was written by a newer Retort.
     #[error(
         "{}: format_version {found} is newer than {FORMAT_VERSION}, the newest this build reads",
         file.display()
@@ -39,7 +39,7 @@ pub enum StoreError {
     NewerFormat {
         /// The file.
         file: PathBuf,
-        /// Its version.
+        /// The format version of the file.
         found: u32,
     },
     /// The recording has more views or shards than allowed.
@@ -109,11 +109,11 @@ pub enum StoreError {
     BadPack {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// The unpacked recording exists already.
-    #[error("{} is there already; remove it first, or unpack elsewhere", folder.display())]
+    #[error("{} already exists; remove it, or unpack into another folder", folder.display())]
     AlreadyThere {
         /// The recording's folder.
         folder: PathBuf,

@@ -24,10 +24,10 @@ pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
         // An empty file cannot be mapped.
         return Ok(Bytes::new());
     }
-    // SAFETY: the bytes of a map must not change under it. Shards never change: they are made under
-    // another name, renamed over what was there (which lives on in the maps of it) and never written
-    // again. Whoever overwrites one in place, against that, may make a run read other numbers or kill
-    // it by SIGBUS where the file shrinks; numbers of any bits are valid u8, so nothing worse.
+    // SAFETY: the bytes of a map must not change. Shards never change: Retort writes them under another
+    // name, renames them over the old file (whose maps stay valid) and never writes to them again. Another
+    // program that overwrites a shard in place may make a run read other numbers, or kill it by SIGBUS if
+    // the file shrinks. Any bits are valid u8, so nothing worse can happen.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(&file) }?;
     Ok(Bytes::from_owner(map))

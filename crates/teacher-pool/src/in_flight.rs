@@ -13,9 +13,9 @@ use crate::{
 
 /// The batches that one teacher has not answered yet. They return to the queue when this is dropped.
 pub(crate) struct InFlightBatches<'a> {
-    /// With the answers to their parts so far.
+    /// The batches, with the answers to their parts so far.
     pub batches: BTreeMap<BatchNumber, PartAnswers>,
-    /// By their ids.
+    /// The requests, by id.
     pub requests: BTreeMap<u64, PendingRequest>,
     pub next_request: u64,
     pub stream: StreamNumber,

@@ -348,7 +348,7 @@ impl TeacherStream<'_> {
     fn requeue_after(&mut self, reason: &str) -> String {
         let requeued = self.in_flight.requeue_all();
         let answered = self.answered;
-        format!("{reason} (answered {answered} batches; {requeued} go back to the queue)")
+        format!("{reason} (answered {answered} batches; {requeued} return to the queue)")
     }
 }
 

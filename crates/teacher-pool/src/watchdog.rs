@@ -62,7 +62,7 @@ async fn wait_for_teacher(shared: &Shared) {
         let connected = until_connected(shared, |count| count > 0);
         if timeout(SECOND, connected).await.is_ok() {
             let waited = started.elapsed().as_secs_f64();
-            let text = format!("a teacher is back; training waited {waited:.1} s");
+            let text = format!("a teacher is available again; training waited {waited:.1} s");
             return shared.observer.notice(text);
         }
         shared.observer.second_without_teacher();

@@ -1,4 +1,4 @@
-//! A network of Retort's own, in libtorch.
+//! The backend that computes logits with libtorch, for the networks that Retort trains.
 
 use std::{
     io,
@@ -20,19 +20,19 @@ use crate::{
     config::ComputeConfig,
 };
 
-/// The weights of an artifact folder.
+/// Name of the file with the weights.
 const WEIGHTS_FILE: &str = "weights.safetensors";
-/// What stands beside the weights.
+/// Name of the file with architecture, classes and normalization.
 const MODEL_FILE: &str = "model.toml";
 
-/// A teacher from an artifact folder.
+/// A teacher loaded from an artifact folder.
 pub struct RetortNetwork {
     network: TorchNetwork,
     precision: Precision,
     description: Description,
 }
 
-/// Why an artifact folder is refused; the text names the file.
+/// Why an artifact folder is rejected. The message names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
@@ -40,34 +40,34 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// `model.toml` is wrong.
+    /// `model.toml` is invalid.
     #[error("{}: {source}", path.display())]
     Model {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: ModelFileError,
     },
-    /// `weights.safetensors` is wrong, or does not belong to the model.
+    /// `weights.safetensors` is invalid, or does not belong to the model.
     #[error("{}: {source}", path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: WeightsError,
     },
-    /// The network is wrong.
+    /// The network's spec is invalid.
     #[error("{}: {source}", path.display())]
     Network {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: SpecError,
     },
-    /// The configured device is not there.
+    /// The configured device is not available.
     #[error("compute.device: {0}")]
     Device(#[from] DeviceUnavailable),
     /// libtorch cannot run the network.
@@ -75,13 +75,13 @@ pub enum LoadError {
     Engine {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: TorchError,
     },
 }
 
 impl RetortNetwork {
-    /// Loads the artifact `folder`. Sets libtorch's thread count for the calling thread.
+    /// Loads the artifact in `folder` and sets libtorch's number of threads for the calling thread.
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -172,8 +172,8 @@ fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
     if model.weights_sha256.is_none() {
         warn!(
             file = %path.display(),
-            "names no digest of its weights (format_version 1), so that damage to them goes unnoticed; \
-             an artifact that is written anew names one"
+            "contains no digest of the weights (format_version 1), so damaged weights are not detected; \
+             artifacts written by this version contain one"
         );
     }
     let path = folder.join(WEIGHTS_FILE);

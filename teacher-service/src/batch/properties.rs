@@ -1,4 +1,4 @@
-//! Tensors from anywhere are refused, or hold as many values as their shape says.
+//! Arbitrary tensors are rejected, or contain as many values as their shape requires.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 

@@ -49,7 +49,7 @@ fn serve(artifact: &Path, settings: &[&str]) -> (Option<i32>, String) {
     run(&arguments)
 }
 
-/// At an address that no other test is given once the teacher is gone.
+/// Starts a teacher at an address that no other test receives after the teacher ended.
 fn start_at_own_address(artifact: &Path, settings: &[&str]) -> Teacher {
     let address = test_support::unused_address();
     Teacher::start_at(Path::new(BINARY), artifact, &address, settings)
@@ -150,7 +150,7 @@ fn a_bad_artifact_is_refused_by_file() {
     std::fs::write(&model, text.replace("widths = [8, 16]", "widths = [8, 17]")).unwrap();
     refused(&["weights.safetensors", "shape"]);
 
-    // Damage that makes another teacher of the same shape.
+    // Damaged weights with the right shapes.
     std::fs::write(&model, &text).unwrap();
     let digest = |bytes: &[u8]| common::digest::Sha256::of(bytes).to_string();
     let whole = std::fs::read(&weights).unwrap();
@@ -236,7 +236,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
 }
 
 #[tokio::test]
-async fn on_sigterm_what_is_in_flight_is_finished() {
+async fn on_sigterm_batches_in_flight_are_answered() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SLOW, 1);
     let mut teacher = start(folder.path(), &["grpc.credit=6"]);
@@ -244,15 +244,15 @@ async fn on_sigterm_what_is_in_flight_is_finished() {
     for id in 0..u64::from(credit) {
         trainer.send_batch(id, u8_tensor([64, 1, 28, 28], 0));
     }
-    // The first answer says that the others are there, or on their way.
+    // The first answer shows that the teacher has the stream's batches, or is receiving them.
     let mut answered = Vec::new();
-    let mut told = false;
+    let mut draining = false;
     let mut stopping = false;
     let ended = loop {
         match trainer.next().await {
             Ok(Some(Response::SoftTargets(targets))) => answered.push(targets.id),
             Ok(Some(Response::Draining(_))) => {
-                told = true;
+                draining = true;
                 trainer.finish();
             }
             ended => break ended,
@@ -264,13 +264,13 @@ async fn on_sigterm_what_is_in_flight_is_finished() {
         }
     };
     assert!(matches!(ended, Ok(None)), "{ended:?}");
-    assert!(told, "Draining was sent");
+    assert!(draining, "the teacher did not send Draining");
     assert_eq!(answered, (0..u64::from(credit)).collect::<Vec<_>>());
     let status = teacher.process.wait();
     assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
 }
 
-/// Streams without work do not hold up the stop, however long the service may drain.
+/// Streams without batches in flight do not delay the stop, although draining may take an hour.
 #[tokio::test]
 async fn on_sigterm_open_streams_without_work_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -309,8 +309,8 @@ async fn on_sigterm_open_streams_without_work_end() {
     let connected = channel().await;
 
     teacher.process.signal("TERM");
-    let told = idle.next().await;
-    assert!(matches!(told, Ok(Some(Response::Draining(_)))), "{told:?}");
+    let next = idle.next().await;
+    assert!(matches!(next, Ok(Some(Response::Draining(_)))), "{next:?}");
     assert!(matches!(idle.next().await, Ok(None)));
     for mut watch in watches {
         while watch.message().await.unwrap().is_some() {}
@@ -321,7 +321,7 @@ async fn on_sigterm_open_streams_without_work_end() {
     drop((never_opened, silent, connected, reflection));
 }
 
-/// In time: while it drains, a teacher waits for half a second for more.
+/// A draining teacher accepts batches for another half a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_sent_after_draining_in_time_is_answered_and_the_service_ends() {
     let folder = tempfile::tempdir().unwrap();
@@ -331,8 +331,8 @@ async fn a_batch_sent_after_draining_in_time_is_answered_and_the_service_ends() 
         let (mut trainer, _) = Trainer::open(&teacher).await;
         let process = teacher.process.id();
         let signalled = tokio::task::spawn_blocking(move || test_support::signal(process, "TERM"));
-        let told = trainer.next().await;
-        assert!(matches!(told, Ok(Some(Response::Draining(_)))), "{told:?}");
+        let next = trainer.next().await;
+        assert!(matches!(next, Ok(Some(Response::Draining(_)))), "{next:?}");
         trainer.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
         let answer = trainer.next().await;
         signalled.await.unwrap();
@@ -342,12 +342,12 @@ async fn a_batch_sent_after_draining_in_time_is_answered_and_the_service_ends() 
                 assert!(matches!(trainer.next().await, Ok(None)));
                 return;
             }
-            // This process was held up for longer than that: again.
+            // A slow machine delayed this process for longer than that: repeat.
             Ok(None) => {}
             other => panic!("{other:?}"),
         }
     }
-    panic!("five times the batch was too late");
+    panic!("the batch was too late five times");
 }
 
 #[tokio::test]
@@ -369,7 +369,7 @@ async fn draining_has_an_end() {
     let status = loop {
         match trainer.next().await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("the stream ended as if all were answered"),
+            Ok(None) => panic!("the stream ended without an error"),
             Err(status) => break status,
         }
     };
@@ -379,7 +379,7 @@ async fn draining_has_an_end() {
 }
 
 #[tokio::test]
-async fn other_numerics_are_another_identity() {
+async fn other_numerics_give_another_identity() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let mut seen = Vec::new();
@@ -387,7 +387,7 @@ async fn other_numerics_are_another_identity() {
         ["compute.precision=f32", "compute.cpu_isa=auto"],
         ["compute.precision=bf16", "compute.cpu_isa=auto"],
     ];
-    // Elsewhere AVX2 is what is chosen by itself.
+    // Without AVX-512, `auto` chooses AVX2, so the third case would equal the first.
     let has_wider = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
@@ -436,7 +436,7 @@ async fn a_teacher_that_is_away_names_its_address() {
 }
 
 #[test]
-fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+fn it_continues_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let service = || {

@@ -1,4 +1,4 @@
-//! The teacher service as its users meet it: a process and its sockets.
+//! Tests the teacher service as a process, through its sockets.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -1,5 +1,4 @@
-//! Memory of a teacher stays within bounds, however many trainers connect and however slowly they
-//! read and write.
+//! A teacher's memory stays bounded with many connections and with trainers that read or write slowly.
 
 use std::{convert::Infallible, future::poll_fn, time::Duration};
 
@@ -27,7 +26,7 @@ fn peak(teacher: &Teacher) -> u64 {
     teacher.process.peak_memory().unwrap()
 }
 
-/// Sends batches of 128 and reads their answers, with the whole credit in flight.
+/// Streams `batches` batches of 128 and reads their answers, with as many in flight as the credit allows.
 async fn stream(teacher: &Teacher, batches: u64) {
     let (mut trainer, credit) = Trainer::open(teacher).await;
     let credit = u64::from(credit);
@@ -62,7 +61,7 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
     println!("{long} MiB after 22,000 batches");
     assert!(long <= warm + 8, "grows from {warm} to {long} MiB");
 
-    // Idle ones: 100 that never say a word, 100 that asked and stay connected.
+    // Idle connections: 100 that send nothing, and 100 that stay open after one call.
     let mut silent = Vec::new();
     let mut asked = Vec::new();
     for _ in 0..100 {
@@ -74,7 +73,7 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
             .unwrap();
         asked.push(client);
     }
-    // Slow ones: everything that the credit allows is in flight, and nothing is read.
+    // Slow connections: the whole credit is in flight, and the trainer reads no answer.
     let mut slow = Vec::new();
     for _ in 0..20 {
         let (trainer, credit) = Trainer::open(&teacher).await;
@@ -88,7 +87,7 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
     eventually("the batches of the slow ones computed", || {
         (teacher.metric("retort_teacher_queue_depth") == 0.0).then_some(())
     });
-    // The others go on.
+    // Another trainer is still served.
     stream(&teacher, 2_000).await;
     let crowded = peak(&teacher);
     println!("{crowded} MiB with 200 idle and 20 slow connections");
@@ -100,7 +99,7 @@ async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_connection_gives_way_and_streams_go_on() {
+async fn a_full_port_closes_an_idle_connection_and_keeps_streams() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let teacher = start(folder.path(), &["grpc.max_connections=2"]);
@@ -111,11 +110,11 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
             (teacher.metric("retort_teacher_connections") == count).then_some(())
         });
     };
-    // The connection that asked for the Open has ended; only then the second is the idle one.
+    // Waits until the connection of `fitting_open` has ended, so that the next one is the only idle one.
     connections(1.0);
     let mut second = TcpStream::connect(teacher.grpc).await.unwrap();
     connections(2.0);
-    // The second has no call: it gives way.
+    // The teacher closes the second connection, which has no call, in favour of this one.
     let mut client = connect(&teacher).await;
     client
         .describe(proto::teacher::v1::DescribeRequest {})
@@ -123,8 +122,8 @@ async fn an_idle_connection_gives_way_and_streams_go_on() {
         .unwrap();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(SOON, second.read_to_end(&mut rest)).await;
-    let _ = ended.expect("it is closed");
-    // A second stream takes the last place; a third has none, and the answer says so.
+    let _ = ended.expect("the connection is closed");
+    // A second stream takes the last place; a third connection is answered with an error.
     drop(client);
     connections(1.0);
     let mut other = Trainer::silent(&teacher).await;
@@ -180,7 +179,7 @@ async fn batches_wait_for_memory_and_all_are_answered() {
             }
         }
     }
-    // Two wait for the compute thread, and it is at a third.
+    // All batches are answered, so none waits in the queue.
     let depth = teacher.metric("retort_teacher_queue_depth");
     assert_eq!(depth, 0.0);
 }
@@ -191,7 +190,7 @@ async fn a_trainer_that_does_not_read_is_cut_off() {
     write_artifact(folder.path(), SMALL, 1);
     let settings = ["grpc.reader_timeout_seconds=1", "grpc.credit=1024"];
     let teacher = start(folder.path(), &settings);
-    // Its flow-control window is as small as it can be: a few answers fill it.
+    // A few answers fill this small flow-control window.
     let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
     let channel = endpoint
         .initial_stream_window_size(1024)
@@ -213,28 +212,28 @@ async fn a_trainer_that_does_not_read_is_cut_off() {
     for id in 0..1024 {
         slow.send_batch(id, u8_tensor([256, 1, 8, 8], 0));
     }
-    eventually("the log's word on a slow reader", || {
+    eventually("the log reports a slow reader", || {
         let log = teacher.process.stderr();
         log.contains("the trainer has read no answer for 1 s")
             .then_some(())
     });
-    // Once it reads, it finds what was on its way, and why there is no more.
+    // The trainer then reads the answers already sent, and the reason why the stream ended.
     let status = loop {
         match tokio::time::timeout(Duration::from_secs(60), slow.next())
             .await
             .unwrap()
         {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("the stream ended well"),
+            Ok(None) => panic!("the stream ended without an error"),
             Err(status) => break status,
         }
     };
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
 }
 
-/// What ends a call of whose message only the beginning comes.
+/// Sends only the beginning of a message and returns the status that ends the call.
 async fn send_half(teacher: &Teacher, call: &str) -> Status {
-    // The flag, the length, and three bytes of a hundred.
+    // The compression flag, the length, and three bytes of a message of 100.
     let beginning = Frame::data(Bytes::from_static(&[0, 0, 0, 0, 100, 1, 2, 3]));
     let beginning = streams::iter([Ok::<_, Infallible>(beginning)]);
     let body = StreamBody::new(beginning.chain(streams::pending()));
@@ -263,12 +262,12 @@ async fn half_a_message_is_given_up_and_a_silent_stream_is_not() {
     let (mut silent, _) = Trainer::open(&teacher).await;
     for call in ["Describe", "StreamSoftTargets"] {
         let half = tokio::time::timeout(test_support::SOON, send_half(&teacher, call));
-        let status = half.await.expect("it is given up");
+        let status = half.await.expect("the call ends");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{call}: {status}");
         let info = status.get_details_error_info().unwrap();
         assert_eq!(info.reason, "BODY_TIMED_OUT", "{call}");
     }
-    // Silent for longer than any message may take.
+    // This stream was silent for longer than the arrival of a message may take.
     silent.send_batch(1, u8_tensor([1, 1, 8, 8], 0));
     let answer = silent.next().await.unwrap();
     assert!(

@@ -1,4 +1,4 @@
-//! Who may use a teacher: certificates and tokens, across processes.
+//! Certificates and tokens of a teacher, with real processes.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use test_support::{
 };
 use tonic::Status;
 
-/// A teacher that a test calls with all kinds of credentials.
+/// A teacher that requires certificates and tokens.
 struct GuardedTeacher(Teacher);
 
 impl Guarded for GuardedTeacher {
@@ -49,7 +49,7 @@ async fn a_teacher_that_speaks_plain_text_says_so() {
     refusals::refuses_tls_on_a_plain_port(&GuardedTeacher(start(&[])), &keys).await;
 }
 
-/// The command line's own client: health needs no token, describing does.
+/// Uses the client of the command line: a health check needs no token, `describe` does.
 #[test]
 fn health_is_open_and_the_rest_is_not() {
     let keys = Keys::new();

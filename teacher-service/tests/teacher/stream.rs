@@ -1,4 +1,4 @@
-//! The soft-target stream of a real process: exact logits, bad batches, refused streams, fairness.
+//! The soft-target stream of a real process: exact logits, invalid batches, rejected streams, fairness.
 
 use crate::support::{SLOW, SMALL, Trainer, fitting_open, start, u8_tensor, write_artifact};
 use proto::teacher::v1::{
@@ -108,7 +108,7 @@ async fn every_encoding_carries_what_f32_does() {
 }
 
 #[tokio::test]
-async fn a_bad_batch_gets_its_reason_and_the_stream_goes_on() {
+async fn a_bad_batch_is_answered_with_a_reason_and_the_stream_stays_open() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
     let teacher = start(folder.path(), &[]);
@@ -250,7 +250,7 @@ async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
         let status = loop {
             match trainer.next().await {
                 Ok(Some(_)) => {}
-                Ok(None) => panic!("{reason}: the stream ended well"),
+                Ok(None) => panic!("{reason}: the stream ended without an error"),
                 Err(status) => break status,
             }
         };
@@ -264,7 +264,7 @@ async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
             );
         }
     }
-    // The service is none the worse.
+    // The service still answers other streams.
     let (mut trainer, _) = Trainer::open(&teacher).await;
     trainer.send(small());
     soft_targets(trainer.next().await.unwrap());
@@ -290,12 +290,12 @@ async fn more_in_flight_than_the_credit_ends_the_stream() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains("more than 2"), "{status}");
     drop(trainer);
-    crate::support::eventually("what it had queued is dropped", || {
+    crate::support::eventually("the stream's queued batches are dropped", || {
         (teacher.metric("retort_teacher_queue_depth") == 0.0).then_some(())
     });
 }
 
-// Of more threads than one: the client's end of a stream needs one while this waits.
+// More than one thread: the client's stream ends on another thread while this one blocks.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_beyond_the_limit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -309,14 +309,14 @@ async fn streams_beyond_the_limit_are_refused() {
         .await;
     assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
     drop(first);
-    crate::support::eventually("the place is free again", || {
+    crate::support::eventually("the dropped stream no longer counts", || {
         (teacher.metric("retort_teacher_streams") == 0.0).then_some(())
     });
     Trainer::open(&teacher).await;
 }
 
 #[tokio::test]
-async fn a_stream_with_little_does_not_wait_for_one_with_much() {
+async fn a_stream_with_one_batch_does_not_wait_for_a_stream_with_many() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SLOW, 1);
     let teacher = start(folder.path(), &["grpc.credit=200"]);
@@ -328,8 +328,8 @@ async fn a_stream_with_little_does_not_wait_for_one_with_much() {
     soft_targets(much.next().await.unwrap());
     little.send_batch(0, u8_tensor([32, 1, 28, 28], 0));
     soft_targets(little.next().await.unwrap());
-    // Three or so, and those that were computed until the service was asked. In the order of their
-    // arrival it would be all.
+    // A fair queue answers about three batches before `little`'s, and a few more until the metric is read.
+    // In order of arrival it would answer all of them.
     let answered = teacher.answered();
     let half = f64::from(credit) / 2.0;
     assert!(answered < half, "{answered} of {credit} went before");

@@ -1,4 +1,4 @@
-//! A trainer's side of the contract, for tests.
+//! A teacher process, and a client that speaks the trainer's side of the protocol.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ pub use test_support::{Process, SOON, Teacher, eventually, write_artifact};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_teacher-service");
 
-/// Small, quick, and with every kind of layer that a teacher usually has.
+/// A small, fast network with every kind of layer that teachers usually have.
 pub const SMALL: &str = "input = [1, 8, 8]\nclasses = 3\npreset = \"resnet\"\nwidths = [8, 16]";
 
-/// A batch of 32 takes some tens of milliseconds.
+/// A network that takes tens of milliseconds for a batch of 32.
 pub const SLOW: &str =
     "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [64, 64]\nstrides = [1, 1]";
 
@@ -32,19 +32,19 @@ pub async fn connect(teacher: &Teacher) -> TeacherServiceClient<Channel> {
     TeacherServiceClient::new(endpoint.connect().await.unwrap())
 }
 
-/// One stream to a teacher.
+/// The trainer's side of one stream.
 pub struct Trainer {
     outbound: Option<mpsc::UnboundedSender<StreamSoftTargetsRequest>>,
     inbound: Streaming<StreamSoftTargetsResponse>,
 }
 
 impl Trainer {
-    /// A stream on which nothing was sent yet.
+    /// A stream without an Open.
     pub async fn silent(teacher: &Teacher) -> Self {
         Self::over(connect(teacher).await).await
     }
 
-    /// The same over a client's connection.
+    /// A stream without an Open, over the connection of `client`.
     pub async fn over(mut client: TeacherServiceClient<Channel>) -> Self {
         let (outbound, requests) = mpsc::unbounded_channel();
         let inbound = client
@@ -58,7 +58,7 @@ impl Trainer {
         }
     }
 
-    /// An open stream, and the teacher's credit.
+    /// An opened stream, and the teacher's credit.
     pub async fn open(teacher: &Teacher) -> (Self, u32) {
         let mut trainer = Self::silent(teacher).await;
         trainer.send(Request::Open(fitting_open(teacher).await));
@@ -68,7 +68,8 @@ impl Trainer {
         }
     }
 
-    /// Or not, where the teacher has ended the stream: what comes next tells.
+    /// Sends `message`. If the teacher has ended the stream, this does nothing, and [`next`](Self::next)
+    /// returns the end.
     pub fn send(&self, message: Request) {
         let message = Some(message);
         let request = StreamSoftTargetsRequest { message };
@@ -80,7 +81,7 @@ impl Trainer {
         self.send(Request::Batch(Batch { id, input }));
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending side.
     pub fn finish(&mut self) {
         self.outbound = None;
     }
@@ -92,7 +93,7 @@ impl Trainer {
     }
 }
 
-/// The Open that this teacher accepts.
+/// Returns an Open that this teacher accepts.
 pub async fn fitting_open(teacher: &Teacher) -> Open {
     let described = connect(teacher).await.describe(DescribeRequest {}).await;
     let described = described.unwrap().into_inner();

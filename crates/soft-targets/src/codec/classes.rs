@@ -167,7 +167,7 @@ impl ClassesDiffer {
         };
         let (teacher, data) = (&self.teacher, &self.data);
         match (only(teacher, data), only(data, teacher)) {
-            (None, None) => "some names stand for several classes".to_owned(),
+            (None, None) => "several classes have the same name".to_owned(),
             (teacher, data) => {
                 let none = || "none".to_owned();
                 let (teacher, data) = (teacher.unwrap_or_else(none), data.unwrap_or_else(none));
@@ -244,7 +244,7 @@ mod tests {
             (
                 &["a", "b", "a"],
                 &["b", "a", "b"],
-                &["some names stand for several"],
+                &["several classes have the same name"],
             ),
             (
                 &["a", "b", "b"],

@@ -44,7 +44,7 @@ pub struct SampleBytes {
 /// A text names no encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no encoding of soft targets; write \"f32\", \"f16\", \"top-K\" (the K largest logits as \
+    "`{0}` is not an encoding of soft targets; write \"f32\", \"f16\", \"top-K\" (the K largest logits as \
      f16) or \"top-K-f32\", with K from 1 to 65536"
 )]
 pub struct InvalidEncoding(String);

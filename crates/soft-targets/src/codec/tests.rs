@@ -15,14 +15,14 @@ fn top(k: u32, values: ValueType) -> Encoding {
     Encoding::TopK { k, values }
 }
 
-/// log Σ exp(z / T), by definition.
+/// log Σ exp(z / T), computed directly.
 fn log_mass(logits: &[f32], temperature: f64) -> f64 {
     let exponential = |z: &f32| (f64::from(*z) / temperature).exp();
     logits.iter().map(exponential).sum::<f64>().ln()
 }
 
 prop_compose! {
-    /// Rows of logits: (values, classes).
+    /// Generates rows of logits: (values, number of classes).
     fn rows()(classes in 1usize..40)(
         logits in (1usize..6).prop_flat_map(move |rows| vec(-30f32..30.0, rows * classes)),
         classes in Just(classes),
@@ -39,7 +39,7 @@ fn encodings() -> impl Strategy<Value = Encoding> {
     ]
 }
 
-/// Answers in every encoding, as they are sent.
+/// Returns an encoded answer in every encoding.
 fn answers() -> Vec<Vec<u8>> {
     let encodings = [
         Encoding::F32,
@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!(Encoding::from_wire(kind, k), Some(encoding));
     }
 
-    /// Bytes from anywhere are taken or refused, never a panic.
+    /// Arbitrary bytes are accepted or rejected, without a panic.
     #[test]
     fn arbitrary_bytes_are_checked(
         logits in vec(any::<u8>(), 0..64), kept_classes in vec(any::<u8>(), 0..32), tail_buckets in vec(any::<u8>(), 0..32),

@@ -63,7 +63,7 @@ impl SoftTargets {
         classes: usize,
     ) -> Result<Self, String> {
         if answer.encoding() != encoding.to_wire().0 {
-            return Err(format!("encoding {} was not asked for", answer.encoding));
+            return Err(format!("encoding {} was not requested", answer.encoding));
         }
         if answer.shape != [samples as u64, classes as u64] {
             return Err(format!(

@@ -1,4 +1,4 @@
-//! A description from anywhere is refused, or says the same when it is written again.
+//! An arbitrary description is rejected, or has the same meaning after it is written and read again.
 
 use proptest::prelude::*;
 use test_support::damage::{cases, foreign, in_modest_memory};
@@ -31,7 +31,7 @@ proptest! {
         prop_assert_eq!(&again.id, &recording.id);
         prop_assert_eq!(again.samples_per_shard(), recording.samples_per_shard());
         prop_assert_eq!(again.class_names(), recording.class_names());
-        // What follows from it stays within its bounds.
+        // Sizes derived from the description stay within their bounds.
         let last = recording.shards_per_view() - 1;
         prop_assert!(!recording.samples(last).is_empty());
         prop_assert_eq!(recording.samples(last).end, recording.identity().images.samples);

@@ -1,4 +1,4 @@
-//! A shard is taken where every byte is what it should be, and nowhere else.
+//! A shard is accepted only if every byte is as expected.
 
 use crate::Encoder;
 use artifacts::manifest::TeacherIdentity;
@@ -33,7 +33,7 @@ pub(crate) fn identity(encoding: &str) -> RecordingIdentity {
     }
 }
 
-/// Images of a shard.
+/// The images of a shard.
 const SAMPLES: Range<u32> = 4..8;
 
 fn layout<'r>(identity: &'r RecordingIdentity, recording: &'r Sha256) -> ShardLayout<'r> {

@@ -1,4 +1,4 @@
-//! Packed recordings: whole ones come back, anything else is refused.
+//! Packed recordings: an intact pack is unpacked to the same files, any other is rejected.
 
 use std::{fs, path::Path};
 
@@ -85,7 +85,7 @@ fn a_pack_that_was_changed_or_cut_is_refused_and_leaves_nothing() {
         fs::write(&bad, bytes).unwrap();
         let refused = match unpack(&bad, &there) {
             Err(_) => true,
-            // A byte that no reader looks at: in the padding, or in a field like the owner's name.
+            // The byte has no meaning: it is padding, or in a field such as the owner's name.
             Ok(unpacked) => {
                 assert_eq!(files(&unpacked.path), original);
                 fs::remove_dir_all(unpacked.path).unwrap();
@@ -102,7 +102,7 @@ fn a_pack_that_was_changed_or_cut_is_refused_and_leaves_nothing() {
         found += usize::from(refused(&flipped));
     }
     assert!(found > 50, "{found}");
-    // The two blocks of zeros at the end say nothing.
+    // The two blocks of zeros at the end have no content.
     for length in (0..whole.len() - 1024).step_by(211) {
         assert!(refused(&whole[..length]), "cut at {length}");
     }
@@ -231,7 +231,7 @@ fn tar_of(entries: &[(EntryType, &str, &[u8])]) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
     for (kind, path, bytes) in entries {
         let mut header = Header::new_ustar();
-        // Written past the library, which refuses such paths.
+        // Sets the bytes directly, because the library rejects such paths.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_size(bytes.len() as u64);
         header.set_entry_type(*kind);

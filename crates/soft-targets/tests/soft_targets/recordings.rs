@@ -1,4 +1,4 @@
-//! Recordings on disk: replay, faults, foreign readers.
+//! Recordings on disk: replay, faults, readers in other languages.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -144,7 +144,7 @@ fn what_is_wrong_with_a_shard_is_said() {
     fs::write(path(0, 1), &last).unwrap();
     assert!(fault().contains("SHA-256"), "{}", fault());
 
-    // Whole shards, of something else.
+    // Intact shards of another recording.
     let id = ShardId { view: 0, shard: 1 };
     let mut others = [(); 4].map(|()| identity("f16"));
     others[0].teacher.model_id = "12".repeat(32);
@@ -163,7 +163,7 @@ fn what_is_wrong_with_a_shard_is_said() {
 }
 
 #[test]
-fn a_recording_goes_on_where_it_was_and_two_do_not_write_at_once() {
+fn a_recording_continues_and_has_one_writer_at_a_time() {
     let store = tempfile::tempdir().unwrap();
     let recording = create(store.path(), &identity("f32"));
     assert_eq!(recording.views().unwrap(), 0);
@@ -171,10 +171,10 @@ fn a_recording_goes_on_where_it_was_and_two_do_not_write_at_once() {
     let unfinished = recording.folder().join("view-0000/.writing-abc");
     fs::write(&unfinished, "half a shard").unwrap();
 
-    // Another number of images a shard does not change what is there.
+    // Another number of images per shard does not change an existing recording.
     let again = Recording::open_or_create(store.path(), &identity("f32"), 3, &[]).unwrap();
     assert_eq!(again.samples_per_shard(), PER_SHARD);
-    // Nor do other names: they are those of the logits that are there.
+    // Nor do other class names: the existing ones belong to the recorded logits.
     assert_eq!(again.class_names(), Some(&*crate::support::names()));
     let lock = again.lock().unwrap();
     assert!(!unfinished.exists());
@@ -294,7 +294,7 @@ fn a_description_that_cannot_be_read_is_named() {
         assert!(listed.usable.is_empty());
         assert_eq!(listed.damaged[0].to_string(), error);
     }
-    // A description that says something else than the folder's name.
+    // A description that does not match the folder's name.
     fs::write(
         &file,
         text.replacen("\"samples\": 10", "\"samples\": 11", 1),
@@ -304,7 +304,7 @@ fn a_description_that_cannot_be_read_is_named() {
     assert!(error.to_string().contains("it was changed"), "{error}");
 }
 
-/// Whoever looks through such a recording, view by view, would not come to an end.
+/// A program that reads such a recording view by view would run practically forever.
 #[test]
 fn more_views_than_a_recording_may_have_are_refused() {
     let store = tempfile::tempdir().unwrap();
@@ -344,7 +344,7 @@ fn damaged_recordings_are_named_and_hide_no_others() {
         fs::create_dir(path(name)).unwrap();
         fs::write(path(name).join("recording.json"), description).unwrap();
     }
-    // Too many views, as its folders say.
+    // The folders of this recording number too many views.
     let many = record(store.path(), &identity("top-2"));
     fs::create_dir(many.folder().join("view-20000")).unwrap();
     fs::create_dir(path("gone")).unwrap();
@@ -354,7 +354,7 @@ fn damaged_recordings_are_named_and_hide_no_others() {
     )
     .unwrap();
     symlink("nowhere", path("dangling")).unwrap();
-    // What is no recording is none of its concern.
+    // Other files and folders are ignored.
     fs::create_dir(path("notes")).unwrap();
     fs::write(path("notes.txt"), "x").unwrap();
 
@@ -427,7 +427,7 @@ proptest! {
         let recording = create(store.path(), &identity("f16"));
         let file = recording.folder().join("recording.json");
         let mut text = fs::read(&file).unwrap();
-        // Not the newline at the end, which means nothing.
+        // Excludes the newline at the end, which has no meaning.
         let position = position.index(text.len() - 1);
         text[position] = value;
         fs::write(&file, &text).unwrap();

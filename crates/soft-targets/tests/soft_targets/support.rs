@@ -37,12 +37,12 @@ pub fn identity(encoding: &str) -> RecordingIdentity {
     }
 }
 
-/// Names of the classes.
+/// Returns the class names.
 pub fn names() -> Vec<String> {
     (0..CLASSES).map(|class| format!("class {class}")).collect()
 }
 
-/// Logits of an image in a view; all different.
+/// Returns logits that differ between images, views and classes.
 pub fn logits(view: u32, sample: u32) -> Vec<f32> {
     let class = |class: usize| (sample * 7 + view * 100) as f32 / 8.0 - ((class * 3) % 5) as f32;
     (0..CLASSES).map(class).collect()
@@ -67,7 +67,7 @@ pub fn write(recording: &Recording, id: ShardId) {
     recording.write(id, &targets, &lock).unwrap();
 }
 
-/// A whole recording below `store`.
+/// Writes a complete recording below `store`.
 pub fn record(store: &Path, identity: &RecordingIdentity) -> Recording {
     let recording = create(store, identity);
     let shards: Vec<_> = recording.shards(VIEWS).collect();

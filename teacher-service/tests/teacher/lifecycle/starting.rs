@@ -1,4 +1,4 @@
-//! A teacher whose artifact takes long to load.
+//! A teacher that answers and stops while its artifact is still loading.
 
 use std::{path::Path, process::Command};
 use test_support::held_file::HeldFile;
@@ -7,7 +7,7 @@ use test_support::{http_get, unused_address};
 use super::run;
 use crate::support::{BINARY, Process, SMALL, eventually, write_artifact};
 
-/// A teacher that loads until its weights can be opened, at `[gRPC, metrics]`.
+/// Starts a teacher whose weights cannot be opened yet. Returns its addresses `[gRPC, metrics]`.
 fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
     let addresses = [unused_address(), unused_address()];
     let mut command = Command::new(BINARY);
@@ -26,7 +26,7 @@ fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
 }
 
 #[test]
-fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
+fn a_loading_teacher_answers_that_it_does_not_serve_yet() {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
     write_artifact(&artifact, SMALL, 1);
@@ -39,8 +39,8 @@ fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
     let metrics = http_get(metrics.parse().unwrap(), "/metrics");
     assert!(metrics.contains("retort_teacher_streams"), "{metrics}");
     eventually("progress in the log", || {
-        let said = process.stderr();
-        said.contains("the teacher is still being loaded")
+        let log = process.stderr();
+        log.contains("the teacher is still being loaded")
             .then_some(())
     });
     assert!(!ready_file.exists());
@@ -54,7 +54,7 @@ fn while_it_loads_a_teacher_answers_that_it_does_not_serve_yet() {
 }
 
 #[test]
-fn a_teacher_that_loads_stops_on_sigterm() {
+fn a_loading_teacher_stops_on_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let artifact = folder.path().join("artifact");
     write_artifact(&artifact, SMALL, 1);
