@@ -127,14 +127,14 @@ pub async fn publish(
 /// Whether an inference service would accept a model that is not trained yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishCheck {
-    /// It would.
+    /// The service would accept it.
     Passed {
-        /// What clients of the model should know.
+        /// Warnings for users of the model.
         warnings: Vec<String>,
     },
-    /// It could not be asked, or could not tell.
+    /// The service could not be asked, or does not support the check.
     NotAsked {
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }
@@ -186,7 +186,7 @@ pub async fn check(
             code: status.code(),
         }),
         Err(status) if status.code() == Code::Unimplemented => Ok(PublishCheck::NotAsked {
-            reason: "it is too old to be asked".to_owned(),
+            reason: "it is too old to support CheckPublish".to_owned(),
         }),
         Err(status) => Ok(PublishCheck::NotAsked {
             reason: grpc::reason(&status),
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nobody_there_names_the_endpoint_and_the_model() {
+    async fn a_missing_service_names_the_endpoint_and_the_model() {
         // A host of its own: its port cannot be given to another test meanwhile.
         let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();

@@ -26,9 +26,9 @@ pub enum DataError {
     Mismatch {
         /// Key of the configuration.
         key: &'static str,
-        /// Its value.
+        /// The configured value.
         configured: String,
-        /// What the images have instead.
+        /// The value of the images.
         data: String,
         /// Folder of the images.
         path: PathBuf,
@@ -55,7 +55,8 @@ impl TrainingData {
             0 => (remaining, whole_fingerprint),
             count => {
                 let sample = remaining.sample(count)?;
-                // Of the sample: a version that draws another one must not resume from its checkpoints.
+                // The fingerprint of the sample: a version that draws another sample must not resume from
+                // its checkpoints.
                 let fingerprint = sample.fingerprint();
                 (sample, fingerprint)
             }

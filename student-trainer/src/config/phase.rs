@@ -80,14 +80,14 @@ pub enum OptimizerConfig {
 pub enum ScheduleConfig {
     /// The same rate for all steps.
     Constant {
-        /// Above 0.
+        /// Rate of every step; above 0.
         learning_rate: f64,
     },
     /// Half a cosine wave downwards, as `torch.optim.lr_scheduler.CosineAnnealingLR`.
     Cosine {
-        /// At the first step; above 0.
+        /// Rate of the first step; above 0.
         learning_rate: f64,
-        /// Reached after the last step; 0 or more.
+        /// Rate after the last step; 0 or more.
         #[serde(default)]
         final_learning_rate: f64,
     },

@@ -172,7 +172,7 @@ fn baseline_and_student_differ_in_loss_and_teacher_only() {
     }
 }
 
-/// `UPDATE_RESOLVED=1 cargo test --release -p student-trainer resolved` writes them anew.
+/// `UPDATE_RESOLVED=1 cargo test --release -p student-trainer resolved` rewrites them.
 #[test]
 fn the_committed_resolved_configurations_are_up_to_date() {
     for name in ["teacher.toml", "baseline.toml", "student.toml"] {
@@ -220,7 +220,7 @@ fn what_recordings_need_is_checked() {
             "samples_per_shard = 0",
             "soft_targets.samples_per_shard = 0",
         ),
-        (teacher, "encoding = \"f8\"", "`f8` is no encoding"),
+        (teacher, "encoding = \"f8\"", "`f8` is not an encoding"),
         (
             teacher,
             "mode = \"record\"\nencoding = \"f16\"",
@@ -258,7 +258,7 @@ fn what_recordings_need_is_checked() {
             .to_string();
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    // No teacher is needed to replay.
+    // Replay needs no teacher.
     let config = with("", &format!("mode = \"recorded\"\n{folder}")).unwrap();
     assert!(!config.needs_teacher() && config.needs_soft_targets());
     assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);

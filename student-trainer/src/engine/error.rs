@@ -33,7 +33,7 @@ pub enum EngineError {
      the learning rate"
 )]
 pub struct Divergence {
-    /// What showed it.
+    /// The value that is not finite.
     pub what: NotFinite,
     /// Position of the phase, 0-based.
     pub phase: usize,
@@ -47,7 +47,7 @@ pub struct Divergence {
     pub learning_rate: f64,
 }
 
-/// What became infinite or NaN.
+/// A value that became infinite or NaN.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum NotFinite {
     /// The loss of a batch.

@@ -21,7 +21,7 @@ pub(super) struct Interval {
     pub waited: Duration,
 }
 
-/// What one step computed.
+/// The results of one step.
 pub(super) struct StepOutput {
     pub loss: Tensor,
     pub logits: Tensor,

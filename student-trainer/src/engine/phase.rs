@@ -36,18 +36,18 @@ use crate::{
 /// Steps between two reports of progress, which read the loss.
 const REPORT_INTERVAL: u64 = 20;
 
-/// What a phase needs beside the network.
+/// The inputs of a phase besides the network.
 #[derive(Clone, Copy)]
 pub struct PhaseContext<'r> {
     /// Loss, optimizer and learning-rate schedule.
     pub config: &'r PhaseConfig,
     /// Number format of convolutions and linear layers.
     pub precision: Precision,
-    /// What the phase trains on.
+    /// The batches to train on.
     pub batches: BatchPlan<'r>,
     /// Images that measure accuracy after each epoch.
     pub validation: Option<&'r Dataset>,
-    /// What an earlier process did of the phase; its weights replace the network's.
+    /// State from which an interrupted phase resumes; its weights replace the network's.
     pub resumed: Option<&'r PhaseState>,
     /// Stores checkpoints; without it, none are made.
     pub checkpoints: Option<&'r dyn Checkpoints>,

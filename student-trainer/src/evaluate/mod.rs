@@ -68,7 +68,7 @@ pub enum EvaluateError {
     Onnx {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// No model was named.
@@ -85,7 +85,7 @@ pub enum EvaluateError {
     Mismatch {
         /// The model.
         name: String,
-        /// What does not fit.
+        /// The mismatch.
         problem: String,
     },
     /// A network's specification is wrong.

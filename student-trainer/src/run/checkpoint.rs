@@ -67,7 +67,7 @@ pub(super) struct RunProgress {
     pub(super) seconds: f64,
 }
 
-/// What decides the bits of a run, beside its configuration and its teachers.
+/// The circumstances that affect the bits of a run, besides its configuration and its teachers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Circumstances {
@@ -84,10 +84,10 @@ pub(super) struct Circumstances {
 /// Why a checkpoint cannot be read or written; the text does not name the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is truncated or damaged, or is not a checkpoint.
+    /// The file is truncated or damaged, or is not a checkpoint.
     #[error("damaged or no checkpoint: {0}")]
     Damaged(String),
     /// A newer Retort wrote it.
@@ -104,7 +104,7 @@ pub enum CheckpointError {
          \"hard_labels\"), which this version of Retort does not support"
     )]
     TrainedWithoutTeacher,
-    /// Its tensors belong to another network.
+    /// The tensors belong to another network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }

@@ -23,12 +23,12 @@ pub(super) struct CheckpointFolder {
     entries: Vec<Entry>,
 }
 
-/// What a folder of checkpoints holds.
+/// The checkpoints in a folder.
 pub(super) struct FoundCheckpoints {
     pub(super) folder: CheckpointFolder,
     /// The newest that can be used.
     pub(super) newest: Option<Checkpoint>,
-    /// What is wrong with newer ones; each text names its file.
+    /// Problems of newer checkpoints; each message names its file.
     pub(super) problems: Vec<String>,
 }
 
@@ -37,14 +37,14 @@ pub(super) struct FoundCheckpoints {
 pub enum CheckpointsError {
     /// There are checkpoints, but none can be used.
     #[error(
-        "no checkpoint in {} can be used ({problem}); put a whole one there, or remove them and \
-         the run begins anew",
+        "no checkpoint in {} can be used ({problem}); put an intact one there, or remove them and \
+         the run starts from the beginning",
         folder.display()
     )]
     NoneUsable {
         /// The folder.
         folder: PathBuf,
-        /// What is wrong with the newest.
+        /// The problem of the newest checkpoint.
         problem: String,
     },
     /// The folder cannot be read.
@@ -142,7 +142,7 @@ impl CheckpointFolder {
             if let Err(error) = fs::remove_file(&entry.file)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                // It only takes space: a run resumes from the newest.
+                // An old checkpoint only takes space, because a run resumes from the newest.
                 warn!(file = %entry.file.display(), %error, "cannot remove an old checkpoint");
             }
         }

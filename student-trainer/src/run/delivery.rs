@@ -96,8 +96,8 @@ impl Delivery<'_> {
         match checked {
             PublishCheck::Passed { warnings } => self.warn_of_publish(warnings),
             PublishCheck::NotAsked { reason } => self.notices.notice(format!(
-                "warning: whether the inference service at {} will take the model is not known: {reason}; the run \
-                 goes on, and publishes at its end",
+                "warning: could not check whether the inference service at {} will accept the model: {reason}; the \
+                 run continues and publishes at its end",
                 config.endpoint
             )),
         }

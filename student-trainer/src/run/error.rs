@@ -53,7 +53,7 @@ pub enum RunError {
     /// The loss, or a weight, is no longer finite.
     #[error("{error}{}", last_good(checkpoint))]
     Diverged {
-        /// What diverged, and where.
+        /// The value that is not finite, and its position.
         error: Box<Divergence>,
         /// The last checkpoint before.
         checkpoint: Option<PathBuf>,
@@ -106,10 +106,12 @@ fn last_good(checkpoint: &Option<PathBuf>) -> String {
 fn how_to_continue(checkpoint: &Option<PathBuf>) -> String {
     match checkpoint {
         Some(file) => format!(
-            "; do the same run again and it goes on from {}",
+            "; start the same run again to resume from {}",
             file.display()
         ),
-        None => "; there is no checkpoint yet, so the same run begins anew".to_owned(),
+        None => {
+            "; there is no checkpoint yet, so the same run starts from the beginning".to_owned()
+        }
     }
 }
 
@@ -167,13 +169,13 @@ mod tests {
         for error in [PoolError::Cancelled, PoolError::Closed] {
             let error = RunError::from(SoftTargetError::from(error));
             let text = error.to_string();
-            assert!(text.contains("the same run begins anew"), "{text}");
-            let file = Path::new("run/checkpoints/step-0000000007.safetensors");
-            let text = error.with_checkpoint(Some(file)).to_string();
             assert!(
-                text.contains("goes on from run/checkpoints/step-"),
+                text.contains("the same run starts from the beginning"),
                 "{text}"
             );
+            let file = Path::new("run/checkpoints/step-0000000007.safetensors");
+            let text = error.with_checkpoint(Some(file)).to_string();
+            assert!(text.contains("resume from run/checkpoints/step-"), "{text}");
         }
     }
 }

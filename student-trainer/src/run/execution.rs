@@ -40,7 +40,7 @@ use crate::{
     training_data::TrainingData,
 };
 
-/// What a run needs beside its configuration.
+/// The inputs of a run besides its configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct RunContext<'r> {
     /// Folder for everything that the run writes; created if it is missing.
@@ -233,7 +233,7 @@ impl Run<'_> {
             "; thread count or numerics changed: the result will not be bit-identical"
         };
         self.events.notices().notice(format!(
-            "goes on from step {} of the run: phase {} ({}), {} epochs and {} steps done{other_bits}",
+            "resumes from step {} of the run: phase {} ({}), {} epochs and {} steps done{other_bits}",
             run.step,
             run.phase + 1,
             run.kind,

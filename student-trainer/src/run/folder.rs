@@ -37,30 +37,30 @@ pub struct RunFolder {
 /// Why a folder cannot be used for a run.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// It holds a finished run, which is not overwritten.
+    /// The folder contains a finished run, which is not overwritten.
     #[error(
         "{} already holds a finished run; choose another output folder or remove this one",
         .0.display()
     )]
     AlreadyFinished(PathBuf),
-    /// It holds something that is not a run.
+    /// The folder contains something that is not a run.
     #[error(
         "{} is not empty and holds no run; choose another output folder",
         .0.display()
     )]
     Foreign(PathBuf),
-    /// Another process uses it.
+    /// Another process uses the folder.
     #[error(
-        "another trainer is at work in {}; wait for it, or choose another output folder",
+        "another trainer uses {}; wait for it, or choose another output folder",
         .0.display()
     )]
     InUse(PathBuf),
     /// The interrupted run's configuration is damaged, or of another version of Retort.
-    #[error("cannot go on with the interrupted run: {}: {problem}", file.display())]
+    #[error("cannot resume the interrupted run: {}: {problem}", file.display())]
     UnreadableConfig {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// An I/O error; the text names the file.

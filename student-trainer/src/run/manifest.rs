@@ -16,7 +16,7 @@ use crate::{
 /// The format that is written.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-/// What decided the bits of a run, and its results.
+/// The settings and inputs that determined the bits of a run, and its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunManifest {

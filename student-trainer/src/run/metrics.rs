@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_log_has_what_was_there_at_the_checkpoint_and_goes_on_from_it() {
+    fn a_resumed_log_continues_after_the_events_of_the_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let log = MetricsLog::create(&path).unwrap();

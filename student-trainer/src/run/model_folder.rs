@@ -40,7 +40,7 @@ pub enum ModelFolderError {
     Weights {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         error: WeightsError,
     },
     /// `model.toml` cannot be used.
@@ -48,7 +48,7 @@ pub enum ModelFolderError {
     Model {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         error: ModelFileError,
     },
 }

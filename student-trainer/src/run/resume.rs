@@ -10,7 +10,7 @@ use crate::config::RunConfig;
 /// How a resumed run may differ from the one that wrote the checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ResumePolicy {
-    /// In nothing that decides the bits: the result is that of an uninterrupted run.
+    /// Only in settings that do not affect the bits: the result equals that of an uninterrupted run.
     #[default]
     SameBits,
     /// In threads, precision and numerics; the run is marked as not bit-reproducible.
@@ -22,32 +22,32 @@ pub enum ResumePolicy {
 pub enum ResumeError {
     /// A key that decides the bits has another value.
     #[error(
-        "cannot go on from the checkpoint: {key} was {before} and is now {now}; put it back, or \
+        "cannot resume from the checkpoint: {key} was {before} and is now {now}; put it back, or \
          choose another output folder"
     )]
     ConfigChanged {
         /// Key of the configuration.
         key: String,
-        /// Its value in the interrupted run.
+        /// The value in the interrupted run.
         before: String,
-        /// Its value now.
+        /// The current value.
         now: String,
     },
     /// Thread count or numerics differ, which changes the bits.
     #[error(
-        "cannot go on from the checkpoint with the same bits: it was made with {before}, here are \
+        "cannot resume from the checkpoint with the same bits: it was made with {before}, here are \
          {now}; make them alike, or give --allow-other-bits and the run is marked as not \
          bit-reproducible"
     )]
     OtherCircumstances {
-        /// Those of the interrupted run.
+        /// Thread count and numerics of the interrupted run.
         before: String,
-        /// Those now.
+        /// The current ones.
         now: String,
     },
     /// The images are not those of the interrupted run.
     #[error(
-        "cannot go on from the checkpoint: the training images have fingerprint {now}, those of \
+        "cannot resume from the checkpoint: the training images have fingerprint {now}, those of \
          the interrupted run had {before}"
     )]
     OtherData {
@@ -58,7 +58,7 @@ pub enum ResumeError {
     },
     /// The teachers are not those of the interrupted run.
     #[error(
-        "cannot go on from the checkpoint: the teachers are {now}, those of the interrupted run \
+        "cannot resume from the checkpoint: the teachers are {now}, those of the interrupted run \
          were {before}"
     )]
     OtherTeacher {

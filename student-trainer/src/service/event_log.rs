@@ -31,7 +31,7 @@ struct Entries {
     closed: bool,
 }
 
-/// What follows a position.
+/// The event after a position, if any.
 enum Next {
     Event(u64, Event),
     NotYet,

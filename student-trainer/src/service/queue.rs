@@ -45,9 +45,9 @@ pub(super) struct Assignment<'r> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RunResult {
     Succeeded,
-    /// It stopped on request and can be resumed.
+    /// The run stopped on request and can be resumed.
     Stopped,
-    /// It failed, for this reason.
+    /// The run failed, for this reason.
     Failed(String),
 }
 
@@ -254,7 +254,7 @@ impl Shared {
                 StoredState::Queued
             };
             run.reason = match run.state {
-                StoredState::Queued => "the trainer was interrupted; the run goes on".to_owned(),
+                StoredState::Queued => "the trainer was interrupted; the run resumes".to_owned(),
                 _ => String::new(),
             };
             self.store

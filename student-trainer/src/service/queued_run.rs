@@ -31,7 +31,7 @@ pub(super) struct QueuedRun {
 }
 
 struct Status {
-    /// What the run's file holds, or should hold.
+    /// The run's record, which the queue writes to the run's file.
     stored: StoredRun,
     stop: Option<StopCause>,
 }
@@ -78,7 +78,7 @@ impl QueuedRun {
         &self.folder
     }
 
-    /// What its file holds.
+    /// The run's record.
     pub(super) fn stored(&self) -> StoredRun {
         self.lock().stored.clone()
     }
@@ -139,7 +139,7 @@ impl QueuedRun {
         let cause = self.lock().stop;
         match cause {
             Some(StopCause::Shutdown) => {
-                let reason = "the trainer was shut down; the run goes on when it is back";
+                let reason = "the trainer was shut down; the run resumes when the trainer restarts";
                 self.change(StoredState::Queued, reason.to_owned());
             }
             Some(StopCause::Request) | None => {

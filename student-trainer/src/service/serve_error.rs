@@ -22,7 +22,7 @@ pub enum ServeError {
     RunsFolder {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// Another service has the queue.

@@ -32,7 +32,7 @@ pub(super) struct QueueStore {
 #[serde(deny_unknown_fields)]
 pub(super) struct StoredRun {
     pub(super) format_version: u32,
-    /// In the order of submission.
+    /// Position in the order of submission.
     pub(super) number: u64,
     pub(super) run_id: String,
     pub(super) name: String,

@@ -18,7 +18,7 @@ use crate::{
     pool_observer::RunPoolObserver,
 };
 
-/// What a run's soft targets depend on.
+/// The parts of a run that its soft targets depend on.
 pub struct SupplyContext<'r> {
     /// The run's configuration.
     pub config: &'r RunConfig,
@@ -199,7 +199,7 @@ impl<'r> SupplyContext<'r> {
         match recorded.open_all(&views) {
             Ok(()) => notices.notice(format!("{recorded} holds the {} views needed", views.len())),
             Err(error) => notices.notice(format!(
-                "{error}; without teachers the run goes on as far as the recording reaches"
+                "{error}; without teachers the run continues as far as the recording reaches"
             )),
         }
         Ok(recorded)

@@ -34,7 +34,7 @@ pub enum SoftTargetError {
     NotRecorded {
         /// Why there are no teachers.
         error: PoolError,
-        /// What the recording lacks.
+        /// The error of the recording.
         recording: Box<StoreError>,
     },
     /// A recording cannot be used; the text names it.
@@ -46,7 +46,7 @@ pub enum SoftTargetError {
 }
 
 impl SoftTargetError {
-    /// Whether the same run can continue later, when a teacher is back or the recording is complete.
+    /// Whether the same run can continue later, when a teacher is available again or the recording is complete.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,

@@ -93,5 +93,5 @@ impl Fallback {
 }
 
 fn takes_over(error: &PoolError) -> String {
-    format!("{error}; going on from recorded soft targets")
+    format!("{error}; continuing with recorded soft targets")
 }

@@ -21,7 +21,7 @@ use crate::{
     training_data::{DataError, TrainingData},
 };
 
-/// What will be recorded, and the space that it takes.
+/// The soft targets to record, and the space that they take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingPlan {
     /// The recording's folder.
@@ -38,7 +38,7 @@ pub struct RecordingPlan {
     pub space: ShardSpace,
 }
 
-/// What remains to be recorded.
+/// The part of a recording that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Shards that are missing or damaged.
@@ -57,13 +57,13 @@ pub enum RecordError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// No teacher was found, or none is left; the text names the endpoints.
-    #[error("{0}; the same command goes on from the shards that are whole")]
+    #[error("{0}; run the same command again to record the missing shards")]
     NoTeacher(PoolError),
     /// The soft targets do not fit the data, or the recording cannot be used.
     #[error(transparent)]
     SoftTargets(SoftTargetError),
     /// The command was asked to stop.
-    #[error("stopped; the same command goes on from the shards that are whole")]
+    #[error("stopped; run the same command again to record the missing shards")]
     Stopped,
 }
 
@@ -163,7 +163,7 @@ mod tests {
     fn a_recording_that_ends_early_says_that_it_continues_from_its_shards() {
         for error in [PoolError::Cancelled, PoolError::Closed] {
             let text = RecordError::from(SoftTargetError::from(error)).to_string();
-            let how = "the same command goes on from the shards that are whole";
+            let how = "run the same command again to record the missing shards";
             assert!(text.contains(how), "{text}");
             assert!(!text.contains("checkpoint"), "{text}");
         }

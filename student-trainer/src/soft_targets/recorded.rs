@@ -24,11 +24,11 @@ pub struct RecordedTargets {
 /// Whether this process adds to the recording while the run reads it.
 #[derive(Debug)]
 enum RecorderState {
-    /// It does not.
+    /// No recorder runs.
     None,
-    /// It does: each view is opened when it is complete.
+    /// A recorder runs; the reader opens each view when it is complete.
     Running,
-    /// It no longer does. The first waiting reader takes the error.
+    /// The recorder failed. The first waiting reader takes the error.
     Failed(Option<SoftTargetError>),
 }
 

@@ -15,7 +15,7 @@ use super::{
 pub struct Recorder<'r> {
     /// The recording that gets the shards.
     pub recording: &'r Recording,
-    /// Its images.
+    /// The images of the recording.
     pub dataset: &'r Dataset,
     /// The teachers, without a fallback.
     pub teachers: LiveTargets<'r>,

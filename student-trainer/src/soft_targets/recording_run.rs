@@ -66,7 +66,7 @@ impl<'r> RecordingRun<'r> {
         })
     }
 
-    /// What training reads. Each view can be read once it is complete.
+    /// The soft targets for training. Each view can be read once it is complete.
     pub(super) fn recorded(&self) -> &RecordedTargets {
         &self.recorded
     }
@@ -75,7 +75,7 @@ impl<'r> RecordingRun<'r> {
     pub(super) fn while_recording<T>(&self, train: impl FnOnce() -> T) -> T {
         let stop = self.cancel.child_token();
         thread::scope(|scope| {
-            // Also if training fails or panics: the scope waits for the recorder.
+            // Stops the recorder even if training fails or panics, because the scope waits for it.
             let _stop = stop.clone().drop_guard();
             scope.spawn(|| self.recorded.end(self.record(&stop)));
             train()

@@ -1,4 +1,4 @@
-//! A student's run and its teachers, as real processes on data that take no time.
+//! A student's run and its teachers, as real processes on a small data set.
 
 use std::{
     fs,
@@ -20,26 +20,26 @@ pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 pub static TEACHER: LazyLock<PathBuf> =
     LazyLock::new(|| test_support::built_beside(TRAINER, "teacher-service"));
 
-/// Longest time for a whole run; generous, for a loaded machine.
+/// Time limit for a whole run; long enough for a loaded machine.
 const LONGEST_RUN: Duration = Duration::from_secs(600);
 
 pub const BATCH_SIZE: usize = 32;
 
-/// One batch takes a few tens of milliseconds, so that a run lasts long enough to be disturbed.
+/// A network that takes tens of milliseconds per batch, so that tests can disturb a run.
 pub const TEACHER_NETWORK: &str =
     "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
 
-/// How long the runs of a scene are.
+/// The size of a scene's runs.
 #[derive(Clone, Copy)]
 pub struct Size {
-    /// Steps an epoch.
+    /// Steps per epoch.
     pub steps: usize,
     pub epochs: usize,
-    /// Of the student.
+    /// Widths of the student's layers.
     pub widths: [usize; 2],
 }
 
-/// A folder with data, a teacher's artifact, a run's configuration and the runs.
+/// A folder with a data set, a teacher's artifact, a configuration and the folders of runs.
 pub struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -84,7 +84,7 @@ impl Scene {
         Teacher::start(&TEACHER, &self.artifact(), settings)
     }
 
-    /// Starts a run that leaves its folder under `name`.
+    /// Starts a run that writes to the folder `name`.
     pub fn run<E: AsRef<str>>(&self, name: &str, endpoints: &[E], settings: &[&str]) -> Run {
         let endpoints: Vec<_> = endpoints.iter().map(E::as_ref).collect();
         let endpoints = format!("teacher.endpoints={endpoints:?}");
@@ -105,7 +105,7 @@ impl Scene {
     }
 }
 
-/// A run under way.
+/// A run in progress.
 pub struct Run {
     pub process: Process,
     pub folder: PathBuf,
@@ -113,7 +113,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Waits for the end of a run that succeeds; gives what it wrote for people.
+    /// Waits until the run succeeds and returns its standard error.
     pub fn succeed(mut self) -> String {
         let status = self.process.wait_within(LONGEST_RUN);
         let output = self.process.stderr();
@@ -121,7 +121,7 @@ impl Run {
         output
     }
 
-    /// Waits for the end of a run that fails; gives its last line.
+    /// Waits until the run fails and returns the last line of its standard error.
     pub fn fail(mut self) -> String {
         let status = self.process.wait();
         let output = self.process.stderr();
@@ -134,20 +134,20 @@ impl Run {
         eventually(text, || self.process.stderr().contains(text).then_some(()));
     }
 
-    /// Value of a line of the trainer's metrics, while the run goes on.
+    /// Value of a line of the trainer's metrics while the run is in progress.
     pub fn metric(&self, line: &str) -> f64 {
         self.says("serving metrics");
         metric(self.metrics, line)
     }
 }
 
-/// The student that a run left, as bytes.
+/// The bytes of a run's student: weights and ONNX model.
 pub fn student(folder: &Path) -> [Vec<u8>; 2] {
     ["weights.safetensors", "model.onnx"]
         .map(|file| fs::read(folder.join("artifact").join(file)).unwrap())
 }
 
-/// The proof of what a run was trained on.
+/// The digest of a run's training data, from its manifest.
 pub fn consumed(folder: &Path) -> String {
     let manifest = fs::read_to_string(folder.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();

@@ -1,5 +1,4 @@
-//! Whatever happens to the teachers, the student is that of an undisturbed run, byte for byte, and
-//! the digest of what it was trained on is the same.
+//! Faults of teachers change neither the student's bytes nor the digest of its training data.
 
 use std::{
     fs,
@@ -21,10 +20,10 @@ const SHORT: Size = Size {
     widths: [16, 32],
 };
 
-/// Seconds that an undisturbed run trains at least: long enough for everything that happens below.
+/// Minimum duration of an undisturbed run's training in seconds: long enough for all faults below.
 const TRAINING_SECONDS: f64 = 40.0;
 
-/// As many epochs as take that long on this machine.
+/// The number of epochs follows from the speed of this machine and [`TRAINING_SECONDS`].
 static SIZE: LazyLock<Size> = LazyLock::new(|| {
     let scene = Scene::new(SHORT);
     let fleet = Fleet::start(&scene, 21..=22);
@@ -47,10 +46,10 @@ fn batches() -> f64 {
     (SIZE.steps * SIZE.epochs) as f64
 }
 
-/// All teachers listen on the same port, each on an address of its own, as a scaled service does.
+/// All teachers have the same port and different addresses, like the replicas of a scaled service.
 const PORT: u16 = 50051;
 
-/// What every run must come to.
+/// The results that every disturbed run must reproduce.
 struct Undisturbed {
     scene: Scene,
     student: [Vec<u8>; 2],
@@ -78,7 +77,7 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     }
 });
 
-/// Peak memory of a run's trainer and its first teacher, MiB, again and again while it trains: the
+/// Samples the peak memory of a run's trainer and its first teacher, in MiB, until training ends: the
 /// export afterwards loads another library.
 fn peaks(run: &mut Run, fleet: &Fleet) -> Vec<(u64, u64)> {
     eventually("epoch 5", || {
@@ -107,7 +106,7 @@ impl Undisturbed {
     }
 }
 
-/// Each (sample, view, teacher) was used exactly once: computed again by another program.
+/// Checks with another program that the run used each (sample, view, teacher) exactly once.
 fn verify(folder: &Path) {
     let mut retort = Command::new(built_beside(TRAINER, "retort"));
     let verified = retort.args(["run", "--verify"]).arg(folder).output();
@@ -120,7 +119,7 @@ fn endpoint(number: u8) -> String {
     format!("{}:{PORT}", own_host(number))
 }
 
-/// Teachers that come and go.
+/// Teachers that a test adds, kills and restarts.
 struct Fleet {
     artifact: PathBuf,
     members: Vec<Member>,
@@ -130,7 +129,7 @@ struct Member {
     number: u8,
     up: Option<Teacher>,
     starting: Option<JoinHandle<Teacher>>,
-    /// Batches answered by those that were killed.
+    /// Number of batches that killed processes of this member answered.
     answered_before: f64,
 }
 
@@ -163,7 +162,7 @@ impl Fleet {
         });
     }
 
-    /// Takes note of those that serve by now.
+    /// Moves started teachers to `up`.
     fn settle(&mut self) {
         for member in &mut self.members {
             if member
@@ -191,8 +190,8 @@ impl Fleet {
         member.unwrap().up.as_ref().unwrap()
     }
 
-    /// Positions of those that have answered since they were started: twice, since the first answer
-    /// may be on its way yet.
+    /// Positions of the teachers that have answered twice since they started. After a single answer, the
+    /// trainer may not have received it yet.
     fn busy(&self) -> Vec<usize> {
         let busy = |index: &usize| {
             let teacher = self.members[*index].up.as_ref();
@@ -201,7 +200,7 @@ impl Fleet {
         (0..self.members.len()).filter(busy).collect()
     }
 
-    /// Batches answered by all of them, those that were killed included.
+    /// Number of batches that all teachers answered, including killed ones.
     fn answered(&self) -> f64 {
         let answered = |member: &Member| {
             member.answered_before + member.up.as_ref().map_or(0.0, Teacher::answered)
@@ -209,7 +208,7 @@ impl Fleet {
         self.members.iter().map(answered).sum()
     }
 
-    /// Kills one, without a word, and starts it again at the same address.
+    /// Kills a teacher with SIGKILL and starts it again at the same address.
     fn restart(&mut self, index: usize) {
         let member = &mut self.members[index];
         let teacher = member.up.take().unwrap();
@@ -219,7 +218,7 @@ impl Fleet {
         member.starting = Some(launch(&self.artifact, member.number));
     }
 
-    /// Starts those of these numbers again, each where it was, and waits until they serve.
+    /// Restarts the teachers with these numbers at their addresses, and waits until they serve.
     fn bring_back(&mut self, numbers: &[u8]) {
         self.members
             .retain(|member| !numbers.contains(&member.number));
@@ -232,7 +231,7 @@ fn launch(artifact: &Path, number: u8) -> JoinHandle<Teacher> {
     thread::spawn(move || Teacher::start_at(&TEACHER, &artifact, &endpoint(number), &[]))
 }
 
-/// The same choices in every run (Knuth's MMIX generator).
+/// Pseudorandom choices, the same in every run (Knuth's MMIX generator).
 struct Choices(u64);
 
 impl Choices {
@@ -245,12 +244,12 @@ impl Choices {
     }
 }
 
-/// The two counts of each "(answered 7 batches; 3 go back to the queue)", of teachers that were lost.
+/// Returns both counts of every "(answered 7 batches; 3 return to the queue)" in notices of lost teachers.
 fn losses(output: &str) -> Vec<(u64, u64)> {
     let counts = |line: &str| {
         let (_, counts) = line.rsplit_once("(answered ")?;
         let (answered, rest) = counts.split_once(" batches; ")?;
-        let (back, _) = rest.split_once(" go back")?;
+        let (back, _) = rest.split_once(" return")?;
         Some((answered.parse().unwrap(), back.parse().unwrap()))
     };
     let notices = output.lines().filter(|line| line.starts_with("teacher "));
@@ -267,14 +266,14 @@ fn teachers_killed_twenty_times_leave_no_trace() {
     let patient = ["teacher.wait_timeout_seconds=600"];
     let mut run = scene.run("killed", &fleet.endpoints(), &patient);
     for kill in 1..=20 {
-        let victim = eventually("a teacher that is busy", || {
-            assert!(run.process.is_running(), "over before kill {kill}");
+        let victim = eventually("a busy teacher", || {
+            assert!(run.process.is_running(), "the run ended before kill {kill}");
             fleet.settle();
             let busy = fleet.busy();
             (!busy.is_empty()).then(|| choices.pick(&busy))
         });
         let batch = fleet.answered();
-        // Everything is answered within the only phase, which distils.
+        // All batches belong to the only phase, a distill phase.
         assert!(batch < batches(), "kill {kill} comes too late");
         assert_eq!(run.metric("retort_trainer_phase{kind=\"distill\"}"), 1.0);
         let pid = fleet.members[victim].up.as_ref().unwrap().process.id();
@@ -301,7 +300,7 @@ fn teachers_killed_twenty_times_leave_no_trace() {
         "{losses:?}"
     );
     let back: u64 = losses.iter().map(|(_, back)| back).sum();
-    println!("{back} batches went back to the queue");
+    println!("{back} batches returned to the queue");
     assert!(back >= 10, "the victims were idle: {losses:?}");
 }
 
@@ -320,11 +319,11 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
         ],
     );
 
-    // One is stopped for ten seconds, and says nothing of it.
+    // One teacher is suspended for ten seconds and does not answer.
     uses(&run, &fleet, 1);
     fleet.teacher(1).process.signal("STOP");
     let stopped = Instant::now();
-    let helped = eventually("another teacher that helps out", || {
+    let helped = eventually("another teacher takes over batches", || {
         let hedged = run.metric("retort_trainer_batches_hedged_total");
         let back = run.metric("retort_trainer_batches_requeued_total");
         (hedged + back > 0.0).then_some((hedged, back))
@@ -337,7 +336,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     fleet.teacher(1).process.signal("CONT");
     uses(&run, &fleet, 1);
 
-    // Two more join in the middle of an epoch.
+    // Two teachers join in the middle of an epoch.
     fleet.add(3..=4);
     names.set(&[1, 2, 3, 4].map(own_host));
     let joined = Instant::now();
@@ -349,17 +348,17 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     );
     assert!(run.metric("retort_trainer_teachers") >= 3.0);
 
-    // A name that does not stand for a teacher any more: it is let go, though it goes on serving.
+    // The name no longer resolves to one teacher: the pool drops it, although it still serves.
     names.set(&[1, 3, 4].map(own_host));
     let removed = Instant::now();
     run.says(&format!("({}) has left", endpoint(2)));
     println!(
-        "one has left after {:.1} s",
+        "one teacher left after {:.1} s",
         removed.elapsed().as_secs_f64()
     );
     let answered = fleet.teacher(2).answered();
 
-    // All away, for fifteen seconds.
+    // No teacher is available for fifteen seconds.
     for number in [1, 3, 4] {
         fleet.teacher(number).process.signal("KILL");
     }
@@ -372,7 +371,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     assert_eq!(samples(), before, "training waits");
     assert!(run.process.is_running());
     fleet.bring_back(&[1, 3, 4]);
-    run.says("a teacher is back");
+    run.says("a teacher is available again");
     for number in [1, 3, 4] {
         uses(&run, &fleet, number);
     }
@@ -380,7 +379,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     assert_eq!(
         fleet.teacher(2).answered(),
         answered,
-        "who has left was asked"
+        "a teacher that left received batches"
     );
 
     let folder = run.folder.clone();
@@ -388,7 +387,7 @@ fn teachers_stopped_added_removed_and_all_away_leave_no_trace() {
     undisturbed.assert_same(&folder);
 }
 
-/// Waits until a teacher answers more than it has so far.
+/// Waits until a teacher answers another batch.
 fn uses(run: &Run, fleet: &Fleet, number: u8) {
     let teacher = fleet.teacher(number);
     let before = teacher.answered();

@@ -1,4 +1,4 @@
-//! The trainer as its users meet it: processes, sockets, files.
+//! Tests the trainer through its processes, sockets and files.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

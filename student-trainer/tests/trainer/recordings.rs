@@ -1,5 +1,5 @@
-//! Recorded soft targets across real processes: the same student as with live teachers, recordings that
-//! survive being killed, shards that are repaired one by one.
+//! Recorded soft targets with real processes: they give the same student as live teachers, a killed
+//! recording continues, and single shards are repaired.
 
 mod classes;
 mod recording;

@@ -1,5 +1,5 @@
-//! Runs that are killed, stopped, starved of teachers or of disk, and go on: real processes, and
-//! always the bytes of an undisturbed run.
+//! Interrupted runs resume and end with the bytes of an undisturbed run. Real processes are killed,
+//! stopped, or left without teachers or disk space.
 
 mod foreign_teacher;
 mod full_disk;

@@ -1,4 +1,4 @@
-//! The run service as clients see it: `student-trainer serve` as a real process.
+//! Clients of the run service, with `student-trainer serve` as a real process.
 
 use std::{ffi::OsStr, fs, net::SocketAddr, os::unix::ffi::OsStrExt, path::Path, process::Command};
 
@@ -19,7 +19,7 @@ mod stopping;
 
 const IMAGES: usize = 32;
 const SIDE: usize = 8;
-/// Epochs of a run that a test has to stop.
+/// Number of epochs of a run that does not end unless a test stops it.
 const ENDLESS: usize = 1_000_000;
 
 struct Trainer {
@@ -35,7 +35,7 @@ impl Trainer {
         Self::start_with(&[]).await
     }
 
-    /// With further `key=value` settings.
+    /// Starts the service with further `key=value` settings.
     async fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_images(folder.path());
@@ -66,7 +66,7 @@ impl Trainer {
         }
     }
 
-    /// A small run on this trainer's images.
+    /// The configuration of a small run on this trainer's images.
     fn config(&self, epochs: usize) -> String {
         let data = format!("[data]\npath = \"{}\"", self.folder.path().display());
         let config = RunToml {
@@ -107,7 +107,7 @@ fn network() -> String {
     )
 }
 
-/// 32 images of noise and their labels, for both splits.
+/// Writes 32 images of noise and their labels, for both splits.
 fn write_images(folder: &Path) {
     let header = |dimensions: &[usize]| {
         let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
@@ -126,7 +126,7 @@ fn write_images(folder: &Path) {
     }
 }
 
-/// Every event up to the end of the stream.
+/// Collects the events until the stream ends.
 async fn all(mut events: Streaming<WatchRunResponse>) -> Vec<Event> {
     let mut all = Vec::new();
     while let Some(response) = events.message().await.unwrap() {
@@ -135,7 +135,7 @@ async fn all(mut events: Streaming<WatchRunResponse>) -> Vec<Event> {
     all
 }
 
-/// The run as it ended, from its last event.
+/// Returns the run's final state and reason, from its last event.
 fn ended(events: &[Event]) -> (RunState, String) {
     match events.last() {
         Some(Event::StateChanged(run)) => (run.state(), run.reason.clone()),
@@ -148,7 +148,7 @@ async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
     loop {
         let response = events.message().await.unwrap();
         if response
-            .expect("the run goes on")
+            .expect("the run continues")
             .event
             .is_some_and(is_step)
         {
@@ -158,7 +158,7 @@ async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
 }
 
 #[tokio::test]
-async fn a_run_is_done_and_a_late_watcher_is_told_all_of_it() {
+async fn a_run_ends_and_a_late_watcher_receives_all_events() {
     let mut trainer = Trainer::start().await;
     let run = trainer.submit("small", trainer.config(3)).await.unwrap();
     assert_eq!(run.run_id, "small");
@@ -226,7 +226,7 @@ async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told_at_once() {
+async fn problems_of_a_request_are_reported_at_once() {
     let mut trainer = Trainer::start().await;
     let wrong = trainer.config(0).replace("threads = 1", "threads = 99999");
     let wrong = wrong + "[publish]\nendpoint = 'nowhere'\nmodel = 'm'\n";
@@ -292,13 +292,13 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
     let before = samples();
     test_support::eventually("more samples", || (samples() > before).then_some(()));
     assert!(metric(trainer.metrics, "retort_trainer_loss") > 0.0);
-    // Of one moment.
+    // Both values from the same page.
     let text = test_support::http_get(trainer.metrics, "/metrics");
     let [steps, waits] = ["step", "wait"]
         .map(|name| test_support::metric_in(&text, &format!("retort_trainer_{name}_seconds_sum")));
     assert!(0.0 < waits && waits < steps, "{waits} of {steps} seconds");
 
-    // Asked for eight batches ahead, and nobody is left who would answer them.
+    // Eight batches are queued ahead of training, and no teacher is left to answer them.
     drop(teacher);
     test_support::eventually("the loss of the teacher", || {
         let lost = metric(trainer.metrics, "retort_trainer_teachers") == 0.0
@@ -318,7 +318,7 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
         ("retort_trainer_phase{kind=\"distill\"}", 0.0),
         ("retort_trainer_batches_in_flight", 0.0),
     ] {
-        // The pool ends by itself, a little later.
+        // The pool ends in the background, a little later.
         test_support::eventually(line, || {
             (metric(trainer.metrics, line) == value).then_some(())
         });
@@ -407,7 +407,7 @@ fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
 }
 
 #[test]
-fn it_goes_on_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
+fn it_continues_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_serves() {
     let folder = tempfile::tempdir().unwrap();
     let runs = format!("runs_folder={}", folder.path().display());
     let service = || {

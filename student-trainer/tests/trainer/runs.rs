@@ -1,4 +1,4 @@
-//! Whole runs by the real program on a slice of Fashion-MNIST: bits, folders, errors.
+//! Complete runs of the real program on a part of Fashion-MNIST: bits, folders, errors.
 
 mod delivery;
 
@@ -20,7 +20,7 @@ use test_support::{
 
 const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 
-/// A small student with dropout, so that every kind of random choice is made.
+/// The configuration of a small student with dropout, so that it uses every kind of random choice.
 fn config() -> String {
     let phase = PhaseToml {
         epochs: 2,
@@ -45,7 +45,7 @@ fn config() -> String {
     config.to_string()
 }
 
-/// Steps enough to learn something.
+/// Enough steps to learn something.
 const LONGER: [&str; 3] = [
     "data.train_samples=3200",
     "phases[0].batch_size=32",
@@ -76,14 +76,14 @@ impl Scene {
         command
     }
 
-    /// Does a run that must succeed; returns its folder.
+    /// Runs to the end, which must succeed. Returns the folder.
     fn run(&self, output: &str, settings: &[&str]) -> PathBuf {
         let done = self.command(output, settings).output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
         self.path(output)
     }
 
-    /// Does a run that must fail; returns what it said.
+    /// Starts a run that must fail. Returns its standard error.
     fn failure(&self, output: &str, settings: &[&str]) -> String {
         let done = self.command(output, settings).output().unwrap();
         assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
@@ -111,7 +111,7 @@ fn manifest(folder: &Path) -> RunManifest {
 #[test]
 fn the_same_configuration_gives_the_same_bytes_and_another_seed_others() {
     let scene = Scene::new();
-    // Another thread count gives other bits, so it is part of the configuration; so is precision.
+    // Thread count and precision are part of the configuration, because they change the bits.
     for settings in [
         ["threads=2", "precision=\"f32\""],
         ["threads=2", "precision=\"bf16\""],
@@ -158,7 +158,7 @@ fn a_run_folder_holds_everything_that_is_promised() {
     assert_eq!(manifest.phases[0].consumed_samples, 6400);
     assert!(manifest.validation_accuracy().unwrap() > 0.3);
 
-    // The last phase's weights are the run's; those of the phase before are others.
+    // The run's weights are those of the last phase, not those of the phase before.
     let weights = read(&folder, "artifact/weights.safetensors");
     assert!(read(&folder, "phases/1-fine_tune/weights.safetensors") == weights);
     assert!(read(&folder, "phases/0-supervised/weights.safetensors") != weights);
@@ -269,14 +269,14 @@ fn unusable_data_are_named() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_run_with_step_and_rate() {
+fn a_loss_that_is_not_finite_ends_the_run_with_step_and_rate() {
     let scene = Scene::new();
     let rate = "phases[0].schedule.max_learning_rate=1e30";
     let said = scene.failure("run", &[rate, "precision=\"f32\""]);
     for part in [
         "the loss became",
         "phase 0 (supervised)",
-        // The first step leaves weights that the second cannot compute with.
+        // The first step makes the weights so large that the second overflows.
         "epoch 1, step 2, at learning rate",
         "there is no checkpoint yet",
     ] {
@@ -315,7 +315,7 @@ fn services_that_are_not_there_are_named() {
         said.contains(&address) && said.contains("cannot be reached"),
         "{said}"
     );
-    // What was trained is kept.
+    // The trained model is kept.
     read(
         &scene.path("no inference service"),
         "artifact/manifest.json",
@@ -334,16 +334,16 @@ fn an_interrupted_run_ends_between_steps_with_a_checkpoint() {
     process.signal("INT");
     assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
     let said = process.stderr();
-    assert!(said.contains("stopped; do the same run again"), "{said}");
+    assert!(said.contains("stopped; start the same run again"), "{said}");
     assert!(!scene.path("run/artifact").exists() && !scene.path("run/manifest.json").exists());
-    // The last two, and the best by validation accuracy where that is neither; one where the run was
-    // stopped at the end of its first epoch.
+    // The last two checkpoints and the best by validation accuracy, which may be one of them; a single one
+    // if the run was stopped at the end of its first epoch.
     let kept = fs::read_dir(scene.path("run/checkpoints")).unwrap().count();
     assert!((1..=3).contains(&kept), "{kept}");
 }
 
 #[test]
-fn a_run_goes_on_when_nobody_reads_what_it_says() {
+fn a_run_continues_when_its_output_has_no_reader() {
     let scene = Scene::new();
     let mut command = scene.command("run", &[]);
     let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -424,7 +424,7 @@ fn all_models_are_evaluated_on_the_same_test_images() {
     assert_eq!(student["agreement"], 1.0);
     // 4·9 + 2·4, 8·4·9 + 2·8, 8·10 + 10.
     assert_eq!(student["parameters"], 44 + 304 + 90);
-    // The exported model is the student: folding batch-norm may move a logit on the fence.
+    // The exported model is the student, but folding batch-norm may change the order of two equal logits.
     assert!(models["exported"]["agreement"].as_f64().unwrap() >= 0.999);
     let first = models["first"]["agreement"].as_f64().unwrap();
     assert!(first < 1.0, "{first}");

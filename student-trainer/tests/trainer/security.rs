@@ -1,4 +1,5 @@
-//! Who may use the run service, what submitted runs may name, and runs on guarded teachers.
+//! Access to the run service, the paths that submitted runs may name, and runs whose teachers require
+//! credentials.
 
 use std::{fs, net::SocketAddr, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -81,7 +82,7 @@ impl Guarded for Trainer {
     }
 }
 
-/// One epoch of a tiny network.
+/// The configuration of one epoch of a tiny network.
 fn one_epoch(loss: &str) -> String {
     let config = RunToml {
         keys: "threads = 1\nprecision = \"f32\"\nexport = { onnx = false }",
@@ -158,7 +159,7 @@ async fn submitted_runs_name_files_below_the_allowed_folders_only() {
     trainer.submit(data).await.unwrap();
 }
 
-/// A tiny distillation over mutual TLS with a token, and what a run says that lacks them.
+/// A tiny distillation over mutual TLS with a token, and the error of a run without them.
 #[test]
 fn a_run_shows_its_teachers_a_certificate_and_a_token() {
     let keys = Keys::new();
@@ -179,7 +180,7 @@ fn a_run_shows_its_teachers_a_certificate_and_a_token() {
         file("client.key"),
     );
     let run = |name: &str, credentials: &str, patience: u64| {
-        // A name, not an address: it must be the one in the certificate.
+        // A name and not an address, because the certificate contains the name.
         let endpoint = format!("localhost:{}", teacher.grpc.port());
         let config = format!(
             "data.path = \"{}\"\n{}\n[teacher]\nwait_timeout_seconds = {patience}\n\

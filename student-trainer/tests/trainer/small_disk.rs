@@ -1,4 +1,4 @@
-//! A disk that is full: a real one, of a few megabytes of memory.
+//! A small disk that a test can fill: a tmpfs of a few megabytes.
 
 use std::{
     fs::{self, File},
@@ -11,17 +11,17 @@ use std::{
 
 use test_support::Process;
 
-/// A file system in a mount namespace of its own: it goes away with the process that holds it.
+/// A file system in a separate mount namespace, which ends with the process that holds it.
 pub struct SmallDisk {
     holder: Child,
     mount_point: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts it at `mount_point`, which is made.
+    /// Creates `mount_point` and mounts the file system there.
     ///
     /// # Panics
-    /// Where nobody may mount a file system.
+    /// If this user may not mount a file system.
     pub fn mount(mount_point: PathBuf, megabytes: u32) -> Self {
         fs::create_dir(&mount_point).unwrap();
         let script = format!(
@@ -39,7 +39,7 @@ impl SmallDisk {
         let mounted = holder.stdout.as_mut().unwrap().read_exact(&mut said);
         assert!(
             mounted.is_ok(),
-            "NOT TESTED: this machine lets nobody mount a tmpfs, so no disk can be filled; run the \
+            "NOT TESTED: this user may not mount a tmpfs, so the test has no disk to fill; run the \
              test as root, or where user namespaces are allowed"
         );
         Self {
@@ -48,7 +48,7 @@ impl SmallDisk {
         }
     }
 
-    /// `command` where the file system is there.
+    /// Wraps `command` so that it runs in the mount namespace of the file system.
     pub fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.args(["--mount", "--target", &self.holder.id().to_string()]);
@@ -60,15 +60,15 @@ impl SmallDisk {
         inside
     }
 
-    /// A path on it, as seen from here.
+    /// The path of a file on the disk, as this process sees it.
     pub fn path(&self, name: &str) -> PathBuf {
         let root = format!("/proc/{}/root", self.holder.id());
         let mount_point = self.mount_point.strip_prefix("/").unwrap();
         PathBuf::from(root).join(mount_point).join(name)
     }
 
-    /// Takes what room is left, while `process` stands still, and from then on again and again until
-    /// it ends.
+    /// Suspends `process` and fills the disk, then continues `process` and keeps the disk full until it
+    /// ends.
     pub fn fill_beside(&self, process: &mut Process) {
         let mut filler = File::create(self.path("filler")).unwrap();
         let piece = [1; 65_536];

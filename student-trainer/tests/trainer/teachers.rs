@@ -1,4 +1,4 @@
-//! A run and its teachers as real processes: loss, refusal, absence, late arrival.
+//! A run and its teachers as real processes: teachers that are lost, rejected, missing or late.
 
 mod instances;
 mod messages;
@@ -14,14 +14,14 @@ const SIZE: Size = Size {
     widths: [4, 8],
 };
 
-/// The two counts in "(answered 7 batches; 3 go back to the queue)" of a lost teacher's notice.
+/// Returns both counts in "(answered 7 batches; 3 return to the queue)" of a lost teacher's notice.
 fn account(output: &str, lost: &Teacher) -> (u64, u64) {
     let start = format!("teacher {} is unavailable", lost.grpc);
     let line = output.lines().find(|line| line.contains(&start));
     let line = line.unwrap_or_else(|| panic!("{start} is not in: {output}"));
     let (_, counts) = line.rsplit_once("(answered ").unwrap();
     let (answered, rest) = counts.split_once(" batches; ").unwrap();
-    let (back, _) = rest.split_once(" go back").unwrap();
+    let (back, _) = rest.split_once(" return").unwrap();
     (answered.parse().unwrap(), back.parse().unwrap())
 }
 
@@ -36,13 +36,13 @@ fn a_killed_teacher_leaves_no_trace_in_the_student() {
 
     scene.run("undisturbed", &endpoints, &[]).succeed();
     let batches = (SIZE.steps * SIZE.epochs) as f64;
-    // More, where one was asked for a batch that the other was late with.
+    // More than `batches`, if both teachers answered a hedged batch.
     assert!(other.answered() + killed.answered() >= batches);
     for teacher in [&other, &killed] {
         assert!(teacher.answered() > 0.0, "both teachers were used");
     }
 
-    // The only teacher at first: no other teacher takes over its batches.
+    // The other teacher starts later, so that it cannot take over batches yet.
     drop(other);
     let patient = ["teacher.wait_timeout_seconds=600"];
     let disturbed = scene.run("disturbed", &endpoints, &patient);
@@ -50,8 +50,8 @@ fn a_killed_teacher_leaves_no_trace_in_the_student() {
         (disturbed.metric("retort_trainer_samples_total") > 0.0).then_some(())
     });
     killed.process.signal("STOP");
-    // As many as are asked for ahead of training.
-    eventually("batches that it has", || {
+    // The number of batches that are queued ahead of training.
+    eventually("eight batches in flight", || {
         (disturbed.metric("retort_trainer_batches_in_flight") >= 8.0).then_some(())
     });
     killed.process.signal("KILL");
@@ -87,7 +87,7 @@ fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
     let scene = Scene::new(SIZE);
     let first = scene.teacher(&["compute.precision=f32"]);
     let mut others = vec![scene.teacher(&["compute.precision=bf16"])];
-    // Elsewhere AVX2 is what is chosen by itself.
+    // Without AVX-512, the first teacher has AVX2 too.
     if is_x86_feature_detected!("avx512f") {
         others.push(scene.teacher(&["compute.precision=f32", "compute.cpu_isa=avx2"]));
     }
@@ -111,7 +111,7 @@ fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
     scene
         .run("any", &mixed, &["teacher.numerics=any"])
         .succeed();
-    // Where it was slow, the other gave the answer that counted: it still finishes its own.
+    // Even if the first teacher's answers all arrived first, this one finishes its hedged batches.
     eventually("an answer of other numerics", || {
         (others[0].answered() > 0.0).then_some(())
     });
@@ -120,7 +120,7 @@ fn a_teacher_of_other_numerics_is_refused_and_both_are_named() {
     assert_eq!(manifest["bit_reproducible"], false);
 }
 
-/// The numerics that a teacher says it has.
+/// Returns the numerics that a teacher reports.
 fn numerics(address: &str) -> String {
     let output = Command::new(&*TEACHER)
         .args(["describe", address])
@@ -192,7 +192,10 @@ fn without_a_teacher_the_run_fails_and_names_the_endpoints() {
     for endpoint in endpoints {
         assert!(error.contains(endpoint), "{endpoint} is not in: {error}");
     }
-    assert!(!scene.path("run/artifact").exists(), "nothing half-written");
+    assert!(
+        !scene.path("run/artifact").exists(),
+        "a partial artifact exists"
+    );
 }
 
 #[test]
@@ -200,7 +203,7 @@ fn when_the_last_teacher_is_lost_the_run_waits_and_then_fails() {
     let scene = Scene::new(SIZE);
     let teacher = scene.teacher(&[]);
     let endpoint = address(&teacher);
-    // So many epochs that it cannot end before.
+    // Enough epochs that the run cannot end earlier.
     let settings = ["teacher.wait_timeout_seconds=3", "phases[0].epochs=1000"];
     let run = scene.run("run", &[&endpoint], &settings);
     eventually("an answer", || (teacher.answered() > 0.0).then_some(()));
@@ -233,7 +236,7 @@ fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
     eventually("an answer of the first teacher", || {
         (first.answered() > before).then_some(())
     });
-    // Stopped, so that the run cannot end before the other has joined, however fast it is.
+    // Suspended, so that the run cannot end before the other teacher has joined.
     first.process.signal("STOP");
     let mut first = first;
     let second = Teacher::start_at(&TEACHER, &scene.artifact(), &second_address, &[]);
@@ -241,14 +244,14 @@ fn a_teacher_that_joins_is_used_and_one_that_drains_is_not_missed() {
         (second.answered() > 0.0).then_some(())
     });
     first.process.signal("CONT");
-    // It may have been given up.
+    // The pool may have dropped the suspended teacher.
     eventually("both teachers", || {
         (run.metric("retort_trainer_teachers") == 2.0).then_some(())
     });
     first.process.signal("TERM");
     assert_eq!(first.process.wait().code(), Some(0));
     let output = run.succeed();
-    let told = format!("teacher {} is shutting down", endpoints[0]);
-    assert!(output.contains(&told), "{output}");
+    let notice = format!("teacher {} is shutting down", endpoints[0]);
+    assert!(output.contains(&notice), "{output}");
     assert!(student(&scene.path("run")) == student(&scene.path("alone")));
 }

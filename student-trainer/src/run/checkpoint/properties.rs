@@ -1,4 +1,4 @@
-//! A checkpoint from anywhere is refused, or is the very state that was written.
+//! Arbitrary bytes are rejected as a checkpoint, or give exactly the state that was written.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ proptest! {
     #[test]
     fn sums_and_weights_come_back_to_the_last_bit(
         step in any::<u64>(), score in proptest::option::of(0.0..1.0f64),
-        loss in any::<f64>().prop_filter("the engine stops at others", |loss| loss.is_finite()),
+        loss in any::<f64>().prop_filter("the engine stops if a loss is not finite", |loss| loss.is_finite()),
     ) {
         let mut written = checkpoint(step, score);
         written.run.seconds = loss;

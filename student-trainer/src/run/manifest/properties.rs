@@ -1,4 +1,4 @@
-//! A run's manifest from anywhere is refused, or says the same when it is written again.
+//! An arbitrary manifest of a run is rejected, or has the same meaning after it is written and read again.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn valid() -> Vec<u8> {
         }],
         "onnx_sha256": digest, "published_version": 3, "seconds": 2.5,
     });
-    // Not as a manifest is written: a field that is never written would not be missed.
+    // Not serialized from a manifest, which would hide a field that is never written.
     serde_json::to_vec_pretty(&json).unwrap()
 }
 

@@ -13,11 +13,11 @@ const LIMITS: QueueConfig = QueueConfig {
     remembered_runs: 1,
 };
 
-/// A queue whose runs do what their configuration says: `done`, `fail`, `panic`, or `wait` until
-/// they are cancelled.
+/// A queue whose runs act as their configuration says: `done`, `fail`, `panic`, or `wait` until they are
+/// cancelled.
 struct Fixture {
     queue: RunQueue,
-    /// (configuration, folder) of each run as it begins.
+    /// Receives (configuration, folder) of each run that starts.
     begun: Receiver<(String, PathBuf)>,
 }
 
@@ -51,7 +51,7 @@ impl Fixture {
         self.queue.submit(name, config.to_owned()).unwrap()
     }
 
-    /// Submits a run that waits, and waits until it does.
+    /// Submits a run that waits, and returns after it has started.
     fn occupy(&self) -> Arc<QueuedRun> {
         let record = self.submit("a", "wait");
         self.begun.recv().unwrap();
@@ -59,7 +59,7 @@ impl Fixture {
     }
 }
 
-/// Waits for the end of a run's events; all its states, and the reason of the last.
+/// Waits for the end of a run's events. Returns all its states, and the reason of the last.
 fn states(record: &QueuedRun) -> (Vec<RunState>, String) {
     let events: Vec<Event> = block_on(record.follow().collect());
     let states = events.iter().filter_map(|event| match event {
@@ -175,7 +175,7 @@ fn a_cancelled_or_failed_run_can_be_resumed_and_no_other() {
 }
 
 #[test]
-fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
+fn a_restarted_queue_continues_its_runs() {
     let runs = tempfile::tempdir().unwrap();
     let before = start(runs.path());
     let running = before.occupy();
@@ -187,7 +187,10 @@ fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
         seen,
         [RunState::Queued, RunState::Running, RunState::Queued]
     );
-    assert!(reason.contains("goes on when it is back"), "{reason}");
+    assert!(
+        reason.contains("resumes when the trainer restarts"),
+        "{reason}"
+    );
     assert_eq!(states(&waiting).0, [RunState::Queued]);
     let refused = before.queue.submit("c", "done".to_owned()).err().unwrap();
     assert!(matches!(refused, RequestError::ShuttingDown));
@@ -201,7 +204,7 @@ fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
     assert_eq!(states(&running).0.last(), Some(&RunState::Cancelled));
     let expected = [RunState::Queued, RunState::Running, RunState::Succeeded];
     assert_eq!(states(&waiting).0, expected);
-    // Numbers go on, so that the order does.
+    // A later run has a higher number, so the order is preserved.
     after.submit("c", "done");
     let ids = after
         .queue
@@ -212,7 +215,7 @@ fn a_queue_that_is_closed_and_started_again_goes_on_with_its_runs() {
 }
 
 #[test]
-fn a_run_of_a_killed_service_goes_on_and_an_ended_one_tells_what_it_did() {
+fn a_killed_services_run_continues_and_an_ended_run_keeps_its_events() {
     let runs = tempfile::tempdir().unwrap();
     let stored = |number, id: &str, state| StoredRun {
         state,
@@ -239,9 +242,9 @@ fn a_run_of_a_killed_service_goes_on_and_an_ended_one_tells_what_it_did() {
     let [failed, whole, killed] = fixture.queue.list().try_into().ok().unwrap();
     assert_eq!(states(&killed).0.last(), Some(&RunState::Succeeded));
     assert_eq!(states(&whole).0, [RunState::Succeeded]);
-    let told: Vec<Event> = block_on(failed.follow().collect());
+    let events: Vec<Event> = block_on(failed.follow().collect());
     assert!(
-        matches!(&told[..], [Event::Notice(_), Event::StateChanged(_)]),
-        "{told:?}"
+        matches!(&events[..], [Event::Notice(_), Event::StateChanged(_)]),
+        "{events:?}"
     );
 }

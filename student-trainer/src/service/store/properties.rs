@@ -1,4 +1,5 @@
-//! A run's file from anywhere is refused with its name, or says the same when it is written again.
+//! An arbitrary file of a run is rejected by name, or has the same meaning after it is written and read
+//! again.
 
 use proptest::prelude::*;
 

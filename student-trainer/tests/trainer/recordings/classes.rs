@@ -1,16 +1,16 @@
-//! Teachers whose classes are those of the data in another order, or others.
+//! Teachers whose class names differ from those of the data, in order or in name.
 
 use std::fs;
 use test_support::class_names;
 
 use super::scene::{Scene, encoded, endpoints};
 
-/// `key=["…", …]` of these names.
+/// Returns `key=["…", …]` with these names.
 fn setting(key: &str, names: &[String]) -> String {
     format!("{key}={names:?}")
 }
 
-/// Gives the scene's teacher other names.
+/// Changes the class names of the scene's teacher.
 fn rename(scene: &Scene, names: &[String]) {
     let file = scene.path("teacher/model.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -26,32 +26,32 @@ fn logits_of_another_order_are_brought_into_that_of_the_data_live_recorded_and_r
     let reversed: Vec<String> = names.iter().rev().cloned().collect();
     rename(&scene, &reversed);
     let teacher = scene.teacher_with("f32");
-    let told = "has the classes of the data in another order";
+    let notice = "has the classes of the data in another order";
     for encoding in ["f32", "top-3"] {
         let from = encoded(&teacher, encoding);
         let folder = scene.path(&format!("targets-{encoding}"));
         let folder = format!("soft_targets.folder={:?}", folder.display().to_string());
         let name = |kind: &str| format!("{kind}-{encoding}");
         let (live, said) = scene.run(&name("live"), &[&from]);
-        assert!(said.contains(told), "{said}");
+        assert!(said.contains(notice), "{said}");
         let record = ["soft_targets.mode=record", &from, &folder];
         let (record, said) = scene.run(&name("record"), &record);
-        assert!(record == live && said.contains(told), "{said}");
+        assert!(record == live && said.contains(notice), "{said}");
         let recorded = ["soft_targets.mode=recorded", &folder];
         let (recorded, said) = scene.run(&name("recorded"), &recorded);
-        assert!(recorded == live && said.contains(told), "{said}");
+        assert!(recorded == live && said.contains(notice), "{said}");
 
-        // The order decides the bits: by position, it is another teacher.
+        // Without the names, classes match by position, which is another teacher and gives other bits.
         let ignore = "soft_targets.class_names=ignore";
         let (ignored, said) = scene.run(&name("ignored"), &[&from, ignore]);
-        assert!(ignored != live && !said.contains(told), "{said}");
-        // Data that have the teacher's order need nothing.
+        assert!(ignored != live && !said.contains(notice), "{said}");
+        // Data in the teacher's order need no reordering.
         let data = setting("data.class_names", &reversed);
         let (as_teacher, said) = scene.run(&name("as-teacher"), &[&from, &data]);
-        assert!(as_teacher == ignored && !said.contains(told), "{said}");
+        assert!(as_teacher == ignored && !said.contains(notice), "{said}");
         let data = ["soft_targets.mode=recorded", &folder, &data];
         let (replayed, said) = scene.run(&name("replayed"), &data);
-        assert!(replayed == ignored && !said.contains(told), "{said}");
+        assert!(replayed == ignored && !said.contains(notice), "{said}");
     }
 }
 

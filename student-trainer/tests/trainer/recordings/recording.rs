@@ -1,4 +1,4 @@
-//! Recording, replaying, repairing.
+//! Recording, replay and repair.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 use test_support::{Process, eventually, eventually_constant, unused_address};
@@ -11,7 +11,7 @@ use crate::small_disk::SmallDisk;
 #[test]
 fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
     let scene = Scene::new();
-    // Full precision: the last bits are looked at.
+    // Full precision, because the test compares all bits.
     let teacher = scene.teacher_with("f32");
     for encoding in ["f32", "f16", "top-3"] {
         let from = encoded(&teacher, encoding);
@@ -25,7 +25,7 @@ fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
         assert!(record == live, "{encoding}: recording changes the student");
         assert!(said.contains("recorded view 3 of 3"), "{said}");
         let asked = teacher.answered() - before;
-        // Each view once: 7 shards of 2 batches of 40 and less, but the last of one batch.
+        // Each view once: 6 shards of two batches, of at most 40 images, and a last shard of one.
         assert_eq!(asked, (VIEWS * 13) as f64);
 
         let recorded = ["soft_targets.mode=recorded", &folder];
@@ -36,14 +36,14 @@ fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
         assert_eq!(
             teacher.answered() - before,
             asked,
-            "recorded runs ask nobody"
+            "a run in mode \"recorded\" asked a teacher"
         );
     }
     let live = |encoding: &str| {
         fs::read(scene.path(&format!("live-{encoding}/artifact/weights.safetensors"))).unwrap()
     };
     assert!(live("f32") != live("f16") && live("f16") != live("top-3"));
-    // Negative controls: the views and what was recorded of them do decide the bits.
+    // Negative controls: other views and other recordings give other bits.
     let from = endpoints(&teacher);
     let (other, _) = scene.run("other views", &[&from, "soft_targets.view_seed=2"]);
     assert!(other != live("f32"));
@@ -90,7 +90,7 @@ fn a_recording_killed_at_random_points_ends_as_one_that_was_not() {
     let shards = SAMPLES.div_ceil(50) * VIEWS;
     assert_eq!(expected.len(), shards + 1);
 
-    // Killed once so many shards are there: five different numbers, from a fixed seed.
+    // Kills the recording after five different numbers of shards, from a fixed seed.
     let mut state = 20_260_101u64;
     let mut points = Vec::new();
     while points.len() < 5 {
@@ -122,7 +122,7 @@ fn a_recording_killed_at_random_points_ends_as_one_that_was_not() {
         let there = count(&left);
         eprintln!("killed at {point} of {shards} shards; {there} are left");
         assert!(there >= point && there >= before, "{there} of {point}");
-        // Whatever is there under its own name is whole and final.
+        // Every file with its final name is complete.
         for (name, bytes) in left {
             if !name.to_string_lossy().contains(".writing-") {
                 assert!(expected[&name] == bytes, "{}", name.display());
@@ -137,7 +137,7 @@ fn a_recording_killed_at_random_points_ends_as_one_that_was_not() {
     assert_eq!(
         teacher.answered(),
         batches,
-        "a whole recording needs nothing"
+        "a complete recording asked the teacher"
     );
 }
 
@@ -175,7 +175,7 @@ fn only_damaged_shards_are_recorded_again() {
     ] {
         assert!(said.contains(part), "{part} is not in: {said}");
     }
-    // Two shards of two batches, and the last one of one.
+    // Two shards of two batches, and the last shard of one batch.
     assert_eq!(teacher.answered() - before, 5.0);
     assert!(scene.shards("targets") == expected);
     scene.run("recorded", &["soft_targets.mode=recorded"]);
@@ -206,7 +206,7 @@ fn recordings_of_something_else_are_not_used() {
             "{said}"
         );
     }
-    // Fewer views than are recorded are enough; more are not.
+    // A run may use fewer views than are recorded, but not more.
     scene.run("fewer", &[recorded, "soft_targets.views=2"]);
     let said = scene.run_fails("more", &[recorded, "soft_targets.views=4"]);
     assert!(
@@ -219,7 +219,7 @@ fn recordings_of_something_else_are_not_used() {
 fn what_the_disk_would_not_hold_is_refused_before_anything_is_recorded() {
     let scene = Scene::new();
     let teacher = scene.teacher();
-    // 331 images of 40 bytes in 10,000 views: 132 MB and more.
+    // 331 images of 40 bytes in 10,000 views take more than 132 MB.
     let from = endpoints(&teacher);
     let config = fs::read_to_string(scene.path("run.toml")).unwrap();
     let config = config.replacen("epochs = 5", "epochs = 10000", 1);
@@ -248,7 +248,7 @@ fn a_disk_that_fills_up_stops_a_recording_with_every_shard_before_it_intact() {
     scene.record(&[&from]);
     let whole = scene.shards("targets");
 
-    // More than the 64 MiB that a recording leaves free.
+    // 2 MiB more than the 64 MiB that a recording leaves free.
     let disk = SmallDisk::mount(scene.path("disk"), 66);
     let folder = scene.path("disk/targets").display().to_string();
     let folder = format!("soft_targets.folder={folder:?}");
@@ -267,7 +267,8 @@ fn a_disk_that_fills_up_stops_a_recording_with_every_shard_before_it_intact() {
         assert!(Some(bytes) == whole.get(file), "{} differs", file.display());
     }
 
-    // Still full: refused before a teacher is asked. It may be at a batch of before.
+    // The disk is still full: the next attempt fails before it asks a teacher, which may still compute an
+    // earlier batch.
     eventually_constant("the teacher's last batch", || teacher.answered());
     let before = teacher.answered();
     let mut again = start();
@@ -282,7 +283,7 @@ fn a_disk_that_fills_up_stops_a_recording_with_every_shard_before_it_intact() {
     fs::remove_file(disk.path("filler")).unwrap();
     let mut recording = start();
     assert!(recording.wait().success(), "{}", recording.stderr());
-    assert!(files(&disk.path("targets")) == whole, "other shards");
+    assert!(files(&disk.path("targets")) == whole, "the shards differ");
 }
 
 #[test]
@@ -316,11 +317,11 @@ fn what_is_missing_to_record_is_named() {
     );
     let said = fails(scene.command("record", &[&nobody]));
     assert!(said.contains("no teacher for 3 s"), "{said}");
-    assert!(said.contains("goes on from the shards"), "{said}");
+    assert!(said.contains("record the missing shards"), "{said}");
 }
 
 #[test]
-fn a_recording_that_is_stopped_says_that_it_goes_on() {
+fn a_stopped_recording_says_how_to_continue() {
     let scene = Scene::new();
     let nobody = format!(
         "teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 600 }}",
@@ -333,7 +334,7 @@ fn a_recording_that_is_stopped_says_that_it_goes_on() {
     recording.signal("HUP");
     assert_eq!(recording.wait().code(), Some(1), "{}", recording.stderr());
     let said = recording.stderr();
-    let how = "stopped; the same command goes on from the shards that are whole";
+    let how = "stopped; run the same command again to record the missing shards";
     assert!(said.contains(how), "{said}");
     assert!(!said.contains("checkpoint"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! What a recording is made from, and what is asked of it.
+//! Data, teacher and configuration of recordings, and the commands that tests run on them.
 
 use std::{
     collections::BTreeMap,
@@ -19,18 +19,18 @@ pub const TRAINER: &str = env!("CARGO_BIN_EXE_student-trainer");
 static TEACHER: LazyLock<PathBuf> =
     LazyLock::new(|| test_support::built_beside(TRAINER, "teacher-service"));
 
-/// Not a multiple of anything below: every batch and shard has a smaller last one.
+/// Not a multiple of batch or shard size, so the last batch and the last shard are smaller.
 pub const SAMPLES: usize = 331;
 pub const VIEWS: usize = 3;
 
 const TEACHER_NETWORK: &str =
     "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [16, 32]\nstrides = [1, 2]";
 
-/// A batch takes a few tens of milliseconds, so that there is time to kill.
+/// A network that takes tens of milliseconds per batch, so that a test can kill a recording.
 pub const SLOW_NETWORK: &str =
     "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [48, 48]\nstrides = [1, 1]";
 
-/// A folder with data, a teacher's artifact, a run's configuration, runs and recordings.
+/// A folder with a data set, a teacher's artifact, a configuration, runs and recordings.
 pub struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -97,7 +97,7 @@ impl Scene {
         process
     }
 
-    /// Does a run to its end; gives its weights and what it said.
+    /// Runs to the end. Returns the weights and the standard error.
     pub fn run(&self, name: &str, settings: &[&str]) -> (Vec<u8>, String) {
         let folder = self.path(name);
         let mut command = self.command("run", settings);
@@ -107,19 +107,19 @@ impl Scene {
         (weights, output)
     }
 
-    /// Fails to do a run; gives the last line of what it said.
+    /// Runs a command that must fail. Returns the last line of its standard error.
     pub fn run_fails(&self, name: &str, settings: &[&str]) -> String {
         let mut command = self.command("run", settings);
         command.arg("--output").arg(self.path(name));
         fails(command)
     }
 
-    /// Records to its end; gives what was said.
+    /// Records to the end. Returns the standard error.
     pub fn record(&self, settings: &[&str]) -> String {
         finish(self.command("record", settings))
     }
 
-    /// All files of all recordings but locks.
+    /// The files of all recordings in `store`, without locks.
     pub fn shards(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         files(&self.path(store))
     }
@@ -142,7 +142,7 @@ pub fn fails(command: Command) -> String {
     output.lines().last().unwrap_or_default().to_owned()
 }
 
-/// All files of the recordings in a folder but locks, with their content.
+/// Returns the files of all recordings in `store` with their contents, without locks.
 pub fn files(store: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     collect(store, store, &mut found);
@@ -159,7 +159,7 @@ fn collect(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
             collect(root, &path, found);
         } else if !path.ends_with(".lock") {
             let name = path.strip_prefix(root).unwrap().to_owned();
-            // A temporary file may be gone by now.
+            // A temporary file may have been removed meanwhile.
             if let Ok(bytes) = fs::read(&path) {
                 found.insert(name, bytes);
             }

@@ -6,7 +6,7 @@ use test_support::{Process, eventually, unused_address};
 
 use super::scene::{SLOW_NETWORK, Scene, endpoints, manifest};
 
-/// Starts a run, waits until some of its epochs are over, and takes its only teacher away.
+/// Starts a run, waits until `epochs` epochs are finished, and kills its only teacher.
 fn lose_the_teacher(scene: &Scene, name: &str, fallback: &str, epochs: usize) -> Process {
     let teacher = scene.teacher_with("f32");
     let mut command = scene.command("run", &[&from(teacher.grpc), fallback]);
@@ -29,7 +29,7 @@ fn from(teacher: impl Display) -> String {
 }
 
 #[test]
-fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
+fn without_teachers_a_run_continues_with_recorded_targets_and_the_same_bits() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
     let teacher = scene.teacher_with("f32");
     let (expected, _) = scene.run("undisturbed", &[&endpoints(&teacher)]);
@@ -42,7 +42,7 @@ fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
     assert!(run.wait().success(), "{}", run.stderr());
     let said = run.stderr();
     assert!(
-        said.contains("going on from recorded soft targets"),
+        said.contains("continuing with recorded soft targets"),
         "{said}"
     );
     let student = fs::read(scene.path("disturbed/artifact/weights.safetensors")).unwrap();
@@ -58,13 +58,13 @@ fn without_teachers_a_run_goes_on_from_recorded_targets_with_the_same_bits() {
     }
     assert_eq!(disturbed["bit_reproducible"], true);
 
-    // No teacher from the start.
+    // Without a teacher from the start.
     let no_teacher = from(unused_address());
     let (student, _) = scene.run("alone", &[&no_teacher, RECORDED]);
     assert!(student == expected, "other bits");
 }
 
-/// Epochs show views 0, 1, 2, 0, 1 and, in the second phase, 0.
+/// The epochs use the views 0, 1, 2, 0, 1 and, in the second phase, 0.
 #[test]
 fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
@@ -76,35 +76,35 @@ fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
     let no_teacher = from(unused_address());
     let student = |name: &str| fs::read(scene.path(name).join("artifact/weights.safetensors"));
 
-    // View 2 is not needed after three epochs: neither by a run that loses its teacher then...
+    // After three epochs, view 2 is not needed: neither by a run that then loses its teacher...
     let mut run = lose_the_teacher(&scene, "covered", RECORDED, 3);
     let (status, said) = (run.wait(), run.stderr());
     assert!(status.success(), "{said}");
     assert!(
-        said.contains("goes on as far as the recording reaches"),
+        said.contains("continues as far as the recording reaches"),
         "{said}"
     );
     assert!(
-        said.contains("going on from recorded soft targets"),
+        said.contains("continuing with recorded soft targets"),
         "{said}"
     );
     assert!(student("covered").unwrap() == expected, "other bits");
-    // ...nor by one that is resumed then and finds none.
+    // ...nor by a run that is then resumed without a teacher.
     let mut run = lose_the_teacher(&scene, "resumed", NO_FALLBACK, 3);
     let (status, said) = (run.wait(), run.stderr());
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("no answer for 3 s"), "{said}");
     let (resumed, said) = scene.run("resumed", &[&no_teacher, RECORDED]);
-    assert!(said.contains("goes on from step"), "{said}");
+    assert!(said.contains("resumes from step"), "{said}");
     assert!(resumed == expected, "other bits");
 
-    // It is needed after one epoch: the run uses view 1 and ends where it reaches view 2.
+    // After one epoch, view 2 is needed: the run uses view 1 and ends at view 2.
     let (uncovered, said) = (0..10)
         .find_map(|round| {
             let name = format!("uncovered-{round}");
             let mut run = lose_the_teacher(&scene, &name, RECORDED, 1);
             let status = run.wait();
-            // A teacher that was fast, and killed late, had answered for view 2 as well.
+            // A fast teacher that is killed late may have answered the batches of view 2 too.
             (!status.success()).then(|| (name, run.stderr()))
         })
         .expect("a run that loses its teacher in time");
@@ -112,14 +112,14 @@ fn a_recording_takes_over_where_it_covers_the_rest_of_the_run() {
     for part in ["the teachers are gone", "view-0002", "the same run again"] {
         assert!(error.contains(part), "{part} is not in: {said}");
     }
-    // At its start as well, a run without teachers says what is missing.
+    // A run that starts without teachers also reports what is missing.
     let error = scene.run_fails(&uncovered, &[&no_teacher, RECORDED]);
     for part in ["no teacher for 3 s", "view-0002", "the same run again"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     scene.record(&[&endpoints(&scene.teacher_with("f32"))]);
     let (resumed, said) = scene.run(&uncovered, &[&no_teacher, RECORDED]);
-    assert!(said.contains("goes on from step"), "{said}");
+    assert!(said.contains("resumes from step"), "{said}");
     assert!(resumed == expected, "other bits");
 }
 

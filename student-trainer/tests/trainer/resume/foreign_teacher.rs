@@ -1,4 +1,4 @@
-//! Resumed beside a teacher of another model.
+//! A run that resumes while a teacher with another model is also configured.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn a_resumed_run_uses_its_own_teacher_and_refuses_one_that_is_listed_before_it()
         if !scene.ended_within(name, 1) {
             return false;
         }
-        // Alone, it is no help.
+        // The run cannot use the other model's teacher.
         let alone = scene.command(name, &[&foreign], &[]).output().unwrap();
         let said = stderr(&alone);
         assert_eq!(alone.status.code(), Some(1), "{said}");
@@ -38,7 +38,7 @@ fn a_resumed_run_uses_its_own_teacher_and_refuses_one_that_is_listed_before_it()
             "no teacher can be used",
             place.as_str(),
             own.as_str(),
-            "goes on from",
+            "to resume from",
         ] {
             assert!(last.contains(part), "{part} is not in: {said}");
         }
@@ -47,8 +47,8 @@ fn a_resumed_run_uses_its_own_teacher_and_refuses_one_that_is_listed_before_it()
         let said = stderr(&resumed);
         assert!(resumed.status.success(), "{said}");
         let mut lines = said.lines();
-        let is_told = lines.any(|line| line.contains(&refused) && line.contains(&own));
-        assert!(is_told, "{said}");
+        let is_reported = lines.any(|line| line.contains(&refused) && line.contains(&own));
+        assert!(is_reported, "{said}");
         assert_eq!(scene.result(name), undisturbed);
         assert_eq!(foreign.answered(), 0.0);
         true

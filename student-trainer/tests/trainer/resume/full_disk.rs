@@ -30,12 +30,12 @@ fn a_full_disk_stops_a_run_with_everything_before_it_intact() {
     assert!(!files.is_empty());
     for file in &files {
         let name = file.file_name().unwrap().to_str().unwrap();
-        assert!(name.starts_with("step-"), "{name} is left over");
+        assert!(name.starts_with("step-"), "{name} was not removed");
     }
     let log = fs::read_to_string(&metrics).unwrap();
-    assert!(log.ends_with('\n'), "a cut-off line is left over");
+    assert!(log.ends_with('\n'), "the log ends with an incomplete line");
 
-    // Still full: it says so again, and spoils nothing.
+    // The disk is still full: the run reports that again and damages nothing.
     let mut again = start();
     assert_eq!(again.wait().code(), Some(1), "{}", again.stderr());
     assert!(again.stderr().contains("No space left on device"));

@@ -1,4 +1,4 @@
-//! Killed at random steps, stopped by a signal, left without teachers.
+//! Runs that are killed at random steps, stopped by a signal, or left without teachers.
 
 use std::time::Instant;
 use test_support::Process;
@@ -8,21 +8,22 @@ use rand_chacha::ChaCha8Rng;
 
 use super::scene::{EPOCHS, PHASES, Place, STEPS, Scene, checkpoints, fixed_address, stderr};
 
-/// Kills a phase.
+/// Number of times that each phase is killed.
 const KILLS: usize = 10;
 
-/// A loaded machine may let a phase end before the end comes: such a run counts for nothing.
+/// Number of attempts: on a loaded machine, a phase may end before the interruption, and such an attempt
+/// does not count.
 const MOST_ROUNDS: usize = 10;
 
-/// `RETORT_TEST_SEED` chooses other steps.
+/// The generator of the steps at which runs are killed. `RETORT_TEST_SEED` sets another seed.
 fn random() -> ChaCha8Rng {
     let seed = std::env::var("RETORT_TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
     eprintln!("RETORT_TEST_SEED={seed}");
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Ends a run in the middle of every phase of `phases`, each time with `end`, and starts it again.
-/// `false` where an end came too late for its phase.
+/// For every phase of `phases`, starts the run and interrupts it in the middle of the phase with `end`.
+/// Returns false if an interruption was too late for its phase.
 fn interrupt(
     scene: &Scene,
     name: &str,
@@ -32,7 +33,7 @@ fn interrupt(
     mut end: impl FnMut(&mut Process),
 ) -> bool {
     for phase in phases {
-        // One that leaves some to be done.
+        // Leaves at least a quarter of the phase to do.
         let step = random.random_range(1..=EPOCHS * STEPS * 3 / 4);
         let aim = Place { phase, step };
         let mut process = start();
@@ -42,7 +43,7 @@ fn interrupt(
         let hit = scene.ended_within(name, phase);
         let remark = if hit { "" } else { ", too late" };
         let pid = process.id();
-        eprintln!("{name}: pid {pid}, aimed at {aim:?}, ended behind {place:?}{remark}");
+        eprintln!("{name}: pid {pid}, aimed at {aim:?}, ended after {place:?}{remark}");
         if !hit {
             return false;
         }
@@ -51,7 +52,7 @@ fn interrupt(
     true
 }
 
-/// What the run goes on from is in the phase in which it ended, or the end of the one before.
+/// Checks that the newest checkpoint is from the interrupted phase, or from the end of the phase before.
 fn newest_checkpoint_is_of(scene: &Scene, name: &str, phase: usize) {
     let newest = checkpoints(&scene.path(name)).pop();
     let step = newest.map_or(0, |file| {
@@ -67,7 +68,7 @@ fn kill(process: &mut Process) {
     process.wait();
 }
 
-/// Tries under ever new names until `attempt` says that it did what it should.
+/// Repeats `attempt` with new names until it returns true.
 pub fn until_hit(name: &str, mut attempt: impl FnMut(&str) -> bool) {
     for round in 0..MOST_ROUNDS {
         if attempt(&format!("{name}-{round}")) {
@@ -102,7 +103,7 @@ fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run(
 }
 
 #[test]
-fn a_signal_leaves_a_checkpoint_of_that_very_step_and_exit_code_0() {
+fn a_signal_leaves_a_checkpoint_of_the_last_step_and_exit_code_0() {
     let scene = Scene::new();
     let teacher = scene.teacher();
     let teachers = [&teacher];
@@ -122,7 +123,7 @@ fn a_signal_leaves_a_checkpoint_of_that_very_step_and_exit_code_0() {
             if hit {
                 for (said, newest) in said {
                     let newest = newest.display();
-                    let how = format!("do the same run again and it goes on from {newest}");
+                    let how = format!("start the same run again to resume from {newest}");
                     assert!(said.contains(&how), "{how} is not in: {said}");
                 }
                 assert_eq!(scene.finish(name, &teachers, &[]), undisturbed);
@@ -133,7 +134,7 @@ fn a_signal_leaves_a_checkpoint_of_that_very_step_and_exit_code_0() {
 }
 
 #[test]
-fn trainer_and_all_teachers_killed_at_once_go_on_together() {
+fn a_run_resumes_after_trainer_and_teachers_are_killed_at_once() {
     let scene = Scene::new();
     let addresses = [fixed_address(), fixed_address()];
     let start = || {
@@ -160,7 +161,7 @@ fn trainer_and_all_teachers_killed_at_once_go_on_together() {
             interrupt(&scene, name, 1..2, &mut random, start_run, kill_all)
         };
         for teacher in &mut teachers {
-            // Until then its address is taken.
+            // The address is in use until the process is reaped.
             teacher.process.wait();
         }
         if hit {
@@ -172,7 +173,7 @@ fn trainer_and_all_teachers_killed_at_once_go_on_together() {
 }
 
 #[test]
-fn a_run_whose_teachers_are_gone_fails_with_a_checkpoint_and_goes_on_with_new_ones() {
+fn a_run_without_teachers_fails_with_a_checkpoint_and_resumes_with_new_ones() {
     let scene = Scene::new();
     let undisturbed = scene.finish("undisturbed", &[&scene.teacher()], &[]);
     until_hit("left", |name| {
@@ -191,7 +192,7 @@ fn a_run_whose_teachers_are_gone_fails_with_a_checkpoint_and_goes_on_with_new_on
         let newest = checkpoints(&scene.path(name)).pop().unwrap();
         for part in [
             "no answer for 3 s",
-            "goes on from",
+            "to resume from",
             newest.to_str().unwrap(),
         ] {
             assert!(said.contains(part), "{part} is not in: {said}");

@@ -1,4 +1,4 @@
-//! What a run does not go on from, and what it says.
+//! Checkpoints from which a run does not resume, and its messages.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use student_trainer::run::RunManifest;
 
 use super::scene::{PHASES, Place, Scene, checkpoints, stderr};
 
-/// A run that was stopped within its first phase.
+/// Starts a run and stops it in its first phase.
 fn stopped(scene: &Scene, name: &str) {
     let mut process = scene.start(name, &[]);
-    // Far enough for two checkpoints.
+    // Late enough for two checkpoints.
     let aim = Place { phase: 0, step: 15 };
     scene.wait_for(name, aim, &mut process);
     process.signal("TERM");
@@ -66,7 +66,7 @@ fn another_configuration_is_refused_by_its_key_and_other_threads_unless_allowed(
 }
 
 #[test]
-fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
+fn a_damaged_checkpoint_is_reported_and_the_one_before_is_used() {
     let scene = scene();
     let undisturbed = scene.finish("undisturbed", &[], &[]);
     stopped(&scene, "run");
@@ -84,7 +84,7 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_is_used() {
     let step = step.trim_start_matches("step-").trim_start_matches('0');
     for part in [
         format!("{}: damaged", newest.display()),
-        format!("goes on from step {step} of the run"),
+        format!("resumes from step {step} of the run"),
     ] {
         assert!(stderr(&done).contains(&part), "{part}: {}", stderr(&done));
     }
@@ -96,12 +96,12 @@ fn two_trainers_do_not_work_in_one_folder() {
     let scene = scene();
     let mut first = scene.start("run", &[]);
     scene.wait_for("run", Place { phase: 0, step: 1 }, &mut first);
-    // Stopped, so that it cannot end before the second has looked.
+    // Suspended, so that it cannot end before the second run checks the folder.
     first.signal("STOP");
     let second = scene.command("run", &[], &[]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(
-        stderr(&second).contains("another trainer is at work"),
+        stderr(&second).contains("another trainer uses"),
         "{}",
         stderr(&second)
     );

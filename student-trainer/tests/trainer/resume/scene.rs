@@ -1,4 +1,4 @@
-//! A small run of three phases, and what it leaves.
+//! A small run of three phases, and the files that it writes.
 
 use std::{
     collections::BTreeMap,
@@ -26,34 +26,34 @@ pub static RETORT: LazyLock<PathBuf> = LazyLock::new(|| built_beside(TRAINER, "r
 
 pub const PHASES: [&str; 3] = ["supervised", "distill", "fine_tune"];
 pub const EPOCHS: u64 = 2;
-/// Of an epoch.
+/// Steps per epoch.
 pub const STEPS: u64 = 40;
 const BATCH_SIZE: usize = 16;
 const VALIDATION_SAMPLES: usize = 60;
 
-/// A network with everything that has a state: convolutions, batch-norm, a residual, dropout.
+/// A network with every kind of state and random choice: convolutions, batch-norm, a residual, dropout.
 const STUDENT: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"resnet\"\n\
                        widths = [4, 8]\nstem_stride = 2\ndropout = 0.1";
 const TEACHER_NETWORK: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"cnn\"\nwidths = [8]";
 
-/// Data, a teacher's artifact, a run's configuration, and the folders of runs.
+/// A folder with a data set, a teacher's artifact, a configuration and the folders of runs.
 pub struct Scene(tempfile::TempDir);
 
-/// A place in a run.
+/// A position in a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// 0-based.
     pub phase: usize,
-    /// Steps done of the phase.
+    /// Number of finished steps of the phase.
     pub step: u64,
 }
 
-/// What must not depend on what happened to a run.
+/// The results of a run that must not depend on interruptions.
 #[derive(PartialEq)]
 pub struct Result {
     files: BTreeMap<&'static str, Vec<u8>>,
     consumed: Vec<String>,
-    /// Events without what time decides.
+    /// Events without fields that depend on time.
     pub events: Vec<Value>,
 }
 
@@ -67,7 +67,7 @@ impl Scene {
         scene
     }
 
-    /// The configuration but for the teachers' endpoints.
+    /// The configuration without the teachers' endpoints.
     pub fn config(&self) -> String {
         let phase = |name, loss, schedule| PhaseToml {
             name: Some(name),
@@ -116,7 +116,7 @@ impl Scene {
         Teacher::start(&TEACHER, &self.path("teacher"), &[])
     }
 
-    /// A teacher of the same kind with other weights.
+    /// Starts a teacher with the same architecture and other weights.
     pub fn foreign_teacher(&self) -> Teacher {
         let artifact = self.path("foreign teacher");
         write_artifact(&artifact, TEACHER_NETWORK, 2);
@@ -141,12 +141,12 @@ impl Scene {
         command
     }
 
-    /// Starts or goes on with the run called `name`.
+    /// Starts or resumes the run called `name`.
     pub fn start(&self, name: &str, teachers: &[&Teacher]) -> Process {
         Process::start(self.command(name, teachers, &[]))
     }
 
-    /// Does the run called `name`, or what is left of it.
+    /// Starts or resumes the run called `name` and waits for its end.
     pub fn finish(&self, name: &str, teachers: &[&Teacher], settings: &[&str]) -> Result {
         let done = self.command(name, teachers, settings).output().unwrap();
         assert!(done.status.success(), "{}", stderr(&done));
@@ -157,7 +157,7 @@ impl Scene {
         self.result_in(&self.path(name))
     }
 
-    /// What a finished run left in `folder`.
+    /// Reads the results of the finished run in `folder`.
     pub fn result_in(&self, folder: &Path) -> Result {
         let manifest: RunManifest =
             serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
@@ -178,14 +178,14 @@ impl Scene {
         }
     }
 
-    /// `retort run --verify` of the run's folder.
+    /// Runs `retort run --verify` on the run's folder.
     pub fn verify(&self, name: &str) -> Output {
         let mut command = Command::new(&*RETORT);
         let command = command.args(["run", "--verify"]).arg(self.path(name));
         command.output().unwrap()
     }
 
-    /// Where the run is, or was when it was killed.
+    /// The current position of the run, or its last one if it was killed.
     pub fn place(&self, name: &str) -> Option<Place> {
         let events = events(&self.path(name));
         let progress = events
@@ -199,17 +199,17 @@ impl Scene {
         })
     }
 
-    /// Waits until the run has got to `aim`.
+    /// Waits until the run has reached `aim`.
     pub fn wait_for(&self, name: &str, aim: Place, process: &mut Process) {
         let deadline = Instant::now() + SOON;
         let is_there = |place: Place| (place.phase, place.step) >= (aim.phase, aim.step);
         loop {
-            // Before the look: it may get there and end in between.
+            // Checked first, because the run may reach the aim and end between the two checks.
             let is_running = process.is_running();
             if self.place(name).is_some_and(is_there) {
                 return;
             }
-            assert!(Instant::now() < deadline, "not soon: {aim:?}");
+            assert!(Instant::now() < deadline, "not reached: {aim:?}");
             assert!(is_running, "{}", process.stderr());
             thread::sleep(Duration::from_millis(1));
         }
@@ -228,7 +228,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Not the bytes: only whether and where they differ.
+/// Prints no bytes, only data that shows where two results differ.
 impl fmt::Debug for Result {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digests = self
@@ -248,21 +248,21 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Files of checkpoints, oldest first.
+/// Returns the files of the checkpoints, oldest first.
 pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
-    // The folder comes with the first of them.
+    // The first checkpoint creates the folder.
     let Ok(entries) = fs::read_dir(folder.join("checkpoints")) else {
         return Vec::new();
     };
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    // Who is killed while writing leaves a file of another name.
+    // A process that is killed while it writes leaves a file with another name.
     let is_whole = |path: &PathBuf| path.extension().is_some_and(|it| it == "safetensors");
     files.retain(is_whole);
     files.sort();
     files
 }
 
-/// The whole lines of `metrics.jsonl`.
+/// Returns the events in the complete lines of `metrics.jsonl`.
 fn events(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     let lines = text.lines();
@@ -271,7 +271,8 @@ fn events(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// Phases, progress and epochs; notices tell of what happened to a run.
+/// Returns the events of phases, progress and epochs without times. Notices are left out, because they
+/// report interruptions.
 fn timeless_events(folder: &Path) -> Vec<Value> {
     let mut events = events(folder);
     events.retain(|event| event["event"] != "notice");
@@ -289,7 +290,7 @@ fn timeless_events(folder: &Path) -> Vec<Value> {
     events
 }
 
-/// An address that a service can have again after it was killed.
+/// Returns an address that a service can use again after it was killed.
 pub fn fixed_address() -> String {
     test_support::unused_address()
 }

@@ -1,4 +1,4 @@
-//! The run service, stopped and killed, with its queue.
+//! The run service keeps its queue when it is stopped or killed.
 
 use std::{fs::File, path::Path, process::Command};
 use test_support::{Process, eventually};
@@ -55,7 +55,7 @@ impl Service {
     }
 }
 
-/// `retort runs watch` that writes to `log`.
+/// Starts `retort runs watch` with its output in `log`.
 fn watch(address: &str, log: &Path) -> Process {
     let mut command = Command::new(&*RETORT);
     command.args(["runs", "watch", "a", "--trainer", address]);
@@ -63,7 +63,7 @@ fn watch(address: &str, log: &Path) -> Process {
 }
 
 #[tokio::test]
-async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_all_along() {
+async fn a_stopped_or_killed_service_continues_its_queue_and_stays_watched() {
     let scene = Scene::new();
     let teacher = scene.teacher();
     let undisturbed = scene.finish("undisturbed", &[&teacher], &[]);
@@ -84,7 +84,7 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
         let mut within = 0;
         for phase in 0..PHASES.len() {
             let step = random.random_range(1..=EPOCHS * STEPS / 2);
-            // A later interruption of a phase comes later in it.
+            // The second interruption of a phase is at a later step.
             let step = step + u64::from(signal == "KILL") * EPOCHS * STEPS / 4;
             let aim = Place { phase, step };
             let run = if signal == "TERM" { "runs/a" } else { "runs/b" };
@@ -100,7 +100,7 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
             let known: Vec<_> = known.iter().map(|(id, _)| &**id).collect();
             assert_eq!(known, ["a", "b"]);
         }
-        // A loaded machine may let a phase end before the signal comes.
+        // On a loaded machine, a phase may end before the signal arrives.
         assert!(within >= 1, "{signal}: {within} of 3 within their phases");
     }
     for name in ["a", "b"] {
@@ -121,7 +121,7 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 
-    // The watcher saw every epoch once, over all restarts.
+    // The watcher printed every epoch once, despite the restarts.
     assert!(watcher.wait().success(), "{}", watcher.stderr());
     let said = std::fs::read_to_string(&log).unwrap();
     for phase in ["supervised", "distill", "fine-tune"] {
@@ -132,7 +132,7 @@ async fn a_stopped_and_a_killed_service_goes_on_with_its_queue_and_is_watched_al
     }
     assert!(said.contains("run a succeeded"), "{said}");
 
-    // An ended run can still be told of by a service that did not see it.
+    // A restarted service also reports the events of runs that ended before.
     service.process.signal("TERM");
     assert!(service.process.wait().success());
     let mut service = Service::start(&scene, &address).await;

@@ -20,14 +20,17 @@ async fn sigterm_stops_the_running_run_tells_its_watcher_and_exits_with_0() {
     trainer.process.signal("TERM");
     let (state, reason) = ended(&all(events).await);
     assert_eq!(state, RunState::Queued);
-    assert!(reason.contains("goes on when it is back"), "{reason}");
+    assert!(
+        reason.contains("resumes when the trainer restarts"),
+        "{reason}"
+    );
     drop(trainer.client);
     assert!(trainer.process.wait().success());
 }
 
-/// However long the service may drain.
+/// The service stops at once although draining may take an hour.
 #[tokio::test]
-async fn open_streams_and_idle_connections_do_not_hold_up_the_stop() {
+async fn open_streams_and_idle_connections_do_not_delay_the_stop() {
     let settings = [
         "shutdown.drain_seconds=3600",
         "grpc.read_timeout_seconds=3600",

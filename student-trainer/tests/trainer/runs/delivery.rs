@@ -1,4 +1,4 @@
-//! What export and publishing would refuse in the end is refused, or seen to, before the first step.
+//! Problems of export and publishing are found before the first step.
 
 use std::{fs, process::Command};
 use test_support::{Process, built_beside, class_names, unused_address, write_idx};
@@ -15,7 +15,8 @@ use torch_networks::Device;
 
 use super::{Scene, TRAINER, config};
 
-/// The head's weights are multiplied, as a network's that was trained without a bound on its logits.
+/// Returns weights whose last layer is multiplied by a large factor, like those of a network that was
+/// trained without a bound on its logits.
 fn with_large_logits(spec: &NetworkSpec) -> Weights {
     let weights = Weights::initial(spec, 1).unwrap();
     let tensors = weights.iter().map(|(name, tensor)| {
@@ -58,7 +59,7 @@ fn large_logits_are_compared_by_their_size() {
     assert!(model.largest_difference > config.export.tolerance);
     let golden = model.golden_batch;
     assert_eq!(golden.relative_tolerance, config.export.relative_tolerance);
-    // What is wrong by more than rounding is seen nevertheless.
+    // The tolerance still detects errors that are larger than rounding.
     let largest = golden
         .logits
         .iter()
@@ -90,7 +91,8 @@ fn many_classes_leave_room_for_fewer_golden_samples() {
     assert!((20..64).contains(&golden), "{golden}");
 }
 
-/// An inference service with further `key=value` settings; its ports for publishing and for predictions.
+/// Starts an inference service with further `key=value` settings. Returns its addresses for publishing and
+/// for predictions.
 fn inference_service(scene: &Scene, settings: &[&str]) -> (Process, [String; 2]) {
     let ready = scene.path("ready.json");
     let mut command = Command::new(built_beside(TRAINER, "inference-service"));
@@ -138,7 +140,7 @@ fn what_the_inference_service_would_refuse_ends_a_run_before_its_first_step() {
         );
         assert!(
             !scene.path(name).join("phases").exists(),
-            "it was trained first"
+            "the run was trained first"
         );
     }
 }
@@ -149,7 +151,7 @@ fn a_service_that_cannot_be_asked_yet_does_not_keep_a_run_from_training() {
     let address = unused_address();
     let publish = format!("publish={{ endpoint = \"{address}\", model = \"m\" }}");
     let said = scene.failure("run", &[&publish]);
-    assert!(said.contains("will take the model is not known"), "{said}");
+    assert!(said.contains("could not check whether"), "{said}");
     assert!(scene.path("run/artifact/manifest.json").exists());
 }
 
@@ -166,7 +168,7 @@ fn a_run_that_publishes_checks_first_and_then_publishes() {
     assert!(said.contains("models are not published there"), "{said}");
     assert!(
         !scene.path("other port/phases").exists(),
-        "it was trained first"
+        "the run was trained first"
     );
 
     let publish = format!("publish={{ endpoint = \"{admin}\", model = \"m\" }}");

@@ -1,4 +1,4 @@
-//! One teacher that is reached by several addresses.
+//! One teacher with several addresses.
 
 use super::SIZE;
 use crate::distillation::{Scene, TEACHER, address, student};
