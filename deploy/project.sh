@@ -153,7 +153,7 @@ still() {
     shift
     until "$@" >/dev/null 2>&1; do
         distilling || return 2
-        [ $((SECONDS - begin)) -lt 600 ] || fail "$what: not within 600 s, though the run goes on"
+        [ $((SECONDS - begin)) -lt 600 ] || fail "$what: not within 600 s, although the run continues"
         sleep 0.3
     done
     distilling || return 2

@@ -4,7 +4,7 @@ use std::{fmt::Write, io::IsTerminal};
 
 use crate::prediction::{argmax, most_probable};
 
-/// From dark to light.
+/// Characters for grey values, from dark to light.
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
 const LISTED_CLASSES: usize = 4;
 const BAR_WIDTH: usize = 24;

@@ -36,7 +36,7 @@ pub enum CliError {
         service: &'static str,
         /// Its address.
         address: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// A service returned an error.
@@ -58,7 +58,7 @@ pub enum CliError {
         service: &'static str,
         /// Its address.
         address: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A training run failed or was cancelled.
@@ -92,7 +92,7 @@ pub enum CliError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// The program of the benchmarks cannot be started.

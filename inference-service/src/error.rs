@@ -52,7 +52,7 @@ pub enum InferenceError {
     Image {
         /// Index of the image in the request.
         index: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A decoder thread panicked; the log has the message.

@@ -38,7 +38,7 @@ pub enum DemoError {
     ReadyFile {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// A service did not become ready in time.
@@ -73,7 +73,7 @@ pub enum DemoError {
     Evaluation {
         /// The file.
         file: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A service does not report an address for a port.

@@ -79,9 +79,9 @@ struct Ended {
 
 /// The receiver of a process's exit.
 enum Listener {
-    /// For a service, which should not end.
+    /// Receives the unexpected exit of a service.
     Deaths(mpsc::UnboundedSender<Ended>),
-    /// For a command that the caller waits for.
+    /// Waits for the exit of a command.
     Caller(oneshot::Sender<Ended>),
 }
 

@@ -48,7 +48,7 @@ impl Recipe {
         test_samples: None,
     };
 
-    /// The same steps, small enough for tests.
+    /// A recipe with the same steps that is small enough for tests.
     pub(super) const QUICK: Self = Self {
         teacher: include_str!("../../../configs/demo-quick/teacher.toml"),
         baseline: include_str!("../../../configs/demo-quick/baseline.toml"),

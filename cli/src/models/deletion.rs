@@ -12,18 +12,18 @@ use crate::{
     inference::{publisher, versions, with_deadline},
 };
 
-/// What to delete.
+/// The arguments of `retort models delete`.
 #[derive(Debug, Args)]
 pub(super) struct Deletion {
-    /// As listed.
+    /// Name of the model.
     model: String,
-    /// As listed. It must not be active.
+    /// Number of the version, which must not be active.
     #[arg(required_unless_present = "all")]
     version: Option<u64>,
-    /// The model with all its versions, the active one too. Asks first.
+    /// Delete the model with all its versions, including the active one. Asks for confirmation.
     #[arg(long, conflicts_with = "version")]
     all: bool,
-    /// With --all: do not ask.
+    /// With --all: do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }

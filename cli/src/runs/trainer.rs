@@ -145,9 +145,9 @@ impl Observers<'_, '_> {
 
 /// How a stream of events ended.
 enum Watched {
-    /// With the end of the run.
+    /// The run ended.
     Ended(Run),
-    /// Before the end of the run, for this reason.
+    /// The stream ended before the run, for this reason.
     Interrupted(String),
 }
 

@@ -217,7 +217,7 @@ impl FinishedRun {
         ))
     }
 
-    /// What the phase must have consumed.
+    /// Computes the digest of the data that the phase must have consumed.
     fn expected(
         &self,
         index: u64,

@@ -1,4 +1,4 @@
-//! `retort demo` as newcomers run it: real processes, real data, the quick recipe.
+//! `retort demo --quick` with real processes and real data.
 
 use std::{
     fs,
@@ -13,14 +13,15 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Longest time for an end that was asked for.
+/// Time limit for the end of a process that was asked to stop.
 const SOON: Duration = Duration::from_secs(60);
 
-/// Demos that train at the same time take each other's cores and more than twice the time.
+/// Runs one demo at a time: demos that train at the same time compete for cores and take more than twice as
+/// long.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
-    // That another test failed is no reason for this one to fail.
+    // Ignores the failure of another test.
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -38,10 +39,10 @@ fn demo(output: &Path, arguments: &[&str]) -> Command {
     let retort = Path::new(env!("CARGO_BIN_EXE_retort"));
     for service in ["student-trainer", "teacher-service", "inference-service"] {
         let program = retort.with_file_name(service);
-        let missing = "is not there: run `cargo build --release --workspace` first";
+        let missing = "does not exist: run `cargo build --release --workspace` first";
         assert!(program.is_file(), "{} {missing}", program.display());
     }
-    // With the signals as in a terminal, whatever they are for these tests.
+    // Default signal handling, even if the tests' own process ignores signals.
     let mut command = Command::new("env");
     command.args(["HUP", "INT", "QUIT"].map(|name| format!("--default-signal={name}")));
     command
@@ -57,7 +58,7 @@ fn retort(arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
-/// Processes, other than the demo itself, that were told of `folder` on their command line.
+/// Returns the processes, except the demo itself, with `folder` on their command line.
 fn children(folder: &Path) -> Vec<(u32, String)> {
     let folder = folder.canonicalize().unwrap();
     let folder = folder.to_str().unwrap();
@@ -98,7 +99,7 @@ fn wait(child: &mut Child) -> ExitStatus {
         if let Some(status) = child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < deadline, "it goes on for {SOON:?}");
+        assert!(Instant::now() < deadline, "still running after {SOON:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -123,7 +124,7 @@ fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
         "exported",
         "served",
     ] {
-        // Ten classes: chance gives 0.1.
+        // Random guesses among ten classes give 0.1.
         let accuracy = number(&summary, &format!("{model}.accuracy"));
         assert!((0.3..1.0).contains(&accuracy), "{model}: {accuracy}");
     }
@@ -149,7 +150,7 @@ fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
     for outside in ["http:", "https:", "src=", "<link", "url(", "@import"] {
         assert!(!page.contains(outside), "{outside}");
     }
-    // Five phases, each with a chart of the loss and one of the accuracy.
+    // Two charts, of loss and accuracy, for each of five phases.
     assert_eq!(page.matches("<svg").count(), 10);
     let said = text(&output);
     for words in [
@@ -222,7 +223,7 @@ fn kept_services_answer_and_hold_their_folder_until_they_are_stopped() {
     }
 }
 
-/// Services that a demo left running; stopped as the demo says.
+/// Services that a demo left running. Dropping this stops them with SIGTERM, as the demo advises.
 struct Kept(Vec<u32>);
 
 impl Drop for Kept {
@@ -233,7 +234,7 @@ impl Drop for Kept {
     }
 }
 
-/// A demo that has begun to train, with the trainer and the inference service up.
+/// A demo that has started to train; trainer and inference service are running.
 struct Training {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
@@ -251,7 +252,7 @@ impl Training {
         Self { child, output }
     }
 
-    /// Waits for its end; the exit code and the rest of what it said.
+    /// Waits for the end of the demo. Returns its exit code and the rest of its output.
     fn end(mut self) -> (Option<i32>, String) {
         let mut said: String = self.output.map(|line| line.unwrap() + "\n").collect();
         let mut errors = self.child.stderr.take().unwrap();
@@ -281,14 +282,14 @@ fn ctrl_c_ends_every_child_and_says_where_things_are() {
 }
 
 #[test]
-fn it_goes_on_when_nobody_reads_what_it_says_and_ends_every_child_on_sighup() {
+fn the_demo_continues_without_a_reader_and_ends_every_child_on_sighup() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let Training { mut child, output } = Training::start(folder.path());
     drop((output, child.stderr.take()));
     let deadline = Instant::now() + 5 * SOON;
     while !folder.path().join("baseline").exists() {
-        assert!(Instant::now() < deadline, "the second run does not begin");
+        assert!(Instant::now() < deadline, "the second run does not start");
         assert_eq!(child.try_wait().unwrap(), None, "the demo ended");
         thread::sleep(Duration::from_millis(10));
     }

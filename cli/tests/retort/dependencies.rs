@@ -1,7 +1,5 @@
-//! The arrows between crates: who may depend on whom, and who may name which engine.
-//!
-//! docs/ARCHITECTURE.md draws them; this test reads `cargo metadata` and fails when one points the
-//! wrong way.
+//! Checks the dependencies between crates, and which crates may use which engine, with `cargo metadata`.
+//! docs/ARCHITECTURE.md lists the rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-/// The crates of this workspace from the bottom up: each may depend on crates of lower layers only.
+/// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
     &["common", "proto"],
     &["artifacts", "datasets", "networks", "server"],
@@ -30,7 +28,7 @@ const LAYERS: [&[&str]; 6] = [
     &["benchmarks"],
 ];
 
-/// Crates that only these crates of the workspace may name, in tests too.
+/// External crates that only the listed crates of the workspace may depend on, also for their tests.
 const MAY_NAME: [(&str, &[&str]); 4] = [
     (
         "tch",
@@ -54,7 +52,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// These build and run on a machine that has no libtorch.
+/// Crates that build and run on a machine without libtorch.
 const WITHOUT_LIBTORCH: [&str; 10] = [
     "artifacts",
     "cli",
@@ -68,8 +66,7 @@ const WITHOUT_LIBTORCH: [&str; 10] = [
     "teacher-pool",
 ];
 
-/// A second provider of cryptography beside ring: rustls panics where both are there and none is
-/// chosen.
+/// A provider of cryptography besides ring. rustls panics if a program links both and chooses none.
 const SECOND_PROVIDER: &str = "aws-lc-rs";
 
 #[test]
@@ -110,13 +107,13 @@ fn a_wrong_arrow_is_found() {
     }
 }
 
-/// Which package depends on which, by name.
+/// The dependencies between packages, by name.
 #[derive(Default)]
 struct Graph {
     members: BTreeSet<String>,
-    /// Dependencies that go into a build.
+    /// Dependencies of a build.
     built: BTreeMap<String, BTreeSet<String>>,
-    /// Dependencies of members of any kind, those of their tests included.
+    /// Direct dependencies of members, including those of tests and build scripts.
     named: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -168,7 +165,7 @@ impl Graph {
         graph
     }
 
-    /// A workspace that holds the sources of `edges`, the crates of [`LAYERS`] and nothing else.
+    /// A workspace with the dependencies `edges`, the crates at their sources and those of [`LAYERS`].
     fn from_edges(edges: &[(&str, &str)]) -> Self {
         let mut graph = Self::default();
         graph

@@ -1,4 +1,4 @@
-//! `retort` as its users meet it, and the dependencies of the whole workspace.
+//! Tests `retort` as a process, and the dependencies of the whole workspace.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

@@ -23,7 +23,7 @@ fn models(service: &InferenceService, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What is printed by a command that succeeds.
+/// Runs a command that must succeed and returns its standard output.
 fn printed(service: &InferenceService, arguments: &[&str]) -> String {
     let output = models(service, arguments);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -31,7 +31,7 @@ fn printed(service: &InferenceService, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Number and state of every version in a listing.
+/// Returns number and state of every version in a listing.
 fn listed(service: &InferenceService, arguments: &[&str]) -> Vec<String> {
     let table = printed(service, arguments);
     let line = |line: &str| {
@@ -41,7 +41,7 @@ fn listed(service: &InferenceService, arguments: &[&str]) -> Vec<String> {
     table.lines().skip(1).map(line).collect()
 }
 
-/// Writes the artifact of `version`, a folder in the store, to `to`, with other names of its classes.
+/// Copies an artifact from `version`, a folder of the store, to `to` and renames its classes.
 fn rename_classes(version: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::copy(version.join("model.onnx"), to.join("model.onnx")).unwrap();
@@ -77,7 +77,7 @@ fn versions_are_published_activated_and_rolled_back() {
     assert_eq!(printed(&service, &rollback), to_the_first);
     assert_eq!(listed(&service, &versions), ["1 active", "2 stored"]);
 
-    // There is nothing to go back to, and a damaged version is none.
+    // No older version is left, and a damaged version does not count.
     let nothing_older = || {
         let output = models(&service, &rollback);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -136,7 +136,7 @@ fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
     rename_classes(&folder.path().join("models/model/1"), &artifact);
     printed(&service, &["publish", "model", artifact.to_str().unwrap()]);
 
-    // No server can answer.
+    // Without --yes and a terminal, the command cannot ask for confirmation.
     let output = models(&service, &["delete", "model", "--all"]);
     assert_eq!(output.status.code(), Some(64));
     let said = String::from_utf8_lossy(&output.stderr);

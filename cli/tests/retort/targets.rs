@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Two views of five images of three classes, two images a shard.
+/// Records two views of five images with three classes, in shards of two images.
 fn record(store: &Path) -> Recording {
     let identity = RecordingIdentity {
         teacher: TeacherIdentity {
@@ -43,7 +43,7 @@ fn record(store: &Path) -> Recording {
         encoding: "f16".parse().expect("an encoding"),
     };
     let recording = Recording::open_or_create(store, &identity, 2, &[]).expect("it is made");
-    let lock = recording.lock().expect("nobody else writes");
+    let lock = recording.lock().expect("no other writer");
     for id in recording.shards(2) {
         let logits = vec![1.0; recording.samples(id.shard).len() * 3];
         let targets = Encoder::default().encode(identity.encoding, &logits, 3);
@@ -78,7 +78,7 @@ fn recordings_are_listed_verified_packed_and_unpacked() {
     assert!(text(&retort(&["targets", "verify", &there]).stdout).contains("6 of 6"));
     let again = retort(&["targets", "unpack", &file, "--into", &there]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(text(&again.stderr).contains("is there already"));
+    assert!(text(&again.stderr).contains("already exists"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_is_no_recording_is_said() {
     );
 }
 
-/// What `retort` does when its standard output is `stdout`.
+/// Runs `retort` with `stdout` as its standard output. Returns exit code and standard error.
 fn retort_into(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
     let output = command.args(arguments).stdout(stdout).output();
@@ -162,7 +162,7 @@ fn a_result_that_cannot_be_printed_ends_quietly_in_a_pipe_and_else_with_an_error
     }
     let (code, said) = retort_into(Stdio::null(), &create);
     assert_eq!(code, Some(64), "{said}");
-    assert!(!tokens.exists(), "a token is stored that was not shown");
+    assert!(!tokens.exists(), "a token was stored without being shown");
     let created = retort(&create);
     assert_eq!(text(&created.stdout).lines().count(), 1, "{created:?}");
     assert!(tokens.exists());

@@ -178,7 +178,7 @@ pub enum ManifestError {
     Inconsistent {
         /// Dotted path of the field.
         field: &'static str,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
 }

@@ -187,7 +187,7 @@ mod tests {
             if expected.len() > 1 {
                 said.push(watch.next().await.unwrap().unwrap().status());
             } else {
-                // It stays open.
+                // The watch stays open.
                 assert!(futures::poll!(watch.next()).is_pending(), "{name}");
             }
             health.end();

@@ -16,11 +16,11 @@ use test_support::certificates::Keys;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// More than there may be handshakes at a time.
+/// More than the limit of concurrent handshakes.
 const SILENT: usize = 300;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that answers health checks, over TLS.
+/// Starts a server that answers health checks over TLS.
 async fn serve(keys: &Keys) -> SocketAddr {
     let tls = ServerTls {
         certificate: keys.path("server.pem"),
@@ -50,7 +50,7 @@ async fn serve(keys: &Keys) -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_clients_hold_up_nobody_for_long_and_are_dropped() {
+async fn silent_clients_delay_no_other_client_and_are_dropped() {
     let keys = Keys::new();
     let address = serve(&keys).await;
     let client = keys.client("ca", None, None);
@@ -61,7 +61,7 @@ async fn silent_clients_hold_up_nobody_for_long_and_are_dropped() {
     for _ in 0..20 {
         few.push(TcpStream::connect(address).await.expect("it is accepted"));
     }
-    assert_eq!(check().await, Ok(()), "a few slow clients hold nobody up");
+    assert_eq!(check().await, Ok(()), "a few slow clients delay no other");
 
     let mut many = few;
     while many.len() < SILENT {
@@ -69,11 +69,11 @@ async fn silent_clients_hold_up_nobody_for_long_and_are_dropped() {
     }
     let began = Instant::now();
     while check().await.is_err() {
-        assert!(began.elapsed() < PATIENCE, "nobody gets in any more");
+        assert!(began.elapsed() < PATIENCE, "no client can connect any more");
     }
     for mut silent in many {
         let read = timeout(PATIENCE, silent.read(&mut [0; 1])).await;
         let ended = matches!(read.expect("it is dropped"), Ok(0) | Err(_));
-        assert!(ended, "a client that said nothing was answered");
+        assert!(ended, "a silent client was answered");
     }
 }

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The versions of one model in the store.
 struct Stored {
-    /// In ascending order.
+    /// The versions, in ascending order.
     versions: Vec<u64>,
     active: Option<ActiveVersion>,
 }

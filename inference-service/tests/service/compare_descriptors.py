@@ -1,5 +1,5 @@
-"""Compares the messages and calls of our inference.GRPCInferenceService with those of tritonclient:
-every field that we have must be one of Triton's, with its number, type and label.
+"""Compares the messages and calls of Retort's inference.GRPCInferenceService with those of tritonclient:
+every field must be one of Triton's, with the same number, type and label.
 
     compare_descriptors.py FILE_DESCRIPTOR_SET
 """

@@ -1,4 +1,4 @@
-"""Calls a running service by clients that know nothing of Retort, and by no others.
+"""Calls a running service with clients that were not written for Retort, and compares their results.
 
     foreign_clients.py --grpc HOST:PORT --http HOST:PORT --model NAME --png FILE
 
@@ -52,7 +52,7 @@ def main():
 
 
 def describe(client, arguments):
-    """What both of tritonclient's clients can ask."""
+    """Checks the calls that tritonclient has for both protocols."""
     assert client.is_server_live() and client.is_server_ready()
     assert client.is_model_ready(arguments.model) and client.is_model_ready(arguments.model, "1")
     assert not client.is_model_ready("cats") and not client.is_model_ready(arguments.model, "9")
@@ -87,7 +87,7 @@ def triton_over_grpc_stream(arguments):
     answers = []
     with triton_grpc.InferenceServerClient(arguments.grpc) as client:
         client.start_stream(lambda result, error: answers.append((result, error)))
-        # The one in the middle is refused, and the stream goes on.
+        # The second request is rejected, and the stream stays open.
         for model in [arguments.model, "cats", arguments.model]:
             client.async_stream_infer(model, triton_input(triton_grpc))
         client.stop_stream()
@@ -109,7 +109,7 @@ def triton_over_http(arguments, binary, compression=None):
         inputs[0].set_data_from_numpy(INPUT, binary_data=binary)
         outputs = [triton_http.InferRequestedOutput("logits", binary_data=binary)]
         result = client.infer(arguments.model, inputs, outputs=outputs, request_compression_algorithm=compression)
-        # Without outputs, the client asks for all of them as binary data.
+        # Without outputs, the client requests all of them as binary data.
         again = client.infer(arguments.model, inputs, request_id="eight")
         assert again.get_response()["id"] == "eight"
         assert (again.as_numpy("logits") == result.as_numpy("logits")).all()
@@ -133,7 +133,7 @@ def triton_input(client):
 
 
 def messages(channel, service):
-    """The classes of a service's messages, learnt from the server alone; as grpcurl does."""
+    """Returns the message classes of a service's methods, from the server's reflection, as grpcurl does."""
     database = ProtoReflectionDescriptorDatabase(channel)
     assert service in database.get_services()
     pool = descriptor_pool.DescriptorPool(database)
@@ -145,7 +145,7 @@ def messages(channel, service):
 
 
 def call(channel, service, method, fill):
-    """One unary call of a service that is known by reflection."""
+    """Makes a unary call of a service that is known only by reflection."""
     request_class, response_class = messages(channel, service)[method]
     request = request_class()
     fill(request)
@@ -192,12 +192,12 @@ def check_health(arguments):
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.NOT_FOUND
         else:
-            raise AssertionError("a service that is not there has no health")
+            raise AssertionError("an unknown service must have no health")
     print("grpcio-health-checking agrees")
 
 
 def classify(arguments):
-    """An image over both protocols."""
+    """Classifies an image over both protocols."""
     with open(arguments.png, "rb") as file:
         png = file.read()
 

@@ -1,7 +1,7 @@
-"""Public clients against a service that speaks TLS and asks for tokens; started by security.rs.
+"""Calls a service with TLS and tokens with public clients; security.rs starts it.
 
-Arguments: address of the gRPC port, address of the metrics, the authority's certificate, a file
-with a token for predictions, a file with one for metrics.
+Arguments: address of the gRPC port, address of the metrics, the authority's certificate, a file with a token
+for predictions, a file with a token for metrics.
 """
 
 import pathlib
@@ -36,7 +36,7 @@ def expect_refusal(token, code):
 
 
 def metrics(token):
-    """Status and body."""
+    """Returns the status and the body of /metrics."""
     request = urllib.request.Request(f"https://{metrics_address}/metrics")
     if token:
         request.add_header("Authorization", f"Bearer {token}")

@@ -65,7 +65,7 @@ async fn endless_uploads_time_out_and_release_their_permits() {
         publishers.push(async move { publisher.publish(trickle).await });
     }
     let refused = tokio::time::timeout(PATIENCE, futures::future::join_all(publishers)).await;
-    for refused in refused.expect("none holds its place for ever") {
+    for refused in refused.expect("every upload ends") {
         let status = refused.expect_err("it is late");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         let info = status.get_details_error_info().expect("a reason is given");
@@ -74,7 +74,7 @@ async fn endless_uploads_time_out_and_release_their_permits() {
     }
     assert!(service.versions().await.is_empty());
     let published = service.publish(whole).await;
-    assert_eq!(published.expect("there is a place").version, 1);
+    assert_eq!(published.expect("a permit is free").version, 1);
     assert_eq!(service.versions().await.len(), 1);
 }
 

@@ -1,5 +1,5 @@
-"""Loads and unloads a model by tritonclient at the port of the inference protocol, and asks for what the
-service does not do: each such request is refused, and the refusal names the parameter.
+"""Loads and unloads a model with tritonclient on the port of the inference protocol, and checks that requests
+for unsupported features are rejected with the name of the parameter.
 
     model_control.py --grpc HOST:PORT --http HOST:PORT --model NAME
 """
@@ -52,7 +52,7 @@ def ask_over_grpc(client, model):
     shared = tensors(triton_grpc)
     shared[0].set_shared_memory("region", 256)
     refused("inputs[0].parameters.shared_memory_region", client.infer, model, shared)
-    # These change no answer.
+    # These parameters do not affect the response.
     client.infer(model, inputs, priority=1, parameters={"surprise": 3})
     (statistics,) = client.get_inference_statistics(model).model_stats
     (memory,) = statistics.memory_usage
@@ -73,7 +73,7 @@ def ask_over_http(client, model):
 
 
 def stream(arguments):
-    """A client may wait for the last response of its request."""
+    """Checks the mark on the final response, for which clients may wait."""
     answers = []
     with triton_grpc.InferenceServerClient(arguments.grpc) as client:
         client.start_stream(lambda result, error: answers.append((result, error)))

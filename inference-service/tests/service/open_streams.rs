@@ -25,7 +25,7 @@ use crate::support::{
 };
 
 /// Longer than any test waits.
-const DRAINS_FOR_EVER: &str = "shutdown.drain_seconds=3600";
+const LONG_DRAIN: &str = "shutdown.drain_seconds=3600";
 
 async fn watch(service: &Service, port: &str, name: &str) -> Streaming<HealthCheckResponse> {
     let request = HealthCheckRequest {
@@ -38,7 +38,7 @@ async fn watch(service: &Service, port: &str, name: &str) -> Streaming<HealthChe
 
 async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
     let next = timeout(PATIENCE, watch.next()).await;
-    let next = next.expect("it says something")?;
+    let next = next.expect("a message in time")?;
     Some(next.expect("a status").status())
 }
 
@@ -46,7 +46,7 @@ async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatu
 async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_answered() {
     let options = ServiceOptions {
         set: &[
-            DRAINS_FOR_EVER,
+            LONG_DRAIN,
             // Requests wait for a batch that does not fill.
             "batching.max_queue_delay_microseconds=1000000",
             "grpc.read_timeout_seconds=3600",

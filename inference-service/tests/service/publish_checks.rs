@@ -35,7 +35,7 @@ async fn a_check_has_the_result_of_a_publish_and_changes_nothing() {
         ..ServiceOptions::default()
     });
     let good = Artifact::new(1);
-    // The weights, and so the logits, may still change.
+    // The check accepts logits of untrained weights.
     let mut untrained = good.clone();
     untrained.manifest["golden_batch"]["logits"][0][0] = 1e6.into();
     let passed = check(&service, untrained.header(), &good.onnx, 100_000).await;

@@ -161,7 +161,7 @@ async fn unloaded_and_deleted_models_do_not_affect_readiness() {
         .expect_err("it is damaged");
     assert!(
         ready(&service).await,
-        "it did not serve before, and does not now"
+        "a model that never served does not affect readiness"
     );
 }
 

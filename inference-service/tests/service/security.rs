@@ -264,7 +264,7 @@ async fn tokens_and_certificates_are_reloaded_while_the_service_runs() {
     });
     assert!(
         call("ca", "new").await.is_err(),
-        "the old certificate is gone"
+        "the old certificate is replaced"
     );
     assert!(!service.0.log().contains(old.reveal()));
 }

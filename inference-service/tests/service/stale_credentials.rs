@@ -99,7 +99,7 @@ async fn a_token_that_is_revoked_while_its_file_cannot_be_read_is_rejected_after
         replace(&file, damage);
         eventually(&service, async || stale().then_some(())).await;
         let called = call(name).await;
-        assert!(called.is_ok(), "what was read before holds: {called:?}");
+        assert!(called.is_ok(), "the old tokens are valid: {called:?}");
 
         // Only the token differs, not the time or the length.
         let elsewhere = keys.path("elsewhere.toml");
@@ -156,16 +156,16 @@ async fn a_certificate_is_replaced_after_its_key_could_not_be_read() {
     let [folder, ..] = DAMAGES;
     replace(key, folder);
     are("ca", [false, true]).await;
-    assert!(call("ca").await.is_ok(), "what was read before holds");
+    assert!(call("ca").await.is_ok(), "the old certificate is in use");
     repair(key, &good);
     are("ca", [false, false]).await;
 
     // A certificate cannot be used without its key.
     repair(certificate, &foreign);
     are("ca", [true, false]).await;
-    assert!(call("ca").await.is_ok(), "what was read before holds");
+    assert!(call("ca").await.is_ok(), "the old certificate is in use");
     repair(key, &foreign_key);
     are("foreign-ca", [false, false]).await;
     eventually(&service, async || call("foreign-ca").await.ok()).await;
-    assert!(call("ca").await.is_err(), "the old certificate is gone");
+    assert!(call("ca").await.is_err(), "the old certificate is replaced");
 }

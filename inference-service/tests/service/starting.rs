@@ -1,4 +1,4 @@
-//! A service that takes long to load its stored models.
+//! A service that answers while it loads its stored models.
 
 use std::{
     fs::{self, File},
@@ -18,7 +18,7 @@ use crate::support::{
 };
 use test_support::held_file::HeldFile;
 
-/// Killed when it is dropped.
+/// A process that is killed when it is dropped.
 struct Process(Child);
 
 impl Drop for Process {

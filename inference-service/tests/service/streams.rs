@@ -76,7 +76,7 @@ impl Stream {
 
     /// The next answer.
     async fn answer(&mut self) -> ModelInferResponse {
-        let answer = self.answers.next().await.expect("it goes on");
+        let answer = self.answers.next().await.expect("the stream continues");
         let response = answer.expect("an answer").infer_response;
         response.expect("it has one")
     }
@@ -115,7 +115,7 @@ async fn a_reset_stream_does_not_affect_others() {
     let mut channel = service.channel("grpc").await;
     let mut client = GrpcInferenceServiceClient::new(channel.clone());
     let mut resets = 0;
-    // Until each number of answers was read, and a reset cancelled requests.
+    // Repeats until each number of answers was read and a reset has cancelled requests.
     while resets < READ.len() || canceled(&service) == 0 {
         assert!(resets < 1000, "no request was in flight");
         let mut stream = Stream::open(&mut channel).await;
@@ -129,7 +129,7 @@ async fn a_reset_stream_does_not_affect_others() {
         stream.reset();
         resets += 1;
         let next = client.model_infer(request.clone()).await;
-        let next = next.expect("the connection goes on").into_inner();
+        let next = next.expect("the connection stays open").into_inner();
         assert_close(&next.raw_output_contents[0], &logits);
     }
     assert!(service.is_running());
@@ -157,7 +157,7 @@ async fn an_incomplete_message_ends_its_stream_and_an_idle_stream_stays_open() {
         let mut stream = Stream::open(&mut channel).await;
         stream.send_bytes(message[..part].to_vec());
         let ended = tokio::time::timeout(PATIENCE, stream.answers.next()).await;
-        let answer = ended.expect("it is given up").expect("it says why");
+        let answer = ended.expect("the stream ends").expect("with a status");
         let status = answer.expect_err("it is late");
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
         let info = status.get_details_error_info().expect("a reason is given");

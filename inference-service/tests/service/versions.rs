@@ -344,7 +344,7 @@ async fn a_stream_answers_in_order_and_continues_after_an_error() {
     while let Some(ModelStreamInferResponse {
         error_message,
         infer_response,
-    }) = stream.message().await.expect("the stream goes on")
+    }) = stream.message().await.expect("the stream stays open")
     {
         let response = infer_response.expect("it has the id");
         answers.push((response.id, error_message, response.outputs.len()));

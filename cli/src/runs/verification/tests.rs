@@ -25,7 +25,7 @@ loss = { kind = "cross_entropy" }
 const SAMPLES: usize = 10;
 const TEACHER: &str = "abc";
 
-/// What a run of [`CONFIG`] consumes, written out here once more.
+/// The digest of the data that a run of [`CONFIG`] consumes, computed independently of the code under test.
 fn consumed(
     phase: u64,
     epochs: u64,
@@ -48,7 +48,7 @@ fn consumed(
     json!(consumption.sha256)
 }
 
-/// A finished run in `folder`.
+/// Writes a finished run to `folder`.
 fn write(folder: &Path, config: &str, manifest: &Value) {
     fs::create_dir_all(folder.join("artifact")).unwrap();
     fs::write(folder.join("config.toml"), config).unwrap();

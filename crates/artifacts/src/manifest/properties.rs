@@ -23,7 +23,7 @@ fn valid() -> Vec<u8> {
             "metrics": {"test_accuracy": 0.9},
         },
     });
-    // Not as a manifest is written: a field that is never written would not be missed.
+    // Not serialized from a manifest, which would hide a field that is never written.
     serde_json::to_vec_pretty(&json).unwrap()
 }
 

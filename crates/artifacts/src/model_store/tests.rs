@@ -213,7 +213,7 @@ fn the_numbers_of_a_deleted_model_are_not_reused() {
     let store = ModelStore::open(folder.path()).unwrap();
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
     assert_eq!(store.commit(&other, b"two", &manifest(b"two")).unwrap(), 2);
-    // Before its first activation, and a second time.
+    // Works before the first activation, and a second time.
     assert_eq!(store.delete_model(&model).unwrap(), [3]);
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 4);
 }
@@ -274,7 +274,7 @@ fn linked_models_and_versions_work_like_others() {
         assert_eq!(store.find(model, &manifest(b"one")).unwrap(), Some(1));
         assert_eq!(store.onnx(model, 1, &manifest(b"one")).unwrap(), b"one");
     }
-    // Beside the linked version, and in the linked folder.
+    // New versions are written beside the linked version, and into the linked folder.
     assert_eq!(store.commit(&here, b"two", &manifest(b"two")).unwrap(), 2);
     assert_eq!(store.commit(&linked, b"two", &manifest(b"two")).unwrap(), 2);
     store.activate(&linked, 2).unwrap();
@@ -300,7 +300,7 @@ fn dangling_links_and_unusual_names_are_ignored_and_kept() {
     fs::write(path("file"), "x").unwrap();
     symlink("nowhere", path("digits/2")).unwrap();
     fs::write(path("digits/3"), "x").unwrap();
-    // The mount with its target may come back.
+    // A link without a manifest is kept: the mount with its target may return.
     symlink(empty.path(), path("digits/4")).unwrap();
     for odd in ["digits/01", "digits/1.bak"] {
         fs::create_dir(path(odd)).unwrap();
@@ -309,7 +309,7 @@ fn dangling_links_and_unusual_names_are_ignored_and_kept() {
     let store = ModelStore::open(folder.path()).unwrap();
     assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
     assert_eq!(numbers(&store, &model), [1]);
-    // The new version gets none of the numbers in use.
+    // The new version gets an unused number.
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 5);
     for kept in [
         "digits/01",
@@ -320,7 +320,7 @@ fn dangling_links_and_unusual_names_are_ignored_and_kept() {
     ] {
         assert!(path(kept).is_symlink() || path(kept).exists(), "{kept}");
     }
-    // It can be deleted.
+    // A dangling link can be deleted.
     store.delete(&model, 2).unwrap();
     assert!(!path("digits/2").is_symlink());
 }

@@ -25,9 +25,9 @@ const fn top_k(k: u32) -> Encoding {
 /// Bytes per sample, by encoding and number of classes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct BytesPerSample {
-    /// In the teacher's messages for a batch.
+    /// Bytes in the teacher's messages for a batch.
     wire: Table,
-    /// In a recording, without its files' headers (about 900 bytes per shard).
+    /// Bytes in a recording, without its files' headers (about 900 bytes per shard).
     disk: Table,
 }
 

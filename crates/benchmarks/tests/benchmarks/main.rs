@@ -1,4 +1,4 @@
-//! The benchmarks against real services, with little work.
+//! Runs the benchmarks with small workloads and real services.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

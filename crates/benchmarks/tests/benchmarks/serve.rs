@@ -1,4 +1,4 @@
-//! `retort-bench serve`.
+//! Tests `retort-bench serve`.
 
 use std::{
     io::{BufRead, BufReader},
@@ -48,7 +48,7 @@ fn an_open_loop_counts_calls_that_a_stopped_server_kept_waiting() {
         .unwrap();
     let mut messages = BufReader::new(bench.stderr.take().unwrap()).lines();
     let begun = messages.any(|line| line.unwrap().starts_with("open loop"));
-    assert!(begun, "the open loop did not begin");
+    assert!(begun, "the open loop did not start");
     service.process.signal("STOP");
     thread::sleep(STOPPED);
     service.process.signal("CONT");

@@ -1,4 +1,4 @@
-//! `retort-bench distill` and `retort-bench stream`.
+//! Tests `retort-bench distill` and `retort-bench stream`.
 
 use crate::support::{exclusively, figures, number};
 

@@ -11,9 +11,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_retort-bench");
 
 static RUNNING: Mutex<()> = Mutex::new(());
 
-/// Waits until no other test measures: benchmarks that run at the same time take each other's cores.
+/// Waits until no other test measures, because benchmarks that run at the same time compete for cores.
 pub fn exclusively() -> MutexGuard<'static, ()> {
-    // Another test's failure is no reason for this one to fail.
+    // Ignores the failure of another test.
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

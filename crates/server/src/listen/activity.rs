@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// request may wait for its other half for as long.
 pub(super) const QUIET: Duration = Duration::from_millis(500);
 
-/// As [`QUIET`], for a client that does not read its answer.
+/// The time limit of [`QUIET`] for a client that does not read its answer.
 const SEND_BLOCKED: Duration = Duration::from_secs(5);
 
 /// Paths of health checks and metrics. A full port answers them too.

@@ -377,7 +377,7 @@ mod tests {
                 (2, unavailable),
             ),
             (
-                "a stream that goes on",
+                "a stream that continues",
                 TimedUnit::Message,
                 vec![(2, message.clone()); 100],
                 (2, None),

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_end_where_their_lengths_say_in_whatever_pieces_they_come() {
+    fn message_ends_do_not_depend_on_the_pieces() {
         let lengths = [0, 1, 300, 70_000];
         let messages = lengths.map(|length| framed(1, length)).concat();
         let ends = lengths.iter().scan(0, |end, length| {

@@ -121,7 +121,7 @@ pub enum ConnectError {
     TokenFile {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// The content is not a token; the error does not contain it.

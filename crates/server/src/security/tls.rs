@@ -58,7 +58,7 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// The file has other content.
@@ -84,7 +84,7 @@ pub enum TlsError {
     Rejected {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// The certificate or the key is missing.

@@ -63,7 +63,7 @@ pub enum TokensError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// The file is not TOML, or has another structure.
@@ -89,7 +89,7 @@ pub enum TokensError {
         file: PathBuf,
         /// The name.
         name: String,
-        /// Why.
+        /// The cause.
         reason: &'static str,
     },
     /// The file cannot be written; the error names it.

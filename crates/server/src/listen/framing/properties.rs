@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use test_support::damage::{cases, foreign};
 
-/// Where the messages in `bytes` end, and whether a part of one is left.
+/// Returns the ends of the messages in `bytes`, and whether an incomplete message follows.
 fn ends(bytes: &[u8]) -> (Vec<usize>, bool) {
     let (mut ends, mut start) = (Vec::new(), 0);
     while let Some(length) = bytes.get(start + 1..start + PREFIX) {

@@ -11,10 +11,10 @@ use tokio::{
 use super::*;
 use test_support::damage::{cases, foreign};
 
-/// A limit that only a hang reaches.
+/// Longer than any step of these tests takes; only a hang exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a client does after its request.
+/// A client's behaviour after its request.
 #[derive(Clone, Copy)]
 enum Then {
     Waits,
@@ -22,8 +22,8 @@ enum Then {
     HalfCloses,
 }
 
-/// Calls `check` with a function that sends bytes to a server, which repeats each request's body, and
-/// returns what comes back until the connection ends.
+/// Calls `check` with a function that sends bytes to an echo server and returns all bytes received until
+/// the connection ends.
 fn with_server(check: impl FnOnce(&dyn Fn(&[u8], Then) -> Vec<u8>)) {
     let runtime = Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::*;
 
-/// A limit that only a hang reaches.
+/// Longer than any step of these tests takes; only a hang exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A server under test.
@@ -20,10 +20,10 @@ struct Scene {
     address: std::net::SocketAddr,
     stop: CancellationToken,
     server: JoinHandle<()>,
-    /// Requests of `/work` that have begun, and that were dropped.
+    /// Number of requests of `/work` that have started, and of those that were dropped.
     begun: Arc<AtomicUsize>,
     dropped: Arc<AtomicUsize>,
-    /// Each lets a request of `/work` end.
+    /// Each permit lets one request of `/work` end.
     finish: Arc<Semaphore>,
 }
 
@@ -87,7 +87,7 @@ impl Scene {
         eventually(|| self.begun.load(Ordering::SeqCst) >= count).await;
     }
 
-    /// Stops the server; it must end though its connections stay open.
+    /// Stops the server, which must end although its connections stay open.
     async fn stop(self) {
         self.stop.cancel();
         let ended = timeout(PATIENCE, self.server).await;
@@ -101,7 +101,7 @@ async fn eventually(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("it happens");
+    timeout(PATIENCE, wait).await.expect("in time");
 }
 
 fn get_request(path: &str) -> String {
@@ -116,7 +116,7 @@ async fn answer(mut stream: TcpStream) -> String {
     answer
 }
 
-/// Reads until `end` has come; the connection stays open.
+/// Reads until the text ends with `end`. The connection stays open.
 async fn answer_until(stream: &mut TcpStream, end: &str) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(end.as_bytes()) {
@@ -151,7 +151,7 @@ async fn a_client_that_closes_its_half_is_answered() {
 }
 
 #[tokio::test]
-async fn work_goes_on_for_a_half_closed_client_and_is_dropped_when_the_connection_fails() {
+async fn a_half_closed_client_is_answered_and_work_is_dropped_when_the_connection_fails() {
     let scene = Scene::start(64).await;
     let mut half = scene.send(&get_request("/work")).await;
     let gone = scene.send(&get_request("/work")).await;
@@ -160,7 +160,7 @@ async fn work_goes_on_for_a_half_closed_client_and_is_dropped_when_the_connectio
     half.shutdown().await.unwrap();
     half_and_gone.shutdown().await.unwrap();
     for stream in [gone, half_and_gone] {
-        // A reset, as when a process dies before it reads its answers, or a load balancer gives up.
+        // A reset, as when a process ends before it reads its answers, or a load balancer times out.
         SockRef::from(&stream)
             .set_linger(Some(Duration::ZERO))
             .unwrap();
@@ -189,12 +189,15 @@ async fn a_stop_takes_as_long_as_the_work() {
     let working = scene.send(&get_request("/work")).await;
     scene.until_begun(1).await;
     scene.stop.cancel();
-    // The server abandons the half request, with an answer that says so.
+    // The server answers the incomplete request with an error.
     let half = open.remove(2);
     let refused = answer(half).await;
     assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert!(refused.contains("SHUTTING_DOWN"), "{refused}");
-    assert!(!scene.server.is_finished(), "there is work");
+    assert!(
+        !scene.server.is_finished(),
+        "the server stopped during a request"
+    );
     scene.finish.add_permits(1);
     let done = answer(working).await;
     assert!(done.ends_with("worked"), "{done}");
@@ -211,11 +214,11 @@ async fn idle_connections_give_way_on_a_full_port() {
         answer_until(&mut stream, "here").await;
         idle.push(stream);
     }
-    // Also to a connection that never finishes its request.
+    // An idle connection also gives way to one that never finishes its request.
     let _half = scene.send("GET / HT").await;
     let mut next = scene.send(&get_request("/")).await;
     answer_until(&mut next, "here").await;
-    // The longest idle was closed, the newest was not.
+    // The connection that was idle for the longest time was closed, the newest was not.
     let closed = answer(idle.remove(0)).await;
     assert_eq!(closed, "");
     scene.stop().await;
@@ -232,7 +235,7 @@ async fn probes_are_answered_on_a_port_full_of_work() {
     for _ in 0..40 {
         let mut probe = scene.send(&get_request("/v2/health/live")).await;
         answer_until(&mut probe, "alive").await;
-        // It stays open.
+        // The connection stays open.
         working.push(probe);
     }
     let refused = answer(scene.send(&get_request("/")).await).await;

@@ -23,7 +23,7 @@ use crate::{
     listen::{ArrivalLimit, TimedUnit},
 };
 
-/// A bound that only a hang reaches.
+/// Longer than any step of these tests takes; only a hang exceeds it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -95,7 +95,7 @@ impl Scene {
         HealthClient::new(grpc::connect(&endpoint).await.unwrap())
     }
 
-    /// A call that is under way, and its connection.
+    /// Starts a call and waits until the service handles it. Returns the call and its connection.
     async fn begin(
         &self,
     ) -> (
@@ -149,7 +149,7 @@ async fn a_stop_takes_as_long_as_the_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_give_way_on_a_full_port_and_calls_go_on() {
+async fn a_full_port_closes_idle_connections_and_keeps_calls() {
     let scene = Scene::start(2).await;
     let (_client, call) = scene.begin().await;
     let mut before = None;
@@ -157,8 +157,8 @@ async fn idle_connections_give_way_on_a_full_port_and_calls_go_on() {
         let mut client = scene.connect().await;
         check(&mut client, "").await.unwrap();
         if let Some(mut before) = before.replace(client) {
-            // It got a GOAWAY. Its client reconnects, at once or after it has lost a call that crossed
-            // the GOAWAY.
+            // After the GOAWAY, the client reconnects, at once or after it lost a call that crossed the
+            // GOAWAY.
             if let Err(lost) = check(&mut before, "").await {
                 assert!(grpc::is_away(&lost), "{lost:?}");
                 check(&mut before, "").await.unwrap();
