@@ -1,4 +1,4 @@
-//! Errors of the service, and their conversion to gRPC status.
+//! Errors of inference and publishing, independent of the protocol. `grpc` and `http` convert them to responses.
 
 mod reason;
 
@@ -8,10 +8,7 @@ use artifacts::{
 };
 use common::digest::Sha256;
 use onnx_runtime::{ModelError, SessionError};
-use server::grpc::status;
-use tonic::Status;
 
-pub use crate::{grpc::GrpcError, http::HttpError};
 pub use reason::Reason;
 
 /// Why a request for inference, or about a model, fails.
@@ -200,69 +197,56 @@ pub enum PublishError {
     Internal,
 }
 
-/// All errors that the service sends to clients.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// An error of the inference protocol.
-    #[error(transparent)]
-    Inference(#[from] InferenceError),
-    /// An error of publishing.
-    #[error(transparent)]
-    Publish(#[from] PublishError),
-    /// An error of the gRPC layer.
-    #[error(transparent)]
-    Grpc(#[from] GrpcError),
-    /// An error of the HTTP layer.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-}
-
-impl From<ServiceError> for Status {
-    fn from(error: ServiceError) -> Self {
-        let reason = Reason::of(&error);
-        status(reason.grpc_code(), reason.name(), error.to_string())
-    }
-}
-
-impl From<InferenceError> for Status {
-    fn from(error: InferenceError) -> Self {
-        ServiceError::from(error).into()
-    }
-}
-
-impl From<PublishError> for Status {
-    fn from(error: PublishError) -> Self {
-        ServiceError::from(error).into()
-    }
-}
-
 impl InferenceError {
-    /// The machine-readable reason in the details of a gRPC status.
-    pub fn reason(&self) -> &'static str {
-        Reason::of_inference(self).name()
+    /// The machine-readable reason, which also determines the status codes.
+    pub fn reason(&self) -> Reason {
+        use InferenceError as I;
+        match self {
+            I::NoSuchModel { .. } => Reason::ModelNotFound,
+            I::NoSuchVersion { .. } => Reason::VersionNotFound,
+            I::NotLoaded { .. } => Reason::ModelNotLoaded,
+            I::Invalid { .. } => Reason::InvalidRequest,
+            I::Image { .. } => Reason::InvalidImage,
+            I::QueueFull { .. } => Reason::QueueFull,
+            I::DeadlineExceeded => Reason::DeadlineExceeded,
+            I::Session(_) => Reason::InferenceFailed,
+            I::WorkerStopped { .. } => Reason::WorkerStopped,
+            I::DecoderFailed => Reason::Internal,
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tonic::Code;
-    use tonic_types::StatusExt;
-
-    use super::*;
-
-    #[test]
-    fn a_status_has_the_code_the_text_and_the_reason() {
-        let status = Status::from(InferenceError::QueueFull { capacity: 7 });
-        assert_eq!(status.code(), Code::ResourceExhausted);
-        assert!(
-            status.message().contains("7 requests"),
-            "{}",
-            status.message()
-        );
-        let info = status.get_details_error_info().unwrap();
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            ("QUEUE_FULL", "retort")
-        );
+impl PublishError {
+    /// The machine-readable reason, which also determines the status codes.
+    pub fn reason(&self) -> Reason {
+        use PublishError as P;
+        match self {
+            P::ModelName(_) => Reason::InvalidModelName,
+            P::Upload(_) | P::Size { .. } => Reason::InvalidUpload,
+            P::UploadTimedOut { .. } => Reason::UploadTimedOut,
+            P::DigestFormat => Reason::InvalidDigest,
+            P::TooLarge { .. } => Reason::TooLarge,
+            P::Digest { .. } => Reason::DigestMismatch,
+            P::Manifest(_) => Reason::InvalidManifest,
+            P::ManifestMismatch { .. } => Reason::ManifestMismatch,
+            P::Model(_) => Reason::ModelRefused,
+            P::Session(SessionError::Library(_)) => Reason::OnnxRuntimeMissing,
+            P::Session(_) => Reason::ModelUnusable,
+            P::LoadTimedOut { .. } => Reason::LoadTimedOut,
+            P::GoldenBatch { .. } => Reason::GoldenBatchDisagrees,
+            P::Memory { .. } => Reason::MemoryLimit,
+            P::VersionActive { .. } => Reason::VersionActive,
+            P::NothingStored { .. } | P::Store(StoreError::NoSuchModel { .. }) => {
+                Reason::ModelNotFound
+            }
+            P::Store(StoreError::NoSuchVersion { .. }) => Reason::VersionNotFound,
+            P::Store(
+                StoreError::InUse { .. }
+                | StoreError::Io { .. }
+                | StoreError::Manifest { .. }
+                | StoreError::Corrupt { .. },
+            ) => Reason::StoreFailed,
+            P::Internal => Reason::Internal,
+        }
     }
 }

@@ -28,6 +28,6 @@ mod statistics;
 #[cfg(test)]
 mod test_model;
 
-pub use error::{HttpError, InferenceError, PublishError, Reason, ServiceError};
+pub use error::{InferenceError, PublishError, Reason};
 pub use metrics::Metric;
 pub use publisher::warm_up;

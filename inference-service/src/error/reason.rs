@@ -1,13 +1,8 @@
 //! The table of machine-readable reasons and their status codes over gRPC and HTTP. docs/errors.md explains
 //! each reason; a test compares the two.
 
-use artifacts::model_store::StoreError;
 use axum::http::StatusCode;
-use onnx_runtime::SessionError;
-use proto::bounded::DecodeError;
 use tonic::Code;
-
-use super::{GrpcError, HttpError, InferenceError, PublishError, ServiceError};
 
 /// Why a call failed: `ErrorInfo.reason` over gRPC, `reason` in the body over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,95 +168,10 @@ impl Reason {
             Self::WorkerStopped => ("WORKER_STOPPED", G::Internal, H::INTERNAL_SERVER_ERROR),
         }
     }
-
-    /// The reason of an error.
-    pub fn of(error: &ServiceError) -> Self {
-        match error {
-            ServiceError::Inference(error) => Self::of_inference(error),
-            ServiceError::Publish(error) => Self::of_publish(error),
-            ServiceError::Grpc(error) => Self::of_grpc(error),
-            ServiceError::Http(error) => Self::of_http(error),
-        }
-    }
-
-    pub(super) fn of_inference(error: &InferenceError) -> Self {
-        use InferenceError as I;
-        match error {
-            I::NoSuchModel { .. } => Self::ModelNotFound,
-            I::NoSuchVersion { .. } => Self::VersionNotFound,
-            I::NotLoaded { .. } => Self::ModelNotLoaded,
-            I::Invalid { .. } => Self::InvalidRequest,
-            I::Image { .. } => Self::InvalidImage,
-            I::QueueFull { .. } => Self::QueueFull,
-            I::DeadlineExceeded => Self::DeadlineExceeded,
-            I::Session(_) => Self::InferenceFailed,
-            I::WorkerStopped { .. } => Self::WorkerStopped,
-            I::DecoderFailed => Self::Internal,
-        }
-    }
-
-    fn of_publish(error: &PublishError) -> Self {
-        use PublishError as P;
-        match error {
-            P::ModelName(_) => Self::InvalidModelName,
-            P::Upload(_) | P::Size { .. } => Self::InvalidUpload,
-            P::UploadTimedOut { .. } => Self::UploadTimedOut,
-            P::DigestFormat => Self::InvalidDigest,
-            P::TooLarge { .. } => Self::TooLarge,
-            P::Digest { .. } => Self::DigestMismatch,
-            P::Manifest(_) => Self::InvalidManifest,
-            P::ManifestMismatch { .. } => Self::ManifestMismatch,
-            P::Model(_) => Self::ModelRefused,
-            P::Session(SessionError::Library(_)) => Self::OnnxRuntimeMissing,
-            P::Session(_) => Self::ModelUnusable,
-            P::LoadTimedOut { .. } => Self::LoadTimedOut,
-            P::GoldenBatch { .. } => Self::GoldenBatchDisagrees,
-            P::Memory { .. } => Self::MemoryLimit,
-            P::VersionActive { .. } => Self::VersionActive,
-            P::NothingStored { .. } | P::Store(StoreError::NoSuchModel { .. }) => {
-                Self::ModelNotFound
-            }
-            P::Store(StoreError::NoSuchVersion { .. }) => Self::VersionNotFound,
-            P::Store(
-                StoreError::InUse { .. }
-                | StoreError::Io { .. }
-                | StoreError::Manifest { .. }
-                | StoreError::Corrupt { .. },
-            ) => Self::StoreFailed,
-            P::Internal => Self::Internal,
-        }
-    }
-
-    fn of_grpc(error: &GrpcError) -> Self {
-        match error {
-            GrpcError::NoSuchCall | GrpcError::ModelControl => Self::NoSuchPath,
-            GrpcError::MessageTooLarge(_) => Self::MessageTooLarge,
-            GrpcError::UnknownEncoding(_) => Self::UnknownEncoding,
-            GrpcError::Malformed(_) => Self::MalformedMessage,
-            GrpcError::Undecodable { error, .. } => match error {
-                DecodeError::TooManyFields => Self::TooManyFields,
-                DecodeError::Malformed(_) => Self::MalformedMessage,
-            },
-        }
-    }
-
-    fn of_http(error: &HttpError) -> Self {
-        match error {
-            HttpError::NoSuchPath => Self::NoSuchPath,
-            HttpError::MethodNotAllowed => Self::MethodNotAllowed,
-            HttpError::BodyTooLarge { .. } => Self::BodyTooLarge,
-            HttpError::BodyTimedOut { .. } => Self::BodyTimedOut,
-            HttpError::UnknownEncoding => Self::UnknownEncoding,
-            HttpError::Malformed(_) => Self::MalformedBody,
-            HttpError::NotFinite => Self::OutputNotFinite,
-            HttpError::Internal => Self::Internal,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::inference::ModelReadyRequest;
     use server::security::Refusal;
 
     use super::*;
@@ -301,17 +211,6 @@ mod tests {
                 row.len() == 5 && row[3].len() > 10 && row[4].len() > 10,
                 "{row:?}"
             );
-        }
-    }
-
-    #[test]
-    fn the_codec_uses_the_same_reasons() {
-        let malformed = proto::bounded::decode::<ModelReadyRequest>(vec![0xff].into()).unwrap_err();
-        for error in [DecodeError::TooManyFields, malformed] {
-            let reason = error.reason();
-            let message = "ModelReadyRequest";
-            let error = GrpcError::Undecodable { message, error };
-            assert_eq!(Reason::of_grpc(&error).name(), reason);
         }
     }
 

@@ -31,7 +31,8 @@ use tonic::{
 use tower_layer::Layer;
 
 use super::{
-    GrpcError, InferenceEdge,
+    InferenceEdge,
+    error::GrpcError,
     messages::{self, Caller},
 };
 use crate::error::Reason;

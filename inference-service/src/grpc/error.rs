@@ -1,20 +1,25 @@
-//! Errors of the gRPC layer, and the machine-readable reasons that tonic's own errors lack.
+//! gRPC statuses of errors: the code, the message, and the machine-readable reason, which tonic's own errors
+//! lack.
 
-use std::task::{Context, Poll};
+use std::{
+    fmt::Display,
+    task::{Context, Poll},
+};
 
 use futures::{TryFutureExt, future::MapOk};
 use proto::bounded::DecodeError;
+use server::grpc::status;
 use tonic::{
     Code, Status,
     codegen::{Service, http},
 };
 use tower_layer::Layer;
 
-use crate::error::ServiceError;
+use crate::error::{InferenceError, PublishError, Reason};
 
 /// Why a call is rejected before its content is checked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum GrpcError {
+pub(super) enum GrpcError {
     /// No such method.
     #[error("this port has no such method; reflection lists its methods")]
     NoSuchCall,
@@ -43,10 +48,41 @@ pub enum GrpcError {
     },
 }
 
+impl GrpcError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NoSuchCall | Self::ModelControl => Reason::NoSuchPath,
+            Self::MessageTooLarge(_) => Reason::MessageTooLarge,
+            Self::UnknownEncoding(_) => Reason::UnknownEncoding,
+            Self::Malformed(_) => Reason::MalformedMessage,
+            Self::Undecodable { error, .. } => match error {
+                DecodeError::TooManyFields => Reason::TooManyFields,
+                DecodeError::Malformed(_) => Reason::MalformedMessage,
+            },
+        }
+    }
+}
+
 impl From<GrpcError> for Status {
     fn from(error: GrpcError) -> Self {
-        ServiceError::from(error).into()
+        status_of(error.reason(), &error)
     }
+}
+
+impl From<InferenceError> for Status {
+    fn from(error: InferenceError) -> Self {
+        status_of(error.reason(), &error)
+    }
+}
+
+impl From<PublishError> for Status {
+    fn from(error: PublishError) -> Self {
+        status_of(error.reason(), &error)
+    }
+}
+
+fn status_of(reason: Reason, error: &impl Display) -> Status {
+    status(reason.grpc_code(), reason.name(), error.to_string())
 }
 
 /// Adds the reason to a status of tonic's own, which has no details. tonic uses each of these codes for one
@@ -121,9 +157,37 @@ fn complete<B>(mut response: http::Response<B>) -> http::Response<B> {
 
 #[cfg(test)]
 mod tests {
+    use proto::inference::ModelReadyRequest;
     use tonic_types::StatusExt;
 
     use super::*;
+
+    #[test]
+    fn a_status_has_the_code_the_text_and_the_reason() {
+        let status = Status::from(InferenceError::QueueFull { capacity: 7 });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(
+            status.message().contains("7 requests"),
+            "{}",
+            status.message()
+        );
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("QUEUE_FULL", "retort")
+        );
+    }
+
+    #[test]
+    fn the_codec_uses_the_same_reasons() {
+        let malformed = proto::bounded::decode::<ModelReadyRequest>(vec![0xff].into()).unwrap_err();
+        for error in [DecodeError::TooManyFields, malformed] {
+            let reason = error.reason();
+            let message = "ModelReadyRequest";
+            let error = GrpcError::Undecodable { message, error };
+            assert_eq!(error.reason().name(), reason);
+        }
+    }
 
     #[test]
     fn tonics_errors_get_a_reason_and_other_errors_keep_theirs() {

@@ -13,7 +13,6 @@ mod statistics;
 mod upload;
 
 pub(crate) use direct::{Direct, InferenceServer};
-pub use error::GrpcError;
 pub(crate) use error::Reasons;
 pub(crate) use inference::{InferenceEdge, server_metadata};
 pub(crate) use messages::metadata;

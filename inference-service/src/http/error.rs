@@ -7,11 +7,14 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::error::{InferenceError, Reason, ServiceError};
+use crate::error::{InferenceError, Reason};
 
-/// Why a request is rejected before its content is checked.
+/// Why a request fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HttpError {
+pub(super) enum HttpError {
+    /// An error of the inference protocol, which does not depend on HTTP.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
     /// No such path.
     #[error("there is nothing at this path; see docs/openapi.yaml")]
     NoSuchPath,
@@ -53,25 +56,29 @@ struct ErrorBody {
     reason: &'static str,
 }
 
-impl IntoResponse for ServiceError {
-    fn into_response(self) -> Response {
-        let reason = Reason::of(&self);
-        let body = ErrorBody {
-            error: self.to_string(),
-            reason: reason.name(),
-        };
-        (reason.http_status(), Json(body)).into_response()
+impl HttpError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Inference(error) => error.reason(),
+            Self::NoSuchPath => Reason::NoSuchPath,
+            Self::MethodNotAllowed => Reason::MethodNotAllowed,
+            Self::BodyTooLarge { .. } => Reason::BodyTooLarge,
+            Self::BodyTimedOut { .. } => Reason::BodyTimedOut,
+            Self::UnknownEncoding => Reason::UnknownEncoding,
+            Self::Malformed(_) => Reason::MalformedBody,
+            Self::NotFinite => Reason::OutputNotFinite,
+            Self::Internal => Reason::Internal,
+        }
     }
 }
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        ServiceError::from(self).into_response()
-    }
-}
-
-impl IntoResponse for InferenceError {
-    fn into_response(self) -> Response {
-        ServiceError::from(self).into_response()
+        let reason = self.reason();
+        let body = ErrorBody {
+            error: self.to_string(),
+            reason: reason.name(),
+        };
+        (reason.http_status(), Json(body)).into_response()
     }
 }

@@ -11,12 +11,13 @@ use serde::Deserialize;
 
 use super::{
     bounded_vec::BoundedVec,
+    error::HttpError,
     json_body::{self, shorten},
     tensor_data::TensorData,
 };
 use crate::{
     batcher::InputValues,
-    error::{InferenceError, ServiceError},
+    error::InferenceError,
     inference::{
         InferenceRequest, InputTensor, RequestId, invalid,
         unsupported::{self, OF_INPUTS, OF_OUTPUTS, OF_REQUESTS, ParameterValue},
@@ -98,7 +99,7 @@ pub(super) fn parse(
     (model, version): (String, String),
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<HttpInference, ServiceError> {
+) -> Result<HttpInference, HttpError> {
     let (json, binary) = split(headers, body)?;
     let request: RequestJson = json_body::parse(&json)?;
     request.check_parameters()?;

@@ -4,13 +4,13 @@ use common::text;
 use serde::Deserialize;
 
 use super::error::HttpError;
-use crate::{error::ServiceError, inference::invalid};
+use crate::inference::invalid;
 
 /// Parses `json`. serde_json limits the nesting to 128 levels; it skips unknown fields without recursion.
 ///
 /// # Errors
 /// [`HttpError::Malformed`] if `json` is not JSON or nests too deeply, otherwise the invalid field.
-pub(super) fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, ServiceError> {
+pub(super) fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, HttpError> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     let parsed = parsed.map_err(|error| json_error(&error))?;
@@ -20,7 +20,7 @@ pub(super) fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, Service
     Ok(parsed)
 }
 
-fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ServiceError {
+fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> HttpError {
     let problem = shorten(&error.inner().to_string());
     let path = error.path().to_string();
     if error.inner().is_data() {
@@ -31,7 +31,7 @@ fn json_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ServiceE
         };
         return invalid(field, problem).into();
     }
-    HttpError::Malformed(format!("the body is not JSON: {problem}")).into()
+    HttpError::Malformed(format!("the body is not JSON: {problem}"))
 }
 
 /// Truncates a message of serde, which may quote a long value.

@@ -32,13 +32,13 @@ use tokio::task;
 use crate::{
     classification::Classifier,
     config::HttpConfig,
-    error::{InferenceError, ServiceError},
+    error::InferenceError,
     grpc,
     inference::{Inference, invalid},
     model_parameters::{self, MAX_CLASS_NAMES_BYTES},
 };
 use body::BodyLimits;
-pub use error::HttpError;
+use error::HttpError;
 
 /// Larger bodies are parsed on a blocking thread.
 const LARGE_BODY: usize = 256 << 10;
@@ -53,7 +53,7 @@ struct Edge {
 
 /// A model and a version; an empty version selects the active one.
 type Target = (String, String);
-type Answer = Result<Response, ServiceError>;
+type Answer = Result<Response, HttpError>;
 
 /// The router of all paths.
 pub(crate) fn router(
@@ -230,5 +230,5 @@ async fn infer(
         parse()?
     };
     let response = edge.inference.infer(parsed.request).await?;
-    Ok(infer_response::respond(&response, parsed.binary_output)?)
+    infer_response::respond(&response, parsed.binary_output)
 }

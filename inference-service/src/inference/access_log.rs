@@ -40,7 +40,7 @@ impl LogEntry {
         if let Some(fields) = self.0.take() {
             match outcome {
                 Ok(response) => fields.log("OK", response.samples),
-                Err(error) => fields.log(error.reason(), 0),
+                Err(error) => fields.log(error.reason().name(), 0),
             }
         }
     }

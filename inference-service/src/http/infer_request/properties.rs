@@ -13,7 +13,7 @@ const INTERFACE: ModelInterface = ModelInterface {
 };
 const SAMPLE: usize = 6;
 
-fn parse_with(length: Option<usize>, body: Vec<u8>) -> Result<HttpInference, ServiceError> {
+fn parse_with(length: Option<usize>, body: Vec<u8>) -> Result<HttpInference, HttpError> {
     let mut headers = HeaderMap::new();
     if let Some(length) = length {
         headers.insert(JSON_LENGTH, HeaderValue::from(length));
