@@ -8,6 +8,7 @@
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
 //! - [`certificates`], [`refusals`]: keys and tokens, and the checks that a port rejects wrong ones.
 //! - [`process_life`]: checks of how a service starts, logs and stops.
+//! - [`open_streams`]: streams and connections that must not delay the stop of a service.
 //! - [`held_file`], [`wrapper`]: files on which `open` blocks, and programs that start another program.
 
 #![allow(
@@ -27,6 +28,7 @@ pub mod held_file;
 mod inference;
 mod metrics_page;
 mod name_server;
+pub mod open_streams;
 mod process;
 pub mod process_life;
 pub mod refusals;

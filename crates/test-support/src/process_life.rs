@@ -3,25 +3,24 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read, Write, pipe},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{ErrorKind, Write, pipe},
+    net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use common::ready_file;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wrapper::{started_by, with_default_signals};
-
-/// Longer than any step of these checks takes; only a hang exceeds it.
-const PATIENCE: Duration = Duration::from_secs(180);
+use crate::{
+    conditions::eventually,
+    metrics_page::http_get,
+    wrapper::{started_by, with_default_signals},
+};
 
 const DROPPED: &str = "retort_log_lines_dropped_total ";
 
@@ -169,15 +168,7 @@ impl Running {
     }
 
     fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(self.metrics).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-        text
+        http_get(self.metrics, "/metrics")
     }
 
     fn signal(&self, signal: Signal) {
@@ -198,16 +189,5 @@ impl Drop for Running {
         // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 
 use crate::{
     security::channel,
-    support::{Artifact, Connection, MODEL, Service, ServiceOptions, infer_request},
+    support::{Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, publish},
 };
 
 /// Part of every request's content, which must not be logged.
@@ -60,8 +60,7 @@ async fn stored() -> TempDir {
         ..ServiceOptions::default()
     });
     for n in [1, 2] {
-        let published = service.publish(Artifact::constant(n).upload()).await;
-        published.expect("it is published");
+        publish(&service, &Artifact::constant(n)).await;
     }
     store
 }

@@ -6,7 +6,7 @@ mod http;
 mod images;
 mod messages;
 
-use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request};
+use crate::support::{Artifact, Service, ServiceOptions, assert_close, infer_request, publish};
 
 /// A service with one model, and the id of its process.
 struct Target {
@@ -35,8 +35,7 @@ impl Target {
         };
         let service = Service::start(&options);
         let artifact = Artifact::new(1);
-        let published = service.publish(artifact.upload()).await;
-        published.expect("the model is published");
+        publish(&service, &artifact).await;
         let pid = service.pid();
         Self {
             service,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::support::{Artifact, MODEL, Service, ServiceOptions, repository};
+use crate::support::{Artifact, MODEL, Service, ServiceOptions, publish, repository};
 
 /// All checks except those that require codes that the document does not have, such as 401 or 406.
 const SCHEMATHESIS_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
@@ -16,10 +16,7 @@ struct Published {
 async fn published() -> Published {
     let service = Service::start(&ServiceOptions::default());
     let artifact = Artifact::new(1);
-    service
-        .publish(artifact.upload())
-        .await
-        .expect("it is published");
+    publish(&service, &artifact).await;
     Published {
         service,
         artifact: folder_of(&artifact),

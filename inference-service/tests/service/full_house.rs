@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, TcpStream},
 };
 
-use crate::support::{Artifact, Connection, MODEL, PATIENCE, Service, ServiceOptions};
+use crate::support::{Artifact, Connection, MODEL, PATIENCE, Service, ServiceOptions, publish};
 
 fn connect(service: &Service, port: &str, request: &str) -> TcpStream {
     let mut client = TcpStream::connect(service.address(port)).expect("the port is open");
@@ -28,8 +28,7 @@ async fn idle_connections_are_closed_and_the_log_warns() {
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);
-    let published = service.publish(Artifact::new(1).upload()).await;
-    published.expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let paths = [
         ("http", "/v2/health/ready", 4),
         ("http", "/v2", 4),
@@ -52,8 +51,7 @@ async fn idle_connections_are_closed_and_the_log_warns() {
 #[tokio::test]
 async fn a_request_before_a_half_close_is_answered_at_every_port() {
     let service = Service::start(&ServiceOptions::default());
-    let published = service.publish(Artifact::new(1).upload()).await;
-    published.expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
     let values = vec!["0"; 64].join(",");
     let body = format!(

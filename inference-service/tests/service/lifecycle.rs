@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -13,7 +13,8 @@ use std::{
 };
 
 use crate::support::{
-    Artifact, BINARY, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+    Artifact, BINARY, FREE_PORTS, MODEL, Service, ServiceOptions, infer_request, publish,
+    run_to_the_end, serve_to_the_end, wait_until,
 };
 use tonic::{Code, Status};
 
@@ -47,10 +48,7 @@ async fn requests_in_flight_are_answered_before_the_end() {
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);
-    service
-        .publish(Artifact::new(1).upload())
-        .await
-        .expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let client = service.inference().await;
     let pending =
         format!("nv_inference_pending_request_count{{model=\"{MODEL}\",version=\"1\"}} {CALLS}");
@@ -86,10 +84,7 @@ async fn requests_in_flight_are_answered_before_the_end() {
 async fn under_load_sigterm_ends_the_service() {
     const CALLERS: usize = 16;
     let service = Service::start(&ServiceOptions::default());
-    service
-        .publish(Artifact::new(1).upload())
-        .await
-        .expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let answered = Arc::new(AtomicU64::new(0));
     let client = service.inference().await;
     let callers = (0..CALLERS).map(|_| {
@@ -135,10 +130,7 @@ async fn health_checks_report_not_serving_while_the_service_drains() {
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);
-    service
-        .publish(Artifact::new(1).upload())
-        .await
-        .expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     service.terminate();
     let address = service.address("grpc");
     wait_until(|| {
@@ -187,17 +179,8 @@ fn the_error_of_a_taken_port_names_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("models");
     for key in ["grpc", "http", "admin", "metrics"] {
-        let mut arguments = vec!["serve".to_owned(), format!("--store={}", store.display())];
-        for other in ["grpc", "http", "admin", "metrics"] {
-            let address = if other == key {
-                &address
-            } else {
-                "127.0.0.1:0"
-            };
-            arguments.push(format!("--set={other}.listen={address}"));
-        }
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-        let output = run_to_the_end(&arguments);
+        let taken = format!("--set={key}.listen={address}");
+        let output = serve_to_the_end(&store, &[&taken]);
         assert_eq!(output.status.code(), Some(1));
         let expected = format!("cannot listen on {address} ({key}.listen)");
         assert!(output.stderr.contains(&expected), "{}", output.stderr);
@@ -210,19 +193,7 @@ fn the_error_of_a_taken_port_names_its_key() {
 
 #[test]
 fn the_error_of_an_unusable_store_names_it() {
-    let output = run_to_the_end(&[
-        "serve",
-        "--store",
-        "/proc/no/models",
-        "--set",
-        "grpc.listen=127.0.0.1:0",
-        "--set",
-        "admin.listen=127.0.0.1:0",
-        "--set",
-        "http.listen=127.0.0.1:0",
-        "--set",
-        "metrics.listen=127.0.0.1:0",
-    ]);
+    let output = serve_to_the_end(Path::new("/proc/no/models"), &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output.stderr.contains("/proc/no/models"),
@@ -235,8 +206,7 @@ fn the_error_of_an_unusable_store_names_it() {
 #[tokio::test]
 async fn nothing_is_reported_to_the_vendor_of_onnx_runtime() {
     let service = Service::start(&ServiceOptions::default());
-    let published = service.publish(Artifact::new(1).upload()).await;
-    published.expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let answer = service.infer(infer_request(1).0).await;
     answer.expect("it is answered");
     let process = PathBuf::from(format!("/proc/{}", service.pid()));
@@ -267,9 +237,7 @@ fn the_process_survives_its_log_ends_on_signals_and_has_a_ready_file_while_it_se
     let service = || {
         let mut command = Command::new(BINARY);
         command.arg("serve").arg("--store").arg(folder.path());
-        for key in ["grpc", "http", "admin", "metrics"] {
-            command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
-        }
+        command.args(FREE_PORTS);
         command
     };
     test_support::process_life::check(&service, "http.listen");

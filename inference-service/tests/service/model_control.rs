@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::{
     clients::python,
-    support::{Artifact, MODEL, Service, ServiceOptions, repository},
+    support::{Artifact, MODEL, Service, ServiceOptions, publish, repository},
 };
 
 #[tokio::test]
@@ -22,8 +22,7 @@ async fn tritonclient_loads_and_unloads_at_the_grpc_port() {
         set: &["grpc.model_control=every_caller"],
         ..ServiceOptions::default()
     });
-    let published = service.publish(Artifact::new(1).upload()).await;
-    published.expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
     let output = python()
         .arg(repository().join("inference-service/tests/service/model_control.py"))
         .args(["--grpc", &service.address("grpc")])

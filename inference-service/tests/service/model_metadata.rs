@@ -5,7 +5,7 @@ use proto::inference::{ModelConfig, ModelConfigRequest};
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::support::{Artifact, Connection, MODEL, Service, ServiceOptions};
+use crate::support::{Artifact, Connection, MODEL, Service, ServiceOptions, publish};
 
 /// The classes of ImageNet-21K.
 const MANY: usize = 21_841;
@@ -53,8 +53,7 @@ async fn clients_read_class_names_and_preprocessing_of_every_version() {
     let mut second = artifact(&["dog".to_owned()]);
     second.manifest["preprocessing"]["resize"] = json!({"shorter_side": 8});
     for artifact in [artifact(&names), second] {
-        let published = service.publish(artifact.upload()).await;
-        published.expect("it is published");
+        publish(&service, &artifact).await;
     }
     let preprocessing = |resize: Value| {
         json!({

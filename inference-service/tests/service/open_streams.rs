@@ -7,40 +7,22 @@ use std::{
 
 use futures::StreamExt;
 use proto::{inference::ServerLiveRequest, publish::v1::PublishRequest};
+use test_support::open_streams::{OpenStreams, next_status, watch};
 use tokio::time::timeout;
 use tokio_stream::pending;
-use tonic::{Code, Streaming};
+use tonic::Code;
 use tonic_health::pb::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
-    health_client::HealthClient,
-};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest,
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt;
 
 use crate::support::{
-    Artifact, Connection, MODEL, PATIENCE, Service, ServiceOptions, infer_request, wait_until,
+    Artifact, Connection, MODEL, PATIENCE, Service, ServiceOptions, infer_request, publish,
+    wait_until,
 };
 
 /// Longer than any test waits.
 const LONG_DRAIN: &str = "shutdown.drain_seconds=3600";
-
-async fn watch(service: &Service, port: &str, name: &str) -> Streaming<HealthCheckResponse> {
-    let request = HealthCheckRequest {
-        service: name.to_owned(),
-    };
-    let mut client = HealthClient::new(service.channel(port).await);
-    let watch = client.watch(request).await;
-    watch.expect("it can be watched").into_inner()
-}
-
-async fn next(watch: &mut Streaming<HealthCheckResponse>) -> Option<ServingStatus> {
-    let next = timeout(PATIENCE, watch.next()).await;
-    let next = next.expect("a message in time")?;
-    Some(next.expect("a status").status())
-}
 
 #[tokio::test]
 async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_answered() {
@@ -55,33 +37,12 @@ async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_ans
         ..ServiceOptions::default()
     };
     let service = Service::start(&options);
-    let published = service.publish(Artifact::new(1).upload()).await;
-    published.expect("it is published");
+    publish(&service, &Artifact::new(1)).await;
 
-    let mut watches = Vec::new();
-    let mut reflections = Vec::new();
-    let mut silent = Vec::new();
+    let services = ["inference.GRPCInferenceService"];
+    let mut open = Vec::new();
     for port in ["grpc", "admin"] {
-        for name in ["", "inference.GRPCInferenceService", "no.such.Service"] {
-            let mut watch = watch(&service, port, name).await;
-            next(&mut watch).await.expect("a first status");
-            watches.push(watch);
-        }
-        let ask = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::ListServices(String::new())),
-        };
-        let asks = tokio_stream::once(ask).chain(pending());
-        let mut client = ServerReflectionClient::new(service.channel(port).await);
-        let answers = client.server_reflection_info(asks).await;
-        let mut answers = answers.expect("it reflects").into_inner();
-        answers.next().await.expect("an answer").expect("an answer");
-        reflections.push(answers);
-        let client = TcpStream::connect(service.address(port)).expect("the port is open");
-        (&client)
-            .write_all(b"PRI * HTTP/2.0\r\n")
-            .expect("it is sent");
-        silent.push(client);
+        open.push(OpenStreams::open(service.socket(port), &services).await);
     }
     let mut stream = service.inference().await;
     let requests = tokio_stream::once(infer_request(1).0).chain(pending());
@@ -135,15 +96,8 @@ async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_ans
     let response = answer.expect("it is answered").infer_response;
     assert_eq!(response.expect("a response").model_version, "1");
     assert!(answers.next().await.is_none(), "the stream ends");
-    for mut reflection in reflections {
-        let end = timeout(PATIENCE, reflection.next()).await;
-        assert!(end.expect("in time").is_none(), "the stream ends");
-    }
-    for mut watch in watches {
-        // Watches of known services report the end.
-        while let Some(status) = next(&mut watch).await {
-            assert_eq!(status, ServingStatus::NotServing);
-        }
+    for streams in &mut open {
+        streams.until_ended().await;
     }
     let refused = timeout(PATIENCE, half_upload).await.expect("in time");
     let refused = refused.expect("it ends").expect_err("it is half");
@@ -161,16 +115,16 @@ async fn open_streams_and_connections_do_not_delay_the_stop_and_requests_are_ans
     assert!(refused.contains("SHUTTING_DOWN"), "{refused}");
 
     assert!(service.wait().success());
-    drop((silent, http, kept_alive, idle, stream));
+    drop((open, http, kept_alive, idle, stream));
 }
 
 #[tokio::test]
 async fn a_watch_of_an_unknown_service_reports_that_and_stays_open() {
     let service = Service::start(&ServiceOptions::default());
     for port in ["grpc", "admin"] {
-        let mut unknown = watch(&service, port, "no.such.Service").await;
+        let mut unknown = watch(service.socket(port), "no.such.Service").await;
         assert_eq!(
-            next(&mut unknown).await,
+            next_status(&mut unknown).await,
             Some(ServingStatus::ServiceUnknown)
         );
         assert!(futures::poll!(unknown.next()).is_pending(), "it stays open");

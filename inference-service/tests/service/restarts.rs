@@ -7,7 +7,7 @@ use proto::inference::ModelReadyRequest;
 
 use crate::support::{
     Artifact, MODEL, Service, ServiceOptions, listed, publish, publish_keeping_active,
-    run_to_the_end,
+    serve_to_the_end,
 };
 
 #[tokio::test]
@@ -33,26 +33,14 @@ async fn a_restart_serves_the_same_version() {
     assert_eq!(listed(&service).await, [(1, true), (2, false)]);
     assert!(!half.exists());
 
-    let store = models.path().to_str().unwrap();
-    let second = run_to_the_end(&[
-        "serve",
-        "--store",
-        store,
-        "--set",
-        "grpc.listen=127.0.0.1:0",
-        "--set",
-        "admin.listen=127.0.0.1:0",
-        "--set",
-        "http.listen=127.0.0.1:0",
-        "--set",
-        "metrics.listen=127.0.0.1:0",
-    ]);
+    let second = serve_to_the_end(models.path(), &[]);
     assert_eq!(second.status.code(), Some(1));
     assert!(
         second.stderr.contains("in use by another process"),
         "{}",
         second.stderr
     );
+    let store = models.path().to_str().unwrap();
     assert!(second.stderr.contains(store), "{}", second.stderr);
 }
 

@@ -1,21 +1,17 @@
 //! The Open Inference Protocol, over real sockets.
 
 use crate::support::{
-    Artifact, CLASSES, MODEL, Service, ServiceOptions, assert_close, infer_request,
+    Artifact, CLASSES, MODEL, Service, ServiceOptions, assert_close, infer_request, publish,
 };
 use proto::inference::{
-    InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
-    ModelStatisticsRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
+    InferTensorContents, ModelMetadataRequest, ModelReadyRequest, ModelStatisticsRequest,
+    ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };
 use tonic::{Code, codec::CompressionEncoding};
-use tonic_types::StatusExt;
 
 async fn serving(artifact: &Artifact) -> Service {
     let service = Service::start(&ServiceOptions::default());
-    service
-        .publish(artifact.upload())
-        .await
-        .expect("the model is published");
+    publish(&service, artifact).await;
     service
 }
 
@@ -139,83 +135,6 @@ async fn concurrent_callers_share_batches_and_get_their_own_logits() {
         .iter()
         .map(|batch| batch.batch_size * batch.compute_infer.expect("it is filled").count);
     assert_eq!(in_batches.sum::<u64>(), calls);
-}
-
-#[tokio::test]
-async fn invalid_requests_get_a_code_a_reason_and_the_field() {
-    type Change = fn(&mut ModelInferRequest);
-    let service = serving(&Artifact::new(1)).await;
-    let cases: [(Change, Code, &str, &str); 9] = [
-        (
-            |r| r.model_name = "cats".into(),
-            Code::NotFound,
-            "MODEL_NOT_FOUND",
-            "`cats`",
-        ),
-        (
-            |r| r.model_name = "../x".into(),
-            Code::NotFound,
-            "MODEL_NOT_FOUND",
-            "`../x`",
-        ),
-        (
-            |r| r.model_version = "2".into(),
-            Code::NotFound,
-            "VERSION_NOT_FOUND",
-            "version `2`",
-        ),
-        (
-            |r| r.model_version = "01".into(),
-            Code::NotFound,
-            "VERSION_NOT_FOUND",
-            "version `01`",
-        ),
-        (
-            |r| r.inputs[0].shape = vec![1, 64],
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "inputs[0].shape: [1, 64]; expected [batch, 1, 8, 8]",
-        ),
-        (
-            |r| r.inputs[0].datatype = "FP16".into(),
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "inputs[0].datatype: `FP16`",
-        ),
-        (
-            |r| r.raw_input_contents[0].truncate(255),
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "raw_input_contents[0]: 255 bytes; inputs[0].shape needs 256",
-        ),
-        (
-            |r| r.inputs[0].contents = Some(InferTensorContents::default()),
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "raw_input_contents",
-        ),
-        (
-            |r| r.inputs.clear(),
-            Code::InvalidArgument,
-            "INVALID_REQUEST",
-            "inputs: 0 tensors",
-        ),
-    ];
-    for (change, code, reason, named) in cases {
-        let (mut request, _) = infer_request(1);
-        change(&mut request);
-        let status = service.infer(request).await.expect_err(named);
-        assert_eq!(status.code(), code, "{status}");
-        assert!(status.message().contains(named), "{named}: {status}");
-        let info = status
-            .get_details_error_info()
-            .expect("there is an ErrorInfo");
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            (reason, "retort")
-        );
-    }
-    assert_eq!(service.serving_version().await, "1");
 }
 
 #[tokio::test]

@@ -1,10 +1,6 @@
 //! A service that answers while it loads its stored models.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::process::Command;
 
 use proto::inference::{
     ServerLiveRequest, ServerReadyRequest,
@@ -14,23 +10,13 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::support::{
-    Artifact, Connection, MODEL, Service, ServiceOptions, infer_request, run_to_the_end, wait_until,
+    Artifact, BINARY, Connection, FREE_PORTS, MODEL, Service, ServiceOptions, infer_request,
+    publish, run_to_the_end, wait_until,
 };
-use test_support::held_file::HeldFile;
+use test_support::{Process, eventually, held_file::HeldFile};
 
-/// A process that is killed when it is dropped.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The address of `port` in the log.
-fn listens(log: &Path, port: &str) -> Option<String> {
-    let log = fs::read_to_string(log).ok()?;
+/// Returns the address of `port` in the log.
+fn listens(log: &str, port: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains("listening"))?;
     let name = format!("{port}=");
     let address = line.split(' ').find_map(|word| word.strip_prefix(&name))?;
@@ -46,26 +32,19 @@ async fn while_models_load_the_service_is_live_but_not_ready_and_rejects_calls()
             store: Some(&store),
             ..ServiceOptions::default()
         });
-        let published = service.publish(Artifact::new(1).upload()).await;
-        published.expect("it is published");
+        publish(&service, &Artifact::new(1)).await;
     }
     let model = store.join(MODEL).join("1").join("model.onnx");
     let held = HeldFile::hold(&model);
 
-    let (log, ready_file) = (folder.path().join("log"), folder.path().join("ready.json"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_inference-service"));
+    let ready_file = folder.path().join("ready.json");
+    let mut command = Command::new(BINARY);
     command.arg("serve").arg("--store").arg(&store);
     command.arg("--ready-file").arg(&ready_file);
-    for key in ["grpc", "http", "admin", "metrics"] {
-        command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
-    }
-    command.stderr(Stdio::from(File::create(&log).unwrap()));
-    let _process = Process(command.spawn().expect("the service starts"));
-    wait_until(|| listens(&log, "metrics").is_some());
-    let [http, grpc, metrics] = ["http", "grpc", "metrics"].map(|port| {
-        let address = listens(&log, port);
-        address.expect("it is in the log")
-    });
+    command.args(FREE_PORTS);
+    let process = Process::start(command);
+    let [http, grpc, metrics] = ["http", "grpc", "metrics"]
+        .map(|port| eventually("an address in the log", || listens(&process.stderr(), port)));
 
     let status = |path: &str| Connection::to(&http).call(path, &[], b"").status;
     assert_eq!(status("GET /v2/health/live"), 200);
@@ -93,10 +72,7 @@ async fn while_models_load_the_service_is_live_but_not_ready_and_rejects_calls()
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     let info = refused.get_details_error_info().expect("a reason");
     assert_eq!(info.reason, "STARTING");
-    wait_until(|| {
-        let text = fs::read_to_string(&log).unwrap();
-        text.contains("loading the stored models")
-    });
+    wait_until(|| process.stderr().contains("loading the stored models"));
     assert!(!ready_file.exists());
 
     drop(held);

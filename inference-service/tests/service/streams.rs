@@ -21,7 +21,9 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use crate::support::{Artifact, PATIENCE, Service, ServiceOptions, assert_close, infer_request};
+use crate::support::{
+    Artifact, PATIENCE, Service, ServiceOptions, assert_close, infer_request, publish,
+};
 
 /// Requests that were cancelled in the queue.
 const CANCELED: &str =
@@ -107,8 +109,7 @@ async fn a_reset_stream_does_not_affect_others() {
     };
     let mut service = Service::start(&options);
     let artifact = Artifact::new(1);
-    let published = service.publish(artifact.upload()).await;
-    published.expect("it is published");
+    publish(&service, &artifact).await;
     let (request, values) = infer_request(3);
     let logits = artifact.logits(&values);
     // One connection for everything.
@@ -146,8 +147,7 @@ async fn an_incomplete_message_ends_its_stream_and_an_idle_stream_stays_open() {
     };
     let service = Service::start(&options);
     let artifact = Artifact::new(1);
-    let published = service.publish(artifact.upload()).await;
-    published.expect("it is published");
+    publish(&service, &artifact).await;
     let (request, values) = infer_request(3);
     let logits = artifact.logits(&values);
     let mut channel = service.channel("grpc").await;

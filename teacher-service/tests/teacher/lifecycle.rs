@@ -17,13 +17,8 @@ use crate::support::{
 use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response, teacher_service_client::TeacherServiceClient,
 };
-use tokio_stream::StreamExt;
+use test_support::open_streams::OpenStreams;
 use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest,
-};
 
 fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let Output {
@@ -282,43 +277,16 @@ async fn on_sigterm_open_streams_without_work_end() {
     let mut teacher = start(folder.path(), &settings);
     let never_opened = Trainer::silent(&teacher).await;
     let (mut idle, _) = Trainer::open(&teacher).await;
-    let channel = || async {
-        let endpoint = server::grpc::endpoint(&teacher.grpc.to_string()).unwrap();
-        endpoint.connect().await.unwrap()
-    };
-    let mut watches = Vec::new();
-    for service in ["", "no.such.Service"] {
-        let service = service.to_owned();
-        let watch = HealthClient::new(channel().await)
-            .watch(HealthCheckRequest { service })
-            .await;
-        let mut watch = watch.unwrap().into_inner();
-        watch.message().await.unwrap().unwrap();
-        watches.push(watch);
-    }
-    let ask = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asks = tokio_stream::once(ask).chain(tokio_stream::pending());
-    let mut reflection = ServerReflectionClient::new(channel().await);
-    let answers = reflection.server_reflection_info(asks).await;
-    let mut answers = answers.unwrap().into_inner();
-    answers.message().await.unwrap().expect("an answer");
-    let silent = tokio::net::TcpStream::connect(teacher.grpc).await.unwrap();
-    let connected = channel().await;
+    let mut streams = OpenStreams::open(teacher.grpc, &[]).await;
 
     teacher.process.signal("TERM");
     let next = idle.next().await;
     assert!(matches!(next, Ok(Some(Response::Draining(_)))), "{next:?}");
     assert!(matches!(idle.next().await, Ok(None)));
-    for mut watch in watches {
-        while watch.message().await.unwrap().is_some() {}
-    }
-    assert!(answers.message().await.unwrap().is_none());
+    streams.until_ended().await;
     let status = teacher.process.wait();
     assert_eq!(status.code(), Some(0), "{}", teacher.process.stderr());
-    drop((never_opened, silent, connected, reflection));
+    drop((never_opened, streams));
 }
 
 /// A draining teacher accepts batches for another half a second.

@@ -123,7 +123,7 @@ const CASES: [(Change, Code, &str, &str); 32] = {
             |r| r.inputs[0].shape = vec![1, 64],
             INVALID,
             REQUEST,
-            "inputs[0].shape: [1, 64]",
+            "inputs[0].shape: [1, 64]; expected [batch, 1, 8, 8]",
         ),
         (
             |r| r.inputs[0].shape.push(1),
@@ -172,7 +172,7 @@ const CASES: [(Change, Code, &str, &str); 32] = {
             |r| r.raw_input_contents[0].truncate(255),
             INVALID,
             REQUEST,
-            "raw_input_contents[0]: 255 bytes",
+            "raw_input_contents[0]: 255 bytes; inputs[0].shape needs 256",
         ),
         (
             |r| r.raw_input_contents[0] = vec![0; 257].into(),
@@ -231,7 +231,8 @@ async fn each_gets_its_code_its_reason_and_its_field_and_the_connection_stays_op
         let info = status
             .get_details_error_info()
             .expect("there is an ErrorInfo");
-        assert_eq!(info.reason, reason, "{begins}");
+        let found = (info.reason.as_str(), info.domain.as_str());
+        assert_eq!(found, (reason, "retort"), "{begins}");
         // The same connection.
         client
             .model_infer(infer_request(1).0)

@@ -11,5 +11,6 @@ pub use load::{Check, Load};
 pub use publishing::{listed, publish, publish_keeping_active};
 pub use rest::{Connection, Response};
 pub use service::{
-    BINARY, PATIENCE, Service, ServiceOptions, repository, run_to_the_end, wait_until,
+    BINARY, FREE_PORTS, PATIENCE, Service, ServiceOptions, repository, run_to_the_end,
+    serve_to_the_end, wait_until,
 };

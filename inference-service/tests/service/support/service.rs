@@ -29,6 +29,14 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
 /// Time limit of steps that usually take milliseconds; long, for a loaded machine.
 pub const PATIENCE: Duration = test_support::SOON;
 
+/// Arguments that let the operating system choose every port.
+pub const FREE_PORTS: [&str; 4] = [
+    "--set=grpc.listen=127.0.0.1:0",
+    "--set=http.listen=127.0.0.1:0",
+    "--set=admin.listen=127.0.0.1:0",
+    "--set=metrics.listen=127.0.0.1:0",
+];
+
 /// How a service is started.
 #[derive(Default)]
 pub struct ServiceOptions<'o> {
@@ -73,9 +81,7 @@ impl Service {
         for name in ["ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME"] {
             command.env_remove(name);
         }
-        for key in ["grpc", "http", "admin", "metrics"] {
-            command.args(["--set", &format!("{key}.listen=127.0.0.1:0")]);
-        }
+        command.args(FREE_PORTS);
         for set in options.set {
             command.args(["--set", set]);
         }
@@ -105,7 +111,11 @@ impl Service {
     }
 
     pub fn address(&self, port: &str) -> String {
-        self.addresses[port].to_string()
+        self.socket(port).to_string()
+    }
+
+    pub fn socket(&self, port: &str) -> SocketAddr {
+        self.addresses[port]
     }
 
     /// The log so far.
@@ -250,6 +260,12 @@ pub fn run_to_the_end(arguments: &[&str]) -> Output {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Runs `serve` on free ports, with further `arguments`, until it ends.
+pub fn serve_to_the_end(store: &Path, arguments: &[&str]) -> Output {
+    let store = store.to_str().expect("a UTF-8 path");
+    run_to_the_end(&[&["serve", "--store", store], &FREE_PORTS[..], arguments].concat())
 }
 
 /// Waits for `condition`, or panics after a long time.

@@ -1,13 +1,7 @@
 //! How the run service stops.
 
 use proto::runs::v1::RunState;
-use tokio::net::TcpStream;
-use tokio_stream::{StreamExt, pending};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest,
-};
+use test_support::open_streams::OpenStreams;
 
 use super::{ENDLESS, Trainer, all, ended, wait_for_a_step};
 
@@ -36,31 +30,7 @@ async fn open_streams_and_idle_connections_do_not_delay_the_stop() {
         "grpc.read_timeout_seconds=3600",
     ];
     let mut trainer = Trainer::start_with(&settings).await;
-    let channel = || async {
-        let endpoint = server::grpc::endpoint(&trainer.grpc.to_string()).unwrap();
-        endpoint.connect().await.unwrap()
-    };
-    let ask = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let asks = tokio_stream::once(ask).chain(pending());
-    let mut reflection = ServerReflectionClient::new(channel().await);
-    let answers = reflection.server_reflection_info(asks).await;
-    let mut answers = answers.unwrap().into_inner();
-    answers.message().await.unwrap().expect("an answer");
-    let mut watches = Vec::new();
-    for service in ["", "no.such.Service"] {
-        let service = service.to_owned();
-        let watch = HealthClient::new(channel().await)
-            .watch(HealthCheckRequest { service })
-            .await;
-        let mut watch = watch.unwrap().into_inner();
-        watch.message().await.unwrap().expect("a status");
-        watches.push(watch);
-    }
-    let silent = TcpStream::connect(trainer.grpc).await.unwrap();
-    let connected = channel().await;
+    let mut streams = OpenStreams::open(trainer.grpc, &[]).await;
     let running = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
     let mut events = trainer.watch(&running).await;
     wait_for_a_step(&mut events).await;
@@ -71,11 +41,8 @@ async fn open_streams_and_idle_connections_do_not_delay_the_stop() {
     trainer.process.signal("TERM");
     assert_eq!(ended(&all(events).await).0, RunState::Queued);
     all(quiet).await;
-    for mut watch in watches {
-        while watch.message().await.unwrap().is_some() {}
-    }
-    assert!(answers.message().await.unwrap().is_none());
+    streams.until_ended().await;
     let status = trainer.process.wait();
     assert!(status.success(), "{}", trainer.process.stderr());
-    drop((silent, connected, reflection));
+    drop(streams);
 }
