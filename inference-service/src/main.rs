@@ -73,13 +73,13 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
-    // A health check loads no library, and starting anew would double its cost.
+    // A health check loads no library, and executing the program again would double its cost.
     let loads = !matches!(command, Command::Healthcheck(_));
     let settings = [&ALLOCATOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
     if loads && let Err(error) = process_environment::require(&settings) {
         writeln!(
             Messages,
-            "{NAME}: cannot start anew with its own environment: {error}"
+            "{NAME}: cannot restart with the environment variables that it needs: {error}"
         );
     }
     match command {

@@ -209,6 +209,10 @@ fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow
         |work, done| progress.show(work, done),
     );
     progress.finish();
-    writeln!(Messages, "the recording {} is whole", recorded?.display());
+    writeln!(
+        Messages,
+        "the recording {} is complete",
+        recorded?.display()
+    );
     Ok(())
 }

@@ -86,7 +86,9 @@ impl HealthCalls for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         if !self.knows(&request.get_ref().service) {
-            return Err(Status::not_found("there is no service of this name"));
+            return Err(Status::not_found(
+                "this server has no service with this name",
+            ));
         }
         let status = status(true, *self.state.borrow());
         Ok(Response::new(response(status)))

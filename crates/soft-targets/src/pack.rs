@@ -135,7 +135,7 @@ pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
     let mut archive = Archive::new(Hashing::new(BufReader::new(opened)));
     let mut entries = archive
         .entries()
-        .map_err(|error| bad(format!("is no tar file: {error}")))?;
+        .map_err(|error| bad(format!("is not a tar file: {error}")))?;
     let mut next = |name: &str, limit: u64| {
         let entry = entries.next().ok_or(format!("ends before {name}"))?;
         take_entry(entry, name, limit)

@@ -295,7 +295,7 @@ mod tests {
             let message: Vec<u8> = (0..length).collect();
             let framed = framed(&message);
             for piece in [1, 3, 5, 6, 64, 1000] {
-                let read = read(&framed, piece).await.expect("it is whole");
+                let read = read(&framed, piece).await.expect("a complete message");
                 assert!(read == message, "{length} bytes in pieces of {piece}");
             }
         }

@@ -29,7 +29,10 @@ async fn an_incomplete_upload_times_out_and_the_next_one_succeeds() {
     let info = status.get_details_error_info().expect("a reason is given");
     assert_eq!(info.reason, "BODY_TIMED_OUT");
     let published = publisher.publish(tokio_stream::iter(whole)).await;
-    assert_eq!(published.expect("it is whole").get_ref().version, 1);
+    assert_eq!(
+        published.expect("the upload is complete").get_ref().version,
+        1
+    );
 }
 
 /// Concurrent uploads; see `grpc/publisher.rs`.

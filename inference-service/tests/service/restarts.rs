@@ -133,7 +133,7 @@ async fn a_version_with_a_damaged_manifest_is_listed_and_the_others_can_serve() 
     ];
     assert_eq!(states(&service).await, expected);
     service.log_once(|log| log.contains("digits/2/manifest.json"));
-    service.activate(MODEL, 3).await.expect("it is whole");
+    service.activate(MODEL, 3).await.expect("an intact version");
     assert_eq!(service.serving_version().await, "3");
     service.activate(MODEL, 2).await.expect_err("it is damaged");
     assert_eq!(service.serving_version().await, "3");
@@ -149,7 +149,7 @@ async fn a_version_with_a_damaged_manifest_is_listed_and_the_others_can_serve() 
         (4, false, false),
     ];
     assert_eq!(states(&service).await, expected);
-    service.activate(MODEL, 1).await.expect("it is whole");
+    service.activate(MODEL, 1).await.expect("an intact version");
     assert_eq!(service.serving_version().await, "1");
     service.delete(MODEL, 3).await.expect("it is stored");
 }

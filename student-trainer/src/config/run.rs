@@ -267,7 +267,7 @@ impl RunConfig {
             .is_some_and(|encoding| encoding != teacher.encoding)
         {
             return Err(
-                "soft_targets.encoding must be teacher.encoding: what comes over the wire is recorded",
+                "soft_targets.encoding must be teacher.encoding: a recording contains the teacher's answers unchanged",
             );
         }
         Ok(())

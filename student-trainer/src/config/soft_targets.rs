@@ -153,7 +153,7 @@ impl SoftTargetsConfig {
             .filter(|encoding| *encoding != teacher.encoding)
         {
             let message = format!(
-                "must be teacher.encoding, {}: what comes over the wire is what is recorded",
+                "must be teacher.encoding, {}: a recording contains the teacher's answers unchanged",
                 teacher.encoding
             );
             problems.add("soft_targets.encoding", encoding, &message);

@@ -11,7 +11,7 @@ pub enum SoftTargetError {
     /// The soft targets have other classes than the data.
     #[error(
         "{whose} {differ}; give data.class_names the same names, or set soft_targets.class_names = \"ignore\" \
-         where they mean the same"
+         if they mean the same"
     )]
     OtherClasses {
         /// The teacher or the recording that has the classes.

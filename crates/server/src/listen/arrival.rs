@@ -341,7 +341,7 @@ mod tests {
         let message = MESSAGE.to_vec();
         let cases: [(&str, TimedUnit, Vec<Part>, Received); 8] = [
             (
-                "a call that is whole",
+                "a complete call",
                 TimedUnit::Call,
                 vec![(0, message.clone())],
                 (1, None),
@@ -365,7 +365,7 @@ mod tests {
                 (1, None),
             ),
             (
-                "a stream that never began",
+                "a stream that never started",
                 TimedUnit::Message,
                 vec![(HOUR, message.clone())],
                 (0, None),
