@@ -62,8 +62,8 @@ enum Command {
     Run(RunArguments),
     /// Records a teacher's soft targets ahead of a run.
     ///
-    /// Needs [teacher], and in [soft_targets] a folder and the number of views. After an interruption the
-    /// same command continues after the recorded shards.
+    /// Needs [teacher], and in [soft_targets] a folder and the number of views. After an interruption, the
+    /// same command records the missing shards.
     Record(RecordArguments),
     /// Serves the run service: clients submit, watch and cancel runs; runs are executed one at a time.
     Serve(Serve),
@@ -76,7 +76,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// TOML file; laid over the defaults of configs/run.toml.
+    /// TOML file with the run's configuration; it overrides the defaults of configs/run.toml.
     config: PathBuf,
     /// Folder for everything that the run writes [default: runs/<name of the file>].
     #[arg(long)]
@@ -96,7 +96,7 @@ struct RunArguments {
 
 #[derive(Debug, Args)]
 struct RecordArguments {
-    /// TOML file of a run; laid over the defaults of configs/run.toml.
+    /// TOML file with a run's configuration; it overrides the defaults of configs/run.toml.
     config: PathBuf,
     /// Overrides one key of the configuration; may be repeated. The value of a text key is plain text or a
     /// quoted TOML string; for any other key it is TOML.

@@ -60,7 +60,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
   RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
 configs/teacher-service.toml explains every key.")]
 struct Serve {
-    /// Folder with weights.safetensors and model.toml; wins over --set artifact=DIR.
+    /// Folder with weights.safetensors and model.toml; takes precedence over --set artifact=DIR.
     #[arg(long, value_name = "DIR")]
     artifact: Option<PathBuf>,
     #[command(flatten)]
@@ -86,7 +86,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
             config.artifact = artifact;
         }
     })?;
-    // Before any thread exists and before libtorch is used: may start the process anew.
+    // Before any thread exists and before libtorch is used, because this may execute the program again.
     libtorch_environment::settle(config.compute.cpu_isa)
         .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))?;
 
@@ -98,8 +98,8 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)
 }
 
-/// More network threads than this gain nothing beside a thread that computes, and each has memory of
-/// its own.
+/// More network threads do not make a teacher faster, whose compute thread is the bottleneck, and each
+/// takes memory.
 const MAX_NETWORK_THREADS: usize = 4;
 
 fn describe(peer: &PeerArguments) -> anyhow::Result<()> {
