@@ -45,7 +45,7 @@ async fn stream(teacher: &Teacher, batches: u64) {
     }
 }
 
-/// `cargo test --release -p teacher-service --test memory -- --nocapture` prints the figures of
+/// `cargo test --release -p teacher-service --test teacher memory -- --nocapture` prints the figures of
 /// docs/benchmarks.md.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_is_flat_over_a_long_stream_and_with_many_connections() {
