@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use artifacts::manifest::ArtifactManifest;
 use clap::{Args, ValueEnum};
 use common::{os_text, output::Results};
-use datasets::Split;
+use datasets::{Source, Split};
 use server::security::client::CredentialArguments;
 
 use crate::{
@@ -128,7 +128,8 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
             index,
             pixels,
             shape: images.shape(),
-            label: images.labels()[index].into(),
+            // Holds: IDX files label every image.
+            label: images.label(index as u32).unwrap_or_default() as usize,
             logits: &logits,
             class_names: &description.class_names,
         };

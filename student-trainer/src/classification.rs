@@ -1,25 +1,60 @@
 //! Predictions and accuracies from logits.
 
-/// The class of each row of `logits`, [n, classes]: the first one with the largest logit, as `argmax`.
-pub(crate) fn predictions(logits: &[f32], classes: usize) -> Vec<u8> {
-    logits.chunks_exact(classes).map(largest).collect()
+use datasets::{SampleError, Source, Values, read_plain};
+
+/// Samples per call; bounds the memory of activations.
+const BATCH: u32 = 250;
+
+/// The class that `logits` gives each sample of `source`, without augmentation, for an input of `shape`. `logits`
+/// computes row-major [samples, classes].
+///
+/// # Errors
+/// A sample that cannot be read, and the errors of `logits`.
+pub(crate) fn predict<E: From<SampleError>>(
+    source: &dyn Source,
+    shape: &[usize],
+    mut logits: impl FnMut(&Values) -> Result<Vec<f32>, E>,
+) -> Result<Vec<u32>, E> {
+    let count = source.len() as u32;
+    let mut predictions = Vec::with_capacity(source.len());
+    for first in (0..count).step_by(BATCH as usize) {
+        let samples: Vec<u32> = (first..count.min(first + BATCH)).collect();
+        let logits = logits(&read_plain(source, &samples, shape)?)?;
+        let classes = logits.len() / samples.len();
+        predictions.extend(logits.chunks_exact(classes).map(largest));
+    }
+    Ok(predictions)
 }
 
-fn largest(row: &[f32]) -> u8 {
+/// The label of every sample.
+pub(crate) fn labels(source: &dyn Source) -> Vec<Option<u32>> {
+    let samples = 0..source.len() as u32;
+    samples.map(|sample| source.label(sample)).collect()
+}
+
+/// The first class with the largest logit, as PyTorch's `argmax`.
+fn largest(row: &[f32]) -> u32 {
     let mut best = 0;
     for (class, logit) in row.iter().enumerate() {
         if *logit > row[best] {
             best = class;
         }
     }
-    // Holds: labels are u8, so a data set has at most 256 classes.
-    u8::try_from(best).unwrap_or(u8::MAX)
+    // Holds: labels are u32.
+    best as u32
 }
 
-/// Share of equal entries, 0 to 1; 0 if there are none.
-pub(crate) fn accuracy(predictions: &[u8], labels: &[u8]) -> f64 {
-    let hits = predictions.iter().zip(labels).filter(|(a, b)| a == b);
-    hits.count() as f64 / predictions.len().max(1) as f64
+/// Share of labelled samples that are predicted correctly, 0 to 1; 0 if none is labelled.
+pub(crate) fn accuracy(predictions: &[u32], labels: &[Option<u32>]) -> f64 {
+    let pairs = predictions.iter().zip(labels);
+    let hits = pairs.filter(|(found, label)| Some(**found) == **label);
+    hits.count() as f64 / labels.iter().flatten().count().max(1) as f64
+}
+
+/// Share of equal predictions, 0 to 1; 0 if there are none.
+pub(crate) fn agreement(predictions: &[u32], teacher: &[u32]) -> f64 {
+    let equal = predictions.iter().zip(teacher).filter(|(a, b)| a == b);
+    equal.count() as f64 / predictions.len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -28,13 +63,21 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_logits_wins() {
-        let logits = [0.0, 2.0, 1.0, 3.0, 3.0, 3.0, -5.0, -4.0, -3.0];
-        assert_eq!(predictions(&logits, 3), [1, 0, 2]);
+        let rows = [[0.0, 2.0, 1.0], [3.0, 3.0, 3.0], [-5.0, -4.0, -3.0]];
+        assert_eq!(rows.map(|row| largest(&row)), [1, 0, 2]);
+        let many: Vec<f32> = (0..21_841).map(|class| class as f32).collect();
+        assert_eq!(largest(&many), 21_840);
     }
 
     #[test]
-    fn accuracy_is_a_share() {
-        assert_eq!(accuracy(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
+    fn accuracy_is_a_share_of_the_labelled_samples() {
+        let labels = [1, 2, 0, 4].map(Some);
+        assert_eq!(accuracy(&[1, 2, 3, 4], &labels), 0.75);
+        assert_eq!(
+            accuracy(&[1, 2, 3, 4], &[Some(1), None, None, Some(0)]),
+            0.5
+        );
         assert_eq!(accuracy(&[], &[]), 0.0);
+        assert_eq!(agreement(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
     }
 }

@@ -1,7 +1,7 @@
 //! Exports to ONNX and compares the model with libtorch.
 
 use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
-use datasets::{Dataset, Normalization};
+use datasets::{Normalization, SampleError, Source, Values, read_plain};
 use networks::{NetworkSpec, Weights, WeightsError, onnx};
 use onnx_runtime::{Session, SessionError, SessionOptions};
 
@@ -19,8 +19,8 @@ pub struct ExportSource<'r> {
     pub weights: &'r Weights,
     /// The same network in libtorch.
     pub network: &'r TorchNetwork,
-    /// Images of the data set.
-    pub images: &'r Dataset,
+    /// Samples of the data set.
+    pub source: &'r dyn Source,
     /// Applied to the pixels.
     pub normalization: &'r Normalization,
 }
@@ -38,6 +38,9 @@ pub struct ExportedModel {
     pub largest_difference: f32,
 }
 
+/// Samples per call; bounds the memory of activations. Holds all golden samples.
+const BATCH: usize = 250;
+
 /// Why a network cannot be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
@@ -47,6 +50,9 @@ pub enum ExportError {
     /// ONNX Runtime rejects the model.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Session(#[from] SessionError),
+    /// A sample cannot be read; the text names its file.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// libtorch failed.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Torch(#[from] TorchError),
@@ -86,21 +92,36 @@ pub fn export(
     golden_samples: usize,
 ) -> Result<ExportedModel, ExportError> {
     let ExportSource {
-        images,
+        source: samples,
         normalization,
+        spec,
         ..
     } = source;
     let onnx = onnx::export(source.spec, source.weights)?;
 
-    let compared = config.compare_samples.min(images.len());
-    let pixels = &images.pixels()[..compared * images.image_size()];
-    let expected = engine::logits(source.network, pixels, images.shape(), normalization)?;
-    let [_, height, width] = images.shape();
-    let mut input = Vec::new();
-    normalization.apply(pixels, height * width, &mut input);
-    let found = Session::load(&onnx, SessionOptions::default())?.run(&input, compared)?;
+    let compared = config.compare_samples.min(samples.len());
+    let golden = golden_samples.min(compared);
+    let mut session = Session::load(&onnx, SessionOptions::default())?;
+    let (mut expected, mut found) = (Vec::new(), Vec::new());
+    let mut golden_values = Vec::new();
+    for first in (0..compared).step_by(BATCH) {
+        let batch: Vec<u32> = (first as u32..compared.min(first + BATCH) as u32).collect();
+        let values = read_plain(samples, &batch, &spec.input)?;
+        expected.extend(engine::logits(
+            source.network,
+            &values,
+            spec.input,
+            normalization,
+        )?);
+        let mut input = Vec::new();
+        normalization.apply_to(&values, &spec.input, &mut input);
+        found.extend(session.run(&input, batch.len())?);
+        if first == 0 {
+            golden_values = first_samples(values, golden, batch.len());
+        }
+    }
 
-    let classes = images.classes();
+    let classes = spec.classes;
     let mut largest_difference = 0.0f32;
     let rows = expected
         .chunks_exact(classes)
@@ -118,11 +139,10 @@ pub fn export(
         }
         largest_difference = largest_difference.max(difference);
     }
-    let golden = golden_samples.min(compared);
     Ok(ExportedModel {
         onnx,
         golden_batch: GoldenBatch {
-            images: pixels[..golden * images.image_size()].to_vec(),
+            images: golden_values,
             logits: expected
                 .chunks_exact(classes)
                 .take(golden)
@@ -134,6 +154,13 @@ pub fn export(
         compared,
         largest_difference,
     })
+}
+
+/// The bytes of the first `count` of `samples` samples.
+fn first_samples(values: Values, count: usize, samples: usize) -> Vec<u8> {
+    let mut bytes = values.into_bytes();
+    bytes.truncate(bytes.len() / samples * count);
+    bytes
 }
 
 /// The largest difference of a logit of one image; NaN if one is not a number.

@@ -9,7 +9,9 @@ use std::{
     thread::Scope,
 };
 
-use datasets::{Augmentation, BatchAssembler, Dataset, EpochSampler, Normalization, View};
+use datasets::{
+    Augmentation, BatchAssembler, EpochSampler, Normalization, SampleError, Source, Targets, View,
+};
 
 use crate::{
     config::FixedViews,
@@ -23,28 +25,30 @@ const PREFETCH: usize = 4;
 /// The batches of one phase.
 #[derive(Clone, Copy)]
 pub struct BatchPlan<'d> {
-    /// The training images.
-    pub images: TrainingImages<'d>,
+    /// The training samples.
+    pub samples: TrainingSamples<'d>,
     /// The run's seed.
     pub seed: u64,
     /// Position of the phase in the run.
     pub phase: usize,
-    /// Passes over the images.
+    /// Passes over the samples.
     pub epochs: usize,
-    /// Images per batch; the last batch of an epoch may be smaller.
+    /// Samples per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
     /// The source of soft targets, if the loss needs them.
     pub soft_targets: Option<SoftTargetSource<'d>>,
-    /// The views that the images show; by default every epoch has a new one.
+    /// The views of the samples; by default every epoch has a new one.
     pub views: Option<FixedViews>,
 }
 
-/// Images, and how they become a network's input.
+/// Samples, and how they become a network's input.
 #[derive(Clone, Copy)]
-pub struct TrainingImages<'d> {
-    /// Pixels and labels.
-    pub dataset: &'d Dataset,
-    /// Applied to the pixels.
+pub struct TrainingSamples<'d> {
+    /// Samples and labels.
+    pub source: &'d dyn Source,
+    /// Shape of the network's input: [channels, height, width].
+    pub input: [usize; 3],
+    /// Applied to the values.
     pub normalization: &'d Normalization,
     /// Random changes.
     pub augmentation: Augmentation,
@@ -59,33 +63,36 @@ pub struct Position {
     pub step: usize,
 }
 
-/// Images, labels and, if the loss needs them, pending soft targets of one step.
+/// A batch, or the sample of it that cannot be read.
+pub type LoadingResult<'d> = Result<LoadedBatch<'d>, SampleError>;
+
+/// Input, labels and, if the loss needs them, pending soft targets of one step.
 pub struct LoadedBatch<'d> {
     /// Position of the epoch in the phase, 0-based.
     pub epoch: usize,
     /// Positions in the data set.
     pub samples: Vec<u32>,
-    /// Normalized, [samples, channels, height, width].
+    /// Normalized, [samples, channels, height, width] or [samples, values].
     pub input: InputBuffer,
-    /// Labels of the data set.
+    /// Labels; [`datasets::IGNORED_LABEL`] for unlabelled samples.
     pub labels: Vec<i64>,
-    /// The teacher's logits for exactly these pixels.
+    /// The teacher's logits for exactly this view of the samples.
     pub soft_targets: Option<PendingSoftTargets<'d>>,
 }
 
 impl<'d> BatchPlan<'d> {
     /// Batches per epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        self.images.dataset.len().div_ceil(self.batch_size)
+        self.samples.source.len().div_ceil(self.batch_size)
     }
 
-    /// Starts the loader in `scope`, with the batch at `start`. It ends after the last batch, or when the
-    /// receiver is dropped.
+    /// Starts the loader in `scope`, with the batch at `start`. It ends after the last batch, after a sample that
+    /// cannot be read, or when the receiver is dropped.
     pub fn load<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,
         start: Position,
-    ) -> Receiver<LoadedBatch<'d>>
+    ) -> Receiver<LoadingResult<'d>>
     where
         'd: 'scope,
     {
@@ -98,13 +105,13 @@ impl<'d> BatchPlan<'d> {
         receiver
     }
 
-    /// Seed and number of the view that the images show in `epoch`, if there is a fixed set of views.
+    /// Seed and number of the view of `epoch`, if there is a fixed set of views.
     pub fn fixed_view(&self, epoch: usize) -> Option<(u64, u32)> {
         let views = self.views?;
         Some((views.seed, views.of_epoch(epoch)))
     }
 
-    fn run(&self, start: Position, sender: &SyncSender<LoadedBatch<'d>>) {
+    fn run(&self, start: Position, sender: &SyncSender<LoadingResult<'d>>) {
         let buffers = InputBuffers::default();
         for epoch in start.epoch..self.epochs {
             let (phase, number) = (self.phase as u64, epoch as u64);
@@ -119,21 +126,22 @@ impl<'d> BatchPlan<'d> {
                     epoch: number,
                 },
             };
-            let TrainingImages {
-                dataset,
+            let TrainingSamples {
+                source,
+                input,
                 augmentation,
                 ..
-            } = self.images;
-            let assembler = BatchAssembler::new(dataset, augmentation, view);
-            let samples = dataset.len();
-            let sampler = EpochSampler::new(samples, self.batch_size, self.seed, phase, number);
+            } = self.samples;
+            let targets = Targets::student(&input);
+            let assembler = BatchAssembler::new(source, augmentation, view, targets);
+            let count = source.len();
+            let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
             let done = if epoch == start.epoch { start.step } else { 0 };
             for samples in sampler.iter().skip(done) {
+                let batch = self.make(epoch, &assembler, samples, buffers.take());
+                let is_last = batch.is_err();
                 // Sending fails if training ended early.
-                if sender
-                    .send(self.make(epoch, &assembler, samples, buffers.take()))
-                    .is_err()
-                {
+                if sender.send(batch).is_err() || is_last {
                     return;
                 }
             }
@@ -146,25 +154,23 @@ impl<'d> BatchPlan<'d> {
         assembler: &BatchAssembler<'_>,
         samples: &[u32],
         mut input: InputBuffer,
-    ) -> LoadedBatch<'d> {
-        let batch = assembler.assemble(samples);
-        let [channels, height, width] = self.images.dataset.shape();
-        self.images
-            .normalization
-            .apply(&batch.pixels, height * width, &mut input);
+    ) -> LoadingResult<'d> {
+        let batch = assembler.assemble(samples)?;
+        let normalization = self.samples.normalization;
+        normalization.apply_to(&batch.values, &self.samples.input, &mut input);
         let request = BatchRequest {
             view: self.fixed_view(epoch).map(|(_, view)| view),
             samples,
-            pixels: batch.pixels,
-            image: [channels, height, width],
+            values: batch.values,
+            shape: self.samples.input,
         };
-        LoadedBatch {
+        Ok(LoadedBatch {
             epoch,
             samples: batch.samples,
             input,
             labels: batch.labels,
             soft_targets: self.soft_targets.map(|source| source.ask(request)),
-        }
+        })
     }
 }
 
@@ -175,19 +181,19 @@ mod tests {
         fs, thread,
     };
 
-    use datasets::{Split, load_idx};
+    use datasets::{InMemoryImages, Split, load_idx};
 
     use super::*;
 
     const SAMPLES: u8 = 10;
 
     /// Images whose one pixel is their position.
-    fn dataset() -> Dataset {
+    fn dataset() -> InMemoryImages {
         square_images(1)
     }
 
     /// Images whose pixels are all different.
-    fn square_images(side: u8) -> Dataset {
+    fn square_images(side: u8) -> InMemoryImages {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, header: &[u8], values: u8| {
             let values: Vec<u8> = (0..values).collect();
@@ -204,10 +210,11 @@ mod tests {
         load_idx(folder.path(), Split::Train, &class_names).unwrap()
     }
 
-    fn plan<'d>(dataset: &'d Dataset, normalization: &'d Normalization) -> BatchPlan<'d> {
+    fn plan<'d>(source: &'d InMemoryImages, normalization: &'d Normalization) -> BatchPlan<'d> {
         BatchPlan {
-            images: TrainingImages {
-                dataset,
+            samples: TrainingSamples {
+                source,
+                input: source.shape(),
                 normalization,
                 augmentation: Augmentation::default(),
             },
@@ -221,7 +228,7 @@ mod tests {
     }
 
     fn load<'d>(plan: BatchPlan<'d>, start: Position) -> Vec<LoadedBatch<'d>> {
-        thread::scope(|scope| plan.load(scope, start).iter().collect())
+        thread::scope(|scope| plan.load(scope, start).iter().map(Result::unwrap).collect())
     }
 
     fn normalization() -> Normalization {
@@ -261,9 +268,10 @@ mod tests {
         let (dataset, normalization) = (square_images(5), normalization());
         let epochs_of = |seed, views| {
             let mut plan = plan(&dataset, &normalization);
-            plan.images.augmentation = Augmentation {
+            plan.samples.augmentation = Augmentation {
                 pad: 1,
                 horizontal_flip: true,
+                ..Augmentation::default()
             };
             let plan = BatchPlan {
                 seed,

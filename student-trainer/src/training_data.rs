@@ -1,15 +1,15 @@
-//! The images of a run.
+//! The samples of a run.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use datasets::{Dataset, DatasetError, Split, load_idx};
+use datasets::{DatasetError, Source, Split, Subset, load_idx};
 
 use crate::config::{DataFormat, RunConfig};
 
-/// The training split, divided into training and validation images. The test split is not read.
+/// The training split, divided into training and validation samples. The test split is not read.
 pub(crate) struct TrainingData {
-    pub(crate) train: Dataset,
-    pub(crate) validation: Option<Dataset>,
+    pub(crate) train: Subset,
+    pub(crate) validation: Option<Subset>,
     /// Fingerprint of the whole training split, or of the sample that the run trains on instead
     /// (`data.train_samples`).
     pub(crate) fingerprint: String,
@@ -42,8 +42,9 @@ impl TrainingData {
         let whole = match data.format {
             DataFormat::Idx => load_idx(&data.path, Split::Train, &data.class_names)?,
         };
+        let whole = Subset::whole(Arc::new(whole));
         check_fit(config, &whole)?;
-        let whole_fingerprint = whole.fingerprint();
+        let whole_fingerprint = whole.fingerprint().to_owned();
         let (remaining, validation) = match data.validation_samples {
             0 => (whole, None),
             count => {
@@ -57,7 +58,7 @@ impl TrainingData {
                 let sample = remaining.sample(count)?;
                 // The fingerprint of the sample: a version that draws another sample must not resume from
                 // its checkpoints.
-                let fingerprint = sample.fingerprint();
+                let fingerprint = sample.fingerprint().to_owned();
                 (sample, fingerprint)
             }
         };
@@ -69,7 +70,7 @@ impl TrainingData {
     }
 }
 
-fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), DataError> {
+fn check_fit(config: &RunConfig, data: &Subset) -> Result<(), DataError> {
     let network = &config.network;
     let normalization = &config.data.normalization;
     let mismatch = |key, configured: String, data: String| {
@@ -80,15 +81,17 @@ fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), DataError> {
             path: config.data.path.clone(),
         })
     };
-    if network.input != data.shape() {
-        let shape = format!("shape {:?}", data.shape());
-        return mismatch("network.input", format!("{:?}", network.input), shape);
+    let kind = data.kind();
+    if !datasets::fits(kind, &network.input) {
+        let found = kind.tensor("samples").to_string();
+        return mismatch("network.input", format!("{:?}", network.input), found);
     }
-    if network.classes != data.classes() {
-        let classes = format!("{} classes (data.class_names)", data.classes());
+    let classes = data.class_names().len();
+    if network.classes != classes {
+        let classes = format!("{classes} classes (data.class_names)");
         return mismatch("network.classes", network.classes.to_string(), classes);
     }
-    let [channels, _, _] = data.shape();
+    let [channels, _, _] = network.input;
     for (key, values) in [
         ("data.normalization.mean", &normalization.mean),
         ("data.normalization.std", &normalization.std),
@@ -104,6 +107,7 @@ fn check_fit(config: &RunConfig, data: &Dataset) -> Result<(), DataError> {
 mod tests {
     use std::fs;
 
+    use datasets::Sample;
     use test_support::run_toml::RunToml;
 
     use super::*;
@@ -139,18 +143,21 @@ mod tests {
         let whole = load("");
         assert_eq!(whole.fingerprint, whole.train.fingerprint());
         let part = load("train_samples = 8");
-        assert_eq!(part.train.labels(), [0, 0, 0, 0, 1, 1, 1, 1]);
+        let labels: Vec<_> = (0..8).filter_map(|it| part.train.label(it)).collect();
+        assert_eq!(
+            (part.train.len(), labels),
+            (8, vec![0, 0, 0, 0, 1, 1, 1, 1])
+        );
         assert_ne!(part.fingerprint, whole.fingerprint);
 
         let held_out = load("train_samples = 8\nvalidation_samples = 4");
         let validation = held_out.validation.unwrap();
-        let pixels = held_out.train.pixels();
-        assert!(
-            validation
-                .pixels()
-                .iter()
-                .all(|pixel| !pixels.contains(pixel))
-        );
+        let pixel = |data: &Subset, sample| match data.read(sample).unwrap() {
+            Sample::Image(picture) => picture.pixels[0],
+            Sample::Row(_) => panic!("not an image"),
+        };
+        let pixels: Vec<_> = (0..8).map(|it| pixel(&held_out.train, it)).collect();
+        assert!((0..4).all(|it| !pixels.contains(&pixel(&validation, it))));
         assert_ne!(held_out.fingerprint, part.fingerprint);
     }
 }

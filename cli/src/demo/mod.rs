@@ -13,6 +13,7 @@ use folder::{DemoFolder, KeptService};
 use processes::{Deaths, Processes, Service};
 use recipe::{MODEL, Recipe};
 use steps::Steps;
+use test_images::TestImages;
 
 mod chart;
 mod error;
@@ -25,6 +26,7 @@ mod serving;
 mod steps;
 mod summary;
 mod table;
+mod test_images;
 
 pub use error::DemoError;
 
@@ -75,11 +77,7 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     let data = arguments.data.canonicalize();
     let data = data.map_err(CliError::file(&arguments.data))?;
     let data = text_path(&data)?;
-    // The sample that `student-trainer evaluate` draws.
-    let images = match recipe.test_samples {
-        Some(count) => images.sample(count)?,
-        None => images,
-    };
+    let images = TestImages::new(images, recipe.test_samples)?;
     let folder = DemoFolder::prepare(&arguments.output)?;
     let (processes, mut deaths) = Processes::new(folder.logs())?;
     processes.check(&["student-trainer", "teacher-service", "inference-service"])?;

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use artifacts::manifest::Preprocessing;
-use datasets::Dataset;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::test_images::TestImages;
 use crate::{
     CliError,
     inference::{ServedModel, preprocess},
@@ -33,13 +33,13 @@ pub(super) struct Served {
 /// Sends the first `count` of `images`, each exactly once.
 pub(super) async fn serve_images(
     model: &ServedModel,
-    images: &Dataset,
+    images: &TestImages,
     count: usize,
     preprocessing: &Preprocessing,
 ) -> Result<Served, CliError> {
     let bar = bar(count);
     let infer = async |index: usize| {
-        let input = preprocess(images.image(index), preprocessing);
+        let input = preprocess(&images.pixels(index)?, preprocessing);
         let begin = Instant::now();
         let logits = model.infer(&input).await?;
         bar.inc(1);

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use common::{atomic_file, output::Narration};
-use datasets::Dataset;
 use proto::runs::v1::Run;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     serving::{Served, serve_images},
     summary::{FORMAT_VERSION, Seconds, ServedModelFigures, Summary, share_equal},
     table,
+    test_images::TestImages,
 };
 use crate::{
     CliError,
@@ -41,7 +41,7 @@ pub(super) struct Steps<'a> {
     recipe: Recipe,
     /// Absolute.
     data: &'a str,
-    images: Dataset,
+    images: TestImages,
     folder: &'a DemoFolder,
     processes: Processes,
     services: Vec<Service>,
@@ -63,7 +63,7 @@ impl<'a> Steps<'a> {
         arguments: &'a DemoArguments,
         recipe: Recipe,
         data: &'a str,
-        images: Dataset,
+        images: TestImages,
         folder: &'a DemoFolder,
         processes: Processes,
     ) -> Self {
@@ -116,7 +116,7 @@ impl<'a> Steps<'a> {
         };
         let rows = table::rows(&summary);
         writeln!(Narration, "\n{}", table::text(&rows));
-        self.draw_examples(&served);
+        self.draw_examples(&served)?;
         let report = Report {
             summary: &summary,
             rows: &rows,
@@ -323,18 +323,20 @@ impl<'a> Steps<'a> {
         Ok((served, figures))
     }
 
-    fn draw_examples(&self, served: &Served) {
+    fn draw_examples(&self, served: &Served) -> Result<(), CliError> {
         for (index, logits) in served.logits.iter().take(DRAWN_IMAGES).enumerate() {
             let example = Example {
                 index,
-                pixels: self.images.image(index),
+                pixels: &self.images.pixels(index)?,
                 shape: self.images.shape(),
-                label: self.images.labels()[index].into(),
+                // Holds: IDX files label every image.
+                label: self.images.label(index).unwrap_or_default(),
                 logits,
                 class_names: self.images.class_names(),
             };
             writeln!(Narration, "{}", draw_example(&example, screen_ink()));
         }
+        Ok(())
     }
 
     /// Submits a run and shows its progress; returns its history and its duration in seconds.

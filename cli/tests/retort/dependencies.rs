@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
-    &["common", "proto"],
+    &["common", "proto", "tensors"],
     &["artifacts", "datasets", "networks", "server"],
     &[
         "onnx-runtime",
@@ -53,7 +53,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 10] = [
+const WITHOUT_LIBTORCH: [&str; 11] = [
     "artifacts",
     "cli",
     "common",
@@ -64,6 +64,7 @@ const WITHOUT_LIBTORCH: [&str; 10] = [
     "server",
     "soft-targets",
     "teacher-pool",
+    "tensors",
 ];
 
 /// A provider of cryptography besides ring. rustls panics if a program links both and chooses none.

@@ -38,6 +38,7 @@ fn record(store: &Path) -> Recording {
         views: ViewSet {
             seed: 1,
             augmentation: Augmentation::default(),
+            input: vec![1, 28, 28],
             probe_sha256: Sha256::of(b"views"),
         },
         encoding: "f16".parse().expect("an encoding"),

@@ -1,121 +1,252 @@
 //! Samples put together for one step.
 
+use rayon::prelude::*;
+
 use crate::{
-    Augmentation, Dataset,
-    random::{Purpose, RandomStreams},
+    Augmentation, Geometry, Sample, SampleError, SampleKind, Source, View, render::Renderer,
+    view::ViewStreams,
 };
 
-/// Images and labels of one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Samples and labels of one step.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Positions in the data set.
+    /// Positions in the source.
     pub samples: Vec<u32>,
-    /// u8, [samples, channels, height, width].
-    pub pixels: Vec<u8>,
-    /// Hard labels, as libtorch wants class indices.
+    /// The student's view of the samples.
+    pub values: Values,
+    /// The teacher's view of the same parts of the samples, if it has another input than the student.
+    pub teacher_values: Option<Values>,
+    /// Hard labels, as libtorch takes class indices; [`IGNORED_LABEL`] for unlabelled samples.
     pub labels: Vec<i64>,
 }
 
-/// Decides how samples are augmented: the same view gives a sample the same pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum View {
-    /// New for every epoch.
-    OfEpoch {
-        /// The run's seed.
-        seed: u64,
-        /// Position of the phase in the run.
-        phase: u64,
-        /// Position of the epoch in the phase.
-        epoch: u64,
-    },
-    /// One of a set that runs share, whatever their seeds and phases.
-    Fixed {
-        /// Of the set.
-        seed: u64,
-        /// Position in the set.
-        view: u64,
-    },
+/// PyTorch's `ignore_index`: the label of an unlabelled sample.
+pub const IGNORED_LABEL: i64 = -100;
+
+/// Values of a batch, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Pixels, [samples, channels, height, width].
+    Uint8(Vec<u8>),
+    /// Rows, [samples, values].
+    Fp32(Vec<f32>),
+}
+
+/// The inputs that batches are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// Shape of one sample of the student's input: [channels, height, width] or [values].
+    pub student: Vec<usize>,
+    /// Shape of one sample of the teacher's input, if it differs from the student's.
+    pub teacher: Option<Vec<usize>>,
+}
+
+impl Targets {
+    /// Batches for a student alone, or for a teacher with the same input.
+    pub fn student(shape: &[usize]) -> Self {
+        Self {
+            student: shape.to_vec(),
+            teacher: None,
+        }
+    }
 }
 
 /// Assembles augmented batches of one view.
 #[derive(Debug)]
-pub struct BatchAssembler<'d> {
-    dataset: &'d Dataset,
+pub struct BatchAssembler<'s> {
+    source: &'s dyn Source,
     augmentation: Augmentation,
-    streams: RandomStreams,
+    streams: ViewStreams,
+    targets: Targets,
 }
 
-impl<'d> BatchAssembler<'d> {
-    /// Batches of `dataset` under `view`.
-    pub fn new(dataset: &'d Dataset, augmentation: Augmentation, view: View) -> Self {
-        let streams = match view {
-            View::OfEpoch { seed, phase, epoch } => {
-                RandomStreams::new(seed, Purpose::Augmentation, phase, epoch)
-            }
-            View::Fixed { seed, view } => RandomStreams::new(seed, Purpose::FixedView, 0, view),
-        };
+impl<'s> BatchAssembler<'s> {
+    /// Batches of `source` under `view`. The caller has checked that the targets fit the source: see
+    /// [`fits`].
+    pub fn new(
+        source: &'s dyn Source,
+        augmentation: Augmentation,
+        view: View,
+        targets: Targets,
+    ) -> Self {
         Self {
-            dataset,
+            source,
             augmentation,
-            streams,
+            streams: view.streams(),
+            targets,
         }
     }
 
-    /// The batch of `samples`.
+    /// The batch of `samples`. Reads on rayon's threads if the source decodes files.
+    ///
+    /// # Errors
+    /// The first sample that cannot be read.
     ///
     /// # Panics
-    /// When a sample is not in the data set.
-    pub fn assemble(&self, samples: &[u32]) -> Batch {
-        let size = self.dataset.image_size();
-        let mut pixels = vec![0; samples.len() * size];
-        for (&sample, out) in samples.iter().zip(pixels.chunks_exact_mut(size)) {
-            let image = self.dataset.image(sample as usize);
-            let mut generator = self.streams.at(sample.into());
-            self.augmentation
-                .apply(image, self.dataset.shape(), &mut generator, out);
-        }
-        let label = |sample: &u32| i64::from(self.dataset.labels()[*sample as usize]);
-        Batch {
+    /// If a sample is not in the source.
+    pub fn assemble(&self, samples: &[u32]) -> Result<Batch, SampleError> {
+        let label = |sample: &u32| self.source.label(*sample).map_or(IGNORED_LABEL, i64::from);
+        let mut batch = Batch {
             samples: samples.to_vec(),
-            pixels,
+            values: Values::zeros(self.source.kind(), samples.len(), &self.targets.student),
+            teacher_values: None,
             labels: samples.iter().map(label).collect(),
+        };
+        let teacher = self.targets.teacher.as_deref();
+        batch.teacher_values =
+            teacher.map(|shape| Values::zeros(self.source.kind(), samples.len(), shape));
+        match (&mut batch.values, &mut batch.teacher_values) {
+            (Values::Uint8(student), None) => self.render(samples, student, &mut [])?,
+            (Values::Uint8(student), Some(Values::Uint8(teacher))) => {
+                self.render(samples, student, teacher)?;
+            }
+            (Values::Fp32(rows), teacher) => {
+                self.copy_rows(samples, rows)?;
+                if let Some(Values::Fp32(teacher)) = teacher {
+                    teacher.copy_from_slice(rows);
+                }
+            }
+            (Values::Uint8(_), Some(Values::Fp32(_))) => {
+                unreachable!("both values have the kind of the source")
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Renders each sample for the student and, if `teacher` is not empty, for the teacher.
+    fn render(
+        &self,
+        samples: &[u32],
+        student: &mut [u8],
+        teacher: &mut [u8],
+    ) -> Result<(), SampleError> {
+        let student_shape = image_shape(&self.targets.student);
+        let teacher_shape = self.targets.teacher.as_deref().map(image_shape);
+        let size = |shape: [usize; 3]| shape.iter().product::<usize>();
+        let one = |renderer: &mut Renderer, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
+            let Sample::Image(picture) = self.source.read(sample)? else {
+                unreachable!("a source of images gives images");
+            };
+            let [_, height, width] = student_shape;
+            let geometry = self.geometry(sample, picture.size(), [height, width]);
+            renderer.render(&picture, geometry, student_shape, student);
+            if let Some(shape) = teacher_shape {
+                renderer.render(&picture, geometry, shape, teacher);
+            }
+            Ok(())
+        };
+        let students = size(student_shape);
+        let Some(teacher_shape) = teacher_shape else {
+            if self.source.decodes() {
+                return student
+                    .par_chunks_exact_mut(students)
+                    .zip(samples)
+                    .try_for_each_init(Renderer::default, |renderer, (student, sample)| {
+                        one(renderer, *sample, student, &mut [])
+                    });
+            }
+            let mut renderer = Renderer::default();
+            let mut pairs = student.chunks_exact_mut(students).zip(samples);
+            return pairs
+                .try_for_each(|(student, sample)| one(&mut renderer, *sample, student, &mut []));
+        };
+        student
+            .par_chunks_exact_mut(students)
+            .zip(teacher.par_chunks_exact_mut(size(teacher_shape)))
+            .zip(samples)
+            .try_for_each_init(
+                Renderer::default,
+                |renderer, ((student, teacher), sample)| one(renderer, *sample, student, teacher),
+            )
+    }
+
+    fn geometry(&self, sample: u32, size: [usize; 2], target: [usize; 2]) -> Geometry {
+        match self.streams.of(sample) {
+            Some(mut generator) => self.augmentation.draw(&mut generator, size, target),
+            None => Geometry::centered(size, target),
         }
     }
+
+    fn copy_rows(&self, samples: &[u32], rows: &mut [f32]) -> Result<(), SampleError> {
+        let values = self.targets.student.iter().product::<usize>();
+        for (sample, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
+            let Sample::Row(row) = self.source.read(*sample)? else {
+                unreachable!("a source of rows gives rows");
+            };
+            to.copy_from_slice(&row);
+        }
+        Ok(())
+    }
+}
+
+/// Reads `samples` without augmentation for an input of `shape`: [channels, height, width] or [values].
+///
+/// # Errors
+/// The first sample that cannot be read.
+///
+/// # Panics
+/// If a sample is not in the source, or `shape` does not fit it: see [`fits`].
+pub fn read_plain(
+    source: &dyn Source,
+    samples: &[u32],
+    shape: &[usize],
+) -> Result<Values, SampleError> {
+    let targets = Targets::student(shape);
+    let assembler = BatchAssembler::new(source, Augmentation::default(), View::Plain, targets);
+    Ok(assembler.assemble(samples)?.values)
+}
+
+/// Whether batches of samples of `kind` can be made for an input of `shape`: images for
+/// [channels, height, width], 1 or 3 channels each; rows for their own length.
+pub fn fits(kind: SampleKind, shape: &[usize]) -> bool {
+    let channels = |channels: usize| matches!(channels, 1 | 3);
+    match (kind, shape) {
+        (
+            SampleKind::Image {
+                channels: found, ..
+            },
+            [wanted, height, width],
+        ) => channels(found) && channels(*wanted) && *height > 0 && *width > 0,
+        (SampleKind::Row { values }, [wanted]) => values == *wanted,
+        _ => false,
+    }
+}
+
+impl Values {
+    fn zeros(kind: SampleKind, samples: usize, shape: &[usize]) -> Self {
+        let count = samples * shape.iter().product::<usize>();
+        match kind {
+            SampleKind::Image { .. } => Self::Uint8(vec![0; count]),
+            SampleKind::Row { .. } => Self::Fp32(vec![0.0; count]),
+        }
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Uint8(values) => values.len(),
+            Self::Fp32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values as little-endian bytes; pixels are not copied.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Uint8(values) => values,
+            Self::Fp32(values) => values.into_iter().flat_map(f32::to_le_bytes).collect(),
+        }
+    }
+}
+
+/// Holds: [`fits`] was checked for the targets.
+fn image_shape(shape: &[usize]) -> [usize; 3] {
+    shape.try_into().expect("images have three dimensions")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view() {
-        let pixels = (0..=255).cycle().take(4 * 64).collect();
-        let data = Dataset::new([1, 8, 8], vec!["a".into()], pixels, vec![0; 4]);
-        let augmentation = Augmentation {
-            pad: 2,
-            horizontal_flip: true,
-        };
-        let of_epoch = |epoch| View::OfEpoch {
-            seed: 1,
-            phase: 0,
-            epoch,
-        };
-        let fixed = |seed, view| View::Fixed { seed, view };
-        let views = [
-            of_epoch(0),
-            of_epoch(1),
-            fixed(1, 0),
-            fixed(1, 1),
-            fixed(2, 0),
-        ];
-        let mut seen = Vec::new();
-        for view in views {
-            let assembler = BatchAssembler::new(&data, augmentation, view);
-            let both = assembler.assemble(&[3, 1]);
-            assert_eq!(both.pixels[64..], assembler.assemble(&[1]).pixels);
-            assert_eq!(both.labels, [0, 0]);
-            assert!(!seen.contains(&both.pixels), "{view:?}");
-            seen.push(both.pixels);
-        }
-    }
-}
+mod tests;

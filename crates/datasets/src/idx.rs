@@ -1,14 +1,14 @@
-//! IDX files, as MNIST and Fashion-MNIST come in (<http://yann.lecun.com/exdb/mnist/>).
+//! IDX files, the format of MNIST and Fashion-MNIST (<http://yann.lecun.com/exdb/mnist/>).
 //!
-//! A file begins with two zero bytes, a type (8 = unsigned byte) and a number of dimensions, then
-//! the dimensions as big-endian u32, then the values, row-major.
+//! A file begins with two zero bytes, a type (8 = unsigned byte) and the number of dimensions. The
+//! dimensions follow as big-endian u32, then the values, row-major.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use crate::{Dataset, DatasetError, Split, gzip};
+use crate::{DatasetError, InMemoryImages, Split, gzip};
 
 /// Type byte of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 8;
@@ -24,7 +24,7 @@ pub fn load_idx(
     folder: &Path,
     split: Split,
     class_names: &[String],
-) -> Result<Dataset, DatasetError> {
+) -> Result<InMemoryImages, DatasetError> {
     let prefix = match split {
         Split::Train => "train",
         Split::Test => "t10k",
@@ -46,15 +46,16 @@ pub fn load_idx(
         return Err(DatasetError::LabelOutOfRange {
             file: labels.path,
             index,
-            label: labels.values[index],
+            label: labels.values[index].into(),
             classes,
         });
     }
-    Ok(Dataset::new(
+    let labels = labels.values.into_iter().map(|label| Some(label.into()));
+    Ok(InMemoryImages::new(
         [1, height, width],
         class_names.to_vec(),
         images.values,
-        labels.values,
+        labels.collect(),
     ))
 }
 
@@ -85,6 +86,7 @@ impl<const RANK: usize> IdxFile<RANK> {
             Err(problem) => {
                 return Err(DatasetError::Malformed {
                     file: path,
+                    format: "IDX",
                     problem,
                 });
             }
@@ -173,6 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Source;
 
     const IMAGES: [u8; 24] = [
         0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8,
@@ -183,7 +186,7 @@ mod tests {
         vec!["shirt".into(), "shoe".into()]
     }
 
-    fn load(images: &[u8], labels: &[u8]) -> Result<Dataset, String> {
+    fn load(images: &[u8], labels: &[u8]) -> Result<InMemoryImages, String> {
         let folder = tempfile::tempdir().unwrap();
         fs_write(folder.path().join("train-images-idx3-ubyte"), images);
         fs_write(folder.path().join("train-labels-idx1-ubyte"), labels);
@@ -198,11 +201,11 @@ mod tests {
     fn loads_images_and_labels() {
         let data = load(&IMAGES, &LABELS).unwrap();
         assert_eq!(
-            (data.len(), data.shape(), data.classes()),
+            (data.len(), data.shape(), data.class_names().len()),
             (2, [1, 2, 2], 2)
         );
         assert_eq!(data.image(1), [5, 6, 7, 8]);
-        assert_eq!(data.labels(), [0, 1]);
+        assert_eq!([0, 1].map(|sample| data.label(sample)), [Some(0), Some(1)]);
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -222,7 +225,10 @@ mod tests {
         for file in [&one, &several] {
             fs_write(images.clone(), file);
             let data = load_idx(folder.path(), Split::Test, &names()).unwrap();
-            assert_eq!(data.pixels(), [1, 2, 3, 4, 5, 6, 7, 8]);
+            assert_eq!(
+                [data.image(0), data.image(1)].concat(),
+                [1, 2, 3, 4, 5, 6, 7, 8]
+            );
         }
         let followed = [&one[..], b"garbage"].concat();
         for (file, problem) in [

@@ -5,6 +5,8 @@
 
 mod resample;
 
+use crate::{render::brightness, view::round_half_even};
+
 /// A u8 image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
@@ -35,13 +37,9 @@ impl Image {
         };
         let (red, rest) = self.pixels.split_at(height * width);
         let (green, blue) = rest.split_at(height * width);
-        let brightness = |((red, green), blue): ((&u8, &u8), &u8)| {
-            let [red, green, blue] = [red, green, blue].map(|value| u32::from(*value));
-            // The weights are of 2^16, so the sum fits a u8 again.
-            ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16) as u8
-        };
+        let pixel = |((red, green), blue): ((&u8, &u8), &u8)| brightness([*red, *green, *blue]);
         Self {
-            pixels: red.iter().zip(green).zip(blue).map(brightness).collect(),
+            pixels: red.iter().zip(green).zip(blue).map(pixel).collect(),
             shape: [1, height, width],
         }
     }
@@ -91,12 +89,6 @@ impl Image {
             shape: [channels, height, width],
         }
     }
-}
-
-/// Half of `difference`, rounded to the even neighbour: Python's `round`.
-fn round_half_even(difference: usize) -> usize {
-    let half = difference / 2;
-    half + usize::from(difference % 2 == 1 && half % 2 == 1)
 }
 
 #[cfg(test)]

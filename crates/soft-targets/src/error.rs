@@ -42,6 +42,18 @@ pub enum StoreError {
         /// The format version of the file.
         found: u32,
     },
+    /// Written by an older Retort, which described samples and views in another way.
+    #[error(
+        "{}: format_version {found} is older than {FORMAT_VERSION}, the only one this build reads; record the soft \
+         targets again",
+        file.display()
+    )]
+    OlderFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+    },
     /// The recording has more views or shards than allowed.
     #[error(
         "{}: {problem}; a recording has at most {MAX_VIEWS} views, and {MAX_SHARDS} shards in all",

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use crate::Encoding;
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
-use datasets::{Augmentation, BatchAssembler, Dataset, View};
+use datasets::{Augmentation, BatchAssembler, SampleError, Source, Targets, View};
 use serde::{Deserialize, Serialize};
 
 /// Everything that decides the bytes of recorded soft targets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordingIdentity {
     /// The teacher: weights, architecture and numerics.
@@ -26,7 +26,7 @@ pub struct RecordingIdentity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedImages {
-    /// SHA-256 of shape, pixels and labels.
+    /// The fingerprint of the source.
     pub fingerprint: String,
     /// Number of images.
     pub samples: u32,
@@ -35,14 +35,17 @@ pub struct RecordedImages {
 }
 
 /// A fixed set of augmented views; each shows every image once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ViewSet {
     /// Seed of the random changes.
     pub seed: u64,
     /// The random changes.
     pub augmentation: Augmentation,
-    /// SHA-256 of the first images in view 0: a version that augments images differently makes other views.
+    /// Shape of the student's input, which decides the unit of [`Augmentation::pad`] and the aspect ratio.
+    pub input: Vec<usize>,
+    /// SHA-256 of the first samples in view 0, as the student sees them: a version that augments differently
+    /// makes other views.
     pub probe_sha256: Sha256,
 }
 
@@ -50,27 +53,38 @@ pub struct ViewSet {
 const PROBED: usize = 64;
 
 impl RecordedImages {
-    /// The images of `dataset`.
-    pub fn of(dataset: &Dataset) -> Self {
+    /// The samples of `source`, for a teacher of `classes` classes.
+    pub fn of(source: &dyn Source, classes: usize) -> Self {
         Self {
-            fingerprint: dataset.fingerprint(),
-            // Holds: the sampler numbers samples by u32, and labels are u8.
-            samples: dataset.len() as u32,
-            classes: dataset.classes() as u32,
+            fingerprint: source.fingerprint().to_owned(),
+            // Holds: samples and labels are numbered by u32.
+            samples: source.len() as u32,
+            classes: classes as u32,
         }
     }
 }
 
 impl ViewSet {
-    /// The views of `dataset` under `augmentation` and `seed`.
-    pub fn of(dataset: &Dataset, augmentation: Augmentation, seed: u64) -> Self {
-        let assembler = BatchAssembler::new(dataset, augmentation, View::Fixed { seed, view: 0 });
-        let probed: Vec<u32> = (0..dataset.len().min(PROBED) as u32).collect();
-        Self {
+    /// The views of `source` under `augmentation` and `seed` for a student with an input of the shape `input`.
+    ///
+    /// # Errors
+    /// A sample that cannot be read.
+    pub fn of(
+        source: &dyn Source,
+        augmentation: Augmentation,
+        seed: u64,
+        input: &[usize],
+    ) -> Result<Self, SampleError> {
+        let view = View::Fixed { seed, view: 0 };
+        let targets = Targets::student(input);
+        let assembler = BatchAssembler::new(source, augmentation, view, targets);
+        let probed: Vec<u32> = (0..source.len().min(PROBED) as u32).collect();
+        Ok(Self {
             seed,
             augmentation,
-            probe_sha256: Sha256::of(&assembler.assemble(&probed).pixels),
-        }
+            input: input.to_vec(),
+            probe_sha256: Sha256::of(&assembler.assemble(&probed)?.values.into_bytes()),
+        })
     }
 }
 
@@ -119,11 +133,16 @@ impl RecordingIdentity {
                 let Augmentation {
                     pad,
                     horizontal_flip,
+                    random_resized_crop,
                 } = views.augmentation;
+                let crop = random_resized_crop.map_or(String::new(), |crop| {
+                    let (scale, ratio) = (crop.scale, crop.ratio);
+                    format!("random_resized_crop {scale:?} {ratio:?}, ")
+                });
                 let probe = &views.probe_sha256.as_str()[..12];
                 format!(
-                    "pad {pad}, horizontal_flip {horizontal_flip}, view_seed {} ({probe})",
-                    views.seed
+                    "pad {pad}, horizontal_flip {horizontal_flip}, {crop}input {:?}, view_seed {} ({probe})",
+                    views.input, views.seed
                 )
             };
             differ("augmentation", &describe(views), &describe(wanted.views));

@@ -1,7 +1,7 @@
 //! The format version of recordings, and their limits.
 
 /// The newest format of `recording.json` and of shards that this build reads, and the one it writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Largest number of views of a recording. Views are numbered, so a folder with a large number in its name
 /// would otherwise keep a reader of all views busy for hours.

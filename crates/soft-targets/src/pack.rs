@@ -18,7 +18,7 @@ use tar::{Archive, Builder, EntryType, Header};
 use crate::{
     error::StoreError,
     limits::FORMAT_VERSION,
-    recording::{Recording, refuse_newer},
+    recording::{Recording, check_format},
     shard::{Fault, ShardFault, ShardId},
 };
 
@@ -149,7 +149,7 @@ pub fn unpack(file: &Path, store: &Path) -> Result<Packed, StoreError> {
         return Err(StoreError::AlreadyThere { folder });
     }
     let contents = next(CONTENTS, MAX_JSON_BYTES).map_err(bad)?;
-    refuse_newer(&contents, &file.join(CONTENTS))?;
+    check_format(&contents, &file.join(CONTENTS))?;
     let contents: Contents =
         serde_json::from_slice(&contents).map_err(|error| bad(format!("{CONTENTS}: {error}")))?;
     let last = contents.shards.iter().map(|(view, _)| *view).max();

@@ -340,7 +340,7 @@ impl Recording {
     }
 
     fn parse(bytes: &[u8], file: &Path) -> Result<Result<Description, String>, StoreError> {
-        refuse_newer(bytes, file)?;
+        check_format(bytes, file)?;
         let description = serde_json::from_slice::<Description>(bytes);
         let check = |description: Description| description.check().map(|()| description);
         Ok(description
@@ -358,12 +358,12 @@ impl Recording {
     }
 }
 
-/// Rejects `bytes`, the JSON of `file`, if a newer Retort wrote it. Must be called before the fields are
-/// parsed: a newer format may have other fields.
+/// Rejects `bytes`, the JSON of `file`, if it has another format version. Must be called before the fields are
+/// parsed: another format may have other fields.
 ///
 /// # Errors
-/// [`StoreError::NewerFormat`].
-pub(crate) fn refuse_newer(bytes: &[u8], file: &Path) -> Result<(), StoreError> {
+/// [`StoreError::NewerFormat`], [`StoreError::OlderFormat`].
+pub(crate) fn check_format(bytes: &[u8], file: &Path) -> Result<(), StoreError> {
     #[derive(Deserialize)]
     struct Versioned {
         format_version: u32,
@@ -371,6 +371,12 @@ pub(crate) fn refuse_newer(bytes: &[u8], file: &Path) -> Result<(), StoreError> 
     match serde_json::from_slice::<Versioned>(bytes) {
         Ok(Versioned { format_version }) if format_version > FORMAT_VERSION => {
             Err(StoreError::NewerFormat {
+                file: file.to_owned(),
+                found: format_version,
+            })
+        }
+        Ok(Versioned { format_version }) if format_version < FORMAT_VERSION => {
+            Err(StoreError::OlderFormat {
                 file: file.to_owned(),
                 found: format_version,
             })

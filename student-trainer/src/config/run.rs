@@ -330,13 +330,10 @@ impl RunConfig {
             let fits = values.is_empty() || values.len() == channels;
             problems.require(fits, &key, format!("{values:?}"), &message);
         }
-        let pad = self.data.augmentation.pad;
-        let message = format!(
-            "must be below the height and width of network.input, {height} and {width}: a crop could hold \
-             nothing of the image"
-        );
-        let fits = pad == 0 || pad < height.min(width);
-        problems.require(fits, "data.augmentation.pad", pad, &message);
+        if let Err(error) = self.data.augmentation.check([height, width]) {
+            let key = format!("data.augmentation.{}", error.field);
+            problems.add(key, error.value, &error.allowed);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use datasets::SampleError;
 use torch_networks::TorchError;
 
 use crate::{config::PhaseKind, soft_targets::SoftTargetError};
@@ -15,6 +16,9 @@ pub enum EngineError {
     /// A batch has no soft targets.
     #[error(transparent)]
     SoftTargets(#[from] SoftTargetError),
+    /// A sample cannot be read; the text names its file.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// A checkpoint cannot be written; the text names the file.
     #[error(transparent)]
     Checkpoint(io::Error),

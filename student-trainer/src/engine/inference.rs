@@ -1,37 +1,27 @@
 //! Computes logits without training.
 
-use datasets::Normalization;
+use datasets::{Normalization, Values};
 use tch::Tensor;
 use torch_networks::{Mode, Precision, TorchNetwork};
 
 use super::TorchError;
 
-/// Images per batch; bounds the memory of activations.
-const BATCH: usize = 250;
-
-/// Logits in f32 of u8 `pixels`, [n, channels, height, width] with `shape` the last three: row-major
-/// [n, classes].
+/// Logits in f32 of `values`, samples of `shape`: row-major [samples, classes]. The caller limits the number of
+/// samples, which bounds the memory of activations.
 ///
 /// # Errors
 /// If libtorch fails.
 pub fn logits(
     network: &TorchNetwork,
-    pixels: &[u8],
+    values: &Values,
     shape: [usize; 3],
     normalization: &Normalization,
 ) -> Result<Vec<f32>, TorchError> {
-    let [_, height, width] = shape;
-    let image: usize = shape.iter().product();
-    let mut logits = Vec::new();
     let mut input = Vec::new();
-    for batch in pixels.chunks(BATCH * image) {
-        input.clear();
-        normalization.apply(batch, height * width, &mut input);
-        let input = image_tensor(&input, shape)?;
-        let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
-        logits.extend(Vec::<f32>::try_from(output.f_view(-1)?)?);
-    }
-    Ok(logits)
+    normalization.apply_to(values, &shape, &mut input);
+    let input = image_tensor(&input, shape)?;
+    let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
+    Ok(Vec::try_from(output.f_view(-1)?)?)
 }
 
 /// Normalized `values` as a tensor [n, channels, height, width].

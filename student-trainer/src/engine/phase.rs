@@ -3,7 +3,7 @@
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
 use datasets::{
-    Dataset,
+    Subset,
     random::{Purpose, RandomStreams},
 };
 use networks::{Weights, WeightsError};
@@ -26,10 +26,10 @@ use super::{
     state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState},
 };
 use crate::{
-    classification::{accuracy, predictions},
+    classification::{accuracy, labels, predict},
     config::PhaseConfig,
     events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
-    loader::{BatchPlan, LoadedBatch, Position},
+    loader::{BatchPlan, LoadedBatch, LoadingResult, Position, TrainingSamples},
     metrics,
 };
 
@@ -45,8 +45,8 @@ pub struct PhaseContext<'r> {
     pub precision: Precision,
     /// The batches to train on.
     pub batches: BatchPlan<'r>,
-    /// Images that measure accuracy after each epoch.
-    pub validation: Option<&'r Dataset>,
+    /// Samples that measure accuracy after each epoch.
+    pub validation: Option<&'r Subset>,
     /// State from which an interrupted phase resumes; its weights replace the network's.
     pub resumed: Option<&'r PhaseState>,
     /// Stores checkpoints; without it, none are made.
@@ -147,7 +147,10 @@ impl<'r> Phase<'r> {
         })
     }
 
-    fn train(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<PhaseSummary, EngineError> {
+    fn train(
+        &mut self,
+        batches: &Receiver<LoadingResult<'_>>,
+    ) -> Result<PhaseSummary, EngineError> {
         while self.progress.epoch < self.context.batches.epochs {
             self.train_epoch(batches)?;
         }
@@ -166,7 +169,7 @@ impl<'r> Phase<'r> {
     }
 
     /// Trains the rest of an epoch.
-    fn train_epoch(&mut self, batches: &Receiver<LoadedBatch<'_>>) -> Result<(), EngineError> {
+    fn train_epoch(&mut self, batches: &Receiver<LoadingResult<'_>>) -> Result<(), EngineError> {
         let BatchPlan { phase, seed, .. } = self.context.batches;
         let epoch = self.progress.epoch;
         let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
@@ -178,6 +181,10 @@ impl<'r> Phase<'r> {
             // The loader ends early only if it panics; the scope then panics too.
             let Ok(batch) = batches.recv() else {
                 return Err(self.end_early(EngineError::Cancelled));
+            };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return Err(self.end_early(error.into())),
             };
             self.step(batch, dropout.at(self.progress.step).next_u64())?;
             let ends_epoch = self.progress.step == self.steps_per_epoch;
@@ -223,7 +230,7 @@ impl<'r> Phase<'r> {
         batch: LoadedBatch<'_>,
         dropout_seed: u64,
     ) -> Result<StepOutput, EngineError> {
-        let input = image_tensor(&batch.input, self.context.batches.images.dataset.shape())?;
+        let input = image_tensor(&batch.input, self.context.batches.samples.input)?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
         let statistics = if batch.soft_targets.is_some() {
             self.network.copy_statistics()?
@@ -417,14 +424,16 @@ impl<'r> Phase<'r> {
         let Some(validation) = self.context.validation else {
             return Ok(None);
         };
-        let logits = inference::logits(
-            self.network,
-            validation.pixels(),
-            validation.shape(),
-            self.context.batches.images.normalization,
-        )?;
-        let predictions = predictions(&logits, validation.classes());
-        Ok(Some(accuracy(&predictions, validation.labels())))
+        let TrainingSamples {
+            input,
+            normalization,
+            ..
+        } = self.context.batches.samples;
+        let network = self.network;
+        let predictions = predict(validation, &input, |values| {
+            inference::logits(network, values, input, normalization).map_err(EngineError::from)
+        })?;
+        Ok(Some(accuracy(&predictions, &labels(validation))))
     }
 }
 

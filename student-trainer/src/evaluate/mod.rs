@@ -3,20 +3,20 @@
 mod model;
 mod report;
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
 
 use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use datasets::{Dataset, DatasetError, Split, load_idx};
+use datasets::{DatasetError, SampleError, Source, Split, Subset, load_idx};
 use networks::SpecError;
 use onnx_runtime::SessionError;
 
 pub use report::{Evaluation, LatencyMicroseconds, ModelEvaluation};
 
 use crate::{
-    classification::{accuracy, predictions},
+    classification::{accuracy, agreement},
     engine::{self, TorchError},
     run::ModelFolderError,
 };
@@ -60,6 +60,9 @@ pub enum EvaluateError {
     /// The data cannot be used; the text names the file.
     #[error(transparent)]
     Data(#[from] DatasetError),
+    /// A sample cannot be read; the text names its file.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// A model cannot be read; the text names the file.
     #[error(transparent)]
     ModelFolder(#[from] ModelFolderError),
@@ -131,29 +134,29 @@ pub fn evaluate(arguments: &EvaluateArguments) -> Result<(), EvaluateError> {
     engine::set_threads(0);
     let mut models = load_models(arguments)?;
     let test = load_test_split(arguments, &models)?;
-    let mut logits = Vec::new();
+    let mut predictions = Vec::new();
     for model in &mut models {
-        logits.push(predictions(&model.logits(&test)?, test.classes()));
+        predictions.push(model.predict(&test)?);
     }
     let teacher = match &arguments.teacher {
         Some(name) => {
             let position = models.iter().position(|model| model.name == *name);
             let position = position.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
-            Some(logits[position].clone())
+            Some(predictions[position].clone())
         }
         None => None,
     };
     let mut evaluation = Evaluation::new(&test);
-    for (mut model, predictions) in models.into_iter().zip(logits) {
+    for (mut model, predictions) in models.into_iter().zip(predictions) {
         let cost = networks::cost(&model.spec)?;
         let evaluated = ModelEvaluation {
-            accuracy: accuracy(&predictions, test.labels()),
+            accuracy: accuracy(&predictions, &evaluation.labels),
             parameters: cost.parameters,
             multiply_adds: cost.multiply_adds,
             bytes: model.bytes,
             agreement: teacher
                 .as_ref()
-                .map(|teacher| accuracy(&predictions, teacher)),
+                .map(|teacher| agreement(&predictions, teacher)),
             latency_us: model.latency(&test)?,
             predictions,
         };
@@ -186,9 +189,10 @@ fn load_models(arguments: &EvaluateArguments) -> Result<Vec<EvaluatedModel>, Eva
 fn load_test_split(
     arguments: &EvaluateArguments,
     models: &[EvaluatedModel],
-) -> Result<Dataset, EvaluateError> {
+) -> Result<Subset, EvaluateError> {
     let first = models.first().ok_or(EvaluateError::NoModels)?;
     let test = load_idx(&arguments.data, Split::Test, &first.class_names)?;
+    let test = Subset::whole(Arc::new(test));
     let test = match arguments.test_samples {
         Some(count) => test.sample(count)?,
         None => test,
@@ -204,12 +208,12 @@ fn load_test_split(
                 first.name
             )));
         }
-        if model.spec.input != test.shape() {
+        if !datasets::fits(test.kind(), &model.spec.input) {
             return Err(mismatch(format!(
-                "it takes images of shape {:?}, but those in {} have {:?}",
+                "it takes samples of shape {:?}, but those in {} are {}",
                 model.spec.input,
                 arguments.data.display(),
-                test.shape()
+                test.kind().tensor("samples")
             )));
         }
     }

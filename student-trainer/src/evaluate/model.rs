@@ -8,19 +8,18 @@ use std::{
 
 use artifacts::manifest::ArtifactManifest;
 use common::digest::Sha256;
-use datasets::{Dataset, Normalization};
+use datasets::{Normalization, Source, Values, read_plain};
 use networks::NetworkSpec;
 use onnx_runtime::{Session, SessionOptions};
 use torch_networks::Device;
 
 use super::{EvaluateError, LatencyMicroseconds, NamedPath};
 use crate::{
+    classification::predict,
     engine::{self, TorchNetwork},
     run::{ModelFolder, ModelFolderError},
 };
 
-/// Images per call when logits are computed.
-const BATCH: usize = 250;
 /// Number of images before latency is measured, and while it is.
 const WARM_UP: usize = 20;
 const MEASURED: usize = 200;
@@ -94,26 +93,25 @@ impl EvaluatedModel {
         })
     }
 
-    /// Logits of all images, row-major [n, classes].
-    pub(super) fn logits(&mut self, images: &Dataset) -> Result<Vec<f32>, EvaluateError> {
-        let mut logits = Vec::new();
-        for batch in images.pixels().chunks(BATCH * images.image_size()) {
-            logits.extend(self.run(batch, images.shape())?);
-        }
-        Ok(logits)
+    /// The class of every sample.
+    pub(super) fn predict(&mut self, source: &dyn Source) -> Result<Vec<u32>, EvaluateError> {
+        let shape = self.spec.input;
+        predict(source, &shape, |values| self.run(values))
     }
 
-    /// Median time of one image on one thread, including normalization.
+    /// Median time of one sample on one thread, including normalization.
     pub(super) fn latency(
         &mut self,
-        images: &Dataset,
+        source: &dyn Source,
     ) -> Result<LatencyMicroseconds, EvaluateError> {
+        let shape = self.spec.input;
         engine::set_threads(1);
         let mut times = Vec::new();
         for index in 0..WARM_UP + MEASURED {
-            let image = images.image(index % images.len());
+            let sample = (index % source.len()) as u32;
+            let values = read_plain(source, &[sample], &shape)?;
             let started = Instant::now();
-            self.run(image, images.shape())?;
+            self.run(&values)?;
             if index >= WARM_UP {
                 times.push(started.elapsed().as_secs_f64() * 1e6);
             }
@@ -125,16 +123,16 @@ impl EvaluatedModel {
         })
     }
 
-    fn run(&mut self, pixels: &[u8], shape: [usize; 3]) -> Result<Vec<f32>, EvaluateError> {
+    fn run(&mut self, values: &Values) -> Result<Vec<f32>, EvaluateError> {
+        let shape = self.spec.input;
         match &mut self.runner {
             Runner::Torch(network) => {
-                Ok(engine::logits(network, pixels, shape, &self.normalization)?)
+                Ok(engine::logits(network, values, shape, &self.normalization)?)
             }
             Runner::Onnx(session) => {
-                let [channels, height, width] = shape;
                 let mut input = Vec::new();
-                self.normalization.apply(pixels, height * width, &mut input);
-                let batch = pixels.len() / (channels * height * width);
+                self.normalization.apply_to(values, &shape, &mut input);
+                let batch = values.len() / shape.iter().product::<usize>();
                 Ok(session.run(&input, batch)?)
             }
         }

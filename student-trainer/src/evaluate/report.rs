@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use datasets::Dataset;
+use datasets::{Source, Subset};
 use serde::{Deserialize, Serialize};
+
+use crate::classification::labels;
 
 /// The results of all models on the same test images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,8 +14,8 @@ pub struct Evaluation {
     pub samples: usize,
     /// The models, by name.
     pub models: BTreeMap<String, ModelEvaluation>,
-    /// Label of every image.
-    pub labels: Vec<u8>,
+    /// Label of every image; `null` if it has none.
+    pub labels: Vec<Option<u32>>,
 }
 
 /// The results of one model.
@@ -32,7 +34,7 @@ pub struct ModelEvaluation {
     /// Time of one image on one thread.
     pub latency_us: LatencyMicroseconds,
     /// Class of every image.
-    pub predictions: Vec<u8>,
+    pub predictions: Vec<u32>,
 }
 
 /// Time of one image.
@@ -43,11 +45,11 @@ pub struct LatencyMicroseconds {
 }
 
 impl Evaluation {
-    pub(super) fn new(test: &Dataset) -> Self {
+    pub(super) fn new(test: &Subset) -> Self {
         Self {
             samples: test.len(),
             models: BTreeMap::new(),
-            labels: test.labels().to_vec(),
+            labels: labels(test),
         }
     }
 

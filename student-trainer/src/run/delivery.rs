@@ -126,7 +126,7 @@ impl Delivery<'_> {
             spec: &self.config.network,
             weights,
             network,
-            images: self.data.validation.as_ref().unwrap_or(&self.data.train),
+            source: self.data.validation.as_ref().unwrap_or(&self.data.train),
             normalization: &self.config.data.normalization,
         };
         let model = export::export(source, &self.config.export, self.golden_samples()?)?;

@@ -125,6 +125,7 @@ impl From<EngineError> for RunError {
             EngineError::SoftTargets(error) => error.into(),
             EngineError::Checkpoint(error) => Self::Io(error),
             EngineError::Torch(error) => Self::Torch(error),
+            EngineError::Sample(error) => Self::Data(DataError::Dataset(error.into())),
             EngineError::Cancelled => Self::Cancelled { checkpoint: None },
         }
     }

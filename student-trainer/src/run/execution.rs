@@ -9,7 +9,7 @@ use std::{
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
-use datasets::Dataset;
+use datasets::{Source, Subset};
 use networks::{Weights, model_id};
 use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
@@ -34,7 +34,7 @@ use crate::{
     engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
     events::EventSink,
     export::ExportError,
-    loader::{BatchPlan, TrainingImages},
+    loader::{BatchPlan, TrainingSamples},
     metrics::CurrentRunGauges,
     soft_targets::{SoftTargetEpochs, SoftTargetSource, SoftTargetSupply, SupplyContext},
     training_data::TrainingData,
@@ -196,7 +196,7 @@ impl Run<'_> {
             retort_version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: self.data.fingerprint.clone(),
             train_samples: self.data.train.len(),
-            validation_samples: self.data.validation.as_ref().map_or(0, Dataset::len),
+            validation_samples: self.data.validation.as_ref().map_or(0, Subset::len),
             class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
             teacher: teacher.map(|teacher| teacher.identity),
             bit_reproducible: self.is_bit_reproducible(),
@@ -348,8 +348,9 @@ impl Run<'_> {
         let views = self.config.soft_targets.as_ref();
         let views = views.and_then(|targets| targets.fixed_views());
         BatchPlan {
-            images: TrainingImages {
-                dataset: &self.data.train,
+            samples: TrainingSamples {
+                source: &self.data.train,
+                input: self.config.network.input,
                 normalization: &self.config.data.normalization,
                 augmentation: self.config.data.augmentation,
             },

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use artifacts::manifest::TeacherIdentity;
-use datasets::Dataset;
+use datasets::{Source, Subset};
 use soft_targets::{
     ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
     Replay, ViewSet, WantedRecording,
@@ -26,8 +26,8 @@ pub struct SupplyContext<'r> {
     pub epochs: SoftTargetEpochs,
     /// The teacher that a resumed run used before.
     pub teacher_before: Option<&'r TeacherIdentity>,
-    /// The training images.
-    pub train: &'r Dataset,
+    /// The training samples.
+    pub train: &'r Subset,
     /// Ends waiting.
     pub cancel: &'r CancellationToken,
     /// Runs the network traffic.
@@ -44,8 +44,8 @@ impl<'r> SupplyContext<'r> {
             .clone()
             .expect("teachers are configured");
         let expected = ExpectedTeacher {
-            input_shape: self.train.shape(),
-            classes: self.train.classes(),
+            input_shape: self.config.network.input,
+            classes: self.config.network.classes,
             class_names: match self.config.class_names() {
                 ClassNames::Match => Some(self.train.class_names().to_vec()),
                 ClassNames::Ignore => None,
@@ -137,8 +137,19 @@ impl<'r> SupplyContext<'r> {
         self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
     }
 
-    fn view_set(&self, views: FixedViews) -> ViewSet {
-        ViewSet::of(self.train, self.config.data.augmentation, views.seed)
+    /// Shape of one sample of the student's input.
+    pub(super) fn input(&self) -> [usize; 3] {
+        self.config.network.input
+    }
+
+    fn view_set(&self, views: FixedViews) -> Result<ViewSet, SoftTargetError> {
+        let augmentation = self.config.data.augmentation;
+        Ok(ViewSet::of(
+            self.train,
+            augmentation,
+            views.seed,
+            &self.input(),
+        )?)
     }
 
     /// The recording of the teachers in `pool`, which is created if it does not exist.
@@ -146,8 +157,8 @@ impl<'r> SupplyContext<'r> {
         let (settings, folder, views) = self.recordings();
         let identity = RecordingIdentity {
             teacher: pool.identity().clone(),
-            images: RecordedImages::of(self.train),
-            views: self.view_set(views),
+            images: RecordedImages::of(self.train, self.config.network.classes),
+            views: self.view_set(views)?,
             encoding: self.encoding(),
         };
         let samples = settings.samples_per_shard;
@@ -214,8 +225,8 @@ impl<'r> SupplyContext<'r> {
     ) -> Result<(RecordedTargets, BTreeSet<u32>), SoftTargetError> {
         let (settings, folder, views) = self.recordings();
         let wanted = WantedRecording {
-            images: &RecordedImages::of(self.train),
-            views: &self.view_set(views),
+            images: &RecordedImages::of(self.train, self.config.network.classes),
+            views: &self.view_set(views)?,
             // Targets that replace live ones must have the same encoding.
             encoding: match self.config.soft_targets_mode() {
                 SoftTargetsMode::Live => Some(self.encoding()),

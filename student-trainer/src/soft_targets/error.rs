@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use datasets::SampleError;
 use soft_targets::{ClassesDiffer, StoreError};
 use teacher_pool::PoolError;
 
@@ -40,6 +41,9 @@ pub enum SoftTargetError {
     /// A recording cannot be used; the text names it.
     #[error(transparent)]
     Recording(#[from] StoreError),
+    /// A sample cannot be read; the text names its file.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -50,7 +54,10 @@ impl SoftTargetError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
-            Self::OtherClasses { .. } | Self::RenamedClasses(_) | Self::Recording(_) => false,
+            Self::OtherClasses { .. }
+            | Self::RenamedClasses(_)
+            | Self::Recording(_)
+            | Self::Sample(_) => false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Teachers that are asked for every batch.
 
 use bytes::Bytes;
+use datasets::Values;
 use soft_targets::{ClassOrder, SoftTargets};
 use teacher_pool::{TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
@@ -26,10 +27,10 @@ pub struct BatchRequest<'b> {
     pub view: Option<u32>,
     /// Positions in the data set.
     pub samples: &'b [u32],
-    /// u8, row-major.
-    pub pixels: Vec<u8>,
+    /// The samples as the teacher sees them, row-major.
+    pub values: Values,
     /// [channels, height, width]
-    pub image: [usize; 3],
+    pub shape: [usize; 3],
 }
 
 /// The soft targets of a batch, which may not have arrived yet.
@@ -56,8 +57,8 @@ impl<'r> LiveTargets<'r> {
         let BatchRequest {
             view,
             samples,
-            pixels,
-            image: [channels, height, width],
+            values,
+            shape,
         } = request;
         let recorded = self
             .fallback
@@ -65,10 +66,12 @@ impl<'r> LiveTargets<'r> {
         if let Some(targets) = recorded {
             return PendingSoftTargets::Ready(targets);
         }
+        let pixels = values.into_bytes();
         let (pixels, images) = match view {
             Some(_) => padding::pad(pixels, samples.len()),
             None => (pixels, samples.len()),
         };
+        let [channels, height, width] = shape;
         let shape = [images, channels, height, width];
         PendingSoftTargets::Asked(AskedTeachers {
             ticket: self.pool.submit(Bytes::from(pixels), shape),

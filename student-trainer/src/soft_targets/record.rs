@@ -125,7 +125,8 @@ pub fn record(
     };
     let recorder = Recorder {
         recording: &recording,
-        dataset: &data.train,
+        source: &data.train,
+        input: context.input(),
         teachers: LiveTargets {
             pool: &pool,
             prefetch: context.prefetch(),

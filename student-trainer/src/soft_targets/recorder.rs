@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use datasets::{BatchAssembler, Dataset, View};
+use datasets::{BatchAssembler, Source, Targets, View};
 use soft_targets::{Recording, RecordingLock, ShardId, SoftTargets};
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +15,10 @@ use super::{
 pub struct Recorder<'r> {
     /// The recording that gets the shards.
     pub recording: &'r Recording,
-    /// The images of the recording.
-    pub dataset: &'r Dataset,
+    /// The samples of the recording.
+    pub source: &'r dyn Source,
+    /// Shape of one sample of the student's input.
+    pub input: [usize; 3],
     /// The teachers, without a fallback.
     pub teachers: LiveTargets<'r>,
     /// Images per request.
@@ -60,7 +62,7 @@ impl<'r> Recorder<'r> {
                 let Some((shard, samples)) = batches.next() else {
                     break;
                 };
-                asked.push_back(self.ask(shard, &samples));
+                asked.push_back(self.ask(shard, &samples)?);
             }
             let Some(Asked {
                 shard,
@@ -92,24 +94,25 @@ impl<'r> Recorder<'r> {
         })
     }
 
-    fn ask(&self, shard: ShardId, samples: &[u32]) -> Asked<'r> {
+    fn ask(&self, shard: ShardId, samples: &[u32]) -> Result<Asked<'r>, SoftTargetError> {
         let views = &self.recording.identity().views;
         let view = View::Fixed {
             seed: views.seed,
             view: shard.view.into(),
         };
-        let assembler = BatchAssembler::new(self.dataset, views.augmentation, view);
+        let targets = Targets::student(&self.input);
+        let assembler = BatchAssembler::new(self.source, views.augmentation, view, targets);
         let request = BatchRequest {
             view: Some(shard.view),
             samples,
-            pixels: assembler.assemble(samples).pixels,
-            image: self.dataset.shape(),
+            values: assembler.assemble(samples)?.values,
+            shape: self.input,
         };
-        Asked {
+        Ok(Asked {
             shard,
             samples: samples.len(),
             targets: self.teachers.ask(request),
-        }
+        })
     }
 
     fn write(

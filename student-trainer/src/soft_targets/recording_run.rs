@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, thread, time::Instant};
 
-use datasets::Dataset;
+use datasets::Subset;
 use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
 use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,8 @@ pub(super) struct RecordingRun<'r> {
     missing: BTreeMap<u32, Vec<ShardId>>,
     views: u32,
     recorded: RecordedTargets,
-    dataset: &'r Dataset,
+    source: &'r Subset,
+    input: [usize; 3],
     batch_size: usize,
     prefetch: usize,
     cancel: &'r CancellationToken,
@@ -58,7 +59,8 @@ impl<'r> RecordingRun<'r> {
             lock,
             missing,
             views,
-            dataset: context.train,
+            source: context.train,
+            input: context.input(),
             batch_size: context.batch_size(),
             prefetch: context.prefetch(),
             cancel: context.cancel,
@@ -85,7 +87,8 @@ impl<'r> RecordingRun<'r> {
     fn record(&self, stop: &CancellationToken) -> Result<(), SoftTargetError> {
         let recorder = Recorder {
             recording: &self.recording,
-            dataset: self.dataset,
+            source: self.source,
+            input: self.input,
             teachers: LiveTargets {
                 pool: &self.pool,
                 prefetch: self.prefetch,

@@ -26,7 +26,9 @@ pub(crate) fn identity(encoding: &str) -> RecordingIdentity {
             augmentation: Augmentation {
                 pad: 2,
                 horizontal_flip: true,
+                random_resized_crop: None,
             },
+            input: vec![1, 28, 28],
             probe_sha256: Sha256::of(b"views"),
         },
         encoding: encoding.parse().unwrap(),

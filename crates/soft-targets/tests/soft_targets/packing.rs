@@ -150,7 +150,7 @@ fn paths_links_and_surprises_in_a_pack_are_refused() {
     let description = fs::read(recording.folder().join("recording.json")).unwrap();
     let shard = fs::read(recording.folder().join("view-0000/shard-00000.safetensors")).unwrap();
     let contents = |text: &str| text.as_bytes().to_vec();
-    let whole = contents(r#"{"format_version":1,"shards":[[0,0]]}"#);
+    let whole = contents(r#"{"format_version":2,"shards":[[0,0]]}"#);
     let normal = EntryType::Regular;
     let name = "view-0000/shard-00000.safetensors";
     type Entry<'e> = (EntryType, &'e str, &'e [u8]);
@@ -158,9 +158,9 @@ fn paths_links_and_surprises_in_a_pack_are_refused() {
         (normal, "recording.json", &description),
         (normal, "contents.json", &whole),
     ];
-    let beyond = contents(r#"{"format_version":1,"shards":[[0,3]]}"#);
-    let far = contents(r#"{"format_version":1,"shards":[[4294967295,0]]}"#);
-    let newer = contents(r#"{"format_version":2,"pieces":[]}"#);
+    let beyond = contents(r#"{"format_version":2,"shards":[[0,3]]}"#);
+    let far = contents(r#"{"format_version":2,"shards":[[4294967295,0]]}"#);
+    let newer = contents(r#"{"format_version":3,"pieces":[]}"#);
     let longer = [&shard[..], b"more"].concat();
     let cases: [(Vec<Entry<'_>>, &str); 11] = [
         (vec![], "ends before recording.json"),
@@ -207,7 +207,7 @@ fn paths_links_and_surprises_in_a_pack_are_refused() {
         ),
         (
             vec![start[0], (normal, "contents.json", &newer)],
-            "contents.json: format_version 2 is newer",
+            "contents.json: format_version 3 is newer",
         ),
     ];
     let there = folder.path().join("there");

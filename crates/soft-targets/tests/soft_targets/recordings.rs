@@ -269,9 +269,9 @@ fn a_description_that_cannot_be_read_is_named() {
     let text = fs::read_to_string(&file).unwrap();
     for (from, to, part) in [
         (
-            "\"format_version\": 1",
             "\"format_version\": 2",
-            "format_version 2 is newer",
+            "\"format_version\": 3",
+            "format_version 3 is newer",
         ),
         ("\"samples\": 10", "\"samples\": 0", "are 0 or too large"),
         (

@@ -43,7 +43,7 @@ fn large_logits_are_compared_by_their_size() {
             spec: &config.network,
             weights: &weights,
             network: &network,
-            images: &images,
+            source: &images,
             normalization: &config.data.normalization,
         };
         let config = ExportConfig {

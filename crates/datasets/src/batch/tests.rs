@@ -1,0 +1,178 @@
+use super::*;
+use crate::{InMemoryImages, Layout, Picture};
+
+const AUGMENTATION: Augmentation = Augmentation {
+    pad: 2,
+    horizontal_flip: true,
+    random_resized_crop: None,
+};
+
+fn images(side: usize) -> InMemoryImages {
+    let pixels = (0..=255).cycle().take(4 * side * side).collect();
+    let labels = vec![Some(0), Some(0), None, Some(0)];
+    InMemoryImages::new([1, side, side], vec!["a".into()], pixels, labels)
+}
+
+fn pixels(values: &Values) -> &[u8] {
+    match values {
+        Values::Uint8(pixels) => pixels,
+        Values::Fp32(_) => panic!("not pixels"),
+    }
+}
+
+#[test]
+fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view() {
+    let data = images(8);
+    let of_epoch = |epoch| View::OfEpoch {
+        seed: 1,
+        phase: 0,
+        epoch,
+    };
+    let fixed = |seed, view| View::Fixed { seed, view };
+    let views = [
+        View::Plain,
+        of_epoch(0),
+        of_epoch(1),
+        fixed(1, 0),
+        fixed(1, 1),
+        fixed(2, 0),
+    ];
+    let mut seen = Vec::new();
+    for view in views {
+        let targets = Targets::student(&[1, 8, 8]);
+        let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets);
+        let both = assembler.assemble(&[3, 1]).unwrap();
+        let one = assembler.assemble(&[1]).unwrap();
+        assert_eq!(pixels(&both.values)[64..], *pixels(&one.values));
+        assert_eq!(both.labels, [0, 0]);
+        assert!(!seen.contains(&both.values), "{view:?}");
+        seen.push(both.values);
+    }
+    let plain = read_plain(&data, &[3, 1], &[1, 8, 8]).unwrap();
+    assert_eq!(plain, seen[0]);
+    assert_eq!(pixels(&plain), [data.image(3), data.image(1)].concat());
+}
+
+/// The bits of the views decide which recordings fit a run.
+#[test]
+fn the_views_of_a_version_are_pinned() {
+    let data = images(8);
+    let view = View::Fixed { seed: 5, view: 0 };
+    let assembler = BatchAssembler::new(&data, AUGMENTATION, view, Targets::student(&[1, 8, 8]));
+    let batch = assembler.assemble(&[0, 1, 2, 3]).unwrap();
+    let middles: Vec<u8> = pixels(&batch.values).iter().skip(27).step_by(64).copied().collect();
+    assert_eq!(middles, PINNED_MIDDLES);
+}
+
+/// Row 3, column 3 of each image.
+const PINNED_MIDDLES: [u8; 4] = [27, 102, 137, 212];
+
+/// Teacher and student see the same part: a flat image with one bright quarter stays recognizable.
+#[test]
+fn the_teacher_sees_the_students_part_at_its_own_size() {
+    let mut image = vec![0_u8; 64 * 64];
+    for row in 0..32 {
+        image[row * 64..row * 64 + 32].fill(200);
+    }
+    let data = InMemoryImages::new([1, 64, 64], vec!["a".into()], image, vec![Some(0)]);
+    let targets = Targets {
+        student: vec![1, 16, 16],
+        teacher: Some(vec![3, 32, 32]),
+    };
+    for seed in 0..20 {
+        let view = View::Fixed { seed, view: 0 };
+        let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets.clone());
+        let batch = assembler.assemble(&[0]).unwrap();
+        let (student, teacher) = (
+            pixels(&batch.values),
+            batch.teacher_values.as_ref().unwrap(),
+        );
+        let teacher = pixels(teacher);
+        assert_eq!(teacher.len(), 3 * 32 * 32);
+        assert_eq!(teacher[..1024], teacher[1024..2048]);
+        // Where the student's pixel is purely bright or dark, so are the four of the teacher.
+        for (at, value) in student
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| matches!(value, 0 | 200))
+        {
+            let (row, column) = (at / 16 * 2, at % 16 * 2);
+            assert_eq!(teacher[row * 32 + column], *value, "seed {seed}, {at}");
+        }
+    }
+}
+
+/// Rows of numbers, and a file that disappeared.
+#[derive(Debug)]
+struct Rows;
+
+impl Source for Rows {
+    fn len(&self) -> usize {
+        3
+    }
+    fn kind(&self) -> SampleKind {
+        SampleKind::Row { values: 2 }
+    }
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+    fn label(&self, _: u32) -> Option<u32> {
+        None
+    }
+    fn fingerprint(&self) -> &str {
+        "rows"
+    }
+    fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
+        if sample == 2 {
+            return Err(SampleError {
+                sample,
+                place: "rows.csv, line 3".into(),
+                problem: "the file changed".into(),
+            });
+        }
+        Ok(Sample::Row(vec![sample as f32, 0.5].into()))
+    }
+}
+
+#[test]
+fn rows_are_read_and_unlabelled_samples_get_the_ignored_label() {
+    let assemble = |samples: &[u32]| {
+        let view = View::Fixed { seed: 0, view: 0 };
+        let targets = Targets::student(&[2]);
+        BatchAssembler::new(&Rows, AUGMENTATION, view, targets).assemble(samples)
+    };
+    let batch = assemble(&[1, 0]).unwrap();
+    assert_eq!(batch.values, Values::Fp32(vec![1.0, 0.5, 0.0, 0.5]));
+    assert_eq!(batch.labels, [IGNORED_LABEL; 2]);
+    assert_eq!(batch.values.into_bytes()[..4], 1.0_f32.to_le_bytes());
+    let error = assemble(&[0, 2]).unwrap_err().to_string();
+    assert_eq!(error, "sample 2 (rows.csv, line 3): the file changed");
+}
+
+#[test]
+fn targets_fit_images_or_rows() {
+    let image = |channels| SampleKind::Image {
+        channels,
+        size: None,
+    };
+    for (kind, shape, expected) in [
+        (image(3), &[1, 28, 28][..], true),
+        (image(1), &[3, 224, 224], true),
+        (image(4), &[3, 8, 8], false),
+        (image(3), &[2, 8, 8], false),
+        (image(3), &[3, 0, 8], false),
+        (image(3), &[192], false),
+        (SampleKind::Row { values: 30 }, &[30], true),
+        (SampleKind::Row { values: 30 }, &[31], false),
+        (SampleKind::Row { values: 30 }, &[1, 5, 6], false),
+    ] {
+        assert_eq!(fits(kind, shape), expected, "{kind:?} {shape:?}");
+    }
+    // Decoders give interleaved pixels.
+    let picture = Picture {
+        pixels: vec![0; 3].into(),
+        layout: Layout::Interleaved,
+        shape: [3, 1, 1],
+    };
+    assert_eq!((picture.channels(), picture.size()), (3, [1, 1]));
+}
