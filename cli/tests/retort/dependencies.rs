@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 6] = [
         "soft-targets",
         "test-support",
         "torch-networks",
+        "torch-programs",
     ],
     &["teacher-pool"],
     &[
@@ -32,7 +33,12 @@ const LAYERS: [&[&str]; 6] = [
 const MAY_NAME: [(&str, &[&str]); 4] = [
     (
         "tch",
-        &["student-trainer", "teacher-service", "torch-networks"],
+        &[
+            "student-trainer",
+            "teacher-service",
+            "torch-networks",
+            "torch-programs",
+        ],
     ),
     ("torch-sys", &[]),
     ("ort", &["onnx-runtime"]),
