@@ -1,10 +1,9 @@
 //! Basics of training: gradients reduce the loss, results are bit-reproducible, weights round-trip.
 
+use common::compute::PrecisionChoice;
 use networks::{NetworkSpec, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
-use torch_networks::{
-    Mode, Precision, PrecisionChoice, TorchError, TorchNetwork, normalize, numerics,
-};
+use torch_networks::{Mode, Precision, TorchError, TorchNetwork, normalize, numerics};
 
 fn spec(dropout: f64) -> NetworkSpec {
     let text = format!(
@@ -110,7 +109,7 @@ fn numerics_differ_between_precisions_and_weights() {
     let other = numerics(&two, Precision::F32).unwrap();
     assert_eq!(f32.descriptor, other.descriptor);
     assert_ne!(f32.probe_sha256, other.probe_sha256);
-    assert_eq!(PrecisionChoice::Bf16.resolve(), Precision::Bf16);
+    assert_eq!(Precision::on_cpu(PrecisionChoice::Bf16), Precision::Bf16);
 }
 
 #[test]
