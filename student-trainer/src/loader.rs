@@ -162,7 +162,6 @@ impl<'d> BatchPlan<'d> {
             view: self.fixed_view(epoch).map(|(_, view)| view),
             samples,
             values: batch.values,
-            shape: self.samples.input,
         };
         Ok(LoadedBatch {
             epoch,

@@ -236,7 +236,7 @@ impl<'a> Steps<'a> {
         let mut addresses = Vec::new();
         for name in TEACHERS {
             let arguments = [
-                vec!["--artifact".to_owned(), artifact.clone()],
+                vec!["--model".to_owned(), artifact.clone()],
                 // One thread each, because the trainer needs a core too.
                 vec![set("compute.threads", 1)],
                 vec![

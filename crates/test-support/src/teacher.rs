@@ -25,7 +25,7 @@ impl Teacher {
         let ready_file = folder.path().join("ready.json");
         let listen = format!("grpc.listen={listen}");
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--artifact").arg(artifact);
+        command.arg("serve").arg("--model").arg(artifact);
         command.arg("--ready-file").arg(&ready_file);
         let fixed = [
             &listen,

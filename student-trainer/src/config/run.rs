@@ -6,6 +6,7 @@ use std::{
 };
 
 use artifacts::model_store::ModelName;
+use common::compute::PrecisionChoice;
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
 use datasets::{Augmentation, Normalization};
 use networks::NetworkSpec;
@@ -15,7 +16,6 @@ use server::security::{
     tls::ClientTls,
 };
 use teacher_pool::{NumericsPolicy, PoolConfig};
-use torch_networks::PrecisionChoice;
 
 use super::{ClassNames, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
 

@@ -15,7 +15,7 @@ use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Device, numerics};
+use torch_networks::{Device, Precision, numerics};
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},
@@ -95,7 +95,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
 
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
-    let precision = config.precision.resolve();
+    let precision = Precision::on_cpu(config.precision);
     let initial_weights = Weights::initial(&config.network, config.seed)?;
     let network = TorchNetwork::new(&config.network, &initial_weights, Device::Cpu)?;
     let numerics = numerics(&network, precision)?;

@@ -29,8 +29,6 @@ pub struct BatchRequest<'b> {
     pub samples: &'b [u32],
     /// The samples as the teacher sees them, row-major.
     pub values: Values,
-    /// [channels, height, width]
-    pub shape: [usize; 3],
 }
 
 /// The soft targets of a batch, which may not have arrived yet.
@@ -58,7 +56,6 @@ impl<'r> LiveTargets<'r> {
             view,
             samples,
             values,
-            shape,
         } = request;
         let recorded = self
             .fallback
@@ -71,10 +68,8 @@ impl<'r> LiveTargets<'r> {
             Some(_) => padding::pad(pixels, samples.len()),
             None => (pixels, samples.len()),
         };
-        let [channels, height, width] = shape;
-        let shape = [images, channels, height, width];
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), shape),
+            ticket: self.pool.submit(Bytes::from(pixels), images),
             view,
             samples: samples.to_vec(),
             fallback: self.fallback,

@@ -106,7 +106,6 @@ impl<'r> Recorder<'r> {
             view: Some(shard.view),
             samples,
             values: assembler.assemble(samples)?.values,
-            shape: self.input,
         };
         Ok(Asked {
             shard,
