@@ -82,16 +82,16 @@ fn check_fit(config: &RunConfig, data: &Subset) -> Result<(), DataError> {
         })
     };
     let kind = data.kind();
-    if !datasets::fits(kind, &network.input) {
+    if !datasets::fits(kind, &network.input.dimensions()) {
         let found = kind.tensor("samples").to_string();
-        return mismatch("network.input", format!("{:?}", network.input), found);
+        return mismatch("network.input", network.input.to_string(), found);
     }
     let classes = data.class_names().len();
     if network.classes != classes {
         let classes = format!("{classes} classes (data.class_names)");
         return mismatch("network.classes", network.classes.to_string(), classes);
     }
-    let [channels, _, _] = network.input;
+    let channels = network.input.channels();
     for (key, values) in [
         ("data.normalization.mean", &normalization.mean),
         ("data.normalization.std", &normalization.std),

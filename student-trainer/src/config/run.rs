@@ -318,7 +318,11 @@ impl Validate for RunConfig {
 impl RunConfig {
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
-        let [channels, height, width] = self.network.input;
+        let input = self.network.input;
+        let [channels, height, width] = match input.image() {
+            Ok(shape) => shape,
+            Err(error) => return problems.add("network.input", input, &error.to_string()),
+        };
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);

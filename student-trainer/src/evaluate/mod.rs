@@ -208,9 +208,9 @@ fn load_test_split(
                 first.name
             )));
         }
-        if !datasets::fits(test.kind(), &model.spec.input) {
+        if !datasets::fits(test.kind(), &model.spec.input.dimensions()) {
             return Err(mismatch(format!(
-                "it takes samples of shape {:?}, but those in {} are {}",
+                "it takes samples of shape {}, but those in {} are {}",
                 model.spec.input,
                 arguments.data.display(),
                 test.kind().tensor("samples")

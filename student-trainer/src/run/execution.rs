@@ -350,7 +350,7 @@ impl Run<'_> {
         BatchPlan {
             samples: TrainingSamples {
                 source: &self.data.train,
-                input: self.config.network.input,
+                input: self.config.network.image_shape(),
                 normalization: &self.config.data.normalization,
                 augmentation: self.config.data.augmentation,
             },

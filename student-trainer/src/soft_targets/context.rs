@@ -150,7 +150,7 @@ impl<'r> SupplyContext<'r> {
 
     /// Shape of one sample of the student's input.
     pub(super) fn input(&self) -> [usize; 3] {
-        self.config.network.input
+        self.config.network.image_shape()
     }
 
     fn view_set(&self, views: FixedViews) -> Result<ViewSet, SoftTargetError> {

@@ -7,7 +7,7 @@ use std::{
 
 use artifacts::manifest::TeacherIdentity;
 use common::{cores, folders};
-use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
+use networks::{ModelFile, ModelFileError, NotAnImage, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use tensors::{DataType, TensorSpec};
 use torch_networks::{
@@ -75,6 +75,14 @@ pub enum RetortNetworkError {
         /// The cause.
         source: SpecError,
     },
+    /// The network takes no images.
+    #[error("{}: {source}", path.display())]
+    Input {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: NotAnImage,
+    },
     /// The configured device is not available.
     #[error("compute.device: {0}")]
     Device(#[from] DeviceUnavailable),
@@ -102,6 +110,15 @@ impl RetortNetwork {
                 source,
             })?;
 
+        let input_shape = model
+            .network
+            .input
+            .image()
+            .map_err(|source| RetortNetworkError::Input {
+                path: path(),
+                source,
+            })?;
+
         torch_networks::set_threads(cores::threads(config.threads));
         let engine = |source| RetortNetworkError::Engine {
             path: path(),
@@ -117,7 +134,7 @@ impl RetortNetwork {
                 numerics: numerics.descriptor,
                 probe_sha256: numerics.probe_sha256,
             },
-            input: TensorSpec::batch_of("pixels", DataType::Uint8, &model.network.input),
+            input: TensorSpec::batch_of("pixels", DataType::Uint8, &input_shape),
             preprocessing: format!(
                 "(x / 255 - mean) / std, mean {:?}, std {:?}",
                 model.normalization_mean, model.normalization_std

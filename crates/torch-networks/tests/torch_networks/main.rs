@@ -2,4 +2,5 @@
 
 mod golden;
 mod onnx_agreement;
+mod public_weights;
 mod training;
