@@ -9,7 +9,7 @@ use soft_targets::{
     Replay, ViewSet, WantedRecording,
 };
 use teacher_pool::{BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
-use tensors::{DataType, TensorSpec};
+use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
@@ -138,11 +138,17 @@ impl<'r> SupplyContext<'r> {
         self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
     }
 
-    /// What the teachers must take: images in the shape of the student's input, or rows as they are.
+    /// What the teachers must take: images of any size, or rows as they are.
     fn teacher_input(&self) -> TensorSpec {
         match self.train.kind() {
             SampleKind::Image { .. } => {
-                TensorSpec::batch_of("samples", DataType::Uint8, &self.input())
+                let open = [Dimension::Open; 3];
+                let dimensions = [Dimension::Batch].into_iter().chain(open).collect();
+                TensorSpec {
+                    name: "samples".to_owned(),
+                    data_type: DataType::Uint8,
+                    dimensions: Dimensions(dimensions),
+                }
             }
             row @ SampleKind::Row { .. } => row.tensor("samples"),
         }

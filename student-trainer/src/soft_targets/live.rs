@@ -50,6 +50,13 @@ pub struct AskedTeachers<'r> {
 }
 
 impl<'r> LiveTargets<'r> {
+    /// Shape of one sample of the teachers' input.
+    pub fn input(&self) -> Vec<usize> {
+        let shape = self.pool.input().dimensions.sample_shape();
+        // Holds: a teacher in the pool has a fixed input.
+        shape.expect("the pool checks the teacher's input")
+    }
+
     /// Queues a batch for the teachers. While none is left, reads the recording that replaces them.
     pub(super) fn ask(&self, request: BatchRequest<'_>) -> PendingSoftTargets<'r> {
         let BatchRequest {
