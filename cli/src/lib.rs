@@ -12,6 +12,7 @@ mod drawing;
 mod error;
 mod image_files;
 mod inference;
+mod local;
 mod models;
 mod predict;
 mod prediction;
