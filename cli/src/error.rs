@@ -9,7 +9,7 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, demo::DemoError, local::LocalError};
+use crate::{NotText, demo::DemoError, distill::DistillError, local::LocalError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -124,6 +124,9 @@ pub enum CliError {
     /// A local service cannot run.
     #[error(transparent)]
     Local(#[from] LocalError),
+    /// Distilling failed.
+    #[error(transparent)]
+    Distill(#[from] DistillError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -143,6 +146,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
+            | Self::Distill(_)
             | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)

@@ -217,7 +217,7 @@ mod tests {
     fn other_folders_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "x").unwrap();
-        let error = OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap_err();
+        let error = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert!(
             error.to_string().contains("not made by `retort demo`"),
@@ -231,25 +231,25 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("kept"), "x").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let demo = OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap();
+        let demo = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         std::os::unix::fs::symlink(outside.path(), demo.join("link")).unwrap();
         drop(demo);
-        OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap();
+        OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         assert!(outside.path().join("kept").exists());
     }
 
     #[test]
     fn two_demos_do_not_share_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap();
-        let error = OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap_err().to_string();
+        let _first = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
+        let error = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap_err().to_string();
         assert!(error.contains("another `retort demo`"), "{error}");
     }
 
     #[test]
     fn reused_process_ids_do_not_block_the_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let demo = OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap();
+        let demo = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         let kept = KeptService {
             name: "trainer".to_owned(),
             pid: std::process::id(),
@@ -257,6 +257,6 @@ mod tests {
         };
         demo.keep(&[kept]).unwrap();
         drop(demo);
-        OutputFolder::prepare(folder.path(, Owner::Demo)).unwrap();
+        OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
     }
 }
