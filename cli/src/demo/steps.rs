@@ -151,8 +151,14 @@ impl<'a> Steps<'a> {
     async fn start(&mut self) -> Result<(SocketAddr, SocketAddr), CliError> {
         self.doing = "starting the services";
         let begin = Instant::now();
-        let trainer = self.services.start_trainer(self.folder.path(), &[self.data]).await?;
-        let inference = self.services.start_inference(&self.folder.join("models")).await?;
+        let trainer = self
+            .services
+            .start_trainer(self.folder.path(), &[self.data])
+            .await?;
+        let inference = self
+            .services
+            .start_inference(&self.folder.join("models"))
+            .await?;
         self.seconds.start = begin.elapsed().as_secs_f64();
         writeln!(
             Narration,

@@ -39,9 +39,9 @@ impl Data {
         let mut spec = DataSpec::new(&path);
         if let Some(format) = &arguments.format {
             let parsed = format.parse();
-            spec.format = Some(parsed.map_err(|error| {
-                CliError::Usage(format!("--format {format}: {error}"))
-            })?);
+            spec.format = Some(
+                parsed.map_err(|error| CliError::Usage(format!("--format {format}: {error}")))?,
+            );
         }
         let bar = ProgressBar::new(0).with_message("reading the data");
         let opened = datasets::open(&spec, &|progress| {
@@ -75,9 +75,14 @@ impl Data {
         (train.len(), labelled.count())
     }
 
-    /// Whether there are samples to validate on.
-    pub(super) fn has_validation(&self) -> bool {
-        self.opened.validation.is_some()
+    /// Number of training samples to hold out: data without labels is not split, and a student must be compared
+    /// with its teacher on samples that no training used.
+    pub(super) fn samples_to_hold_out(&self) -> usize {
+        const SHARE: usize = 10;
+        if self.opened.validation.is_some() || self.opened.test.is_some() {
+            return 0;
+        }
+        self.opened.train.len() / SHARE
     }
 
     fn describe(&self) {
@@ -104,7 +109,11 @@ impl Data {
             writeln!(Narration, "  left out: {file}");
         }
         if unreadable.len() > NAMED_FILES {
-            writeln!(Narration, "  … and {} more files", unreadable.len() - NAMED_FILES);
+            writeln!(
+                Narration,
+                "  … and {} more files",
+                unreadable.len() - NAMED_FILES
+            );
         }
     }
 }
@@ -153,10 +162,14 @@ fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalizat
     // Spread over the whole source, which may be sorted by class.
     for position in 0..samples {
         let sample = (position * source.len() / samples) as u32;
-        let values: Vec<f64> = match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
-            Values::Uint8(pixels) => pixels.iter().map(|pixel| f64::from(*pixel) / 255.0).collect(),
-            Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
-        };
+        let values: Vec<f64> =
+            match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
+                Values::Uint8(pixels) => pixels
+                    .iter()
+                    .map(|pixel| f64::from(*pixel) / 255.0)
+                    .collect(),
+                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
+            };
         for (parameter, values) in values.chunks_exact(plane).enumerate() {
             sum[parameter] += values.iter().sum::<f64>();
             squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();
@@ -167,7 +180,11 @@ fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalizat
     let std = squares.iter().zip(&mean).map(|(squares, mean)| {
         let variance = (squares / count - mean * mean).max(0.0);
         // A constant value carries nothing; any scale is right for it.
-        if variance > 1e-12 { variance.sqrt() } else { 1.0 }
+        if variance > 1e-12 {
+            variance.sqrt()
+        } else {
+            1.0
+        }
     });
     let rounded = |value: f64| (value * 1e4).round() as f32 / 1e4;
     Ok(Normalization {

@@ -24,18 +24,40 @@ pub(super) fn run_config(
         ("seed", integer(arguments.seed)),
         ("threads", integer(arguments.threads as u64)),
         ("data.path", text_path(&data.path)?.into()),
-        ("data.format", data.format.as_deref().unwrap_or("auto").into()),
+        (
+            "data.format",
+            data.format.as_deref().unwrap_or("auto").into(),
+        ),
         ("data.class_names", strings(class_names)),
         ("data.normalization.mean", floats(&data.normalization.mean)),
         ("data.normalization.std", floats(&data.normalization.std)),
+        (
+            "data.validation_samples",
+            integer(data.samples_to_hold_out() as u64),
+        ),
         ("data.augmentation", augmentation(data)),
-        ("network.input", data.input.iter().map(|size| integer(*size as u64)).collect::<Vec<_>>().into()),
+        (
+            "network.input",
+            data.input
+                .iter()
+                .map(|size| integer(*size as u64))
+                .collect::<Vec<_>>()
+                .into(),
+        ),
         ("network.classes", integer(class_names.len() as u64)),
         ("network.preset", arguments.student.preset().into()),
         ("network.width", arguments.width.into()),
         ("network.depth", arguments.depth.into()),
         ("phases", phases(arguments, labelled)),
-        ("teacher.endpoints", strings(&teachers.iter().map(SocketAddr::to_string).collect::<Vec<_>>())),
+        (
+            "teacher.endpoints",
+            strings(
+                &teachers
+                    .iter()
+                    .map(SocketAddr::to_string)
+                    .collect::<Vec<_>>(),
+            ),
+        ),
     ];
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
@@ -49,7 +71,8 @@ pub(super) fn run_config(
 }
 
 fn phases(arguments: &DistillArguments, labelled: usize) -> Value {
-    let sgd: Table = toml::toml! { kind = "sgd" momentum = 0.9 nesterov = true weight_decay = 1e-4 };
+    let sgd: Table =
+        toml::toml! { kind = "sgd" momentum = 0.9 nesterov = true weight_decay = 1e-4 };
     let phase = |epochs: usize, loss: Table, learning_rate: f64, warm_up: f64| {
         let mut schedule: Table = toml::toml! { kind = "one_cycle" };
         schedule.insert("max_learning_rate".into(), learning_rate.into());
@@ -64,7 +87,12 @@ fn phases(arguments: &DistillArguments, labelled: usize) -> Value {
     };
     let mut distill: Table = toml::toml! { kind = "soft_cross_entropy" };
     distill.insert("temperature".into(), arguments.temperature.into());
-    let mut phases = vec![phase(arguments.epochs.get(), distill, arguments.learning_rate, 0.3)];
+    let mut phases = vec![phase(
+        arguments.epochs.get(),
+        distill,
+        arguments.learning_rate,
+        0.3,
+    )];
     if labelled > 0 && arguments.fine_tune_epochs > 0 {
         let hard: Table = toml::toml! { kind = "cross_entropy" };
         let rate = arguments.learning_rate / FINE_TUNE_DIVISOR;
@@ -98,6 +126,8 @@ fn strings(values: &[String]) -> Value {
 
 fn floats(values: &[f32]) -> Value {
     // Through the shortest text, so that 0.1_f32 stays 0.1.
-    let exact = values.iter().map(|value| value.to_string().parse().unwrap_or(f64::from(*value)));
+    let exact = values
+        .iter()
+        .map(|value| value.to_string().parse().unwrap_or(f64::from(*value)));
     exact.collect::<Vec<f64>>().into()
 }

@@ -65,7 +65,10 @@ impl<'a> Steps<'a> {
 
         self.doing = "distilling the student";
         let data = text_path(&self.data.path)?.to_owned();
-        let trainer = self.services.start_trainer(self.folder.path(), &[&data]).await?;
+        let trainer = self
+            .services
+            .start_trainer(self.folder.path(), &[&data])
+            .await?;
         let trainer = RunClient::connect(Remote::trainer(trainer.to_string())).await?;
         let config = run_config(self.arguments, &self.data, &class_names, &teachers)?;
         let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
@@ -133,15 +136,26 @@ impl<'a> Steps<'a> {
         for (flag, value) in [
             ("--config", text_path(&run.join("config.toml"))?.to_owned()),
             ("--live-teacher", "teacher".to_owned()),
-            ("--model", format!("distilled={}", text_path(&run.join("phases/0-distill"))?)),
-            ("--model", format!("student={}", text_path(&run.join("artifact"))?)),
-            ("--onnx", format!("exported={}", text_path(&run.join("artifact/model.onnx"))?)),
+            (
+                "--model",
+                format!("distilled={}", text_path(&run.join("phases/0-distill"))?),
+            ),
+            (
+                "--model",
+                format!("student={}", text_path(&run.join("artifact"))?),
+            ),
+            (
+                "--onnx",
+                format!("exported={}", text_path(&run.join("artifact/model.onnx"))?),
+            ),
             ("--teacher", "teacher".to_owned()),
             ("--output", text_path(&file)?.to_owned()),
         ] {
             arguments.extend([flag.to_owned(), value]);
         }
-        self.services.finish("evaluate", "student-trainer", &arguments).await?;
+        self.services
+            .finish("evaluate", "student-trainer", &arguments)
+            .await?;
         Evaluation::read(&file)
     }
 

@@ -121,13 +121,28 @@ impl Summary {
                 "  {name:<24}  {:>9}  {:>10}  {:>10}  {:>10}  {:>13}  {:>9}\n",
                 cell(figures.accuracy.map(percent)),
                 cell(figures.agreement.map(percent)),
-                cell(figures.parameters.map(|count| HumanCount(count).to_string())),
+                cell(
+                    figures
+                        .parameters
+                        .map(|count| HumanCount(count).to_string())
+                ),
                 cell(figures.bytes.map(|bytes| DecimalBytes(bytes).to_string())),
-                cell(figures.multiply_adds.map(|count| format!("{:.2} M", count as f64 / 1e6))),
-                cell(figures.latency_us.map(|latency| format!("{:.0} µs", latency.p50))),
+                cell(
+                    figures
+                        .multiply_adds
+                        .map(|count| format!("{:.2} M", count as f64 / 1e6))
+                ),
+                cell(
+                    figures
+                        .latency_us
+                        .map(|latency| format!("{:.0} µs", latency.p50))
+                ),
             );
         }
-        text + &format!("  ({} samples that no training used)", HumanCount(self.test_samples as u64))
+        text + &format!(
+            "  ({} samples that no training used)",
+            HumanCount(self.test_samples as u64)
+        )
     }
 }
 
@@ -168,9 +183,18 @@ mod tests {
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         let width = lines[0].chars().count();
-        assert!(lines[..3].iter().all(|line| line.chars().count() == width), "{table}");
-        assert!(lines[1].contains("–") && lines[2].contains("25.00 %"), "{table}");
-        assert!(lines[2].contains("9,000") && lines[2].contains("12 µs"), "{table}");
+        assert!(
+            lines[..3].iter().all(|line| line.chars().count() == width),
+            "{table}"
+        );
+        assert!(
+            lines[1].contains("–") && lines[2].contains("25.00 %"),
+            "{table}"
+        );
+        assert!(
+            lines[2].contains("9,000") && lines[2].contains("12 µs"),
+            "{table}"
+        );
         assert!(lines[3].contains("1,234"));
     }
 }

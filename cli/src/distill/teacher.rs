@@ -1,6 +1,8 @@
 //! Asks a local teacher what it is.
 
-use proto::teacher::v1::{DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient};
+use proto::teacher::v1::{
+    DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
+};
 
 use crate::{CliError, client::Remote};
 

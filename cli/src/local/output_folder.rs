@@ -242,7 +242,9 @@ mod tests {
     fn two_demos_do_not_share_a_folder() {
         let folder = tempfile::tempdir().unwrap();
         let _first = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
-        let error = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap_err().to_string();
+        let error = OutputFolder::prepare(folder.path(), Owner::Demo)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("another `retort demo`"), "{error}");
     }
 

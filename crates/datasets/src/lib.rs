@@ -55,7 +55,7 @@ pub use open::open;
 pub use render::Renderer;
 pub use sampling::EpochSampler;
 pub use source::{Layout, Picture, Sample, SampleError, SampleKind, Source};
-pub use spec::{DataSpec, Format, Opened, Progress, Shares, UnreadableFile};
+pub use spec::{DataSpec, Format, Opened, Progress, Shares, UnknownFormat, UnreadableFile};
 pub use split::Split;
 pub use subset::Subset;
 pub use view::{Geometry, View, covering_size};

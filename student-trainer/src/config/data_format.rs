@@ -1,6 +1,6 @@
 //! The format of a run's data.
 
-use datasets::Format;
+use datasets::{Format, UnknownFormat};
 use serde::{Deserialize, Serialize};
 
 /// The format of a run's data; `None` for `auto`, which detects it.
@@ -17,11 +17,9 @@ impl TryFrom<String> for DataFormat {
         if name == AUTO {
             return Ok(Self(None));
         }
-        let format = Format::ALL.into_iter().find(|format| format.name() == name);
-        format.map(|format| Self(Some(format))).ok_or_else(|| {
-            let known = Format::ALL.map(Format::name).join(", ");
-            format!("{name:?} is not a format; the formats are {AUTO}, {known}")
-        })
+        let format: Result<Format, UnknownFormat> = name.parse();
+        let format = format.map_err(|error| format!("{error}, and {AUTO} to detect it"))?;
+        Ok(Self(Some(format)))
     }
 }
 
@@ -42,6 +40,9 @@ mod tests {
             assert_eq!(DataFormat::try_from(String::from(format)), Ok(format));
         }
         let error = DataFormat::try_from("tiff".to_owned()).unwrap_err();
-        assert!(error.contains("auto, idx, image-folder"), "{error}");
+        assert!(
+            error.contains("idx, image-folder") && error.contains("auto"),
+            "{error}"
+        );
     }
 }

@@ -66,7 +66,10 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
     /// Largest share of files that may be unreadable, 0 to 1; they are left out.
-    #[serde(default = "DataConfig::default_max_unreadable", skip_serializing_if = "DataConfig::is_default_max_unreadable")]
+    #[serde(
+        default = "DataConfig::default_max_unreadable",
+        skip_serializing_if = "DataConfig::is_default_max_unreadable"
+    )]
     pub max_unreadable: f64,
     /// Number of training images held out for validation; they are the same for every seed.
     pub validation_samples: usize,

@@ -197,7 +197,8 @@ pub fn evaluate(
             let named = models.iter().map(|model| &model.name).zip(&predictions);
             let live = live.iter().map(|(name, predictions)| (*name, predictions));
             let found = named.chain(live).find(|(model, _)| *model == name);
-            let (_, predictions) = found.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
+            let (_, predictions) =
+                found.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
             Some(predictions.clone())
         }
         None => None,

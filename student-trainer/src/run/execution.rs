@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{PhaseConfig, RunConfig},
-    engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
+    engine::{self, Checkpoints, PhaseContext, PhaseState, TorchNetwork},
     events::EventSink,
     export::ExportError,
     loader::{BatchPlan, TrainingSamples},
@@ -235,7 +235,9 @@ impl Run<'_> {
         }
         if files.len() > NAMED {
             let more = files.len() - NAMED;
-            self.events.notices().notice(format!("left out: {more} more files"));
+            self.events
+                .notices()
+                .notice(format!("left out: {more} more files"));
         }
     }
 

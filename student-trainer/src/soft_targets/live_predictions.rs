@@ -57,14 +57,18 @@ impl LiveTeacher {
     pub fn predict(&self, source: &dyn Source) -> Result<Vec<u32>, SoftTargetError> {
         let input = &self.pool.input().dimensions;
         // Holds: a teacher in the pool has a fixed input.
-        let shape = input.sample_shape().expect("the pool checks the teacher's input");
+        let shape = input
+            .sample_shape()
+            .expect("the pool checks the teacher's input");
         let mut predictions = Vec::with_capacity(source.len());
         let count = source.len() as u32;
         for first in (0..count).step_by(MIN_REQUEST_IMAGES) {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
             let samples: Vec<u32> = (first..last).collect();
             let values = read_plain(source, &samples, &shape)?;
-            let ticket = self.pool.submit(Bytes::from(values.into_bytes()), samples.len());
+            let ticket = self
+                .pool
+                .submit(Bytes::from(values.into_bytes()), samples.len());
             let mut targets = ticket.wait(&self.cancel)?;
             if let Some(order) = &self.order {
                 targets = targets.reordered(order);

@@ -110,14 +110,15 @@ impl RetortNetwork {
                 source,
             })?;
 
-        let input_shape = model
-            .network
-            .input
-            .image()
-            .map_err(|source| RetortNetworkError::Input {
-                path: path(),
-                source,
-            })?;
+        let input_shape =
+            model
+                .network
+                .input
+                .image()
+                .map_err(|source| RetortNetworkError::Input {
+                    path: path(),
+                    source,
+                })?;
 
         torch_networks::set_threads(cores::threads(config.threads));
         let engine = |source| RetortNetworkError::Engine {
@@ -142,7 +143,7 @@ impl RetortNetwork {
             class_names: model.class_names,
         };
         Ok(Self {
-            shape: model.network.input,
+            shape: input_shape,
             normalization_mean: model.normalization_mean,
             normalization_std: model.normalization_std,
             network,

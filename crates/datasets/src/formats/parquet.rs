@@ -1,7 +1,6 @@
 //! Parquet tables: pictures in the layout of Hugging Face's `datasets`, or numbers.
 
 use std::{
-    fs::File,
     io::{BufWriter, Write},
     path::{Path, PathBuf},
     sync::Arc,
