@@ -63,7 +63,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 configs/teacher-service.toml explains every key.")]
 struct Serve {
     /// The teacher's model: a run's artifact folder, an ONNX, .pt2 or TorchScript file, or
-    /// grpc://HOST:PORT/MODEL; wins over --set model.path=PATH.
+    /// grpc://HOST:PORT/MODEL; takes precedence over --set model.path=PATH.
     #[arg(long, value_name = "PATH", alias = "artifact")]
     model: Option<PathBuf>,
     #[command(flatten)]

@@ -73,15 +73,19 @@ pub(crate) fn describe(device: Device) -> String {
     format!("{device}, ONNX Runtime {}", version(ort::info()))
 }
 
-/// The branch and the commit in ONNX Runtime's description of its build.
+/// The release, if it is built from a release's branch, and the commit in ONNX Runtime's description of its
+/// build.
 fn version(build_info: &str) -> String {
     let part = |key: &str| {
         let (_, rest) = build_info.split_once(key)?;
         rest.split([',', ' ']).next()
     };
-    let branch = part("git-branch=").unwrap_or("unknown");
+    let release = part("git-branch=").and_then(|branch| branch.strip_prefix("rel-"));
     let commit = part("git-commit-id=").unwrap_or("unknown");
-    format!("{} ({commit})", branch.trim_start_matches("rel-"))
+    match release {
+        Some(release) => format!("{release} ({commit})"),
+        None => format!("commit {commit}"),
+    }
 }
 
 /// The newest instruction set for which ONNX Runtime has kernels and that the processor has.
@@ -112,6 +116,9 @@ mod tests {
         let info = "ORT Build Info: git-branch=rel-1.19.0, git-commit-id=26250ae, build type=Release, \
                     cmake cxx flags: /DWIN32";
         assert_eq!(version(info), "1.19.0 (26250ae)");
-        assert_eq!(version("something else"), "unknown (unknown)");
+        // As PyPI's wheel of 1.32.0 says.
+        let info = "ORT Build Info: git-branch=HEAD, git-commit-id=fab30a4, build type=Release";
+        assert_eq!(version(info), "commit fab30a4");
+        assert_eq!(version("something else"), "commit unknown");
     }
 }

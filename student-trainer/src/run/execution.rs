@@ -15,7 +15,7 @@ use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Device, Precision, numerics};
+use torch_networks::{Device, numerics};
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},

@@ -104,11 +104,16 @@ fn detect(path: &Path) -> Result<ModelFormat, FormatError> {
         path: path.to_owned(),
         source,
     };
-    if path.metadata().map_err(unreadable)?.is_dir() {
-        // An incomplete artifact is reported when it is read.
-        return Ok(ModelFormat::Artifact);
-    }
     let extension = path.extension().unwrap_or_default().to_string_lossy();
+    // A folder that is incomplete or missing is reported with the file that it lacks.
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Ok(ModelFormat::Artifact),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && extension.is_empty() => {
+            return Ok(ModelFormat::Artifact);
+        }
+        Ok(_) => {}
+        Err(source) => return Err(unreadable(source)),
+    }
     let head = read_head(path).map_err(unreadable)?;
     let is_zip = head.starts_with(b"PK\x03\x04");
     match &*extension.to_ascii_lowercase() {
@@ -116,12 +121,13 @@ fn detect(path: &Path) -> Result<ModelFormat, FormatError> {
         "pt" | "pth" | "ts" | "torchscript" if is_zip => Ok(ModelFormat::TorchScript),
         "onnx" => Ok(ModelFormat::Onnx),
         _ if is_zip => unknown("it is a zip archive, and its name ends neither in .pt2 nor in .pt"),
-        // The version of the format is an ONNX file's first field.
-        _ if head.first() == Some(&0x08) => Ok(ModelFormat::Onnx),
-        _ if head.get(8) == Some(&b'{') => unknown(
+        // The length of the header, then the header.
+        _ if head.get(5..9) == Some(b"\0\0\0{") => unknown(
             "it is a safetensors file, which holds weights but no network: give a folder with \
              weights.safetensors and model.toml",
         ),
+        // The version of the format is an ONNX file's first field.
+        _ if head.first() == Some(&0x08) => Ok(ModelFormat::Onnx),
         _ => unknown("it is a file of another format"),
     }
 }
