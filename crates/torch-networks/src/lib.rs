@@ -21,7 +21,7 @@ pub use input::normalize;
 pub use instruction_set::InstructionSet;
 pub use mode::Mode;
 pub use network::{TorchNetwork, to_tensor, to_values};
-pub use numerics::{Numerics, numerics};
+pub use numerics::{Numerics, describe_device, numerics};
 pub use precision::Precision;
 pub use tch::Device;
 

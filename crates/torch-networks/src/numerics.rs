@@ -34,17 +34,19 @@ pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics
             .flat_map(|logit| logit.to_le_bytes())
             .collect::<Vec<_>>(),
     );
-    let device = match network.device() {
+    Ok(Numerics {
+        descriptor: format!("{precision} on {}", describe_device(network.device())),
+        probe_sha256: hex::encode(digest),
+    })
+}
+
+/// What affects the bits of results on `device`: instruction set and libtorch's version, for people.
+pub fn describe_device(device: Device) -> String {
+    let device = match device {
         Device::Cpu => format!("cpu ({})", InstructionSet::current()),
         device => format!("{device:?}").to_lowercase(),
     };
-    Ok(Numerics {
-        descriptor: format!(
-            "{precision} on {device}, libtorch {}",
-            env!("LIBTORCH_VERSION")
-        ),
-        probe_sha256: hex::encode(digest),
-    })
+    format!("{device}, libtorch {}", env!("LIBTORCH_VERSION"))
 }
 
 /// The probe batch: uniform values in [-2, 2), roughly the range of normalized pixels.

@@ -5,12 +5,16 @@
 
 mod class_groups;
 mod classifier;
+#[cfg(any(feature = "libtorch", feature = "onnx"))]
+mod file_digest;
 mod inference_server;
 #[cfg(feature = "onnx")]
 mod onnx;
 mod probe;
 #[cfg(feature = "libtorch")]
 mod retort_network;
+#[cfg(feature = "libtorch")]
+mod torch_program;
 
 use std::{io, path::PathBuf};
 
@@ -37,6 +41,8 @@ pub use inference_server::{InferenceServerError, InferenceServerModel};
 pub use onnx::OnnxFile;
 #[cfg(feature = "libtorch")]
 pub use retort_network::{RetortNetwork, RetortNetworkError};
+#[cfg(feature = "libtorch")]
+pub use torch_program::{TorchProgram, TorchProgramError};
 
 /// A teacher model, used by the compute thread only.
 pub trait Backend {
@@ -105,6 +111,10 @@ pub enum LoadError {
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
     RetortNetwork(#[from] RetortNetworkError),
+    /// The program of PyTorch cannot be used.
+    #[cfg(feature = "libtorch")]
+    #[error(transparent)]
+    TorchProgram(#[from] TorchProgramError),
     /// The ONNX file cannot be used.
     #[cfg(feature = "onnx")]
     #[error(transparent)]
@@ -188,6 +198,7 @@ pub enum LoadError {
 /// See [`LoadError`].
 pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Backend>, LoadError> {
     let path = &model.path;
+    #[cfg(not(all(feature = "libtorch", feature = "onnx")))]
     let not_built = |feature| {
         Err(LoadError::NotBuilt {
             path: path.clone(),
@@ -215,6 +226,12 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
         }
         #[cfg(not(feature = "onnx"))]
         ModelFormat::Onnx => return not_built("onnx"),
+        #[cfg(feature = "libtorch")]
+        ModelFormat::TorchProgram | ModelFormat::TorchScript => {
+            let program = TorchProgram::open(path, compute)?;
+            Box::new(CardedClassifier::new(program, model)?)
+        }
+        #[cfg(not(feature = "libtorch"))]
         ModelFormat::TorchProgram | ModelFormat::TorchScript => return not_built("libtorch"),
         ModelFormat::InferenceServer => {
             let server = InferenceServerModel::connect(path, &model.server)?;

@@ -1,16 +1,13 @@
 //! An ONNX file of any framework, in ONNX Runtime.
 
-use std::{fs::File, io, path::Path};
+use std::path::{Path, PathBuf};
 
-use common::{
-    cores,
-    digest::{RollingSha256, Sha256},
-};
+use common::{cores, digest::Sha256};
 use onnx_runtime::{OnnxModel, OnnxOptions, Values};
 use tensors::Signature;
 use tracing::{info, warn};
 
-use super::{BackendError, Classifier, LoadError};
+use super::{BackendError, Classifier, LoadError, file_digest::file_digest};
 use crate::{batch::Input, config::ComputeConfig};
 
 /// A model from an ONNX file and the files with external data beside it.
@@ -45,15 +42,8 @@ impl OnnxFile {
                  options={{\"zipmap\": False}}"
             );
         }
-        let mut digest = RollingSha256::default();
-        for file in model.files() {
-            hash_file(file, &mut digest).map_err(|source| LoadError::Unreadable {
-                path: file.clone(),
-                source,
-            })?;
-        }
         Ok(Self {
-            digest: digest.finish(),
+            digest: file_digest(model.files().iter().map(PathBuf::as_path))?,
             model,
         })
     }
@@ -85,18 +75,5 @@ impl Classifier for OnnxFile {
         };
         let run = self.model.run(output, values, sample, samples);
         run.map_err(|error| BackendError(error.to_string()))
-    }
-}
-
-/// Appends the length and the bytes of a file.
-fn hash_file(path: &Path, digest: &mut RollingSha256) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    digest.update(&file.metadata()?.len().to_le_bytes());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(()),
-            read => digest.update(&buffer[..read]),
-        }
     }
 }

@@ -116,9 +116,11 @@ fn detect(path: &Path) -> Result<ModelFormat, FormatError> {
     }
     let head = read_head(path).map_err(unreadable)?;
     let is_zip = head.starts_with(b"PK\x03\x04");
+    // A state dict as PyTorch wrote it before 1.6. Reading it gives the error that says how to convert it.
+    let is_pickle = matches!(head[..], [0x80, 2..=5, ..]);
     match &*extension.to_ascii_lowercase() {
         "pt2" if is_zip => Ok(ModelFormat::TorchProgram),
-        "pt" | "pth" | "ts" | "torchscript" if is_zip => Ok(ModelFormat::TorchScript),
+        "pt" | "pth" | "ts" | "torchscript" if is_zip || is_pickle => Ok(ModelFormat::TorchScript),
         "onnx" => Ok(ModelFormat::Onnx),
         _ if is_zip => unknown("it is a zip archive, and its name ends neither in .pt2 nor in .pt"),
         // The length of the header, then the header.
@@ -153,6 +155,7 @@ mod tests {
             ("a", b"\x08\x0a\x12", ModelFormat::Onnx),
             ("a.pt2", zip, ModelFormat::TorchProgram),
             ("a.pt", zip, ModelFormat::TorchScript),
+            ("a.pth", b"\x80\x02", ModelFormat::TorchScript),
         ] {
             let path = folder.path().join(name);
             fs::write(&path, content).unwrap();

@@ -9,3 +9,4 @@ mod onnx;
 mod security;
 mod stream;
 mod support;
+mod torch_program;
