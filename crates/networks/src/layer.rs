@@ -183,12 +183,6 @@ impl Shape {
     }
 }
 
-impl PartialEq<[usize; 3]> for Shape {
-    fn eq(&self, image: &[usize; 3]) -> bool {
-        *self == Shape::from(*image)
-    }
-}
-
 impl From<[usize; 3]> for Shape {
     fn from([channels, height, width]: [usize; 3]) -> Self {
         Shape::Image {

@@ -281,7 +281,7 @@ impl<'de> Deserialize<'de> for Padding {
 
             fn visit_u64<E: de::Error>(self, size: u64) -> Result<Padding, E> {
                 let size = usize::try_from(size);
-                size.map(Padding::Each).map_err(|error| E::custom(error))
+                size.map(Padding::Each).map_err(E::custom)
             }
 
             fn visit_i64<E: de::Error>(self, size: i64) -> Result<Padding, E> {
