@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{PhaseConfig, RunConfig},
-    engine::{self, Checkpoints, PhaseContext, PhaseState, TorchNetwork},
+    engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
     events::EventSink,
     export::ExportError,
     loader::{BatchPlan, TrainingSamples},

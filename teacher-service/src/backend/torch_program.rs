@@ -141,7 +141,7 @@ impl Classifier for TorchProgram {
 /// Inputs and outputs; of a TorchScript program, which states nothing, one tensor of images and one of rows.
 fn signature(path: &Path, program: &Program) -> Result<Signature, TorchProgramError> {
     let (Some(inputs), Some(outputs)) = (program.inputs(), program.outputs()) else {
-        let spec = |name: &str, rank| {
+        let spec = |name: &str, rank: usize| {
             let sizes = std::iter::once(Dimension::Batch)
                 .chain(std::iter::repeat_n(Dimension::Open, rank - 1));
             TensorSpec {

@@ -205,7 +205,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
     for part in [
         &model_id.to_string(),
         "f32",
-        "[1, 8, 8]",
+        "UINT8 [batch, 1, 8, 8]",
         &model.class_names.join(", "),
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
