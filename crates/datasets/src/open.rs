@@ -1,7 +1,7 @@
 //! Opens a data set, whatever its format.
 
 use crate::{
-    DataSpec, DatasetError, Format, Opened, Progress, UnreadableFile,
+    DataSpec, DatasetError, Format, Opened, Progress, Source, UnreadableFile,
     detect::detect,
     formats::{cifar, csv, idx, image_folder, numpy, web_dataset},
 };
@@ -46,13 +46,17 @@ pub fn open(spec: &DataSpec, progress: &(dyn Fn(Progress) + Sync)) -> Result<Ope
         let problem = format!("it has no usable sample to train on (read as {format})");
         return Err(DatasetError::layout(&spec.path, problem));
     }
-    if opened.validation.is_none()
-        && opened.test.is_none()
-        && !opened.train.class_names().is_empty()
-    {
+    // IDX files state their splits by their names: without a test file there is no test split.
+    let states_splits = format == Format::Idx;
+    let is_whole = opened.validation.is_none() && opened.test.is_none();
+    if !states_splits && is_whole && is_labelled(&*opened.train) {
         return spec.shares.part(opened);
     }
     Ok(opened)
+}
+
+fn is_labelled(source: &dyn Source) -> bool {
+    (0..source.len() as u32).any(|sample| source.label(sample).is_some())
 }
 
 /// Stops if more than the permitted share of files cannot be used.

@@ -74,7 +74,7 @@ impl Resolver {
         };
         let convolve = |channels: usize, window: Window, groups: usize, bias: bool| {
             let [in_channels, ..] = image()?;
-            if in_channels % groups != 0 || channels % groups != 0 {
+            if !(in_channels.is_multiple_of(groups) && channels.is_multiple_of(groups)) {
                 return Err(refuse(format!(
                     "groups = {groups} does not divide {in_channels} input channels and \
                      {channels} output channels"

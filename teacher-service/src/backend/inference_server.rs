@@ -52,7 +52,7 @@ pub enum InferenceServerError {
         /// The server.
         server: String,
         /// Why.
-        source: ConnectError,
+        source: Box<ConnectError>,
     },
     /// No runtime for the network could be started.
     #[error("cannot start the network runtime: {0}")]
@@ -270,7 +270,10 @@ impl Client {
                 Ok(channel) => break channel,
                 Err(source) if source.is_usage() || Instant::now() >= deadline => {
                     let server = address.to_string();
-                    return Err(InferenceServerError::Connect { server, source });
+                    return Err(InferenceServerError::Connect {
+                        server,
+                        source: Box::new(source),
+                    });
                 }
                 Err(_) => back_off.pause().await,
             }

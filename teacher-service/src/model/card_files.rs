@@ -182,7 +182,7 @@ impl ImageProcessor {
             (Some(false), _) => Some(Scale::Byte),
             (_, None) => Some(Scale::Unit),
             (_, Some(factor)) if (factor * 255.0 - 1.0).abs() < 1e-3 => Some(Scale::Unit),
-            (_, Some(factor)) if factor == 1.0 => Some(Scale::Byte),
+            (_, Some(1.0)) => Some(Scale::Byte),
             // For example 1/127.5: the user must combine it with mean and std.
             _ => None,
         };

@@ -37,11 +37,7 @@ pub(crate) fn open(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Opened, DatasetError> {
     let root = Level::list(&spec.path)?;
-    let split = |names: &[&str]| {
-        root.split(&spec.path, names)?
-            .map(|folder| Listed::list(folder))
-            .transpose()
-    };
+    let split = |names: &[&str]| root.split(&spec.path, names)?.map(Listed::list).transpose();
     let (train, validation, test) = (split(&["train"])?, split(&VALIDATION)?, split(&["test"])?);
     let has_held_out = validation.is_some() || test.is_some();
     let (train, mut unreadable) = match train {

@@ -7,6 +7,7 @@
 mod error;
 mod file;
 mod names;
+mod naming;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::{NetworkSpec, TensorSpec, WeightTensor, Weights, initialization, tens
 pub use error::{Misfit, MisshapedTensor, PublicWeightsError};
 use file::PublicFile;
 use names::NamedModules;
-pub use names::Naming;
+pub use naming::Naming;
 
 /// Weights that were read from a published file.
 #[derive(Clone, Debug, PartialEq)]

@@ -52,7 +52,7 @@ fn archives_that_cannot_be_used_are_named() {
         (vec![("train.tar", &NUMBERS[..3000])], "train.tar"),
         (vec![("train.tar", &[0; 1024][..])], "it has no picture"),
         (
-            vec![("train.tar", &NAMES[..]), ("val.tar", NUMBERS)],
+            vec![("train.tar", NAMES), ("val.tar", NUMBERS)],
             "is none of the classes",
         ),
     ] {
