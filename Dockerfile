@@ -96,6 +96,9 @@ CMD ["serve", "--store", "/models"]
 FROM torch-runtime AS teacher
 LABEL org.opencontainers.image.title="retort-teacher" \
       org.opencontainers.image.description="Streams a teacher's logits to trainers"
+# For teachers in ONNX.
+COPY --from=onnxruntime /opt/onnxruntime /opt/onnxruntime
+ENV ORT_DYLIB_PATH=/opt/onnxruntime/lib/libonnxruntime.so ORT_DISABLE_TELEMETRY=1
 COPY --from=torch-programs /out/teacher-service /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/require-memory", "192", "/usr/local/bin/teacher-service"]
 CMD ["serve"]

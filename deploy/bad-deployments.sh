@@ -70,7 +70,7 @@ expect "cannot write to /models (store) as user 65532" start inference -v "$fold
 expect "cannot write to /data as user 65532" start prepare -v "$folder:/data"
 
 step "no teacher trained"
-expect "cannot read /runs/teacher/artifact/model.toml" start teacher -- serve --artifact /runs/teacher/artifact
+expect "cannot read /runs/teacher/artifact/model.toml" start teacher -- serve --model /runs/teacher/artifact
 
 step "a memory limit too small for libtorch"
 expect "needs at least 192 MiB of memory, and this container may use 48 MiB" start teacher --memory 48m

@@ -19,6 +19,11 @@ impl Remote {
         Self::new("trainer", address)
     }
 
+    /// A teacher service.
+    pub(crate) fn teacher(address: impl Into<String>) -> Self {
+        Self::new("teacher", address)
+    }
+
     /// An inference service's port for predictions.
     pub(crate) fn inference(address: impl Into<String>) -> Self {
         Self::new("inference service", address)

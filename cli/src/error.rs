@@ -9,7 +9,7 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, demo::DemoError};
+use crate::{NotText, demo::DemoError, distill::DistillError, local::LocalError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -121,6 +121,12 @@ pub enum CliError {
         /// Shards of the other recordings that cannot be used.
         shards: usize,
     },
+    /// A local service cannot run.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// Distilling failed.
+    #[error(transparent)]
+    Distill(#[from] DistillError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -140,6 +146,7 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_)
+            | Self::Distill(_)
             | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)
@@ -160,6 +167,7 @@ impl CliError {
             | Self::Bench { .. }
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
+            | Self::Local(_)
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

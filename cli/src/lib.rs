@@ -8,10 +8,12 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod client;
 pub mod demo;
+pub mod distill;
 mod drawing;
 mod error;
 mod image_files;
 mod inference;
+mod local;
 mod models;
 mod predict;
 mod prediction;
@@ -28,6 +30,8 @@ pub use text_path::NotText;
 const EXAMPLES: &str = "\
 Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
+  retort distill --teacher big.onnx --data photos/ --out student/
+                                       a small student of your teacher, on this machine
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
@@ -52,6 +56,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArguments),
+    Distill(distill::DistillArguments),
     Run(runs::RunArguments),
     Runs(runs::RunsArguments),
     Predict(predict::PredictArguments),
@@ -69,6 +74,7 @@ enum Command {
 pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::execute(arguments).await,
+        Command::Distill(arguments) => distill::execute(arguments).await,
         Command::Run(arguments) => runs::run(arguments).await,
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::CliError;
 
 /// TOML for a trainer, which validates it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RunConfigText {
     table: Table,
     overrides: Vec<String>,

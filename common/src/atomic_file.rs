@@ -34,11 +34,25 @@ pub fn write_for_readers(path: &Path, bytes: &[u8]) -> io::Result<File> {
     write_in_place(path, bytes).map_err(|error| name(path, &error))
 }
 
+/// The same for a file that is too large for memory: `fill` writes it.
+///
+/// # Errors
+/// Those of [`write`] and of `fill`.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let written = fill_in_place(path, fill);
+    let written = written.and_then(|_| File::open(folder_of(path))?.sync_all());
+    written.map_err(|error| name(path, &error))
+}
+
 fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    fill_in_place(path, |file| file.write_all(bytes))
+}
+
+fn fill_in_place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut file = NamedTempFile::with_prefix_in(PREFIX, folder)?;
-    file.write_all(bytes)?;
+    fill(file.as_file_mut())?;
     let permissions = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(permissions)?;
     file.as_file().sync_all()?;
@@ -84,7 +98,8 @@ mod tests {
     #[test]
     fn replaces_the_file_and_leaves_no_other() {
         let for_readers = |path: &Path, bytes: &[u8]| write_for_readers(path, bytes).map(drop);
-        for write in [write, for_readers] {
+        let with = |path: &Path, bytes: &[u8]| write_with(path, |file| file.write_all(bytes));
+        for write in [write, for_readers, with] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("a/b.txt");
             write(&path, b"one").unwrap();

@@ -2,6 +2,7 @@
 //! locks. This crate depends on neither gRPC, TLS, libtorch nor ONNX Runtime.
 
 pub mod atomic_file;
+pub mod compute;
 pub mod config;
 pub mod cores;
 pub mod digest;

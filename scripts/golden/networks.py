@@ -1,9 +1,9 @@
 """Computes the golden values of torch-networks with PyTorch.
 
-Reads crates/torch-networks/tests/golden/network.toml, builds the same network from torch.nn modules, and
-writes network.safetensors beside it: weights, inputs, labels, and under `expected.` the logits in
-evaluation, the logits in training, the gradients of the cross-entropy, and the running statistics
-after that training step.
+Reads network.toml and mobile.toml in crates/torch-networks/tests/golden, builds the same networks from
+torch.nn modules, and writes a .safetensors file beside each: weights, inputs, labels, and under `expected.`
+the logits in evaluation, the logits in training, the gradients of the cross-entropy, and the running
+statistics after that training step.
 
 The committed values are from torch 2.11.0. The script needs torch and safetensors; run it from the
 repository's root:
@@ -20,16 +20,55 @@ from torch import nn
 FOLDER = Path("crates/torch-networks/tests/golden")
 
 
-class Residual(nn.Module):
-    """relu(body(x) + shortcut(x))"""
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
 
-    def __init__(self, body: nn.Module, shortcut: nn.Module):
+
+class Residual(nn.Module):
+    """activation(body(x) + shortcut(x))"""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module, activation: nn.Module):
         super().__init__()
         self.body = body
         self.shortcut = shortcut
+        self.activation = activation
 
     def forward(self, x):
-        return torch.relu(self.body(x) + self.shortcut(x))
+        return self.activation(self.body(x) + self.shortcut(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """x · gate(x)"""
+
+    def __init__(self, channels: int, squeezed: int, activation: nn.Module):
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            activation,
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        return x * self.gate(x)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding (tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2)."""
+
+    def forward(self, x):
+        pads = []
+        for size, kernel, stride in zip(reversed(x.shape[2:]), self.kernel_size, self.stride):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(nn.functional.pad(x, pads))
 
 
 def window(layer: dict, stride: int) -> dict:
@@ -43,19 +82,23 @@ def module(layer: dict, shape: torch.Size) -> nn.Module:
     match layer["type"]:
         case "conv" | "depthwise_conv":
             depthwise = layer["type"] == "depthwise_conv"
-            return nn.Conv2d(
+            padding = layer.get("padding", (kernel - 1) // 2)
+            return (SameConv2d if padding == "same" else nn.Conv2d)(
                 channels,
                 channels if depthwise else layer["channels"],
                 kernel,
                 stride=layer.get("stride", 1),
-                padding=layer.get("padding", (kernel - 1) // 2),
-                groups=channels if depthwise else 1,
+                padding=0 if padding == "same" else padding,
+                groups=channels if depthwise else layer.get("groups", 1),
                 bias=layer.get("bias", False),
             )
         case "batch_norm":
-            return nn.BatchNorm2d(channels) if len(shape) == 4 else nn.BatchNorm1d(channels)
-        case "relu":
-            return nn.ReLU()
+            norm = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+            return norm(channels, eps=layer.get("epsilon", 1e-5))
+        case "relu" | "relu6" | "silu" | "hard_swish" | "sigmoid":
+            return ACTIVATIONS[layer["type"]]()
+        case "squeeze_excitation":
+            return SqueezeExcitation(channels, layer["channels"], ACTIVATIONS[layer.get("activation", "relu")]())
         case "max_pool":
             return nn.MaxPool2d(kernel, **window(layer, kernel))
         case "avg_pool":
@@ -68,11 +111,12 @@ def module(layer: dict, shape: torch.Size) -> nn.Module:
             return nn.Linear(channels, layer["features"], bias=layer.get("bias", True))
         case "residual":
             body, out = sequence(layer["body"], shape)
+            activation = ACTIVATIONS[layer.get("activation", "relu")]()
             if out == shape:
-                return Residual(body, nn.Sequential())
+                return Residual(body, nn.Sequential(), activation)
             stride = shape[2] // out[2]
             projection = nn.Conv2d(channels, out[1], 1, stride=stride, bias=False)
-            return Residual(body, nn.Sequential(projection, nn.BatchNorm2d(out[1])))
+            return Residual(body, nn.Sequential(projection, nn.BatchNorm2d(out[1])), activation)
         case other:
             raise ValueError(other)
 
@@ -85,22 +129,21 @@ def sequence(layers: list[dict], shape: torch.Size) -> tuple[nn.Sequential, torc
     return nn.Sequential(*modules), shape
 
 
-def main():
-    assert torch.__version__.split("+")[0] == "2.11.0", torch.__version__
-    torch.manual_seed(20)
-    spec = tomllib.loads((FOLDER / "network.toml").read_text())
+def write(name: str, seed: int):
+    torch.manual_seed(seed)
+    spec = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     samples = 8
     network, _ = sequence(spec["layers"], torch.Size([samples, *spec["input"]]))
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
+    for key, tensor in network.state_dict().items():
+        if key.endswith("running_var"):
             tensor.uniform_(0.5, 2.0)
-        elif name.endswith("running_mean") or tensor.dim() == 1:
+        elif key.endswith("running_mean") or tensor.dim() == 1:
             tensor.normal_(0.2, 0.5)
 
     values = {"input": torch.randn(samples, *spec["input"]), "labels": torch.arange(samples).float() % spec["classes"]}
-    for name, tensor in network.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            values[f"layers.{name}"] = tensor.clone()
+    for key, tensor in network.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            values[f"layers.{key}"] = tensor.clone()
 
     network.eval()
     values["expected.evaluate"] = network(values["input"]).detach()
@@ -108,12 +151,18 @@ def main():
     logits = network(values["input"])
     nn.functional.cross_entropy(logits, values["labels"].long()).backward()
     values["expected.train"] = logits.detach()
-    for name, parameter in network.named_parameters():
-        values[f"expected.gradient.layers.{name}"] = parameter.grad
-    for name, tensor in network.named_buffers():
-        if not name.endswith("num_batches_tracked"):
-            values[f"expected.layers.{name}"] = tensor
-    save_file(values, FOLDER / "network.safetensors", metadata={"torch": torch.__version__})
+    for key, parameter in network.named_parameters():
+        values[f"expected.gradient.layers.{key}"] = parameter.grad
+    for key, tensor in network.named_buffers():
+        if not key.endswith("num_batches_tracked"):
+            values[f"expected.layers.{key}"] = tensor
+    save_file(values, FOLDER / f"{name}.safetensors", metadata={"torch": torch.__version__})
+
+
+def main():
+    assert torch.__version__.split("+")[0] == "2.11.0", torch.__version__
+    write("network", seed=20)
+    write("mobile", seed=21)
 
 
 if __name__ == "__main__":

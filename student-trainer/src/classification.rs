@@ -33,7 +33,7 @@ pub(crate) fn labels(source: &dyn Source) -> Vec<Option<u32>> {
 }
 
 /// The first class with the largest logit, as PyTorch's `argmax`.
-fn largest(row: &[f32]) -> u32 {
+pub(crate) fn largest(row: &[f32]) -> u32 {
     let mut best = 0;
     for (class, logit) in row.iter().enumerate() {
         if *logit > row[best] {
@@ -44,11 +44,12 @@ fn largest(row: &[f32]) -> u32 {
     best as u32
 }
 
-/// Share of labelled samples that are predicted correctly, 0 to 1; 0 if none is labelled.
-pub(crate) fn accuracy(predictions: &[u32], labels: &[Option<u32>]) -> f64 {
+/// Share of labelled samples that are predicted correctly, 0 to 1; `None` if none is labelled.
+pub(crate) fn accuracy(predictions: &[u32], labels: &[Option<u32>]) -> Option<f64> {
     let pairs = predictions.iter().zip(labels);
     let hits = pairs.filter(|(found, label)| Some(**found) == **label);
-    hits.count() as f64 / labels.iter().flatten().count().max(1) as f64
+    let labelled = labels.iter().flatten().count();
+    (labelled > 0).then(|| hits.count() as f64 / labelled as f64)
 }
 
 /// Share of equal predictions, 0 to 1; 0 if there are none.
@@ -72,12 +73,10 @@ mod tests {
     #[test]
     fn accuracy_is_a_share_of_the_labelled_samples() {
         let labels = [1, 2, 0, 4].map(Some);
-        assert_eq!(accuracy(&[1, 2, 3, 4], &labels), 0.75);
-        assert_eq!(
-            accuracy(&[1, 2, 3, 4], &[Some(1), None, None, Some(0)]),
-            0.5
-        );
-        assert_eq!(accuracy(&[], &[]), 0.0);
+        assert_eq!(accuracy(&[1, 2, 3, 4], &labels), Some(0.75));
+        let partly = [Some(1), None, None, Some(0)];
+        assert_eq!(accuracy(&[1, 2, 3, 4], &partly), Some(0.5));
+        assert_eq!(accuracy(&[1, 2], &[None, None]), None);
         assert_eq!(agreement(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
     }
 }

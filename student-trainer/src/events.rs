@@ -89,6 +89,11 @@ impl EventSink {
         Self(Arc::new(receive))
     }
 
+    /// Drops all events.
+    pub fn none() -> Self {
+        Self::new(drop)
+    }
+
     /// Passes one event on.
     pub fn send(&self, event: RunEvent) {
         (self.0)(event);

@@ -106,15 +106,15 @@ pub fn export(
     let mut golden_values = Vec::new();
     for first in (0..compared).step_by(BATCH) {
         let batch: Vec<u32> = (first as u32..compared.min(first + BATCH) as u32).collect();
-        let values = read_plain(samples, &batch, &spec.input)?;
+        let values = read_plain(samples, &batch, &spec.image_shape())?;
         expected.extend(engine::logits(
             source.network,
             &values,
-            spec.input,
+            spec.image_shape(),
             normalization,
         )?);
         let mut input = Vec::new();
-        normalization.apply_to(&values, &spec.input, &mut input);
+        normalization.apply_to(&values, &spec.image_shape(), &mut input);
         found.extend(session.run(&input, batch.len())?);
         if first == 0 {
             golden_values = first_samples(values, golden, batch.len());
@@ -196,7 +196,7 @@ pub fn golden_sample_bytes(spec: &NetworkSpec) -> u64 {
     const LOGIT: u64 = 8 + 16 + 2;
     // The brackets of a row.
     const ROW: u64 = 32;
-    let pixels: u64 = spec.input.iter().map(|size| *size as u64).product();
+    let pixels = spec.input.elements() as u64;
     let base64 = pixels.div_ceil(3) * 4 + 4;
     base64 + ROW + spec.classes as u64 * LOGIT
 }

@@ -132,7 +132,11 @@ impl<'d> BatchPlan<'d> {
                 augmentation,
                 ..
             } = self.samples;
-            let targets = Targets::student(&input);
+            let teacher = self.soft_targets.and_then(|source| source.teacher_input());
+            let targets = Targets {
+                student: input.to_vec(),
+                teacher: teacher.filter(|shape| *shape != input),
+            };
             let assembler = BatchAssembler::new(source, augmentation, view, targets);
             let count = source.len();
             let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
@@ -161,8 +165,7 @@ impl<'d> BatchPlan<'d> {
         let request = BatchRequest {
             view: self.fixed_view(epoch).map(|(_, view)| view),
             samples,
-            values: batch.values,
-            shape: self.samples.input,
+            values: batch.teacher_values.unwrap_or(batch.values),
         };
         Ok(LoadedBatch {
             epoch,

@@ -22,6 +22,7 @@ use server::{
 };
 use student_trainer::{
     config::{RunConfig, TrainerConfig},
+    evaluate,
     events::{EventSink, RunEvent},
     metrics,
     run::{self, ResumePolicy, RunContext, RunError},
@@ -71,7 +72,7 @@ enum Command {
     #[command(mut_arg("address", |address| address.default_value("127.0.0.1:50052")))]
     Healthcheck(PeerArguments),
     /// Evaluates models on the test split, in f32.
-    Evaluate(student_trainer::evaluate::EvaluateArguments),
+    Evaluate(evaluate::EvaluateArguments),
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +146,10 @@ fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
             Ok(runtime.block_on(service::serve(config, ready_file, shutdown))?)
         }
         Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
-        Command::Evaluate(arguments) => Ok(student_trainer::evaluate::evaluate(&arguments)?),
+        Command::Evaluate(arguments) => {
+            let cancel = program::shutdown_token(runtime)?;
+            Ok(evaluate::evaluate(&arguments, &cancel, runtime.handle())?)
+        }
     }
 }
 

@@ -1,52 +1,71 @@
 //! The samples of a run.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use datasets::{DatasetError, Source, Split, Subset, load_idx};
+use datasets::{DatasetError, Source, Subset, UnreadableFile};
 
-use crate::config::{DataFormat, RunConfig};
+use crate::config::{LossConfig, PhaseConfig, RunConfig};
 
-/// The training split, divided into training and validation samples. The test split is not read.
+/// The training split, divided into training and validation samples. The test split is not used.
 pub(crate) struct TrainingData {
     pub(crate) train: Subset,
+    /// The samples of `train` that have a label.
+    pub(crate) labelled: Subset,
     pub(crate) validation: Option<Subset>,
     /// Fingerprint of the whole training split, or of the sample that the run trains on instead
     /// (`data.train_samples`).
     pub(crate) fingerprint: String,
+    /// Files that cannot be read and are left out.
+    pub(crate) unreadable: Vec<UnreadableFile>,
 }
 
-/// Why a run's images cannot be used.
+/// Why a run's samples cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The data set cannot be read; the text names the file.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// The images do not fit the configuration.
-    #[error("{key} = {configured}, but the images in {} have {data}", path.display())]
+    /// The samples do not fit the configuration.
+    #[error("{key} = {configured}, but the data in {} has {data}", path.display())]
     Mismatch {
         /// Key of the configuration.
         key: &'static str,
-        /// The configured value.
+        /// Its value.
         configured: String,
-        /// The value of the images.
+        /// What the data has instead.
         data: String,
-        /// Folder of the images.
+        /// Folder or file of the data.
         path: PathBuf,
+    },
+    /// A phase needs labels that the data does not have.
+    #[error(
+        "phases[{phase}] trains on hard labels, but {labelled} of the {samples} training samples in {} have one; {remedy}",
+        path.display()
+    )]
+    Unlabelled {
+        /// Position of the phase.
+        phase: usize,
+        /// Labelled training samples.
+        labelled: usize,
+        /// All training samples.
+        samples: usize,
+        /// Folder or file of the data.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
     },
 }
 
 impl TrainingData {
-    /// Loads the images and checks that they fit the network.
+    /// Opens the data and checks that it fits the network and the phases.
     pub(crate) fn load(config: &RunConfig) -> Result<Self, DataError> {
         let data = &config.data;
-        let whole = match data.format {
-            DataFormat::Idx => load_idx(&data.path, Split::Train, &data.class_names)?,
-        };
-        let whole = Subset::whole(Arc::new(whole));
+        let opened = datasets::open(&data.spec(), &|_| {})?;
+        let whole = Subset::whole(opened.train);
         check_fit(config, &whole)?;
         let whole_fingerprint = whole.fingerprint().to_owned();
         let (remaining, validation) = match data.validation_samples {
-            0 => (whole, None),
+            0 => (whole, opened.validation.map(Subset::whole)),
             count => {
                 let (remaining, held_out) = whole.hold_out(count)?;
                 (remaining, Some(held_out))
@@ -62,11 +81,48 @@ impl TrainingData {
                 (sample, fingerprint)
             }
         };
-        Ok(Self {
+        let loaded = Self {
+            labelled: train.labelled(),
             train,
             validation,
             fingerprint,
-        })
+            unreadable: opened.unreadable,
+        };
+        loaded.check_labels(config)?;
+        Ok(loaded)
+    }
+
+    /// The samples that a phase with `loss` trains on.
+    pub(crate) fn of_loss(&self, loss: &LossConfig) -> &Subset {
+        if loss.needs_labels() {
+            &self.labelled
+        } else {
+            &self.train
+        }
+    }
+
+    fn check_labels(&self, config: &RunConfig) -> Result<(), DataError> {
+        let (labelled, samples) = (self.labelled.len(), self.train.len());
+        for (phase, PhaseConfig { loss, .. }) in config.phases.iter().enumerate() {
+            let remedy = if !loss.needs_labels() || labelled == samples {
+                continue;
+            } else if labelled == 0 {
+                "use a loss of soft targets only (soft_cross_entropy), or label the data"
+            } else if loss.needs_soft_targets() {
+                // Soft targets belong to all samples, and hard labels only to some.
+                "use soft_cross_entropy, and cross_entropy in a phase of its own"
+            } else {
+                continue;
+            };
+            return Err(DataError::Unlabelled {
+                phase,
+                labelled,
+                samples,
+                path: config.data.path.clone(),
+                remedy,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -82,16 +138,16 @@ fn check_fit(config: &RunConfig, data: &Subset) -> Result<(), DataError> {
         })
     };
     let kind = data.kind();
-    if !datasets::fits(kind, &network.input) {
+    if !datasets::fits(kind, &network.input.dimensions()) {
         let found = kind.tensor("samples").to_string();
-        return mismatch("network.input", format!("{:?}", network.input), found);
+        return mismatch("network.input", network.input.to_string(), found);
     }
     let classes = data.class_names().len();
     if network.classes != classes {
         let classes = format!("{classes} classes (data.class_names)");
         return mismatch("network.classes", network.classes.to_string(), classes);
     }
-    let [channels, _, _] = network.input;
+    let channels = network.input.channels();
     for (key, values) in [
         ("data.normalization.mean", &normalization.mean),
         ("data.normalization.std", &normalization.std),

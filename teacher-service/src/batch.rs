@@ -1,9 +1,11 @@
-//! A batch of input, validated against the teacher's input shape.
+//! A batch of input, validated against what the teacher takes.
 
 use bytes::Bytes;
 use proto::teacher::v1::{DataType, Tensor};
+use soft_targets::data_type_to_wire;
+use tensors::{Dimensions, TensorSpec};
 
-/// Input of a teacher: [samples, channels, height, width], row-major, at least one sample.
+/// Input of a teacher: at least one sample, as its description says, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Number of samples.
@@ -15,9 +17,9 @@ pub struct Batch {
 /// The values of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// Pixels as stored, 0 to 255; the teacher normalizes them.
+    /// Pixels as stored, 0 to 255; the backend normalizes them.
     U8(Bytes),
-    /// Already normalized, finite.
+    /// Finite values, which the model takes as they are.
     F32(Vec<f32>),
 }
 
@@ -27,16 +29,21 @@ pub enum BatchProblem {
     /// The oneof is not set.
     #[error("the batch has no tensor")]
     NoTensor,
-    /// Neither u8 nor f32.
-    #[error("data_type {0} is not known; send DATA_TYPE_U8 or DATA_TYPE_F32")]
-    DataType(i32),
+    /// Unknown, or not the type that the teacher takes.
+    #[error("data_type {} is not what this teacher takes: send {}", shown_type(*.found), .expected.as_str_name())]
+    DataType {
+        /// The data type in the message.
+        found: i32,
+        /// The data type that the teacher takes.
+        expected: DataType,
+    },
     /// Another rank, other samples, or no sample at all.
-    #[error("shape {} does not fit: this teacher takes [batch of 1 or more, {}, {}, {}]", shown(.found), .expected[0], .expected[1], .expected[2])]
+    #[error("shape {} does not fit: this teacher takes {expected} with a batch of 1 or more", shown(.found))]
     Shape {
         /// The shape in the message.
         found: Vec<u64>,
-        /// Shape of one sample.
-        expected: [usize; 3],
+        /// What the teacher takes.
+        expected: Dimensions,
     },
     /// The data is longer or shorter than the shape says.
     #[error("{found} bytes of data, but shape {shape:?} of {data_type} needs {expected}")]
@@ -69,34 +76,35 @@ impl Batch {
         }
     }
 
-    /// Checks `tensor` against `expected`, the shape of one sample. u8 data is not copied.
+    /// Checks `tensor` against `expected`, what the teacher takes. u8 data is not copied.
     ///
     /// # Errors
     /// See [`BatchProblem`].
-    pub fn from_tensor(tensor: Option<Tensor>, expected: [usize; 3]) -> Result<Self, BatchProblem> {
+    pub fn from_tensor(
+        tensor: Option<Tensor>,
+        expected: &TensorSpec,
+    ) -> Result<Self, BatchProblem> {
         let tensor = tensor.ok_or(BatchProblem::NoTensor)?;
+        let expected_type = data_type_to_wire(expected.data_type).unwrap_or_default();
         let (data_type, value_bytes) = match tensor.data_type() {
-            DataType::U8 => (DataType::U8, 1),
-            DataType::F32 => (DataType::F32, 4),
-            DataType::Unspecified => return Err(BatchProblem::DataType(tensor.data_type)),
-        };
-        let Tensor { shape, data, .. } = tensor;
-        let samples = match shape[..] {
-            [samples, channels, height, width]
-                if samples > 0 && [channels, height, width] == expected.map(|size| size as u64) =>
-            {
-                samples
-            }
+            DataType::U8 if expected_type == DataType::U8 => (DataType::U8, 1),
+            DataType::F32 if expected_type == DataType::F32 => (DataType::F32, 4),
             _ => {
-                return Err(BatchProblem::Shape {
-                    found: shape,
-                    expected,
+                return Err(BatchProblem::DataType {
+                    found: tensor.data_type,
+                    expected: expected_type,
                 });
             }
         };
-        // Cannot overflow: a checked spec's sample is far below 2^63 values.
-        let sample_values: u128 = expected.iter().map(|size| *size as u128).product();
-        let bytes = u128::from(samples) * sample_values * value_bytes;
+        let Tensor { shape, data, .. } = tensor;
+        let fits = fit(&shape, &expected.dimensions);
+        let Some((samples, sample_values)) = fits else {
+            return Err(BatchProblem::Shape {
+                found: shape,
+                expected: expected.dimensions.clone(),
+            });
+        };
+        let bytes = u128::from(samples) * sample_values as u128 * value_bytes;
         if data.len() as u128 != bytes {
             return Err(BatchProblem::Length {
                 found: data.len(),
@@ -113,6 +121,24 @@ impl Batch {
             samples: samples as usize,
             input,
         })
+    }
+}
+
+/// Number of samples and values per sample, if `shape` is a batch of 1 or more of what `dimensions` describe.
+fn fit(shape: &[u64], dimensions: &Dimensions) -> Option<(u64, usize)> {
+    let (&samples, sample) = shape.split_first()?;
+    let expected = dimensions.sample_shape()?;
+    let same = sample
+        .iter()
+        .copied()
+        .eq(expected.iter().map(|size| *size as u64));
+    (samples > 0 && same).then_some((samples, dimensions.sample_values()?))
+}
+
+fn shown_type(data_type: i32) -> String {
+    match DataType::try_from(data_type) {
+        Ok(known) => known.as_str_name().to_owned(),
+        Err(_) => data_type.to_string(),
     }
 }
 
@@ -144,7 +170,13 @@ mod properties;
 mod tests {
     use super::*;
 
-    const SAMPLE: [usize; 3] = [1, 2, 3];
+    fn images() -> TensorSpec {
+        TensorSpec::batch_of("pixels", tensors::DataType::Uint8, &[1, 2, 3])
+    }
+
+    fn rows() -> TensorSpec {
+        TensorSpec::batch_of("features", tensors::DataType::Fp32, &[6])
+    }
 
     fn tensor(data_type: DataType, shape: &[u64], data: Vec<u8>) -> Option<Tensor> {
         Some(Tensor {
@@ -158,7 +190,7 @@ mod tests {
     fn u8_data_is_taken_without_a_copy() {
         let tensor = tensor(DataType::U8, &[2, 1, 2, 3], vec![7; 12]);
         let address = tensor.as_ref().unwrap().data.as_ptr();
-        let batch = Batch::from_tensor(tensor, SAMPLE).unwrap();
+        let batch = Batch::from_tensor(tensor, &images()).unwrap();
         assert_eq!(batch.samples, 2);
         let Input::U8(data) = batch.input else {
             panic!("u8 became something else");
@@ -169,8 +201,8 @@ mod tests {
     #[test]
     fn f32_data_is_little_endian() {
         let bytes = [1.0f32, -2.5, 3.0, 0.0, 1e-3, 6.0].map(f32::to_le_bytes);
-        let tensor = tensor(DataType::F32, &[1, 1, 2, 3], bytes.concat());
-        let batch = Batch::from_tensor(tensor, SAMPLE).unwrap();
+        let tensor = tensor(DataType::F32, &[1, 6], bytes.concat());
+        let batch = Batch::from_tensor(tensor, &rows()).unwrap();
         assert_eq!(
             batch.input,
             Input::F32(vec![1.0, -2.5, 3.0, 0.0, 1e-3, 6.0])
@@ -184,7 +216,7 @@ mod tests {
             (None, "no tensor"),
             (
                 tensor(DataType::Unspecified, &[1, 1, 2, 3], vec![0; 6]),
-                "data_type 0",
+                "data_type DATA_TYPE_UNSPECIFIED is not what this teacher takes: send DATA_TYPE_U8",
             ),
             (tensor(DataType::U8, &[], vec![]), "shape []"),
             (
@@ -197,26 +229,42 @@ mod tests {
             ),
             (
                 tensor(DataType::U8, &[0, 1, 2, 3], vec![]),
-                "batch of 1 or more, 1, 2, 3",
+                "[batch, 1, 2, 3] with a batch of 1 or more",
             ),
             (
                 tensor(DataType::U8, &[1, 1, 3, 2], vec![0; 6]),
                 "shape [1, 1, 3, 2]",
             ),
             (tensor(DataType::U8, &[1, 1, 2, 3], vec![0; 5]), "5 bytes"),
-            (tensor(DataType::F32, &[1, 1, 2, 3], vec![0; 6]), "needs 24"),
             (
                 tensor(DataType::U8, &[u64::MAX, 1, 2, 3], vec![0; 6]),
                 "6 bytes",
             ),
             (
-                tensor(DataType::F32, &[1, 1, 2, 3], nan),
-                "value 0 of the data is NaN",
+                tensor(DataType::F32, &[1, 1, 2, 3], vec![0; 24]),
+                "data_type DATA_TYPE_F32 is not",
             ),
         ];
-        for (tensor, named) in cases {
-            let error = Batch::from_tensor(tensor, SAMPLE).unwrap_err().to_string();
+        let check = |tensor, spec: &TensorSpec, named: &str| {
+            let error = Batch::from_tensor(tensor, spec).unwrap_err().to_string();
             assert!(error.contains(named), "{named} is not in: {error}");
+        };
+        for (tensor, named) in cases {
+            check(tensor, &images(), named);
+        }
+        for (tensor, named) in [
+            (tensor(DataType::F32, &[1, 6], vec![0; 6]), "needs 24"),
+            (
+                tensor(DataType::F32, &[1, 6], nan),
+                "value 0 of the data is NaN",
+            ),
+            (tensor(DataType::F32, &[6], vec![0; 24]), "shape [6]"),
+            (
+                tensor(DataType::U8, &[1, 6], vec![0; 6]),
+                "send DATA_TYPE_F32",
+            ),
+        ] {
+            check(tensor, &rows(), named);
         }
     }
 }

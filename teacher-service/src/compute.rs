@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backend::{Backend, BackendError, Description, LoadError},
+    backend::{Backend, BackendError, Description, LoadError, Readiness},
     batch::Batch,
     metrics,
     queue::{FairQueue, StreamId},
@@ -58,6 +58,7 @@ pub struct Answer {
 pub struct Compute {
     queue: Arc<FairQueue<Job>>,
     description: Arc<Description>,
+    readiness: Option<Readiness>,
     memory: Arc<Semaphore>,
     stopped: CancellationToken,
 }
@@ -85,7 +86,8 @@ impl Compute {
                 match load() {
                     Ok(mut backend) => {
                         let description = Arc::new(backend.description().clone());
-                        if loaded.send(Ok(description)).is_ok() {
+                        let readiness = backend.readiness();
+                        if loaded.send(Ok((description, readiness))).is_ok() {
                             compute(&mut backend, &thread_queue);
                         }
                     }
@@ -94,10 +96,11 @@ impl Compute {
                 }
             })
             .map_err(StartError::Thread)?;
-        let description = description.await.map_err(|_| StartError::Panicked)??;
+        let (description, readiness) = description.await.map_err(|_| StartError::Panicked)??;
         Ok(Self {
             queue,
             description,
+            readiness,
             memory: Arc::new(Semaphore::new(max_queued_bytes.div_ceil(MEMORY_UNIT))),
             stopped,
         })
@@ -106,6 +109,11 @@ impl Compute {
     /// The description of the teacher and its input.
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// Changes of the model's readiness; `None` for a model in this process.
+    pub fn readiness(&self) -> Option<Readiness> {
+        self.readiness.clone()
     }
 
     /// Waits for memory for a batch of `bytes`, in order of arrival.

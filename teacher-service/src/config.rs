@@ -1,8 +1,11 @@
 //! Configuration of the service; `configs/teacher-service.toml` contains the defaults.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use common::config::{Problems, Validate};
+use common::{
+    compute::{DeviceChoice, PrecisionChoice},
+    config::{Problems, Validate},
+};
 use serde::Deserialize;
 use server::{
     listen::PortAccess,
@@ -10,16 +13,15 @@ use server::{
     program::ServiceConfig,
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
-use torch_networks::{DeviceChoice, PrecisionChoice};
 
-use crate::libtorch_environment::CpuIsa;
+use crate::{libtorch_environment::CpuIsa, model::ModelConfig};
 
 /// Configuration of the teacher service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherConfig {
-    /// Folder with `weights.safetensors` and `model.toml`.
-    pub artifact: PathBuf,
+    /// The teacher's model.
+    pub model: ModelConfig,
     /// How logits are computed.
     pub compute: ComputeConfig,
     /// The gRPC server.
@@ -41,7 +43,7 @@ pub struct ComputeConfig {
     pub threads: usize,
     /// Precision of the layers.
     pub precision: PrecisionChoice,
-    /// Newest instruction set that libtorch may use.
+    /// Newest instruction set that libtorch may use; ONNX Runtime takes the newest of the processor.
     pub cpu_isa: CpuIsa,
     /// Where logits are computed.
     pub device: DeviceChoice,
@@ -106,14 +108,7 @@ impl TeacherConfig {
 
 impl Validate for TeacherConfig {
     fn validate(&self, problems: &mut Problems) {
-        let artifact = self.artifact.display();
-        let has_artifact = !self.artifact.as_os_str().is_empty();
-        problems.require(
-            has_artifact,
-            "artifact",
-            format!("\"{artifact}\""),
-            "give the teacher's folder, for example --artifact runs/demo/teacher/artifact",
-        );
+        self.model.validate(problems);
         problems.require_within("compute.threads", self.compute.threads, 0..=1024);
 
         let grpc = &self.grpc;
@@ -178,10 +173,10 @@ mod tests {
     fn the_shipped_file_lacks_nothing_but_a_teacher() {
         let error = load(&[]).unwrap_err();
         assert!(
-            error.starts_with("1 problem") && error.contains("artifact"),
+            error.starts_with("1 problem") && error.contains("model.path"),
             "{error}"
         );
-        let config = load(&["artifact=/teacher"]).unwrap();
+        let config = load(&["model.path=/teacher"]).unwrap();
         assert_eq!(config.grpc.listen.port(), 50051);
         assert_eq!(config.metrics.listen.port(), 50061);
     }
@@ -189,7 +184,7 @@ mod tests {
     #[test]
     fn other_machines_are_let_in_only_by_words() {
         let open = [
-            "artifact=/t",
+            "model.path=/t",
             "grpc.listen=0.0.0.0:1",
             "metrics.listen=[::]:2",
         ];
@@ -229,7 +224,7 @@ mod tests {
                 ],
             ),
         ] {
-            let error = load(&[&["artifact=/t"], &settings[..]].concat()).unwrap_err();
+            let error = load(&[&["model.path=/t"], &settings[..]].concat()).unwrap_err();
             for part in parts {
                 assert!(error.contains(part), "{part} is not in: {error}");
             }
@@ -254,8 +249,13 @@ mod tests {
             "grpc.listen=localhost",
             "shutdown.drain_seconds=3601",
             "shutdown.drain=1",
+            "model.format=keras",
+            "model.server.timeout_seconds=0",
+            "model.preprocessing.scale=percent",
+            "model.preprocessing.size=[0, 1]",
+            "model.preprocessing.std=[0.0]",
         ] {
-            let error = load(&["artifact=/t", bad]).unwrap_err();
+            let error = load(&["model.path=/t", bad]).unwrap_err();
             let key = bad.split_once('=').unwrap().0;
             assert!(error.contains(key), "{bad}: {error}");
         }

@@ -2,7 +2,8 @@
 //!
 //! The path of a batch: [`service`] accepts a stream and starts a [`stream::Session`], which checks each
 //! [`batch::Batch`] against the stream's credit and queues it in the [`queue::FairQueue`]; the [`compute`]
-//! thread takes batches round-robin from the streams, computes logits with its [`backend::Backend`], and
+//! thread takes batches round-robin from the streams, computes logits with its [`backend::Backend`] (opened as
+//! [`model`] configures), and
 //! answers through the stream's [`stream::Responses`].
 //!
 //! - The service never merges batches: the logits of a batch depend only on the batch, the model and the
@@ -19,6 +20,7 @@ pub mod config;
 pub mod error;
 pub mod libtorch_environment;
 pub mod metrics;
+pub mod model;
 pub mod queue;
 pub mod serve;
 pub mod service;

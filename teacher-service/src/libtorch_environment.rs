@@ -1,4 +1,4 @@
-//! Environment variables that control how libtorch and its libraries compute.
+//! Environment variables that control how libtorch, ONNX Runtime and their libraries compute.
 //!
 //! The libraries read them once, when the process starts or libtorch is first used.
 
@@ -26,7 +26,8 @@ pub enum CpuIsa {
 }
 
 /// Ensures that the environment limits the instruction set and, unless it sets a wait policy, lets idle OpenMP
-/// threads sleep instead of spin, because a service shares its machine. If a variable is missing, executes the
+/// threads sleep instead of spin, because a service shares its machine. ONNX Runtime reports nothing to its
+/// vendor unless the environment says otherwise. If a variable is missing, executes the
 /// program again (same process id, same arguments) with the variables set.
 ///
 /// # Errors
@@ -41,6 +42,12 @@ pub fn settle(cpu_isa: CpuIsa) -> io::Result<()> {
     if env::var_os(WAIT_POLICY).is_none() {
         missing.push((WAIT_POLICY, "passive"));
     }
+    #[cfg(feature = "onnx")]
+    missing.extend(
+        onnx_runtime::ENVIRONMENT
+            .into_iter()
+            .filter(|(name, _)| env::var_os(name).is_none()),
+    );
     process_environment::add(missing)
 }
 

@@ -16,6 +16,7 @@ use server::{
     program::{self, PeerArguments, ServeArguments},
     security::client::Credentials,
 };
+use soft_targets::tensor_from_wire;
 use teacher_service::{config::TeacherConfig, libtorch_environment, serve};
 use tokio::runtime::Builder;
 
@@ -24,7 +25,7 @@ use tokio::runtime::Builder;
 #[command(
     version,
     after_help = "Examples:
-  teacher-service serve --artifact runs/demo/teacher/artifact
+  teacher-service serve --model runs/demo/teacher/artifact
   teacher-service healthcheck 127.0.0.1:50051
   teacher-service describe 127.0.0.1:50051"
 )]
@@ -55,14 +56,16 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  teacher-service serve --artifact runs/demo/teacher/artifact
-  teacher-service serve --artifact teacher --set compute.precision=f32 --set compute.threads=2
+  teacher-service serve --model runs/demo/teacher/artifact
+  teacher-service serve --config teacher.toml --model resnet50.onnx
+  teacher-service serve --model teacher --set compute.precision=f32 --set compute.threads=2
   RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
 configs/teacher-service.toml explains every key.")]
 struct Serve {
-    /// Folder with weights.safetensors and model.toml; takes precedence over --set artifact=DIR.
-    #[arg(long, value_name = "DIR")]
-    artifact: Option<PathBuf>,
+    /// The teacher's model: a run's artifact folder, an ONNX, .pt2 or TorchScript file, or
+    /// grpc://HOST:PORT/MODEL; takes precedence over --set model.path=PATH.
+    #[arg(long, value_name = "PATH", alias = "artifact")]
+    model: Option<PathBuf>,
     #[command(flatten)]
     service: ServeArguments,
     /// Format of log lines.
@@ -82,8 +85,8 @@ fn main() -> ExitCode {
 
 fn serve(arguments: Serve) -> anyhow::Result<()> {
     let config = arguments.service.load(|config: &mut TeacherConfig| {
-        if let Some(artifact) = arguments.artifact {
-            config.artifact = artifact;
+        if let Some(model) = arguments.model {
+            config.model.path = model;
         }
     })?;
     // Before any thread exists and before libtorch is used, because this may execute the program again.
@@ -118,16 +121,13 @@ fn describe(peer: &PeerArguments) -> anyhow::Result<()> {
     writeln!(Results, "model id:       {}", teacher.model_id)?;
     writeln!(Results, "numerics:       {}", numerics.descriptor)?;
     writeln!(Results, "probe:          {}", numerics.probe_sha256)?;
-    writeln!(
-        Results,
-        "input:          {:?} (channels, height, width)",
-        teacher.input_shape
-    )?;
-    writeln!(
-        Results,
-        "normalization:  mean {:?}, std {:?}",
-        teacher.normalization_mean, teacher.normalization_std
-    )?;
+    for input in teacher.inputs {
+        let input = tensor_from_wire(input).map_err(|problem| anyhow!("{address}: {problem}"))?;
+        writeln!(Results, "input:          {input}")?;
+    }
+    if !teacher.preprocessing.is_empty() {
+        writeln!(Results, "preprocessing:  {}", teacher.preprocessing)?;
+    }
     writeln!(
         Results,
         "classes:        {}",

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    backend::RetortNetwork,
+    backend::{self, Readiness},
     compute::{Compute, StartError},
     config::TeacherConfig,
     metrics::{self, Open},
@@ -124,6 +124,9 @@ pub async fn run(
         "teacher loaded"
     );
     health.set_serving(true);
+    if let Some(readiness) = compute.readiness() {
+        tokio::spawn(follow(readiness, health.clone(), stopping.drain.clone()));
+    }
     if let Some(file) = &mut ready_file {
         let addresses = [("grpc", grpc_address), ("metrics", metrics_address)];
         file.write(&addresses).map_err(ServerError::ReadyFile)?;
@@ -179,15 +182,32 @@ fn serve(
 
 /// Loads the teacher on the compute thread.
 async fn load(config: &TeacherConfig) -> Result<Compute, StartError> {
-    let (artifact, compute_config) = (config.artifact.clone(), config.compute.clone());
+    let (model, compute_config) = (config.model.clone(), config.compute.clone());
     let load = Compute::start(config.grpc.max_queued_bytes, move || {
-        RetortNetwork::load(&artifact, &compute_config)
+        backend::open(&model, &compute_config)
     });
-    let artifact = config.artifact.display();
+    let model = config.model.path.display();
     slow_work::reported(load, |seconds| {
-        info!(%artifact, seconds, "the teacher is still being loaded");
+        info!(%model, seconds, "the teacher is still being loaded");
     })
     .await
+}
+
+/// Reports the readiness of a model on another server as the service's own, until the service stops.
+async fn follow(mut readiness: Readiness, health: Health, stop: CancellationToken) {
+    loop {
+        let ready = *readiness.borrow_and_update();
+        if stop.is_cancelled() {
+            return;
+        }
+        health.set_serving(ready);
+        let changed = stop.run_until_cancelled(readiness.changed()).await;
+        if !matches!(changed, Some(Ok(()))) {
+            return;
+        }
+        let ready = *readiness.borrow();
+        info!(ready, "the model's inference server reports its readiness");
+    }
 }
 
 /// Waits for the batches in flight, within the configured time.

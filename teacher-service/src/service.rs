@@ -15,6 +15,7 @@ use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, Encoding, Numerics, StreamSoftTargetsRequest,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
+use soft_targets::tensor_to_wire;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -115,15 +116,17 @@ impl TeacherService for Teacher {
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
         let description = self.compute()?.description().clone();
+        let message = |tensor| tensor_to_wire(tensor).into_iter().collect();
+        let (inputs, outputs) = (message(&description.input), message(&description.output()));
         Ok(Response::new(DescribeResponse {
             model_id: description.identity.model_id,
             numerics: Some(Numerics {
                 descriptor: description.identity.numerics,
                 probe_sha256: description.identity.probe_sha256,
             }),
-            input_shape: description.input_shape.map(|size| size as u64).to_vec(),
-            normalization_mean: description.normalization_mean,
-            normalization_std: description.normalization_std,
+            inputs,
+            outputs,
+            preprocessing: description.preprocessing,
             class_names: description.class_names,
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
             encodings: OFFERED_ENCODINGS.map(i32::from).to_vec(),

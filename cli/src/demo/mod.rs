@@ -8,9 +8,11 @@ use common::{output::Narration, shutdown::Signals};
 use datasets::{Split, load_idx};
 use tokio::time;
 
-use crate::{CliError, text_path::text_path};
-use folder::{DemoFolder, KeptService};
-use processes::{Deaths, Processes, Service};
+use crate::{
+    CliError,
+    local::{Deaths, INFERENCE, KeptService, OutputFolder, Owner, PROGRAMS, Processes, Service},
+    text_path::text_path,
+};
 use recipe::{MODEL, Recipe};
 use steps::Steps;
 use test_images::TestImages;
@@ -18,8 +20,6 @@ use test_images::TestImages;
 mod chart;
 mod error;
 mod evaluation;
-mod folder;
-mod processes;
 mod recipe;
 mod report;
 mod serving;
@@ -78,9 +78,9 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
     let data = data.map_err(CliError::file(&arguments.data))?;
     let data = text_path(&data)?;
     let images = TestImages::new(images, recipe.test_samples)?;
-    let folder = DemoFolder::prepare(&arguments.output)?;
+    let folder = OutputFolder::prepare(&arguments.output, Owner::Demo)?;
     let (processes, mut deaths) = Processes::new(folder.logs())?;
-    processes.check(&["student-trainer", "teacher-service", "inference-service"])?;
+    processes.check(&PROGRAMS)?;
 
     let mut steps = Steps::new(&arguments, recipe, data, images, &folder, processes);
     let outcome = tokio::select! {
@@ -136,7 +136,7 @@ async fn stop(processes: &mut Processes, signals: &mut Signals) {
 }
 
 async fn keep(
-    folder: &DemoFolder,
+    folder: &OutputFolder,
     mut processes: Processes,
     services: Vec<Service>,
 ) -> Result<(), CliError> {
@@ -181,7 +181,7 @@ fn print_calls(services: &[KeptService]) {
     let none = BTreeMap::new();
     let inference = services
         .iter()
-        .find(|service| service.name == steps::INFERENCE)
+        .find(|service| service.name == INFERENCE)
         .map_or(&none, |service| &service.addresses);
     let [Some(grpc), Some(admin)] = ["grpc", "admin"].map(|port| inference.get(port)) else {
         return;

@@ -3,13 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use common::{atomic_file, output::Narration};
-use proto::runs::v1::Run;
 
 use super::{
-    DemoArguments, DemoError,
+    DemoArguments,
     evaluation::Evaluation,
-    folder::DemoFolder,
-    processes::{Processes, Service},
     recipe::{MODEL, Recipe, Shared},
     report::{Report, duration},
     serving::{Served, serve_images},
@@ -22,18 +19,14 @@ use crate::{
     client::Remote,
     drawing::{Example, draw_example, screen_ink},
     inference::ServedModel,
-    run_config::RunConfigText,
-    runs::{Progress, RunClient, RunHistory, screen_style, succeeded, watch},
+    local::{INFERENCE, LocalServices, OutputFolder, Processes, Service},
+    runs::{RunClient, RunHistory, submit_and_watch},
     text_path::text_path,
 };
 
-const TRAINER: &str = "trainer";
 const TEACHERS: [&str; 2] = ["teacher-1", "teacher-2"];
-/// Name of the inference service among the demo's processes.
-pub(super) const INFERENCE: &str = "inference";
 /// Number of test images that are drawn at the end.
 const DRAWN_IMAGES: usize = 4;
-const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A running demo.
 pub(super) struct Steps<'a> {
@@ -42,9 +35,8 @@ pub(super) struct Steps<'a> {
     /// Absolute.
     data: &'a str,
     images: TestImages,
-    folder: &'a DemoFolder,
-    processes: Processes,
-    services: Vec<Service>,
+    folder: &'a OutputFolder,
+    services: LocalServices,
     seconds: Seconds,
     /// The current step, for the message if the demo ends early.
     pub doing: &'static str,
@@ -64,7 +56,7 @@ impl<'a> Steps<'a> {
         recipe: Recipe,
         data: &'a str,
         images: TestImages,
-        folder: &'a DemoFolder,
+        folder: &'a OutputFolder,
         processes: Processes,
     ) -> Self {
         Self {
@@ -73,8 +65,7 @@ impl<'a> Steps<'a> {
             data,
             images,
             folder,
-            processes,
-            services: Vec::new(),
+            services: LocalServices::new(processes),
             seconds: Seconds::default(),
             doing: "starting",
         }
@@ -82,7 +73,7 @@ impl<'a> Steps<'a> {
 
     /// Returns the processes and the services that are ready.
     pub(super) fn into_services(self) -> (Processes, Vec<Service>) {
-        (self.processes, self.services)
+        self.services.into_parts()
     }
 
     /// Runs all steps.
@@ -160,19 +151,14 @@ impl<'a> Steps<'a> {
     async fn start(&mut self) -> Result<(SocketAddr, SocketAddr), CliError> {
         self.doing = "starting the services";
         let begin = Instant::now();
-        let runs_folder = set("runs_folder", text_path(self.folder.path())?);
-        let grpc = set("grpc.listen", ANY_PORT);
-        let metrics = set("metrics.listen", ANY_PORT);
-        let data = toml::Value::from(vec![self.data]);
-        let allowed_folders = format!("--set=allowed_folders={data}");
-        let arguments = [runs_folder, allowed_folders, grpc.clone(), metrics.clone()];
-        let trainer = self.serve_process(TRAINER, "student-trainer", &arguments);
-        let trainer = port(&trainer.await?, "grpc")?;
-        let store = set("store", text_path(&self.folder.join("models"))?);
-        let [http, admin] = ["http.listen", "admin.listen"].map(|key| set(key, ANY_PORT));
-        let arguments = [store, grpc, http, admin, metrics];
-        let inference = self.serve_process(INFERENCE, "inference-service", &arguments);
-        let inference = port(&inference.await?, "grpc")?;
+        let trainer = self
+            .services
+            .start_trainer(self.folder.path(), &[self.data])
+            .await?;
+        let inference = self
+            .services
+            .start_inference(&self.folder.join("models"))
+            .await?;
         self.seconds.start = begin.elapsed().as_secs_f64();
         writeln!(
             Narration,
@@ -195,7 +181,7 @@ impl<'a> Steps<'a> {
             "The teacher learns the training images from their labels (hard labels).",
         );
         let config = recipe.teacher(self.shared());
-        let (teacher, seconds) = self.run(&trainer, "teacher", &config).await?;
+        let (teacher, seconds) = submit_and_watch(&trainer, "teacher", &config).await?;
         self.seconds.teacher = seconds;
 
         self.doing = "training the baseline";
@@ -204,7 +190,7 @@ impl<'a> Steps<'a> {
             "The baseline: the student's network learns from the labels only, without a teacher.",
         );
         let config = recipe.baseline(self.shared());
-        let (baseline, seconds) = self.run(&trainer, "baseline", &config).await?;
+        let (baseline, seconds) = submit_and_watch(&trainer, "baseline", &config).await?;
         self.seconds.baseline = seconds;
 
         self.doing = "distilling the student";
@@ -216,9 +202,9 @@ impl<'a> Steps<'a> {
         );
         let begin = Instant::now();
         let teachers = self.start_teachers().await?;
-        let admin = self.service_port(INFERENCE, "admin")?;
+        let admin = self.services.address(INFERENCE, "admin")?;
         let config = recipe.student(self.shared(), &teachers, admin);
-        let (student, _) = self.run(&trainer, "student", &config).await?;
+        let (student, _) = submit_and_watch(&trainer, "student", &config).await?;
         self.seconds.student = begin.elapsed().as_secs_f64();
         self.seconds.distill = student.seconds("distill");
         self.seconds.fine_tune = student.seconds("fine_tune");
@@ -232,21 +218,10 @@ impl<'a> Steps<'a> {
 
     async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
         let artifact = self.folder.join("teacher/artifact");
-        let artifact = text_path(&artifact)?.to_owned();
+        let model = ["--model".to_owned(), text_path(&artifact)?.to_owned()];
         let mut addresses = Vec::new();
         for name in TEACHERS {
-            let arguments = [
-                vec!["--artifact".to_owned(), artifact.clone()],
-                // One thread each, because the trainer needs a core too.
-                vec![set("compute.threads", 1)],
-                vec![
-                    set("grpc.listen", ANY_PORT),
-                    set("metrics.listen", ANY_PORT),
-                ],
-            ]
-            .concat();
-            let service = self.serve_process(name, "teacher-service", &arguments);
-            addresses.push(port(&service.await?, "grpc")?);
+            addresses.push(self.services.start_teacher(name, &model).await?);
         }
         Ok(addresses)
     }
@@ -282,7 +257,7 @@ impl<'a> Steps<'a> {
         if let Some(count) = self.recipe.test_samples {
             arguments.extend(["--test-samples".to_owned(), count.to_string()]);
         }
-        self.processes
+        self.services
             .finish("evaluate", "student-trainer", &arguments)
             .await?;
         let evaluation = Evaluation::read(&file)?;
@@ -339,42 +314,6 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Submits a run and shows its progress; returns its history and its duration in seconds.
-    async fn run(
-        &self,
-        trainer: &RunClient,
-        name: &str,
-        config: &RunConfigText,
-    ) -> Result<(RunHistory, f64), CliError> {
-        let begin = Instant::now();
-        let run: Run = trainer.submit(name, config).await?;
-        let mut history = RunHistory::default();
-        let mut progress = Progress::new(screen_style());
-        let ended = watch(trainer, &run.run_id, &mut [&mut history, &mut progress]).await?;
-        succeeded(&ended)?;
-        Ok((history, begin.elapsed().as_secs_f64()))
-    }
-
-    async fn serve_process(
-        &mut self,
-        name: &str,
-        program: &str,
-        arguments: &[String],
-    ) -> Result<Service, CliError> {
-        let service = self.processes.serve(name, program, arguments).await?;
-        self.services.push(service.clone());
-        Ok(service)
-    }
-
-    fn service_port(&self, name: &str, kind: &'static str) -> Result<SocketAddr, CliError> {
-        let service = self.services.iter().find(|service| service.name == name);
-        let missing = || DemoError::NoAddress {
-            service: name.to_owned(),
-            port: kind,
-        };
-        port(service.ok_or_else(missing)?, kind)
-    }
-
     fn shared(&self) -> Shared<'_> {
         Shared {
             seed: self.arguments.seed,
@@ -396,26 +335,4 @@ impl<'a> Steps<'a> {
 
 fn heading(number: u32, text: &str) {
     writeln!(Narration, "\n{number}. {text}");
-}
-
-/// The argument `--set=key=value`; a value that is not a number becomes a TOML string.
-fn set(key: &str, value: impl ToString) -> String {
-    let value = value.to_string();
-    let quoted = match value.parse::<i64>() {
-        Ok(_) => value,
-        Err(_) => toml::Value::String(value).to_string(),
-    };
-    format!("--set={key}={quoted}")
-}
-
-fn port(service: &Service, kind: &'static str) -> Result<SocketAddr, CliError> {
-    let address = service.addresses.get(kind).copied();
-    address.ok_or_else(|| {
-        let service = service.name.clone();
-        DemoError::NoAddress {
-            service,
-            port: kind,
-        }
-        .into()
-    })
 }

@@ -20,11 +20,13 @@ use crate::{CliError, client::Remote, run_config::RunConfigText};
 mod event_dedup;
 mod history;
 mod progress;
+mod submission;
 mod trainer;
 mod verification;
 
 pub(crate) use history::{PhaseHistory, RunHistory};
 pub(crate) use progress::{Progress, Style, screen_style};
+pub(crate) use submission::submit_and_watch;
 pub(crate) use trainer::{Observer, RunClient, watch};
 
 const DEFAULT_TRAINER: &str = "127.0.0.1:50052";

@@ -55,6 +55,8 @@ struct Manifest {
     seed: u64,
     config_sha256: Sha256,
     train_samples: u32,
+    /// Training samples with a label, if not all have one.
+    labelled_samples: Option<u32>,
     teacher: Option<Teacher>,
     model_id: String,
     onnx_sha256: Option<Sha256>,
@@ -187,7 +189,7 @@ impl FinishedRun {
                 return Err(format!("phase {} needs a teacher, but had none", index + 1));
             }
         };
-        let samples = self.manifest.train_samples;
+        let samples = self.manifest.samples_of(phase);
         let total = u64::from(samples) * u64::from(phase.epochs);
         if record.consumed_samples != total {
             return Err(format!(
@@ -224,7 +226,7 @@ impl FinishedRun {
         phase: &Phase,
         teacher: Option<&str>,
     ) -> Result<Consumption, String> {
-        let samples = self.manifest.train_samples as usize;
+        let samples = self.manifest.samples_of(phase) as usize;
         if phase.batch_size == 0 {
             return Err("config.toml: a phase has batch_size 0".to_owned());
         }
@@ -283,6 +285,16 @@ impl FinishedRun {
             }
         }
         Ok(problems)
+    }
+}
+
+impl Manifest {
+    /// Number of samples that `phase` trains on.
+    fn samples_of(&self, phase: &Phase) -> u32 {
+        match self.labelled_samples {
+            Some(labelled) if !phase.needs_soft_targets() => labelled,
+            _ => self.train_samples,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod dependencies;
+mod distill;
 mod import_circles;
 mod models;
 mod predict;

@@ -1,6 +1,6 @@
 //! Why data cannot be used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::SampleError;
 
@@ -57,6 +57,20 @@ pub enum DatasetError {
         /// What is missing or wrong, and what is expected.
         problem: String,
     },
+    /// Too many files cannot be used.
+    #[error("{}: {unreadable} of {files} files cannot be used, more than the permitted share of {allowed}: {first}", path.display())]
+    TooManyUnreadable {
+        /// The data set.
+        path: PathBuf,
+        /// Files that cannot be used.
+        unreadable: usize,
+        /// All files.
+        files: usize,
+        /// Largest share of unreadable files.
+        allowed: f64,
+        /// The first few, each with its problem.
+        first: String,
+    },
     /// More samples are requested than exist.
     #[error("{wanted} samples are requested {purpose}, but the data set has {available}")]
     TooFewSamples {
@@ -70,4 +84,35 @@ pub enum DatasetError {
     /// A sample cannot be read.
     #[error(transparent)]
     Sample(#[from] SampleError),
+}
+
+impl DatasetError {
+    /// A problem of the folder or file at `path`.
+    pub(crate) fn layout(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Self::Layout {
+            folder: path.as_ref().to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// `file` cannot be read.
+    pub(crate) fn unreadable(file: impl AsRef<Path>, reason: impl ToString) -> Self {
+        Self::Unreadable {
+            file: file.as_ref().to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// The content of `file` violates `format`.
+    pub(crate) fn malformed(
+        file: impl AsRef<Path>,
+        format: &'static str,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Malformed {
+            file: file.as_ref().to_owned(),
+            format,
+            problem: problem.into(),
+        }
+    }
 }

@@ -7,30 +7,55 @@
 
 mod augmentation;
 mod batch;
+mod cache;
+mod decode;
+mod detect;
 mod error;
+mod formats;
 mod gzip;
-mod idx;
 mod image;
 mod in_memory;
+mod in_memory_rows;
+mod inspect;
+mod labels;
 mod normalization;
+mod npy;
+mod open;
+mod packed;
+mod panics;
+#[cfg(feature = "parquet")]
+mod parquet_columns;
+mod partition;
+mod pictures;
 pub mod random;
 mod render;
 mod sampling;
 mod source;
+mod spec;
 mod split;
+mod split_files;
 mod subset;
 mod view;
 
 pub use augmentation::{Augmentation, OutOfRange, RandomResizedCrop};
 pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, read_plain};
+pub use cache::{CacheSpec, cached};
+pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;
-pub use idx::load_idx;
+pub use formats::load_idx;
 pub use image::Image;
 pub use in_memory::InMemoryImages;
+pub use in_memory_rows::InMemoryRows;
+pub use inspect::{
+    ClassCount, Duplicate, Inspection, Position, Sizes, SplitInspection, SplitName, Statistics,
+    inspect,
+};
 pub use normalization::Normalization;
+pub use open::open;
 pub use render::Renderer;
 pub use sampling::EpochSampler;
 pub use source::{Layout, Picture, Sample, SampleError, SampleKind, Source};
+pub use spec::{DataSpec, Format, Opened, Progress, Shares, UnknownFormat, UnreadableFile};
 pub use split::Split;
 pub use subset::Subset;
 pub use view::{Geometry, View, covering_size};

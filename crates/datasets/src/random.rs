@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub enum Purpose {
     /// Which samples are held out for validation.
     ValidationSplit,
+    /// How data without splits is split.
+    Partition,
     /// Which samples a part of a data set holds.
     Subset,
     /// The order of samples in an epoch.
@@ -25,6 +27,7 @@ impl Purpose {
     fn name(self) -> &'static str {
         match self {
             Self::ValidationSplit => "validation split",
+            Self::Partition => "partition",
             Self::Subset => "subset",
             Self::Shuffle => "shuffle",
             Self::Augmentation => "augmentation",

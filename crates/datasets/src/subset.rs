@@ -116,7 +116,7 @@ impl Subset {
     }
 
     /// The samples at `positions` of this subset.
-    fn select(&self, positions: Vec<u32>) -> Self {
+    pub(crate) fn select(&self, positions: Vec<u32>) -> Self {
         let samples: Arc<[u32]> = positions.into_iter().map(|at| self.position(at)).collect();
         let mut hasher = Sha256::new();
         hasher.update("retort subset 1\n");

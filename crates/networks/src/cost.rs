@@ -26,23 +26,19 @@ pub fn cost(spec: &NetworkSpec) -> Result<Cost, SpecError> {
         .sum();
     Ok(Cost {
         parameters,
-        multiply_adds: multiply_adds(&layers),
+        multiply_adds: layers.iter().map(multiply_adds).sum(),
     })
 }
 
 // At most limits::ACTIVATIONS (2^26) positions for each of limits::WEIGHTS (2^28) weights: no overflow.
-fn multiply_adds(layers: &[Layer]) -> u64 {
-    layers
-        .iter()
-        .map(|layer| match &layer.operation {
-            Operation::Conv(conv) => {
-                conv.weight_count() * (layer.output.elements() / conv.out_channels) as u64
-            }
-            Operation::Linear(linear) => linear.weight_count(),
-            Operation::Residual { body, shortcut } => multiply_adds(body) + multiply_adds(shortcut),
-            _ => 0,
-        })
-        .sum()
+fn multiply_adds(layer: &Layer) -> u64 {
+    match &layer.operation {
+        Operation::Conv(conv) => {
+            conv.weight_count() * (layer.output.elements() / conv.out_channels) as u64
+        }
+        Operation::Linear(linear) => linear.weight_count(),
+        _ => layer.inner().map(multiply_adds).sum(),
+    }
 }
 
 impl Conv {

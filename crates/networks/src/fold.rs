@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{BATCH_NORM_EPSILON, Layer, Operation, WeightTensor, Weights, WeightsError};
+use crate::{Layer, Operation, WeightTensor, Weights, WeightsError};
 
 /// Layers for inference, and the weights that they refer to by name.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,22 +35,26 @@ fn fold_sequence(
         if matches!(layer.operation, Operation::Dropout { .. }) {
             continue;
         }
-        if let (Operation::BatchNorm { channels }, Some(before)) =
+        if let (Operation::BatchNorm { channels, epsilon }, Some(before)) =
             (&layer.operation, folded.last_mut())
             && let Some(bias) = before.operation.bias_mut()
         {
             *bias = true;
-            Affine::of(layer, *channels, weights)?.fold_into(&before.name, tensors);
+            Affine::of(&layer.name, *channels, *epsilon, weights)?.fold_into(&before.name, tensors);
             continue;
         }
         let mut layer = layer.clone();
-        if let Operation::Residual { body, shortcut } = &mut layer.operation {
-            *body = fold_sequence(body, weights, tensors)?;
-            *shortcut = fold_sequence(shortcut, weights, tensors)?;
-        } else {
-            for spec in crate::tensors(std::slice::from_ref(&layer)) {
-                let tensor = tensor(weights, &spec.name)?.clone();
-                tensors.insert(spec.name, tensor);
+        match &mut layer.operation {
+            Operation::Residual { body, shortcut, .. } => {
+                *body = fold_sequence(body, weights, tensors)?;
+                *shortcut = fold_sequence(shortcut, weights, tensors)?;
+            }
+            Operation::Gate { gate } => *gate = fold_sequence(gate, weights, tensors)?,
+            _ => {
+                for spec in crate::tensors(std::slice::from_ref(&layer)) {
+                    let tensor = tensor(weights, &spec.name)?.clone();
+                    tensors.insert(spec.name, tensor);
+                }
             }
         }
         folded.push(layer);
@@ -65,14 +69,20 @@ struct Affine {
 }
 
 impl Affine {
-    fn of(layer: &Layer, channels: usize, weights: &Weights) -> Result<Self, WeightsError> {
-        let values = |name: &str| {
-            tensor(weights, &format!("{}.{name}", layer.name)).map(|tensor| &tensor.data)
+    /// The batch-norm in the layer `name`.
+    fn of(
+        name: &str,
+        channels: usize,
+        epsilon: f64,
+        weights: &Weights,
+    ) -> Result<Self, WeightsError> {
+        let values = |tensor_name: &str| {
+            tensor(weights, &format!("{name}.{tensor_name}")).map(|tensor| &tensor.data)
         };
         let (gamma, beta) = (values("weight")?, values("bias")?);
         let (mean, variance) = (values("running_mean")?, values("running_var")?);
         let scale: Vec<_> = (0..channels)
-            .map(|c| f64::from(gamma[c]) / (f64::from(variance[c]) + BATCH_NORM_EPSILON).sqrt())
+            .map(|c| f64::from(gamma[c]) / (f64::from(variance[c]) + epsilon).sqrt())
             .collect();
         let shift = (0..channels)
             .map(|c| f64::from(beta[c]) - f64::from(mean[c]) * scale[c])

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-/// The epsilon that batch-norm adds to a variance before taking the root: PyTorch's default.
+use serde::{Deserialize, Serialize};
+
+use crate::Activation;
+
+/// The epsilon that batch-norm adds to a variance before the root is taken: PyTorch's default.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// A layer at its position in a network, with known shapes.
@@ -27,21 +31,30 @@ pub enum Operation {
     BatchNorm {
         /// Channels of an image, or features of a vector.
         channels: usize,
+        /// Added to the variance before the root is taken.
+        epsilon: f64,
     },
-    /// max(x, 0).
-    Relu,
+    /// A function of each value.
+    Activation(Activation),
     /// Maximum over a window; padding is never the maximum.
     MaxPool(Pool),
     /// Mean over a window; padding counts as zeros, like PyTorch's `AvgPool2d` by default.
     AvgPool(Pool),
     /// Mean over the image; its height and width become 1.
     GlobalAvgPool,
-    /// relu(body(x) + shortcut(x)), He et al. 2015.
+    /// activation(body(x) + shortcut(x)), He et al. 2015.
     Residual {
         /// The residual branch.
         body: Vec<Layer>,
         /// A projection (1×1 convolution and batch-norm), or empty: the identity.
         shortcut: Vec<Layer>,
+        /// The function after the sum, if there is one.
+        activation: Option<Activation>,
+    },
+    /// x · gate(x) with one factor per channel: squeeze-and-excitation, Hu et al. 2018.
+    Gate {
+        /// The layers that compute the factors, [c, h, w] → [c, 1, 1].
+        gate: Vec<Layer>,
     },
     /// Flattens an image to a vector, channels first.
     Flatten,
@@ -52,6 +65,18 @@ pub enum Operation {
         /// Probability of zeroing, in [0, 1).
         rate: f64,
     },
+}
+
+impl Layer {
+    /// The layers inside this one, in network order; none for most operations.
+    pub fn inner(&self) -> impl Iterator<Item = &Layer> {
+        let (first, second): (&[Layer], &[Layer]) = match &self.operation {
+            Operation::Residual { body, shortcut, .. } => (body, shortcut),
+            Operation::Gate { gate } => (gate, &[]),
+            _ => (&[], &[]),
+        };
+        first.iter().chain(second)
+    }
 }
 
 /// A convolution with square kernels. Weight: [out_channels, in_channels / groups, kernel, kernel].
@@ -65,9 +90,9 @@ pub struct Conv {
     pub kernel: usize,
     /// Step in both directions.
     pub stride: usize,
-    /// Zeros added on each of the four sides.
-    pub padding: usize,
-    /// 1, or `in_channels` for a depthwise convolution.
+    /// Zeros added at the top, left, bottom and right: the order of ONNX's `pads` for images.
+    pub padding: [usize; 4],
+    /// Groups of channels that are convolved separately; `in_channels` for a depthwise convolution.
     pub groups: usize,
     /// Whether a bias is added.
     pub bias: bool,
@@ -95,8 +120,9 @@ pub struct Linear {
     pub bias: bool,
 }
 
-/// Shape of one sample, without the batch dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Shape of one sample, without the batch dimension. Serialized as a list of its dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<usize>", into = "Vec<usize>")]
 pub enum Shape {
     /// [channels, height, width]
     Image {
@@ -114,17 +140,38 @@ pub enum Shape {
     },
 }
 
+/// A shape that is not an image where only images can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("only images are supported here, but the input is a vector of {features} features")]
+pub struct NotAnImage {
+    /// Length of the vector.
+    pub features: usize,
+}
+
 impl Shape {
-    /// Number of values in one sample.
-    pub fn elements(self) -> usize {
+    /// The dimensions: [channels, height, width] or [features].
+    pub fn dimensions(self) -> Vec<usize> {
+        self.into()
+    }
+
+    /// [channels, height, width].
+    ///
+    /// # Errors
+    /// [`NotAnImage`] for a vector.
+    pub fn image(self) -> Result<[usize; 3], NotAnImage> {
         match self {
             Shape::Image {
                 channels,
                 height,
                 width,
-            } => channels * height * width,
-            Shape::Vector { features } => features,
+            } => Ok([channels, height, width]),
+            Shape::Vector { features } => Err(NotAnImage { features }),
         }
+    }
+
+    /// Number of values in one sample.
+    pub fn elements(self) -> usize {
+        self.dimensions().iter().product()
     }
 
     /// The dimension that batch-norm normalizes: an image's channels or a vector's features.
@@ -136,15 +183,46 @@ impl Shape {
     }
 }
 
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+impl From<[usize; 3]> for Shape {
+    fn from([channels, height, width]: [usize; 3]) -> Self {
+        Shape::Image {
+            channels,
+            height,
+            width,
+        }
+    }
+}
+
+impl From<Shape> for Vec<usize> {
+    fn from(shape: Shape) -> Self {
+        match shape {
             Shape::Image {
                 channels,
                 height,
                 width,
-            } => write!(f, "[{channels}, {height}, {width}]"),
-            Shape::Vector { features } => write!(f, "[{features}]"),
+            } => vec![channels, height, width],
+            Shape::Vector { features } => vec![features],
         }
+    }
+}
+
+impl TryFrom<Vec<usize>> for Shape {
+    type Error = String;
+
+    fn try_from(dimensions: Vec<usize>) -> Result<Self, String> {
+        match *dimensions {
+            [channels, height, width] => Ok([channels, height, width].into()),
+            [features] => Ok(Shape::Vector { features }),
+            _ => Err(format!(
+                "has {} numbers; allowed: [channels, height, width] for images, [features] for vectors",
+                dimensions.len()
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dimensions())
     }
 }

@@ -6,11 +6,13 @@
 //! - [`cost`] counts parameters and multiply-adds;
 //! - [`tensors`] names each weight tensor and its shape, in network order;
 //! - [`Weights`] holds the values, initialized randomly or read from a safetensors file;
+//! - [`weights::public`] reads the published weights of well-known networks;
 //! - [`fold_batch_norm`] converts a trained network into a cheaper one for inference;
 //! - [`onnx::export`] writes a network as an ONNX model.
 //!
 //! The crates `torch-networks` and `onnx-runtime` compute networks.
 
+mod activation;
 mod cost;
 mod error;
 mod fold;
@@ -24,16 +26,19 @@ mod resolve;
 mod spec;
 mod tensors;
 mod validation;
-mod weights;
+pub mod weights;
 
+pub use activation::Activation;
 pub use cost::{Cost, cost};
 pub use error::{Problem, SpecError};
 pub use fold::{Folded, fold_batch_norm};
-pub use layer::{BATCH_NORM_EPSILON, Conv, Layer, Linear, Operation, Pool, Shape};
+pub use layer::{BATCH_NORM_EPSILON, Conv, Layer, Linear, NotAnImage, Operation, Pool, Shape};
 pub use model_file::{ModelFile, ModelFileError};
 pub use model_id::{InvalidModelId, ModelId, model_id};
 pub use spec::{
-    Architecture, CnnPreset, LayerSpec, LayerType, MlpPreset, NetworkSpec, ResnetPreset, Shortcut,
+    Architecture, CnnPreset, Convention, DeepResnet, DeepResnetPreset, EfficientnetLitePreset,
+    LayerSpec, LayerType, MlpPreset, MobilenetV2Preset, NetworkSpec, Padding, ResnetPreset,
+    Scaling, Shortcut, Size, Vgg16BnPreset, Window,
 };
 pub use tensors::{TensorRole, TensorSpec, tensors};
 pub use weights::{WeightTensor, Weights, WeightsError};

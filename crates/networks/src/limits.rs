@@ -13,6 +13,8 @@ pub const NESTING: usize = 4;
 pub const STAGES: usize = 32;
 /// Blocks or convolutions in one stage of a preset.
 pub const DEPTH: usize = 256;
+/// Multiplier of a preset's width or depth.
+pub const MULTIPLIER: f64 = 32.0;
 /// Values in one sample's input to or output from a layer.
 pub const ACTIVATIONS: usize = 1 << 26;
 /// Values in all weight tensors together (1 GiB of f32).

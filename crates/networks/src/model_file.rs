@@ -5,16 +5,16 @@ use sha2::{Digest, Sha256};
 
 use crate::{NetworkSpec, SpecError, Weights, WeightsError, spec};
 
-/// The oldest format that is read: it names no digest of the weights.
+/// The oldest format that can be read. It has no digest of the weights.
 const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// The content of `model.toml`. A model folder holds it together with `weights.safetensors`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// [`ModelFile::FORMAT_VERSION`] when written; 1 is read as well, others are refused by name.
+    /// Written files have [`ModelFile::FORMAT_VERSION`]. Version 1 can be read, too.
     pub format_version: u32,
-    /// SHA-256 of `weights.safetensors`, lower-case hex; only format 1 has none.
+    /// SHA-256 of `weights.safetensors` in lower-case hexadecimal digits. Files of version 1 have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
     /// The class names, in the order of the logits.
@@ -42,10 +42,10 @@ pub enum ModelFileError {
         /// The version in the file.
         found: u32,
     },
-    /// The digest of the weights is missing, or stands where its format has none.
+    /// The digest of the weights is missing or invalid, or the format version does not have it.
     #[error("weights_sha256 {problem} with format_version = {format_version}")]
     WeightsDigest {
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
         /// The version in the file.
         format_version: u32,
@@ -79,7 +79,7 @@ pub enum ModelFileError {
 }
 
 impl ModelFile {
-    /// The newest format that is read, and the one that is written.
+    /// The version that is written, and the newest one that can be read.
     pub const FORMAT_VERSION: u32 = 2;
 
     /// Reads and checks a `model.toml`.
@@ -112,7 +112,7 @@ impl ModelFile {
         Ok(toml::to_string(self)?)
     }
 
-    /// Names `weights_file`, the bytes of `weights.safetensors`, as the weights that belong to this file.
+    /// Sets the digest to that of `weights_file`, the bytes of `weights.safetensors`.
     #[must_use]
     pub fn with_weights(self, weights_file: &[u8]) -> Self {
         Self {
@@ -122,11 +122,11 @@ impl ModelFile {
         }
     }
 
-    /// Reads `weights_file`, the bytes of `weights.safetensors`, and holds them against the digest.
+    /// Reads `weights_file`, the bytes of `weights.safetensors`, and compares them with the digest.
     ///
     /// # Errors
-    /// [`WeightsError::Digest`] where they are not the bytes that this file names;
-    /// [`Weights::from_safetensors`] where they do not fit the network.
+    /// [`WeightsError::Digest`] if their digest is another one; the errors of
+    /// [`Weights::from_safetensors`] if they do not fit the network.
     pub fn read_weights(&self, weights_file: &[u8]) -> Result<Weights, WeightsError> {
         let weights = Weights::from_safetensors(weights_file, &self.network)?;
         match &self.weights_sha256 {
@@ -157,7 +157,7 @@ impl ModelFile {
             });
         }
         self.network.layers()?;
-        let channels = self.network.input[0];
+        let channels = self.network.input.channels();
         for (key, found, expected) in [
             ("class_names", self.class_names.len(), self.network.classes),
             (

@@ -1,8 +1,8 @@
 //! Resolves a spec to layers: validates values, infers shapes, enforces limits.
 
 use crate::{
-    Conv, Layer, LayerSpec, Linear, NetworkSpec, Operation, Pool, Problem, Shape, Shortcut,
-    SpecError, limits, validation,
+    Activation, BATCH_NORM_EPSILON, Conv, Layer, LayerSpec, Linear, NetworkSpec, Operation,
+    Padding, Pool, Problem, Shape, Shortcut, SpecError, Window, limits, validation,
 };
 
 impl NetworkSpec {
@@ -15,18 +15,9 @@ impl NetworkSpec {
         let specs = self.expanded_layers()?;
         validation::check_layers(&specs)?;
 
-        let [channels, height, width] = self.input;
         let classes = self.classes;
         let mut resolver = Resolver { weights: 0 };
-        let (layers, output) = resolver.sequence(
-            &specs,
-            "layers",
-            Shape::Image {
-                channels,
-                height,
-                width,
-            },
-        )?;
+        let (layers, output) = resolver.sequence(&specs, "layers", self.input)?;
         match output {
             Shape::Vector { features } if features == classes => Ok(layers),
             _ => Err(Problem::Output { output, classes }.into()),
@@ -65,172 +56,138 @@ impl Resolver {
                 reason,
             })
         };
-        let image = || match input {
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } => Ok((channels, height, width)),
-            Shape::Vector { .. } => Err(refuse(
-                "expects an image, but its input is a vector".to_owned(),
-            )),
+        let image = || {
+            let vector = |_| refuse("expects an image, but its input is a vector".to_owned());
+            input.image().map_err(vector)
+        };
+        // Padding of the window, and the shape of its output with this number of channels.
+        let slide = |window: Window, out_channels: usize| {
+            let [_, height, width] = image()?;
+            let padding = window.padding(height, width);
+            let [height, width] = window.output(height, width, padding).ok_or_else(|| {
+                refuse(format!(
+                    "the padded image is smaller than the {0}×{0} window",
+                    window.kernel
+                ))
+            })?;
+            Ok::<_, SpecError>((padding, Shape::from([out_channels, height, width])))
+        };
+        let convolve = |channels: usize, window: Window, groups: usize, bias: bool| {
+            let [in_channels, ..] = image()?;
+            if !(in_channels.is_multiple_of(groups) && channels.is_multiple_of(groups)) {
+                return Err(refuse(format!(
+                    "groups = {groups} does not divide {in_channels} input channels and \
+                     {channels} output channels"
+                )));
+            }
+            let (padding, output) = slide(window, channels)?;
+            let conv = Conv {
+                in_channels,
+                out_channels: channels,
+                kernel: window.kernel,
+                stride: window.stride,
+                padding,
+                groups,
+                bias,
+            };
+            Ok((Operation::Conv(conv), output))
+        };
+        let pool = |window: Window| {
+            let [channels, ..] = image()?;
+            let ([padding, ..], output) = slide(window, channels)?;
+            let pool = Pool {
+                kernel: window.kernel,
+                stride: window.stride,
+                padding,
+            };
+            Ok::<_, SpecError>((pool, output))
         };
         let (operation, output) = match *spec {
             LayerSpec::Conv {
                 channels,
-                kernel,
-                stride,
-                padding,
+                window,
+                groups,
                 bias,
-            } => {
-                let (in_channels, height, width) = image()?;
-                let (height, width) = windows(height, width, kernel, stride, padding)
-                    .ok_or_else(|| too_small(&refuse, kernel))?;
-                let conv = Conv {
-                    in_channels,
-                    out_channels: channels,
-                    kernel,
-                    stride,
-                    padding,
-                    groups: 1,
-                    bias,
-                };
-                (
-                    Operation::Conv(conv),
-                    Shape::Image {
-                        channels,
-                        height,
-                        width,
-                    },
-                )
+            } => convolve(channels, window, groups, bias)?,
+            LayerSpec::DepthwiseConv { window, bias } => {
+                let [channels, ..] = image()?;
+                convolve(channels, window, channels, bias)?
             }
-            LayerSpec::DepthwiseConv {
-                kernel,
-                stride,
-                padding,
-                bias,
-            } => {
-                let (channels, height, width) = image()?;
-                let (height, width) = windows(height, width, kernel, stride, padding)
-                    .ok_or_else(|| too_small(&refuse, kernel))?;
-                let conv = Conv {
-                    in_channels: channels,
-                    out_channels: channels,
-                    kernel,
-                    stride,
-                    padding,
-                    groups: channels,
-                    bias,
-                };
-                (
-                    Operation::Conv(conv),
-                    Shape::Image {
-                        channels,
-                        height,
-                        width,
-                    },
-                )
+            LayerSpec::MaxPool(window) => {
+                let (pool, output) = pool(window)?;
+                (Operation::MaxPool(pool), output)
             }
-            LayerSpec::MaxPool {
-                kernel,
-                stride,
-                padding,
-            }
-            | LayerSpec::AvgPool {
-                kernel,
-                stride,
-                padding,
-            } => {
-                let (channels, height, width) = image()?;
-                let (height, width) = windows(height, width, kernel, stride, padding)
-                    .ok_or_else(|| too_small(&refuse, kernel))?;
-                let pool = Pool {
-                    kernel,
-                    stride,
-                    padding,
-                };
-                let operation = match spec {
-                    LayerSpec::MaxPool { .. } => Operation::MaxPool(pool),
-                    _ => Operation::AvgPool(pool),
-                };
-                (
-                    operation,
-                    Shape::Image {
-                        channels,
-                        height,
-                        width,
-                    },
-                )
+            LayerSpec::AvgPool(window) => {
+                let (pool, output) = pool(window)?;
+                (Operation::AvgPool(pool), output)
             }
             LayerSpec::GlobalAvgPool => {
-                let (channels, ..) = image()?;
-                (
-                    Operation::GlobalAvgPool,
-                    Shape::Image {
-                        channels,
-                        height: 1,
-                        width: 1,
-                    },
-                )
+                let [channels, ..] = image()?;
+                (Operation::GlobalAvgPool, [channels, 1, 1].into())
             }
-            LayerSpec::BatchNorm => (
-                Operation::BatchNorm {
-                    channels: input.channels(),
-                },
-                input,
-            ),
-            LayerSpec::Relu => (Operation::Relu, input),
+            LayerSpec::BatchNorm { epsilon } => {
+                let channels = input.channels();
+                (Operation::BatchNorm { channels, epsilon }, input)
+            }
+            LayerSpec::Activation(activation) => (Operation::Activation(activation), input),
             LayerSpec::Dropout { rate } => (Operation::Dropout { rate }, input),
             LayerSpec::Flatten => {
                 image()?;
-                (
-                    Operation::Flatten,
-                    Shape::Vector {
-                        features: input.elements(),
-                    },
-                )
+                let features = input.elements();
+                (Operation::Flatten, Shape::Vector { features })
             }
-            LayerSpec::Linear { features, bias } => match input {
-                Shape::Vector {
+            LayerSpec::Linear { features, bias } => {
+                let Shape::Vector {
                     features: in_features,
-                } => (
-                    Operation::Linear(Linear {
-                        in_features,
-                        out_features: features,
-                        bias,
-                    }),
-                    Shape::Vector { features },
-                ),
-                Shape::Image { .. } => {
+                } = input
+                else {
                     return Err(refuse(
                         "expects a vector, but its input is an image; put a flatten layer before it"
                             .to_owned(),
                     ));
-                }
-            },
-            LayerSpec::Residual { ref body, shortcut } => {
-                let (layers, output) = self.sequence(body, &format!("{name}.body"), input)?;
-                let shortcut = match shortcut {
-                    Some(Shortcut::Identity) => Vec::new(),
-                    None if output == input => Vec::new(),
+                };
+                let linear = Linear {
+                    in_features,
+                    out_features: features,
+                    bias,
+                };
+                (Operation::Linear(linear), Shape::Vector { features })
+            }
+            LayerSpec::SqueezeExcitation {
+                channels,
+                activation,
+            } => {
+                let [outputs, ..] = image()?;
+                let specs = gate(channels, activation, outputs);
+                let (gate, _) = self.sequence(&specs, &format!("{name}.gate"), input)?;
+                (Operation::Gate { gate }, input)
+            }
+            LayerSpec::Residual {
+                ref body,
+                shortcut,
+                activation,
+            } => {
+                let (body, output) = self.sequence(body, &format!("{name}.body"), input)?;
+                let (shortcut, carried) = match shortcut {
+                    Some(Shortcut::Identity) => (Vec::new(), input),
+                    None if output == input => (Vec::new(), input),
                     None | Some(Shortcut::Projection) => {
                         image()?;
-                        self.projection(&name, input, output, image_stride(&layers))?
+                        let specs = projection(output.channels(), image_stride(&body));
+                        self.sequence(&specs, &format!("{name}.shortcut"), input)?
                     }
                 };
-                let carried = shortcut.last().map_or(input, |layer| layer.output);
                 if carried != output {
                     return Err(refuse(format!(
                         "the body outputs {output}, the shortcut {carried}; the shapes must be equal"
                     )));
                 }
-                (
-                    Operation::Residual {
-                        body: layers,
-                        shortcut,
-                    },
-                    output,
-                )
+                let operation = Operation::Residual {
+                    body,
+                    shortcut,
+                    activation,
+                };
+                (operation, output)
             }
         };
         self.check_limits(&name, &operation, output)?;
@@ -242,27 +199,6 @@ impl Resolver {
         })
     }
 
-    /// A 1×1 convolution to the body's channels, with the body's stride, and batch-norm.
-    fn projection(
-        &mut self,
-        name: &str,
-        input: Shape,
-        output: Shape,
-        stride: usize,
-    ) -> Result<Vec<Layer>, SpecError> {
-        let specs = [
-            LayerSpec::Conv {
-                channels: output.channels(),
-                kernel: 1,
-                stride,
-                padding: 0,
-                bias: false,
-            },
-            LayerSpec::BatchNorm,
-        ];
-        Ok(self.sequence(&specs, &format!("{name}.shortcut"), input)?.0)
-    }
-
     fn check_limits(
         &mut self,
         name: &str,
@@ -270,58 +206,86 @@ impl Resolver {
         output: Shape,
     ) -> Result<(), SpecError> {
         let exceeded = |quantity, limit| {
-            SpecError::from(Problem::Limit {
+            Err(SpecError::from(Problem::Limit {
                 place: place(name),
                 quantity,
                 limit,
-            })
+            }))
         };
-        let values = match output {
-            // Three factors of at most 2^16 each stay below 2^64.
-            Shape::Image {
-                channels,
-                height,
-                width,
-            } => (channels * height).checked_mul(width),
-            Shape::Vector { features } => Some(features),
-        };
-        if values.is_none_or(|values| values > limits::ACTIVATIONS) {
-            return Err(exceeded(
-                "values in a sample's output",
-                limits::ACTIVATIONS as u64,
-            ));
+        if !validation::is_within_activations(output) {
+            let limit = limits::ACTIVATIONS as u64;
+            return exceeded("values in a sample's output", limit);
         }
         // The limits on values and activations bound each factor: at most 2^16 · 2^16 · 2^12.
         self.weights += match *operation {
             Operation::Conv(conv) => conv.weight_count() + conv.out_channels as u64,
             Operation::Linear(linear) => linear.weight_count() + linear.out_features as u64,
-            Operation::BatchNorm { channels } => 4 * channels as u64,
+            Operation::BatchNorm { channels, .. } => 4 * channels as u64,
             _ => 0,
         };
         if self.weights > limits::WEIGHTS {
-            Err(exceeded("weights", limits::WEIGHTS))
-        } else {
-            Ok(())
+            return exceeded("weights", limits::WEIGHTS);
         }
+        Ok(())
     }
 }
 
-/// Output height and width of a sliding window, rounded down; `None` if the window is too large.
-fn windows(
-    height: usize,
-    width: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> Option<(usize, usize)> {
-    let along = |size: usize| Some((size + 2 * padding).checked_sub(kernel)? / stride + 1);
-    Some((along(height)?, along(width)?))
+impl Window {
+    /// Values added at the top, left, bottom and right of an image.
+    fn padding(self, height: usize, width: usize) -> [usize; 4] {
+        let same = |size: usize| {
+            let covered = (size.div_ceil(self.stride) - 1) * self.stride + self.kernel;
+            let total = covered.saturating_sub(size);
+            (total / 2, total - total / 2)
+        };
+        match self.padding {
+            Padding::Each(size) => [size; 4],
+            Padding::Same => {
+                let ((top, bottom), (left, right)) = (same(height), same(width));
+                [top, left, bottom, right]
+            }
+        }
+    }
+
+    /// Height and width of the output, rounded down; `None` if the window is larger than the padded image.
+    fn output(
+        self,
+        height: usize,
+        width: usize,
+        [top, left, bottom, right]: [usize; 4],
+    ) -> Option<[usize; 2]> {
+        let along = |size: usize| Some(size.checked_sub(self.kernel)? / self.stride + 1);
+        Some([along(height + top + bottom)?, along(width + left + right)?])
+    }
 }
 
-fn too_small(refuse: &impl Fn(String) -> SpecError, kernel: usize) -> SpecError {
-    refuse(format!(
-        "the padded image is smaller than the {kernel}×{kernel} window"
-    ))
+/// The layers that compute the factors of squeeze-and-excitation.
+fn gate(channels: usize, activation: Activation, outputs: usize) -> [LayerSpec; 5] {
+    let pointwise = |channels| LayerSpec::Conv {
+        channels,
+        window: Window::centred(1, 1),
+        groups: 1,
+        bias: true,
+    };
+    [
+        LayerSpec::GlobalAvgPool,
+        pointwise(channels),
+        LayerSpec::Activation(activation),
+        pointwise(outputs),
+        LayerSpec::Activation(Activation::Sigmoid),
+    ]
+}
+
+/// A 1×1 convolution to the body's channels, with the body's stride, and batch-norm.
+fn projection(channels: usize, stride: usize) -> [LayerSpec; 2] {
+    let conv = LayerSpec::Conv {
+        channels,
+        window: Window::centred(1, stride),
+        groups: 1,
+        bias: false,
+    };
+    let epsilon = BATCH_NORM_EPSILON;
+    [conv, LayerSpec::BatchNorm { epsilon }]
 }
 
 /// The combined stride of these layers: the distance in the input between neighbours in the output.

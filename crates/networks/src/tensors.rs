@@ -89,18 +89,16 @@ fn layer_tensors(layer: &Layer) -> Vec<TensorSpec> {
                 .then(|| tensor("bias", &[linear.out_features], role));
             std::iter::once(weight).chain(bias).collect()
         }
-        Operation::BatchNorm { channels } => vec![
+        Operation::BatchNorm { channels, .. } => vec![
             tensor("weight", &[*channels], TensorRole::Scale),
             tensor("bias", &[*channels], TensorRole::Shift),
             tensor("running_mean", &[*channels], TensorRole::RunningMean),
             tensor("running_var", &[*channels], TensorRole::RunningVariance),
         ],
-        Operation::Residual { body, shortcut } => body
-            .iter()
-            .chain(shortcut)
-            .flat_map(layer_tensors)
-            .collect(),
-        Operation::Relu
+        Operation::Residual { .. } | Operation::Gate { .. } => {
+            layer.inner().flat_map(layer_tensors).collect()
+        }
+        Operation::Activation(_)
         | Operation::MaxPool(_)
         | Operation::AvgPool(_)
         | Operation::GlobalAvgPool

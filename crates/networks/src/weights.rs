@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors, View};
 use crate::{NetworkSpec, SpecError, initialization, tensors};
 
 mod header;
+pub mod public;
 
 /// One tensor's values, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,15 +69,15 @@ pub enum WeightsError {
         /// The number of values of the tensor.
         found: usize,
     },
-    /// The file is not the one that `model.toml` names.
+    /// The file's digest differs from the one in `model.toml`.
     #[error("its SHA-256 is {found}, but weights_sha256 in model.toml is {expected}")]
     Digest {
-        /// What `model.toml` says.
+        /// The digest in `model.toml`.
         expected: String,
-        /// What the file has.
+        /// The digest of the file.
         found: String,
     },
-    /// Two entries of one name.
+    /// The file has two tensors of the same name.
     #[error("its header names tensor `{0}` twice")]
     Duplicate(String),
     /// A value is infinite or NaN.
@@ -153,8 +154,8 @@ impl Weights {
     /// Reads a safetensors file's bytes.
     ///
     /// # Errors
-    /// As [`Weights::from_tensors`]; also a truncated or foreign file, two tensors of one name, and any
-    /// dtype but f32.
+    /// As [`Weights::from_tensors`]. Also if the file is truncated or has another format, if two tensors
+    /// have the same name, or if a dtype is not f32.
     pub fn from_safetensors(bytes: &[u8], spec: &NetworkSpec) -> Result<Self, WeightsError> {
         if let Some(name) = header::duplicate(bytes) {
             return Err(WeightsError::Duplicate(name));

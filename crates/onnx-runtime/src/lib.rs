@@ -1,21 +1,33 @@
 //! ONNX Runtime: finds its library, checks models before they are loaded, and runs them.
 //!
 //! - [`check_model`] checks the bytes of a model without loading them;
-//! - [`Session::load`] loads a model, [`Session::run`] computes logits.
+//! - [`Session::load`] loads a model of Retort's own interface, [`Session::run`] computes logits;
+//! - [`OnnxModel::open`] loads the file of a trusted model of any framework, interface and operators.
 //!
 //! The first session, or [`load_library`], loads the library `libonnxruntime.so`. A program that
 //! links this crate starts without it.
 
 mod check;
 mod cost;
+mod data_files;
+mod device;
 mod interface;
 mod library;
+mod model;
 mod names;
 mod operators;
 mod session;
+mod summary;
+mod values;
 mod wire;
 
 pub use check::{CheckedModel, Limits, ModelError, check_model};
+pub use data_files::DataFileError;
+pub use device::DeviceUnavailable;
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
 pub use library::{ENVIRONMENT, LibraryError, load_library};
+pub use model::{OnnxModel, OnnxModelError, OnnxOptions};
 pub use session::{Interrupt, Session, SessionError, SessionOptions};
+pub use summary::ModelSummary;
+pub use values::{Values, ValuesError};
+pub use wire::Malformed;

@@ -17,11 +17,11 @@ pub(crate) struct Census {
 /// The bytes are not protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an ONNX file: truncated or damaged")]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// The message types that can contain other messages of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+pub(crate) enum Message {
     Model,
     TrainingInfo,
     Function,
@@ -56,7 +56,40 @@ impl Census {
 }
 
 /// The deepest nesting of messages. prost rejects deeper messages too.
-const MAX_NESTING: usize = 100;
+pub(crate) const MAX_NESTING: usize = 100;
+
+/// The value of a field, as far as its encoding tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'b> {
+    /// An integer.
+    Varint(u64),
+    /// 4 or 8 bytes.
+    Fixed,
+    /// A message, a string, bytes or a packed array.
+    Bytes(&'b [u8]),
+}
+
+/// Takes the next field from the front of a message: its number and its value.
+///
+/// # Errors
+/// [`Malformed`] if the bytes are not protobuf.
+pub(crate) fn next_field<'b>(bytes: &mut &'b [u8]) -> Result<(u64, Value<'b>), Malformed> {
+    let key = varint(bytes)?;
+    let value = match key & 7 {
+        0 => Value::Varint(varint(bytes)?),
+        1 => take(bytes, 8).map(|_| Value::Fixed)?,
+        2 => {
+            let length = varint(bytes)?;
+            Value::Bytes(take(
+                bytes,
+                usize::try_from(length).map_err(|_| Malformed)?,
+            )?)
+        }
+        5 => take(bytes, 4).map(|_| Value::Fixed)?,
+        _ => return Err(Malformed),
+    };
+    Ok((key >> 3, value))
+}
 
 /// Visits a message recursively. `nesting` counts all messages around this one, `depth` only the graphs
 /// among them. Types nest as well: a sequence has the type of its elements.
@@ -75,27 +108,18 @@ fn visit(
     census.depth = census.depth.max(depth);
     census.nodes += usize::from(message == Message::Node);
     while !bytes.is_empty() && !census.exceeds(limit) {
-        let key = varint(&mut bytes)?;
-        match key & 7 {
-            0 => drop(varint(&mut bytes)?),
-            1 => drop(take(&mut bytes, 8)?),
-            2 => {
-                let length = varint(&mut bytes)?;
-                let content = take(&mut bytes, usize::try_from(length).map_err(|_| Malformed)?)?;
-                census.fields += 1;
-                if let Some(inner) = inner_message(message, key >> 3) {
-                    visit(inner, content, nesting + 1, depth, limit, census)?;
-                }
+        if let (field, Value::Bytes(content)) = next_field(&mut bytes)? {
+            census.fields += 1;
+            if let Some(inner) = inner_message(message, field) {
+                visit(inner, content, nesting + 1, depth, limit, census)?;
             }
-            5 => drop(take(&mut bytes, 4)?),
-            _ => return Err(Malformed),
         }
     }
     Ok(())
 }
 
 /// The message type of a field; `None` for strings, bytes, arrays and unknown fields.
-fn inner_message(message: Message, field: u64) -> Option<Message> {
+pub(crate) fn inner_message(message: Message, field: u64) -> Option<Message> {
     use Message::{
         Annotation, Attribute, Flat, Function, Graph, Model, Node, Shape, SparseTensor, Tensor,
         TensorType, TrainingInfo, Type, ValueInfo,
@@ -123,7 +147,7 @@ fn inner_message(message: Message, field: u64) -> Option<Message> {
     Some(inner)
 }
 
-fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+pub(crate) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first().ok_or(Malformed)?;

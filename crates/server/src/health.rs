@@ -37,9 +37,10 @@ impl Health {
         (Self(sender), HealthServer::new(service))
     }
 
-    /// Sets whether the server is serving.
+    /// Sets whether the server is serving. After [`Self::end`] it never is.
     pub fn set_serving(&self, serves: bool) {
-        self.0.send_modify(|state| state.serves = serves);
+        self.0
+            .send_modify(|state| state.serves = serves && !state.ended);
     }
 
     /// Reports NOT_SERVING from now on, and ends the watches after they have reported it.

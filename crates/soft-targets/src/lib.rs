@@ -1,6 +1,7 @@
 //! Soft targets: a teacher's logits, from their encoding to the proof that each was used once.
 //!
 //! - [`SoftTargets`], [`Encoding`], [`Encoder`]: one codec for the wire and for recordings.
+//! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
 //!   so that students can be distilled without a teacher.
@@ -29,6 +30,7 @@ mod recordings;
 mod replay;
 mod shard;
 mod shard_space;
+mod tensor_spec;
 
 pub use codec::{
     ClassMatch, ClassOrder, ClassesDiffer, EncodeError, Encoder, Encoding, InvalidEncoding,
@@ -43,3 +45,4 @@ pub use recordings::Recordings;
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};
 pub use shard_space::ShardSpace;
+pub use tensor_spec::{data_type_to_wire, tensor_from_wire, tensor_to_wire};

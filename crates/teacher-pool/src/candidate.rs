@@ -4,13 +4,14 @@ use std::{net::SocketAddr, num::NonZero, time::Duration};
 
 use artifacts::manifest::TeacherIdentity;
 use proto::teacher::v1::{
-    DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
+    self as wire, DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
 use server::{
     back_off::BackOff,
     security::client::{Channel, Credentials},
 };
-use soft_targets::{ClassMatch, Encoding};
+use soft_targets::{ClassMatch, Encoding, tensor_from_wire};
+use tensors::{Dimension, Dimensions, TensorSpec};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,12 +32,21 @@ pub(crate) struct Candidate {
     pub identity: TeacherIdentity,
     /// Identifies the process; `None` if the teacher reports no id.
     pub instance: Option<String>,
+    inputs: Vec<wire::TensorSpec>,
     /// In logit order.
-    pub class_names: Vec<String>,
-    input_shape: Vec<u64>,
+    class_names: Vec<String>,
     max_message_bytes: Option<NonZero<u64>>,
     /// As in the message: it may contain kinds that this version does not know.
     encodings: Vec<i32>,
+}
+
+/// What a teacher takes and answers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Interface {
+    /// A batch of samples of a fixed shape.
+    pub input: TensorSpec,
+    /// In logit order.
+    pub class_names: Vec<String>,
 }
 
 /// Returns the pauses between attempts to connect.
@@ -88,37 +98,40 @@ impl Candidate {
                 probe_sha256: numerics.probe_sha256,
             },
             instance: Some(described.instance_id).filter(|id| !id.is_empty()),
+            inputs: described.inputs,
             class_names: described.class_names,
-            input_shape: described.input_shape,
             max_message_bytes: NonZero::new(described.max_message_bytes),
             encodings: described.encodings,
         }
     }
 
-    /// Checks that the teacher's input, classes, encodings and message limit fit the run.
+    /// Checks that the teacher's input, classes, encodings and message limit fit the run; returns its input and classes.
     ///
     /// # Errors
     /// What does not fit, in words for the user.
-    pub fn check(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
-        let ExpectedTeacher {
-            input_shape,
-            classes,
-            ..
-        } = *expected;
-        if self.input_shape != input_shape.map(|size| size as u64) {
+    pub fn check(
+        &self,
+        expected: &ExpectedTeacher,
+        encoding: Encoding,
+    ) -> Result<Interface, String> {
+        let input = read_input(&self.inputs)?;
+        let class_names = &self.class_names;
+        let wanted = &expected.input;
+        if input.data_type != wanted.data_type || !fits(&input.dimensions, &wanted.dimensions) {
             return Err(format!(
-                "takes images of shape {:?}, but the run's data have {input_shape:?}",
-                self.input_shape
+                "takes {} {}, but the run's data are {} {}",
+                input.data_type, input.dimensions, wanted.data_type, wanted.dimensions
             ));
         }
-        if self.class_names.len() != classes {
+        let classes = expected.classes;
+        if class_names.len() != classes {
             return Err(format!(
                 "knows {} classes, but the run's data have {classes}",
-                self.class_names.len()
+                class_names.len()
             ));
         }
         if let Some(names) = &expected.class_names {
-            ClassMatch::of(&self.class_names, names).map_err(|differ| {
+            ClassMatch::of(class_names, names).map_err(|differ| {
                 format!(
                     "{differ}; set data.class_names to the teacher's names, or set \
                      soft_targets.class_names = \"ignore\" if both mean the same classes"
@@ -131,17 +144,28 @@ impl Candidate {
                  teacher.encoding"
             ));
         }
-        self.check_messages(expected, encoding)
+        let interface = Interface {
+            input,
+            class_names: class_names.clone(),
+        };
+        self.check_messages(&interface, expected, encoding)?;
+        Ok(interface)
     }
 
     /// Returns how many images fit into one request and its answer.
-    pub fn images_per_request(&self, expected: &ExpectedTeacher, encoding: Encoding) -> usize {
-        BytesPerImage::new(expected.input_shape, encoding, expected.classes)
+    pub fn images_per_request(&self, interface: &Interface, encoding: Encoding) -> usize {
+        interface
+            .bytes_per_image(encoding)
             .images_per_message(self.max_message_bytes)
     }
 
-    fn check_messages(&self, expected: &ExpectedTeacher, encoding: Encoding) -> Result<(), String> {
-        let image = BytesPerImage::new(expected.input_shape, encoding, expected.classes);
+    fn check_messages(
+        &self,
+        interface: &Interface,
+        expected: &ExpectedTeacher,
+        encoding: Encoding,
+    ) -> Result<(), String> {
+        let image = interface.bytes_per_image(encoding);
         let fitting = image.images_per_message(self.max_message_bytes);
         let BatchSize { images, key } = &expected.largest_batch;
         image.check(*images, fitting).map_err(|needed| {
@@ -156,4 +180,75 @@ impl Candidate {
             )
         })
     }
+}
+
+impl Interface {
+    /// Checks that another teacher takes and answers the same as `reference`, the first teacher of the run.
+    ///
+    /// # Errors
+    /// What differs, in words for the user.
+    pub fn check_same(&self, reference: &Self, expected: &ExpectedTeacher) -> Result<(), String> {
+        let takes = |interface: &Self| {
+            let TensorSpec {
+                data_type,
+                dimensions,
+                ..
+            } = &interface.input;
+            format!("{data_type} {dimensions}")
+        };
+        let (own, others) = (takes(self), takes(reference));
+        if own != others {
+            return Err(format!(
+                "takes {own}, but the first teacher of the run takes {others}"
+            ));
+        }
+        if expected.class_names.is_some() && self.class_names != reference.class_names {
+            return Err(
+                "has the same weights as the first teacher of the run, but other class names or \
+                 another order of them"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn bytes_per_image(&self, encoding: Encoding) -> BytesPerImage {
+        // Both are known: see `read_input`.
+        let values = self.input.dimensions.sample_values().unwrap_or(usize::MAX);
+        let value_bytes = self.input.data_type.size().unwrap_or(1);
+        let request = (values as u64).saturating_mul(value_bytes as u64);
+        BytesPerImage::new(request, encoding, self.class_names.len())
+    }
+}
+
+/// Reads the only input of a teacher, whose samples must have a fixed size.
+fn read_input(inputs: &[wire::TensorSpec]) -> Result<TensorSpec, String> {
+    let input = match inputs {
+        [input] => tensor_from_wire(input.clone())
+            .map_err(|problem| format!("describes an unknown input: {problem}"))?,
+        [] => {
+            return Err(
+                "does not describe its input: it is of another release than this trainer"
+                    .to_owned(),
+            );
+        }
+        inputs => return Err(format!("has {} inputs; a run sends one", inputs.len())),
+    };
+    match input.dimensions.sample_values() {
+        Some(_) => Ok(input),
+        None => Err(format!(
+            "takes {input}, whose samples have no fixed size; set the size in the teacher's \
+             configuration"
+        )),
+    }
+}
+
+/// Whether samples of `wanted` can be made in the shape of `offered`, which is fixed except for the batch.
+fn fits(offered: &Dimensions, wanted: &Dimensions) -> bool {
+    let mut pairs = offered.0.iter().zip(&wanted.0);
+    offered.rank() == wanted.rank()
+        && pairs.all(|pair| match pair {
+            (Dimension::Fixed(offered), wanted) => wanted.accepts(*offered),
+            (offered, wanted) => offered == wanted,
+        })
 }

@@ -1,12 +1,14 @@
 //! What a run requires of its teachers.
 
 use artifacts::manifest::TeacherIdentity;
+use tensors::TensorSpec;
 
 /// What a run requires of its teachers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedTeacher {
-    /// Shape of one image: [channels, height, width].
-    pub input_shape: [usize; 3],
+    /// What the run's samples are. A teacher fits if its data type and the fixed dimensions are the same; it decides
+    /// the open ones. The name is not compared.
+    pub input: TensorSpec,
     /// Number of classes.
     pub classes: usize,
     /// Names of the classes, which the teacher must know, in any order; `None` compares their number only.
@@ -17,7 +19,7 @@ pub struct ExpectedTeacher {
     pub identity: Option<TeacherIdentity>,
 }
 
-/// A number of images per batch, and the configuration key that sets it.
+/// A number of samples per batch, and the configuration key that sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchSize {
     /// 1 or more.

@@ -92,6 +92,7 @@ impl Member {
             config,
             expected,
             reference,
+            interface,
             instances,
             ..
         } = &*self.shared;
@@ -101,9 +102,10 @@ impl Member {
             Ok(candidate) => candidate,
             Err(reason) => return ConnectionEnd::Lost(reason),
         };
-        let accepted = candidate
-            .check(expected, config.encoding)
-            .and_then(|()| reference.accept(&candidate, expected, config.numerics));
+        let accepted = candidate.check(expected, config.encoding).and_then(|own| {
+            reference.accept(&candidate.identity, config.numerics)?;
+            own.check_same(interface, expected)
+        });
         if let Err(reason) = accepted {
             return ConnectionEnd::Unsuitable(reason);
         }

@@ -32,10 +32,10 @@ pub(crate) struct BytesPerImage {
 }
 
 impl BytesPerImage {
-    /// Computes them for u8 images of `shape` and answers with `classes` logits in `encoding`.
-    pub fn new(shape: [usize; 3], encoding: Encoding, classes: usize) -> Self {
+    /// Computes them for samples of `request` bytes and answers with `classes` logits in `encoding`.
+    pub fn new(request: u64, encoding: Encoding, classes: usize) -> Self {
         Self {
-            request: shape.iter().map(|size| *size as u64).product(),
+            request,
             answer: encoding.sample_bytes(classes).total() as u64,
         }
     }
@@ -113,18 +113,18 @@ mod tests {
 
     #[test]
     fn request_and_answer_must_fit() {
-        let images = |shape, encoding, classes, limit| {
-            BytesPerImage::new(shape, encoding, classes).images_per_message(NonZero::new(limit))
+        let images = |request, encoding, classes, limit| {
+            BytesPerImage::new(request, encoding, classes).images_per_message(NonZero::new(limit))
         };
         let mib = 1 << 20;
         // 784 bytes of pixels, 40 of logits.
-        assert_eq!(images([1, 28, 28], Encoding::F32, 10, mib), 1337);
+        assert_eq!(images(784, Encoding::F32, 10, mib), 1337);
         // 87,364 bytes of logits.
-        assert_eq!(images([1, 28, 28], Encoding::F32, 21_841, 64 * mib), 768);
-        assert_eq!(images([1, 28, 28], Encoding::F16, 21_841, 64 * mib), 1536);
+        assert_eq!(images(784, Encoding::F32, 21_841, 64 * mib), 768);
+        assert_eq!(images(784, Encoding::F16, 21_841, 64 * mib), 1536);
         // Without a limit of the teacher, the limit for answers applies.
-        assert_eq!(images([1, 28, 28], Encoding::F32, 21_841, 0), 12_290);
-        assert_eq!(images([3, 4096, 4096], Encoding::F32, 10, 4096), 0);
+        assert_eq!(images(784, Encoding::F32, 21_841, 0), 12_290);
+        assert_eq!(images(3 * 4096 * 4096, Encoding::F32, 10, 4096), 0);
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn batches_with_small_parts_are_refused() {
-        let image = BytesPerImage::new([1, 2, 2], Encoding::F32, 10);
+        let image = BytesPerImage::new(4, Encoding::F32, 10);
         assert_eq!(image.check(1000, 64), Ok(()));
         assert_eq!(image.check(20, 20), Ok(()));
         assert_eq!(image.check(1000, 63), Err(64 * 40 + 128));

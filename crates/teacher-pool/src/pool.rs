@@ -6,6 +6,7 @@ use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use futures::executor::block_on;
 use soft_targets::SoftTargets;
+use tensors::TensorSpec;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -56,13 +57,15 @@ impl TeacherPool {
     ) -> Result<Self, PoolError> {
         let mut directory = Directory::new(&config)?;
         let roster = Roster::new(Arc::clone(&observer), config.prefetch);
-        let reference = reference_search::find(&mut directory, &roster, &config, &expected).await?;
+        let (reference, interface) =
+            reference_search::find(&mut directory, &roster, &config, &expected).await?;
         let closed = CancellationToken::new();
         let guard = Arc::new(closed.clone().drop_guard());
         let shared = Arc::new(Shared {
             config,
             expected,
             reference,
+            interface,
             queue: BatchQueue::new(Arc::clone(&observer)),
             roster,
             observer,
@@ -86,17 +89,18 @@ impl TeacherPool {
 
     /// Returns the names of the teachers' classes, in the order of their logits.
     pub fn class_names(&self) -> &[String] {
-        self.shared
-            .reference
-            .class_names
-            .as_deref()
-            .unwrap_or_default()
+        &self.shared.interface.class_names
     }
 
-    /// Queues one batch of u8 pixels, [batch, channels, height, width] row-major; any free teacher takes it. Never
-    /// blocks: the caller limits the number of batches in flight.
-    pub fn submit(&self, pixels: Bytes, shape: [usize; 4]) -> Ticket {
-        Ticket(self.shared.queue.submit(pixels, shape))
+    /// Returns what the teachers take: a batch of samples of a fixed shape.
+    pub fn input(&self) -> &TensorSpec {
+        &self.shared.interface.input
+    }
+
+    /// Queues one batch of `samples` samples as [`Self::input`] describes them, row-major, little-endian; any free
+    /// teacher takes it. Never blocks: the caller limits the number of batches in flight.
+    pub fn submit(&self, data: Bytes, samples: usize) -> Ticket {
+        Ticket(self.shared.queue.submit(data, samples))
     }
 
     /// Returns the number of connected teachers.

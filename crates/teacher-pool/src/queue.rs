@@ -45,8 +45,8 @@ impl BatchQueue {
     }
 
     /// Adds a batch; the receiver gets its answer.
-    pub fn submit(&self, pixels: Bytes, shape: [usize; 4]) -> oneshot::Receiver<Answer> {
-        let answer = self.lock().submit(pixels, shape, Instant::now());
+    pub fn submit(&self, data: Bytes, samples: usize) -> oneshot::Receiver<Answer> {
+        let answer = self.lock().submit(data, samples, Instant::now());
         self.arrived.notify_one();
         self.not_empty.notify_waiters();
         answer

@@ -4,18 +4,13 @@ use std::fmt;
 
 use artifacts::manifest::TeacherIdentity;
 
-use crate::{
-    candidate::Candidate, config::NumericsPolicy, expected::ExpectedTeacher,
-    teacher::TeacherAddress,
-};
+use crate::{config::NumericsPolicy, teacher::TeacherAddress};
 
 /// The teacher whose identity all others must share.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
     pub origin: Origin,
     pub identity: TeacherIdentity,
-    /// In the order of the logits; `None` until a first teacher is connected.
-    pub class_names: Option<Vec<String>>,
 }
 
 /// Where the reference comes from.
@@ -28,32 +23,11 @@ pub(crate) enum Origin {
 }
 
 impl Reference {
-    /// Checks that `candidate` gives the same answers as the reference, as far as `policy` requires.
+    /// Checks that a teacher of `identity` gives the same answers as the reference, as far as `policy` requires.
     ///
     /// # Errors
     /// How they differ, in words for the user; the text names both sides.
-    pub fn accept(
-        &self,
-        candidate: &Candidate,
-        expected: &ExpectedTeacher,
-        policy: NumericsPolicy,
-    ) -> Result<(), String> {
-        self.check_identity(&candidate.identity, policy)?;
-        let by_name = expected.class_names.is_some();
-        match &self.class_names {
-            Some(names) if by_name && *names != candidate.class_names => Err(format!(
-                "has the same weights as {}, but other class names or another order of them",
-                self.origin
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_identity(
-        &self,
-        identity: &TeacherIdentity,
-        policy: NumericsPolicy,
-    ) -> Result<(), String> {
+    pub fn accept(&self, identity: &TeacherIdentity, policy: NumericsPolicy) -> Result<(), String> {
         let Self {
             origin,
             identity: own,
@@ -104,9 +78,8 @@ mod tests {
         let reference = Reference {
             origin: Origin::Teacher(TeacherAddress::new("first:1", None)),
             identity: identity("m", "bf16", "p"),
-            class_names: None,
         };
-        let check = |identity: &TeacherIdentity, policy| reference.check_identity(identity, policy);
+        let check = |identity: &TeacherIdentity, policy| reference.accept(identity, policy);
         assert!(check(&identity("m", "bf16", "p"), NumericsPolicy::Same).is_ok());
         for (other, both) in [
             (
@@ -136,7 +109,7 @@ mod tests {
             ..reference
         };
         let error = from_checkpoint
-            .check_identity(&other, NumericsPolicy::Same)
+            .accept(&other, NumericsPolicy::Same)
             .unwrap_err();
         assert_eq!(
             error,

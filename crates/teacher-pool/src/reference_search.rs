@@ -1,10 +1,11 @@
 //! Finds the reference: the first teacher, whose identity all others must share.
 
+use artifacts::manifest::TeacherIdentity;
 use futures::future::join_all;
 use tokio::time::Instant;
 
 use crate::{
-    candidate::{Candidate, reconnect_back_off},
+    candidate::{Candidate, Interface, reconnect_back_off},
     config::PoolConfig,
     directory::Directory,
     error::PoolError,
@@ -14,7 +15,8 @@ use crate::{
     teacher::TeacherStatus,
 };
 
-/// Asks all endpoints at once, until a teacher that fits answers. If several fit, the first in the configured order
+/// Asks all endpoints at once, until a teacher that fits answers; returns the reference, and what that teacher takes
+/// and answers. If several fit, the first in the configured order
 /// becomes the reference, so the choice does not depend on which answer arrived first. If `expected` names an identity,
 /// a teacher fits only if it agrees with that identity, which remains the reference.
 ///
@@ -26,11 +28,10 @@ pub(crate) async fn find(
     roster: &Roster,
     config: &PoolConfig,
     expected: &ExpectedTeacher,
-) -> Result<Reference, PoolError> {
+) -> Result<(Reference, Interface), PoolError> {
     let from_checkpoint = expected.identity.clone().map(|identity| Reference {
         origin: Origin::Checkpoint,
         identity,
-        class_names: None,
     });
     let deadline = Instant::now() + config.wait_timeout();
     let credentials = config.credentials();
@@ -43,16 +44,12 @@ pub(crate) async fn find(
         });
         for (teacher, connected) in join_all(connecting).await {
             match check(connected, expected, from_checkpoint.as_ref(), config) {
-                Ok(candidate) => {
-                    let (origin, identity) = match from_checkpoint {
-                        Some(reference) => (reference.origin, reference.identity),
-                        None => (Origin::Teacher(teacher), candidate.identity),
-                    };
-                    return Ok(Reference {
-                        origin,
+                Ok((identity, interface)) => {
+                    let reference = from_checkpoint.unwrap_or(Reference {
+                        origin: Origin::Teacher(teacher),
                         identity,
-                        class_names: Some(candidate.class_names),
                     });
+                    return Ok((reference, interface));
                 }
                 Err(status) => roster.set(&teacher, status),
             }
@@ -74,14 +71,16 @@ fn check(
     expected: &ExpectedTeacher,
     reference: Option<&Reference>,
     config: &PoolConfig,
-) -> Result<Candidate, TeacherStatus> {
+) -> Result<(TeacherIdentity, Interface), TeacherStatus> {
     let candidate = connected.map_err(TeacherStatus::Unavailable)?;
-    candidate
+    let fit = candidate
         .check(expected, config.encoding)
-        .and_then(|()| match reference {
-            Some(reference) => reference.accept(&candidate, expected, config.numerics),
-            None => Ok(()),
-        })
-        .map_err(TeacherStatus::Refused)?;
-    Ok(candidate)
+        .and_then(|interface| {
+            if let Some(reference) = reference {
+                reference.accept(&candidate.identity, config.numerics)?;
+            }
+            Ok(interface)
+        });
+    let interface = fit.map_err(TeacherStatus::Refused)?;
+    Ok((candidate.identity, interface))
 }

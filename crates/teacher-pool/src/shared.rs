@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::PoolConfig, expected::ExpectedTeacher, instances::Instances, observer::PoolObserver,
-    queue::BatchQueue, reference::Reference, roster::Roster,
+    candidate::Interface, config::PoolConfig, expected::ExpectedTeacher, instances::Instances,
+    observer::PoolObserver, queue::BatchQueue, reference::Reference, roster::Roster,
 };
 
 /// What the pool's tasks share.
@@ -15,6 +15,8 @@ pub(crate) struct Shared {
     pub config: PoolConfig,
     pub expected: ExpectedTeacher,
     pub reference: Reference,
+    /// What all teachers take and answer.
+    pub interface: Interface,
     pub queue: BatchQueue,
     pub roster: Roster,
     pub observer: Arc<dyn PoolObserver>,

@@ -3,12 +3,12 @@
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use proto::teacher::v1::{
-    self as wire, Batch, DataType, Numerics, Open, StreamSoftTargetsRequest,
-    StreamSoftTargetsResponse, Tensor, batch, stream_soft_targets_request::Message as Request,
+    self as wire, Batch, Numerics, Open, StreamSoftTargetsRequest, StreamSoftTargetsResponse,
+    Tensor, batch, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
 use server::{back_off::BackOff, security::client::Channel};
-use soft_targets::{Encoding, SoftTargets};
+use soft_targets::{Encoding, SoftTargets, data_type_to_wire};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -42,7 +42,8 @@ pub(crate) async fn run(
 ) -> ConnectionEnd {
     let channel = candidate.channel.clone();
     let not_serving = health::until_not_serving(channel.clone());
-    let images_per_request = candidate.images_per_request(&shared.expected, shared.config.encoding);
+    let images_per_request =
+        candidate.images_per_request(&shared.interface, shared.config.encoding);
     let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
     let opened = opened.unwrap_or_else(|_| {
         let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
@@ -244,16 +245,22 @@ impl TeacherStream<'_> {
     fn submit(&mut self, batch: Assignment) {
         let Assignment {
             number,
-            pixels,
-            shape: [images, shape @ ..],
+            data,
+            samples,
         } = batch;
-        let image_bytes = pixels.len() / images.max(1);
-        let parts = parts::split(images, self.images_per_request).map(|range| {
-            let dimensions = [range.len(), shape[0], shape[1], shape[2]];
+        let input = &self.shared.interface.input;
+        // Holds: a candidate's input was checked when it connected.
+        let data_type = data_type_to_wire(input.data_type).unwrap_or_default();
+        let sample_shape = input.dimensions.sample_shape().unwrap_or_default();
+        let sample_bytes = data.len() / samples.max(1);
+        let parts = parts::split(samples, self.images_per_request).map(|range| {
+            let dimensions = [range.len()]
+                .into_iter()
+                .chain(sample_shape.iter().copied());
             let tensor = Tensor {
-                data_type: DataType::U8.into(),
-                shape: dimensions.map(|size| size as u64).to_vec(),
-                data: pixels.slice(range.start * image_bytes..range.end * image_bytes),
+                data_type: data_type.into(),
+                shape: dimensions.map(|size| size as u64).collect(),
+                data: data.slice(range.start * sample_bytes..range.end * sample_bytes),
             };
             (range.len(), tensor)
         });

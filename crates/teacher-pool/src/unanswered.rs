@@ -41,18 +41,18 @@ pub(crate) struct StreamNumber(pub u64);
 #[derive(Debug)]
 pub(crate) struct Assignment {
     pub number: BatchNumber,
-    /// u8, row-major; shared, not copied.
-    pub pixels: Bytes,
-    /// [batch, channels, height, width]
-    pub shape: [usize; 4],
+    /// The values, row-major; shared, not copied.
+    pub data: Bytes,
+    /// Number of samples.
+    pub samples: usize,
 }
 
 pub(crate) type Answer = Result<SoftTargets, PoolError>;
 
 #[derive(Debug)]
 struct UnansweredBatch {
-    pixels: Bytes,
-    shape: [usize; 4],
+    data: Bytes,
+    samples: usize,
     reply: oneshot::Sender<Answer>,
     submitted: Instant,
     holders: Vec<Holder>,
@@ -90,8 +90,8 @@ impl UnansweredBatches {
     /// Adds a batch; the receiver gets its answer.
     pub fn submit(
         &mut self,
-        pixels: Bytes,
-        shape: [usize; 4],
+        data: Bytes,
+        samples: usize,
         now: Instant,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
@@ -103,8 +103,8 @@ impl UnansweredBatches {
         let number = BatchNumber(self.next_number);
         self.next_number += 1;
         let batch = UnansweredBatch {
-            pixels,
-            shape,
+            data,
+            samples,
             reply,
             submitted: now,
             holders: Vec::new(),
@@ -145,8 +145,8 @@ impl UnansweredBatches {
         batch.holders.push(Holder { stream, since: now });
         Some(Assignment {
             number,
-            pixels: batch.pixels.clone(),
-            shape: batch.shape,
+            data: batch.data.clone(),
+            samples: batch.samples,
         })
     }
 

@@ -25,7 +25,7 @@ impl Teacher {
         let ready_file = folder.path().join("ready.json");
         let listen = format!("grpc.listen={listen}");
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--artifact").arg(artifact);
+        command.arg("serve").arg("--model").arg(artifact);
         command.arg("--ready-file").arg(&ready_file);
         let fixed = [
             &listen,
@@ -60,7 +60,7 @@ impl Teacher {
 pub fn write_artifact(folder: &Path, network: &str, seed: u64) -> (ModelFile, Weights) {
     let network: NetworkSpec = toml::from_str(network).unwrap();
     let weights = Weights::initial(&network, seed).unwrap();
-    let channels = network.input[0];
+    let channels = network.input.channels();
     let model = ModelFile {
         format_version: ModelFile::FORMAT_VERSION,
         weights_sha256: None,

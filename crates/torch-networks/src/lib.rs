@@ -15,14 +15,14 @@ mod network;
 mod numerics;
 mod precision;
 
-pub use device::{DeviceChoice, DeviceUnavailable};
+pub use device::{DeviceUnavailable, resolve_device};
 pub use error::TorchError;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;
 pub use mode::Mode;
 pub use network::{TorchNetwork, to_tensor, to_values};
-pub use numerics::{Numerics, numerics};
-pub use precision::{Precision, PrecisionChoice};
+pub use numerics::{Numerics, describe_device, numerics};
+pub use precision::Precision;
 pub use tch::Device;
 
 /// Sets how many threads libtorch uses inside one operation, for calls from this thread.

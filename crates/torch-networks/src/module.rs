@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use networks::{BATCH_NORM_EPSILON, Conv, Layer, Operation, Pool, WeightsError};
+use networks::{Activation, Conv, Layer, Operation, Pool, WeightsError};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{Mode, Precision, dropout::dropout};
@@ -22,7 +22,8 @@ pub(crate) enum Module {
         norm: Option<BatchNorm>,
     },
     BatchNorm(BatchNorm),
-    Relu {
+    Activation {
+        activation: Activation,
         in_place: bool,
     },
     MaxPool(Pool),
@@ -31,6 +32,10 @@ pub(crate) enum Module {
     Residual {
         body: Vec<Module>,
         shortcut: Vec<Module>,
+        activation: Option<Activation>,
+    },
+    Gate {
+        gate: Vec<Module>,
     },
     Flatten,
     Linear {
@@ -46,6 +51,7 @@ pub(crate) enum Module {
 
 /// Batch normalization, Ioffe and Szegedy 2015. Every tensor is f32 [channels].
 pub(crate) struct BatchNorm {
+    epsilon: f64,
     scale: Tensor,
     shift: Tensor,
     mean: Tensor,
@@ -93,8 +99,14 @@ impl Module {
                 norm: None,
             } => convolve(conv, input, weight, bias.as_ref(), pass.precision),
             Module::BatchNorm(norm) => norm.forward(input, pass.mode),
-            Module::Relu { in_place: true } => input.shallow_clone().f_relu_(),
-            Module::Relu { in_place: false } => input.f_relu(),
+            Module::Activation {
+                activation,
+                in_place: true,
+            } => activate_in_place(*activation, input),
+            Module::Activation {
+                activation,
+                in_place: false,
+            } => activate(*activation, input),
             Module::MaxPool(pool) => {
                 let [kernel, stride, padding] = window(pool);
                 input.f_max_pool2d(kernel, stride, padding, [1, 1], false)
@@ -104,12 +116,22 @@ impl Module {
                 input.f_avg_pool2d(kernel, stride, padding, false, true, None)
             }
             Module::GlobalAvgPool => input.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float),
-            Module::Residual { body, shortcut } => {
+            Module::Residual {
+                body,
+                shortcut,
+                activation,
+            } => {
                 let learned = run(body, input, pass)?;
                 let carried = run(shortcut, input, pass)?;
-                learned
-                    .f_add(&carried.f_to_kind(learned.kind())?)?
-                    .f_relu_()
+                let sum = learned.f_add(&carried.f_to_kind(learned.kind())?)?;
+                match activation {
+                    None => Ok(sum),
+                    Some(activation) => activate_in_place(*activation, &sum),
+                }
+            }
+            Module::Gate { gate } => {
+                let factors = run(gate, input, pass)?;
+                input.f_mul(&factors.f_to_kind(input.kind())?)
             }
             Module::Flatten => input.f_flatten(1, -1),
             Module::Linear {
@@ -135,6 +157,27 @@ impl Module {
     }
 }
 
+fn activate(activation: Activation, input: &Tensor) -> Result<Tensor, TchError> {
+    match activation {
+        Activation::Relu => input.f_relu(),
+        Activation::Relu6 => input.f_relu6(),
+        Activation::Silu => input.f_silu(),
+        Activation::HardSwish => input.f_hardswish(),
+        Activation::Sigmoid => input.f_sigmoid(),
+    }
+}
+
+/// Overwrites the input where the gradient does not need it.
+fn activate_in_place(activation: Activation, input: &Tensor) -> Result<Tensor, TchError> {
+    match activation {
+        Activation::Relu => input.shallow_clone().f_relu_(),
+        Activation::Relu6 => input.shallow_clone().f_relu6_(),
+        Activation::Silu | Activation::HardSwish | Activation::Sigmoid => {
+            activate(activation, input)
+        }
+    }
+}
+
 fn convolve(
     conv: &Conv,
     input: &Tensor,
@@ -145,11 +188,19 @@ fn convolve(
     let kind = precision.kind();
     let pair = |size: usize| [size as i64; 2];
     let bias = bias.map(|bias| bias.f_to_kind(kind)).transpose()?;
-    input.f_to_kind(kind)?.f_conv2d(
+    let mut input = input.f_to_kind(kind)?;
+    let [top, left, bottom, right] = conv.padding.map(|size| size as i64);
+    let mut padding = [top, left];
+    if (top, left) != (bottom, right) {
+        // The convolution pads opposite sides equally.
+        input = input.f_constant_pad_nd([left, right, top, bottom])?;
+        padding = [0, 0];
+    }
+    input.f_conv2d(
         &weight.f_to_kind(kind)?,
         bias.as_ref(),
         pair(conv.stride),
-        pair(conv.padding),
+        padding,
         pair(1),
         conv.groups as i64,
     )
@@ -171,7 +222,7 @@ impl BatchNorm {
             Some(&self.variance),
             training,
             BATCH_NORM_MOMENTUM,
-            BATCH_NORM_EPSILON,
+            self.epsilon,
             true,
         )
     }
@@ -182,7 +233,7 @@ impl BatchNorm {
         weight: &Tensor,
         bias: Option<&Tensor>,
     ) -> Result<(Tensor, Tensor), TchError> {
-        let deviation = self.variance.f_add_scalar(BATCH_NORM_EPSILON)?.f_sqrt()?;
+        let deviation = self.variance.f_add_scalar(self.epsilon)?.f_sqrt()?;
         let scale = self.scale.f_div(&deviation)?;
         let centre = match bias {
             Some(bias) => self.mean.f_sub(bias)?,
@@ -263,23 +314,33 @@ impl Builder<'_> {
                 bias: linear.bias.then(|| tensor("bias")).transpose()?,
                 is_head,
             },
-            Operation::BatchNorm { .. } => Module::BatchNorm(BatchNorm {
+            Operation::BatchNorm { epsilon, .. } => Module::BatchNorm(BatchNorm {
+                epsilon: *epsilon,
                 scale: tensor("weight")?,
                 shift: tensor("bias")?,
                 mean: tensor("running_mean")?,
                 variance: tensor("running_var")?,
             }),
             // No other module uses the outputs of these layers, and their gradients do not need them.
-            Operation::Relu => Module::Relu {
+            Operation::Activation(activation) => Module::Activation {
+                activation: *activation,
                 in_place: matches!(before, Some(Module::BatchNorm(_) | Module::Conv { .. })),
             },
             Operation::MaxPool(pool) => Module::MaxPool(*pool),
             Operation::AvgPool(pool) => Module::AvgPool(*pool),
             Operation::GlobalAvgPool => Module::GlobalAvgPool,
             Operation::Flatten => Module::Flatten,
-            Operation::Residual { body, shortcut } => Module::Residual {
+            Operation::Residual {
+                body,
+                shortcut,
+                activation,
+            } => Module::Residual {
                 body: self.sequence(body, false)?,
                 shortcut: self.sequence(shortcut, false)?,
+                activation: *activation,
+            },
+            Operation::Gate { gate } => Module::Gate {
+                gate: self.sequence(gate, false)?,
             },
             Operation::Dropout { rate } => {
                 self.dropouts += 1;

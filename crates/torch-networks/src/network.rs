@@ -26,7 +26,8 @@ impl TorchNetwork {
     /// [`TorchError`] if the spec is invalid or the weights belong to another network.
     pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
         let layers = spec.layers()?;
-        let channels_last = channels_last_is_faster(&layers) && !triggers_onednn_overrun(&layers);
+        let channels_last =
+            channels_last_is_faster(&layers) && !layers.iter().any(triggers_onednn_overrun);
         let mut parameters = Vec::new();
         let mut statistics = Vec::new();
         let mut by_name = BTreeMap::new();
@@ -59,7 +60,8 @@ impl TorchNetwork {
         })
     }
 
-    /// Computes logits, f32 [n, classes], of normalized images, f32 [n, c, h, w] on the network's device.
+    /// Computes logits, f32 [n, classes], of normalized images, f32 [n, c, h, w], or of vectors, f32
+    /// [n, features], on the network's device.
     ///
     /// # Errors
     /// If the input has another shape; errors of libtorch.
@@ -69,16 +71,19 @@ impl TorchNetwork {
         mode: Mode,
         precision: Precision,
     ) -> Result<Tensor, TorchError> {
-        let expected = self.spec.input.map(|size| size as i64);
+        let expected = self.spec.input.dimensions();
         let size = input.size();
-        if size.len() != 4 || size[0] == 0 || size[1..] != expected {
+        let (samples, sample) = size.split_first().unwrap_or((&0, &[]));
+        let fits = sample
+            .iter()
+            .map(|&size| size as usize)
+            .eq(expected.iter().copied());
+        if *samples == 0 || !fits {
+            let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
             return Err(TorchError::Input {
                 what: "shape of the network's input",
                 found: format!("{size:?}"),
-                expected: format!(
-                    "[at least 1, {}, {}, {}]",
-                    expected[0], expected[1], expected[2]
-                ),
+                expected: format!("[at least 1, {}]", expected.join(", ")),
             });
         }
         Ok(run(&self.modules, input, Pass { mode, precision })?)
@@ -174,14 +179,11 @@ fn channels_last_is_faster(layers: &[Layer]) -> bool {
 /// oneDNN's weight gradient writes beyond its workspace if the input has fewer channels than a
 /// vector register has lanes, which is at most 16
 /// (<https://github.com/uxlfoundation/oneDNN/issues/6035>).
-fn triggers_onednn_overrun(layers: &[Layer]) -> bool {
-    layers.iter().any(|layer| match &layer.operation {
+fn triggers_onednn_overrun(layer: &Layer) -> bool {
+    match &layer.operation {
         Operation::Conv(conv) => conv.kernel == 1 && conv.stride > 1 && conv.in_channels < 16,
-        Operation::Residual { body, shortcut } => {
-            triggers_onednn_overrun(body) || triggers_onednn_overrun(shortcut)
-        }
-        _ => false,
-    })
+        _ => layer.inner().any(triggers_onednn_overrun),
+    }
 }
 
 /// Sets the memory layout of a convolution's weight; the activations take the same layout.
@@ -238,7 +240,8 @@ mod tests {
             );
             let spec = NetworkSpec::from_toml(&spec).expect("a spec");
             let layers = spec.layers().expect("layers");
-            assert_eq!(triggers_onednn_overrun(&layers), expected, "{widths}");
+            let found = layers.iter().any(triggers_onednn_overrun);
+            assert_eq!(found, expected, "{widths}");
         }
     }
 }

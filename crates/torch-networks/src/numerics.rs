@@ -34,28 +34,31 @@ pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics
             .flat_map(|logit| logit.to_le_bytes())
             .collect::<Vec<_>>(),
     );
-    let device = match network.device() {
-        Device::Cpu => format!("cpu ({})", InstructionSet::current()),
-        device => format!("{device:?}").to_lowercase(),
-    };
     Ok(Numerics {
-        descriptor: format!(
-            "{precision} on {device}, libtorch {}",
-            env!("LIBTORCH_VERSION")
-        ),
+        descriptor: format!("{precision} on {}", describe_device(network.device())),
         probe_sha256: hex::encode(digest),
     })
 }
 
+/// What affects the bits of results on `device`: instruction set and libtorch's version, for people.
+pub fn describe_device(device: Device) -> String {
+    let device = match device {
+        Device::Cpu => format!("cpu ({})", InstructionSet::current()),
+        device => format!("{device:?}").to_lowercase(),
+    };
+    format!("{device}, libtorch {}", env!("LIBTORCH_VERSION"))
+}
+
 /// The probe batch: uniform values in [-2, 2), roughly the range of normalized pixels.
 fn probe(network: &TorchNetwork) -> Result<Tensor, TorchError> {
-    let [channels, height, width] = network.spec().input;
+    let sample = network.spec().input;
     let mut random = ChaCha8Rng::from_seed(*b"retort: the numerics probe batch");
-    let values: Vec<f32> = (0..PROBE_SAMPLES * channels * height * width)
+    let values: Vec<f32> = (0..PROBE_SAMPLES * sample.elements())
         .map(|_| (random.next_u32() >> 8) as f32 / (1 << 22) as f32 - 2.0)
         .collect();
-    let shape = [PROBE_SAMPLES, channels, height, width].map(|size| size as i64);
+    let sizes = sample.dimensions().into_iter().map(|size| size as i64);
+    let shape: Vec<_> = [PROBE_SAMPLES as i64].into_iter().chain(sizes).collect();
     Ok(Tensor::f_from_slice(&values)?
-        .f_view(shape)?
+        .f_view(shape.as_slice())?
         .f_to_device(network.device())?)
 }

@@ -2,23 +2,11 @@
 
 use std::fmt;
 
+use common::compute::PrecisionChoice;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use crate::InstructionSet;
-
-/// The precision in a configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PrecisionChoice {
-    /// bf16 if the processor multiplies it natively, otherwise f32.
-    #[default]
-    Auto,
-    /// Always f32.
-    F32,
-    /// Always bf16, even if the processor only emulates it.
-    Bf16,
-}
 
 /// The number format in which layers compute.
 ///
@@ -34,22 +22,22 @@ pub enum Precision {
     Bf16,
 }
 
-impl PrecisionChoice {
-    /// Resolves the choice for this processor and the limits in the environment.
-    pub fn resolve(self) -> Precision {
-        match self {
-            PrecisionChoice::F32 => Precision::F32,
-            PrecisionChoice::Bf16 => Precision::Bf16,
-            PrecisionChoice::Auto if InstructionSet::current().has_bf16() => Precision::Bf16,
-            PrecisionChoice::Auto => Precision::F32,
+impl Precision {
+    /// Resolves a configured precision for this processor and the limits in the environment.
+    pub fn on_cpu(choice: PrecisionChoice) -> Self {
+        match choice {
+            PrecisionChoice::F32 => Self::F32,
+            PrecisionChoice::Bf16 => Self::Bf16,
+            PrecisionChoice::Auto if InstructionSet::current().has_bf16() => Self::Bf16,
+            PrecisionChoice::Auto => Self::F32,
         }
     }
 
-    /// Resolves the choice for a device; on a GPU `Auto` is f32.
-    pub fn resolve_on(self, device: Device) -> Precision {
-        match (self, device) {
-            (PrecisionChoice::Auto, Device::Cuda(_)) => Precision::F32,
-            (choice, _) => choice.resolve(),
+    /// Resolves a configured precision for a device; on a GPU `Auto` is f32.
+    pub fn on(device: Device, choice: PrecisionChoice) -> Self {
+        match (choice, device) {
+            (PrecisionChoice::Auto, Device::Cuda(_)) => Self::F32,
+            (choice, _) => Self::on_cpu(choice),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Configuration of runs and of the run service.
 
 mod allowed_folders;
+mod data_format;
 mod phase;
 mod run;
 mod soft_targets;
@@ -10,8 +11,9 @@ pub use self::soft_targets::{
     ClassNames, Fallback, FixedViews, SoftTargetsConfig, SoftTargetsMode,
 };
 pub use allowed_folders::{AllowedFolders, NotAllowed};
+pub use data_format::DataFormat;
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
-pub use run::{CheckpointConfig, DataConfig, DataFormat, ExportConfig, PublishConfig, RunConfig};
+pub use run::{CheckpointConfig, DataConfig, ExportConfig, PublishConfig, RunConfig};
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

@@ -166,6 +166,15 @@ impl fmt::Display for PhaseKind {
 }
 
 impl LossConfig {
+    /// Whether the loss needs the hard label of every sample.
+    pub fn needs_labels(&self) -> bool {
+        match *self {
+            Self::CrossEntropy {} => true,
+            Self::SoftCrossEntropy { .. } => false,
+            Self::Kd { alpha, .. } => alpha < 1.0,
+        }
+    }
+
     /// Whether the loss needs a teacher's soft targets.
     pub fn needs_soft_targets(&self) -> bool {
         match self {

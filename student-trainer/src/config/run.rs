@@ -6,8 +6,9 @@ use std::{
 };
 
 use artifacts::model_store::ModelName;
+use common::compute::PrecisionChoice;
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
-use datasets::{Augmentation, Normalization};
+use datasets::{Augmentation, DataSpec, Normalization};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use server::security::{
@@ -15,9 +16,8 @@ use server::security::{
     tls::ClientTls,
 };
 use teacher_pool::{NumericsPolicy, PoolConfig};
-use torch_networks::PrecisionChoice;
 
-use super::{ClassNames, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
+use super::{ClassNames, DataFormat, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -56,12 +56,21 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Format of the files.
+    /// Format of the data; `auto` detects it.
     pub format: DataFormat,
-    /// Folder of the files, relative to the working directory.
+    /// Folder or file of the data, relative to the working directory.
     pub path: PathBuf,
-    /// Class names in label order.
+    /// Class names in label order; for unlabelled data, in the order of the teacher's logits.
     pub class_names: Vec<String>,
+    /// Column of a table that holds the labels; by default it is searched by its usual names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_column: Option<String>,
+    /// Largest share of files that may be unreadable, 0 to 1; they are left out.
+    #[serde(
+        default = "DataConfig::default_max_unreadable",
+        skip_serializing_if = "DataConfig::is_default_max_unreadable"
+    )]
+    pub max_unreadable: f64,
     /// Number of training images held out for validation; they are the same for every seed.
     pub validation_samples: usize,
     /// Number of training images to use; 0 uses all that are not held out.
@@ -70,14 +79,6 @@ pub struct DataConfig {
     pub normalization: Normalization,
     /// Random changes to training images.
     pub augmentation: Augmentation,
-}
-
-/// Format of the image files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataFormat {
-    /// IDX files, as for MNIST and Fashion-MNIST.
-    Idx,
 }
 
 /// When checkpoints are written, and how many are kept.
@@ -318,7 +319,11 @@ impl Validate for RunConfig {
 impl RunConfig {
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
-        let [channels, height, width] = self.network.input;
+        let input = self.network.input;
+        let [channels, height, width] = match input.image() {
+            Ok(shape) => shape,
+            Err(error) => return problems.add("network.input", input, &error.to_string()),
+        };
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);
@@ -338,6 +343,25 @@ impl RunConfig {
 }
 
 impl DataConfig {
+    const fn default_max_unreadable() -> f64 {
+        0.01
+    }
+
+    fn is_default_max_unreadable(share: &f64) -> bool {
+        *share == Self::default_max_unreadable()
+    }
+
+    /// The data to open.
+    pub fn spec(&self) -> DataSpec {
+        DataSpec {
+            format: self.format.0,
+            class_names: Some(self.class_names.clone()),
+            label_column: self.label_column.clone(),
+            max_unreadable: self.max_unreadable,
+            ..DataSpec::new(&self.path)
+        }
+    }
+
     fn validate(&self, problems: &mut Problems) {
         let Normalization { mean, std } = &self.normalization;
         for (key, values) in [("mean", mean), ("std", std)] {
@@ -349,6 +373,9 @@ impl DataConfig {
         let fits = std.iter().all(|std| *std > 0.0);
         let allowed = "must hold values above 0";
         problems.require(fits, "data.normalization.std", format!("{std:?}"), allowed);
+        let share = self.max_unreadable;
+        let fits = (0.0..=1.0).contains(&share);
+        problems.require(fits, "data.max_unreadable", share, "must be from 0 to 1");
         let fits = !self.class_names.is_empty();
         problems.require(fits, "data.class_names", "[]", "needs at least one");
     }

@@ -433,7 +433,7 @@ impl<'r> Phase<'r> {
         let predictions = predict(validation, &input, |values| {
             inference::logits(network, values, input, normalization).map_err(EngineError::from)
         })?;
-        Ok(Some(accuracy(&predictions, &labels(validation))))
+        Ok(accuracy(&predictions, &labels(validation)))
     }
 }
 

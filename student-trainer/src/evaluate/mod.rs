@@ -2,23 +2,30 @@
 
 mod model;
 mod report;
+mod test_samples;
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf, sync::Arc};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
 };
-use datasets::{DatasetError, SampleError, Source, Split, Subset, load_idx};
+use common::config::ConfigError;
+use datasets::{DatasetError, SampleError, Source, Subset};
 use networks::SpecError;
 use onnx_runtime::SessionError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 pub use report::{Evaluation, LatencyMicroseconds, ModelEvaluation};
 
 use crate::{
     classification::{accuracy, agreement},
+    config::RunConfig,
     engine::{self, TorchError},
+    events::EventSink,
     run::ModelFolderError,
+    soft_targets::{LiveTeacher, SoftTargetError},
 };
 use model::EvaluatedModel;
 
@@ -26,8 +33,14 @@ use model::EvaluatedModel;
 #[derive(Debug, Clone, Args)]
 pub struct EvaluateArguments {
     /// Folder of the IDX files.
-    #[arg(long)]
-    pub data: PathBuf,
+    #[arg(long, required_unless_present = "config")]
+    pub data: Option<PathBuf>,
+    /// A run's configuration; its data is used instead of --data.
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub config: Option<PathBuf>,
+    /// Also evaluates the teachers that --config names, under this name.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub live_teacher: Option<String>,
     /// A run's folder, or a folder with weights.safetensors and model.toml; may be repeated.
     #[arg(long = "model", value_name = "NAME=FOLDER", value_parser = NamedPath::parser())]
     pub models: Vec<NamedPath>,
@@ -63,6 +76,18 @@ pub enum EvaluateError {
     /// A sample cannot be read; the text names its file.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The run's configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configured data has nothing to evaluate on.
+    #[error(
+        "{} has no test and no validation samples; set data.validation_samples before the run",
+        .0.display()
+    )]
+    NoTestSamples(PathBuf),
+    /// The live teachers cannot be evaluated.
+    #[error(transparent)]
+    LiveTeacher(#[from] SoftTargetError),
     /// A model cannot be read; the text names the file.
     #[error(transparent)]
     ModelFolder(#[from] ModelFolderError),
@@ -130,34 +155,71 @@ impl NamedPath {
 ///
 /// # Errors
 /// See [`EvaluateError`]. The report is written atomically.
-pub fn evaluate(arguments: &EvaluateArguments) -> Result<(), EvaluateError> {
+///
+/// Blocks: must be called from a thread outside tokio's.
+pub fn evaluate(
+    arguments: &EvaluateArguments,
+    cancel: &CancellationToken,
+    runtime: &Handle,
+) -> Result<(), EvaluateError> {
     engine::set_threads(0);
     let mut models = load_models(arguments)?;
-    let test = load_test_split(arguments, &models)?;
+    let first = models.first().ok_or(EvaluateError::NoModels)?;
+    let config = match &arguments.config {
+        Some(file) => Some(RunConfig::load(file, &[])?),
+        None => None,
+    };
+    let test = match (&config, &arguments.data) {
+        (Some(config), _) => test_samples::of_config(config)?,
+        (None, Some(folder)) => test_samples::of_idx(folder, &first.class_names)?,
+        // clap requires one of both.
+        (None, None) => return Err(EvaluateError::NoModels),
+    };
+    let test = match arguments.test_samples {
+        Some(count) => test.sample(count)?,
+        None => test,
+    };
+    check_fit(&models, &test)?;
     let mut predictions = Vec::new();
     for model in &mut models {
         predictions.push(model.predict(&test)?);
     }
+    let live = match (&config, &arguments.live_teacher) {
+        (Some(config), Some(name)) => {
+            let notices = EventSink::none().notices();
+            let teacher = LiveTeacher::connect(config, &test, &notices, cancel, runtime)?;
+            Some((name, teacher.predict(&test)?))
+        }
+        _ => None,
+    };
     let teacher = match &arguments.teacher {
         Some(name) => {
-            let position = models.iter().position(|model| model.name == *name);
-            let position = position.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
-            Some(predictions[position].clone())
+            let named = models.iter().map(|model| &model.name).zip(&predictions);
+            let live = live.iter().map(|(name, predictions)| (*name, predictions));
+            let found = named.chain(live).find(|(model, _)| *model == name);
+            let (_, predictions) =
+                found.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
+            Some(predictions.clone())
         }
         None => None,
     };
     let mut evaluation = Evaluation::new(&test);
+    if let Some((name, predictions)) = live {
+        let teacher = teacher.as_ref();
+        let evaluated = ModelEvaluation::of_live_teacher(predictions, &evaluation.labels, teacher);
+        evaluation.models.insert(name.clone(), evaluated);
+    }
     for (mut model, predictions) in models.into_iter().zip(predictions) {
         let cost = networks::cost(&model.spec)?;
         let evaluated = ModelEvaluation {
             accuracy: accuracy(&predictions, &evaluation.labels),
-            parameters: cost.parameters,
-            multiply_adds: cost.multiply_adds,
-            bytes: model.bytes,
+            parameters: Some(cost.parameters),
+            multiply_adds: Some(cost.multiply_adds),
+            bytes: Some(model.bytes),
             agreement: teacher
                 .as_ref()
                 .map(|teacher| agreement(&predictions, teacher)),
-            latency_us: model.latency(&test)?,
+            latency_us: Some(model.latency(&test)?),
             predictions,
         };
         evaluation.models.insert(model.name, evaluated);
@@ -185,37 +247,27 @@ fn load_models(arguments: &EvaluateArguments) -> Result<Vec<EvaluatedModel>, Eva
     Ok(models)
 }
 
-/// Loads the test split with the classes of the models, and checks that it fits all of them.
-fn load_test_split(
-    arguments: &EvaluateArguments,
-    models: &[EvaluatedModel],
-) -> Result<Subset, EvaluateError> {
-    let first = models.first().ok_or(EvaluateError::NoModels)?;
-    let test = load_idx(&arguments.data, Split::Test, &first.class_names)?;
-    let test = Subset::whole(Arc::new(test));
-    let test = match arguments.test_samples {
-        Some(count) => test.sample(count)?,
-        None => test,
-    };
+/// Checks that all models have the same classes and take samples like those of `test`.
+fn check_fit(models: &[EvaluatedModel], test: &Subset) -> Result<(), EvaluateError> {
     for model in models {
         let mismatch = |problem| EvaluateError::Mismatch {
             name: model.name.clone(),
             problem,
         };
+        let first = &models[0];
         if model.class_names != first.class_names {
             return Err(mismatch(format!(
                 "its classes differ from those of `{}`",
                 first.name
             )));
         }
-        if !datasets::fits(test.kind(), &model.spec.input) {
+        if !datasets::fits(test.kind(), &model.spec.input.dimensions()) {
             return Err(mismatch(format!(
-                "it takes samples of shape {:?}, but those in {} are {}",
+                "it takes samples of shape {}, but the data has {}",
                 model.spec.input,
-                arguments.data.display(),
                 test.kind().tensor("samples")
             )));
         }
     }
-    Ok(test)
+    Ok(())
 }

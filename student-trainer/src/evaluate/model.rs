@@ -95,7 +95,7 @@ impl EvaluatedModel {
 
     /// The class of every sample.
     pub(super) fn predict(&mut self, source: &dyn Source) -> Result<Vec<u32>, EvaluateError> {
-        let shape = self.spec.input;
+        let shape = self.spec.image_shape();
         predict(source, &shape, |values| self.run(values))
     }
 
@@ -104,7 +104,7 @@ impl EvaluatedModel {
         &mut self,
         source: &dyn Source,
     ) -> Result<LatencyMicroseconds, EvaluateError> {
-        let shape = self.spec.input;
+        let shape = self.spec.image_shape();
         engine::set_threads(1);
         let mut times = Vec::new();
         for index in 0..WARM_UP + MEASURED {
@@ -124,7 +124,7 @@ impl EvaluatedModel {
     }
 
     fn run(&mut self, values: &Values) -> Result<Vec<f32>, EvaluateError> {
-        let shape = self.spec.input;
+        let shape = self.spec.image_shape();
         match &mut self.runner {
             Runner::Torch(network) => {
                 Ok(engine::logits(network, values, shape, &self.normalization)?)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datasets::{Source, Subset};
 use serde::{Deserialize, Serialize};
 
-use crate::classification::labels;
+use crate::classification::{accuracy, agreement, labels};
 
 /// The results of all models on the same test images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,18 +21,18 @@ pub struct Evaluation {
 /// The results of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelEvaluation {
-    /// Share of images that are classified correctly; 0 to 1.
-    pub accuracy: f64,
-    /// Number of trainable parameters.
-    pub parameters: u64,
+    /// Share of labelled images that are classified correctly, 0 to 1; absent if none is labelled.
+    pub accuracy: Option<f64>,
+    /// Number of trainable parameters; absent, as all figures below but the predictions, for a live teacher.
+    pub parameters: Option<u64>,
     /// Multiply-adds for one image, with batch-norm folded.
-    pub multiply_adds: u64,
+    pub multiply_adds: Option<u64>,
     /// Size of weights.safetensors or of the ONNX file.
-    pub bytes: u64,
+    pub bytes: Option<u64>,
     /// Share of images for which model and teacher predict the same class; absent without a teacher.
     pub agreement: Option<f64>,
     /// Time of one image on one thread.
-    pub latency_us: LatencyMicroseconds,
+    pub latency_us: Option<LatencyMicroseconds>,
     /// Class of every image.
     pub predictions: Vec<u32>,
 }
@@ -42,6 +42,25 @@ pub struct ModelEvaluation {
 pub struct LatencyMicroseconds {
     /// Median.
     pub p50: f64,
+}
+
+impl ModelEvaluation {
+    /// The figures of a live teacher: only its predictions are known.
+    pub(super) fn of_live_teacher(
+        predictions: Vec<u32>,
+        labels: &[Option<u32>],
+        teacher: Option<&Vec<u32>>,
+    ) -> Self {
+        Self {
+            accuracy: accuracy(&predictions, labels),
+            parameters: None,
+            multiply_adds: None,
+            bytes: None,
+            agreement: teacher.map(|teacher| agreement(&predictions, teacher)),
+            latency_us: None,
+            predictions,
+        }
+    }
 }
 
 impl Evaluation {

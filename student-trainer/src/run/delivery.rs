@@ -61,7 +61,7 @@ impl Delivery<'_> {
         // The check does not compare logits.
         let logits = vec![0.0; self.config.network.classes];
         let golden_batch = GoldenBatch {
-            images: vec![0; self.config.network.input.iter().product()],
+            images: vec![0; self.config.network.input.elements()],
             logits: vec![logits],
             tolerance: self.config.export.tolerance,
             relative_tolerance: self.config.export.relative_tolerance,
@@ -177,7 +177,7 @@ impl Delivery<'_> {
                 sha256: Sha256::of(onnx),
                 size: onnx.len() as u64,
             },
-            input_shape: self.config.network.input,
+            input_shape: self.config.network.image_shape(),
             class_names: self.config.data.class_names.clone(),
             // The training images have the network's own size and channels.
             preprocessing: Preprocessing::normalization(

@@ -95,7 +95,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
 
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
-    let precision = config.precision.resolve();
+    let precision = Precision::on_cpu(config.precision);
     let initial_weights = Weights::initial(&config.network, config.seed)?;
     let network = TorchNetwork::new(&config.network, &initial_weights, Device::Cpu)?;
     let numerics = numerics(&network, precision)?;
@@ -139,6 +139,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     for problem in problems {
         run.events.notices().notice(problem);
     }
+    run.report_unreadable();
     run.execute(&network, &initial_weights)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
@@ -196,6 +197,8 @@ impl Run<'_> {
             retort_version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: self.data.fingerprint.clone(),
             train_samples: self.data.train.len(),
+            labelled_samples: Some(self.data.labelled.len())
+                .filter(|labelled| *labelled < self.data.train.len()),
             validation_samples: self.data.validation.as_ref().map_or(0, Subset::len),
             class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
             teacher: teacher.map(|teacher| teacher.identity),
@@ -221,6 +224,21 @@ impl Run<'_> {
             onnx_sha256: manifest.onnx_sha256,
             published_version: manifest.published_version,
         })
+    }
+
+    /// Names the first files that are left out.
+    fn report_unreadable(&self) {
+        const NAMED: usize = 5;
+        let files = &self.data.unreadable;
+        for file in files.iter().take(NAMED) {
+            self.events.notices().notice(format!("left out: {file}"));
+        }
+        if files.len() > NAMED {
+            let more = files.len() - NAMED;
+            self.events
+                .notices()
+                .notice(format!("left out: {more} more files"));
+        }
     }
 
     fn announce_resumption(&self) {
@@ -349,8 +367,8 @@ impl Run<'_> {
         let views = views.and_then(|targets| targets.fixed_views());
         BatchPlan {
             samples: TrainingSamples {
-                source: &self.data.train,
-                input: self.config.network.input,
+                source: self.data.of_loss(&phase.loss),
+                input: self.config.network.image_shape(),
                 normalization: &self.config.data.normalization,
                 augmentation: self.config.data.augmentation,
             },
@@ -395,12 +413,13 @@ impl Run<'_> {
     fn steps_before(&self, phase: usize) -> u64 {
         let phases = self.config.phases[..phase].iter();
         phases
-            .map(|phase| phase.epochs as u64 * self.steps_per_epoch(phase.batch_size))
+            .map(|phase| phase.epochs as u64 * self.steps_per_epoch(phase))
             .sum()
     }
 
-    fn steps_per_epoch(&self, batch_size: usize) -> u64 {
-        self.data.train.len().div_ceil(batch_size) as u64
+    fn steps_per_epoch(&self, phase: &PhaseConfig) -> u64 {
+        let samples = self.data.of_loss(&phase.loss).len();
+        samples.div_ceil(phase.batch_size) as u64
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, CheckpointFolder> {
@@ -435,7 +454,7 @@ impl Checkpoints for PhaseCheckpoints<'_> {
     fn keep(&self, state: PhaseState) -> io::Result<()> {
         let Self { run, phase, .. } = *self;
         let config = &run.config.phases[phase];
-        let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config.batch_size);
+        let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config);
         run.checkpoints().keep(&Checkpoint {
             run: RunProgress {
                 step: run.steps_before(phase) + epochs + state.progress.step,

@@ -42,6 +42,9 @@ pub struct RunManifest {
     pub dataset: String,
     /// Number of training images.
     pub train_samples: usize,
+    /// Number of training images that have a label, if not all have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled_samples: Option<usize>,
     /// Number of validation images.
     pub validation_samples: usize,
     /// The teacher whose soft targets were used.

@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, path::Path};
 
 use artifacts::manifest::TeacherIdentity;
-use datasets::{Source, Subset};
+use datasets::{SampleKind, Source, Subset};
 use soft_targets::{
     ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
     Replay, ViewSet, WantedRecording,
 };
 use teacher_pool::{BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
+use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
@@ -44,7 +45,7 @@ impl<'r> SupplyContext<'r> {
             .clone()
             .expect("teachers are configured");
         let expected = ExpectedTeacher {
-            input_shape: self.config.network.input,
+            input: self.teacher_input(),
             classes: self.config.network.classes,
             class_names: match self.config.class_names() {
                 ClassNames::Match => Some(self.train.class_names().to_vec()),
@@ -137,9 +138,25 @@ impl<'r> SupplyContext<'r> {
         self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
     }
 
+    /// What the teachers must take: images of any size, or rows as they are.
+    fn teacher_input(&self) -> TensorSpec {
+        match self.train.kind() {
+            SampleKind::Image { .. } => {
+                let open = [Dimension::Open; 3];
+                let dimensions = [Dimension::Batch].into_iter().chain(open).collect();
+                TensorSpec {
+                    name: "samples".to_owned(),
+                    data_type: DataType::Uint8,
+                    dimensions: Dimensions(dimensions),
+                }
+            }
+            row @ SampleKind::Row { .. } => row.tensor("samples"),
+        }
+    }
+
     /// Shape of one sample of the student's input.
     pub(super) fn input(&self) -> [usize; 3] {
-        self.config.network.input
+        self.config.network.image_shape()
     }
 
     fn view_set(&self, views: FixedViews) -> Result<ViewSet, SoftTargetError> {

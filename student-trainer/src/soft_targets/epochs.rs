@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range};
 use crate::config::{FixedViews, RunConfig};
 
 /// Epochs that train with soft targets, by phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SoftTargetEpochs(Vec<Range<usize>>);
 
 impl SoftTargetEpochs {

@@ -29,8 +29,6 @@ pub struct BatchRequest<'b> {
     pub samples: &'b [u32],
     /// The samples as the teacher sees them, row-major.
     pub values: Values,
-    /// [channels, height, width]
-    pub shape: [usize; 3],
 }
 
 /// The soft targets of a batch, which may not have arrived yet.
@@ -52,13 +50,19 @@ pub struct AskedTeachers<'r> {
 }
 
 impl<'r> LiveTargets<'r> {
+    /// Shape of one sample of the teachers' input.
+    pub fn input(&self) -> Vec<usize> {
+        let shape = self.pool.input().dimensions.sample_shape();
+        // Holds: a teacher in the pool has a fixed input.
+        shape.expect("the pool checks the teacher's input")
+    }
+
     /// Queues a batch for the teachers. While none is left, reads the recording that replaces them.
     pub(super) fn ask(&self, request: BatchRequest<'_>) -> PendingSoftTargets<'r> {
         let BatchRequest {
             view,
             samples,
             values,
-            shape,
         } = request;
         let recorded = self
             .fallback
@@ -71,10 +75,8 @@ impl<'r> LiveTargets<'r> {
             Some(_) => padding::pad(pixels, samples.len()),
             None => (pixels, samples.len()),
         };
-        let [channels, height, width] = shape;
-        let shape = [images, channels, height, width];
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), shape),
+            ticket: self.pool.submit(Bytes::from(pixels), images),
             view,
             samples: samples.to_vec(),
             fallback: self.fallback,

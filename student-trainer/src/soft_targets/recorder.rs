@@ -100,13 +100,17 @@ impl<'r> Recorder<'r> {
             seed: views.seed,
             view: shard.view.into(),
         };
-        let targets = Targets::student(&self.input);
+        let teacher = self.teachers.input();
+        let targets = Targets {
+            student: self.input.to_vec(),
+            teacher: Some(teacher).filter(|shape| *shape != self.input),
+        };
         let assembler = BatchAssembler::new(self.source, views.augmentation, view, targets);
+        let batch = assembler.assemble(samples)?;
         let request = BatchRequest {
             view: Some(shard.view),
             samples,
-            values: assembler.assemble(samples)?.values,
-            shape: self.input,
+            values: batch.teacher_values.unwrap_or(batch.values),
         };
         Ok(Asked {
             shard,

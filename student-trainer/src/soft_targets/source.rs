@@ -28,6 +28,14 @@ impl<'r> SoftTargetSource<'r> {
         }
     }
 
+    /// Shape of one sample of the teachers' input; `None` if no teacher is asked.
+    pub fn teacher_input(&self) -> Option<Vec<usize>> {
+        match self {
+            Self::Live(live) => Some(live.input()),
+            Self::Recorded(_) => None,
+        }
+    }
+
     /// Number of teachers that are connected now.
     pub fn teachers(&self) -> usize {
         match self {

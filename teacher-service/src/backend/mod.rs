@@ -1,12 +1,48 @@
-//! The trait of the backends that compute logits.
+//! The backends that compute logits.
+//!
+//! A [`Backend`] answers batches. Retort's own networks are one (`retort_network`); the formats of other
+//! programs are [`Classifier`]s, and [`CardedClassifier`] makes a backend of each.
 
+mod class_groups;
+mod classifier;
+#[cfg(any(feature = "libtorch", feature = "onnx"))]
+mod file_digest;
+mod inference_server;
+#[cfg(feature = "onnx")]
+mod onnx;
+mod probe;
+#[cfg(feature = "libtorch")]
 mod retort_network;
+#[cfg(feature = "libtorch")]
+mod torch_program;
+
+use std::{io, path::PathBuf};
 
 use artifacts::manifest::TeacherIdentity;
+use tensors::{DataType, TensorSpec};
+use tokio::sync::watch;
 
-use crate::batch::Batch;
+use crate::{
+    batch::Batch,
+    config::ComputeConfig,
+    model::{
+        ModelConfig,
+        card::{CardConfig, CardError},
+        card_files::CardFileError,
+        class_map::ClassMapError,
+        format::{FormatError, ModelFormat},
+    },
+};
 
-pub use retort_network::{LoadError, RetortNetwork};
+use class_groups::GroupedClasses;
+pub use classifier::{CardedClassifier, Classifier};
+pub use inference_server::{InferenceServerError, InferenceServerModel};
+#[cfg(feature = "onnx")]
+pub use onnx::OnnxFile;
+#[cfg(feature = "libtorch")]
+pub use retort_network::{RetortNetwork, RetortNetworkError};
+#[cfg(feature = "libtorch")]
+pub use torch_program::{TorchProgram, TorchProgramError};
 
 /// A teacher model, used by the compute thread only.
 pub trait Backend {
@@ -18,24 +54,207 @@ pub trait Backend {
     /// # Errors
     /// If the computation fails; a later batch may succeed.
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError>;
+
+    /// Changes of the model's readiness; `None` for a model in this process, which is always ready.
+    fn readiness(&self) -> Option<Readiness> {
+        None
+    }
 }
+
+/// Whether a model elsewhere is ready.
+pub type Readiness = watch::Receiver<bool>;
 
 /// The description of a teacher and its input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
-    /// Weights, architecture and numerics, which determine the bits of the logits.
+    /// Everything that determines the bits of the logits.
     pub identity: TeacherIdentity,
-    /// Shape of one sample: [channels, height, width].
-    pub input_shape: [usize; 3],
-    /// Per channel; applied to u8 input as `(x / 255 - mean) / std`.
-    pub normalization_mean: Vec<f32>,
-    /// Per channel, above 0.
-    pub normalization_std: Vec<f32>,
+    /// What a batch must contain: UINT8 images [batch, channels, height, width], which the backend
+    /// normalizes, or FP32 samples of any shape. Only the batch may be open.
+    pub input: TensorSpec,
+    /// For people: what the backend does with a batch before its model sees it.
+    pub preprocessing: String,
     /// In logit order.
     pub class_names: Vec<String>,
+}
+
+impl Description {
+    /// The logits: FP32 [batch, classes].
+    pub fn output(&self) -> TensorSpec {
+        TensorSpec::batch_of("logits", DataType::Fp32, &[self.class_names.len()])
+    }
 }
 
 /// The backend could not compute a batch.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BackendError(pub String);
+
+/// Why a teacher cannot be loaded; the text names the file or the key.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The path leads to no known format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The program was built without the engine of the format.
+    #[error(
+        "{}: this teacher-service was built without {feature}; build it with the cargo feature \
+         `{feature}`", path.display()
+    )]
+    NotBuilt {
+        /// The model.
+        path: PathBuf,
+        /// The missing feature.
+        feature: &'static str,
+    },
+    /// The folder of a run cannot be used.
+    #[cfg(feature = "libtorch")]
+    #[error(transparent)]
+    RetortNetwork(#[from] RetortNetworkError),
+    /// The program of PyTorch cannot be used.
+    #[cfg(feature = "libtorch")]
+    #[error(transparent)]
+    TorchProgram(#[from] TorchProgramError),
+    /// The ONNX file cannot be used.
+    #[cfg(feature = "onnx")]
+    #[error(transparent)]
+    Onnx(#[from] onnx_runtime::OnnxModelError),
+    /// The inference server cannot be used.
+    #[error(transparent)]
+    InferenceServer(#[from] InferenceServerError),
+    /// A file of the model cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A model of Retort's own has a card already.
+    #[error(
+        "{}: an artifact knows its own preprocessing, classes and output; remove \
+         [model.preprocessing] and model.output", path.display()
+    )]
+    CardNotUsed {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The model has not one input.
+    #[error("{}: a teacher has one input; the model is {signature}", path.display())]
+    Inputs {
+        /// The model.
+        path: PathBuf,
+        /// Its inputs and outputs.
+        signature: String,
+    },
+    /// The output is not clear.
+    #[error(
+        "{}: {problem}; set model.output to the one with a value per class. The model is {signature}",
+        path.display()
+    )]
+    Output {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// Its inputs and outputs.
+        signature: String,
+    },
+    /// The preprocessing is incomplete or wrong.
+    #[error("{}: {source}", path.display())]
+    Card {
+        /// The model.
+        path: PathBuf,
+        /// Why.
+        source: CardError,
+    },
+    /// A file that describes the preprocessing cannot be used.
+    #[error(transparent)]
+    CardFile(#[from] CardFileError),
+    /// The groups of classes do not fit the model.
+    #[error(transparent)]
+    ClassMap(#[from] ClassMapError),
+    /// The model's outputs contradict the card.
+    #[error("{}: {problem} in [model.preprocessing]", path.display())]
+    Kind {
+        /// The model.
+        path: PathBuf,
+        /// The contradiction, and what to set.
+        problem: &'static str,
+    },
+    /// The model cannot compute a first batch.
+    #[error("{}: the model cannot compute a batch: {source}", path.display())]
+    Probe {
+        /// The model.
+        path: PathBuf,
+        /// Why.
+        source: BackendError,
+    },
+}
+
+/// Opens the configured model, whatever its format.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Backend>, LoadError> {
+    let path = &model.path;
+    #[cfg(not(all(feature = "libtorch", feature = "onnx")))]
+    let not_built = |feature| {
+        Err(LoadError::NotBuilt {
+            path: path.clone(),
+            feature,
+        })
+    };
+    let backend: Box<dyn Backend> = match model.format.resolve(path)? {
+        ModelFormat::Artifact => {
+            if model.preprocessing != CardConfig::default() || model.output.is_some() {
+                return Err(LoadError::CardNotUsed { path: path.clone() });
+            }
+            #[cfg(feature = "libtorch")]
+            {
+                Box::new(RetortNetwork::load(path, compute)?)
+            }
+            #[cfg(not(feature = "libtorch"))]
+            {
+                return not_built("libtorch");
+            }
+        }
+        #[cfg(feature = "onnx")]
+        ModelFormat::Onnx => {
+            let file = OnnxFile::open(path, compute)?;
+            Box::new(CardedClassifier::new(file, model)?)
+        }
+        #[cfg(not(feature = "onnx"))]
+        ModelFormat::Onnx => return not_built("onnx"),
+        #[cfg(feature = "libtorch")]
+        ModelFormat::TorchProgram | ModelFormat::TorchScript => {
+            let program = TorchProgram::open(path, compute)?;
+            Box::new(CardedClassifier::new(program, model)?)
+        }
+        #[cfg(not(feature = "libtorch"))]
+        ModelFormat::TorchProgram | ModelFormat::TorchScript => return not_built("libtorch"),
+        ModelFormat::InferenceServer => {
+            let server = InferenceServerModel::connect(path, &model.server)?;
+            Box::new(CardedClassifier::new(server, model)?)
+        }
+    };
+    if model.classes.is_empty() {
+        return Ok(backend);
+    }
+    let groups = model.classes.resolve(&backend.description().class_names)?;
+    Ok(Box::new(GroupedClasses::new(backend, groups)))
+}
+
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn description(&self) -> &Description {
+        (**self).description()
+    }
+
+    fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
+        (**self).logits(batch)
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        (**self).readiness()
+    }
+}

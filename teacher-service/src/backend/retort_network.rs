@@ -7,10 +7,12 @@ use std::{
 
 use artifacts::manifest::TeacherIdentity;
 use common::{cores, folders};
-use networks::{ModelFile, ModelFileError, SpecError, Weights, WeightsError, model_id};
+use networks::{ModelFile, ModelFileError, NotAnImage, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
+use tensors::{DataType, TensorSpec};
 use torch_networks::{
     Device, DeviceUnavailable, Mode, Precision, TorchError, TorchNetwork, normalize, numerics,
+    resolve_device,
 };
 use tracing::warn;
 
@@ -29,12 +31,18 @@ const MODEL_FILE: &str = "model.toml";
 pub struct RetortNetwork {
     network: TorchNetwork,
     precision: Precision,
+    /// Of one sample: [channels, height, width].
+    shape: [usize; 3],
+    /// Per channel.
+    normalization_mean: Vec<f32>,
+    /// Per channel, above 0.
+    normalization_std: Vec<f32>,
     description: Description,
 }
 
 /// Why an artifact folder is rejected. The message names the file.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum RetortNetworkError {
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unreadable {
@@ -67,6 +75,14 @@ pub enum LoadError {
         /// The cause.
         source: SpecError,
     },
+    /// The network takes no images.
+    #[error("{}: {source}", path.display())]
+    Input {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        source: NotAnImage,
+    },
     /// The configured device is not available.
     #[error("compute.device: {0}")]
     Device(#[from] DeviceUnavailable),
@@ -84,23 +100,34 @@ impl RetortNetwork {
     /// Loads the artifact in `folder` and sets libtorch's number of threads for the calling thread.
     ///
     /// # Errors
-    /// See [`LoadError`].
-    pub fn load(folder: &Path, config: &ComputeConfig) -> Result<Self, LoadError> {
+    /// See [`RetortNetworkError`].
+    pub fn load(folder: &Path, config: &ComputeConfig) -> Result<Self, RetortNetworkError> {
         let (model, weights) = read_artifact(folder)?;
         let path = || folder.to_owned();
-        let model_id = model_id(&model.network, &weights).map_err(|source| LoadError::Network {
-            path: path(),
-            source,
-        })?;
+        let model_id =
+            model_id(&model.network, &weights).map_err(|source| RetortNetworkError::Network {
+                path: path(),
+                source,
+            })?;
+
+        let input_shape =
+            model
+                .network
+                .input
+                .image()
+                .map_err(|source| RetortNetworkError::Input {
+                    path: path(),
+                    source,
+                })?;
 
         torch_networks::set_threads(cores::threads(config.threads));
-        let engine = |source| LoadError::Engine {
+        let engine = |source| RetortNetworkError::Engine {
             path: path(),
             source,
         };
-        let device = config.device.resolve()?;
+        let device = resolve_device(config.device)?;
         let network = TorchNetwork::new(&model.network, &weights, device).map_err(engine)?;
-        let precision = config.precision.resolve_on(device);
+        let precision = Precision::on(device, config.precision);
         let numerics = numerics(&network, precision).map_err(engine)?;
         let description = Description {
             identity: TeacherIdentity {
@@ -108,12 +135,17 @@ impl RetortNetwork {
                 numerics: numerics.descriptor,
                 probe_sha256: numerics.probe_sha256,
             },
-            input_shape: model.network.input,
-            normalization_mean: model.normalization_mean,
-            normalization_std: model.normalization_std,
+            input: TensorSpec::batch_of("pixels", DataType::Uint8, &input_shape),
+            preprocessing: format!(
+                "(x / 255 - mean) / std, mean {:?}, std {:?}",
+                model.normalization_mean, model.normalization_std
+            ),
             class_names: model.class_names,
         };
         Ok(Self {
+            shape: input_shape,
+            normalization_mean: model.normalization_mean,
+            normalization_std: model.normalization_std,
             network,
             precision,
             description,
@@ -121,14 +153,14 @@ impl RetortNetwork {
     }
 
     fn input(&self, batch: &Batch) -> Result<Tensor, TorchError> {
-        let [channels, height, width] = self.description.input_shape;
+        let [channels, height, width] = self.shape;
         let shape = [batch.samples, channels, height, width];
         match &batch.input {
             Input::U8(pixels) => normalize(
                 pixels,
                 shape,
-                &self.description.normalization_mean,
-                &self.description.normalization_std,
+                &self.normalization_mean,
+                &self.normalization_std,
             ),
             Input::F32(values) => {
                 Ok(Tensor::f_from_slice(values)?.f_view(shape.map(|size| size as i64))?)
@@ -155,9 +187,9 @@ impl Backend for RetortNetwork {
     }
 }
 
-fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
+fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), RetortNetworkError> {
     let read = |path: &Path| {
-        folders::read(path).map_err(|source| LoadError::Unreadable {
+        folders::read(path).map_err(|source| RetortNetworkError::Unreadable {
             path: path.to_owned(),
             source,
         })
@@ -167,7 +199,7 @@ fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
     let text = String::from_utf8_lossy(&text);
     let model = match ModelFile::from_toml(&text) {
         Ok(model) => model,
-        Err(source) => return Err(LoadError::Model { path, source }),
+        Err(source) => return Err(RetortNetworkError::Model { path, source }),
     };
     if model.weights_sha256.is_none() {
         warn!(
@@ -179,6 +211,6 @@ fn read_artifact(folder: &Path) -> Result<(ModelFile, Weights), LoadError> {
     let path = folder.join(WEIGHTS_FILE);
     match model.read_weights(&read(&path)?) {
         Ok(weights) => Ok((model, weights)),
-        Err(source) => Err(LoadError::Weights { path, source }),
+        Err(source) => Err(RetortNetworkError::Weights { path, source }),
     }
 }

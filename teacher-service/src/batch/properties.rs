@@ -5,7 +5,9 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::*;
 use test_support::damage::{cases, in_modest_memory};
 
-const SAMPLE: [usize; 3] = [1, 2, 3];
+fn expected(data_type: tensors::DataType) -> TensorSpec {
+    TensorSpec::batch_of("x", data_type, &[1, 2, 3])
+}
 
 fn tensor() -> impl Strategy<Value = Tensor> {
     let size = prop_oneof![
@@ -33,9 +35,10 @@ proptest! {
     #![proptest_config(cases(5000))]
 
     #[test]
-    fn a_batch_holds_what_its_shape_says(tensor in tensor()) {
+    fn a_batch_holds_what_its_shape_says(tensor in tensor(), images: bool) {
         let data = tensor.data.clone();
-        let batch = in_modest_memory(|| Batch::from_tensor(Some(tensor.clone()), SAMPLE));
+        let expected = expected(if images { tensors::DataType::Uint8 } else { tensors::DataType::Fp32 });
+        let batch = in_modest_memory(|| Batch::from_tensor(Some(tensor.clone()), &expected));
         match batch {
             Ok(batch) => {
                 prop_assert_eq!(&tensor.shape, &[batch.samples as u64, 1, 2, 3]);

@@ -189,7 +189,7 @@ impl Session {
             }
         })?;
         let tensor = input.map(|wire::batch::Input::Tensor(tensor)| tensor);
-        match Batch::from_tensor(tensor, self.compute.description().input_shape) {
+        match Batch::from_tensor(tensor, &self.compute.description().input) {
             Ok(batch) => {
                 let job = Job {
                     id,

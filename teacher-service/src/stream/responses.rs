@@ -203,6 +203,7 @@ mod tests {
     use artifacts::manifest::TeacherIdentity;
     use futures::StreamExt;
     use soft_targets::{Encoder, Encoding};
+    use tensors::{DataType, TensorSpec};
     use tokio::sync::Semaphore;
     use tonic::Code;
 
@@ -231,9 +232,8 @@ mod tests {
                 numerics: "n".to_owned(),
                 probe_sha256: "p".to_owned(),
             },
-            input_shape: [1, 1, 1],
-            normalization_mean: vec![0.0],
-            normalization_std: vec![1.0],
+            input: TensorSpec::batch_of("input", DataType::Uint8, &[1, 1, 1]),
+            preprocessing: String::new(),
             class_names: vec!["a".to_owned(), "b".to_owned()],
         };
         let load = move || Ok(Idle(description));

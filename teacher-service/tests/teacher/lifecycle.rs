@@ -36,7 +36,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String) {
 
 fn serve(artifact: &Path, settings: &[&str]) -> (Option<i32>, String) {
     let artifact = artifact.to_str().unwrap();
-    let mut arguments = vec!["serve", "--artifact", artifact];
+    let mut arguments = vec!["serve", "--model", artifact];
     let free = ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"];
     for setting in free.iter().chain(settings) {
         arguments.extend(["--set", setting]);
@@ -80,7 +80,7 @@ fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
     write_artifact(&artifact, SMALL, 1);
     let ready_file = folder.path().join("ready.json");
     let mut command = Command::new(BINARY);
-    command.arg("serve").arg("--artifact").arg(&artifact);
+    command.arg("serve").arg("--model").arg(&artifact);
     for setting in ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"] {
         command.args(["--set", setting]);
     }
@@ -91,13 +91,13 @@ fn odd_variables_and_paths_are_taken_as_they_are_or_refused_by_name() {
     let mut command = Command::new(BINARY);
     let refused = command
         .arg("serve")
-        .env("RETORT_TEACHER__ARTIFACT", odd)
+        .env("RETORT_TEACHER__MODEL__PATH", odd)
         .output()
         .unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(64), "{said}");
     assert!(
-        said.contains("RETORT_TEACHER__ARTIFACT: is not UTF-8"),
+        said.contains("RETORT_TEACHER__MODEL__PATH: is not UTF-8"),
         "{said}"
     );
 }
@@ -205,7 +205,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
     for part in [
         &model_id.to_string(),
         "f32",
-        "[1, 8, 8]",
+        "UINT8 [batch, 1, 8, 8]",
         &model.class_names.join(", "),
     ] {
         assert!(text.contains(part), "{part} is not in: {text}");
@@ -409,7 +409,7 @@ fn it_continues_without_its_log_ends_on_signals_and_has_a_ready_file_while_it_se
     write_artifact(folder.path(), SMALL, 1);
     let service = || {
         let mut command = Command::new(BINARY);
-        command.arg("serve").arg("--artifact").arg(folder.path());
+        command.arg("serve").arg("--model").arg(folder.path());
         for setting in [
             "grpc.listen=127.0.0.1:0",
             "metrics.listen=127.0.0.1:0",

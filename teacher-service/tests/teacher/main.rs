@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod inference_server;
 mod lifecycle;
 mod memory;
+mod onnx;
 mod security;
 mod stream;
 mod support;
+mod torch_program;

@@ -68,7 +68,7 @@ impl Teacher {
     /// Starts a service on one thread, like the demo's teachers.
     pub(super) async fn serve(&self) -> anyhow::Result<Server> {
         let program = Program::service("teacher-service")?
-            .args(["serve", "--artifact"])
+            .args(["serve", "--model"])
             .arg(&self.artifact)
             .args(["--set", "compute.threads=1"])
             .args(["--set", "grpc.listen=127.0.0.1:0"])

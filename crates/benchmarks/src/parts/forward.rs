@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
-use common::output::Results;
+use common::{
+    compute::{DeviceChoice, PrecisionChoice},
+    output::Results,
+};
 use teacher_service::{
     backend::{Backend, RetortNetwork},
     batch::{Batch, Input},
     config::ComputeConfig,
     libtorch_environment::CpuIsa,
 };
-use torch_networks::{DeviceChoice, PrecisionChoice};
 
 use crate::measurement::Stopwatch;
 
@@ -44,7 +46,8 @@ pub(super) fn measure(arguments: &ForwardArguments) -> anyhow::Result<()> {
         device: DeviceChoice::Cpu,
     };
     let mut teacher = RetortNetwork::load(&arguments.artifact, &config)?;
-    let pixels: usize = teacher.description().input_shape.iter().product();
+    let dimensions = &teacher.description().input.dimensions;
+    let pixels = dimensions.sample_values().unwrap_or_default();
     let pixels = (0..arguments.batch_size * pixels).map(|index| (index * 37 % 251) as u8);
     let batch = Batch {
         samples: arguments.batch_size,

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use common::output::Results;
 use teacher_pool::{BatchSize, ExpectedTeacher, PoolConfig, PoolObserver, TeacherPool};
+use tensors::{DataType, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::soft_target_load::{Load, runtime};
@@ -44,9 +45,8 @@ pub(super) fn measure(arguments: &PoolArguments) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let load = &arguments.load;
     let shape = load.shape();
-    let [_, input_shape @ ..] = shape;
     let expected = ExpectedTeacher {
-        input_shape,
+        input: TensorSpec::batch_of("input", DataType::Uint8, &shape[1..]),
         classes: arguments.classes,
         class_names: None,
         largest_batch: BatchSize {
@@ -80,7 +80,7 @@ pub(super) fn measure(arguments: &PoolArguments) -> anyhow::Result<()> {
     let mut counter = load.counter();
     loop {
         while tickets.len() < load.ahead {
-            tickets.push_back(pool.submit(pixels.clone(), shape));
+            tickets.push_back(pool.submit(pixels.clone(), shape[0]));
         }
         let oldest = tickets.pop_front();
         let oldest = oldest.context("--ahead must be 1 or more")?;

@@ -15,6 +15,7 @@ use teacher_service::{
     service::Teacher,
     stream::Stopping,
 };
+use tensors::{DataType, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::teacher_server::{self, ReadyFileArgument, incoming, listen};
@@ -102,9 +103,6 @@ struct SimulatedTeacher {
 
 impl SimulatedTeacher {
     fn new(arguments: &SimulatedTeachersArguments) -> Self {
-        let mut input_shape = [0; 3];
-        input_shape.copy_from_slice(&arguments.shape);
-        let channels = input_shape[0];
         Self {
             time: Duration::from_millis(arguments.milliseconds),
             description: Description {
@@ -113,9 +111,8 @@ impl SimulatedTeacher {
                     numerics: "simulated".to_owned(),
                     probe_sha256: "simulated".to_owned(),
                 },
-                input_shape,
-                normalization_mean: vec![0.0; channels],
-                normalization_std: vec![1.0; channels],
+                input: TensorSpec::batch_of("input", DataType::Uint8, &arguments.shape),
+                preprocessing: String::new(),
                 class_names: (0..arguments.classes)
                     .map(|class| class.to_string())
                     .collect(),

@@ -44,7 +44,8 @@ pub(super) fn write(arguments: &StoreArguments) -> anyhow::Result<()> {
 }
 
 fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> anyhow::Result<ArtifactManifest> {
-    let [channels, height, width] = spec.input;
+    let input_shape = spec.input.image()?;
+    let [channels, height, width] = input_shape;
     let plane = height * width;
     let images: Vec<u8> = (0..GOLDEN_IMAGES * channels * plane)
         .map(|i| (i * 37 % 251) as u8)
@@ -63,7 +64,7 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> anyhow::Result<ArtifactManifest>
             sha256: Sha256::of(onnx),
             size: onnx.len() as u64,
         },
-        input_shape: spec.input,
+        input_shape,
         class_names: (0..spec.classes).map(|class| class.to_string()).collect(),
         preprocessing: Preprocessing::normalization(normalization.mean, normalization.std),
         golden_batch: GoldenBatch {

@@ -60,7 +60,12 @@ fn the_views_of_a_version_are_pinned() {
     let view = View::Fixed { seed: 5, view: 0 };
     let assembler = BatchAssembler::new(&data, AUGMENTATION, view, Targets::student(&[1, 8, 8]));
     let batch = assembler.assemble(&[0, 1, 2, 3]).unwrap();
-    let middles: Vec<u8> = pixels(&batch.values).iter().skip(27).step_by(64).copied().collect();
+    let middles: Vec<u8> = pixels(&batch.values)
+        .iter()
+        .skip(27)
+        .step_by(64)
+        .copied()
+        .collect();
     assert_eq!(middles, PINNED_MIDDLES);
 }
 

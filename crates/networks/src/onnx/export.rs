@@ -8,8 +8,7 @@ use super::schema::{
     TypeValue, ValueInfoProto,
 };
 use crate::{
-    BATCH_NORM_EPSILON, Folded, Layer, NetworkSpec, Operation, Pool, Weights, WeightsError,
-    fold_batch_norm,
+    Activation, Folded, Layer, NetworkSpec, Operation, Pool, Weights, WeightsError, fold_batch_norm,
 };
 
 /// Version of the written file format.
@@ -19,7 +18,8 @@ pub const OPSET_VERSION: i64 = 17;
 
 /// Writes a trained network as an ONNX model with folded batch-norm. Equal networks give equal bytes.
 ///
-/// Input `input`: f32 [batch, channels, height, width], normalized; output `logits`: f32 [batch, classes].
+/// Input `input`: f32 [batch, channels, height, width], normalized, or [batch, features]; output
+/// `logits`: f32 [batch, classes].
 /// The batch dimension is dynamic.
 ///
 /// # Errors
@@ -33,17 +33,15 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
     }
 
     // In network order. `fold_batch_norm` keeps exactly the tensors that the folded layers name.
-    let initializer = crate::tensors(&layers)
+    let weights = crate::tensors(&layers)
         .into_iter()
         .filter_map(|tensor| tensors.get(&tensor.name).map(|values| (tensor, values)))
-        .map(|(tensor, values)| TensorProto {
-            name: Some(tensor.name),
-            dims: tensor.shape.iter().map(|&size| size as i64).collect(),
-            data_type: Some(DataType::Float as i32),
-            raw_data: Some(values.to_le_bytes()),
-            ..Default::default()
-        })
-        .collect();
+        .map(|(tensor, values)| constant(&tensor.name, &tensor.shape, values.to_le_bytes()));
+    let bounds = graph.clips.then(|| {
+        [(RELU6_MIN, 0f32), (RELU6_MAX, 6f32)]
+            .map(|(name, value)| constant(name, &[], value.to_le_bytes().to_vec()))
+    });
+    let initializer = weights.chain(bounds.into_iter().flatten()).collect();
 
     let model = ModelProto {
         ir_version: Some(IR_VERSION),
@@ -57,7 +55,7 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
             name: Some("network".to_owned()),
             node: graph.nodes,
             initializer,
-            input: vec![batch_of("input", &spec.input)],
+            input: vec![batch_of("input", &spec.input.dimensions())],
             output: vec![batch_of("logits", &[spec.classes])],
             ..Default::default()
         }),
@@ -66,9 +64,15 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
     Ok(model.encode_to_vec())
 }
 
+/// Names of the constants that bound ReLU6.
+const RELU6_MIN: &str = "relu6.min";
+const RELU6_MAX: &str = "relu6.max";
+
 #[derive(Default)]
 struct Graph {
     nodes: Vec<NodeProto>,
+    /// Whether a node uses the bounds of ReLU6.
+    clips: bool,
 }
 
 impl Graph {
@@ -91,19 +95,14 @@ impl Graph {
         };
         match &layer.operation {
             Operation::Conv(conv) => {
-                let pool = Pool {
-                    kernel: conv.kernel,
-                    stride: conv.stride,
-                    padding: conv.padding,
-                };
-                let mut attributes = window(pool);
+                let mut attributes = window(conv.kernel, conv.stride, conv.padding);
                 attributes.push(int("group", conv.groups as i64));
                 self.node(name, "Conv", with_bias(conv.bias), attributes)
             }
             Operation::Linear(linear) => {
                 self.node(name, "Gemm", with_bias(linear.bias), vec![int("transB", 1)])
             }
-            Operation::BatchNorm { .. } => {
+            Operation::BatchNorm { epsilon, .. } => {
                 let inputs = vec![
                     input,
                     tensor("weight"),
@@ -115,31 +114,58 @@ impl Graph {
                     name,
                     "BatchNormalization",
                     inputs,
-                    vec![float("epsilon", BATCH_NORM_EPSILON as f32)],
+                    vec![float("epsilon", *epsilon as f32)],
                 )
             }
-            Operation::Relu => self.node(name, "Relu", vec![input], vec![]),
-            Operation::MaxPool(pool) => self.node(name, "MaxPool", vec![input], window(*pool)),
+            Operation::Activation(activation) => self.activation(name, *activation, input),
+            Operation::MaxPool(pool) => self.node(name, "MaxPool", vec![input], pool_window(*pool)),
             Operation::AvgPool(pool) => {
-                let mut attributes = window(*pool);
+                let mut attributes = pool_window(*pool);
                 attributes.push(int("count_include_pad", 1));
                 self.node(name, "AveragePool", vec![input], attributes)
             }
             Operation::GlobalAvgPool => self.node(name, "GlobalAveragePool", vec![input], vec![]),
             Operation::Flatten => self.node(name, "Flatten", vec![input], vec![int("axis", 1)]),
-            Operation::Residual { body, shortcut } => {
+            Operation::Residual {
+                body,
+                shortcut,
+                activation,
+            } => {
                 let learned = self.sequence(body, input.clone());
                 let carried = self.sequence(shortcut, input);
-                let sum = self.node(
-                    &format!("{name}.add"),
-                    "Add",
-                    vec![learned, carried],
-                    vec![],
-                );
-                self.node(name, "Relu", vec![sum], vec![])
+                let add = |name: &str| self.node(name, "Add", vec![learned, carried], vec![]);
+                match activation {
+                    None => add(name),
+                    Some(activation) => {
+                        let sum = add(&format!("{name}.add"));
+                        self.activation(name, *activation, sum)
+                    }
+                }
+            }
+            Operation::Gate { gate } => {
+                let factors = self.sequence(gate, input.clone());
+                self.node(name, "Mul", vec![input, factors], vec![])
             }
             // Dropout is the identity outside training.
             Operation::Dropout { .. } => input,
+        }
+    }
+
+    fn activation(&mut self, name: &str, activation: Activation, input: String) -> String {
+        match activation {
+            Activation::Relu => self.node(name, "Relu", vec![input], vec![]),
+            Activation::Relu6 => {
+                self.clips = true;
+                let inputs = vec![input, RELU6_MIN.to_owned(), RELU6_MAX.to_owned()];
+                self.node(name, "Clip", inputs, vec![])
+            }
+            Activation::Silu => {
+                let gate = format!("{name}.sigmoid");
+                let factor = self.node(&gate, "Sigmoid", vec![input.clone()], vec![]);
+                self.node(name, "Mul", vec![input, factor], vec![])
+            }
+            Activation::HardSwish => self.node(name, "HardSwish", vec![input], vec![]),
+            Activation::Sigmoid => self.node(name, "Sigmoid", vec![input], vec![]),
         }
     }
 
@@ -163,23 +189,32 @@ impl Graph {
     }
 }
 
-fn window(
-    Pool {
-        kernel,
-        stride,
-        padding,
-    }: Pool,
-) -> Vec<AttributeProto> {
-    let ints = |name: &str, value: usize, count| AttributeProto {
+/// An f32 tensor that belongs to the model.
+fn constant(name: &str, shape: &[usize], little_endian: Vec<u8>) -> TensorProto {
+    TensorProto {
+        name: Some(name.to_owned()),
+        dims: shape.iter().map(|&size| size as i64).collect(),
+        data_type: Some(DataType::Float as i32),
+        raw_data: Some(little_endian),
+        ..Default::default()
+    }
+}
+
+fn pool_window(pool: Pool) -> Vec<AttributeProto> {
+    window(pool.kernel, pool.stride, [pool.padding; 4])
+}
+
+fn window(kernel: usize, stride: usize, padding: [usize; 4]) -> Vec<AttributeProto> {
+    let ints = |name: &str, values: &[usize]| AttributeProto {
         name: Some(name.to_owned()),
         r#type: Some(AttributeType::Ints as i32),
-        ints: vec![value as i64; count],
+        ints: values.iter().map(|&value| value as i64).collect(),
         ..Default::default()
     };
     vec![
-        ints("kernel_shape", kernel, 2),
-        ints("strides", stride, 2),
-        ints("pads", padding, 4),
+        ints("kernel_shape", &[kernel; 2]),
+        ints("strides", &[stride; 2]),
+        ints("pads", &padding),
     ]
 }
 

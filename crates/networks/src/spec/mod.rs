@@ -1,14 +1,20 @@
 //! The network spec: an architecture as data.
 
+mod fields;
 mod layer;
 mod preset;
 
 use serde::{Deserialize, Serialize};
 
-pub use layer::{LayerSpec, LayerType, Shortcut};
-pub use preset::{CnnPreset, MlpPreset, ResnetPreset};
+pub use layer::{LayerSpec, LayerType, Padding, Shortcut, Window};
+pub(crate) use preset::InvertedResidual;
+pub use preset::{
+    CnnPreset, Convention, DeepResnet, DeepResnetPreset, EfficientnetLitePreset, MlpPreset,
+    MobilenetV2Preset, ResnetPreset, Scaling, Size, Vgg16BnPreset,
+};
 
-use crate::SpecError;
+use crate::{NotAnImage, Shape, SpecError};
+use fields::NetworkFields;
 
 /// A network: its input shape, number of classes and architecture.
 ///
@@ -21,13 +27,20 @@ use crate::SpecError;
 ///     strides = [2, 2, 1]
 /// "#)?;
 /// assert_eq!(networks::cost(&spec)?.parameters, 39_154);
+///
+/// let spec = networks::NetworkSpec::from_toml(r#"
+///     input = [3, 224, 224]
+///     classes = 1000
+///     preset = "mobilenet_v2"
+/// "#)?;
+/// assert_eq!(networks::cost(&spec)?.parameters, 3_504_872);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "NetworkFields", into = "NetworkFields")]
 pub struct NetworkSpec {
-    /// One sample's [channels, height, width].
-    pub input: [usize; 3],
+    /// One sample's [channels, height, width] or [features].
+    pub input: Shape,
     /// Number of logits.
     pub classes: usize,
     /// The layers, or a preset that expands to layers.
@@ -39,12 +52,28 @@ pub struct NetworkSpec {
 pub enum Architecture {
     /// A list of all layers.
     Layers(Vec<LayerSpec>),
-    /// A residual network (He et al. 2015, the CIFAR form).
+    /// `resnet` with `widths`: a residual network (He et al. 2015, the CIFAR form).
     Resnet(ResnetPreset),
-    /// Plain convolutions.
+    /// `resnet` with `width`: a residual student with three stages of 16, 32 and 64 channels times
+    /// `width` and `depth` blocks each.
+    SizedResnet(Size),
+    /// `cnn` with `widths`: plain convolutions.
     Cnn(CnnPreset),
-    /// Fully connected layers.
+    /// `cnn` with `width`: a plain student with three stages of 32, 64 and 128 channels times `width`
+    /// and `depth` convolutions each.
+    SizedCnn(Size),
+    /// `mlp` with `widths`: fully connected layers.
     Mlp(MlpPreset),
+    /// `mlp` with `width`: `depth` hidden layers of 256 features times `width`.
+    SizedMlp(Size),
+    /// `resnet18`, `resnet34` or `resnet50`: a residual network in torchvision's layout.
+    DeepResnet(DeepResnetPreset),
+    /// `mobilenet_v2`
+    MobilenetV2(MobilenetV2Preset),
+    /// `efficientnet_lite` or `efficientnet_lite0`
+    EfficientnetLite(EfficientnetLitePreset),
+    /// `vgg16_bn`
+    Vgg16Bn(Vgg16BnPreset),
 }
 
 impl NetworkSpec {
@@ -54,6 +83,13 @@ impl NetworkSpec {
     /// A one-line message that names the key and its layer.
     pub fn from_toml(text: &str) -> Result<Self, String> {
         from_toml(text)
+    }
+
+    /// [channels, height, width] of one sample, for code that handles images only. A vector counts as an
+    /// image of 1×1 pixels; [`Shape::image`] tells them apart.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let image = self.input.image();
+        image.unwrap_or_else(|NotAnImage { features }| [features, 1, 1])
     }
 
     /// The same network with its preset expanded to layers: the canonical form.
@@ -69,11 +105,19 @@ impl NetworkSpec {
     }
 
     pub(crate) fn expanded_layers(&self) -> Result<Vec<LayerSpec>, SpecError> {
+        let (input, classes) = (self.input, self.classes);
         match &self.architecture {
             Architecture::Layers(layers) => Ok(layers.clone()),
-            Architecture::Resnet(preset) => preset.layers(self.classes),
-            Architecture::Cnn(preset) => preset.layers(self.classes),
-            Architecture::Mlp(preset) => preset.layers(self.classes),
+            Architecture::Resnet(preset) => preset.layers(classes),
+            Architecture::SizedResnet(size) => preset::sized_resnet(size, input, classes),
+            Architecture::Cnn(preset) => preset.layers(classes),
+            Architecture::SizedCnn(size) => preset::sized_cnn(size, input, classes),
+            Architecture::Mlp(preset) => preset.layers(input, classes),
+            Architecture::SizedMlp(size) => preset::sized_mlp(size, input, classes),
+            Architecture::DeepResnet(preset) => preset.layers(classes),
+            Architecture::MobilenetV2(preset) => Ok(preset.network(input)?.layers(classes)),
+            Architecture::EfficientnetLite(preset) => Ok(preset.network(input)?.layers(classes)),
+            Architecture::Vgg16Bn(preset) => preset.layers(input, classes),
         }
     }
 }
@@ -89,149 +133,4 @@ pub(crate) fn from_toml<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, S
 
 fn one_line(error: &toml::de::Error) -> String {
     error.message().lines().collect::<Vec<_>>().join(" ")
-}
-
-/// The keys of all architectures, for deserialization. With this flat form an error names the
-/// exact key, which serde's tagged enums cannot do.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NetworkFields {
-    input: [usize; 3],
-    classes: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    preset: Option<Preset>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    widths: Option<Vec<usize>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    depths: Option<Vec<usize>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    strides: Option<Vec<usize>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stem_stride: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dropout: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    layers: Option<Vec<LayerSpec>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Preset {
-    Resnet,
-    Cnn,
-    Mlp,
-}
-
-impl TryFrom<NetworkFields> for NetworkSpec {
-    type Error = String;
-
-    fn try_from(mut fields: NetworkFields) -> Result<Self, String> {
-        let (name, keys, architecture) = match fields.preset {
-            None => {
-                let layers = fields
-                    .layers
-                    .take()
-                    .ok_or("needs either `preset` (resnet, cnn or mlp) or `layers`")?;
-                ("no preset", "layers", Architecture::Layers(layers))
-            }
-            Some(Preset::Resnet) => (
-                "preset `resnet`",
-                ResnetPreset::KEYS,
-                Architecture::Resnet(ResnetPreset {
-                    widths: fields.take_widths()?,
-                    depths: fields.depths.take(),
-                    stem_stride: fields.stem_stride.take().unwrap_or(1),
-                    dropout: fields.dropout.take().unwrap_or(0.0),
-                }),
-            ),
-            Some(Preset::Cnn) => (
-                "preset `cnn`",
-                CnnPreset::KEYS,
-                Architecture::Cnn(CnnPreset {
-                    widths: fields.take_widths()?,
-                    depths: fields.depths.take(),
-                    strides: fields.strides.take(),
-                    dropout: fields.dropout.take().unwrap_or(0.0),
-                }),
-            ),
-            Some(Preset::Mlp) => (
-                "preset `mlp`",
-                MlpPreset::KEYS,
-                Architecture::Mlp(MlpPreset {
-                    widths: fields.take_widths()?,
-                    dropout: fields.dropout.take().unwrap_or(0.0),
-                }),
-            ),
-        };
-        match fields.unknown_key() {
-            Some(key) => Err(format!(
-                "`{key}` has no meaning with {name}; allowed: input, classes, preset, {keys}"
-            )),
-            None => Ok(NetworkSpec {
-                input: fields.input,
-                classes: fields.classes,
-                architecture,
-            }),
-        }
-    }
-}
-
-impl NetworkFields {
-    fn take_widths(&mut self) -> Result<Vec<usize>, String> {
-        self.widths
-            .take()
-            .ok_or_else(|| "a preset needs `widths`".to_owned())
-    }
-
-    /// A key that the architecture does not have.
-    fn unknown_key(&self) -> Option<&'static str> {
-        [
-            ("widths", self.widths.is_some()),
-            ("depths", self.depths.is_some()),
-            ("strides", self.strides.is_some()),
-            ("stem_stride", self.stem_stride.is_some()),
-            ("dropout", self.dropout.is_some()),
-            ("layers", self.layers.is_some()),
-        ]
-        .into_iter()
-        .find_map(|(key, present)| present.then_some(key))
-    }
-}
-
-impl From<NetworkSpec> for NetworkFields {
-    fn from(spec: NetworkSpec) -> Self {
-        let fields = NetworkFields {
-            input: spec.input,
-            classes: spec.classes,
-            ..Default::default()
-        };
-        match spec.architecture {
-            Architecture::Layers(layers) => NetworkFields {
-                layers: Some(layers),
-                ..fields
-            },
-            Architecture::Resnet(preset) => NetworkFields {
-                preset: Some(Preset::Resnet),
-                widths: Some(preset.widths),
-                depths: preset.depths,
-                stem_stride: Some(preset.stem_stride),
-                dropout: Some(preset.dropout),
-                ..fields
-            },
-            Architecture::Cnn(preset) => NetworkFields {
-                preset: Some(Preset::Cnn),
-                widths: Some(preset.widths),
-                depths: preset.depths,
-                strides: preset.strides,
-                dropout: Some(preset.dropout),
-                ..fields
-            },
-            Architecture::Mlp(preset) => NetworkFields {
-                preset: Some(Preset::Mlp),
-                widths: Some(preset.widths),
-                dropout: Some(preset.dropout),
-                ..fields
-            },
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! What the safetensors crate does not look for in a header.
+//! Checks of a safetensors header that the safetensors crate does not make.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -7,8 +7,8 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-/// The first name that stands twice in the header of the safetensors file `bytes`; of two entries a JSON
-/// reader keeps the last. `None` also for what is no such file.
+/// The first tensor name that occurs twice in the header of the safetensors file `bytes`. Readers of JSON
+/// keep the last of two such entries. Returns `None` if `bytes` is not a safetensors file, too.
 pub(super) fn duplicate(bytes: &[u8]) -> Option<String> {
     let (length, rest) = bytes.split_first_chunk::<8>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;

@@ -1,4 +1,4 @@
-//! A weights file from anywhere is refused, or says the same when it is written again.
+//! Reading an arbitrary weights file fails, or gives weights that survive a round trip.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn a_foreign_file_is_refused_or_says_the_same_again(
+    fn a_foreign_file_is_refused_or_survives_a_round_trip(
         file in foreign(vec![Weights::initial(&spec(), 1).unwrap().to_safetensors().unwrap()]),
     ) {
         if let Ok(weights) = in_modest_memory(|| Weights::from_safetensors(&file, &spec())) {

@@ -51,6 +51,46 @@ fn a_wrong_layer_is_named() {
             "layers[0].padding = 3 is not allowed; allowed: 0 to 2",
         ),
         (
+            r#"{ type = "conv", channels = 8, kernel = 3, padding = "valid" }"#,
+            r#"layers[0].padding: invalid value: string "valid", expected a number or "same""#,
+        ),
+        (
+            r#"{ type = "conv", channels = 8, kernel = 3, padding = -1 }"#,
+            r#"layers[0].padding: invalid value: integer `-1`, expected a number or "same""#,
+        ),
+        (
+            r#"{ type = "max_pool", kernel = 3, padding = "same" }"#,
+            r#"layers[0].padding = "same" is not allowed; allowed: 0 to 1"#,
+        ),
+        (
+            r#"{ type = "conv", channels = 8, kernel = 1 }, { type = "conv", channels = 6, kernel = 3, groups = 4 }"#,
+            "layers[1] (conv): groups = 4 does not divide 8 input channels and 6 output channels",
+        ),
+        (
+            r#"{ type = "conv", channels = 8, kernel = 1, groups = 0 }"#,
+            "layers[0].groups = 0 is not allowed; allowed: 1 to 65536",
+        ),
+        (
+            r#"{ type = "batch_norm", epsilon = 0.0 }"#,
+            "layers[0].epsilon = 0 is not allowed; allowed: more than 0, at most 1",
+        ),
+        (
+            r#"{ type = "squeeze_excitation", channels = 0 }"#,
+            "layers[0].channels = 0 is not allowed; allowed: 1 to 65536",
+        ),
+        (
+            r#"{ type = "squeeze_excitation", channels = 2, activation = "none" }"#,
+            "layers[0]: a `squeeze_excitation` layer needs an activation; allowed: relu, relu6",
+        ),
+        (
+            r#"{ type = "residual", body = [{ type = "relu" }], activation = "gelu" }"#,
+            "layers[0].activation: unknown variant `gelu`, expected one of `relu`, `relu6`",
+        ),
+        (
+            r#"{ type = "flatten" }, { type = "squeeze_excitation", channels = 2 }"#,
+            "layers[1] (squeeze_excitation): expects an image, but its input is a vector",
+        ),
+        (
             r#"{ type = "dropout", rate = 1.0 }"#,
             "layers[0].rate = 1 is not allowed; allowed: 0 or more, less than 1",
         ),
@@ -144,11 +184,11 @@ fn a_wrong_network_table_is_named() {
     for (text, expected) in [
         (
             "input = [1, 28, 28]\nclasses = 10",
-            "needs either `preset` (resnet, cnn or mlp) or `layers`",
+            "needs either `preset` (resnet, cnn, mlp, mobilenet_v2, efficientnet_lite, ",
         ),
         (
             "input = [1, 28]\nclasses = 10\nlayers = []",
-            "input: invalid length 2",
+            "input: has 2 numbers; allowed: [channels, height, width] for images, [features] for vectors",
         ),
         (
             "input = [1, 28, 28]\nclasses = 10\npreset = \"vgg\"",
@@ -159,8 +199,40 @@ fn a_wrong_network_table_is_named() {
             "a preset needs `widths`",
         ),
         (
-            "input = [1, 28, 28]\nclasses = 10\nwidth = [1]",
-            "width: unknown field `width`, expected one of",
+            "input = [1, 28, 28]\nclasses = 10\nwidht = [1]",
+            "widht: unknown field `widht`, expected one of",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [8]\nwidth = 1",
+            "`width` has no meaning with preset `cnn`; allowed: input, classes, preset, widths, depths",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"resnet18\"\nwidth = 1",
+            "`width` has no meaning with preset `resnet18`; allowed: input, classes, preset, dropout",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"resnet\"\nwidth = 0",
+            "width = 0 is not allowed; allowed: more than 0, at most 32",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"mobilenet_v2\"\ndepth = 33.0",
+            "depth = 33 is not allowed; allowed: more than 0, at most 32",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"mobilenet_v2\"\nconvention = \"keras\"",
+            "convention: unknown variant `keras`, expected `torch` or `tensorflow`",
+        ),
+        (
+            "input = [1, 28, 28]\nclasses = 10\npreset = \"vgg16_bn\"",
+            "layers[43] (max_pool): the padded image is smaller than the 2×2 window",
+        ),
+        (
+            "input = [784]\nclasses = 10\npreset = \"mobilenet_v2\"",
+            "layers[0] (conv): expects an image, but its input is a vector",
+        ),
+        (
+            "input = [0]\nclasses = 10\npreset = \"mlp\"\nwidth = 1",
+            "input[0] = 0 is not allowed; allowed: 1 to 65536",
         ),
         (
             "input = [1, 28, 28]\nclasses = 10\npreset = \"mlp\"\nwidths = [8]\ndepths = [1]",

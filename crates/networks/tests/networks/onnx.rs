@@ -1,7 +1,32 @@
 //! Reads the files of the ONNX writer.
 
-use networks::{NetworkSpec, Weights, onnx, onnx::schema::ModelProto};
+use networks::{
+    NetworkSpec, Weights, onnx,
+    onnx::schema::{DimensionValue, ModelProto, TypeValue},
+};
 use prost::Message;
+
+#[test]
+fn a_vector_is_an_input_of_two_dimensions() {
+    let spec = "input = [12]\nclasses = 3\npreset = 'mlp'\nwidths = [4]";
+    let spec = NetworkSpec::from_toml(spec).unwrap();
+    let bytes = onnx::export(&spec, &Weights::initial(&spec, 3).unwrap()).unwrap();
+    let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
+    let Some(TypeValue::Tensor(tensor)) = graph.input[0].r#type.clone().unwrap().value else {
+        panic!("{:?}", graph.input);
+    };
+    let dimensions = tensor.shape.unwrap().dim.into_iter();
+    let dimensions: Vec<_> = dimensions.filter_map(|dimension| dimension.value).collect();
+    assert_eq!(
+        dimensions,
+        [
+            DimensionValue::Param("batch".to_owned()),
+            DimensionValue::Value(12)
+        ]
+    );
+    let operators = graph.node.iter().filter_map(|node| node.op_type.as_deref());
+    assert_eq!(operators.collect::<Vec<_>>(), ["Gemm", "Relu", "Gemm"]);
+}
 
 #[test]
 fn repeated_exports_of_every_layer_are_identical() {

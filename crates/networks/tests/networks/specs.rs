@@ -1,6 +1,9 @@
 //! Valid specs: their costs and their serialization.
 
-use networks::{Architecture, Cost, LayerSpec, NetworkSpec, Shortcut, Weights, cost, model_id};
+use networks::{
+    Activation, Architecture, Cost, LayerSpec, NetworkSpec, Padding, Shape, Shortcut, Weights,
+    Window, cost, model_id,
+};
 use proptest::prelude::*;
 
 const SPECS: [(&str, &str, Cost); 6] = [
@@ -92,43 +95,56 @@ fn model_id_is_stable() {
     );
 }
 
+fn window() -> impl Strategy<Value = Window> {
+    let padding = prop_oneof![
+        3 => (0usize..3).prop_map(Padding::Each),
+        1 => Just(Padding::Same),
+    ];
+    (1usize..9, 1usize..4, padding).prop_map(|(kernel, stride, padding)| Window {
+        kernel,
+        stride,
+        padding,
+    })
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::Relu),
+        Just(Activation::Relu6),
+        Just(Activation::Silu),
+        Just(Activation::HardSwish),
+        Just(Activation::Sigmoid),
+    ]
+}
+
 fn layer() -> impl Strategy<Value = LayerSpec> {
-    let window = || (1usize..9, 1usize..4, 0usize..3);
     let leaf = prop_oneof![
-        (1usize..99, window(), any::<bool>()).prop_map(
-            |(channels, (kernel, stride, padding), bias)| {
-                LayerSpec::Conv {
-                    channels,
-                    kernel,
-                    stride,
-                    padding,
-                    bias,
-                }
-            }
-        ),
-        (window(), any::<bool>()).prop_map(|((kernel, stride, padding), bias)| {
-            LayerSpec::DepthwiseConv {
-                kernel,
-                stride,
-                padding,
+        (1usize..99, window(), 1usize..4, any::<bool>()).prop_map(
+            |(channels, window, groups, bias)| LayerSpec::Conv {
+                channels,
+                window,
+                groups,
                 bias,
             }
-        }),
-        window().prop_map(|(kernel, stride, padding)| LayerSpec::MaxPool {
-            kernel,
-            stride,
-            padding
-        }),
-        window().prop_map(|(kernel, stride, padding)| LayerSpec::AvgPool {
-            kernel,
-            stride,
-            padding
-        }),
+        ),
+        (window(), any::<bool>())
+            .prop_map(|(window, bias)| LayerSpec::DepthwiseConv { window, bias }),
+        window().prop_map(LayerSpec::MaxPool),
+        window().prop_map(LayerSpec::AvgPool),
         (1usize..99, any::<bool>())
             .prop_map(|(features, bias)| LayerSpec::Linear { features, bias }),
         (0.0..1.0).prop_map(|rate| LayerSpec::Dropout { rate }),
-        Just(LayerSpec::BatchNorm),
-        Just(LayerSpec::Relu),
+        (1e-9..1.0).prop_map(|epsilon| LayerSpec::BatchNorm { epsilon }),
+        Just(LayerSpec::BatchNorm {
+            epsilon: networks::BATCH_NORM_EPSILON
+        }),
+        activation().prop_map(LayerSpec::Activation),
+        (1usize..99, activation()).prop_map(|(channels, activation)| {
+            LayerSpec::SqueezeExcitation {
+                channels,
+                activation,
+            }
+        }),
         Just(LayerSpec::GlobalAvgPool),
         Just(LayerSpec::Flatten),
     ];
@@ -138,9 +154,23 @@ fn layer() -> impl Strategy<Value = LayerSpec> {
             Just(Some(Shortcut::Identity)),
             Just(Some(Shortcut::Projection))
         ];
-        (prop::collection::vec(layer, 1..4), shortcut)
-            .prop_map(|(body, shortcut)| LayerSpec::Residual { body, shortcut })
+        let body = prop::collection::vec(layer, 1..4);
+        (body, shortcut, prop::option::of(activation())).prop_map(|(body, shortcut, activation)| {
+            LayerSpec::Residual {
+                body,
+                shortcut,
+                activation,
+            }
+        })
     })
+}
+
+/// The dimensions of any input, valid or not.
+fn any_input() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        any::<[usize; 3]>().prop_map(Shape::from),
+        any::<usize>().prop_map(|features| Shape::Vector { features }),
+    ]
 }
 
 proptest! {
@@ -148,19 +178,19 @@ proptest! {
 
     #[test]
     fn toml_round_trip_preserves_any_spec(layers in prop::collection::vec(layer(), 0..6)) {
-        let spec = NetworkSpec { input: [3, 16, 16], classes: 4, architecture: Architecture::Layers(layers) };
+        let spec = NetworkSpec { input: [3, 16, 16].into(), classes: 4, architecture: Architecture::Layers(layers) };
         let text = toml::to_string(&spec).unwrap();
         prop_assert_eq!(NetworkSpec::from_toml(&text), Ok(spec));
     }
 
     #[test]
     fn resolving_any_spec_never_panics(
-        input in any::<[usize; 3]>(), classes in any::<usize>(),
+        input in any_input(), classes in any::<usize>(),
         small in [1usize..9, 1usize..40, 1usize..40],
         layers in prop::collection::vec(layer(), 0..6),
     ) {
         let spec = |input, classes| NetworkSpec { input, classes, architecture: Architecture::Layers(layers.clone()) };
         let _ = cost(&spec(input, classes));
-        let _ = cost(&spec(small, 10));
+        let _ = cost(&spec(small.into(), 10));
     }
 }

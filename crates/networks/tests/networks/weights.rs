@@ -240,7 +240,7 @@ fn model_file_errors_name_the_key() {
 }
 
 #[test]
-fn weights_are_held_against_the_digest_that_the_model_file_names() {
+fn weights_are_compared_with_the_digest_in_the_model_file() {
     let weights = Weights::initial(&cnn(), 7).unwrap();
     let file = weights.to_safetensors().unwrap();
     let model = model_file().with_weights(&file);
@@ -254,7 +254,7 @@ fn weights_are_held_against_the_digest_that_the_model_file_names() {
     let middle = file.len() / 2;
     zeroed[middle..middle + 64].fill(0);
     for damaged in [flipped, zeroed, others.to_safetensors().unwrap()] {
-        // It fits the network, so only the digest tells.
+        // These weights fit the network; only the digest differs.
         Weights::from_safetensors(&damaged, &cnn()).unwrap();
         let error = model.read_weights(&damaged).unwrap_err();
         let WeightsError::Digest { expected, found } = &error else {

@@ -1,4 +1,5 @@
 //! Sessions on the real ONNX Runtime.
 
 mod batch_sizes;
+mod model;
 mod session;

@@ -169,6 +169,12 @@ impl Activity {
         }
     }
 
+    /// Frees the slot of a connection that has ended.
+    pub(super) fn release_slot(&self) {
+        let slot = std::mem::replace(&mut self.lock().slot, SlotState::HandedOver);
+        drop(slot);
+    }
+
     /// Waits until the connection must end: it is closing and has nothing left to do, or it is aborted.
     pub(super) async fn ended(&self) {
         tokio::select! {

@@ -161,6 +161,9 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // Before the connection is removed, and although an ended call may keep the activity for a moment: a new
+        // connection must find either this one, or its slot.
+        self.activity.release_slot();
         self.slots.lock().by_number.remove(&self.number);
     }
 }

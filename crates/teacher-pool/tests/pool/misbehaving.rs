@@ -19,9 +19,11 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
+use soft_targets::tensor_to_wire;
 use teacher_pool::{
     BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, TeacherPool, Ticket,
 };
+use tensors::{DataType, TensorSpec};
 use test_support::{Relay, eventually};
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,11 @@ use tonic_health::server::HealthReporter;
 
 const CLASSES: usize = 3;
 const SHAPE: [usize; 4] = [2, 1, 2, 2];
+
+/// What the teachers take.
+fn input() -> TensorSpec {
+    TensorSpec::batch_of("input", DataType::Uint8, &SHAPE[1..])
+}
 
 /// How a test teacher answers a batch.
 type Answer = fn(&Batch) -> Result<Response, Status>;
@@ -48,7 +55,7 @@ impl TeacherService for TestTeacher {
         Ok(Reply::new(DescribeResponse {
             model_id: "m".into(),
             numerics: Some(Numerics::default()),
-            input_shape: SHAPE[1..].iter().map(|size| *size as u64).collect(),
+            inputs: vec![tensor_to_wire(&input()).unwrap()],
             class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
             encodings: vec![Encoding::F32.into()],
             ..DescribeResponse::default()
@@ -171,9 +178,8 @@ impl Scene {
     }
 
     fn connect(&self, config: PoolConfig) -> Result<TeacherPool, PoolError> {
-        let [_, channels, height, width] = SHAPE;
         let expected = ExpectedTeacher {
-            input_shape: [channels, height, width],
+            input: input(),
             classes: CLASSES,
             class_names: None,
             largest_batch: BatchSize {
@@ -208,7 +214,7 @@ impl Scene {
 fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
     let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
     let tickets: Vec<_> = (0..batches)
-        .map(|_| pool.submit(pixels.clone(), SHAPE))
+        .map(|_| pool.submit(pixels.clone(), SHAPE[0]))
         .collect();
     let cancel = CancellationToken::new();
     let wait = |ticket: Ticket| {
@@ -470,7 +476,7 @@ fn a_ticket_of_a_dropped_pool_fails() {
     let scene = Scene::new();
     let teacher = scene.start(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
-    let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE);
+    let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE[0]);
     drop(pool);
     let answer = ticket.wait(&CancellationToken::new());
     assert_eq!(answer.unwrap_err(), PoolError::Closed);

@@ -1,6 +1,9 @@
 //! Random networks give the same logits in libtorch and, after export, in ONNX Runtime.
 
-use networks::{Architecture, LayerSpec, NetworkSpec, WeightTensor, Weights, onnx};
+use networks::{
+    Activation, Architecture, LayerSpec, NetworkSpec, Padding, Shape, WeightTensor, Weights,
+    Window, onnx,
+};
 use onnx_runtime::{Session, SessionOptions};
 use proptest::prelude::*;
 use tch::{Device, Tensor, no_grad};
@@ -8,43 +11,69 @@ use torch_networks::{Mode, Precision, TorchNetwork};
 
 const BATCH: usize = 3;
 
+fn pool_window() -> impl Strategy<Value = Window> {
+    (1usize..6, 1usize..4, 0usize..3).prop_map(|(kernel, stride, padding)| Window {
+        kernel,
+        stride,
+        padding: Padding::Each(padding),
+    })
+}
+
+fn conv_window() -> impl Strategy<Value = Window> {
+    let same = prop_oneof![2 => Just(None), 1 => Just(Some(Padding::Same))];
+    (pool_window(), same).prop_map(|(window, same)| Window {
+        padding: same.unwrap_or(window.padding),
+        ..window
+    })
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::Relu),
+        Just(Activation::Relu6),
+        Just(Activation::Silu),
+        Just(Activation::HardSwish),
+        Just(Activation::Sigmoid),
+    ]
+}
+
 fn layer() -> impl Strategy<Value = LayerSpec> {
-    let window = || (1usize..6, 1usize..4, 0usize..3);
     let leaf = prop_oneof![
-        4 => (1usize..9, window(), any::<bool>()).prop_map(|(channels, (kernel, stride, padding), bias)| {
-            LayerSpec::Conv { channels, kernel, stride, padding, bias }
-        }),
-        2 => (window(), any::<bool>()).prop_map(|((kernel, stride, padding), bias)| {
-            LayerSpec::DepthwiseConv { kernel, stride, padding, bias }
-        }),
-        4 => Just(LayerSpec::BatchNorm),
-        3 => Just(LayerSpec::Relu),
-        2 => window().prop_map(|(kernel, stride, padding)| LayerSpec::MaxPool { kernel, stride, padding }),
-        2 => window().prop_map(|(kernel, stride, padding)| LayerSpec::AvgPool { kernel, stride, padding }),
+        4 => (1usize..9, conv_window(), 1usize..4, any::<bool>()).prop_map(
+            |(channels, window, groups, bias)| LayerSpec::Conv { channels, window, groups, bias }
+        ),
+        2 => (conv_window(), any::<bool>())
+            .prop_map(|(window, bias)| LayerSpec::DepthwiseConv { window, bias }),
+        3 => Just(LayerSpec::BatchNorm { epsilon: networks::BATCH_NORM_EPSILON }),
+        1 => Just(LayerSpec::BatchNorm { epsilon: 1e-3 }),
+        4 => activation().prop_map(LayerSpec::Activation),
+        2 => pool_window().prop_map(LayerSpec::MaxPool),
+        2 => pool_window().prop_map(LayerSpec::AvgPool),
+        2 => (1usize..5, activation())
+            .prop_map(|(channels, activation)| LayerSpec::SqueezeExcitation { channels, activation }),
         1 => Just(LayerSpec::GlobalAvgPool),
         1 => Just(LayerSpec::Flatten),
         1 => (1usize..9, any::<bool>()).prop_map(|(features, bias)| LayerSpec::Linear { features, bias }),
         1 => (0.0..0.9).prop_map(|rate| LayerSpec::Dropout { rate }),
     ];
     leaf.prop_recursive(2, 6, 4, |layer| {
-        prop::collection::vec(layer, 1..4).prop_map(|body| LayerSpec::Residual {
+        let body = prop::collection::vec(layer, 1..4);
+        (body, prop::option::of(activation())).prop_map(|(body, activation)| LayerSpec::Residual {
             body,
             shortcut: None,
+            activation,
         })
     })
 }
 
 fn spec() -> impl Strategy<Value = NetworkSpec> {
-    let input = (1usize..4, 5usize..14, 5usize..14);
-    (input, 2usize..6, prop::collection::vec(layer(), 1..10)).prop_map(
-        |((channels, height, width), classes, layers)| {
-            valid_network([channels, height, width], classes, layers)
-        },
-    )
+    let input = [1usize..4, 5usize..14, 5usize..14].prop_map(Shape::from);
+    (input, 2usize..6, prop::collection::vec(layer(), 1..10))
+        .prop_map(|(input, classes, layers)| valid_network(input, classes, layers))
 }
 
 /// Builds a valid network: keeps each candidate layer that can follow the kept ones, and adds a head.
-fn valid_network(input: [usize; 3], classes: usize, candidates: Vec<LayerSpec>) -> NetworkSpec {
+fn valid_network(input: Shape, classes: usize, candidates: Vec<LayerSpec>) -> NetworkSpec {
     let head = || LayerSpec::Linear {
         features: classes,
         bias: true,
@@ -113,11 +142,12 @@ proptest! {
     #[test]
     fn libtorch_and_onnx_runtime_agree(spec in spec(), seed in 0u64..1000) {
         let weights = weights(&spec, seed);
-        let input = values(BATCH * spec.input.iter().product::<usize>(), seed as usize);
+        let input = values(BATCH * spec.input.elements(), seed as usize);
 
         let network = TorchNetwork::new(&spec, &weights, Device::Cpu).unwrap();
-        let shape = [BATCH, spec.input[0], spec.input[1], spec.input[2]].map(|size| size as i64);
-        let tensor = Tensor::from_slice(&input).view(shape);
+        let sizes = spec.input.dimensions().into_iter().map(|size| size as i64);
+        let shape: Vec<_> = [BATCH as i64].into_iter().chain(sizes).collect();
+        let tensor = Tensor::from_slice(&input).view(shape.as_slice());
         let logits = no_grad(|| network.forward(&tensor, Mode::Evaluate, Precision::F32)).unwrap();
         let expected: Vec<f32> = Vec::try_from(logits.reshape([-1])).unwrap();
 

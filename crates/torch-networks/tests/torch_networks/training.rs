@@ -1,10 +1,9 @@
 //! Basics of training: gradients reduce the loss, results are bit-reproducible, weights round-trip.
 
+use common::compute::PrecisionChoice;
 use networks::{NetworkSpec, Weights};
 use tch::{Device, Kind, Tensor, no_grad};
-use torch_networks::{
-    Mode, Precision, PrecisionChoice, TorchError, TorchNetwork, normalize, numerics,
-};
+use torch_networks::{Mode, Precision, TorchError, TorchNetwork, normalize, numerics};
 
 fn spec(dropout: f64) -> NetworkSpec {
     let text = format!(
@@ -94,6 +93,34 @@ fn weights_survive_a_round_trip() {
 }
 
 #[test]
+fn vectors_are_an_input() {
+    let spec = |input: &str| {
+        let text = format!("input = {input}\nclasses = 4\npreset = \"mlp\"\nwidths = [8]");
+        NetworkSpec::from_toml(&text).unwrap()
+    };
+    let (vector, image) = (spec("[64]"), spec("[1, 8, 8]"));
+    // The image's network flattens first, so its linear layers have other indices.
+    let weights = Weights::initial(&vector, 1).unwrap();
+    let renamed = weights.iter().map(|(name, tensor)| {
+        let name = name
+            .replace("layers.2", "layers.3")
+            .replace("layers.0", "layers.1");
+        (name, tensor.clone())
+    });
+    let renamed = Weights::from_tensors(renamed.collect::<Vec<_>>(), &image).unwrap();
+    let logits = |spec, weights, input: Tensor| {
+        let network = TorchNetwork::new(spec, weights, Device::Cpu).unwrap();
+        assert!(numerics(&network, Precision::F32).is_ok());
+        let forward = || network.forward(&input, Mode::Evaluate, Precision::F32);
+        Vec::<f32>::try_from(no_grad(forward).unwrap().view([-1])).unwrap()
+    };
+    assert_eq!(
+        logits(&vector, &weights, images(3).view([3, 64])),
+        logits(&image, &renamed, images(3))
+    );
+}
+
+#[test]
 fn numerics_differ_between_precisions_and_weights() {
     let (one, two) = (network(&spec(0.0), 1), network(&spec(0.0), 2));
     let f32 = numerics(&one, Precision::F32).unwrap();
@@ -110,7 +137,7 @@ fn numerics_differ_between_precisions_and_weights() {
     let other = numerics(&two, Precision::F32).unwrap();
     assert_eq!(f32.descriptor, other.descriptor);
     assert_ne!(f32.probe_sha256, other.probe_sha256);
-    assert_eq!(PrecisionChoice::Bf16.resolve(), Precision::Bf16);
+    assert_eq!(Precision::on_cpu(PrecisionChoice::Bf16), Precision::Bf16);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Arbitrary files give an image of the permitted size, or a one-line error.
 
+use std::io::Cursor;
+
 use artifacts::manifest::Resize;
-use image::{GrayImage, ImageBuffer, Rgb, RgbImage, Rgba, RgbaImage};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::{collection::vec, prelude::*, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory};
 

@@ -11,7 +11,7 @@ use crate::support::{BINARY, Process, SMALL, eventually, write_artifact};
 fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
     let addresses = [unused_address(), unused_address()];
     let mut command = Command::new(BINARY);
-    command.arg("serve").arg("--artifact").arg(artifact);
+    command.arg("serve").arg("--model").arg(artifact);
     for (key, address) in ["grpc", "metrics"].iter().zip(&addresses) {
         command.args(["--set", &format!("{key}.listen={address}")]);
     }

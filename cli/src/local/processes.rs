@@ -1,4 +1,4 @@
-//! The demo's services: child processes that end with the demo unless `--keep` detaches them.
+//! Services as child processes that end with this program unless they are detached.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use tokio::{
     time,
 };
 
-use super::DemoError;
+use super::LocalError;
 use crate::text_path::text_path;
 
 /// A service that is not ready by then has failed; loading libtorch from a cold disk takes seconds.
@@ -31,7 +31,7 @@ const STOP_GRACE: Duration = Duration::from_secs(20);
 const SHOWN_LOG_LINES: usize = 12;
 
 /// Starts and stops processes.
-pub(super) struct Processes {
+pub(crate) struct Processes {
     programs: PathBuf,
     logs: PathBuf,
     running: Vec<Running>,
@@ -40,11 +40,11 @@ pub(super) struct Processes {
 }
 
 /// Reports services that end unexpectedly.
-pub(super) struct Deaths(mpsc::UnboundedReceiver<Ended>);
+pub(crate) struct Deaths(mpsc::UnboundedReceiver<Ended>);
 
 /// A service that is ready.
 #[derive(Debug, Clone)]
-pub(super) struct Service {
+pub(crate) struct Service {
     pub name: String,
     pub pid: u32,
     pub addresses: BTreeMap<String, SocketAddr>,
@@ -93,8 +93,8 @@ struct Guarded {
 
 impl Processes {
     /// Processes run the programs in this program's folder and write their output below `logs`.
-    pub(super) fn new(logs: PathBuf) -> Result<(Self, Deaths), DemoError> {
-        let own = std::env::current_exe().map_err(DemoError::OwnPath)?;
+    pub(crate) fn new(logs: PathBuf) -> Result<(Self, Deaths), LocalError> {
+        let own = std::env::current_exe().map_err(LocalError::OwnPath)?;
         let programs = own.parent().unwrap_or(Path::new(".")).to_owned();
         let (deaths, receiver) = mpsc::unbounded_channel();
         let processes = Self {
@@ -107,14 +107,14 @@ impl Processes {
         Ok((processes, Deaths(receiver)))
     }
 
-    /// Checks that all programs exist that the demo will start.
-    pub(super) fn check(&self, programs: &[&str]) -> Result<(), DemoError> {
+    /// Checks that all `programs` exist.
+    pub(crate) fn check(&self, programs: &[&str]) -> Result<(), LocalError> {
         let missing = programs
             .iter()
             .find(|program| !self.programs.join(program).is_file());
         match missing {
             None => Ok(()),
-            Some(program) => Err(DemoError::MissingProgram {
+            Some(program) => Err(LocalError::MissingProgram {
                 program: (*program).to_owned(),
                 folder: self.programs.clone(),
             }),
@@ -122,12 +122,12 @@ impl Processes {
     }
 
     /// Starts `program serve ARGUMENTS` as `name` and waits until it is ready.
-    pub(super) async fn serve(
+    pub(crate) async fn serve(
         &mut self,
         name: &str,
         program: &str,
         arguments: &[String],
-    ) -> Result<Service, DemoError> {
+    ) -> Result<Service, LocalError> {
         let ready_file = self.logs.join(format!("{name}.ready.json"));
         let mut all = vec!["serve".to_owned()];
         all.extend_from_slice(arguments);
@@ -142,7 +142,7 @@ impl Processes {
                     Ok(Some(addresses)) => return Ok(addresses),
                     Ok(None) => time::sleep(READY_POLL).await,
                     Err(error) => {
-                        return Err(DemoError::ReadyFile {
+                        return Err(LocalError::ReadyFile {
                             file: ready_file,
                             error,
                         });
@@ -153,7 +153,7 @@ impl Processes {
         // `Deaths` reports a service that ends before it is ready.
         let addresses = time::timeout(READY_WITHIN, ready).await.map_err(|_| {
             let log = self.log(name);
-            DemoError::NotReady {
+            LocalError::NotReady {
                 name: name.to_owned(),
                 seconds: READY_WITHIN.as_secs(),
                 last_lines: last_lines(&log),
@@ -169,12 +169,12 @@ impl Processes {
     }
 
     /// Runs `program ARGUMENTS` as `name` until it ends successfully.
-    pub(super) async fn finish(
+    pub(crate) async fn finish(
         &mut self,
         name: &str,
         program: &str,
         arguments: &[String],
-    ) -> Result<(), DemoError> {
+    ) -> Result<(), LocalError> {
         let (sender, ended) = oneshot::channel();
         self.spawn(name, program, arguments, Listener::Caller(sender))?;
         match ended.await {
@@ -188,7 +188,7 @@ impl Processes {
     }
 
     /// Stops all processes: SIGTERM, then SIGKILL after a grace period, or at once when `hurry` resolves.
-    pub(super) async fn stop(&mut self, hurry: impl Future<Output = ()>) {
+    pub(crate) async fn stop(&mut self, hurry: impl Future<Output = ()>) {
         self.orders.send_replace(Order::Terminate);
         let orders = self.orders.clone();
         let all_ended = async {
@@ -206,8 +206,8 @@ impl Processes {
         all_ended.await;
     }
 
-    /// Detaches all running processes, so that they outlive the demo, and returns their ids.
-    pub(super) async fn detach(&mut self) -> Vec<u32> {
+    /// Detaches all running processes, so that they outlive this program, and returns their ids.
+    pub(crate) async fn detach(&mut self) -> Vec<u32> {
         self.orders.send_replace(Order::Detach);
         let mut left = Vec::new();
         for running in self.running.drain(..) {
@@ -224,9 +224,9 @@ impl Processes {
         program: &str,
         arguments: &[String],
         listener: Listener,
-    ) -> Result<u32, DemoError> {
+    ) -> Result<u32, LocalError> {
         let log = self.log(name);
-        let failed = |error| DemoError::Start {
+        let failed = |error| LocalError::Start {
             name: name.to_owned(),
             error,
         };
@@ -236,7 +236,7 @@ impl Processes {
             .stdin(Stdio::null())
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(output)
-            // Ctrl-C in the terminal reaches only the demo, which stops its children in order.
+            // Ctrl-C in the terminal reaches only this program, which stops its children in order.
             .process_group(0)
             .spawn()
             .map_err(failed)?;
@@ -259,7 +259,7 @@ impl Processes {
 
 impl Deaths {
     /// Waits until a service ends unexpectedly.
-    pub(super) async fn next(&mut self) -> DemoError {
+    pub(crate) async fn next(&mut self) -> LocalError {
         match self.0.recv().await {
             Some(ended) => ended.into_error(),
             // All senders are dropped, so no service can start.
@@ -293,7 +293,7 @@ async fn supervise(
         };
     };
     let ended = Ended { name, log, status };
-    // If the receiver is dropped, the demo has ended.
+    // If the receiver is dropped, this program is ending.
     let _ = match listener {
         Listener::Deaths(sender) => sender.send(ended).is_ok(),
         Listener::Caller(sender) => sender.send(ended).is_ok(),
@@ -332,12 +332,12 @@ impl Drop for Guarded {
 }
 
 impl Ended {
-    fn into_error(self) -> DemoError {
+    fn into_error(self) -> LocalError {
         let how = match self.status {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        DemoError::Ended {
+        LocalError::Ended {
             name: self.name,
             how,
             last_lines: last_lines(&self.log),

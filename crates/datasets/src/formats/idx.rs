@@ -6,9 +6,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::{DatasetError, InMemoryImages, Split, gzip};
+use crate::{DataSpec, DatasetError, InMemoryImages, Opened, Split, gzip};
 
 /// Type byte of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 8;
@@ -57,6 +58,34 @@ pub fn load_idx(
         images.values,
         labels.collect(),
     ))
+}
+
+/// Opens the folder `spec.path`. Classes are the numbers from 0 to the largest label unless they are named.
+///
+/// # Errors
+/// See [`DatasetError`]; each names the file.
+pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
+    let class_names = match &spec.class_names {
+        Some(names) => names.clone(),
+        None => {
+            let labels = IdxFile::<1>::read(&spec.path, "train-labels-idx1-ubyte")?;
+            let largest = labels.values.iter().max().copied().unwrap_or(0);
+            (0..=largest).map(|class| class.to_string()).collect()
+        }
+    };
+    let has_test = ["", ".gz"].iter().any(|suffix| {
+        let name = format!("t10k-images-idx3-ubyte{suffix}");
+        spec.path.join(name).symlink_metadata().is_ok()
+    });
+    let test = has_test
+        .then(|| load_idx(&spec.path, Split::Test, &class_names))
+        .transpose()?;
+    Ok(Opened {
+        train: Arc::new(load_idx(&spec.path, Split::Train, &class_names)?),
+        validation: None,
+        test: test.map(|test| Arc::new(test) as _),
+        unreadable: Vec::new(),
+    })
 }
 
 /// A file of bytes with `RANK` dimensions.

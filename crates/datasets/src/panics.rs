@@ -1,4 +1,4 @@
-//! Converts panics of image decoders to errors: a malformed file must not look like a fault of the service.
+//! Converts panics of decoders to errors: a malformed file must not look like a fault of the program.
 
 use std::{
     any::Any,
@@ -21,13 +21,13 @@ thread_local! {
 ///
 /// # Errors
 /// The message of the panic.
-pub(super) fn caught<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(decode: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let others = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
             if DECODING.get() {
-                debug!("the image decoder panicked: {panicked}");
+                debug!("a decoder panicked: {panicked}");
             } else {
                 others(panicked);
             }

@@ -1,4 +1,4 @@
-//! The demo's output folder. A demo replaces only folders that another demo created.
+//! The output folder of a command. A command replaces only folders that it created.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,23 +12,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CliError, text_path::text_path};
 
-/// Marks a folder as created by the demo; a running demo locks this file.
-const MARKER: &str = ".retort-demo";
-const MARKER_TEXT: &str = "Made by `retort demo`, which replaces everything in this folder.\n";
+/// A command that owns its output folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// `retort demo`
+    Demo,
+    /// `retort distill`
+    Distill,
+}
+
+impl Owner {
+    /// Marks a folder as created by the command; the running command locks this file.
+    const fn marker(self) -> &'static str {
+        match self {
+            Self::Demo => ".retort-demo",
+            Self::Distill => ".retort-distill",
+        }
+    }
+
+    /// The command as users type it.
+    pub(crate) const fn command(self) -> &'static str {
+        match self {
+            Self::Demo => "retort demo",
+            Self::Distill => "retort distill",
+        }
+    }
+}
+
 const KEPT_SERVICES: &str = "services.json";
 
-/// The folder of a running demo.
+/// The folder of a running command.
 #[derive(Debug)]
-pub(super) struct DemoFolder {
+pub(crate) struct OutputFolder {
     path: PathBuf,
-    /// Whether files of a previous demo were removed.
+    /// Whether files of a previous run of the command were removed.
     pub replaced: bool,
     _lock: FileLock,
 }
 
-/// A service that a demo left running.
+/// A service that a command left running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptService {
+pub(crate) struct KeptService {
     /// trainer, teacher-1, …
     pub name: String,
     /// Process id.
@@ -37,28 +61,28 @@ pub(super) struct KeptService {
     pub addresses: std::collections::BTreeMap<String, std::net::SocketAddr>,
 }
 
-impl DemoFolder {
-    /// Creates the folder, or empties the folder of a previous demo.
+impl OutputFolder {
+    /// Creates the folder, or empties the folder of a previous run of `owner`.
     ///
     /// # Errors
-    /// If the path is not UTF-8, if the folder holds other files, if another demo is running in it, or if
-    /// services that a previous demo left running still use it.
-    pub(super) fn prepare(path: &Path) -> Result<Self, CliError> {
+    /// If the path is not UTF-8, if the folder holds other files, if the command is running in it already, or if
+    /// services that it left running still use it.
+    pub(crate) fn prepare(path: &Path, owner: Owner) -> Result<Self, CliError> {
         fs::create_dir_all(path).map_err(CliError::file(path))?;
         // The services have the same working directory, but messages should show absolute paths.
         let path = path.canonicalize().map_err(CliError::file(path))?;
         text_path(&path)?;
-        let marker = path.join(MARKER);
+        let marker = path.join(owner.marker());
         let entries = entries(&path)?;
-        let made_by_demo = marker.is_file();
-        if !made_by_demo && !entries.is_empty() {
+        let is_owned = marker.is_file();
+        if !is_owned && !entries.is_empty() {
             return Err(CliError::Usage(format!(
-                "{} is not empty and was not made by `retort demo`; choose another folder with \
-                 --output, or remove this one",
-                path.display()
+                "{} is not empty and was not made by `{}`; choose another folder, or remove this one",
+                path.display(),
+                owner.command()
             )));
         }
-        let lock = lock(&marker)?;
+        let lock = lock(&marker, owner)?;
         refuse_if_in_use(&path)?;
         for entry in entries.iter().filter(|entry| **entry != marker) {
             remove(entry).map_err(CliError::file(entry))?;
@@ -67,26 +91,26 @@ impl DemoFolder {
         fs::create_dir(&logs).map_err(CliError::file(&logs))?;
         Ok(Self {
             path,
-            replaced: made_by_demo,
+            replaced: is_owned,
             _lock: lock,
         })
     }
 
     /// Absolute.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    pub(super) fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         self.join("logs")
     }
 
-    /// Records the services that stay running, so that the next demo does not remove their files.
-    pub(super) fn keep(&self, services: &[KeptService]) -> Result<PathBuf, CliError> {
+    /// Records the services that stay running, so that the next run of the command does not remove their files.
+    pub(crate) fn keep(&self, services: &[KeptService]) -> Result<PathBuf, CliError> {
         let file = self.join(KEPT_SERVICES);
         // Cannot fail: services consist of strings, numbers and addresses.
         let json = serde_json::to_vec_pretty(services).expect("services serialize");
@@ -102,23 +126,25 @@ fn entries(path: &Path) -> Result<Vec<PathBuf>, CliError> {
         .collect()
 }
 
-fn lock(marker: &Path) -> Result<FileLock, CliError> {
+fn lock(marker: &Path, owner: Owner) -> Result<FileLock, CliError> {
     let file = File::options().create(true).append(true).open(marker);
     let file = match FileLock::try_take(file.map_err(CliError::file(marker))?) {
         Ok(lock) => lock,
         Err(TryLockError::WouldBlock) => {
             let folder = marker.parent().unwrap_or(marker).display();
             return Err(CliError::Usage(format!(
-                "another `retort demo` works in {folder}; wait for it, or choose another folder \
-                 with --output"
+                "another `{}` works in {folder}; wait for it, or choose another folder",
+                owner.command()
             )));
         }
         Err(TryLockError::Error(error)) => return Err(CliError::file(marker)(error)),
     };
     let is_new = file.metadata().map_err(CliError::file(marker))?.len() == 0;
     if is_new {
+        let command = owner.command();
+        let text = format!("Made by `{command}`, which replaces everything in this folder.\n");
         (&*file)
-            .write_all(MARKER_TEXT.as_bytes())
+            .write_all(text.as_bytes())
             .map_err(CliError::file(marker))?;
     }
     Ok(file)
@@ -128,7 +154,7 @@ fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
     let Ok(json) = fs::read(path.join(KEPT_SERVICES)) else {
         return Ok(());
     };
-    // A file that cannot be parsed was not written by this version of the demo; ignore it.
+    // A file that cannot be parsed was not written by this version; ignore it.
     let services: Vec<KeptService> = serde_json::from_slice(&json).unwrap_or_default();
     let running: Vec<&KeptService> = services.iter().filter(|service| service.runs()).collect();
     if running.is_empty() {
@@ -139,8 +165,8 @@ fn refuse_if_in_use(path: &Path) -> Result<(), CliError> {
         .map(|service| service.pid.to_string())
         .collect();
     Err(CliError::Usage(format!(
-        "services of an earlier demo still use {}; stop them with `kill {}`, or choose \
-         another folder with --output",
+        "services that were left running still use {}; stop them with `kill {}`, or choose \
+         another folder",
         path.display(),
         pids.join(" ")
     )))
@@ -176,12 +202,12 @@ mod tests {
     fn a_previous_demo_is_replaced() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("runs/demo");
-        let first = DemoFolder::prepare(&path).unwrap();
+        let first = OutputFolder::prepare(&path, Owner::Demo).unwrap();
         assert!(!first.replaced);
         fs::write(first.join("summary.json"), "{}").unwrap();
         fs::create_dir_all(first.join("student/artifact")).unwrap();
         drop(first);
-        let second = DemoFolder::prepare(&path).unwrap();
+        let second = OutputFolder::prepare(&path, Owner::Demo).unwrap();
         assert!(second.replaced);
         let left: Vec<PathBuf> = entries(second.path()).unwrap();
         assert_eq!(left.len(), 2, "{left:?}"); // The marker and the new logs.
@@ -191,7 +217,7 @@ mod tests {
     fn other_folders_are_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.tex"), "x").unwrap();
-        let error = DemoFolder::prepare(folder.path()).unwrap_err();
+        let error = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap_err();
         assert_eq!(error.exit_code(), 64);
         assert!(
             error.to_string().contains("not made by `retort demo`"),
@@ -205,25 +231,27 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         fs::write(outside.path().join("kept"), "x").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let demo = DemoFolder::prepare(folder.path()).unwrap();
+        let demo = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         std::os::unix::fs::symlink(outside.path(), demo.join("link")).unwrap();
         drop(demo);
-        DemoFolder::prepare(folder.path()).unwrap();
+        OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         assert!(outside.path().join("kept").exists());
     }
 
     #[test]
     fn two_demos_do_not_share_a_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let _first = DemoFolder::prepare(folder.path()).unwrap();
-        let error = DemoFolder::prepare(folder.path()).unwrap_err().to_string();
+        let _first = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
+        let error = OutputFolder::prepare(folder.path(), Owner::Demo)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("another `retort demo`"), "{error}");
     }
 
     #[test]
     fn reused_process_ids_do_not_block_the_folder() {
         let folder = tempfile::tempdir().unwrap();
-        let demo = DemoFolder::prepare(folder.path()).unwrap();
+        let demo = OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
         let kept = KeptService {
             name: "trainer".to_owned(),
             pid: std::process::id(),
@@ -231,6 +259,6 @@ mod tests {
         };
         demo.keep(&[kept]).unwrap();
         drop(demo);
-        DemoFolder::prepare(folder.path()).unwrap();
+        OutputFolder::prepare(folder.path(), Owner::Demo).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 //! Decoders accept truncated files: they fill the missing part of a JPEG with gray, and ignore a missing end
 //! of a PNG. They also accept JPEG files with two components, which no standard defines.
 
-use image::ImageFormat;
+use super::PictureFormat;
 
 /// The signature of a PNG file.
 const PNG_SIGNATURE_BYTES: usize = 8;
@@ -16,10 +16,11 @@ const PNG_CHUNK_BYTES: usize = 12;
 ///
 /// # Errors
 /// A message if the file is truncated or has an undefined number of components.
-pub(super) fn check(file: &[u8], format: ImageFormat) -> Result<(), String> {
+pub(super) fn check(file: &[u8], format: PictureFormat) -> Result<(), String> {
     let end = match format {
-        ImageFormat::Png => png_end(file),
-        _ => jpeg_end(file)?,
+        PictureFormat::Png => png_end(file),
+        PictureFormat::Jpeg => jpeg_end(file)?,
+        PictureFormat::WebP => webp_end(file),
     };
     end.ok_or_else(|| "it is truncated".to_owned())
 }
@@ -36,6 +37,12 @@ fn png_end(file: &[u8]) -> Option<()> {
         remaining = next;
     }
     None
+}
+
+/// Compares the length in the RIFF header with that of the file.
+fn webp_end(file: &[u8]) -> Option<()> {
+    let (length, content) = file.get(4..)?.split_first_chunk::<4>()?;
+    (content.len() >= u32::from_le_bytes(*length) as usize).then_some(())
 }
 
 /// Follows the segments to EOI; `None` if there is none.

@@ -1,0 +1,194 @@
+//! The data to distil on.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use common::output::Narration;
+use datasets::{DataSpec, Normalization, Opened, SampleKind, Source, Values, read_plain};
+use indicatif::{HumanCount, ProgressBar};
+
+use super::{DistillArguments, DistillError, Student};
+use crate::{CliError, text_path::text_path};
+
+/// Samples that the normalization is computed from.
+const NORMALIZED_SAMPLES: usize = 2_000;
+/// Files that are named if they cannot be read.
+const NAMED_FILES: usize = 5;
+
+/// An opened data set, and how a student sees it.
+pub(super) struct Data {
+    /// Absolute.
+    pub(super) path: PathBuf,
+    /// Name of the format, if it was given.
+    pub(super) format: Option<String>,
+    /// Shape of one sample of the student's input.
+    pub(super) input: Vec<usize>,
+    /// Of the training samples.
+    pub(super) normalization: Normalization,
+    opened: Opened,
+}
+
+impl Data {
+    /// Opens the data, which reads every sample once, and prints what it has.
+    pub(super) fn open(arguments: &DistillArguments) -> Result<Self, CliError> {
+        let path = arguments.data.canonicalize();
+        let path = path.map_err(CliError::file(&arguments.data))?;
+        text_path(&path)?;
+        let mut spec = DataSpec::new(&path);
+        if let Some(format) = &arguments.format {
+            let parsed = format.parse();
+            spec.format = Some(
+                parsed.map_err(|error| CliError::Usage(format!("--format {format}: {error}")))?,
+            );
+        }
+        let bar = ProgressBar::new(0).with_message("reading the data");
+        let opened = datasets::open(&spec, &|progress| {
+            bar.set_length(progress.total as u64);
+            bar.set_position(progress.done as u64);
+        });
+        bar.finish_and_clear();
+        let opened = opened?;
+        let input = input_shape(arguments, &path, opened.train.kind())?;
+        let normalization = normalization(&opened.train, &input)?;
+        let data = Self {
+            path,
+            format: arguments.format.clone(),
+            input,
+            normalization,
+            opened,
+        };
+        data.describe();
+        Ok(data)
+    }
+
+    /// In label order; empty if the data has no labels.
+    pub(super) fn class_names(&self) -> &[String] {
+        self.opened.train.class_names()
+    }
+
+    /// Number of samples to train on, and of those that have a label.
+    pub(super) fn training_samples(&self) -> (usize, usize) {
+        let train = &self.opened.train;
+        let labelled = (0..train.len() as u32).filter(|sample| train.label(*sample).is_some());
+        (train.len(), labelled.count())
+    }
+
+    /// Number of training samples to hold out: data without labels is not split, and a student must be compared
+    /// with its teacher on samples that no training used.
+    pub(super) fn samples_to_hold_out(&self) -> usize {
+        const SHARE: usize = 10;
+        if self.opened.validation.is_some() || self.opened.test.is_some() {
+            return 0;
+        }
+        self.opened.train.len() / SHARE
+    }
+
+    fn describe(&self) {
+        let count = |source: Option<&Arc<dyn Source>>| {
+            let samples = source.map_or(0, |source| source.len());
+            HumanCount(samples as u64).to_string()
+        };
+        let (_, labelled) = self.training_samples();
+        let classes = match self.class_names() {
+            [] => "no labels".to_owned(),
+            names => format!("{} classes ({})", names.len(), shown(names)),
+        };
+        writeln!(
+            Narration,
+            "{}: {} training samples ({} labelled), {} for validation, {} for the test; {classes}",
+            self.path.display(),
+            count(Some(&self.opened.train)),
+            HumanCount(labelled as u64),
+            count(self.opened.validation.as_ref()),
+            count(self.opened.test.as_ref()),
+        );
+        let unreadable = &self.opened.unreadable;
+        for file in unreadable.iter().take(NAMED_FILES) {
+            writeln!(Narration, "  left out: {file}");
+        }
+        if unreadable.len() > NAMED_FILES {
+            writeln!(
+                Narration,
+                "  … and {} more files",
+                unreadable.len() - NAMED_FILES
+            );
+        }
+    }
+}
+
+/// The first names, and how many more.
+pub(super) fn shown(names: &[String]) -> String {
+    const FEW: usize = 8;
+    let first = names[..names.len().min(FEW)].join(", ");
+    match names.len().saturating_sub(FEW) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+fn input_shape(
+    arguments: &DistillArguments,
+    path: &Path,
+    kind: SampleKind,
+) -> Result<Vec<usize>, CliError> {
+    let wrong = |takes| {
+        let error = DistillError::Student {
+            student: arguments.student.preset(),
+            takes,
+            path: path.display().to_string(),
+            found: kind.tensor("samples").to_string(),
+        };
+        Err(error.into())
+    };
+    match (arguments.student, kind) {
+        (Student::Mlp, SampleKind::Row { values }) => Ok(vec![values]),
+        (Student::Mlp, SampleKind::Image { .. }) => wrong("rows of numbers"),
+        (_, SampleKind::Row { .. }) => wrong("images; use --student mlp"),
+        (_, SampleKind::Image { channels, .. }) => {
+            let channels = if arguments.gray { 1 } else { channels };
+            Ok(vec![channels, arguments.size, arguments.size])
+        }
+    }
+}
+
+/// Mean and standard deviation of the first training samples, per channel or per value of a row.
+fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalization, CliError> {
+    let parameters = input[0];
+    let plane: usize = input[1..].iter().product();
+    let (mut sum, mut squares) = (vec![0.0_f64; parameters], vec![0.0_f64; parameters]);
+    let samples = source.len().min(NORMALIZED_SAMPLES);
+    // Spread over the whole source, which may be sorted by class.
+    for position in 0..samples {
+        let sample = (position * source.len() / samples) as u32;
+        let values: Vec<f64> =
+            match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
+                Values::Uint8(pixels) => pixels
+                    .iter()
+                    .map(|pixel| f64::from(*pixel) / 255.0)
+                    .collect(),
+                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
+            };
+        for (parameter, values) in values.chunks_exact(plane).enumerate() {
+            sum[parameter] += values.iter().sum::<f64>();
+            squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();
+        }
+    }
+    let count = (samples * plane) as f64;
+    let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+    let std = squares.iter().zip(&mean).map(|(squares, mean)| {
+        let variance = (squares / count - mean * mean).max(0.0);
+        // A constant value carries nothing; any scale is right for it.
+        if variance > 1e-12 {
+            variance.sqrt()
+        } else {
+            1.0
+        }
+    });
+    let rounded = |value: f64| (value * 1e4).round() as f32 / 1e4;
+    Ok(Normalization {
+        std: std.map(|std| (rounded(std)).max(1e-4)).collect(),
+        mean: mean.into_iter().map(rounded).collect(),
+    })
+}

@@ -1,0 +1,172 @@
+//! The steps of `retort distill`, in order.
+
+use std::{net::SocketAddr, time::Instant};
+
+use common::{atomic_file, output::Narration};
+use indicatif::HumanDuration;
+
+use super::{
+    DistillArguments, DistillError,
+    data::{Data, shown},
+    plan::run_config,
+    summary::{Evaluation, Summary},
+    teacher,
+};
+use crate::{
+    CliError,
+    client::Remote,
+    local::{LocalServices, OutputFolder, Processes},
+    runs::{RunClient, submit_and_watch},
+    text_path::text_path,
+};
+
+/// Name of the run, and of its folder.
+const RUN: &str = "run";
+/// Name of the report's file.
+const SUMMARY: &str = "summary.json";
+
+/// A running distillation.
+pub(super) struct Steps<'a> {
+    arguments: &'a DistillArguments,
+    data: Data,
+    folder: &'a OutputFolder,
+    services: LocalServices,
+    /// The current step, for the message if it fails.
+    pub(super) doing: &'static str,
+}
+
+impl<'a> Steps<'a> {
+    /// Prepares the steps without starting processes.
+    pub(super) fn new(
+        arguments: &'a DistillArguments,
+        data: Data,
+        folder: &'a OutputFolder,
+        processes: Processes,
+    ) -> Self {
+        Self {
+            arguments,
+            data,
+            folder,
+            services: LocalServices::new(processes),
+            doing: "starting",
+        }
+    }
+
+    /// The processes, to stop them.
+    pub(super) fn into_processes(self) -> Processes {
+        self.services.into_parts().0
+    }
+
+    /// Runs all steps.
+    pub(super) async fn all(&mut self) -> Result<(), CliError> {
+        let begin = Instant::now();
+        let teachers = self.start_teachers().await?;
+        let class_names = self.class_names(&teachers).await?;
+
+        self.doing = "distilling the student";
+        let data = text_path(&self.data.path)?.to_owned();
+        let trainer = self
+            .services
+            .start_trainer(self.folder.path(), &[&data])
+            .await?;
+        let trainer = RunClient::connect(Remote::trainer(trainer.to_string())).await?;
+        let config = run_config(self.arguments, &self.data, &class_names, &teachers)?;
+        let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
+
+        let evaluation = self.evaluate().await?;
+        let summary = Summary::new(self.arguments, &self.data, evaluation, seconds);
+        writeln!(Narration, "\n{}", summary.table());
+        let file = self.folder.join(SUMMARY);
+        atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
+        self.show_result(begin);
+        Ok(())
+    }
+
+    async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
+        self.doing = "starting the teacher";
+        let mut model = vec!["--model".to_owned(), self.arguments.teacher.clone()];
+        let settings = self.arguments.teacher_settings.iter();
+        model.extend(settings.map(|setting| format!("--set={setting}")));
+        let mut addresses = Vec::new();
+        for number in 1..=self.arguments.teachers.get() {
+            let name = format!("teacher-{number}");
+            addresses.push(self.services.start_teacher(&name, &model).await?);
+        }
+        Ok(addresses)
+    }
+
+    /// The student's classes: those of the labels, which the teacher must have too, or the teacher's.
+    async fn class_names(&self, teachers: &[SocketAddr]) -> Result<Vec<String>, CliError> {
+        // Holds: at least one teacher was started.
+        let described = teacher::describe(&teachers[0].to_string()).await?;
+        let teachers_classes = described.class_names;
+        writeln!(
+            Narration,
+            "Teacher {:.12}: {} classes ({})",
+            described.model_id,
+            teachers_classes.len(),
+            shown(&teachers_classes)
+        );
+        let labels = self.data.class_names();
+        if labels.is_empty() {
+            return Ok(teachers_classes);
+        }
+        let sorted = |names: &[String]| {
+            let mut names = names.to_vec();
+            names.sort_unstable();
+            names
+        };
+        if sorted(labels) != sorted(&teachers_classes) {
+            let error = DistillError::Classes {
+                path: self.data.path.display().to_string(),
+                found: shown(labels),
+                teacher: shown(&teachers_classes),
+            };
+            return Err(error.into());
+        }
+        Ok(labels.to_vec())
+    }
+
+    /// Evaluates the models, and the teacher, on samples that no training used.
+    async fn evaluate(&mut self) -> Result<Evaluation, CliError> {
+        self.doing = "evaluating the student";
+        let file = self.folder.join("evaluation.json");
+        let mut arguments = vec!["evaluate".to_owned()];
+        let run = self.folder.join(RUN);
+        for (flag, value) in [
+            ("--config", text_path(&run.join("config.toml"))?.to_owned()),
+            ("--live-teacher", "teacher".to_owned()),
+            (
+                "--model",
+                format!("distilled={}", text_path(&run.join("phases/0-distill"))?),
+            ),
+            (
+                "--model",
+                format!("student={}", text_path(&run.join("artifact"))?),
+            ),
+            (
+                "--onnx",
+                format!("exported={}", text_path(&run.join("artifact/model.onnx"))?),
+            ),
+            ("--teacher", "teacher".to_owned()),
+            ("--output", text_path(&file)?.to_owned()),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        self.services
+            .finish("evaluate", "student-trainer", &arguments)
+            .await?;
+        Evaluation::read(&file)
+    }
+
+    fn show_result(&self, begin: Instant) {
+        let artifact = self.folder.join(RUN).join("artifact");
+        writeln!(
+            Narration,
+            "Done in {}. The student: {}; figures: {}.",
+            HumanDuration(begin.elapsed()),
+            artifact.display(),
+            self.folder.join(SUMMARY).display(),
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! Services as processes of this machine, for commands that need no other.
+
+mod error;
+mod output_folder;
+mod processes;
+mod services;
+
+pub use error::LocalError;
+pub(crate) use output_folder::{KeptService, OutputFolder, Owner};
+pub(crate) use processes::{Deaths, Processes, Service};
+pub(crate) use services::{INFERENCE, LocalServices, PROGRAMS};
