@@ -85,7 +85,7 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        // SAFETY: the runner is open, and nobody uses it any more.
+        // SAFETY: the runner is open, and no other code uses it after this call.
         unsafe { retort_close_runner(self.0) }
     }
 }
