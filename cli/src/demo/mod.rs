@@ -1,16 +1,15 @@
 //! `retort demo`: trains a teacher, distils a student, publishes and serves it, with real processes on
 //! this machine.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::Args;
 use common::{output::Narration, shutdown::Signals};
 use datasets::{Split, load_idx};
-use tokio::time;
 
 use crate::{
     CliError,
-    local::{Deaths, INFERENCE, KeptService, OutputFolder, Owner, PROGRAMS, Processes, Service},
+    local::{INFERENCE, KeptService, OutputFolder, Owner, PROGRAMS, Processes, Service},
     text_path::text_path,
 };
 use recipe::{MODEL, Recipe};
@@ -29,9 +28,6 @@ mod table;
 mod test_images;
 
 pub use error::DemoError;
-
-/// How long after a failed call the exit of a process still counts as its cause.
-const DEATH_NOTICE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -98,7 +94,7 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
             Ok(())
         }
         Err(error) => {
-            let error = root_cause(error, &mut deaths).await;
+            let error = deaths.root_cause(error).await;
             writeln!(Narration, "\nEnding all services …");
             stop(&mut processes, &mut signals).await;
             writeln!(
@@ -110,21 +106,6 @@ pub(crate) async fn execute(arguments: DemoArguments) -> Result<(), CliError> {
             );
             Err(error)
         }
-    }
-}
-
-/// Replaces the error of a failed call by the exit of a service that caused it.
-async fn root_cause(error: CliError, deaths: &mut Deaths) -> CliError {
-    let call_failed = matches!(
-        error,
-        CliError::Unreachable { .. } | CliError::Refused { .. }
-    );
-    if !call_failed {
-        return error;
-    }
-    match time::timeout(DEATH_NOTICE, deaths.next()).await {
-        Ok(death) => death.into(),
-        Err(_) => error,
     }
 }
 

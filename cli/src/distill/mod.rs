@@ -4,11 +4,10 @@ use std::{num::NonZero, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use common::{output::Narration, shutdown::Signals};
-use tokio::time;
 
 use crate::{
     CliError,
-    local::{Deaths, OutputFolder, Owner, PROGRAMS, Processes},
+    local::{OutputFolder, Owner, PROGRAMS, Processes},
 };
 use steps::Steps;
 
@@ -20,9 +19,6 @@ mod summary;
 mod teacher;
 
 pub use error::DistillError;
-
-/// How long the exit of a service may take to be noticed after a call to it failed.
-const DEATH_NOTICE: time::Duration = time::Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -150,7 +146,7 @@ pub(crate) async fn execute(arguments: DistillArguments) -> Result<(), CliError>
     let outcome = match outcome {
         Ok(()) => Ok(()),
         Err(error) => {
-            let error = root_cause(error, &mut deaths).await;
+            let error = deaths.root_cause(error).await;
             writeln!(
                 Narration,
                 "\nDistilling ended while {doing}; the logs are in {}.",
@@ -164,19 +160,4 @@ pub(crate) async fn execute(arguments: DistillArguments) -> Result<(), CliError>
     };
     processes.stop(hurry).await;
     outcome
-}
-
-/// Replaces the error of a failed call by the exit of a service that caused it.
-async fn root_cause(error: CliError, deaths: &mut Deaths) -> CliError {
-    let call_failed = matches!(
-        error,
-        CliError::Unreachable { .. } | CliError::Refused { .. }
-    );
-    if !call_failed {
-        return error;
-    }
-    match time::timeout(DEATH_NOTICE, deaths.next()).await {
-        Ok(death) => death.into(),
-        Err(_) => error,
-    }
 }

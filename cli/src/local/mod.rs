@@ -7,5 +7,5 @@ mod services;
 
 pub use error::LocalError;
 pub(crate) use output_folder::{KeptService, OutputFolder, Owner};
-pub(crate) use processes::{Deaths, Processes, Service};
+pub(crate) use processes::{Processes, Service};
 pub(crate) use services::{INFERENCE, LocalServices, PROGRAMS};

@@ -20,13 +20,15 @@ use tokio::{
 };
 
 use super::LocalError;
-use crate::text_path::text_path;
+use crate::{CliError, text_path::text_path};
 
 /// A service that is not ready by then has failed; loading libtorch from a cold disk takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const READY_POLL: Duration = Duration::from_millis(20);
 /// Time between SIGTERM and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long the exit of a service may take to be noticed after a call to it failed.
+const DEATH_NOTICE: Duration = Duration::from_secs(1);
 /// Lines of an ended process's log in the error.
 const SHOWN_LOG_LINES: usize = 12;
 
@@ -258,6 +260,21 @@ impl Processes {
 }
 
 impl Deaths {
+    /// Replaces the error of a failed call by the exit of a service that caused it.
+    pub(crate) async fn root_cause(&mut self, error: CliError) -> CliError {
+        let call_failed = matches!(
+            error,
+            CliError::Unreachable { .. } | CliError::Refused { .. }
+        );
+        if !call_failed {
+            return error;
+        }
+        match time::timeout(DEATH_NOTICE, self.next()).await {
+            Ok(death) => death.into(),
+            Err(_) => error,
+        }
+    }
+
     /// Waits until a service ends unexpectedly.
     pub(crate) async fn next(&mut self) -> LocalError {
         match self.0.recv().await {
