@@ -55,6 +55,10 @@ pub struct StepProgress {
     pub samples_per_second: f64,
     /// Share of that time in which training waited for soft targets, 0 to 1.
     pub teacher_wait_share: f64,
+    /// Share of that time in which training waited for the loader, which reads, decodes and augments; 0 to 1. Absent
+    /// in events of older builds.
+    #[serde(default)]
+    pub data_wait_share: f64,
     /// Teachers connected; 0 in a phase without soft targets.
     pub teachers: usize,
 }

@@ -75,8 +75,12 @@ impl Printer {
                         100.0 * progress.teacher_wait_share
                     ),
                 };
+                let data = match (100.0 * progress.data_wait_share).round() {
+                    0.0 => String::new(),
+                    percent => format!(", {percent:.0} % of the time waiting for data"),
+                };
                 format!(
-                    "{} step {}/{steps}: loss {:.4}, {:.0} images/s{teachers}",
+                    "{} step {}/{steps}: loss {:.4}, {:.0} images/s{teachers}{data}",
                     epoch_of(progress.epoch),
                     progress.step,
                     progress.loss,

@@ -181,6 +181,7 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
         samples_per_second,
         teachers,
         teacher_wait_share,
+        data_wait_share,
         ..
     } = progress;
     let epochs = started.epochs;
@@ -190,6 +191,11 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
         let waiting = 100.0 * teacher_wait_share;
         let teachers = counted(u64::from(*teachers), "teacher");
         text += &format!(", {teachers} ({waiting:.0} % waiting)");
+    }
+    // Decoding pictures may be slower than training on them.
+    let waiting = (100.0 * data_wait_share).round();
+    if waiting > 0.0 {
+        text += &format!(", {waiting:.0} % waiting for data");
     }
     text
 }
@@ -242,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_mentions_teachers_only_if_there_are_some() {
+    fn the_text_mentions_teachers_and_waiting_only_if_there_are_some() {
         let mut progress = StepProgress {
             epoch: 1,
             loss: 0.51234,
@@ -255,6 +261,9 @@ mod tests {
         progress.teachers = 2;
         let with_teachers = format!("{alone}, 2 teachers (25 % waiting)");
         assert_eq!(step_text(&started(), &progress), with_teachers);
+        progress.data_wait_share = 0.118;
+        let slow_data = format!("{with_teachers}, 12 % waiting for data");
+        assert_eq!(step_text(&started(), &progress), slow_data);
     }
 
     #[test]

@@ -178,10 +178,12 @@ impl<'r> Phase<'r> {
             if self.context.cancel.is_cancelled() {
                 return Err(self.end_early(EngineError::Cancelled));
             }
+            let waiting = Instant::now();
             // The loader ends early only if it panics; the scope then panics too.
             let Ok(batch) = batches.recv() else {
                 return Err(self.end_early(EngineError::Cancelled));
             };
+            self.interval.waited_for_data += waiting.elapsed();
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return Err(self.end_early(error.into())),
@@ -292,6 +294,7 @@ impl<'r> Phase<'r> {
                 learning_rate: self.learning_rate(self.progress.step - 1),
                 samples_per_second: trained as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
+                data_wait_share: interval.waited_for_data.as_secs_f64() / seconds,
                 teachers: source.map_or(0, |source| source.teachers()),
             }));
         self.progress.reported += totals;

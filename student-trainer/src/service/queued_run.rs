@@ -203,6 +203,7 @@ fn to_proto(event: RunEvent) -> Event {
             teachers: narrow(progress.teachers),
             learning_rate: progress.learning_rate,
             train_accuracy: progress.train_accuracy,
+            data_wait_share: progress.data_wait_share,
         }),
         RunEvent::EpochFinished(finished) => Event::EpochFinished(EpochFinished {
             phase: narrow(finished.phase),
