@@ -9,7 +9,7 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, demo::DemoError, distill::DistillError, local::LocalError};
+use crate::{NotText, distill::DistillError, local::LocalError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -127,9 +127,6 @@ pub enum CliError {
     /// Distilling failed.
     #[error(transparent)]
     Distill(#[from] DistillError),
-    /// The demo failed.
-    #[error(transparent)]
-    Demo(#[from] DemoError),
     /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -168,7 +165,6 @@ impl CliError {
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
             | Self::Local(_)
-            | Self::Demo(_)
             | Self::Signals(_) => 1,
         }
     }

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod client;
+mod comparison;
 pub mod demo;
 pub mod distill;
 mod drawing;

@@ -9,13 +9,13 @@ use super::{
     DistillArguments, DistillError,
     data::{Data, shown},
     plan::run_config,
-    summary::{Evaluation, Summary},
+    summary::Summary,
     teacher,
 };
 use crate::{
     CliError,
     client::Remote,
-    local::{LocalServices, OutputFolder, Processes},
+    local::{Evaluate, Evaluation, LocalServices, OutputFolder, Processes, TEACHER},
     runs::{RunClient, submit_and_watch},
     text_path::text_path,
 };
@@ -74,7 +74,7 @@ impl<'a> Steps<'a> {
         let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
 
         let evaluation = self.evaluate().await?;
-        let summary = Summary::new(self.arguments, &self.data, evaluation, seconds);
+        let summary = Summary::new(self.arguments, &self.data, &evaluation, seconds);
         writeln!(Narration, "\n{}", summary.table());
         let file = self.folder.join(SUMMARY);
         atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
@@ -130,33 +130,17 @@ impl<'a> Steps<'a> {
     /// Evaluates the models, and the teacher, on samples that no training used.
     async fn evaluate(&mut self) -> Result<Evaluation, CliError> {
         self.doing = "evaluating the student";
-        let file = self.folder.join("evaluation.json");
-        let mut arguments = vec!["evaluate".to_owned()];
         let run = self.folder.join(RUN);
-        for (flag, value) in [
-            ("--config", text_path(&run.join("config.toml"))?.to_owned()),
-            ("--live-teacher", "teacher".to_owned()),
-            (
-                "--model",
-                format!("distilled={}", text_path(&run.join("phases/0-distill"))?),
-            ),
-            (
-                "--model",
-                format!("student={}", text_path(&run.join("artifact"))?),
-            ),
-            (
-                "--onnx",
-                format!("exported={}", text_path(&run.join("artifact/model.onnx"))?),
-            ),
-            ("--teacher", "teacher".to_owned()),
-            ("--output", text_path(&file)?.to_owned()),
-        ] {
-            arguments.extend([flag.to_owned(), value]);
-        }
-        self.services
-            .finish("evaluate", "student-trainer", &arguments)
-            .await?;
-        Evaluation::read(&file)
+        let config = run.join("config.toml");
+        let options = [
+            ("--config", text_path(&config)?),
+            ("--live-teacher", TEACHER),
+        ];
+        let evaluate = Evaluate::with(&options)
+            .model("distilled", &run.join("phases/0-distill"))?
+            .model("student", &run.join("artifact"))?
+            .onnx("exported", &run.join("artifact/model.onnx"))?;
+        evaluate.finish(&mut self.services, self.folder).await
     }
 
     fn show_result(&self, begin: Instant) {
