@@ -20,6 +20,7 @@ mod prediction;
 mod record;
 mod run_config;
 mod runs;
+mod table_files;
 mod targets;
 mod text_path;
 mod tokens;
@@ -36,6 +37,7 @@ Examples:
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png
+  retort predict --model tumours patients.csv
   retort models list                   the models that the inference service serves
   retort bench stream                  measure the rate of soft targets; starts retort-bench
   retort tokens create --name ci --scope publish

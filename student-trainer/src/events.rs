@@ -47,8 +47,9 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
-    /// Accuracy over the same steps, on the augmented training images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy over the same steps, on the augmented training samples that have a label, 0 to 1; absent if none
+    /// has one.
+    pub train_accuracy: Option<f64>,
     /// Learning rate of the last of these steps.
     pub learning_rate: f64,
     /// Training speed since the last report.
@@ -68,8 +69,8 @@ pub struct EpochFinished {
     pub epoch: usize,
     /// Mean over the epoch's samples.
     pub train_loss: f64,
-    /// Accuracy on the augmented training images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
+    pub train_accuracy: Option<f64>,
     /// Absent if the run has no validation split.
     pub validation_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.

@@ -76,7 +76,7 @@ impl Printer {
                     ),
                 };
                 format!(
-                    "{} step {}/{steps}: loss {:.4}, {:.0} images/s{teachers}",
+                    "{} step {}/{steps}: loss {:.4}, {:.0} samples/s{teachers}",
                     epoch_of(progress.epoch),
                     progress.step,
                     progress.loss,
@@ -84,15 +84,17 @@ impl Printer {
                 )
             }
             RunEvent::EpochFinished(finished) => {
-                let validation = match finished.validation_accuracy {
-                    Some(accuracy) => format!(", validation {:.2} %", 100.0 * accuracy),
-                    None => String::new(),
+                let share = |name: &str, accuracy: Option<f64>| {
+                    accuracy.map_or_else(String::new, |accuracy| {
+                        format!(", {name} {:.2} %", 100.0 * accuracy)
+                    })
                 };
                 format!(
-                    "{}: loss {:.4}, training accuracy {:.2} %{validation}, {:.1} s",
+                    "{}: loss {:.4}{}{}, {:.1} s",
                     epoch_of(finished.epoch),
                     finished.train_loss,
-                    100.0 * finished.train_accuracy,
+                    share("training accuracy", finished.train_accuracy),
+                    share("validation", finished.validation_accuracy),
                     finished.seconds
                 )
             }

@@ -279,8 +279,9 @@ impl<'a> Steps<'a> {
         let begin = Instant::now();
         let remote = Remote::inference(inference.to_string());
         let model = ServedModel::connect(remote, MODEL, None).await?;
-        let preprocessing = model.description().await?.preprocessing;
-        let served = serve_images(&model, &self.images, count, &preprocessing).await?;
+        let description = model.description().await?;
+        let preprocessing = description.of_images()?;
+        let served = serve_images(&model, &self.images, count, preprocessing).await?;
         let figures = ServedModelFigures {
             accuracy: 0.0,
             agreement: 0.0,

@@ -25,8 +25,8 @@ pub(super) struct Data {
     pub(super) format: Option<String>,
     /// Shape of one sample of the student's input.
     pub(super) input: Vec<usize>,
-    /// Of the training samples.
-    pub(super) normalization: Normalization,
+    /// Of the training images; the trainer standardizes rows itself.
+    pub(super) normalization: Option<Normalization>,
     opened: Opened,
 }
 
@@ -51,7 +51,10 @@ impl Data {
         bar.finish_and_clear();
         let opened = opened?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
-        let normalization = normalization(&opened.train, &input)?;
+        let normalization = match opened.train.kind() {
+            SampleKind::Image { .. } => Some(normalization(&opened.train, &input)?),
+            SampleKind::Row { .. } => None,
+        };
         let data = Self {
             path,
             format: arguments.format.clone(),
@@ -153,7 +156,7 @@ fn input_shape(
     }
 }
 
-/// Mean and standard deviation of the first training samples, per channel or per value of a row.
+/// Mean and standard deviation of each channel of some training images.
 fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalization, CliError> {
     let parameters = input[0];
     let plane: usize = input[1..].iter().product();
@@ -162,14 +165,14 @@ fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalizat
     // Spread over the whole source, which may be sorted by class.
     for position in 0..samples {
         let sample = (position * source.len() / samples) as u32;
-        let values: Vec<f64> =
-            match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
-                Values::Uint8(pixels) => pixels
-                    .iter()
-                    .map(|pixel| f64::from(*pixel) / 255.0)
-                    .collect(),
-                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
-            };
+        let read = read_plain(&**source, &[sample], input);
+        let Values::Uint8(pixels) = read.map_err(datasets::DatasetError::from)? else {
+            unreachable!("images have pixels");
+        };
+        let values: Vec<f64> = pixels
+            .iter()
+            .map(|pixel| f64::from(*pixel) / 255.0)
+            .collect();
         for (parameter, values) in values.chunks_exact(plane).enumerate() {
             sum[parameter] += values.iter().sum::<f64>();
             squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();

@@ -28,11 +28,13 @@ Examples:
       --teacher-set 'model.preprocessing.mean=[0.485, 0.456, 0.406]' \\
       --teacher-set 'model.preprocessing.std=[0.229, 0.224, 0.225]' --data photos/ --out student/
   retort distill --teacher grpc://triton:8001/resnet50 --data photos/ --out student/
+  retort distill --teacher boosting.onnx --teacher-set model.preprocessing.output=probabilities \\
+      --teacher-set model.preprocessing.class_names_file=classes.txt --data table.csv --student mlp --out student/
 
 The data is a folder with one folder per class (with or without train/, val/ and test/), a folder of pictures
-without labels, or any other format that docs/data.md lists. Without labels, the student only learns from the
-teacher. The result is an ONNX model with its manifest in --out/artifact; `retort predict` and the inference
-service take it.";
+without labels, a table of numbers (.csv), or any other format that docs/data.md lists. Without labels, the student
+only learns from the teacher. The result is an ONNX model with its manifest in --out/run/artifact; `retort predict`
+and the inference service take it.";
 
 /// Distil a teacher into a small student on this machine.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use datasets::Normalization;
 use toml::{Table, Value};
 
 use super::{DistillArguments, data::Data};
@@ -29,8 +30,6 @@ pub(super) fn run_config(
             data.format.as_deref().unwrap_or("auto").into(),
         ),
         ("data.class_names", strings(class_names)),
-        ("data.normalization.mean", floats(&data.normalization.mean)),
-        ("data.normalization.std", floats(&data.normalization.std)),
         (
             "data.validation_samples",
             integer(data.samples_to_hold_out() as u64),
@@ -59,6 +58,10 @@ pub(super) fn run_config(
             ),
         ),
     ];
+    if let Some(Normalization { mean, std }) = &data.normalization {
+        settings.push(("data.normalization.mean", floats(mean)));
+        settings.push(("data.normalization.std", floats(std)));
+    }
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
         settings.push(("publish.model", arguments.model.as_str().into()));

@@ -185,7 +185,7 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
     } = progress;
     let epochs = started.epochs;
     let mut text =
-        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} images/s");
+        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} samples/s");
     if *teachers > 0 {
         let waiting = 100.0 * teacher_wait_share;
         let teachers = counted(u64::from(*teachers), "teacher");
@@ -204,14 +204,17 @@ fn counted(count: u64, noun: &str) -> String {
 
 fn epoch_text(started: &PhaseStarted, finished: &EpochFinished) -> String {
     let mut text = format!(
-        "epoch {}/{}: loss {:.3}, training accuracy {:.2} %",
-        finished.epoch,
-        started.epochs,
-        finished.train_loss,
-        100.0 * finished.train_accuracy,
+        "epoch {}/{}: loss {:.3}",
+        finished.epoch, started.epochs, finished.train_loss,
     );
-    if let Some(accuracy) = finished.validation_accuracy {
-        text += &format!(", validation accuracy {:.2} %", 100.0 * accuracy);
+    let train_accuracy = (!finished.unlabelled).then_some(finished.train_accuracy);
+    for (samples, accuracy) in [
+        ("training", train_accuracy),
+        ("validation", finished.validation_accuracy),
+    ] {
+        if let Some(accuracy) = accuracy {
+            text += &format!(", {samples} accuracy {:.2} %", 100.0 * accuracy);
+        }
     }
     text + &format!(", {:.1} s", finished.seconds)
 }
@@ -250,7 +253,7 @@ mod tests {
             teacher_wait_share: 0.25,
             ..Default::default()
         };
-        let alone = "epoch 1/3, loss 0.512, 2000 images/s";
+        let alone = "epoch 1/3, loss 0.512, 2000 samples/s";
         assert_eq!(step_text(&started(), &progress), alone);
         progress.teachers = 2;
         let with_teachers = format!("{alone}, 2 teachers (25 % waiting)");
@@ -270,5 +273,13 @@ mod tests {
         let expected = "epoch 3/3: loss 0.400, training accuracy 85.00 %, \
                         validation accuracy 90.00 %, 7.0 s";
         assert_eq!(epoch_text(&started(), &finished), expected);
+        let unlabelled = EpochFinished {
+            train_accuracy: 0.0,
+            unlabelled: true,
+            validation_accuracy: None,
+            ..finished
+        };
+        let text = epoch_text(&started(), &unlabelled);
+        assert_eq!(text, "epoch 3/3: loss 0.400, 7.0 s");
     }
 }

@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod dependencies;
 mod distill;
+mod distill_rows;
 mod import_circles;
 mod models;
 mod predict;

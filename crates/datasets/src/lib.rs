@@ -42,7 +42,7 @@ pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, rea
 pub use cache::{CacheSpec, cached};
 pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;
-pub use formats::load_idx;
+pub use formats::{CsvRows, load_idx, read_csv_rows};
 pub use image::Image;
 pub use in_memory::InMemoryImages;
 pub use in_memory_rows::InMemoryRows;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Values;
+use crate::{Sample, SampleError, SampleKind, Source, Values};
 
 /// Images: `(x / 255 - mean) / std` per channel, torchvision's `ToTensor` and `Normalize`. Rows:
 /// `(x - mean) / std` per value, scikit-learn's `StandardScaler`.
@@ -16,6 +16,48 @@ pub struct Normalization {
 }
 
 impl Normalization {
+    /// Leaves every value of rows of `values` values as it is.
+    pub fn identity(values: usize) -> Self {
+        Self {
+            mean: vec![0.0; values],
+            std: vec![1.0; values],
+        }
+    }
+
+    /// Mean and standard deviation (of the population) of each value of the rows of `source`, computed in f64. A
+    /// value that is the same in all rows has the deviation 1.
+    ///
+    /// # Errors
+    /// A sample that cannot be read.
+    ///
+    /// # Panics
+    /// If the samples are no rows, or there are none.
+    pub fn of_rows(source: &dyn Source) -> Result<Self, SampleError> {
+        let SampleKind::Row { values } = source.kind() else {
+            panic!("the samples are rows");
+        };
+        assert!(!source.is_empty());
+        let count = source.len() as f64;
+        let mut mean = vec![0.0_f64; values];
+        for_each_row(source, |row| {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        })?;
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        // In a second pass: a difference of large sums of squares would lose the digits of small deviations.
+        let mut columns = vec![Column::default(); values];
+        for_each_row(source, |row| {
+            for ((column, value), mean) in columns.iter_mut().zip(row).zip(&mean) {
+                column.add(*value, *mean);
+            }
+        })?;
+        Ok(Self {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            std: columns.iter().map(|column| column.std(count)).collect(),
+        })
+    }
+
     /// Appends the normalized f32 of `values`, samples of `shape` = [channels, height, width] or [values], to
     /// `out`.
     pub fn apply_to(&self, values: &Values, shape: &[usize], out: &mut Vec<f32>) {
@@ -46,9 +88,72 @@ impl Normalization {
     }
 }
 
+/// The spread of one value over the rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Column {
+    first: Option<f32>,
+    varies: bool,
+    /// Sum of the squared differences from the mean.
+    squares: f64,
+}
+
+impl Column {
+    fn add(&mut self, value: f32, mean: f64) {
+        self.varies |= *self.first.get_or_insert(value) != value;
+        self.squares += (f64::from(value) - mean).powi(2);
+    }
+
+    fn std(&self, count: f64) -> f32 {
+        let std = (self.squares / count).sqrt() as f32;
+        // The sums of a constant value are not exact, and f32 holds no deviation below 1e-38.
+        if self.varies && std.is_normal() {
+            std
+        } else {
+            1.0
+        }
+    }
+}
+
+fn for_each_row(source: &dyn Source, mut take: impl FnMut(&[f32])) -> Result<(), SampleError> {
+    for sample in 0..source.len() as u32 {
+        match source.read(sample)? {
+            Sample::Row(row) => take(&row),
+            Sample::Image(_) => unreachable!("a source of rows gives rows"),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::InMemoryRows;
+
+    #[test]
+    fn rows_are_standardized_as_by_scikit_learn() {
+        let rows = [
+            [1e6, 0.25, 3.0],
+            [1e6 + 1.0, 0.25, -1.5],
+            [1e6 + 2.0, 0.25, 0.1],
+            [1e6 + 5.0, 0.25, 4.0],
+        ]
+        .concat();
+        let source = InMemoryRows::new(3, Vec::new(), rows, vec![None; 4]);
+        let found = Normalization::of_rows(&source).unwrap();
+        // sklearn.preprocessing.StandardScaler().fit(rows), mean_ and scale_, scikit-learn 1.9.0
+        let mean = [1_000_002.0, 0.25, 1.4];
+        let std = [1.870_828_7, 1.0, 2.203_406_5];
+        for (found, expected) in found.mean.iter().zip(mean).chain(found.std.iter().zip(std)) {
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected,
+                "{found} {expected}"
+            );
+        }
+        // Many equal values, whose mean is not exact.
+        let source = InMemoryRows::new(1, Vec::new(), vec![0.1; 1000], vec![None; 1000]);
+        let constant = Normalization::of_rows(&source).unwrap();
+        assert_eq!((constant.mean, constant.std), (vec![0.1], vec![1.0]));
+    }
 
     #[test]
     fn every_channel_has_its_own_mean_and_deviation() {

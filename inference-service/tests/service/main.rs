@@ -17,6 +17,7 @@ mod publishing;
 mod readiness;
 mod refused_publishes;
 mod restarts;
+mod rows;
 mod security;
 mod serving;
 mod settings;

@@ -75,9 +75,9 @@ pub struct DataConfig {
     pub validation_samples: usize,
     /// Number of training images to use; 0 uses all that are not held out.
     pub train_samples: usize,
-    /// Applied to the pixels.
+    /// Applied to the pixels of images. Rows of numbers are standardized by the training samples instead.
     pub normalization: Normalization,
-    /// Random changes to training images.
+    /// Random changes to training images; rows have none.
     pub augmentation: Augmentation,
 }
 
@@ -319,14 +319,13 @@ impl Validate for RunConfig {
 impl RunConfig {
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
-        let input = self.network.input;
-        let [channels, height, width] = match input.image() {
-            Ok(shape) => shape,
-            Err(error) => return problems.add("network.input", input, &error.to_string()),
-        };
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);
+        // Rows are standardized by their own values, and are not augmented.
+        let Ok([channels, height, width]) = self.network.input.image() else {
+            return;
+        };
         let Normalization { mean, std } = &self.data.normalization;
         for (key, values) in [("mean", mean), ("std", std)] {
             let key = format!("data.normalization.{key}");

@@ -16,7 +16,7 @@ use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
 use super::{
     TorchError,
     error::{Divergence, EngineError, NotFinite},
-    inference::{self, image_tensor},
+    inference::{self, input_tensor},
     interval::{Interval, StepOutput},
     loss::{Targets, loss},
     meter::Totals,
@@ -230,7 +230,7 @@ impl<'r> Phase<'r> {
         batch: LoadedBatch<'_>,
         dropout_seed: u64,
     ) -> Result<StepOutput, EngineError> {
-        let input = image_tensor(&batch.input, self.context.batches.samples.input)?;
+        let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
         let statistics = if batch.soft_targets.is_some() {
             self.network.copy_statistics()?
@@ -430,7 +430,7 @@ impl<'r> Phase<'r> {
             ..
         } = self.context.batches.samples;
         let network = self.network;
-        let predictions = predict(validation, &input, |values| {
+        let predictions = predict(validation, &input.dimensions(), |values| {
             inference::logits(network, values, input, normalization).map_err(EngineError::from)
         })?;
         Ok(accuracy(&predictions, &labels(validation)))

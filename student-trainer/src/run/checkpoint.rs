@@ -288,7 +288,7 @@ pub(super) mod tests {
         let velocities = tensors.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let last_epoch = crate::engine::EpochSummary {
             train_loss: 1.0 / 3.0,
-            train_accuracy: 0.1,
+            train_accuracy: Some(0.1),
             validation_accuracy: score,
         };
         Checkpoint {

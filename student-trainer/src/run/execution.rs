@@ -368,8 +368,8 @@ impl Run<'_> {
         BatchPlan {
             samples: TrainingSamples {
                 source: self.data.of_loss(&phase.loss),
-                input: self.config.network.image_shape(),
-                normalization: &self.config.data.normalization,
+                input: self.config.network.input,
+                normalization: &self.data.normalization,
                 augmentation: self.config.data.augmentation,
             },
             seed: self.config.seed,
@@ -387,8 +387,8 @@ impl Run<'_> {
             // Set when the weights are written.
             weights_sha256: None,
             class_names: self.config.data.class_names.clone(),
-            normalization_mean: self.config.data.normalization.mean.clone(),
-            normalization_std: self.config.data.normalization.std.clone(),
+            normalization_mean: self.data.normalization.mean.clone(),
+            normalization_std: self.data.normalization.std.clone(),
             network: self.config.network.clone(),
         }
     }

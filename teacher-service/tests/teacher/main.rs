@@ -6,6 +6,7 @@ mod inference_server;
 mod lifecycle;
 mod memory;
 mod onnx;
+mod rows;
 mod security;
 mod stream;
 mod support;

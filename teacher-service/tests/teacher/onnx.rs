@@ -49,7 +49,7 @@ fn write(folder: &Path, model: &ModelProto) -> ModelConfig {
     config
 }
 
-fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
+pub fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
     let compute = ComputeConfig {
         threads: 1,
         precision: PrecisionChoice::Auto,
@@ -80,7 +80,7 @@ fn logits(backend: &mut dyn Backend, pixels: &[u8]) -> Vec<f32> {
     backend.logits(&batch).unwrap()
 }
 
-fn assert_close(found: &[f32], expected: &[f32]) {
+pub fn assert_close(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
         let near = (found - expected).abs() <= 1e-4 * expected.abs().max(1.0);
