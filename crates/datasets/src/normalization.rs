@@ -140,7 +140,7 @@ mod tests {
         .concat();
         let source = InMemoryRows::new(3, Vec::new(), rows, vec![None; 4]);
         let found = Normalization::of_rows(&source).unwrap();
-        // sklearn.preprocessing.StandardScaler().fit(rows), mean_ and scale_, scikit-learn 1.9.0
+        // sklearn.preprocessing.StandardScaler().fit(rows), mean_ and scale_, scikit-learn 1.9.1
         let mean = [1_000_002.0, 0.25, 1.4];
         let std = [1.870_828_7, 1.0, 2.203_406_5];
         for (found, expected) in found.mean.iter().zip(mean).chain(found.std.iter().zip(std)) {
