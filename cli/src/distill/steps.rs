@@ -64,13 +64,26 @@ impl<'a> Steps<'a> {
         let class_names = self.class_names(&teachers).await?;
 
         self.doing = "distilling the student";
-        let data = text_path(&self.data.path)?.to_owned();
+        let initial_weights = match &self.arguments.student_init {
+            Some(file) => Some(file.canonicalize().map_err(CliError::file(file))?),
+            None => None,
+        };
+        let mut read = vec![text_path(&self.data.path)?];
+        if let Some(file) = &initial_weights {
+            read.push(text_path(file)?);
+        }
         let trainer = self
             .services
-            .start_trainer(self.folder.path(), &[&data])
+            .start_trainer(self.folder.path(), &read)
             .await?;
         let trainer = RunClient::connect(Remote::trainer(trainer.to_string())).await?;
-        let config = run_config(self.arguments, &self.data, &class_names, &teachers)?;
+        let config = run_config(
+            self.arguments,
+            &self.data,
+            &class_names,
+            &teachers,
+            initial_weights.as_deref(),
+        )?;
         let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
 
         let evaluation = self.evaluate().await?;
@@ -85,6 +98,9 @@ impl<'a> Steps<'a> {
     async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
         self.doing = "starting the teacher";
         let mut model = vec!["--model".to_owned(), self.arguments.teacher.clone()];
+        if let Some(file) = &self.arguments.teacher_config {
+            model.push(format!("--config={}", text_path(file)?));
+        }
         let settings = self.arguments.teacher_settings.iter();
         model.extend(settings.map(|setting| format!("--set={setting}")));
         let mut addresses = Vec::new();

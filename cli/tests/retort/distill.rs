@@ -19,6 +19,16 @@ const CLASSES: [&str; 3] = ["shirt", "trouser", "pullover"];
 /// Pictures of each class.
 const PICTURES: usize = 30;
 
+/// Settings of the teacher service.
+const CARD: &str = r#"
+[model.preprocessing]
+scale = "unit"
+mean = [0.3, 0.3, 0.3]
+std = [0.35, 0.35, 0.35]
+channel_order = "rgb"
+output = "logits"
+"#;
+
 /// A folder with pictures and a teacher.
 struct Scene(tempfile::TempDir);
 
@@ -40,6 +50,7 @@ impl Scene {
         let weights = Weights::initial(&spec, 3).unwrap();
         let model = onnx::export(&spec, &weights).unwrap();
         fs::write(self.path("teacher.onnx"), model).unwrap();
+        fs::write(self.path("teacher.toml"), CARD).unwrap();
     }
 
     /// Writes real pictures as PNG files of several sizes, in one folder per class or without classes.
@@ -73,18 +84,12 @@ impl Scene {
             .arg("distill")
             .arg("--teacher")
             .arg(self.path("teacher.onnx"));
-        for setting in [
-            "scale=\"unit\"",
-            "mean=[0.3, 0.3, 0.3]",
-            "std=[0.35, 0.35, 0.35]",
-            "channel_order=\"rgb\"",
-            "output=\"logits\"",
-            // In another order than the folders are sorted.
-            "class_names=[\"trouser\", \"shirt\", \"pullover\"]",
-        ] {
-            command.arg("--teacher-set");
-            command.arg(format!("model.preprocessing.{setting}"));
-        }
+        command
+            .arg("--teacher-config")
+            .arg(self.path("teacher.toml"));
+        // In another order than the folders are sorted.
+        let names = "class_names=[\"trouser\", \"shirt\", \"pullover\"]";
+        command.arg(format!("--teacher-set=model.preprocessing.{names}"));
         command
             .arg("--data")
             .arg(data)
@@ -104,6 +109,11 @@ impl Scene {
         assert!(output.status.success(), "{text}");
         let summary = fs::read(self.path(out).join("summary.json")).unwrap();
         (text, serde_json::from_slice(&summary).unwrap())
+    }
+
+    /// The student's weights at the end of the run.
+    fn weights(&self, out: &str) -> PathBuf {
+        self.path(out).join("run/artifact/weights.safetensors")
     }
 
     fn model(&self, out: &str) -> Sha256 {
@@ -176,6 +186,13 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
     scene.distilled(&photos, "other", &["--seed", "2"]);
     assert_eq!(scene.model("again"), scene.model("student"));
     assert_ne!(scene.model("other"), scene.model("student"));
+
+    // The weights of one student are the first ones of another.
+    let weights = scene.weights("student");
+    let weights = weights.to_str().unwrap();
+    let (output, _) = scene.distilled(&photos, "continued", &["--student-init", weights]);
+    assert!(output.contains("with Retort's names"), "{output}");
+    assert_ne!(scene.model("continued"), scene.model("student"));
 }
 
 #[test]
@@ -218,6 +235,16 @@ fn what_cannot_be_distilled_is_named_and_nothing_is_left_running() {
         text(&rows).contains("takes rows of numbers"),
         "{}",
         text(&rows)
+    );
+
+    let wide = scene.distill(&photos, "wide", &["--student", "resnet18"]);
+    assert!(text(&wide).contains("leave out --width"), "{}", text(&wide));
+    let no_weights = ["--student-init", "no-weights.safetensors"];
+    let no_weights = scene.distill(&photos, "no weights", &no_weights);
+    assert!(
+        text(&no_weights).contains("no-weights.safetensors"),
+        "{}",
+        text(&no_weights)
     );
 
     let nothing = scene.distill(&scene.path("nowhere"), "nothing", &[]);

@@ -40,6 +40,9 @@ pub struct RunManifest {
     pub retort_version: String,
     /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub dataset: String,
+    /// SHA-256 of the file with the initial weights, if they were not random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights_sha256: Option<Sha256>,
     /// Number of training images.
     pub train_samples: usize,
     /// Number of training images that have a label, if not all have one.

@@ -4,6 +4,7 @@
 
 mod distillation;
 mod faults;
+mod initial_weights;
 mod recordings;
 mod resume;
 mod run_service;
