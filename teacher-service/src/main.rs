@@ -62,7 +62,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
   RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
 configs/teacher-service.toml explains every key.")]
 struct Serve {
-    /// The teacher's model: a run's artifact folder, an ONNX, .pt2 or TorchScript file, or
+    /// The teacher's model: a run's artifact folder, an ONNX, .pt2, TorchScript or safetensors file, or
     /// grpc://HOST:PORT/MODEL; takes precedence over --set model.path=PATH.
     #[arg(long, value_name = "PATH", alias = "artifact")]
     model: Option<PathBuf>,

@@ -3,6 +3,7 @@
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
+//! - [`published`]: the weights of published networks, and their logits.
 //! - [`NameServer`]: a DNS server whose answers a test changes.
 //! - [`damage`]: damaged inputs for property tests of parsers.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
@@ -31,6 +32,7 @@ mod name_server;
 pub mod open_streams;
 mod process;
 pub mod process_life;
+pub mod published;
 pub mod refusals;
 mod relay;
 pub mod run_toml;

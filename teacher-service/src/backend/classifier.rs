@@ -90,7 +90,8 @@ impl<C: Classifier> CardedClassifier<C> {
         let output = choose_output(&signature, config)?;
         let classes = class_count(output);
         let files = read_files(config)?;
-        let card = Card::resolve(input, classes, &own_card(config)?, &files);
+        let own = own_card(config, classes, &files)?;
+        let card = Card::resolve(input, classes, &own, &files);
         let card = card.map_err(|source| LoadError::Card {
             path: config.path.clone(),
             source,
@@ -219,11 +220,21 @@ fn class_count(output: &TensorSpec) -> Option<usize> {
         .try_fold(1_usize, |product, size| product.checked_mul(size?))
 }
 
-/// `[model.preprocessing]`, with the names from its file.
-fn own_card(config: &ModelConfig) -> Result<CardConfig, LoadError> {
+/// `[model.preprocessing]`, with the names from its file. Classes that nothing names are called by their
+/// positions if groups replace them.
+fn own_card(
+    config: &ModelConfig,
+    classes: Option<usize>,
+    files: &[CardFile],
+) -> Result<CardConfig, LoadError> {
     let mut card = config.preprocessing.clone();
     if let Some(file) = &card.class_names_file {
         card.class_names = Some(card_files::read_class_names(file)?);
+    }
+    let are_named =
+        card.class_names.is_some() || files.iter().any(|file| file.card.class_names.is_some());
+    if let (Some(classes), false, false) = (classes, are_named, config.classes.is_empty()) {
+        card.class_names = Some((0..classes).map(|position| position.to_string()).collect());
     }
     Ok(card)
 }

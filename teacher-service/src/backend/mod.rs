@@ -12,6 +12,8 @@ mod inference_server;
 mod onnx;
 mod probe;
 #[cfg(feature = "libtorch")]
+mod published_network;
+#[cfg(feature = "libtorch")]
 mod retort_network;
 #[cfg(feature = "libtorch")]
 mod torch_program;
@@ -39,6 +41,8 @@ pub use classifier::{CardedClassifier, Classifier};
 pub use inference_server::{InferenceServerError, InferenceServerModel};
 #[cfg(feature = "onnx")]
 pub use onnx::OnnxFile;
+#[cfg(feature = "libtorch")]
+pub use published_network::{PublishedNetwork, PublishedNetworkError};
 #[cfg(feature = "libtorch")]
 pub use retort_network::{RetortNetwork, RetortNetworkError};
 #[cfg(feature = "libtorch")]
@@ -111,6 +115,10 @@ pub enum LoadError {
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
     RetortNetwork(#[from] RetortNetworkError),
+    /// The published weights cannot be used.
+    #[cfg(feature = "libtorch")]
+    #[error(transparent)]
+    PublishedNetwork(#[from] PublishedNetworkError),
     /// The program of PyTorch cannot be used.
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
@@ -137,6 +145,22 @@ pub enum LoadError {
     )]
     CardNotUsed {
         /// The folder.
+        path: PathBuf,
+    },
+    /// Nothing says which network a file of weights belongs to.
+    #[error(
+        "{}: a safetensors file holds weights but no network; set model.network.preset to resnet18, resnet34, \
+         resnet50, mobilenet_v2, efficientnet_lite0 or vgg16_bn, or give a folder with weights.safetensors and \
+         model.toml", path.display()
+    )]
+    NetworkMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The model says itself which network it is.
+    #[error("{}: [model.network] is for safetensors files only; remove it", path.display())]
+    NetworkNotUsed {
+        /// The model.
         path: PathBuf,
     },
     /// The model has not one input.
@@ -205,7 +229,11 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             feature,
         })
     };
-    let backend: Box<dyn Backend> = match model.format.resolve(path)? {
+    let format = model.format.resolve(path)?;
+    if format != ModelFormat::Safetensors && model.network.is_some() {
+        return Err(LoadError::NetworkNotUsed { path: path.clone() });
+    }
+    let backend: Box<dyn Backend> = match format {
         ModelFormat::Artifact => {
             if model.preprocessing != CardConfig::default() || model.output.is_some() {
                 return Err(LoadError::CardNotUsed { path: path.clone() });
@@ -231,8 +259,18 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             let program = TorchProgram::open(path, compute)?;
             Box::new(CardedClassifier::new(program, model)?)
         }
+        #[cfg(feature = "libtorch")]
+        ModelFormat::Safetensors => {
+            let network = model.network.as_ref();
+            let network =
+                network.ok_or_else(|| LoadError::NetworkMissing { path: path.clone() })?;
+            let network = PublishedNetwork::open(path, network, compute)?;
+            Box::new(CardedClassifier::new(network, model)?)
+        }
         #[cfg(not(feature = "libtorch"))]
-        ModelFormat::TorchProgram | ModelFormat::TorchScript => return not_built("libtorch"),
+        ModelFormat::TorchProgram | ModelFormat::TorchScript | ModelFormat::Safetensors => {
+            return not_built("libtorch");
+        }
         ModelFormat::InferenceServer => {
             let server = InferenceServerModel::connect(path, &model.server)?;
             Box::new(CardedClassifier::new(server, model)?)

@@ -6,6 +6,8 @@ mod inference_server;
 mod lifecycle;
 mod memory;
 mod onnx;
+mod pets;
+mod published_network;
 mod security;
 mod stream;
 mod support;
