@@ -1,10 +1,9 @@
 """ELPV: photographs of functional and defective solar cells, as folders of two classes.
 
-The data set gives each cell a probability of a defect: 0, 1/3, 2/3 or 1. Its authors (Deitsch et al., Solar Energy
-185, 2019) assign these to cells that an expert calls functional with certainty and without, and defective without
-certainty and with it. So cells below 1/2 are functional here, the others defective. The authors train on 75 % of the
-cells and test on 25 %, stratified; they publish no lists. Here the cells are sorted by probability, type of module and
-SHA-256 of the file's name, and every fourth one is a test picture: 656 of 2,624.
+The data set gives each cell a probability of a defect: 0, 1/3, 2/3 or 1. The package has neither a threshold nor a
+split, so both are chosen here: cells below 1/2 are functional, the others defective. The cells are sorted by
+probability, type of module and SHA-256 of the file's name, and every fourth one is a test picture: 656 of 2,624. Figures
+of publications with another threshold or split are not comparable.
 """
 
 import hashlib
