@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Values;
+use crate::{SampleError, Source, Values, read_plain};
 
 /// Images: `(x / 255 - mean) / std` per channel, torchvision's `ToTensor` and `Normalize`. Rows:
 /// `(x - mean) / std` per value, scikit-learn's `StandardScaler`.
@@ -16,6 +16,55 @@ pub struct Normalization {
 }
 
 impl Normalization {
+    /// Mean and standard deviation of at most `most` samples of `source`, spread over the whole source, at an input
+    /// of `shape`: [channels, height, width] or [values]. Rounded to four decimals.
+    ///
+    /// # Errors
+    /// The first sample that cannot be read.
+    ///
+    /// # Panics
+    /// If the source is empty, or `shape` does not fit it: see [`fits`](crate::fits).
+    pub fn estimate(
+        source: &dyn Source,
+        shape: &[usize],
+        most: usize,
+    ) -> Result<Self, SampleError> {
+        let parameters = shape[0];
+        let plane: usize = shape[1..].iter().product();
+        let (mut sum, mut squares) = (vec![0.0_f64; parameters], vec![0.0_f64; parameters]);
+        let samples = source.len().min(most);
+        for position in 0..samples {
+            let sample = (position * source.len() / samples) as u32;
+            let values: Vec<f64> = match read_plain(source, &[sample], shape)? {
+                Values::Uint8(pixels) => pixels
+                    .iter()
+                    .map(|pixel| f64::from(*pixel) / 255.0)
+                    .collect(),
+                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
+            };
+            for (parameter, values) in values.chunks_exact(plane).enumerate() {
+                sum[parameter] += values.iter().sum::<f64>();
+                squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();
+            }
+        }
+        let count = (samples * plane) as f64;
+        let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
+        let std = squares.iter().zip(&mean).map(|(squares, mean)| {
+            let variance = (squares / count - mean * mean).max(0.0);
+            // A constant value carries nothing; any scale is right for it.
+            if variance > 1e-12 {
+                variance.sqrt()
+            } else {
+                1.0
+            }
+        });
+        let rounded = |value: f64| (value * 1e4).round() as f32 / 1e4;
+        Ok(Self {
+            std: std.map(|std| (rounded(std)).max(1e-4)).collect(),
+            mean: mean.into_iter().map(rounded).collect(),
+        })
+    }
+
     /// Appends the normalized f32 of `values`, samples of `shape` = [channels, height, width] or [values], to
     /// `out`.
     pub fn apply_to(&self, values: &Values, shape: &[usize], out: &mut Vec<f32>) {
@@ -49,6 +98,21 @@ impl Normalization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{InMemoryImages, InMemoryRows};
+
+    #[test]
+    fn mean_and_deviation_are_estimated_from_samples_of_the_whole_source() {
+        let names = vec!["a".to_owned()];
+        let pixels = vec![0, 51, 255, 255, 0, 0, 102, 153, 255, 255, 0, 0];
+        let images = InMemoryImages::new([3, 1, 2], names.clone(), pixels, vec![Some(0); 2]);
+        // numpy: (numpy.array([0, 51, 102, 153]) / 255).mean(), .std(); the other channels are constant.
+        let found = Normalization::estimate(&images, &[3, 1, 2], 10).unwrap();
+        assert_eq!(found.mean, [0.3, 1.0, 0.0]);
+        assert_eq!(found.std, [0.2236, 1.0, 1.0]);
+        let rows = InMemoryRows::new(1, names, vec![1.0, 9.0, 3.0, 9.0], vec![Some(0); 4]);
+        let found = Normalization::estimate(&rows, &[1], 2).unwrap();
+        assert_eq!((found.mean, found.std), (vec![2.0], vec![1.0]));
+    }
 
     #[test]
     fn every_channel_has_its_own_mean_and_deviation() {
