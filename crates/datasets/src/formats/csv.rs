@@ -1,6 +1,7 @@
 //! Tables of numbers as comma-separated values (RFC 4180), with a header and a column of labels.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -84,6 +85,7 @@ impl Table {
             .headers()
             .map_err(|error| refused(describe(&error)))?;
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        require_different(&header).map_err(refused)?;
         let label = label_column(&header, spec.label_column.as_deref())
             .map_err(|problem| DatasetError::malformed(file, "CSV", problem))?;
         let mut table = Self {
@@ -162,6 +164,15 @@ impl Table {
             self.rows,
             labels,
         )))
+    }
+}
+
+/// Two columns of one name: which is the label, or which is meant by another table, would be unclear.
+fn require_different(header: &[String]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    match header.iter().find(|column| !seen.insert(*column)) {
+        Some(column) => Err(format!("two of its columns are called `{column}`")),
+        None => Ok(()),
     }
 }
 

@@ -150,6 +150,9 @@ impl Index {
             }
             match extension.to_ascii_lowercase().as_str() {
                 "jpg" | "jpeg" | "png" | "webp" => {
+                    if let Some((other, ..)) = &group.picture {
+                        return Err(format!("{other} and {name} are pictures with the same key"));
+                    }
                     group.picture = Some((name.clone(), entry.raw_file_position(), entry.size()));
                 }
                 "cls" | "txt" | "json" => {
