@@ -5,6 +5,7 @@
 
 mod class_groups;
 mod classifier;
+mod facts;
 #[cfg(any(feature = "libtorch", feature = "onnx"))]
 mod file_digest;
 mod inference_server;
@@ -31,14 +32,18 @@ use crate::{
         card_files::CardFileError,
         class_map::ClassMapError,
         format::{FormatError, ModelFormat},
+        output_values::OutputContradiction,
     },
 };
 
 use class_groups::GroupedClasses;
 pub use classifier::{CardedClassifier, Classifier};
+pub(crate) use classifier::{CardedModel, choose_output, class_count, own_card, read_files};
+pub use facts::ModelFacts;
 pub use inference_server::{InferenceServerError, InferenceServerModel};
 #[cfg(feature = "onnx")]
 pub use onnx::OnnxFile;
+pub(crate) use probe::batch as probe_batch;
 #[cfg(feature = "libtorch")]
 pub use retort_network::{RetortNetwork, RetortNetworkError};
 #[cfg(feature = "libtorch")]
@@ -54,6 +59,11 @@ pub trait Backend {
     /// # Errors
     /// If the computation fails; a later batch may succeed.
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError>;
+
+    /// What is known about the model besides what its trainers need.
+    fn facts(&self) -> ModelFacts {
+        ModelFacts::default()
+    }
 
     /// Changes of the model's readiness; `None` for a model in this process, which is always ready.
     fn readiness(&self) -> Option<Readiness> {
@@ -175,12 +185,12 @@ pub enum LoadError {
     #[error(transparent)]
     ClassMap(#[from] ClassMapError),
     /// The model's outputs contradict the card.
-    #[error("{}: {problem} in [model.preprocessing]", path.display())]
+    #[error("{}: {source} in [model.preprocessing]", path.display())]
     Kind {
         /// The model.
         path: PathBuf,
         /// The contradiction, and what to set.
-        problem: &'static str,
+        source: OutputContradiction,
     },
     /// The model cannot compute a first batch.
     #[error("{}: the model cannot compute a batch: {source}", path.display())]
@@ -192,11 +202,38 @@ pub enum LoadError {
     },
 }
 
+/// A model before anything is known about its preprocessing.
+pub(crate) enum OpenedModel {
+    /// A network of Retort's own, which knows its preprocessing.
+    Network(Box<dyn Backend>),
+    /// A model in the format of another program, which needs a card.
+    Classifier(Box<dyn Classifier>),
+}
+
 /// Opens the configured model, whatever its format.
 ///
 /// # Errors
 /// See [`LoadError`].
 pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Backend>, LoadError> {
+    let backend: Box<dyn Backend> = match open_model(model, compute)? {
+        OpenedModel::Network(network) => network,
+        OpenedModel::Classifier(classifier) => Box::new(CardedClassifier::new(classifier, model)?),
+    };
+    if model.classes.is_empty() {
+        return Ok(backend);
+    }
+    let groups = model.classes.resolve(&backend.description().class_names)?;
+    Ok(Box::new(GroupedClasses::new(backend, groups)))
+}
+
+/// Opens the configured model without its card and without its groups of classes.
+///
+/// # Errors
+/// See [`LoadError`].
+pub(crate) fn open_model(
+    model: &ModelConfig,
+    compute: &ComputeConfig,
+) -> Result<OpenedModel, LoadError> {
     let path = &model.path;
     #[cfg(not(all(feature = "libtorch", feature = "onnx")))]
     let not_built = |feature| {
@@ -205,14 +242,15 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             feature,
         })
     };
-    let backend: Box<dyn Backend> = match model.format.resolve(path)? {
+    let classifier: Box<dyn Classifier> = match model.format.resolve(path)? {
         ModelFormat::Artifact => {
             if model.preprocessing != CardConfig::default() || model.output.is_some() {
                 return Err(LoadError::CardNotUsed { path: path.clone() });
             }
             #[cfg(feature = "libtorch")]
             {
-                Box::new(RetortNetwork::load(path, compute)?)
+                let network = RetortNetwork::load(path, compute)?;
+                return Ok(OpenedModel::Network(Box::new(network)));
             }
             #[cfg(not(feature = "libtorch"))]
             {
@@ -220,29 +258,20 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             }
         }
         #[cfg(feature = "onnx")]
-        ModelFormat::Onnx => {
-            let file = OnnxFile::open(path, compute)?;
-            Box::new(CardedClassifier::new(file, model)?)
-        }
+        ModelFormat::Onnx => Box::new(OnnxFile::open(path, compute)?),
         #[cfg(not(feature = "onnx"))]
         ModelFormat::Onnx => return not_built("onnx"),
         #[cfg(feature = "libtorch")]
         ModelFormat::TorchProgram | ModelFormat::TorchScript => {
-            let program = TorchProgram::open(path, compute)?;
-            Box::new(CardedClassifier::new(program, model)?)
+            Box::new(TorchProgram::open(path, compute)?)
         }
         #[cfg(not(feature = "libtorch"))]
         ModelFormat::TorchProgram | ModelFormat::TorchScript => return not_built("libtorch"),
         ModelFormat::InferenceServer => {
-            let server = InferenceServerModel::connect(path, &model.server)?;
-            Box::new(CardedClassifier::new(server, model)?)
+            Box::new(InferenceServerModel::connect(path, &model.server)?)
         }
     };
-    if model.classes.is_empty() {
-        return Ok(backend);
-    }
-    let groups = model.classes.resolve(&backend.description().class_names)?;
-    Ok(Box::new(GroupedClasses::new(backend, groups)))
+    Ok(OpenedModel::Classifier(classifier))
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
@@ -252,6 +281,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         (**self).logits(batch)
+    }
+
+    fn facts(&self) -> ModelFacts {
+        (**self).facts()
     }
 
     fn readiness(&self) -> Option<Readiness> {

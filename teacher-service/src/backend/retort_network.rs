@@ -16,7 +16,7 @@ use torch_networks::{
 };
 use tracing::warn;
 
-use super::{Backend, BackendError, Description};
+use super::{Backend, BackendError, Description, ModelFacts};
 use crate::{
     batch::{Batch, Input},
     config::ComputeConfig,
@@ -37,6 +37,8 @@ pub struct RetortNetwork {
     normalization_mean: Vec<f32>,
     /// Per channel, above 0.
     normalization_std: Vec<f32>,
+    /// Number of trained values.
+    parameters: u64,
     description: Description,
 }
 
@@ -142,7 +144,13 @@ impl RetortNetwork {
             ),
             class_names: model.class_names,
         };
+        let cost =
+            networks::cost(&model.network).map_err(|source| RetortNetworkError::Network {
+                path: path(),
+                source,
+            })?;
         Ok(Self {
+            parameters: cost.parameters,
             shape: input_shape,
             normalization_mean: model.normalization_mean,
             normalization_std: model.normalization_std,
@@ -184,6 +192,13 @@ impl Backend for RetortNetwork {
             Ok(Vec::try_from(logits.f_reshape([-1])?)?)
         };
         tch::no_grad(compute).map_err(|error: TorchError| BackendError(error.to_string()))
+    }
+
+    fn facts(&self) -> ModelFacts {
+        ModelFacts {
+            parameters: Some(self.parameters),
+            ..ModelFacts::default()
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod card;
 pub mod card_files;
 pub mod class_map;
 pub mod format;
+pub mod output_values;
 pub mod pixels;
 
 use std::path::PathBuf;

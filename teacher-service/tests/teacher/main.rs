@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod inference_server;
+mod inspect;
 mod lifecycle;
 mod memory;
 mod onnx;
