@@ -95,15 +95,13 @@ pub enum CliError {
         /// The cause.
         error: io::Error,
     },
-    /// The program of the benchmarks cannot be started.
-    #[error(
-        "cannot start {}: {error}; build it on a machine with libtorch: \
-         `cargo build --release -p benchmarks`",
-        program.display()
-    )]
-    Bench {
+    /// The program that executes the command cannot be started.
+    #[error("cannot start {}: {error}; {build}", program.display())]
+    Program {
         /// The program.
         program: PathBuf,
+        /// How to get it.
+        build: &'static str,
         /// The operating system's error.
         error: io::Error,
     },
@@ -164,7 +162,7 @@ impl CliError {
             | Self::Data(_)
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::Bench { .. }
+            | Self::Program { .. }
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
             | Self::Local(_)

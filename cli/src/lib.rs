@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod client;
+mod data;
 pub mod demo;
 pub mod distill;
 mod drawing;
@@ -21,6 +22,7 @@ mod record;
 mod run_config;
 mod runs;
 mod targets;
+mod teacher;
 mod text_path;
 mod tokens;
 
@@ -32,6 +34,9 @@ Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
   retort distill --teacher big.onnx --data photos/ --out student/
                                        a small student of your teacher, on this machine
+  retort teacher inspect big.onnx --data photos/
+                                       what a model is, how well it fits, what looks wrong
+  retort data inspect photos/          counts, sizes, duplicates and files that cannot be used
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
@@ -65,6 +70,8 @@ enum Command {
     Tokens(tokens::TokensArguments),
     Record(record::RecordArguments),
     Targets(targets::TargetsArguments),
+    Teacher(teacher::TeacherArguments),
+    Data(data::DataArguments),
 }
 
 /// Executes the command.
@@ -83,5 +90,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Tokens(arguments) => tokens::execute(arguments),
         Command::Record(arguments) => record::execute(&arguments),
         Command::Targets(arguments) => targets::execute(arguments),
+        Command::Teacher(arguments) => teacher::execute(arguments),
+        Command::Data(arguments) => data::execute(arguments),
     }
 }

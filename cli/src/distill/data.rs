@@ -6,11 +6,11 @@ use std::{
 };
 
 use common::output::Narration;
-use datasets::{DataSpec, Normalization, Opened, SampleKind, Source, Values, read_plain};
-use indicatif::{HumanCount, ProgressBar};
+use datasets::{DataSpec, Normalization, Opened, SampleKind, Source};
+use indicatif::HumanCount;
 
 use super::{DistillArguments, DistillError, Student};
-use crate::{CliError, text_path::text_path};
+use crate::{CliError, data::with_bar, text_path::text_path};
 
 /// Samples that the normalization is computed from.
 const NORMALIZED_SAMPLES: usize = 2_000;
@@ -43,15 +43,12 @@ impl Data {
                 parsed.map_err(|error| CliError::Usage(format!("--format {format}: {error}")))?,
             );
         }
-        let bar = ProgressBar::new(0).with_message("reading the data");
-        let opened = datasets::open(&spec, &|progress| {
-            bar.set_length(progress.total as u64);
-            bar.set_position(progress.done as u64);
-        });
-        bar.finish_and_clear();
-        let opened = opened?;
+        let opened = with_bar("reading the data", |progress| {
+            datasets::open(&spec, progress)
+        })?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
-        let normalization = normalization(&opened.train, &input)?;
+        let estimated = Normalization::estimate(&*opened.train, &input, NORMALIZED_SAMPLES);
+        let normalization = estimated.map_err(datasets::DatasetError::from)?;
         let data = Self {
             path,
             format: arguments.format.clone(),
@@ -151,44 +148,4 @@ fn input_shape(
             Ok(vec![channels, arguments.size, arguments.size])
         }
     }
-}
-
-/// Mean and standard deviation of the first training samples, per channel or per value of a row.
-fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalization, CliError> {
-    let parameters = input[0];
-    let plane: usize = input[1..].iter().product();
-    let (mut sum, mut squares) = (vec![0.0_f64; parameters], vec![0.0_f64; parameters]);
-    let samples = source.len().min(NORMALIZED_SAMPLES);
-    // Spread over the whole source, which may be sorted by class.
-    for position in 0..samples {
-        let sample = (position * source.len() / samples) as u32;
-        let values: Vec<f64> =
-            match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
-                Values::Uint8(pixels) => pixels
-                    .iter()
-                    .map(|pixel| f64::from(*pixel) / 255.0)
-                    .collect(),
-                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
-            };
-        for (parameter, values) in values.chunks_exact(plane).enumerate() {
-            sum[parameter] += values.iter().sum::<f64>();
-            squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();
-        }
-    }
-    let count = (samples * plane) as f64;
-    let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
-    let std = squares.iter().zip(&mean).map(|(squares, mean)| {
-        let variance = (squares / count - mean * mean).max(0.0);
-        // A constant value carries nothing; any scale is right for it.
-        if variance > 1e-12 {
-            variance.sqrt()
-        } else {
-            1.0
-        }
-    });
-    let rounded = |value: f64| (value * 1e4).round() as f32 / 1e4;
-    Ok(Normalization {
-        std: std.map(|std| (rounded(std)).max(1e-4)).collect(),
-        mean: mean.into_iter().map(rounded).collect(),
-    })
 }

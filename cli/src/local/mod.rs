@@ -3,9 +3,11 @@
 mod error;
 mod output_folder;
 mod processes;
+mod replacement;
 mod services;
 
 pub use error::LocalError;
 pub(crate) use output_folder::{KeptService, OutputFolder, Owner};
 pub(crate) use processes::{Processes, Service};
+pub(crate) use replacement::{Program, replace_process};
 pub(crate) use services::{INFERENCE, LocalServices, PROGRAMS};

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bench;
+mod data;
 mod demo;
 mod dependencies;
 mod distill;
@@ -10,3 +11,4 @@ mod import_circles;
 mod models;
 mod predict;
 mod targets;
+mod teacher;
