@@ -85,5 +85,6 @@ fn first_few(unreadable: &[UnreadableFile]) -> String {
     named.join("; ") + &rest
 }
 
-#[cfg(all(test, feature = "parquet"))]
+#[cfg(test)]
+#[cfg(feature = "parquet")]
 mod faults;
