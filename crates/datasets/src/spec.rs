@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Alpha, Decoding, Source, Turning};
+use crate::{Alpha, Decoding, Source, decode::WHITE};
 
 /// A data set on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ impl DataSpec {
             format: None,
             class_names: None,
             label_column: None,
-            ground: [255; 3],
+            ground: WHITE,
             max_pixels: 100_000_000,
             max_unreadable: 0.01,
             shares: Shares::default(),
@@ -44,9 +44,8 @@ impl DataSpec {
 
     pub(crate) fn decoding(&self) -> Decoding {
         Decoding {
-            max_pixels: self.max_pixels,
             alpha: Alpha::Over(self.ground),
-            turning: Turning::Upright,
+            ..Decoding::upright_on_white(self.max_pixels)
         }
     }
 }

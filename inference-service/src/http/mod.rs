@@ -11,6 +11,7 @@ mod error;
 mod infer_request;
 mod infer_response;
 mod json_body;
+mod multipart;
 mod tensor_data;
 
 use std::{sync::Arc, time::Duration};

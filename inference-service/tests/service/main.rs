@@ -12,6 +12,7 @@ mod model_control;
 mod model_metadata;
 mod models;
 mod open_streams;
+mod pictures;
 mod publish_checks;
 mod publishing;
 mod readiness;
