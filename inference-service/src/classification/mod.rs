@@ -6,6 +6,7 @@
 mod decoding;
 mod preprocessing;
 mod ranking;
+mod rendering;
 
 use std::{
     sync::{
@@ -27,7 +28,7 @@ use crate::{
     inference::{F32, Inference, InferenceRequest, InputTensor, RequestId, invalid},
     loaded_version::LoadedVersion,
 };
-pub(crate) use ranking::RankedClass;
+pub(crate) use ranking::{RankedClass, rank};
 
 /// Classes in the answer for an image, unless the caller gives a number.
 pub(crate) const DEFAULT_TOP_K: usize = 5;
@@ -142,9 +143,7 @@ impl Classifier {
         Ok(Classified {
             model: response.model,
             version: response.version,
-            images: images
-                .map(|logits| ranking::rank(logits, names, top_k))
-                .collect(),
+            images: images.map(|logits| rank(logits, names, top_k)).collect(),
         })
     }
 

@@ -4,6 +4,7 @@ mod admission;
 mod bad_requests;
 mod classification;
 mod clients;
+mod demo_page;
 mod full_house;
 mod lifecycle;
 mod limits;
