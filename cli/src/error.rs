@@ -9,7 +9,9 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, demo::DemoError, distill::DistillError, local::LocalError};
+use crate::{
+    NotText, demo::DemoError, distill::DistillError, local::LocalError, serve::ServeError,
+};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -127,6 +129,9 @@ pub enum CliError {
     /// Distilling failed.
     #[error(transparent)]
     Distill(#[from] DistillError),
+    /// Models cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -168,6 +173,7 @@ impl CliError {
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
             | Self::Local(_)
+            | Self::Serve(_)
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

@@ -6,6 +6,7 @@
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod class_list;
 mod client;
 pub mod demo;
 pub mod distill;
@@ -20,6 +21,7 @@ mod prediction;
 mod record;
 mod run_config;
 mod runs;
+mod serve;
 mod targets;
 mod text_path;
 mod tokens;
@@ -32,6 +34,7 @@ Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
   retort distill --teacher big.onnx --data photos/ --out student/
                                        a small student of your teacher, on this machine
+  retort serve student/                serve that student, and print how to call it
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
@@ -57,6 +60,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::DemoArguments),
     Distill(distill::DistillArguments),
+    Serve(serve::ServeArguments),
     Run(runs::RunArguments),
     Runs(runs::RunsArguments),
     Predict(predict::PredictArguments),
@@ -75,6 +79,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::execute(arguments).await,
         Command::Distill(arguments) => distill::execute(arguments).await,
+        Command::Serve(arguments) => serve::execute(arguments).await,
         Command::Run(arguments) => runs::run(arguments).await,
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,

@@ -19,7 +19,7 @@ use crate::{
     client::Remote,
     drawing::{Example, draw_example, screen_ink},
     inference::ServedModel,
-    local::{INFERENCE, LocalServices, OutputFolder, Processes, Service},
+    local::{INFERENCE, InferenceSettings, LocalServices, OutputFolder, Processes, Service},
     runs::{RunClient, RunHistory, submit_and_watch},
     text_path::text_path,
 };
@@ -157,7 +157,7 @@ impl<'a> Steps<'a> {
             .await?;
         let inference = self
             .services
-            .start_inference(&self.folder.join("models"))
+            .start_inference(&self.folder.join("models"), &InferenceSettings::default())
             .await?;
         self.seconds.start = begin.elapsed().as_secs_f64();
         writeln!(

@@ -10,7 +10,7 @@ use datasets::{DataSpec, Normalization, Opened, SampleKind, Source, Values, read
 use indicatif::{HumanCount, ProgressBar};
 
 use super::{DistillArguments, DistillError, Student};
-use crate::{CliError, text_path::text_path};
+use crate::{CliError, class_list::shown, text_path::text_path};
 
 /// Samples that the normalization is computed from.
 const NORMALIZED_SAMPLES: usize = 2_000;
@@ -115,16 +115,6 @@ impl Data {
                 unreadable.len() - NAMED_FILES
             );
         }
-    }
-}
-
-/// The first names, and how many more.
-pub(super) fn shown(names: &[String]) -> String {
-    const FEW: usize = 8;
-    let first = names[..names.len().min(FEW)].join(", ");
-    match names.len().saturating_sub(FEW) {
-        0 => first,
-        more => format!("{first} and {more} more"),
     }
 }
 

@@ -7,13 +7,14 @@ use indicatif::HumanDuration;
 
 use super::{
     DistillArguments, DistillError,
-    data::{Data, shown},
+    data::Data,
     plan::run_config,
     summary::{Evaluation, Summary},
     teacher,
 };
 use crate::{
     CliError,
+    class_list::shown,
     client::Remote,
     local::{LocalServices, OutputFolder, Processes},
     runs::{RunClient, submit_and_watch},

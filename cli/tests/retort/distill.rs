@@ -20,16 +20,16 @@ const CLASSES: [&str; 3] = ["shirt", "trouser", "pullover"];
 const PICTURES: usize = 30;
 
 /// A folder with pictures and a teacher.
-struct Scene(tempfile::TempDir);
+pub struct Scene(tempfile::TempDir);
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
         scene.write_teacher();
         scene
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -43,7 +43,7 @@ impl Scene {
     }
 
     /// Writes real pictures as PNG files of several sizes, in one folder per class or without classes.
-    fn write_pictures(&self, name: &str, with_classes: bool) -> PathBuf {
+    pub fn write_pictures(&self, name: &str, with_classes: bool) -> PathBuf {
         let folder = self.path(name);
         let images = fashion_mnist();
         for (class, class_name) in CLASSES.iter().enumerate() {
@@ -68,9 +68,15 @@ impl Scene {
     }
 
     fn distill(&self, data: &Path, out: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command("distill", data, out);
+        command.args(arguments).output().unwrap()
+    }
+
+    /// `retort distill` or `retort init` with the flags of a short distillation.
+    pub fn command(&self, name: &str, data: &Path, out: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
         command
-            .arg("distill")
+            .arg(name)
             .arg("--teacher")
             .arg(self.path("teacher.onnx"));
         for setting in [
@@ -91,14 +97,12 @@ impl Scene {
             .arg("--out")
             .arg(self.path(out));
         command.args(["--size", "28", "--gray", "--width", "0.25", "--epochs", "2"]);
+        command.args(["--fine-tune-epochs", "1", "--batch-size", "16"]);
         command
-            .args(["--fine-tune-epochs", "1", "--batch-size", "16"])
-            .args(arguments);
-        command.output().unwrap()
     }
 
     /// Distils, which must succeed; returns the output and the summary.
-    fn distilled(&self, data: &Path, out: &str, arguments: &[&str]) -> (String, Value) {
+    pub fn distilled(&self, data: &Path, out: &str, arguments: &[&str]) -> (String, Value) {
         let output = self.distill(data, out, arguments);
         let text = text(&output);
         assert!(output.status.success(), "{text}");
@@ -117,7 +121,7 @@ fn fashion_mnist() -> InMemoryImages {
     load_idx(&folder, Split::Test, &names).expect("scripts/setup was run")
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr];
     streams
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned())

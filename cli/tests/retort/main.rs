@@ -9,4 +9,5 @@ mod distill;
 mod import_circles;
 mod models;
 mod predict;
+mod serve;
 mod targets;
