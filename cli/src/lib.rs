@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod class_list;
 mod client;
+mod data_set;
 pub mod demo;
 pub mod distill;
 mod drawing;
@@ -35,6 +36,7 @@ Examples:
   retort distill --teacher big.onnx --data photos/ --out student/
                                        a small student of your teacher, on this machine
   retort serve student/                serve that student, and print how to call it
+  retort init                          the same as files, for services on other machines
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
@@ -60,6 +62,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::DemoArguments),
     Distill(distill::DistillArguments),
+    Init(distill::InitArguments),
     Serve(serve::ServeArguments),
     Run(runs::RunArguments),
     Runs(runs::RunsArguments),
@@ -79,6 +82,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::execute(arguments).await,
         Command::Distill(arguments) => distill::execute(arguments).await,
+        Command::Init(arguments) => distill::init(arguments).await,
         Command::Serve(arguments) => serve::execute(arguments).await,
         Command::Run(arguments) => runs::run(arguments).await,
         Command::Runs(arguments) => runs::execute(arguments).await,

@@ -6,11 +6,11 @@ use std::{
 };
 
 use common::output::Narration;
-use datasets::{DataSpec, Normalization, Opened, SampleKind, Source, Values, read_plain};
-use indicatif::{HumanCount, ProgressBar};
+use datasets::{Normalization, Opened, SampleKind, Source, Values, read_plain};
+use indicatif::HumanCount;
 
 use super::{DistillArguments, DistillError, Student};
-use crate::{CliError, class_list::shown, text_path::text_path};
+use crate::{CliError, class_list::shown, data_set, text_path::text_path};
 
 /// Samples that the normalization is computed from.
 const NORMALIZED_SAMPLES: usize = 2_000;
@@ -36,20 +36,7 @@ impl Data {
         let path = arguments.data.canonicalize();
         let path = path.map_err(CliError::file(&arguments.data))?;
         text_path(&path)?;
-        let mut spec = DataSpec::new(&path);
-        if let Some(format) = &arguments.format {
-            let parsed = format.parse();
-            spec.format = Some(
-                parsed.map_err(|error| CliError::Usage(format!("--format {format}: {error}")))?,
-            );
-        }
-        let bar = ProgressBar::new(0).with_message("reading the data");
-        let opened = datasets::open(&spec, &|progress| {
-            bar.set_length(progress.total as u64);
-            bar.set_position(progress.done as u64);
-        });
-        bar.finish_and_clear();
-        let opened = opened?;
+        let opened = data_set::open(&path, arguments.format.as_deref())?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
         let normalization = normalization(&opened.train, &input)?;
         let data = Self {

@@ -13,12 +13,15 @@ use steps::Steps;
 
 mod data;
 mod error;
+mod init;
 mod plan;
 mod steps;
 mod summary;
 mod teacher;
 
 pub use error::DistillError;
+pub use init::InitArguments;
+pub(crate) use init::execute as init;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,6 +102,16 @@ pub struct DistillArguments {
     /// Folder of the result. Its content is replaced if `retort distill` made it.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+}
+
+impl DistillArguments {
+    /// The arguments of `teacher-service serve` that describe the teacher's model.
+    fn teacher_model(&self) -> Vec<String> {
+        let mut arguments = vec!["--model".to_owned(), self.teacher.clone()];
+        let settings = self.teacher_settings.iter();
+        arguments.extend(settings.map(|setting| format!("--set={setting}")));
+        arguments
+    }
 }
 
 /// Families of student networks; docs/networks.md describes them.

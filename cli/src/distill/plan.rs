@@ -1,7 +1,5 @@
 //! The run that distils the student.
 
-use std::net::SocketAddr;
-
 use toml::{Table, Value};
 
 use super::{DistillArguments, data::Data};
@@ -16,7 +14,7 @@ pub(super) fn run_config(
     arguments: &DistillArguments,
     data: &Data,
     class_names: &[String],
-    teachers: &[SocketAddr],
+    teachers: &[String],
 ) -> Result<RunConfigText, CliError> {
     let mut config = RunConfigText::default();
     let (_, labelled) = data.training_samples();
@@ -49,15 +47,7 @@ pub(super) fn run_config(
         ("network.width", arguments.width.into()),
         ("network.depth", arguments.depth.into()),
         ("phases", phases(arguments, labelled)),
-        (
-            "teacher.endpoints",
-            strings(
-                &teachers
-                    .iter()
-                    .map(SocketAddr::to_string)
-                    .collect::<Vec<_>>(),
-            ),
-        ),
+        ("teacher.endpoints", strings(teachers)),
     ];
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));

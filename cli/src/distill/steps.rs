@@ -1,6 +1,6 @@
 //! The steps of `retort distill`, in order.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use common::{atomic_file, output::Narration};
 use indicatif::HumanDuration;
@@ -83,23 +83,22 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
+    async fn start_teachers(&mut self) -> Result<Vec<String>, CliError> {
         self.doing = "starting the teacher";
-        let mut model = vec!["--model".to_owned(), self.arguments.teacher.clone()];
-        let settings = self.arguments.teacher_settings.iter();
-        model.extend(settings.map(|setting| format!("--set={setting}")));
+        let model = self.arguments.teacher_model();
         let mut addresses = Vec::new();
         for number in 1..=self.arguments.teachers.get() {
             let name = format!("teacher-{number}");
-            addresses.push(self.services.start_teacher(&name, &model).await?);
+            let address = self.services.start_teacher(&name, &model).await?;
+            addresses.push(address.to_string());
         }
         Ok(addresses)
     }
 
     /// The student's classes: those of the labels, which the teacher must have too, or the teacher's.
-    async fn class_names(&self, teachers: &[SocketAddr]) -> Result<Vec<String>, CliError> {
+    async fn class_names(&self, teachers: &[String]) -> Result<Vec<String>, CliError> {
         // Holds: at least one teacher was started.
-        let described = teacher::describe(&teachers[0].to_string()).await?;
+        let described = teacher::describe(&teachers[0]).await?;
         let teachers_classes = described.class_names;
         writeln!(
             Narration,

@@ -7,6 +7,7 @@ mod demo;
 mod dependencies;
 mod distill;
 mod import_circles;
+mod init;
 mod models;
 mod predict;
 mod serve;
