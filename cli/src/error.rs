@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use artifacts::manifest::ManifestError;
 use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
+use onnx_runtime::SessionError;
 use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
@@ -132,6 +133,9 @@ pub enum CliError {
     /// Models cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// ONNX Runtime cannot measure a network.
+    #[error("cannot measure the network: {0}")]
+    Measure(#[from] SessionError),
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -174,6 +178,7 @@ impl CliError {
             | Self::FaultyTargets { .. }
             | Self::Local(_)
             | Self::Serve(_)
+            | Self::Measure(_)
             | Self::Demo(_)
             | Self::Signals(_) => 1,
         }

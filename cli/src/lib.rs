@@ -1,7 +1,7 @@
 //! `retort`: the demo, training runs, predictions and models from the command line.
 //!
-//! This crate is a client of the services' gRPC interfaces and links neither libtorch nor ONNX Runtime.
-//! [`demo`] starts the services as child processes.
+//! This crate is a client of the services' gRPC interfaces and does not link libtorch. [`demo`] starts the services
+//! as child processes; `student` loads ONNX Runtime to measure networks.
 
 use clap::{Parser, Subcommand};
 
@@ -23,6 +23,7 @@ mod record;
 mod run_config;
 mod runs;
 mod serve;
+mod student;
 mod targets;
 mod text_path;
 mod tokens;
@@ -35,6 +36,7 @@ Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
   retort distill --teacher big.onnx --data photos/ --out student/
                                        a small student of your teacher, on this machine
+  retort student suggest --data photos/ --max-params 100k
   retort serve student/                serve that student, and print how to call it
   retort init                          the same as files, for services on other machines
   retort run configs/run.toml          submit a training run and watch it
@@ -64,6 +66,7 @@ enum Command {
     Distill(distill::DistillArguments),
     Init(distill::InitArguments),
     Serve(serve::ServeArguments),
+    Student(student::StudentArguments),
     Run(runs::RunArguments),
     Runs(runs::RunsArguments),
     Predict(predict::PredictArguments),
@@ -84,6 +87,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Distill(arguments) => distill::execute(arguments).await,
         Command::Init(arguments) => distill::init(arguments).await,
         Command::Serve(arguments) => serve::execute(arguments).await,
+        Command::Student(arguments) => student::execute(arguments),
         Command::Run(arguments) => runs::run(arguments).await,
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,

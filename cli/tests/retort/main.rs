@@ -11,4 +11,5 @@ mod init;
 mod models;
 mod predict;
 mod serve;
+mod student;
 mod targets;
