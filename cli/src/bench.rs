@@ -1,12 +1,13 @@
 //! `retort bench`: starts `retort-bench`, the program of the benchmarks.
 
-use std::{env, ffi::OsString, os::unix::process::CommandExt, process};
+use std::ffi::OsString;
 
 use clap::Args;
 
-use crate::CliError;
-
-const PROGRAM: &str = "retort-bench";
+use crate::{
+    CliError,
+    local::{self, Program},
+};
 
 /// Measure Retort on this machine: starts `retort-bench`, which stands beside this program.
 #[derive(Debug, Args)]
@@ -25,12 +26,11 @@ pub struct BenchArguments {
 /// # Errors
 /// If the program cannot be started.
 pub(crate) fn execute(arguments: BenchArguments) -> Result<(), CliError> {
-    let program = env::current_exe()
-        .unwrap_or_default()
-        .with_file_name(PROGRAM);
-    // `exec` returns only if it failed.
-    let error = process::Command::new(&program)
-        .args(arguments.arguments)
-        .exec();
-    Err(CliError::Bench { program, error })
+    Err(local::replace_process(
+        Program {
+            name: "retort-bench",
+            build: "build it on a machine with libtorch: `cargo build --release -p benchmarks`",
+        },
+        arguments.arguments,
+    ))
 }

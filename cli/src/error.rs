@@ -5,11 +5,12 @@ use std::{io, path::PathBuf};
 use artifacts::manifest::ManifestError;
 use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
+use onnx_runtime::SessionError;
 use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, demo::DemoError, distill::DistillError, local::LocalError};
+use crate::{NotText, distill::DistillError, local::LocalError, serve::ServeError};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -95,15 +96,13 @@ pub enum CliError {
         /// The cause.
         error: io::Error,
     },
-    /// The program of the benchmarks cannot be started.
-    #[error(
-        "cannot start {}: {error}; build it on a machine with libtorch: \
-         `cargo build --release -p benchmarks`",
-        program.display()
-    )]
-    Bench {
+    /// The program that executes the command cannot be started.
+    #[error("cannot start {}: {error}; {build}", program.display())]
+    Program {
         /// The program.
         program: PathBuf,
+        /// How to get it.
+        build: &'static str,
         /// The operating system's error.
         error: io::Error,
     },
@@ -127,9 +126,12 @@ pub enum CliError {
     /// Distilling failed.
     #[error(transparent)]
     Distill(#[from] DistillError),
-    /// The demo failed.
+    /// Models cannot be served.
     #[error(transparent)]
-    Demo(#[from] DemoError),
+    Serve(#[from] ServeError),
+    /// ONNX Runtime cannot measure a network.
+    #[error("cannot measure the network: {0}")]
+    Measure(#[from] SessionError),
     /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -164,11 +166,12 @@ impl CliError {
             | Self::Data(_)
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::Bench { .. }
+            | Self::Program { .. }
             | Self::SoftTargets(_)
             | Self::FaultyTargets { .. }
             | Self::Local(_)
-            | Self::Demo(_)
+            | Self::Serve(_)
+            | Self::Measure(_)
             | Self::Signals(_) => 1,
         }
     }

@@ -6,8 +6,8 @@ use artifacts::manifest::{ArtifactManifest, Preprocessing};
 use bytes::Bytes;
 use proto::{
     inference::{
-        ModelConfigRequest, ModelInferRequest, ModelMetadataRequest, ModelMetadataResponse,
-        ModelParameter, ModelStatisticsRequest,
+        ModelConfig, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest,
+        ModelMetadataResponse, ModelParameter, ModelStatisticsRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient,
         model_infer_request::InferInputTensor, model_metadata_response::TensorMetadata,
     },
@@ -27,12 +27,24 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Largest response of an admin port, with room for the versions of a large store; tonic's default is 4 MiB.
 const MAX_ADMIN_ANSWER_BYTES: usize = 64 << 20;
 
-/// What a client must know of a model to send images and to name their classes.
+/// What a client must know of a model to send samples and to name their classes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelDescription {
     /// In the order of the logits.
     pub class_names: Vec<String>,
-    pub preprocessing: Preprocessing,
+    /// How images become the model's input.
+    pub preprocessing: Option<Preprocessing>,
+}
+
+impl ModelDescription {
+    /// How images become the model's input.
+    pub(crate) fn of_images(&self) -> Result<&Preprocessing, CliError> {
+        self.preprocessing.as_ref().ok_or_else(|| {
+            let message =
+                "the service does not say how images become the model's input; use --manifest";
+            CliError::Usage(message.to_owned())
+        })
+    }
 }
 
 impl From<ArtifactManifest> for ModelDescription {
@@ -53,7 +65,8 @@ pub(crate) struct ServedModel {
     version: String,
     input: String,
     output: String,
-    shape: [usize; 3],
+    /// Of one sample.
+    shape: Vec<usize>,
 }
 
 impl ServedModel {
@@ -90,6 +103,18 @@ impl ServedModel {
 
     /// Reads the model's class names and preprocessing from the parameters of its configuration.
     pub(crate) async fn description(&self) -> Result<ModelDescription, CliError> {
+        let parameters = self.config().await?.parameters;
+        read_description(&parameters).map_err(|problem| self.remote.invalid_answer(problem))
+    }
+
+    /// The most samples of one call, 1 or more.
+    pub(crate) async fn largest_batch(&self) -> Result<usize, CliError> {
+        // 0 stands for a model without a batch dimension, which takes one sample.
+        let largest = self.config().await?.max_batch_size;
+        Ok(usize::try_from(largest).unwrap_or_default().max(1))
+    }
+
+    async fn config(&self) -> Result<ModelConfig, CliError> {
         let request = ModelConfigRequest {
             name: self.model.clone(),
             version: self.version.clone(),
@@ -97,18 +122,18 @@ impl ServedModel {
         let mut client = self.client.clone();
         let response = client.model_config(with_deadline(request)).await;
         let response = response.map_err(self.remote.refused())?.into_inner();
-        let parameters = response.config.unwrap_or_default().parameters;
-        read_description(&parameters).map_err(|problem| self.remote.invalid_answer(problem))
+        Ok(response.config.unwrap_or_default())
     }
 
-    /// Shape of one image: [channels, height, width].
-    pub(crate) fn shape(&self) -> [usize; 3] {
-        self.shape
+    /// Shape of one sample: [channels, height, width] or [values].
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
     }
 
-    /// Logits of one image, given as the model's input: [channels, height, width], normalized.
-    pub(crate) async fn infer(&self, image: &[f32]) -> Result<Vec<f32>, CliError> {
-        let request = self.request(image);
+    /// Logits [samples, classes] of whole samples, given as the model's input: [samples, channels, height, width],
+    /// normalized, or [samples, values].
+    pub(crate) async fn infer(&self, samples: &[f32]) -> Result<Vec<f32>, CliError> {
+        let request = self.request(samples);
         let mut client = self.client.clone();
         let response = client.model_infer(with_deadline(request)).await;
         let response = response.map_err(self.remote.refused())?.into_inner();
@@ -123,7 +148,7 @@ impl ServedModel {
         })
     }
 
-    /// The number of images that the server has answered, according to its own statistics. Without a
+    /// The number of samples that the server has answered, according to its own statistics. Without a
     /// version, the sum of all versions of the model.
     pub(crate) async fn inference_count(&self) -> Result<u64, CliError> {
         let request = ModelStatisticsRequest {
@@ -139,16 +164,20 @@ impl ServedModel {
         Ok(statistics.iter().map(|model| model.inference_count).sum())
     }
 
-    fn request(&self, image: &[f32]) -> ModelInferRequest {
-        let shape = [1].into_iter().chain(self.shape);
+    fn request(&self, samples: &[f32]) -> ModelInferRequest {
+        let count = samples.len() / self.shape.iter().product::<usize>();
+        let shape = [count].into_iter().chain(self.shape.iter().copied());
         let input = InferInputTensor {
             name: self.input.clone(),
             datatype: FP32.to_owned(),
-            // Does not truncate: the dimensions were i64.
+            // Does not truncate: memory holds the samples.
             shape: shape.map(|dimension| dimension as i64).collect(),
             ..InferInputTensor::default()
         };
-        let bytes: Vec<u8> = image.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes: Vec<u8> = samples
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         ModelInferRequest {
             model_name: self.model.clone(),
             model_version: self.version.clone(),
@@ -200,30 +229,30 @@ pub(crate) fn with_deadline<T>(message: T) -> Request<T> {
     request
 }
 
-/// Reads the JSON values of the parameters `class_names` and `preprocessing`.
+/// Reads the JSON values of the parameters `class_names` and, for a model of images, `preprocessing`.
 fn read_description(
     parameters: &HashMap<String, ModelParameter>,
 ) -> Result<ModelDescription, String> {
     fn read<T: DeserializeOwned>(
         parameters: &HashMap<String, ModelParameter>,
         name: &str,
-    ) -> Result<T, String> {
-        let Some(parameter) = parameters.get(name) else {
-            return Err(format!(
-                "the model's configuration has no parameter `{name}`; use --manifest"
-            ));
-        };
-        serde_json::from_str(&parameter.string_value)
+    ) -> Result<Option<T>, String> {
+        let parameter = parameters.get(name);
+        parameter
+            .map(|parameter| serde_json::from_str(&parameter.string_value))
+            .transpose()
             .map_err(|error| format!("the parameter `{name}`: {error}"))
     }
+    let class_names = read(parameters, "class_names")?;
     Ok(ModelDescription {
-        class_names: read(parameters, "class_names")?,
+        class_names: class_names
+            .ok_or("the model's configuration has no parameter `class_names`; use --manifest")?,
         preprocessing: read(parameters, "preprocessing")?,
     })
 }
 
-/// Name of the one input, of the one output, and the shape of an image.
-fn interface(metadata: &ModelMetadataResponse) -> Result<(String, String, [usize; 3]), String> {
+/// Name of the one input, of the one output, and the shape of a sample.
+fn interface(metadata: &ModelMetadataResponse) -> Result<(String, String, Vec<usize>), String> {
     let ([input], [output]) = (&metadata.inputs[..], &metadata.outputs[..]) else {
         return Err("the model has not exactly one input and one output".to_owned());
     };
@@ -235,25 +264,25 @@ fn interface(metadata: &ModelMetadataResponse) -> Result<(String, String, [usize
             ));
         }
     }
-    Ok((input.name.clone(), output.name.clone(), image_shape(input)?))
+    let shape = sample_shape(input)?;
+    Ok((input.name.clone(), output.name.clone(), shape))
 }
 
-fn image_shape(input: &TensorMetadata) -> Result<[usize; 3], String> {
+fn sample_shape(input: &TensorMetadata) -> Result<Vec<usize>, String> {
     let wrong = || {
         format!(
-            "input `{}` has shape {:?}, not [-1, c, h, w]",
+            "input `{}` has shape {:?}, not a batch of samples of a fixed shape",
             input.name, input.shape
         )
     };
-    let [_, image @ ..] = &input.shape[..] else {
+    let [_, sample @ ..] = &input.shape[..] else {
         return Err(wrong());
     };
-    let dimensions: Option<Vec<usize>> = image
+    let size = |size: &i64| usize::try_from(*size).ok().filter(|size| *size > 0);
+    sample
         .iter()
-        .map(|dimension| usize::try_from(*dimension).ok().filter(|size| *size > 0))
-        .collect();
-    dimensions
-        .and_then(|dimensions| dimensions.try_into().ok())
+        .map(size)
+        .collect::<Option<_>>()
         .ok_or_else(wrong)
 }
 
@@ -280,7 +309,7 @@ mod tests {
 
     #[test]
     fn descriptions_are_json_in_the_parameters() {
-        let parameters = |class_names: &str| {
+        let parameters = |class_names: &str| -> HashMap<_, _> {
             [
                 ("class_names", class_names),
                 ("preprocessing", r#"{"mean": [0.5], "std": [0.25]}"#),
@@ -293,7 +322,12 @@ mod tests {
         };
         let description = read_description(&parameters(r#"["a", "b"]"#)).unwrap();
         assert_eq!(description.class_names, ["a", "b"]);
-        assert_eq!(description.preprocessing.mean, [0.5]);
+        assert_eq!(description.of_images().unwrap().mean, [0.5]);
+        let mut of_rows = parameters(r#"["a"]"#);
+        of_rows.remove("preprocessing");
+        let of_rows = read_description(&of_rows).unwrap();
+        let error = of_rows.of_images().unwrap_err().to_string();
+        assert!(error.contains("use --manifest"), "{error}");
         for (parameters, expected) in [
             (HashMap::new(), "use --manifest"),
             (parameters("a, b"), "`class_names`: expected value"),
@@ -317,12 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn only_image_classifiers_in_fp32_are_understood() {
-        let (input, output, shape) = interface(&metadata(&[-1, 1, 28, 28], FP32)).unwrap();
-        assert_eq!((&*input, &*output, shape), ("input", "logits", [1, 28, 28]));
+    fn only_classifiers_of_fixed_samples_in_fp32_are_understood() {
+        for expected in [&[1, 28, 28][..], &[784]] {
+            let batch = [-1]
+                .into_iter()
+                .chain(expected.iter().map(|size| *size as i64));
+            let metadata = metadata(&batch.collect::<Vec<_>>(), FP32);
+            let (input, output, shape) = interface(&metadata).unwrap();
+            assert_eq!((&*input, &*output, &*shape), ("input", "logits", expected));
+        }
         for (shape, datatype) in [
-            (&[-1, 784][..], FP32),
-            (&[-1, 1, -1, 28], FP32),
+            (&[-1, 1, -1, 28][..], FP32),
             (&[], FP32),
             (&[-1, 1, 28, 28], "FP16"),
         ] {

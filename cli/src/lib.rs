@@ -1,12 +1,16 @@
 //! `retort`: the demo, training runs, predictions and models from the command line.
 //!
-//! This crate is a client of the services' gRPC interfaces and links neither libtorch nor ONNX Runtime.
-//! [`demo`] starts the services as child processes.
+//! This crate is a client of the services' gRPC interfaces and does not link libtorch. [`demo`] starts the services
+//! as child processes; `student` loads ONNX Runtime to measure networks.
 
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod class_list;
 mod client;
+mod comparison;
+mod data;
+mod data_set;
 pub mod demo;
 pub mod distill;
 mod drawing;
@@ -20,7 +24,11 @@ mod prediction;
 mod record;
 mod run_config;
 mod runs;
+mod serve;
+mod student;
+mod table_files;
 mod targets;
+mod teacher;
 mod text_path;
 mod tokens;
 
@@ -32,10 +40,17 @@ Examples:
   retort demo                          teach, distil, serve and measure, all on this machine
   retort distill --teacher big.onnx --data photos/ --out student/
                                        a small student of your teacher, on this machine
+  retort teacher inspect big.onnx --data photos/
+                                       what a model is, how well it fits, what looks wrong
+  retort data inspect photos/          counts, sizes, duplicates and files that cannot be used
+  retort student suggest --data photos/ --max-params 100k
+  retort serve student/                serve that student, and print how to call it
+  retort init                          the same as files, for services on other machines
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png
+  retort predict --model tumours patients.csv
   retort models list                   the models that the inference service serves
   retort bench stream                  measure the rate of soft targets; starts retort-bench
   retort tokens create --name ci --scope publish
@@ -57,6 +72,9 @@ pub struct Cli {
 enum Command {
     Demo(demo::DemoArguments),
     Distill(distill::DistillArguments),
+    Init(distill::InitArguments),
+    Serve(serve::ServeArguments),
+    Student(student::StudentArguments),
     Run(runs::RunArguments),
     Runs(runs::RunsArguments),
     Predict(predict::PredictArguments),
@@ -65,6 +83,8 @@ enum Command {
     Tokens(tokens::TokensArguments),
     Record(record::RecordArguments),
     Targets(targets::TargetsArguments),
+    Teacher(teacher::TeacherArguments),
+    Data(data::DataArguments),
 }
 
 /// Executes the command.
@@ -75,6 +95,9 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Demo(arguments) => demo::execute(arguments).await,
         Command::Distill(arguments) => distill::execute(arguments).await,
+        Command::Init(arguments) => distill::init(arguments).await,
+        Command::Serve(arguments) => serve::execute(arguments).await,
+        Command::Student(arguments) => student::execute(arguments),
         Command::Run(arguments) => runs::run(arguments).await,
         Command::Runs(arguments) => runs::execute(arguments).await,
         Command::Predict(arguments) => predict::execute(arguments).await,
@@ -83,5 +106,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Tokens(arguments) => tokens::execute(arguments),
         Command::Record(arguments) => record::execute(&arguments),
         Command::Targets(arguments) => targets::execute(arguments),
+        Command::Teacher(arguments) => teacher::execute(arguments),
+        Command::Data(arguments) => data::execute(arguments),
     }
 }

@@ -15,7 +15,7 @@ use common::{
     os_text,
     output::{Messages, OutputError, Results},
 };
-use proto::publish::v1::{ActivateVersionRequest, ModelVersion};
+use proto::publish::v1::{ActivateVersionRequest, ModelVersion, PublishResponse};
 use server::{
     security::client::CredentialArguments,
     upload::{IfStored, upload},
@@ -143,21 +143,7 @@ async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliEr
 }
 
 async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), CliError> {
-    let read = |name: &str| {
-        let path = artifact.join(name);
-        fs::read(&path)
-            .map(Bytes::from)
-            .map_err(|error| CliError::File { path, error })
-    };
-    let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
-    // The service would reject it only after the upload.
-    ArtifactManifest::from_json(&manifest_json)?;
-    let messages = upload(model, onnx, manifest_json, IfStored::Activate);
-    let mut client = publisher(admin).await?;
-    let mut request = Request::new(tokio_stream::iter(messages));
-    request.set_timeout(LOAD_DEADLINE);
-    let response = client.publish(request).await.map_err(admin.refused())?;
-    let response = response.into_inner();
+    let response = upload_artifact(admin, model, artifact, IfStored::Activate).await?;
     let version = response.version;
     if response.already_published {
         writeln!(
@@ -171,6 +157,30 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
         writeln!(Messages, "{model}: warning: {warning}");
     }
     Ok(())
+}
+
+/// Uploads the model.onnx and the manifest.json in the folder `artifact`.
+pub(crate) async fn upload_artifact(
+    admin: &Remote,
+    model: &str,
+    artifact: &Path,
+    if_stored: IfStored,
+) -> Result<PublishResponse, CliError> {
+    let read = |name: &str| {
+        let path = artifact.join(name);
+        fs::read(&path)
+            .map(Bytes::from)
+            .map_err(|error| CliError::File { path, error })
+    };
+    let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
+    // The service would reject it only after the upload.
+    ArtifactManifest::from_json(&manifest_json)?;
+    let messages = upload(model, onnx, manifest_json, if_stored);
+    let mut client = publisher(admin).await?;
+    let mut request = Request::new(tokio_stream::iter(messages));
+    request.set_timeout(LOAD_DEADLINE);
+    let response = client.publish(request).await.map_err(admin.refused())?;
+    Ok(response.into_inner())
 }
 
 /// The newest usable version below the active one.

@@ -1,6 +1,6 @@
-//! `retort predict`: classifies images with an inference service.
+//! `retort predict`: classifies images or rows of numbers with an inference service.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use artifacts::manifest::ArtifactManifest;
 use clap::{Args, ValueEnum};
@@ -14,27 +14,34 @@ use crate::{
     drawing::{Example, draw_example, screen_ink},
     image_files,
     inference::{ModelDescription, ServedModel, preprocess},
+    table_files,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png bag.jpg
+  retort predict --model tumours patients.csv
   retort predict --url 127.0.0.1:8001 --model fashion-mnist --split train
   retort predict --model fashion-mnist --manifest runs/demo/student/artifact/manifest.json
 
-The service preprocesses PNG and JPEG files as the model's manifest specifies. For images of a data set,
+The service preprocesses PNG and JPEG files as the model's manifest specifies. A CSV file has the columns of the
+table that the model was trained on, in the same order, with or without the labels; each of its rows gives one line
+of JSON. For images of a data set,
 this command normalizes the pixels; it reads the normalization and the class names from the parameters of
 the model's configuration, or from a manifest.";
 
-/// Classifies PNG and JPEG files, or images of an IDX data set, which are drawn.
+/// Classifies PNG and JPEG files, the rows of CSV files, or images of an IDX data set, which are drawn.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArguments {
-    /// PNG or JPEG files, instead of images of a data set.
-    #[arg(value_name = "IMAGE", conflicts_with_all = ["manifest", "idx", "split", "index"])]
-    images: Vec<PathBuf>,
-    /// Number of classes to print per file.
+    /// PNG or JPEG files, or tables (.csv), instead of images of a data set.
+    #[arg(value_name = "FILE", conflicts_with_all = ["manifest", "idx", "split", "index"])]
+    files: Vec<PathBuf>,
+    /// Column of the tables that holds the labels [default: found by its usual names].
+    #[arg(long, value_name = "COLUMN", requires = "files")]
+    label_column: Option<String>,
+    /// Number of classes to print per file or row.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     top: u32,
     /// host:port of the inference service's gRPC port.
@@ -85,14 +92,8 @@ impl From<SplitArgument> for Split {
 /// `retort predict`.
 pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError> {
     let remote = Remote::inference(&arguments.url).with(&arguments.credentials)?;
-    if !arguments.images.is_empty() {
-        let request = image_files::Request {
-            model: &arguments.model,
-            version: arguments.version,
-            files: &arguments.images,
-            top: arguments.top,
-        };
-        return image_files::classify(&remote, request).await;
+    if !arguments.files.is_empty() {
+        return predict_files(remote, &arguments).await;
     }
     let model = ServedModel::connect(remote, &arguments.model, arguments.version).await?;
     let description = match &arguments.manifest {
@@ -111,19 +112,18 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
     }
     if model.shape() != images.shape() {
         return Err(CliError::Usage(format!(
-            "model `{}` takes images of {:?}, but those of {} are {:?}",
+            "model `{}` takes samples of shape {:?}, but the images of {} have {:?}",
             arguments.model,
             model.shape(),
             arguments.idx.display(),
             images.shape(),
         )));
     }
+    let preprocessing = description.of_images()?;
     let ink = screen_ink();
     for index in arguments.index {
         let pixels = images.image(index);
-        let logits = model
-            .infer(&preprocess(pixels, &description.preprocessing))
-            .await?;
+        let logits = model.infer(&preprocess(pixels, preprocessing)).await?;
         let example = Example {
             index,
             pixels,
@@ -136,4 +136,45 @@ pub(crate) async fn execute(arguments: PredictArguments) -> Result<(), CliError>
         writeln!(Results, "{}", draw_example(&example, ink))?;
     }
     Ok(())
+}
+
+/// Predicts tables if all files are, otherwise images.
+async fn predict_files(remote: Remote, arguments: &PredictArguments) -> Result<(), CliError> {
+    let PredictArguments {
+        model,
+        version,
+        files,
+        top,
+        ..
+    } = arguments;
+    match files.iter().filter(|file| is_table(file)).count() {
+        0 => {
+            let request = image_files::Request {
+                model,
+                version: *version,
+                files,
+                top: *top,
+            };
+            image_files::classify(&remote, request).await
+        }
+        tables if tables == files.len() => {
+            let request = table_files::Request {
+                model,
+                version: *version,
+                files,
+                label_column: arguments.label_column.as_deref(),
+                top: *top as usize,
+            };
+            table_files::predict(remote, request).await
+        }
+        _ => {
+            let message = "give either images or tables (.csv): a model takes one of both";
+            Err(CliError::Usage(message.to_owned()))
+        }
+    }
+}
+
+fn is_table(file: &Path) -> bool {
+    let extension = file.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }

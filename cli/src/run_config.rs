@@ -73,6 +73,11 @@ impl RunConfigText {
         Ok(())
     }
 
+    /// The values, without the overrides.
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
     /// The text to send.
     pub(crate) fn to_toml(&self) -> String {
         self.table.to_string()

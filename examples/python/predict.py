@@ -1,4 +1,4 @@
-"""Predicts images with a model that an inference service serves, through Triton's Python client.
+"""Predicts images or rows of numbers with a model that an inference service serves, through Triton's Python client.
 
     pip install 'tritonclient[grpc]' numpy
     python predict.py --url 127.0.0.1:8001 --model fashion-mnist --artifact runs/demo/student/artifact
@@ -21,8 +21,7 @@ TOLERANCE = 1e-4
 def main():
     arguments = parse_arguments()
     manifest = json.loads((arguments.artifact / "manifest.json").read_text())
-    pixels = read_images(arguments, manifest)
-    inputs = normalize(pixels, manifest["preprocessing"])
+    kind, inputs = read_samples(arguments, manifest)
 
     client = connect(arguments)
     if not client.is_server_live():
@@ -33,7 +32,7 @@ def main():
     logits = predict(client, arguments.model, inputs)
     for index, row in enumerate(softmax(logits)):
         best = int(row.argmax())
-        print(f"image {index}: {manifest['class_names'][best]} ({row[best]:.1%})")
+        print(f"{kind} {index}: {manifest['class_names'][best]} ({row[best]:.1%})")
 
     if arguments.compare:
         difference = np.abs(logits - run_locally(arguments.artifact, inputs)).max()
@@ -90,17 +89,29 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def read_images(arguments, manifest):
-    """u8 [images, channels, height, width]"""
-    if arguments.images is None:
-        content = base64.b64decode(manifest["golden_batch"]["images"])
-    else:
+def read_samples(arguments, manifest):
+    """What the samples are, and the model's input."""
+    _, *sample = manifest["signature"]["inputs"][0]["dimensions"]
+    golden = base64.b64decode(manifest["golden_batch"]["samples"])
+    preprocessing = manifest.get("preprocessing")
+    if preprocessing is None:
+        if arguments.images is not None:
+            sys.exit("--images: the model takes rows of numbers")
+        return "row", np.frombuffer(golden, "<f4").reshape(-1, *sample)
+    pixels = read_pixels(arguments, golden).reshape(-1, *sample)
+    return "image", normalize(pixels, preprocessing)
+
+
+def read_pixels(arguments, golden):
+    """u8 pixels of the images to send."""
+    content = golden
+    if arguments.images is not None:
         idx = arguments.images.read_bytes()
         magic, count, height, width = struct.unpack(">IIII", idx[:16])
         if magic != 0x803:
             sys.exit(f"{arguments.images} is not an IDX file of u8 images")
         content = idx[16 : 16 + min(count, arguments.count) * height * width]
-    return np.frombuffer(content, np.uint8).reshape(-1, *manifest["input_shape"])
+    return np.frombuffer(content, np.uint8)
 
 
 def normalize(pixels, preprocessing):

@@ -1,4 +1,4 @@
-//! Predicts images with a model that an inference service serves.
+//! Predicts images or rows of numbers with a model that an inference service serves.
 //!
 //! ```text
 //! cargo run --release -p inference-service --example predict -- \
@@ -8,7 +8,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, ensure};
-use artifacts::manifest::ArtifactManifest;
+use artifacts::manifest::{ArtifactManifest, ImageInput};
 use clap::Parser;
 use datasets::Normalization;
 use proto::inference::{
@@ -17,7 +17,7 @@ use proto::inference::{
 };
 use server::security::client::CredentialArguments;
 
-/// Predicts images with a model that an inference service serves.
+/// Predicts images or rows of numbers with a model that an inference service serves.
 #[derive(Parser)]
 struct Arguments {
     /// host:port of the service.
@@ -45,12 +45,12 @@ async fn main() -> anyhow::Result<()> {
     let path = arguments.artifact.join("manifest.json");
     let json = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest = ArtifactManifest::from_json(&json)?;
-    let pixels = read_images(&arguments, &manifest)?;
+    let (kind, values) = read_samples(&arguments, &manifest)?;
 
     let credentials = arguments.credentials.credentials()?;
     let channel = credentials.connect(&arguments.url).await?;
     let mut client = GrpcInferenceServiceClient::new(channel);
-    let request = request(&arguments.model, &pixels, &manifest);
+    let request = request(&arguments.model, &values, &manifest)?;
     let response = client.model_infer(request).await?.into_inner();
 
     println!(
@@ -65,51 +65,78 @@ async fn main() -> anyhow::Result<()> {
     for (index, row) in logits.chunks(manifest.class_names.len()).enumerate() {
         let (class, probability) = most_probable(row);
         let name = &manifest.class_names[class];
-        println!("image {index}: {name} ({:.1}%)", probability * 100.0);
+        println!("{kind} {index}: {name} ({:.1}%)", probability * 100.0);
     }
     Ok(())
 }
 
+/// What the samples are, and the model's input.
+fn read_samples(
+    arguments: &Arguments,
+    manifest: &ArtifactManifest,
+) -> anyhow::Result<(&'static str, Vec<f32>)> {
+    let Some(input) = manifest.images() else {
+        let rows = manifest.golden_batch.f32_values();
+        ensure!(
+            arguments.images.is_none(),
+            "--images: the model takes rows of numbers"
+        );
+        return Ok(("row", rows.context("the golden batch holds no rows")?));
+    };
+    let pixels = read_pixels(arguments, input, manifest)?;
+    let normalization = Normalization {
+        mean: input.preprocessing.mean.clone(),
+        std: input.preprocessing.std.clone(),
+    };
+    let [_, height, width] = input.shape;
+    let mut values = Vec::new();
+    normalization.apply(&pixels, height * width, &mut values);
+    Ok(("image", values))
+}
+
 /// u8 [images, channels, height, width]
-fn read_images(arguments: &Arguments, manifest: &ArtifactManifest) -> anyhow::Result<Vec<u8>> {
+fn read_pixels(
+    arguments: &Arguments,
+    input: ImageInput<'_>,
+    manifest: &ArtifactManifest,
+) -> anyhow::Result<Vec<u8>> {
     const IDX_HEADER: usize = 16;
     const IDX_MAGIC: [u8; 4] = [0, 0, 8, 3];
     let Some(path) = &arguments.images else {
-        return Ok(manifest.golden_batch.images.clone());
+        return Ok(manifest.golden_batch.samples.clone());
     };
     let idx = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_idx = idx.len() > IDX_HEADER && idx.starts_with(&IDX_MAGIC);
     ensure!(is_idx, "{} is not an IDX file of u8 images", path.display());
-    let bytes = arguments.count * manifest.input_shape.iter().product::<usize>();
+    let bytes = arguments.count * input.shape.iter().product::<usize>();
     Ok(idx[IDX_HEADER..].iter().copied().take(bytes).collect())
 }
 
-fn request(model: &str, pixels: &[u8], manifest: &ArtifactManifest) -> ModelInferRequest {
-    let [channels, height, width] = manifest.input_shape;
-    let normalization = Normalization {
-        mean: manifest.preprocessing.mean.clone(),
-        std: manifest.preprocessing.std.clone(),
-    };
-    let mut values = Vec::new();
-    normalization.apply(pixels, height * width, &mut values);
+fn request(
+    model: &str,
+    values: &[f32],
+    manifest: &ArtifactManifest,
+) -> anyhow::Result<ModelInferRequest> {
+    let input = manifest.input();
+    let sample = input.dimensions.sample_shape();
+    let sample = sample.context("the model's input has no fixed shape")?;
+    let samples = values.len() / sample.iter().product::<usize>();
+    let shape = [samples].into_iter().chain(sample);
     let bytes: Vec<u8> = values
         .iter()
         .flat_map(|value| value.to_le_bytes())
         .collect();
-    let images = pixels.len() / (channels * height * width);
-    ModelInferRequest {
+    Ok(ModelInferRequest {
         model_name: model.to_owned(),
         inputs: vec![InferInputTensor {
-            name: "input".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: [images, channels, height, width]
-                .map(|size| size as i64)
-                .to_vec(),
+            name: input.name.clone(),
+            datatype: input.data_type.to_string(),
+            shape: shape.map(|size| size as i64).collect(),
             ..InferInputTensor::default()
         }],
         raw_input_contents: vec![bytes.into()],
         ..ModelInferRequest::default()
-    }
+    })
 }
 
 /// The class with the largest logit, and its probability.

@@ -144,12 +144,12 @@ pub enum PublishError {
     },
     /// The model's logits differ from the golden batch.
     #[error(
-        "golden batch: image {image}, class {class}: the model gives {found}, the manifest says \
+        "golden batch: sample {sample}, class {class}: the model gives {found}, the manifest says \
          {expected} (tolerance {tolerance})"
     )]
     GoldenBatch {
-        /// Index of the image.
-        image: usize,
+        /// Index of the sample.
+        sample: usize,
         /// Index of the logit.
         class: usize,
         /// The model's logit.

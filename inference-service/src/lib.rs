@@ -9,6 +9,7 @@ mod batcher;
 mod catalog;
 mod classification;
 pub mod config;
+mod demo_teacher;
 mod error;
 mod grpc;
 mod http;

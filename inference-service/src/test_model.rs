@@ -20,12 +20,14 @@ pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
     let spec = NetworkSpec::from_toml(network).unwrap();
     let onnx = networks::onnx::export(&spec, &Weights::initial(&spec, 1).unwrap()).unwrap();
     let json = serde_json::json!({
-        "format_version": 1,
+        "format_version": 2,
         "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
-        "input_shape": [1, 1, 1],
+        "signature": interface().signature(),
         "class_names": ["dark", "light"],
         "preprocessing": {"mean": [0.0], "std": [1.0]},
-        "golden_batch": {"images": "AED/", "logits": logits, "tolerance": 1e-4},
+        "golden_batch": {
+            "data_type": "UINT8", "samples": "AED/", "logits": logits, "tolerance": 1e-4,
+        },
         "network": {},
         "provenance": {
             "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",
@@ -34,6 +36,13 @@ pub(crate) fn model(logits: &[[f32; 2]]) -> (Bytes, Arc<ArtifactManifest>) {
     });
     let manifest = ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap();
     (onnx.into(), Arc::new(manifest))
+}
+
+fn interface() -> ModelInterface {
+    ModelInterface {
+        sample: vec![1, 1, 1],
+        classes: 2,
+    }
 }
 
 /// A version without sessions, so that requests stay in its queue.
@@ -55,10 +64,7 @@ pub(crate) fn without_sessions_configured(
 ) -> Arc<LoadedVersion> {
     let (_, manifest) = model(&[[0.0; 2]; 3]);
     let prepared = Prepared {
-        interface: ModelInterface {
-            input_shape: [1, 1, 1],
-            classes: 2,
-        },
+        interface: interface(),
         manifest,
         config: Arc::new(config),
         sessions: Vec::new(),

@@ -3,23 +3,30 @@
 import argparse
 import sys
 
-from . import efficientnet_lite0, estimate, fashion_mnist, libtorch, onnxruntime, test_python
+from . import animals, efficientnet_lite0, elpv, estimate, fashion_mnist, libtorch, onnxruntime, pets, test_python
 from .part import SetupError, exclusive
 
 # The image build installs one part at a time.
 PARTS = ["libtorch", "onnxruntime", "fashion-mnist"]
 # Installed only if they are named.
-OPTIONAL = ["efficientnet-lite0"]
+OPTIONAL = {
+    "efficientnet-lite0": efficientnet_lite0.install,
+    "elpv": elpv.install,
+    "pets": pets.install,
+    "animals": animals.install,
+}
+# What the tests need besides their Python packages.
+FOR_TESTS = ["efficientnet-lite0", "pets"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup")
-    parser.add_argument("--tests", action="store_true", help="also install the tests' Python packages")
+    parser.add_argument("--tests", action="store_true", help="also install what only tests need")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of libtorch")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"install only these of {', '.join(PARTS + OPTIONAL)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"install only these of {', '.join([*PARTS, *OPTIONAL])}")
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS + OPTIONAL):
-        parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS + OPTIONAL)}")
+    if unknown := set(arguments.parts) - {*PARTS, *OPTIONAL}:
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join([*PARTS, *OPTIONAL])}")
     try:
         with exclusive():
             wanted = arguments.parts or PARTS
@@ -29,8 +36,9 @@ def main() -> int:
                 onnxruntime.install()
             if "fashion-mnist" in wanted:
                 fashion_mnist.install()
-            if "efficientnet-lite0" in wanted:
-                efficientnet_lite0.install()
+            for name in OPTIONAL:
+                if name in wanted or (arguments.tests and name in FOR_TESTS):
+                    OPTIONAL[name]()
             if arguments.tests:
                 test_python.install()
     except SetupError as error:

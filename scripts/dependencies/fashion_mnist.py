@@ -4,12 +4,12 @@ import gzip
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
-from . import part
+from . import debian, part
+from .debian import Unavailable
 from .part import DEPS, PINS, SetupError
 
 NAME = "fashion-mnist"
@@ -19,10 +19,6 @@ PUBLIC_DOWNLOAD = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 PIN = PINS / "fashion-mnist.sha256"
 # File name -> SHA-256 of the decompressed file, because sources compress the files differently.
 FILES = {name: digest for digest, name in map(str.split, PIN.read_text().splitlines())}
-
-
-class Unavailable(Exception):
-    """A source does not have the data; the next source may have it."""
 
 
 def install():
@@ -66,23 +62,9 @@ def own_folder(_):
 
 def debian_package(downloads):
     """Debian's package"""
-    if not (shutil.which("apt-get") and shutil.which("dpkg")):
-        raise Unavailable("this system has no apt-get")
     part.say(f"{NAME}: fetching Debian's package {DEBIAN_PACKAGE} (31 MB)")
-    if not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
-        # A new machine has no package lists yet; only root can download them.
-        if os.geteuid() != 0 or not apt_get("update") or not apt_get("download", DEBIAN_PACKAGE, cwd=downloads):
-            raise Unavailable(f"apt-get download {DEBIAN_PACKAGE} failed; sudo apt-get update may help")
-    archives = list(downloads.glob("*.deb"))
-    if len(archives) != 1 or subprocess.run(["dpkg", "-x", archives[0], downloads]).returncode != 0:
-        raise Unavailable(f"dpkg cannot unpack the package that apt-get download {DEBIAN_PACKAGE} fetched")
+    debian.unpack(debian.download(DEBIAN_PACKAGE, downloads), downloads)
     return downloads / "usr/share/datasets" / NAME
-
-
-def apt_get(*arguments, cwd=None):
-    """Runs apt-get without output; returns whether it succeeded."""
-    call = ["apt-get", "--quiet=2", *arguments]
-    return subprocess.run(call, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def public_download(downloads):

@@ -2,7 +2,7 @@
 
 For each network it builds the library's own implementation, fills every tensor with values that depend on
 nothing but the tensor's position in the sorted list of names and on the element's index (`fill`), runs two
-images, and writes crates/torch-networks/tests/golden/public.json. The test fills a safetensors file in the
+images and the pixels of two images, and writes crates/torch-networks/tests/golden/public.json. The test fills a safetensors file in the
 same way, so no weights are committed.
 
 The committed values are from torch 2.11.0, torchvision 0.26.0, timm 1.0.22, transformers 4.57.1 and
@@ -29,6 +29,8 @@ from transformers import (
 FILE = Path("crates/torch-networks/tests/golden/public.json")
 CLASSES = 10
 SAMPLES = 2
+# Of the pixels, per channel: ImageNet's.
+MEAN, STD = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
 class Logits(nn.Module):
@@ -151,9 +153,13 @@ def describe(case, run: bool) -> dict:
             state[key].copy_(torch.from_numpy(fill(key, shape, stream)))
         if hasattr(model, "config"):
             model = Logits(model)
-        images = 4 * uniform(SAMPLES * 3 * side * side, 0).astype(numpy.float32).reshape(SAMPLES, 3, side, side)
+        noise = uniform(SAMPLES * 3 * side * side, 0).reshape(SAMPLES, 3, side, side)
+        images = 4 * noise.astype(numpy.float32)
+        pixels = torch.from_numpy(numpy.floor(256 * (noise + 0.5)).astype(numpy.uint8))
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
         with torch.no_grad():
             described["logits"] = model(torch.from_numpy(images)).flatten().tolist()
+            described["pixel_logits"] = model((pixels.float() / 255 - mean) / std).flatten().tolist()
     return described
 
 

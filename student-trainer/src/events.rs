@@ -47,14 +47,19 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
-    /// Accuracy over the same steps, on the augmented training images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy over the same steps, on the augmented training samples that have a label, 0 to 1; absent if none
+    /// has one.
+    pub train_accuracy: Option<f64>,
     /// Learning rate of the last of these steps.
     pub learning_rate: f64,
     /// Training speed since the last report.
     pub samples_per_second: f64,
     /// Share of that time in which training waited for soft targets, 0 to 1.
     pub teacher_wait_share: f64,
+    /// Share of that time in which training waited for the loader, which reads, decodes and augments; 0 to 1. Absent
+    /// in events of older builds.
+    #[serde(default)]
+    pub data_wait_share: f64,
     /// Teachers connected; 0 in a phase without soft targets.
     pub teachers: usize,
 }
@@ -68,8 +73,8 @@ pub struct EpochFinished {
     pub epoch: usize,
     /// Mean over the epoch's samples.
     pub train_loss: f64,
-    /// Accuracy on the augmented training images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
+    pub train_accuracy: Option<f64>,
     /// Absent if the run has no validation split.
     pub validation_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.

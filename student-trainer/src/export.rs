@@ -2,7 +2,10 @@
 
 use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
 use datasets::{Normalization, SampleError, Source, Values, read_plain};
-use networks::{NetworkSpec, Weights, WeightsError, onnx};
+use networks::{
+    NetworkSpec, Shape, Weights, WeightsError,
+    onnx::{self, Standardization},
+};
 use onnx_runtime::{Session, SessionError, SessionOptions};
 
 use crate::{
@@ -21,7 +24,7 @@ pub struct ExportSource<'r> {
     pub network: &'r TorchNetwork,
     /// Samples of the data set.
     pub source: &'r dyn Source,
-    /// Applied to the pixels.
+    /// Applied to the samples.
     pub normalization: &'r Normalization,
 }
 
@@ -30,9 +33,9 @@ pub struct ExportSource<'r> {
 pub struct ExportedModel {
     /// The file's bytes: the same for the same weights.
     pub onnx: Vec<u8>,
-    /// Images with libtorch's logits.
+    /// Samples with libtorch's logits.
     pub golden_batch: GoldenBatch,
-    /// Number of images compared.
+    /// Number of samples compared.
     pub compared: usize,
     /// Largest difference of a logit.
     pub largest_difference: f32,
@@ -59,14 +62,14 @@ pub enum ExportError {
     /// The logits of ONNX Runtime and libtorch differ.
     #[error(
         "the exported ONNX model gives other logits than libtorch: they differ by up to \
-         {difference:.3e} on image {image}, where export.tolerance and export.relative_tolerance allow \
+         {difference:.3e} on sample {sample}, where export.tolerance and export.relative_tolerance allow \
          {allowed:.3e}"
     )]
     Disagrees {
-        /// Largest absolute difference of a logit of the image; NaN if one is not a number.
+        /// Largest absolute difference of a logit of the sample; NaN if one is not a number.
         difference: f32,
-        /// Position of the image in the data set.
-        image: usize,
+        /// Position of the sample in the data set.
+        sample: usize,
         /// The difference that is allowed.
         allowed: f32,
     },
@@ -81,8 +84,26 @@ pub enum ExportError {
     },
 }
 
-/// Writes the ONNX model, batch-norm folded, and compares its logits on the first images of the data
-/// with libtorch's, both in f32. The first `golden_samples` of them make the golden batch.
+/// Writes the ONNX model, batch-norm folded. A model of rows contains their standardization; pixels are
+/// normalized before they are sent to a model.
+///
+/// # Errors
+/// [`WeightsError`] if spec and weights do not fit together.
+pub fn to_onnx(
+    spec: &NetworkSpec,
+    weights: &Weights,
+    Normalization { mean, std }: &Normalization,
+) -> Result<Vec<u8>, WeightsError> {
+    match spec.input {
+        Shape::Image { .. } => onnx::export(spec, weights),
+        Shape::Vector { .. } => {
+            onnx::export_standardized(spec, weights, Standardization { mean, std })
+        }
+    }
+}
+
+/// Writes the ONNX model and compares its logits on the first samples of the data with libtorch's, both in
+/// f32. The first `golden_samples` of them make the golden batch.
 ///
 /// # Errors
 /// See [`ExportError`].
@@ -97,7 +118,12 @@ pub fn export(
         spec,
         ..
     } = source;
-    let onnx = onnx::export(source.spec, source.weights)?;
+    let onnx = to_onnx(spec, source.weights, normalization)?;
+    let outside_the_model = match spec.input {
+        Shape::Image { .. } => normalization.clone(),
+        Shape::Vector { features } => Normalization::identity(features),
+    };
+    let shape = spec.input.dimensions();
 
     let compared = config.compare_samples.min(samples.len());
     let golden = golden_samples.min(compared);
@@ -106,15 +132,15 @@ pub fn export(
     let mut golden_values = Vec::new();
     for first in (0..compared).step_by(BATCH) {
         let batch: Vec<u32> = (first as u32..compared.min(first + BATCH) as u32).collect();
-        let values = read_plain(samples, &batch, &spec.image_shape())?;
+        let values = read_plain(samples, &batch, &shape)?;
         expected.extend(engine::logits(
             source.network,
             &values,
-            spec.image_shape(),
+            spec.input,
             normalization,
         )?);
         let mut input = Vec::new();
-        normalization.apply_to(&values, &spec.image_shape(), &mut input);
+        outside_the_model.apply_to(&values, &shape, &mut input);
         found.extend(session.run(&input, batch.len())?);
         if first == 0 {
             golden_values = first_samples(values, golden, batch.len());
@@ -126,14 +152,14 @@ pub fn export(
     let rows = expected
         .chunks_exact(classes)
         .zip(found.chunks_exact(classes));
-    for (image, (expected, found)) in rows.enumerate() {
+    for (sample, (expected, found)) in rows.enumerate() {
         let difference = difference(expected, found);
         let allowed = allowed_difference(config.tolerance, config.relative_tolerance, expected);
         let agrees = difference <= allowed; // false for NaN
         if !agrees || !allowed.is_finite() {
             return Err(ExportError::Disagrees {
                 difference,
-                image,
+                sample,
                 allowed,
             });
         }
@@ -142,7 +168,8 @@ pub fn export(
     Ok(ExportedModel {
         onnx,
         golden_batch: GoldenBatch {
-            images: golden_values,
+            data_type: samples.kind().tensor("samples").data_type,
+            samples: golden_values,
             logits: expected
                 .chunks_exact(classes)
                 .take(golden)
@@ -163,7 +190,7 @@ fn first_samples(values: Values, count: usize, samples: usize) -> Vec<u8> {
     bytes
 }
 
-/// The largest difference of a logit of one image; NaN if one is not a number.
+/// The largest difference of a logit of one sample; NaN if one is not a number.
 fn difference(expected: &[f32], found: &[f32]) -> f32 {
     let differences = expected.iter().zip(found).map(|(a, b)| (a - b).abs());
     differences
@@ -180,29 +207,38 @@ pub fn golden_samples(
     bytes: usize,
     spec: &NetworkSpec,
 ) -> Result<usize, ExportError> {
-    let image = golden_sample_bytes(spec);
+    let sample = golden_sample_bytes(spec);
     let free = (MAX_MANIFEST_BYTES as u64).saturating_sub(bytes as u64);
-    match usize::try_from(free / image).unwrap_or(usize::MAX) {
+    match usize::try_from(free / sample).unwrap_or(usize::MAX) {
         0 => Err(ExportError::ManifestTooLarge {
-            needed: bytes as u64 + image,
+            needed: bytes as u64 + sample,
         }),
         fitting => Ok(wanted.min(fitting)),
     }
 }
 
-/// Upper bound for the bytes of one image and its logits in a manifest.
+/// Bytes of one sample before preprocessing.
+pub fn sample_bytes(spec: &NetworkSpec) -> usize {
+    match spec.input {
+        Shape::Image { .. } => spec.input.elements(),
+        Shape::Vector { features } => features * size_of::<f32>(),
+    }
+}
+
+/// Upper bound for the bytes of one sample and its logits in a manifest.
 pub fn golden_sample_bytes(spec: &NetworkSpec) -> u64 {
     // Eight spaces, an f32 such as -1.17549435e-38, a comma and a line break.
     const LOGIT: u64 = 8 + 16 + 2;
     // The brackets of a row.
     const ROW: u64 = 32;
-    let pixels = spec.input.elements() as u64;
-    let base64 = pixels.div_ceil(3) * 4 + 4;
+    let base64 = (sample_bytes(spec) as u64).div_ceil(3) * 4 + 4;
     base64 + ROW + spec.classes as u64 * LOGIT
 }
 
 #[cfg(test)]
 mod tests {
+    use tensors::DataType;
+
     use super::*;
 
     #[test]
@@ -213,8 +249,12 @@ mod tests {
     }
 
     fn spec(classes: usize) -> NetworkSpec {
+        spec_of("[1, 28, 28]", classes)
+    }
+
+    fn spec_of(input: &str, classes: usize) -> NetworkSpec {
         toml::from_str(&format!(
-            "input = [1, 28, 28]\nclasses = {classes}\npreset = \"mlp\"\nwidths = [2]"
+            "input = {input}\nclasses = {classes}\npreset = \"mlp\"\nwidths = [2]"
         ))
         .unwrap()
     }
@@ -227,15 +267,21 @@ mod tests {
 
     #[test]
     fn a_golden_sample_takes_no_more_than_its_bound() {
-        for images in [1, 3] {
+        for (input, data_type, samples) in [
+            ("[1, 28, 28]", DataType::Uint8, 1),
+            ("[1, 28, 28]", DataType::Uint8, 3),
+            ("[200]", DataType::Fp32, 3),
+        ] {
+            let spec = spec_of(input, 50);
             let golden = GoldenBatch {
-                images: vec![7; images * 28 * 28],
-                logits: vec![vec![-f32::MIN_POSITIVE; 50]; images],
+                data_type,
+                samples: vec![7; samples * sample_bytes(&spec)],
+                logits: vec![vec![-f32::MIN_POSITIVE; 50]; samples],
                 tolerance: 1e-4,
                 relative_tolerance: 1e-5,
             };
             let none = GoldenBatch {
-                images: Vec::new(),
+                samples: Vec::new(),
                 logits: Vec::new(),
                 ..golden.clone()
             };
@@ -247,7 +293,7 @@ mod tests {
                 .len() as u64
             };
             let taken = bytes(&golden) - bytes(&none);
-            let bound = images as u64 * golden_sample_bytes(&spec(50));
+            let bound = samples as u64 * golden_sample_bytes(&spec);
             assert!(taken <= bound, "{taken} {bound}");
             assert!(bound < taken + taken / 2, "{taken} {bound}");
         }

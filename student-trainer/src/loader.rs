@@ -12,6 +12,7 @@ use std::{
 use datasets::{
     Augmentation, BatchAssembler, EpochSampler, Normalization, SampleError, Source, Targets, View,
 };
+use networks::Shape;
 
 use crate::{
     config::FixedViews,
@@ -46,8 +47,8 @@ pub struct BatchPlan<'d> {
 pub struct TrainingSamples<'d> {
     /// Samples and labels.
     pub source: &'d dyn Source,
-    /// Shape of the network's input: [channels, height, width].
-    pub input: [usize; 3],
+    /// Shape of one sample of the network's input.
+    pub input: Shape,
     /// Applied to the values.
     pub normalization: &'d Normalization,
     /// Random changes.
@@ -132,10 +133,11 @@ impl<'d> BatchPlan<'d> {
                 augmentation,
                 ..
             } = self.samples;
+            let student = input.dimensions();
             let teacher = self.soft_targets.and_then(|source| source.teacher_input());
             let targets = Targets {
-                student: input.to_vec(),
-                teacher: teacher.filter(|shape| *shape != input),
+                teacher: teacher.filter(|shape| *shape != student),
+                student,
             };
             let assembler = BatchAssembler::new(source, augmentation, view, targets);
             let count = source.len();
@@ -161,7 +163,7 @@ impl<'d> BatchPlan<'d> {
     ) -> LoadingResult<'d> {
         let batch = assembler.assemble(samples)?;
         let normalization = self.samples.normalization;
-        normalization.apply_to(&batch.values, &self.samples.input, &mut input);
+        normalization.apply_to(&batch.values, &self.samples.input.dimensions(), &mut input);
         let request = BatchRequest {
             view: self.fixed_view(epoch).map(|(_, view)| view),
             samples,
@@ -217,7 +219,7 @@ mod tests {
         BatchPlan {
             samples: TrainingSamples {
                 source,
-                input: source.shape(),
+                input: source.shape().into(),
                 normalization,
                 augmentation: Augmentation::default(),
             },

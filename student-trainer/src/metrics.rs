@@ -256,7 +256,9 @@ fn update_gauges(event: &RunEvent) {
             set(Metric::Step, progress.step as f64);
             set(Metric::Loss, progress.loss);
             set(Metric::LearningRate, progress.learning_rate);
-            set(Metric::TrainAccuracy, progress.train_accuracy);
+            if let Some(accuracy) = progress.train_accuracy {
+                set(Metric::TrainAccuracy, accuracy);
+            }
         }
         RunEvent::EpochFinished(finished) => {
             if let Some(accuracy) = finished.validation_accuracy {

@@ -75,8 +75,12 @@ impl Printer {
                         100.0 * progress.teacher_wait_share
                     ),
                 };
+                let data = match (100.0 * progress.data_wait_share).round() {
+                    0.0 => String::new(),
+                    percent => format!(", {percent:.0} % of the time waiting for data"),
+                };
                 format!(
-                    "{} step {}/{steps}: loss {:.4}, {:.0} images/s{teachers}",
+                    "{} step {}/{steps}: loss {:.4}, {:.0} samples/s{teachers}{data}",
                     epoch_of(progress.epoch),
                     progress.step,
                     progress.loss,
@@ -84,15 +88,17 @@ impl Printer {
                 )
             }
             RunEvent::EpochFinished(finished) => {
-                let validation = match finished.validation_accuracy {
-                    Some(accuracy) => format!(", validation {:.2} %", 100.0 * accuracy),
-                    None => String::new(),
+                let share = |name: &str, accuracy: Option<f64>| {
+                    accuracy.map_or_else(String::new, |accuracy| {
+                        format!(", {name} {:.2} %", 100.0 * accuracy)
+                    })
                 };
                 format!(
-                    "{}: loss {:.4}, training accuracy {:.2} %{validation}, {:.1} s",
+                    "{}: loss {:.4}{}{}, {:.1} s",
                     epoch_of(finished.epoch),
                     finished.train_loss,
-                    100.0 * finished.train_accuracy,
+                    share("training accuracy", finished.train_accuracy),
+                    share("validation", finished.validation_accuracy),
                     finished.seconds
                 )
             }

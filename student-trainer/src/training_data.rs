@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use datasets::{DatasetError, Source, Subset, UnreadableFile};
+use datasets::{DatasetError, Normalization, SampleKind, Source, Subset, UnreadableFile};
 
 use crate::config::{LossConfig, PhaseConfig, RunConfig};
 
@@ -12,6 +12,9 @@ pub(crate) struct TrainingData {
     /// The samples of `train` that have a label.
     pub(crate) labelled: Subset,
     pub(crate) validation: Option<Subset>,
+    /// Of images, as configured; of rows, by mean and standard deviation of `train`, so that a run that resumes
+    /// computes the same.
+    pub(crate) normalization: Normalization,
     /// Fingerprint of the whole training split, or of the sample that the run trains on instead
     /// (`data.train_samples`).
     pub(crate) fingerprint: String,
@@ -81,7 +84,12 @@ impl TrainingData {
                 (sample, fingerprint)
             }
         };
+        let normalization = match train.kind() {
+            SampleKind::Image { .. } => data.normalization.clone(),
+            SampleKind::Row { .. } => Normalization::of_rows(&train).map_err(DatasetError::from)?,
+        };
         let loaded = Self {
+            normalization,
             labelled: train.labelled(),
             train,
             validation,
@@ -146,6 +154,9 @@ fn check_fit(config: &RunConfig, data: &Subset) -> Result<(), DataError> {
     if network.classes != classes {
         let classes = format!("{classes} classes (data.class_names)");
         return mismatch("network.classes", network.classes.to_string(), classes);
+    }
+    if matches!(kind, SampleKind::Row { .. }) {
+        return Ok(());
     }
     let channels = network.input.channels();
     for (key, values) in [

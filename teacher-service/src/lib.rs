@@ -18,6 +18,7 @@ pub mod batch;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod inspect;
 pub mod libtorch_environment;
 pub mod metrics;
 pub mod model;

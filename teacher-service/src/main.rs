@@ -1,6 +1,6 @@
 //! Command line of the teacher service.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{num::NonZero, path::PathBuf, process::ExitCode};
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
@@ -9,15 +9,21 @@ use common::{
     output::Results,
     telemetry::{self, LogFormat},
 };
+use datasets::Format;
+use indicatif::{ProgressBar, ProgressStyle};
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
 use server::{
-    program::{self, PeerArguments, ServeArguments},
+    program::{self, ConfigArguments, PeerArguments, ServeArguments},
     security::client::Credentials,
 };
 use soft_targets::tensor_from_wire;
-use teacher_service::{config::TeacherConfig, libtorch_environment, serve};
+use teacher_service::{
+    config::TeacherConfig,
+    inspect::{self, DataChoice, Stage},
+    libtorch_environment, serve,
+};
 use tokio::runtime::Builder;
 
 /// Streams a teacher's logits (soft targets) over gRPC.
@@ -27,7 +33,8 @@ use tokio::runtime::Builder;
     after_help = "Examples:
   teacher-service serve --model runs/demo/teacher/artifact
   teacher-service healthcheck 127.0.0.1:50051
-  teacher-service describe 127.0.0.1:50051"
+  teacher-service describe 127.0.0.1:50051
+  teacher-service inspect resnet50.onnx --data photos/"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -50,6 +57,7 @@ enum Command {
         mut_arg("address", |address| address.default_value(DEFAULT_ADDRESS))
     )]
     Describe(PeerArguments),
+    Inspect(Inspect),
 }
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
@@ -62,7 +70,7 @@ const DEFAULT_ADDRESS: &str = "127.0.0.1:50051";
   RETORT_TEACHER__GRPC__LISTEN=127.0.0.1:6000 teacher-service serve --config teacher.toml
 configs/teacher-service.toml explains every key.")]
 struct Serve {
-    /// The teacher's model: a run's artifact folder, an ONNX, .pt2 or TorchScript file, or
+    /// The teacher's model: a run's artifact folder, an ONNX, .pt2, TorchScript or safetensors file, or
     /// grpc://HOST:PORT/MODEL; takes precedence over --set model.path=PATH.
     #[arg(long, value_name = "PATH", alias = "artifact")]
     model: Option<PathBuf>,
@@ -73,12 +81,41 @@ struct Serve {
     log_format: LogFormat,
 }
 
+/// Print what a model is, how well it fits a data set, and what looks wrong.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  teacher-service inspect resnet50.onnx
+  teacher-service inspect resnet50.onnx --data photos/ --set model.preprocessing.scale=unit
+  teacher-service inspect model.pt2 --config teacher.toml --data photos/ --samples 2000 --json
+What the configuration and the files beside the model do not say is assumed, and listed as missing. A hint says which
+keys of [model.preprocessing] fit the data significantly better; docs/teachers.md explains the rule.")]
+struct Inspect {
+    /// The teacher's model: an ONNX, .pt2 or TorchScript file, a run's artifact folder, or grpc://HOST:PORT/MODEL.
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Folder or file of a data set to try the model on; labels are used if there are any.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Format of the data [default: detected].
+    #[arg(long, value_name = "FORMAT", requires = "data")]
+    format: Option<Format>,
+    /// Most samples to try the model on, of each class in proportion.
+    #[arg(long, default_value_t = NonZero::new(500).expect("is not 0"))]
+    samples: NonZero<usize>,
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 fn main() -> ExitCode {
     program::run("teacher-service", |arguments: Arguments| {
         match arguments.command {
             Command::Serve(arguments) => serve(arguments),
             Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
             Command::Describe(peer) => describe(&peer),
+            Command::Inspect(arguments) => inspect(arguments),
         }
     })
 }
@@ -89,9 +126,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
             config.model.path = model;
         }
     })?;
-    // Before any thread exists and before libtorch is used, because this may execute the program again.
-    libtorch_environment::settle(config.compute.cpu_isa)
-        .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))?;
+    settle_environment(&config)?;
 
     let _log = telemetry::init(arguments.log_format);
     let threads = cores::available().min(MAX_NETWORK_THREADS);
@@ -99,6 +134,50 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     let shutdown = program::shutdown_token(&runtime)?;
     let ready_file = arguments.service.ready_file.as_deref();
     Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)
+}
+
+/// Must be called before any thread exists and before libtorch is used, because this may execute the program again.
+fn settle_environment(config: &TeacherConfig) -> anyhow::Result<()> {
+    libtorch_environment::settle(config.compute.cpu_isa)
+        .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))
+}
+
+fn inspect(arguments: Inspect) -> anyhow::Result<()> {
+    let config = arguments.config.load(|config: &mut TeacherConfig| {
+        config.model.path = arguments.model;
+    })?;
+    settle_environment(&config)?;
+    let data = arguments.data.map(|path| DataChoice {
+        path,
+        format: arguments.format,
+        samples: arguments.samples,
+    });
+    let bar = ProgressBar::new(0);
+    bar.set_style(ProgressStyle::with_template(
+        "{msg} {wide_bar} {pos}/{len}",
+    )?);
+    let report = inspect::inspect(&config.model, &config.compute, data.as_ref(), &|progress| {
+        bar.set_message(match progress.stage {
+            Stage::Reading => "reading the data",
+            Stage::Measuring => "computing",
+            Stage::Trying => "trying other cards",
+        });
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if arguments.json {
+        writeln!(Results, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        write!(Results, "{report}")?;
+    }
+    if data.is_some() && report.data.is_none() {
+        return Err(anyhow!(
+            "the model cannot compute, so it was not tried on the data"
+        ));
+    }
+    Ok(())
 }
 
 /// More network threads do not make a teacher faster, whose compute thread is the bottleneck, and each

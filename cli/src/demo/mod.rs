@@ -17,8 +17,6 @@ use steps::Steps;
 use test_images::TestImages;
 
 mod chart;
-mod error;
-mod evaluation;
 mod recipe;
 mod report;
 mod serving;
@@ -26,8 +24,6 @@ mod steps;
 mod summary;
 mod table;
 mod test_images;
-
-pub use error::DemoError;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,9 +6,11 @@ use proto::runs::v1::EpochFinished;
 use super::{
     chart::{Chart, Series, Unit, colour_rules},
     summary::{Seconds, Summary},
-    table::{HEADINGS, Row},
 };
-use crate::runs::{PhaseHistory, RunHistory};
+use crate::{
+    comparison::{Figures, HEADINGS, Row},
+    runs::{PhaseHistory, RunHistory},
+};
 
 /// The content of the page.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(super) struct Report<'a> {
     pub runs: [(&'static str, &'a RunHistory); 3],
     pub class_names: &'a [String],
     /// True classes of the test images.
-    pub labels: &'a [usize],
+    pub labels: &'a [Option<usize>],
     /// Classes that the served model predicted for these images.
     pub predictions: &'a [usize],
 }
@@ -66,7 +68,9 @@ impl Report<'_> {
     /// The whole page.
     pub(super) fn to_html(&self) -> String {
         let summary = self.summary;
-        let ratio = summary.teacher.parameters as f64 / summary.student.parameters.max(1) as f64;
+        // Holds: `evaluate` knows the parameters of networks that runs have trained.
+        let parameters = |model: Figures| model.parameters.unwrap_or_default().max(1) as f64;
+        let ratio = parameters(summary.teacher) / parameters(summary.student);
         let page = Page {
             summary,
             ratio: format!("{ratio:.0}"),
@@ -88,9 +92,8 @@ impl Report<'_> {
         let classes = self.class_names.len();
         let mut counts = vec![vec![0_usize; classes]; classes];
         for (label, prediction) in self.labels.iter().zip(self.predictions) {
-            let cell = counts
-                .get_mut(*label)
-                .and_then(|row| row.get_mut(*prediction));
+            let row = label.and_then(|label| counts.get_mut(label));
+            let cell = row.and_then(|row| row.get_mut(*prediction));
             if let Some(cell) = cell {
                 *cell += 1;
             }
@@ -228,7 +231,7 @@ mod tests {
                 ("Student", &student),
             ],
             class_names: &["T-shirt/top", "<Bag>"].map(str::to_owned),
-            labels: &[0, 0, 0, 1],
+            labels: &[0, 0, 0, 1].map(Some),
             predictions: &[0, 0, 1, 1],
         };
         report.to_html()

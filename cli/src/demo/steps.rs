@@ -1,25 +1,28 @@
 //! The steps of the demo, in order.
 
-use std::{net::SocketAddr, path::PathBuf, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use common::{atomic_file, output::Narration};
 
 use super::{
     DemoArguments,
-    evaluation::Evaluation,
     recipe::{MODEL, Recipe, Shared},
     report::{Report, duration},
     serving::{Served, serve_images},
-    summary::{FORMAT_VERSION, Seconds, ServedModelFigures, Summary, share_equal},
-    table,
+    summary::{FORMAT_VERSION, Seconds, ServedModelFigures, Summary},
+    table::rows,
     test_images::TestImages,
 };
 use crate::{
     CliError,
     client::Remote,
+    comparison::table,
     drawing::{Example, draw_example, screen_ink},
     inference::ServedModel,
-    local::{INFERENCE, LocalServices, OutputFolder, Processes, Service},
+    local::{
+        Evaluate, Evaluation, INFERENCE, InferenceSettings, LocalServices, OutputFolder, Processes,
+        Service, TEACHER,
+    },
     runs::{RunClient, RunHistory, submit_and_watch},
     text_path::text_path,
 };
@@ -82,14 +85,13 @@ impl<'a> Steps<'a> {
         self.introduce();
         let (trainer, inference) = self.start().await?;
         let histories = self.train(&trainer, &inference).await?;
-        let (evaluation, file) = self.evaluate().await?;
+        let evaluation = self.evaluate().await?;
         let (served, mut served_figures) = self.serve(&inference, evaluation.samples).await?;
 
-        let model = |name: &str| evaluation.model(name, &file).map(Into::into);
-        let teacher = &evaluation.model("teacher", &file)?.predictions;
+        let model = |name: &str| evaluation.model(name).map(Into::into);
         let predictions = served.predictions();
-        served_figures.accuracy = share_equal(&predictions, &evaluation.labels);
-        served_figures.agreement = share_equal(&predictions, teacher);
+        served_figures.accuracy = evaluation.accuracy_of(&predictions);
+        served_figures.agreement = evaluation.model(TEACHER)?.agreement_with(&predictions);
         self.seconds.total = begin.elapsed().as_secs_f64();
         let summary = Summary {
             format_version: FORMAT_VERSION,
@@ -97,7 +99,7 @@ impl<'a> Steps<'a> {
             seed: self.arguments.seed,
             quick: self.arguments.quick,
             test_samples: evaluation.samples,
-            teacher: model("teacher")?,
+            teacher: model(TEACHER)?,
             baseline: model("baseline")?,
             distilled: model("distilled")?,
             student: model("student")?,
@@ -105,8 +107,8 @@ impl<'a> Steps<'a> {
             served: served_figures,
             seconds: self.seconds,
         };
-        let rows = table::rows(&summary);
-        writeln!(Narration, "\n{}", table::text(&rows));
+        let rows = rows(&summary);
+        writeln!(Narration, "\n{}", table(&rows));
         self.draw_examples(&served)?;
         let report = Report {
             summary: &summary,
@@ -157,7 +159,7 @@ impl<'a> Steps<'a> {
             .await?;
         let inference = self
             .services
-            .start_inference(&self.folder.join("models"))
+            .start_inference(&self.folder.join("models"), &InferenceSettings::default())
             .await?;
         self.seconds.start = begin.elapsed().as_secs_f64();
         writeln!(
@@ -227,42 +229,26 @@ impl<'a> Steps<'a> {
     }
 
     /// Evaluates all models on the test split, which no earlier step has used.
-    async fn evaluate(&mut self) -> Result<(Evaluation, PathBuf), CliError> {
+    async fn evaluate(&mut self) -> Result<Evaluation, CliError> {
         self.doing = "measuring on the test images";
         heading(
             4,
             "All models are evaluated in f32 on test images that no training used.",
         );
         let begin = Instant::now();
-        let file = self.folder.join("evaluation.json");
-        let mut arguments = vec!["evaluate".to_owned()];
-        for (flag, value) in [
-            ("--data", self.data.to_owned()),
-            ("--model", self.named("teacher", "teacher/artifact")?),
-            ("--model", self.named("baseline", "baseline/artifact")?),
-            (
-                "--model",
-                self.named("distilled", "student/phases/0-distill")?,
-            ),
-            ("--model", self.named("student", "student/artifact")?),
-            (
-                "--onnx",
-                self.named("exported", "student/artifact/model.onnx")?,
-            ),
-            ("--teacher", "teacher".to_owned()),
-            ("--output", text_path(&file)?.to_owned()),
-        ] {
-            arguments.extend([flag.to_owned(), value]);
-        }
-        if let Some(count) = self.recipe.test_samples {
-            arguments.extend(["--test-samples".to_owned(), count.to_string()]);
-        }
-        self.services
-            .finish("evaluate", "student-trainer", &arguments)
-            .await?;
-        let evaluation = Evaluation::read(&file)?;
+        let count = self.recipe.test_samples.map(|count| count.to_string());
+        let mut options = vec![("--data", self.data)];
+        options.extend(count.as_deref().map(|count| ("--test-samples", count)));
+        let path = |path: &str| self.folder.join(path);
+        let evaluate = Evaluate::with(&options)
+            .model(TEACHER, &path("teacher/artifact"))?
+            .model("baseline", &path("baseline/artifact"))?
+            .model("distilled", &path("student/phases/0-distill"))?
+            .model("student", &path("student/artifact"))?
+            .onnx("exported", &path("student/artifact/model.onnx"))?;
+        let evaluation = evaluate.finish(&mut self.services, self.folder).await?;
         self.seconds.evaluate = begin.elapsed().as_secs_f64();
-        Ok((evaluation, file))
+        Ok(evaluation)
     }
 
     /// Sends the test images through the inference service.
@@ -279,8 +265,9 @@ impl<'a> Steps<'a> {
         let begin = Instant::now();
         let remote = Remote::inference(inference.to_string());
         let model = ServedModel::connect(remote, MODEL, None).await?;
-        let preprocessing = model.description().await?.preprocessing;
-        let served = serve_images(&model, &self.images, count, &preprocessing).await?;
+        let description = model.description().await?;
+        let preprocessing = description.of_images()?;
+        let served = serve_images(&model, &self.images, count, preprocessing).await?;
         let figures = ServedModelFigures {
             accuracy: 0.0,
             agreement: 0.0,
@@ -319,12 +306,6 @@ impl<'a> Steps<'a> {
             seed: self.arguments.seed,
             data: self.data,
         }
-    }
-
-    /// The argument `name=PATH` for a model in the demo's folder.
-    fn named(&self, name: &str, path: &str) -> Result<String, CliError> {
-        let path = self.folder.join(path);
-        Ok(format!("{name}={}", text_path(&path)?))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), CliError> {

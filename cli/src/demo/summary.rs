@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::evaluation::ModelFigures;
+use crate::comparison::Figures;
 
 /// Incremented when a key changes its meaning or is removed.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -15,24 +15,13 @@ pub(super) struct Summary {
     pub seed: u64,
     pub quick: bool,
     pub test_samples: usize,
-    pub teacher: Model,
-    pub baseline: Model,
-    pub distilled: Model,
-    pub student: Model,
-    pub exported: Model,
+    pub teacher: Figures,
+    pub baseline: Figures,
+    pub distilled: Figures,
+    pub student: Figures,
+    pub exported: Figures,
     pub served: ServedModelFigures,
     pub seconds: Seconds,
-}
-
-/// A model that `student-trainer evaluate` measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Model {
-    pub accuracy: f64,
-    pub parameters: u64,
-    pub multiply_adds: u64,
-    pub bytes: u64,
-    pub agreement: f64,
-    pub p50_us: f64,
 }
 
 /// The model as the inference service serves it.
@@ -70,25 +59,6 @@ impl Summary {
     }
 }
 
-impl From<&ModelFigures> for Model {
-    fn from(figures: &ModelFigures) -> Self {
-        Self {
-            accuracy: figures.accuracy,
-            parameters: figures.parameters,
-            multiply_adds: figures.multiply_adds,
-            bytes: figures.bytes,
-            agreement: figures.agreement,
-            p50_us: figures.latency_us.p50,
-        }
-    }
-}
-
-/// Fraction of positions at which both have the same class, 0 to 1; 0 for empty slices.
-pub(super) fn share_equal(a: &[usize], b: &[usize]) -> f64 {
-    let equal = a.iter().zip(b).filter(|(a, b)| a == b).count();
-    equal as f64 / a.len().max(1) as f64
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::collections::BTreeSet;
@@ -98,13 +68,13 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::demo) fn example() -> Summary {
-        let model = Model {
-            accuracy: 0.9045,
-            parameters: 39_154,
-            multiply_adds: 1_234_567,
-            bytes: 157_000,
-            agreement: 0.95,
-            p50_us: 210.4,
+        let model = Figures {
+            accuracy: Some(0.9045),
+            parameters: Some(39_154),
+            multiply_adds: Some(1_234_567),
+            bytes: Some(157_000),
+            agreement: Some(0.95),
+            p50_us: Some(210.4),
         };
         Summary {
             format_version: FORMAT_VERSION,
@@ -164,11 +134,5 @@ pub(super) mod tests {
             &mut written,
         );
         assert_eq!(written, documented());
-    }
-
-    #[test]
-    fn agreement_is_a_fraction() {
-        assert_eq!(share_equal(&[1, 2, 3, 4], &[1, 2, 0, 4]), 0.75);
-        assert_eq!(share_equal(&[], &[]), 0.0);
     }
 }

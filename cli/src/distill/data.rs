@@ -6,11 +6,11 @@ use std::{
 };
 
 use common::output::Narration;
-use datasets::{DataSpec, Normalization, Opened, SampleKind, Source, Values, read_plain};
-use indicatif::{HumanCount, ProgressBar};
+use datasets::{Normalization, Opened, SampleKind, Source};
+use indicatif::HumanCount;
 
 use super::{DistillArguments, DistillError, Student};
-use crate::{CliError, text_path::text_path};
+use crate::{CliError, class_list::shown, data_set, text_path::text_path};
 
 /// Samples that the normalization is computed from.
 const NORMALIZED_SAMPLES: usize = 2_000;
@@ -25,8 +25,8 @@ pub(super) struct Data {
     pub(super) format: Option<String>,
     /// Shape of one sample of the student's input.
     pub(super) input: Vec<usize>,
-    /// Of the training samples.
-    pub(super) normalization: Normalization,
+    /// Of the training images; the trainer standardizes rows itself.
+    pub(super) normalization: Option<Normalization>,
     opened: Opened,
 }
 
@@ -36,22 +36,15 @@ impl Data {
         let path = arguments.data.canonicalize();
         let path = path.map_err(CliError::file(&arguments.data))?;
         text_path(&path)?;
-        let mut spec = DataSpec::new(&path);
-        if let Some(format) = &arguments.format {
-            let parsed = format.parse();
-            spec.format = Some(
-                parsed.map_err(|error| CliError::Usage(format!("--format {format}: {error}")))?,
-            );
-        }
-        let bar = ProgressBar::new(0).with_message("reading the data");
-        let opened = datasets::open(&spec, &|progress| {
-            bar.set_length(progress.total as u64);
-            bar.set_position(progress.done as u64);
-        });
-        bar.finish_and_clear();
-        let opened = opened?;
+        let opened = data_set::open(&path, arguments.format.as_deref())?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
-        let normalization = normalization(&opened.train, &input)?;
+        let normalization = match opened.train.kind() {
+            SampleKind::Image { .. } => {
+                let estimated = Normalization::estimate(&*opened.train, &input, NORMALIZED_SAMPLES);
+                Some(estimated.map_err(datasets::DatasetError::from)?)
+            }
+            SampleKind::Row { .. } => None,
+        };
         let data = Self {
             path,
             format: arguments.format.clone(),
@@ -118,16 +111,6 @@ impl Data {
     }
 }
 
-/// The first names, and how many more.
-pub(super) fn shown(names: &[String]) -> String {
-    const FEW: usize = 8;
-    let first = names[..names.len().min(FEW)].join(", ");
-    match names.len().saturating_sub(FEW) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
-}
-
 fn input_shape(
     arguments: &DistillArguments,
     path: &Path,
@@ -151,44 +134,4 @@ fn input_shape(
             Ok(vec![channels, arguments.size, arguments.size])
         }
     }
-}
-
-/// Mean and standard deviation of the first training samples, per channel or per value of a row.
-fn normalization(source: &Arc<dyn Source>, input: &[usize]) -> Result<Normalization, CliError> {
-    let parameters = input[0];
-    let plane: usize = input[1..].iter().product();
-    let (mut sum, mut squares) = (vec![0.0_f64; parameters], vec![0.0_f64; parameters]);
-    let samples = source.len().min(NORMALIZED_SAMPLES);
-    // Spread over the whole source, which may be sorted by class.
-    for position in 0..samples {
-        let sample = (position * source.len() / samples) as u32;
-        let values: Vec<f64> =
-            match read_plain(&**source, &[sample], input).map_err(datasets::DatasetError::from)? {
-                Values::Uint8(pixels) => pixels
-                    .iter()
-                    .map(|pixel| f64::from(*pixel) / 255.0)
-                    .collect(),
-                Values::Fp32(row) => row.iter().map(|value| f64::from(*value)).collect(),
-            };
-        for (parameter, values) in values.chunks_exact(plane).enumerate() {
-            sum[parameter] += values.iter().sum::<f64>();
-            squares[parameter] += values.iter().map(|value| value * value).sum::<f64>();
-        }
-    }
-    let count = (samples * plane) as f64;
-    let mean: Vec<f64> = sum.iter().map(|sum| sum / count).collect();
-    let std = squares.iter().zip(&mean).map(|(squares, mean)| {
-        let variance = (squares / count - mean * mean).max(0.0);
-        // A constant value carries nothing; any scale is right for it.
-        if variance > 1e-12 {
-            variance.sqrt()
-        } else {
-            1.0
-        }
-    });
-    let rounded = |value: f64| (value * 1e4).round() as f32 / 1e4;
-    Ok(Normalization {
-        std: std.map(|std| (rounded(std)).max(1e-4)).collect(),
-        mean: mean.into_iter().map(rounded).collect(),
-    })
 }

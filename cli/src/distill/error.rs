@@ -15,6 +15,15 @@ pub enum DistillError {
         /// What the data has.
         found: String,
     },
+    /// A published network has one size.
+    #[error(
+        "--student {student} has one size: leave out --width and --depth, or choose cnn, resnet, mobilenet_v2, \
+         efficientnet_lite or mlp"
+    )]
+    Sizes {
+        /// The network.
+        student: String,
+    },
     /// The labels of the data are not the teacher's classes.
     #[error(
         "{path} has the classes {found}, but the teacher has {teacher}; rename the classes, or group the teacher's \

@@ -2,23 +2,29 @@
 
 use std::{num::NonZero, path::PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use common::{output::Narration, shutdown::Signals};
 
 use crate::{
     CliError,
     local::{OutputFolder, Owner, PROGRAMS, Processes},
+    text_path::text_path,
 };
 use steps::Steps;
+use student::Student;
 
 mod data;
 mod error;
+mod init;
 mod plan;
 mod steps;
+mod student;
 mod summary;
 mod teacher;
 
 pub use error::DistillError;
+pub use init::InitArguments;
+pub(crate) use init::execute as init;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,21 +33,29 @@ Examples:
   retort distill --teacher teacher.onnx --teacher-set model.preprocessing.scale=unit \\
       --teacher-set 'model.preprocessing.mean=[0.485, 0.456, 0.406]' \\
       --teacher-set 'model.preprocessing.std=[0.229, 0.224, 0.225]' --data photos/ --out student/
+  retort distill --teacher weights.safetensors --teacher-config configs/pets/teacher.toml --data photos/ --out student/
   retort distill --teacher grpc://triton:8001/resnet50 --data photos/ --out student/
+  retort distill --teacher boosting.onnx --teacher-set model.preprocessing.output=probabilities \\
+      --teacher-set model.preprocessing.class_names_file=classes.txt --data table.csv --student mlp --out student/
+  retort distill --teacher resnet50.safetensors --teacher-set model.network.preset=resnet50 --data photos/ \
+      --student resnet18 --student-init resnet18.safetensors --learning-rate 0.01 --size 224 --out student/
 
 The data is a folder with one folder per class (with or without train/, val/ and test/), a folder of pictures
-without labels, or any other format that docs/data.md lists. Without labels, the student only learns from the
-teacher. The result is an ONNX model with its manifest in --out/artifact; `retort predict` and the inference
-service take it.";
+without labels, a table of numbers (.csv), or any other format that docs/data.md lists. Without labels, the student
+only learns from the teacher. The result is an ONNX model with its manifest in --out/run/artifact; `retort predict`
+and the inference service take it.";
 
 /// Distil a teacher into a small student on this machine.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DistillArguments {
-    /// The teacher: an ONNX file, a .pt2 or TorchScript file, a run's artifact folder, or
+    /// The teacher: an ONNX, .pt2, TorchScript or safetensors file, a run's artifact folder, or
     /// grpc://HOST:PORT/MODEL on an inference server.
     #[arg(long, value_name = "MODEL")]
     teacher: String,
+    /// File with the teacher service's configuration; --teacher and --teacher-set win over it.
+    #[arg(long, value_name = "FILE")]
+    teacher_config: Option<PathBuf>,
     /// Sets a key of the teacher service's configuration; may be repeated. See configs/teacher-service.toml.
     #[arg(long = "teacher-set", value_name = "KEY.PATH=VALUE")]
     teacher_settings: Vec<String>,
@@ -54,12 +68,16 @@ pub struct DistillArguments {
     /// Family of the student's network.
     #[arg(long, value_enum, default_value_t = Student::Cnn)]
     student: Student,
-    /// Multiplier of the student's channels.
-    #[arg(long, default_value_t = 1.0)]
-    width: f64,
-    /// Multiplier of the student's blocks per stage.
-    #[arg(long, default_value_t = 1.0)]
-    depth: f64,
+    /// Multiplier of the student's channels, in families that are not published networks [default: 1].
+    #[arg(long)]
+    width: Option<f64>,
+    /// Multiplier of the student's blocks per stage, likewise [default: 1].
+    #[arg(long)]
+    depth: Option<f64>,
+    /// Safetensors file with the student's first weights: published ones, or those of an artifact; they need a
+    /// smaller learning rate than random ones. Small sets of pictures need them.
+    #[arg(long, value_name = "FILE")]
+    student_init: Option<PathBuf>,
     /// Height and width of the student's input, pixels.
     #[arg(long, default_value_t = 64)]
     size: usize,
@@ -101,34 +119,41 @@ pub struct DistillArguments {
     out: PathBuf,
 }
 
-/// Families of student networks; docs/networks.md describes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-enum Student {
-    /// Plain convolutions.
-    Cnn,
-    /// A residual network.
-    Resnet,
-    /// Inverted residual blocks (MobileNetV2).
-    MobilenetV2,
-    /// Inverted residual blocks (EfficientNet-Lite).
-    EfficientnetLite,
-    /// Fully connected layers, for rows of numbers.
-    Mlp,
-}
+impl DistillArguments {
+    /// Checks what clap does not.
+    fn check(&self) -> Result<(), CliError> {
+        if !self.student.has_sizes() && (self.width.is_some() || self.depth.is_some()) {
+            let student = self.student.preset();
+            return Err(DistillError::Sizes { student }.into());
+        }
+        for file in self.student_init.iter().chain(&self.teacher_config) {
+            std::fs::File::open(file).map_err(CliError::file(file))?;
+        }
+        Ok(())
+    }
 
-impl Student {
-    /// The preset in a configuration.
-    fn preset(self) -> String {
-        // Holds: no variant is skipped.
-        let value = self.to_possible_value().expect("every family has a name");
-        value.get_name().to_owned()
+    /// The arguments of `teacher-service serve` that describe the teacher's model.
+    fn teacher_model(&self) -> Result<Vec<String>, CliError> {
+        let mut arguments = vec!["--model".to_owned(), self.teacher.clone()];
+        if let Some(file) = &self.teacher_config {
+            arguments.push(format!("--config={}", text_path(file)?));
+        }
+        let settings = self.teacher_settings.iter();
+        arguments.extend(settings.map(|setting| format!("--set={setting}")));
+        Ok(arguments)
+    }
+
+    /// The absolute path of the student's initial weights.
+    fn initial_weights(&self) -> Result<Option<PathBuf>, CliError> {
+        let absolute = |file: &PathBuf| file.canonicalize().map_err(CliError::file(file));
+        self.student_init.as_ref().map(absolute).transpose()
     }
 }
 
 /// `retort distill`.
 pub(crate) async fn execute(arguments: DistillArguments) -> Result<(), CliError> {
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
+    arguments.check()?;
     // The data is checked before anything is replaced or started.
     let data = data::Data::open(&arguments)?;
     let folder = OutputFolder::prepare(&arguments.out, Owner::Distill)?;

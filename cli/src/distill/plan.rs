@@ -1,7 +1,8 @@
 //! The run that distils the student.
 
-use std::net::SocketAddr;
+use std::path::Path;
 
+use datasets::Normalization;
 use toml::{Table, Value};
 
 use super::{DistillArguments, data::Data};
@@ -11,12 +12,13 @@ use crate::{CliError, run_config::RunConfigText, text_path::text_path};
 const FINE_TUNE_DIVISOR: f64 = 20.0;
 
 /// The configuration of the run: `class_names` are the student's classes, in the order of the labels or, without
-/// labels, of the teacher.
+/// labels, of the teacher. `initial_weights` is an absolute path.
 pub(super) fn run_config(
     arguments: &DistillArguments,
     data: &Data,
     class_names: &[String],
-    teachers: &[SocketAddr],
+    teachers: &[String],
+    initial_weights: Option<&Path>,
 ) -> Result<RunConfigText, CliError> {
     let mut config = RunConfigText::default();
     let (_, labelled) = data.training_samples();
@@ -29,8 +31,6 @@ pub(super) fn run_config(
             data.format.as_deref().unwrap_or("auto").into(),
         ),
         ("data.class_names", strings(class_names)),
-        ("data.normalization.mean", floats(&data.normalization.mean)),
-        ("data.normalization.std", floats(&data.normalization.std)),
         (
             "data.validation_samples",
             integer(data.samples_to_hold_out() as u64),
@@ -46,19 +46,20 @@ pub(super) fn run_config(
         ),
         ("network.classes", integer(class_names.len() as u64)),
         ("network.preset", arguments.student.preset().into()),
-        ("network.width", arguments.width.into()),
-        ("network.depth", arguments.depth.into()),
         ("phases", phases(arguments, labelled)),
-        (
-            "teacher.endpoints",
-            strings(
-                &teachers
-                    .iter()
-                    .map(SocketAddr::to_string)
-                    .collect::<Vec<_>>(),
-            ),
-        ),
+        ("teacher.endpoints", strings(teachers)),
     ];
+    if let Some(Normalization { mean, std }) = &data.normalization {
+        settings.push(("data.normalization.mean", floats(mean)));
+        settings.push(("data.normalization.std", floats(std)));
+    }
+    if arguments.student.has_sizes() {
+        settings.push(("network.width", arguments.width.unwrap_or(1.0).into()));
+        settings.push(("network.depth", arguments.depth.unwrap_or(1.0).into()));
+    }
+    if let Some(file) = initial_weights {
+        settings.push(("initial_weights.path", text_path(file)?.into()));
+    }
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
         settings.push(("publish.model", arguments.model.as_str().into()));

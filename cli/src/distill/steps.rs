@@ -1,21 +1,18 @@
 //! The steps of `retort distill`, in order.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use common::{atomic_file, output::Narration};
 use indicatif::HumanDuration;
 
 use super::{
-    DistillArguments, DistillError,
-    data::{Data, shown},
-    plan::run_config,
-    summary::{Evaluation, Summary},
-    teacher,
+    DistillArguments, DistillError, data::Data, plan::run_config, summary::Summary, teacher,
 };
 use crate::{
     CliError,
+    class_list::shown,
     client::Remote,
-    local::{LocalServices, OutputFolder, Processes},
+    local::{Evaluate, Evaluation, LocalServices, OutputFolder, Processes, TEACHER},
     runs::{RunClient, submit_and_watch},
     text_path::text_path,
 };
@@ -64,17 +61,27 @@ impl<'a> Steps<'a> {
         let class_names = self.class_names(&teachers).await?;
 
         self.doing = "distilling the student";
-        let data = text_path(&self.data.path)?.to_owned();
+        let initial_weights = self.arguments.initial_weights()?;
+        let mut read = vec![text_path(&self.data.path)?];
+        if let Some(file) = &initial_weights {
+            read.push(text_path(file)?);
+        }
         let trainer = self
             .services
-            .start_trainer(self.folder.path(), &[&data])
+            .start_trainer(self.folder.path(), &read)
             .await?;
         let trainer = RunClient::connect(Remote::trainer(trainer.to_string())).await?;
-        let config = run_config(self.arguments, &self.data, &class_names, &teachers)?;
+        let config = run_config(
+            self.arguments,
+            &self.data,
+            &class_names,
+            &teachers,
+            initial_weights.as_deref(),
+        )?;
         let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
 
         let evaluation = self.evaluate().await?;
-        let summary = Summary::new(self.arguments, &self.data, evaluation, seconds);
+        let summary = Summary::new(self.arguments, &self.data, &evaluation, seconds);
         writeln!(Narration, "\n{}", summary.table());
         let file = self.folder.join(SUMMARY);
         atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
@@ -82,23 +89,22 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    async fn start_teachers(&mut self) -> Result<Vec<SocketAddr>, CliError> {
+    async fn start_teachers(&mut self) -> Result<Vec<String>, CliError> {
         self.doing = "starting the teacher";
-        let mut model = vec!["--model".to_owned(), self.arguments.teacher.clone()];
-        let settings = self.arguments.teacher_settings.iter();
-        model.extend(settings.map(|setting| format!("--set={setting}")));
+        let model = self.arguments.teacher_model()?;
         let mut addresses = Vec::new();
         for number in 1..=self.arguments.teachers.get() {
             let name = format!("teacher-{number}");
-            addresses.push(self.services.start_teacher(&name, &model).await?);
+            let address = self.services.start_teacher(&name, &model).await?;
+            addresses.push(address.to_string());
         }
         Ok(addresses)
     }
 
     /// The student's classes: those of the labels, which the teacher must have too, or the teacher's.
-    async fn class_names(&self, teachers: &[SocketAddr]) -> Result<Vec<String>, CliError> {
+    async fn class_names(&self, teachers: &[String]) -> Result<Vec<String>, CliError> {
         // Holds: at least one teacher was started.
-        let described = teacher::describe(&teachers[0].to_string()).await?;
+        let described = teacher::describe(&teachers[0]).await?;
         let teachers_classes = described.class_names;
         writeln!(
             Narration,
@@ -130,33 +136,17 @@ impl<'a> Steps<'a> {
     /// Evaluates the models, and the teacher, on samples that no training used.
     async fn evaluate(&mut self) -> Result<Evaluation, CliError> {
         self.doing = "evaluating the student";
-        let file = self.folder.join("evaluation.json");
-        let mut arguments = vec!["evaluate".to_owned()];
         let run = self.folder.join(RUN);
-        for (flag, value) in [
-            ("--config", text_path(&run.join("config.toml"))?.to_owned()),
-            ("--live-teacher", "teacher".to_owned()),
-            (
-                "--model",
-                format!("distilled={}", text_path(&run.join("phases/0-distill"))?),
-            ),
-            (
-                "--model",
-                format!("student={}", text_path(&run.join("artifact"))?),
-            ),
-            (
-                "--onnx",
-                format!("exported={}", text_path(&run.join("artifact/model.onnx"))?),
-            ),
-            ("--teacher", "teacher".to_owned()),
-            ("--output", text_path(&file)?.to_owned()),
-        ] {
-            arguments.extend([flag.to_owned(), value]);
-        }
-        self.services
-            .finish("evaluate", "student-trainer", &arguments)
-            .await?;
-        Evaluation::read(&file)
+        let config = run.join("config.toml");
+        let options = [
+            ("--config", text_path(&config)?),
+            ("--live-teacher", TEACHER),
+        ];
+        let evaluate = Evaluate::with(&options)
+            .model("distilled", &run.join("phases/0-distill"))?
+            .model("student", &run.join("artifact"))?
+            .onnx("exported", &run.join("artifact/model.onnx"))?;
+        evaluate.finish(&mut self.services, self.folder).await
     }
 
     fn show_result(&self, begin: Instant) {

@@ -68,6 +68,14 @@ pub enum LocalError {
         /// The log's end.
         last_lines: String,
     },
+    /// The results of an evaluation are invalid.
+    #[error("{} is not a valid result of `student-trainer evaluate`: {problem}", file.display())]
+    Evaluation {
+        /// The file.
+        file: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// A service does not report an address for a port.
     #[error("{service} does not report a `{port}` address in its ready file")]
     NoAddress {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use super::{LocalError, Processes, Service};
+use super::{InferenceSettings, LocalError, Processes, Service, setting::set};
 use crate::{CliError, text_path::text_path};
 
 /// Lets the operating system choose a port that only this machine can reach.
@@ -74,10 +74,13 @@ impl LocalServices {
     }
 
     /// Starts an inference service with the model store `store`. Returns the address of its gRPC port.
-    pub(crate) async fn start_inference(&mut self, store: &Path) -> Result<SocketAddr, CliError> {
-        let ports = ["grpc", "http", "admin", "metrics"];
+    pub(crate) async fn start_inference(
+        &mut self,
+        store: &Path,
+        settings: &InferenceSettings,
+    ) -> Result<SocketAddr, CliError> {
         let mut arguments = vec![set("store", text_path(store)?)];
-        arguments.extend(ports.map(|port| set(&format!("{port}.listen"), ANY_PORT)));
+        arguments.extend(settings.arguments());
         let service = self.serve(INFERENCE, "inference-service", &arguments);
         port(&service.await?, "grpc")
     }
@@ -112,16 +115,6 @@ impl LocalServices {
         self.ready.push(service.clone());
         Ok(service)
     }
-}
-
-/// The argument `--set=key=value`; a value that is not a number becomes a TOML string.
-fn set(key: &str, value: impl ToString) -> String {
-    let value = value.to_string();
-    let quoted = match value.parse::<i64>() {
-        Ok(_) => value,
-        Err(_) => toml::Value::String(value).to_string(),
-    };
-    format!("--set={key}={quoted}")
 }
 
 fn port(service: &Service, kind: &'static str) -> Result<SocketAddr, CliError> {

@@ -181,15 +181,21 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
         samples_per_second,
         teachers,
         teacher_wait_share,
+        data_wait_share,
         ..
     } = progress;
     let epochs = started.epochs;
     let mut text =
-        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} images/s");
+        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} samples/s");
     if *teachers > 0 {
         let waiting = 100.0 * teacher_wait_share;
         let teachers = counted(u64::from(*teachers), "teacher");
         text += &format!(", {teachers} ({waiting:.0} % waiting)");
+    }
+    // Decoding pictures may be slower than training on them.
+    let waiting = (100.0 * data_wait_share).round();
+    if waiting > 0.0 {
+        text += &format!(", {waiting:.0} % waiting for data");
     }
     text
 }
@@ -204,14 +210,17 @@ fn counted(count: u64, noun: &str) -> String {
 
 fn epoch_text(started: &PhaseStarted, finished: &EpochFinished) -> String {
     let mut text = format!(
-        "epoch {}/{}: loss {:.3}, training accuracy {:.2} %",
-        finished.epoch,
-        started.epochs,
-        finished.train_loss,
-        100.0 * finished.train_accuracy,
+        "epoch {}/{}: loss {:.3}",
+        finished.epoch, started.epochs, finished.train_loss,
     );
-    if let Some(accuracy) = finished.validation_accuracy {
-        text += &format!(", validation accuracy {:.2} %", 100.0 * accuracy);
+    let train_accuracy = (!finished.unlabelled).then_some(finished.train_accuracy);
+    for (samples, accuracy) in [
+        ("training", train_accuracy),
+        ("validation", finished.validation_accuracy),
+    ] {
+        if let Some(accuracy) = accuracy {
+            text += &format!(", {samples} accuracy {:.2} %", 100.0 * accuracy);
+        }
     }
     text + &format!(", {:.1} s", finished.seconds)
 }
@@ -242,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_mentions_teachers_only_if_there_are_some() {
+    fn the_text_mentions_teachers_and_waiting_only_if_there_are_some() {
         let mut progress = StepProgress {
             epoch: 1,
             loss: 0.51234,
@@ -250,11 +259,14 @@ mod tests {
             teacher_wait_share: 0.25,
             ..Default::default()
         };
-        let alone = "epoch 1/3, loss 0.512, 2000 images/s";
+        let alone = "epoch 1/3, loss 0.512, 2000 samples/s";
         assert_eq!(step_text(&started(), &progress), alone);
         progress.teachers = 2;
         let with_teachers = format!("{alone}, 2 teachers (25 % waiting)");
         assert_eq!(step_text(&started(), &progress), with_teachers);
+        progress.data_wait_share = 0.118;
+        let slow_data = format!("{with_teachers}, 12 % waiting for data");
+        assert_eq!(step_text(&started(), &progress), slow_data);
     }
 
     #[test]
@@ -270,5 +282,13 @@ mod tests {
         let expected = "epoch 3/3: loss 0.400, training accuracy 85.00 %, \
                         validation accuracy 90.00 %, 7.0 s";
         assert_eq!(epoch_text(&started(), &finished), expected);
+        let unlabelled = EpochFinished {
+            train_accuracy: 0.0,
+            unlabelled: true,
+            validation_accuracy: None,
+            ..finished
+        };
+        let text = epoch_text(&started(), &unlabelled);
+        assert_eq!(text, "epoch 3/3: loss 0.400, 7.0 s");
     }
 }

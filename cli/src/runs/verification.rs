@@ -4,7 +4,7 @@
 //! consumed data can therefore be recomputed without the trainer and without libtorch.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -24,9 +24,15 @@ const MANIFEST_FORMAT: u32 = 1;
 struct Config {
     seed: u64,
     network: NetworkSpec,
+    initial_weights: Option<InitialWeights>,
     phases: Vec<Phase>,
     #[serde(default)]
     soft_targets: SoftTargets,
+}
+
+#[derive(Debug, Deserialize)]
+struct InitialWeights {
+    path: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +60,8 @@ struct Manifest {
     name: String,
     seed: u64,
     config_sha256: Sha256,
+    /// Digest of the file with the initial weights, if they were not random.
+    initial_weights_sha256: Option<Sha256>,
     train_samples: u32,
     /// Training samples with a label, if not all have one.
     labelled_samples: Option<u32>,
@@ -83,6 +91,11 @@ pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
     let run = FinishedRun::read(folder)?;
     writeln!(Results, "run {}", run.manifest.name)?;
     let mut problems = run.contradictions();
+    match run.check_initial_weights() {
+        Ok(Some(result)) => writeln!(Results, "  initial weights: {result}")?,
+        Ok(None) => {}
+        Err(problem) => problems.push(problem),
+    }
     for (index, (phase, record)) in run
         .config
         .phases
@@ -173,6 +186,44 @@ impl FinishedRun {
             ));
         }
         found
+    }
+
+    /// Compares the file with the initial weights, if it is still there, and describes it.
+    fn check_initial_weights(&self) -> Result<Option<String>, String> {
+        let (file, expected) = match (
+            &self.config.initial_weights,
+            &self.manifest.initial_weights_sha256,
+        ) {
+            (None, None) => return Ok(None),
+            (Some(InitialWeights { path }), Some(expected)) => (path.display(), expected),
+            (Some(_), None) => {
+                return Err("config.toml names initial weights, the manifest has none".to_owned());
+            }
+            (None, Some(_)) => {
+                return Err("the manifest has initial weights, config.toml names none".to_owned());
+            }
+        };
+        match self.initial_weights_now() {
+            None => Ok(Some(format!(
+                "SHA-256 {expected}; {file} is not there, so it is not compared"
+            ))),
+            Some(Ok(found)) if found == *expected => {
+                Ok(Some(format!("{file}, SHA-256 {expected}")))
+            }
+            Some(Ok(found)) => Err(format!(
+                "{file} has SHA-256 {found}; the run began from initial weights with {expected}"
+            )),
+            Some(Err(error)) => Err(format!("{file}: {error}")),
+        }
+    }
+
+    /// The digest of the file with the initial weights; `None` if it is not there.
+    fn initial_weights_now(&self) -> Option<io::Result<Sha256>> {
+        let file = &self.config.initial_weights.as_ref()?.path;
+        match fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.map(|bytes| Sha256::of(&bytes))),
+        }
     }
 
     /// Recomputes what the phase must have consumed, and describes it.

@@ -19,17 +19,27 @@ const CLASSES: [&str; 3] = ["shirt", "trouser", "pullover"];
 /// Pictures of each class.
 const PICTURES: usize = 30;
 
+/// Settings of the teacher service.
+const CARD: &str = r#"
+[model.preprocessing]
+scale = "unit"
+mean = [0.3, 0.3, 0.3]
+std = [0.35, 0.35, 0.35]
+channel_order = "rgb"
+output = "logits"
+"#;
+
 /// A folder with pictures and a teacher.
-struct Scene(tempfile::TempDir);
+pub struct Scene(tempfile::TempDir);
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
         scene.write_teacher();
         scene
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -40,10 +50,11 @@ impl Scene {
         let weights = Weights::initial(&spec, 3).unwrap();
         let model = onnx::export(&spec, &weights).unwrap();
         fs::write(self.path("teacher.onnx"), model).unwrap();
+        fs::write(self.path("teacher.toml"), CARD).unwrap();
     }
 
     /// Writes real pictures as PNG files of several sizes, in one folder per class or without classes.
-    fn write_pictures(&self, name: &str, with_classes: bool) -> PathBuf {
+    pub fn write_pictures(&self, name: &str, with_classes: bool) -> PathBuf {
         let folder = self.path(name);
         let images = fashion_mnist();
         for (class, class_name) in CLASSES.iter().enumerate() {
@@ -68,42 +79,45 @@ impl Scene {
     }
 
     fn distill(&self, data: &Path, out: &str, arguments: &[&str]) -> Output {
+        let mut command = self.command("distill", data, out);
+        command.args(arguments).output().unwrap()
+    }
+
+    /// `retort distill` or `retort init` with the flags of a short distillation.
+    pub fn command(&self, name: &str, data: &Path, out: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
         command
-            .arg("distill")
+            .arg(name)
             .arg("--teacher")
             .arg(self.path("teacher.onnx"));
-        for setting in [
-            "scale=\"unit\"",
-            "mean=[0.3, 0.3, 0.3]",
-            "std=[0.35, 0.35, 0.35]",
-            "channel_order=\"rgb\"",
-            "output=\"logits\"",
-            // In another order than the folders are sorted.
-            "class_names=[\"trouser\", \"shirt\", \"pullover\"]",
-        ] {
-            command.arg("--teacher-set");
-            command.arg(format!("model.preprocessing.{setting}"));
-        }
+        command
+            .arg("--teacher-config")
+            .arg(self.path("teacher.toml"));
+        // In another order than the folders are sorted.
+        let names = "class_names=[\"trouser\", \"shirt\", \"pullover\"]";
+        command.arg(format!("--teacher-set=model.preprocessing.{names}"));
         command
             .arg("--data")
             .arg(data)
             .arg("--out")
             .arg(self.path(out));
         command.args(["--size", "28", "--gray", "--width", "0.25", "--epochs", "2"]);
+        command.args(["--fine-tune-epochs", "1", "--batch-size", "16"]);
         command
-            .args(["--fine-tune-epochs", "1", "--batch-size", "16"])
-            .args(arguments);
-        command.output().unwrap()
     }
 
     /// Distils, which must succeed; returns the output and the summary.
-    fn distilled(&self, data: &Path, out: &str, arguments: &[&str]) -> (String, Value) {
+    pub fn distilled(&self, data: &Path, out: &str, arguments: &[&str]) -> (String, Value) {
         let output = self.distill(data, out, arguments);
         let text = text(&output);
         assert!(output.status.success(), "{text}");
         let summary = fs::read(self.path(out).join("summary.json")).unwrap();
         (text, serde_json::from_slice(&summary).unwrap())
+    }
+
+    /// The student's weights at the end of the run.
+    fn weights(&self, out: &str) -> PathBuf {
+        self.path(out).join("run/artifact/weights.safetensors")
     }
 
     fn model(&self, out: &str) -> Sha256 {
@@ -117,7 +131,7 @@ fn fashion_mnist() -> InMemoryImages {
     load_idx(&folder, Split::Test, &names).expect("scripts/setup was run")
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     let streams = [&output.stdout, &output.stderr];
     streams
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -176,6 +190,13 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
     scene.distilled(&photos, "other", &["--seed", "2"]);
     assert_eq!(scene.model("again"), scene.model("student"));
     assert_ne!(scene.model("other"), scene.model("student"));
+
+    // The weights of one student are the first ones of another.
+    let weights = scene.weights("student");
+    let weights = weights.to_str().unwrap();
+    let (output, _) = scene.distilled(&photos, "continued", &["--student-init", weights]);
+    assert!(output.contains("with Retort's names"), "{output}");
+    assert_ne!(scene.model("continued"), scene.model("student"));
 }
 
 #[test]
@@ -187,6 +208,8 @@ fn pictures_without_labels_are_distilled_without_fine_tuning() {
         output.contains("no labels") && !output.contains("fine-tune"),
         "{output}"
     );
+    // It is not known.
+    assert!(!output.contains("training accuracy"), "{output}");
     assert_eq!(summary["labelled_samples"], 0);
     assert_eq!(summary["test_samples"], 9);
     let student = &summary["models"]["student"];
@@ -218,6 +241,16 @@ fn what_cannot_be_distilled_is_named_and_nothing_is_left_running() {
         text(&rows).contains("takes rows of numbers"),
         "{}",
         text(&rows)
+    );
+
+    let wide = scene.distill(&photos, "wide", &["--student", "resnet18"]);
+    assert!(text(&wide).contains("leave out --width"), "{}", text(&wide));
+    let no_weights = ["--student-init", "no-weights.safetensors"];
+    let no_weights = scene.distill(&photos, "no weights", &no_weights);
+    assert!(
+        text(&no_weights).contains("no-weights.safetensors"),
+        "{}",
+        text(&no_weights)
     );
 
     let nothing = scene.distill(&scene.path("nowhere"), "nothing", &[]);

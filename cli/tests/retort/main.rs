@@ -3,10 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bench;
+mod data;
 mod demo;
 mod dependencies;
 mod distill;
+mod distill_rows;
 mod import_circles;
+mod init;
 mod models;
 mod predict;
+mod serve;
+mod student;
 mod targets;
+mod teacher;

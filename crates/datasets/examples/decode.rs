@@ -7,7 +7,7 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode, time::Instant};
 
-use datasets::{Alpha, Decoding, Geometry, PictureFormat, Renderer, Turning, decode};
+use datasets::{Decoding, Geometry, PictureFormat, Renderer, decode};
 
 fn main() -> ExitCode {
     match run() {
@@ -33,11 +33,7 @@ fn run() -> Result<f64, String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{folder}: {error}"))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
-    let options = Decoding {
-        max_pixels: 100_000_000,
-        alpha: Alpha::Over([255; 3]),
-        turning: Turning::Upright,
-    };
+    let options = Decoding::upright_on_white(100_000_000);
     let mut renderer = Renderer::default();
     let start = Instant::now();
     for path in &files {

@@ -314,6 +314,10 @@ impl Source for Cached {
         &self.fingerprint
     }
 
+    fn place(&self, sample: u32) -> Option<PathBuf> {
+        self.source.place(sample)
+    }
+
     fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
         let picture = match self.file.index.get(sample as usize) {
             Some(place) => self.file.read(*place).map_err(|error| SampleError {

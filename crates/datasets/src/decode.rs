@@ -21,6 +21,9 @@ const DECODER_BYTES: u64 = 16 << 20;
 /// The largest pixel in bytes: 16 bits each for red, green, blue and alpha.
 const PIXEL_BYTES: u64 = 8;
 
+/// The ground of transparent pixels, unless a data set names another color.
+pub(crate) const WHITE: [u8; 3] = [255; 3];
+
 /// Formats of picture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PictureFormat {
@@ -41,6 +44,17 @@ pub struct Decoding {
     pub alpha: Alpha,
     /// Whether pictures are turned.
     pub turning: Turning,
+}
+
+impl Decoding {
+    /// As data sets are decoded unless they say otherwise, and as models are served.
+    pub const fn upright_on_white(max_pixels: u64) -> Self {
+        Self {
+            max_pixels,
+            alpha: Alpha::Over(WHITE),
+            turning: Turning::Upright,
+        }
+    }
 }
 
 /// What transparent pixels become.

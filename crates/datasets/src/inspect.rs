@@ -1,29 +1,37 @@
 //! What a data set holds: counts, balance, sizes, channel statistics, duplicates.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, Layout, Opened, Sample, SampleKind, Source, UnreadableFile};
+use crate::{
+    DatasetError, Layout, Opened, Progress, Sample, SampleKind, Source, SplitName, UnreadableFile,
+};
 
-/// Reads every sample of `data` on all threads and describes the data set.
+/// Reads every sample of `data` on all threads and describes the data set; `progress` is called from several threads.
 ///
 /// # Errors
 /// The first sample that cannot be read.
-pub fn inspect(data: &Opened) -> Result<Inspection, DatasetError> {
+pub fn inspect(
+    data: &Opened,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Inspection, DatasetError> {
     let mut splits = Vec::new();
     let mut same = HashMap::<[u8; 32], Vec<Position>>::new();
-    for (name, source) in [
-        (SplitName::Train, Some(&data.train)),
-        (SplitName::Validation, data.validation.as_ref()),
-        (SplitName::Test, data.test.as_ref()),
-    ] {
-        let Some(source) = source else { continue };
-        let summaries = (0..source.len() as u32)
-            .into_par_iter()
-            .map(|sample| summary(&**source, sample));
+    let total: usize = data.splits().map(|(_, source)| source.len()).sum();
+    let done = AtomicUsize::new(0);
+    for (name, source) in data.splits() {
+        let summaries = (0..source.len() as u32).into_par_iter().map(|sample| {
+            let summary = summary(&**source, sample);
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            progress(Progress { done, total });
+            summary
+        });
         let summaries = summaries.collect::<Result<Vec<_>, DatasetError>>()?;
         for (sample, summary) in summaries.iter().enumerate() {
             same.entry(summary.digest).or_default().push(Position {
@@ -31,6 +39,7 @@ pub fn inspect(data: &Opened) -> Result<Inspection, DatasetError> {
                 // Holds: a source has fewer than 2^32 samples.
                 sample: sample as u32,
                 label: source.label(sample as u32),
+                place: None,
             });
         }
         splits.push(describe(name, &**source, &summaries));
@@ -39,7 +48,13 @@ pub fn inspect(data: &Opened) -> Result<Inspection, DatasetError> {
         .into_values()
         .filter(|positions| positions.len() > 1)
         .collect();
-    duplicates.sort_by_key(|positions| positions[0]);
+    duplicates.sort_by(|these, others| these[0].cmp(&others[0]));
+    for position in duplicates.iter_mut().flatten() {
+        let mut splits = data.splits();
+        let source = splits.find(|(split, _)| *split == position.split);
+        let place = source.and_then(|(_, source)| source.place(position.sample));
+        position.place = place.map(|place| place.display().to_string());
+    }
     Ok(Inspection {
         splits,
         duplicates: duplicates.into_iter().map(Duplicate::new).collect(),
@@ -56,18 +71,6 @@ pub struct Inspection {
     pub duplicates: Vec<Duplicate>,
     /// Files that were left out.
     pub unreadable: Vec<UnreadableFile>,
-}
-
-/// A part of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SplitName {
-    /// Samples to train on.
-    Train,
-    /// Samples to choose settings with.
-    Validation,
-    /// Samples to measure the result with.
-    Test,
 }
 
 /// What a split holds.
@@ -130,7 +133,7 @@ pub struct Duplicate {
 }
 
 /// Where a sample is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Position {
     /// Its split.
     pub split: SplitName,
@@ -138,11 +141,19 @@ pub struct Position {
     pub sample: u32,
     /// Its label.
     pub label: Option<u32>,
+    /// Its file, or file and position in it; `None` if all samples are in memory.
+    pub place: Option<String>,
 }
 
 impl Duplicate {
+    /// How often the sample is in `split`.
+    pub fn count(&self, split: SplitName) -> usize {
+        let samples = self.samples.iter();
+        samples.filter(|position| position.split == split).count()
+    }
+
     fn new(samples: Vec<Position>) -> Self {
-        let first = samples[0];
+        let first = &samples[0];
         Self {
             between_splits: samples.iter().any(|position| position.split != first.split),
             labels_differ: samples.iter().any(|position| position.label != first.label),
@@ -318,7 +329,7 @@ mod tests {
             test: Some(images(&[102, 153], &[Some(1)])),
             unreadable: vec![],
         };
-        let found = inspect(&data).unwrap();
+        let found = inspect(&data, &|_| ()).unwrap();
         let train = &found.splits[0];
         assert_eq!((train.samples, train.unlabelled), (4, 1));
         assert_eq!(
@@ -357,7 +368,7 @@ mod tests {
             test: None,
             unreadable: vec![],
         };
-        let found = inspect(&data).unwrap();
+        let found = inspect(&data, &|_| ()).unwrap();
         assert_eq!(
             found.splits[0].channels,
             [

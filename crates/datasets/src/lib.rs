@@ -36,26 +36,29 @@ mod split;
 mod split_files;
 mod subset;
 mod view;
+mod warnings;
 
 pub use augmentation::{Augmentation, OutOfRange, RandomResizedCrop};
 pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, read_plain};
 pub use cache::{CacheSpec, cached};
 pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;
-pub use formats::load_idx;
+pub use formats::{CsvRows, load_idx, read_csv_rows};
 pub use image::Image;
 pub use in_memory::InMemoryImages;
 pub use in_memory_rows::InMemoryRows;
 pub use inspect::{
-    ClassCount, Duplicate, Inspection, Position, Sizes, SplitInspection, SplitName, Statistics,
-    inspect,
+    ClassCount, Duplicate, Inspection, Position, Sizes, SplitInspection, Statistics, inspect,
 };
 pub use normalization::Normalization;
 pub use open::open;
 pub use render::Renderer;
 pub use sampling::EpochSampler;
 pub use source::{Layout, Picture, Sample, SampleError, SampleKind, Source};
-pub use spec::{DataSpec, Format, Opened, Progress, Shares, UnknownFormat, UnreadableFile};
+pub use spec::{
+    DataSpec, Format, Opened, Progress, Shares, SplitName, UnknownFormat, UnreadableFile,
+};
 pub use split::Split;
 pub use subset::Subset;
 pub use view::{Geometry, View, covering_size};
+pub use warnings::DataWarning;

@@ -31,16 +31,7 @@ pub fn open(spec: &DataSpec, progress: &(dyn Fn(Progress) + Sync)) -> Result<Ope
         }
         Format::WebDataset => web_dataset::open(spec, progress),
     }?;
-    let splits = [
-        Some(&opened.train),
-        opened.validation.as_ref(),
-        opened.test.as_ref(),
-    ];
-    let usable = splits
-        .into_iter()
-        .flatten()
-        .map(|source| source.len())
-        .sum::<usize>();
+    let usable: usize = opened.splits().map(|(_, source)| source.len()).sum();
     check_share(&opened.unreadable, usable, spec)?;
     if opened.train.is_empty() {
         let problem = format!("it has no usable sample to train on (read as {format})");
@@ -93,3 +84,7 @@ fn first_few(unreadable: &[UnreadableFile]) -> String {
     };
     named.join("; ") + &rest
 }
+
+#[cfg(test)]
+#[cfg(feature = "parquet")]
+mod faults;

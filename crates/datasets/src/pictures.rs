@@ -198,6 +198,11 @@ impl<F: Files> Source for Pictures<F> {
         &self.fingerprint
     }
 
+    fn place(&self, sample: u32) -> Option<PathBuf> {
+        let entry = &self.entries[sample as usize];
+        Some(self.files.place(entry.file as usize))
+    }
+
     fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
         let entry = &self.entries[sample as usize];
         let file = entry.file as usize;

@@ -1,6 +1,6 @@
 //! Where samples come from.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 
@@ -39,6 +39,14 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// # Panics
     /// If `sample` is not below [`Self::len`].
     fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError>;
+
+    /// The file of `sample`, or file and position in it; `None` if all samples are in memory.
+    ///
+    /// # Panics
+    /// If `sample` is not below [`Self::len`].
+    fn place(&self, _sample: u32) -> Option<PathBuf> {
+        None
+    }
 
     /// Whether [`Self::read`] takes so long that batches are worth reading on several threads.
     fn decodes(&self) -> bool {

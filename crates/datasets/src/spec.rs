@@ -1,10 +1,15 @@
 //! Describes a data set, and what opening it gives.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Alpha, Decoding, Source, Turning};
+use crate::{Alpha, Decoding, Source, decode::WHITE};
 
 /// A data set on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +40,7 @@ impl DataSpec {
             format: None,
             class_names: None,
             label_column: None,
-            ground: [255; 3],
+            ground: WHITE,
             max_pixels: 100_000_000,
             max_unreadable: 0.01,
             shares: Shares::default(),
@@ -44,9 +49,8 @@ impl DataSpec {
 
     pub(crate) fn decoding(&self) -> Decoding {
         Decoding {
-            max_pixels: self.max_pixels,
             alpha: Alpha::Over(self.ground),
-            turning: Turning::Upright,
+            ..Decoding::upright_on_white(self.max_pixels)
         }
     }
 }
@@ -156,10 +160,47 @@ pub struct Opened {
     pub unreadable: Vec<UnreadableFile>,
 }
 
+impl Opened {
+    /// The splits that are there.
+    pub fn splits(&self) -> impl Iterator<Item = (SplitName, &Arc<dyn Source>)> {
+        let splits = [
+            (SplitName::Train, Some(&self.train)),
+            (SplitName::Validation, self.validation.as_ref()),
+            (SplitName::Test, self.test.as_ref()),
+        ];
+        splits
+            .into_iter()
+            .filter_map(|(name, source)| Some((name, source?)))
+    }
+}
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SplitName {
+    /// Samples to train on.
+    Train,
+    /// Samples to choose settings with.
+    Validation,
+    /// Samples to measure the result with.
+    Test,
+}
+
+impl fmt::Display for SplitName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Train => "training",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        })
+    }
+}
+
 /// A file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadableFile {
     /// Where it is.
+    #[serde(serialize_with = "path_as_text")]
     pub path: PathBuf,
     /// What is wrong with it.
     pub problem: String,
@@ -172,6 +213,11 @@ pub struct Progress {
     pub done: usize,
     /// Files or rows of this part of the data set.
     pub total: usize,
+}
+
+/// Serde refuses paths that are not UTF-8, which is why some of these files cannot be used.
+fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl fmt::Display for UnreadableFile {

@@ -73,6 +73,11 @@ impl SplitFiles {
     }
 }
 
+/// Whether there is such a file or folder. A link counts: one that leads nowhere must not be passed over.
+pub(crate) fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Split {
     Train,

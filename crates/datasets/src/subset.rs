@@ -1,6 +1,6 @@
 //! A part of a source.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use rand::seq::SliceRandom;
 use sha2::{Digest, Sha256};
@@ -165,6 +165,10 @@ impl Source for Subset {
 
     fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
         self.source.read(self.position(sample))
+    }
+
+    fn place(&self, sample: u32) -> Option<PathBuf> {
+        self.source.place(self.position(sample))
     }
 
     fn decodes(&self) -> bool {

@@ -19,9 +19,9 @@ pub struct ModelFile {
     pub weights_sha256: Option<String>,
     /// The class names, in the order of the logits.
     pub class_names: Vec<String>,
-    /// Mean per channel of pixels scaled to [0, 1].
+    /// Mean per channel of pixels scaled to [0, 1], or per value of rows.
     pub normalization_mean: Vec<f32>,
-    /// Standard deviation per channel of pixels scaled to [0, 1]; more than 0.
+    /// Standard deviation per channel of pixels scaled to [0, 1], or per value of rows; more than 0.
     pub normalization_std: Vec<f32>,
     /// The architecture.
     pub network: NetworkSpec,

@@ -47,6 +47,12 @@ impl TensorRole {
 }
 
 impl TensorSpec {
+    /// The name of the tensor's layer.
+    pub fn layer(&self) -> &str {
+        let parts = self.name.rsplit_once('.');
+        parts.map_or("", |(layer, _)| layer)
+    }
+
     /// Number of values.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()

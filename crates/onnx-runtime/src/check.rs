@@ -56,7 +56,7 @@ impl Default for Limits {
 }
 
 /// The properties of a model that passed every check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedModel {
     /// Inputs and outputs.
     pub interface: ModelInterface,
@@ -142,7 +142,7 @@ pub enum ModelError {
     /// The inputs or outputs differ from those of Retort's models.
     #[error(
         "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
-         [batch, channels, height, width] and one f32 `{OUTPUT_NAME}` [batch, classes]"
+         [batch, channels, height, width] or [batch, values] and one f32 `{OUTPUT_NAME}` [batch, classes]"
     )]
     Interface {
         /// Names, types and shapes of the inputs.

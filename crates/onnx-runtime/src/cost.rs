@@ -48,7 +48,7 @@ pub(crate) fn measure(
     };
     let constants = Constants::of(graph).map_err(whole)?;
     let last_uses = last_uses(graph);
-    let sample = interface.input_shape.map(|size| size as u64);
+    let sample = interface.sample.iter().map(|size| *size as u64);
     let input: Shape = [batch as u64].into_iter().chain(sample).collect();
     let mut live: BTreeMap<&str, Shape> = BTreeMap::from([(INPUT_NAME, input)]);
     let mut held: u64 = live.values().map(elements).sum();

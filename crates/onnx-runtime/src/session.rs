@@ -50,7 +50,7 @@ pub enum SessionError {
     /// The inputs or outputs differ from those of Retort's models.
     #[error(
         "the model has inputs {inputs} and outputs {outputs}; expected one f32 `{INPUT_NAME}` \
-         [batch, channels, height, width] and one f32 `{OUTPUT_NAME}` [batch, classes]"
+         [batch, channels, height, width] or [batch, values] and one f32 `{OUTPUT_NAME}` [batch, classes]"
     )]
     Interface {
         /// Names, types and shapes of the inputs.
@@ -146,7 +146,7 @@ impl Session {
 
     /// Computes the logits of `batch` samples.
     ///
-    /// `input` is row-major [batch, channels, height, width], the result [batch, classes].
+    /// `input` is row-major [batch, channels, height, width] or [batch, values], the result [batch, classes].
     ///
     /// # Errors
     /// [`SessionError::InputSize`] or [`SessionError::Run`].
@@ -204,8 +204,11 @@ impl Session {
         batch: usize,
         options: Option<&RunOptions>,
     ) -> ort::Result<Vec<f32>> {
-        let [channels, height, width] = self.interface.input_shape;
-        let tensor = TensorRef::from_array_view(([batch, channels, height, width], input))?;
+        let shape: Vec<usize> = [batch]
+            .into_iter()
+            .chain(self.interface.sample.iter().copied())
+            .collect();
+        let tensor = TensorRef::from_array_view((shape, input))?;
         let inputs = ort::inputs![tensor];
         let outputs = match options {
             None => self.session.run(inputs)?,

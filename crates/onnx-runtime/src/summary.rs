@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wire::{self, MAX_NESTING, Malformed, Message, Value, inner_message};
+use crate::{
+    operators,
+    wire::{self, MAX_NESTING, Malformed, Message, Value, inner_message},
+};
 
 /// What an ONNX file says about itself, whatever framework wrote it.
 ///
@@ -32,6 +35,15 @@ impl ModelSummary {
         let mut summary = Self::default();
         summary.visit(Message::Model, onnx, 0)?;
         Ok(summary)
+    }
+
+    /// The operators that a model published to the inference service may not have.
+    pub fn unpublishable_operators(&self) -> impl Iterator<Item = &str> {
+        let operators = self.operators.keys().map(String::as_str);
+        operators.filter(|name| {
+            let (domain, operator) = name.rsplit_once('.').unwrap_or(("", *name));
+            !operators::is_allowed(domain, operator)
+        })
     }
 
     fn visit(
@@ -221,6 +233,8 @@ mod tests {
         let operators = [("If", 1), ("Relu", 2), ("ai.onnx.ml.Scaler", 1)];
         let operators = operators.map(|(name, count)| (name.to_owned(), count));
         assert_eq!(summary.operators, BTreeMap::from(operators));
+        let unpublishable = summary.unpublishable_operators();
+        assert!(unpublishable.eq(["If", "ai.onnx.ml.Scaler"]));
         // A tensor without dimensions is one value.
         assert_eq!(summary.parameters, 6 + 1 + 5);
         assert!(summary.data_files.iter().eq(["a.bin", "b.bin"]));

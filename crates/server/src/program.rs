@@ -67,9 +67,9 @@ pub trait ServiceConfig: DeserializeOwned + Validate {
     const ENVIRONMENT_PREFIX: &'static str;
 }
 
-/// The options of a `serve` command that all services have.
+/// The options with which a command reads a service's configuration.
 #[derive(Debug, Args)]
-pub struct ServeArguments {
+pub struct ConfigArguments {
     /// TOML file laid over the shipped defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -77,12 +77,29 @@ pub struct ServeArguments {
     /// in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<OsString>,
+}
+
+/// The options of a `serve` command that all services have.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
     /// Write the addresses in use here, as JSON, once serving.
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 }
 
 impl ServeArguments {
+    /// Reads the configuration: see [`ConfigArguments::load`].
+    ///
+    /// # Errors
+    /// Every problem that [`Layers::load_with`] finds.
+    pub fn load<T: ServiceConfig>(&self, flags: impl FnOnce(&mut T)) -> Result<T, ConfigError> {
+        self.config.load(flags)
+    }
+}
+
+impl ConfigArguments {
     /// Merges the shipped defaults, the file, the environment and `--set`; `flags` sets the keys that
     /// have options of their own.
     ///

@@ -39,13 +39,13 @@ pub(crate) async fn until_not_serving(channel: Channel) -> String {
     }
 }
 
-/// Checks the teacher every few seconds until it does not answer; returns the reason in words.
+/// Checks the teacher every few seconds until it does not answer; returns the reason in words. `has_answered`: whether the
+/// server answered a check on this connection before.
 ///
 /// HTTP/2 pings do not serve this purpose: gRPC servers close a connection that sends them this often. Any answer
 /// counts, an error too. If a server has answered no check on this connection, its silence proves nothing: streams may
 /// occupy all its threads.
-pub(crate) async fn until_unresponsive(channel: Channel) -> String {
-    let mut has_answered = false;
+pub(crate) async fn until_unresponsive(channel: Channel, mut has_answered: bool) -> String {
     loop {
         match timeout(CHECK_TIMEOUT, check(channel.clone())).await {
             Ok(_) => has_answered = true,

@@ -162,7 +162,7 @@ impl TeacherStream<'_> {
     ) -> ConnectionEnd {
         let (mut removed, mut not_serving) = (pin!(removed), pin!(not_serving));
         let mut answer_timer = pin!(sleep_until(self.answer_deadline()));
-        let mut unresponsive = pin!(health::until_unresponsive(channel.clone()));
+        let mut unresponsive = pin!(health::until_unresponsive(channel.clone(), false));
         let queue = &self.shared.queue;
         loop {
             let is_open = self.outbound.is_some();
@@ -195,8 +195,8 @@ impl TeacherStream<'_> {
                     if self.was_idle_for(health::CHECK_TIMEOUT) {
                         return ConnectionEnd::Lost(reason);
                     }
-                    // The answer time-out covers a teacher that computes.
-                    unresponsive.set(health::until_unresponsive(channel.clone()));
+                    // The answer time-out covers a teacher that computes. It had answered a check before this one.
+                    unresponsive.set(health::until_unresponsive(channel.clone(), true));
                 }
                 () = &mut removed, if is_open => self.finish(TeacherStatus::Removed),
                 reason = &mut not_serving, if is_open => {

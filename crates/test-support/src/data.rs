@@ -34,3 +34,34 @@ pub fn write_idx(folder: &Path, samples: usize, [height, width]: [usize; 2]) {
     std::fs::write(folder.join("train-images-idx3-ubyte"), images).unwrap();
     std::fs::write(folder.join("train-labels-idx1-ubyte"), labels).unwrap();
 }
+
+/// Classes of the rows of [`write_table`].
+pub const TABLE_CLASSES: [&str; 3] = ["small", "medium", "large"];
+/// The center of each class. The values have very different scales, and the last one is constant.
+pub const TABLE_CENTERS: [[f32; 4]; 3] = [
+    [1000.0, 0.01, -3.0, 7.0],
+    [1100.0, 0.01, 0.0, 7.0],
+    [1000.0, 0.03, 3.0, 7.0],
+];
+/// The largest distance of a value from its center: less than half of the distance between two centers.
+pub const TABLE_SPREAD: [f32; 4] = [40.0, 0.004, 1.0, 0.0];
+
+/// Writes a CSV file of rows around the centers, sorted by class, with or without the labels.
+pub fn write_table(file: &Path, rows_per_class: usize, with_labels: bool) {
+    let mut csv = String::from("weight,width,charge,constant");
+    csv += if with_labels { ",label\n" } else { "\n" };
+    for (class, center) in TABLE_CLASSES.iter().zip(TABLE_CENTERS) {
+        for row in 0..rows_per_class {
+            let noise = |factor: usize| ((row * factor) % 17) as f32 / 8.0 - 1.0;
+            let values =
+                [0, 1, 2, 3].map(|i| center[i] + TABLE_SPREAD[i] * noise([5, 7, 11, 13][i]));
+            csv += &values.map(|value| value.to_string()).join(",");
+            csv += &if with_labels {
+                format!(",{class}\n")
+            } else {
+                "\n".to_owned()
+            };
+        }
+    }
+    std::fs::write(file, csv).unwrap();
+}

@@ -2,7 +2,9 @@
 //!
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
-//! - [`write_artifact`], [`write_idx`], [`run_toml`]: small teachers, data sets and configurations of runs.
+//! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
+//!   of runs.
+//! - [`published`]: the weights of published networks, and their logits.
 //! - [`NameServer`]: a DNS server whose answers a test changes.
 //! - [`damage`]: damaged inputs for property tests of parsers.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
@@ -31,6 +33,7 @@ mod name_server;
 pub mod open_streams;
 mod process;
 pub mod process_life;
+pub mod published;
 pub mod refusals;
 mod relay;
 pub mod run_toml;
@@ -39,7 +42,7 @@ pub mod wrapper;
 
 pub use addresses::{own_host, unused_address};
 pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
-pub use data::{class_names, write_idx};
+pub use data::{TABLE_CENTERS, TABLE_CLASSES, TABLE_SPREAD, class_names, write_idx, write_table};
 pub use inference::InferenceService;
 pub use metrics_page::{http_get, metric, metric_in};
 pub use name_server::NameServer;

@@ -1,10 +1,10 @@
 //! Decodes PNG and JPEG files within the service's limits.
 
-use datasets::{Alpha, Decoding, Image, PictureFormat, Turning};
+use datasets::{Decoding, Image, PictureFormat};
 
 use crate::config::ImagesConfig;
 
-/// Decodes `file` to gray or RGB with 8 bits per channel. Alpha and EXIF orientation are ignored; of 16 bits,
+/// Decodes `file` to gray or RGB with 8 bits per channel, as data sets do: upright, on a white ground; of 16 bits,
 /// the upper 8 are used.
 ///
 /// # Errors
@@ -18,11 +18,7 @@ pub(super) fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String
         Some(format @ (PictureFormat::Png | PictureFormat::Jpeg)) => format,
         Some(PictureFormat::WebP) | None => return Err("is neither PNG nor JPEG".to_owned()),
     };
-    let options = Decoding {
-        max_pixels: limits.max_pixels,
-        alpha: Alpha::Ignored,
-        turning: Turning::AsStored,
-    };
+    let options = Decoding::upright_on_white(limits.max_pixels);
     let decoded =
         datasets::decode(file, format, &options).map_err(|problem| problem.to_string())?;
     Ok(Image::from_interleaved(&decoded.pixels, decoded.shape))

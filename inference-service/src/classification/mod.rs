@@ -6,6 +6,7 @@
 mod decoding;
 mod preprocessing;
 mod ranking;
+mod rendering;
 
 use std::{
     sync::{
@@ -27,7 +28,7 @@ use crate::{
     inference::{F32, Inference, InferenceRequest, InputTensor, RequestId, invalid},
     loaded_version::LoadedVersion,
 };
-pub(crate) use ranking::RankedClass;
+pub(crate) use ranking::{RankedClass, rank};
 
 /// Classes in the answer for an image, unless the caller gives a number.
 pub(crate) const DEFAULT_TOP_K: usize = 5;
@@ -115,7 +116,8 @@ impl Classifier {
                 return Err(error);
             }
         };
-        let shape = [samples].into_iter().chain(version.interface.input_shape);
+        let sample = version.interface.sample.iter().copied();
+        let shape = [samples].into_iter().chain(sample);
         let request = InferenceRequest {
             model: request.model,
             version: request.version,
@@ -142,9 +144,7 @@ impl Classifier {
         Ok(Classified {
             model: response.model,
             version: response.version,
-            images: images
-                .map(|logits| ranking::rank(logits, names, top_k))
-                .collect(),
+            images: images.map(|logits| rank(logits, names, top_k)).collect(),
         })
     }
 
@@ -155,6 +155,13 @@ impl Classifier {
         images: Vec<Bytes>,
         deadline: Option<Instant>,
     ) -> Result<Vec<f32>, InferenceError> {
+        if version.manifest.images().is_none() {
+            let input = version.interface.input();
+            let problem = format!(
+                "the model takes no images but rows of numbers, {input}; send them to it for inference (ModelInfer)"
+            );
+            return Err(invalid("images", problem));
+        }
         let most = version.config.batching.max_batch_size;
         if images.is_empty() || images.len() > most {
             let problem = format!("{} images; expected 1 to {most}", images.len());
@@ -175,15 +182,17 @@ impl Classifier {
         let work = task::spawn_blocking(move || {
             // Held until the thread ends, even if the caller cancels.
             let _decoder = decoder;
+            // Holds: checked above.
+            let model = version.manifest.images().expect("the model takes images");
             let mut input = Vec::new();
             for (index, file) in images.iter().enumerate() {
                 if cancelled.is_cancelled() || late() {
                     return Err(InferenceError::DeadlineExceeded);
                 }
                 let image = decoding::decode(file, &limits)
-                    .and_then(|image| preprocessing::fit(image, &version.manifest, &limits));
+                    .and_then(|image| preprocessing::fit(image, model, &limits));
                 let image = image.map_err(|problem| InferenceError::Image { index, problem })?;
-                preprocessing::normalize(&image, &version.manifest, &mut input);
+                preprocessing::normalize(&image, model.preprocessing, &mut input);
             }
             Ok(input)
         });

@@ -1,6 +1,6 @@
 //! Converts an image of any size to the model's input, as the manifest specifies.
 
-use artifacts::manifest::{ArtifactManifest, Resize};
+use artifacts::manifest::{ImageInput, Preprocessing, Resize};
 use datasets::{Image, Normalization};
 
 use crate::config::ImagesConfig;
@@ -11,11 +11,11 @@ use crate::config::ImagesConfig;
 /// A message if the image is too small, or too long and narrow.
 pub(super) fn fit(
     image: Image,
-    manifest: &ArtifactManifest,
+    input: ImageInput<'_>,
     limits: &ImagesConfig,
 ) -> Result<Image, String> {
-    let [channels, height, width] = manifest.input_shape;
-    let image = match (channels, manifest.preprocessing.grayscale) {
+    let [channels, height, width] = input.shape;
+    let image = match (channels, input.preprocessing.grayscale) {
         (1, _) => image.to_gray(),
         (3, true) => image.to_gray().to_rgb(),
         (3, false) => image.to_rgb(),
@@ -27,7 +27,7 @@ pub(super) fn fit(
         width: from_width,
     };
     let target = Size { height, width };
-    let scaled = match manifest.preprocessing.resize {
+    let scaled = match input.preprocessing.resize {
         Resize::Cover => size.cover(target),
         Resize::ShorterSide(length) => size.with_shorter_side(length),
         Resize::Stretch => target,
@@ -51,11 +51,11 @@ pub(super) fn fit(
 }
 
 /// Normalizes the image as in training and appends its values to `input`.
-pub(super) fn normalize(image: &Image, manifest: &ArtifactManifest, input: &mut Vec<f32>) {
+pub(super) fn normalize(image: &Image, preprocessing: &Preprocessing, input: &mut Vec<f32>) {
     let [_, height, width] = image.shape;
     let normalization = Normalization {
-        mean: manifest.preprocessing.mean.clone(),
-        std: manifest.preprocessing.std.clone(),
+        mean: preprocessing.mean.clone(),
+        std: preprocessing.std.clone(),
     };
     normalization.apply(&image.pixels, height * width, input);
 }

@@ -12,7 +12,7 @@ pub(crate) struct RankedClass {
 }
 
 /// The `count` most probable classes. Equal classes keep their order.
-pub(super) fn rank(logits: &[f32], names: &[String], count: usize) -> Vec<RankedClass> {
+pub(crate) fn rank(logits: &[f32], names: &[String], count: usize) -> Vec<RankedClass> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     // Softmax, shifted so that `exp` does not overflow.
     let power = |logit: f32| (f64::from(logit) - f64::from(largest)).exp();

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use common::config::Problems;
 use serde::Deserialize;
-use server::{listen::PortAccess, security::tls::ServerTls};
+use server::{grpc, listen::PortAccess, security::tls::ServerTls};
 
 /// The gRPC port.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +50,24 @@ pub struct HttpConfig {
     pub read_timeout_seconds: u64,
     /// Maximum number of connections.
     pub max_connections: usize,
+    /// Whether `/` is a web page that classifies pictures.
+    pub demo_page: bool,
+    /// `host:port` of a teacher service that the page shows beside the models.
+    pub demo_page_teacher: Option<String>,
+}
+
+impl HttpConfig {
+    pub(super) fn validate_page(&self, problems: &mut Problems) {
+        let Some(teacher) = &self.demo_page_teacher else {
+            return;
+        };
+        let key = "http.demo_page_teacher";
+        let shown = || format!("\"{teacher}\"");
+        let has_page = "needs http.demo_page = true";
+        problems.require(self.demo_page, key, shown(), has_page);
+        let is_address = grpc::endpoint(teacher).is_ok();
+        problems.require(is_address, key, shown(), "must be host:port");
+    }
 }
 
 /// The admin port.

@@ -20,6 +20,20 @@ fn the_shipped_file_is_complete() {
 }
 
 #[test]
+fn the_teacher_of_the_page_is_an_address_and_needs_the_page() {
+    let teacher = "http.demo_page_teacher=127.0.0.1:50051";
+    let config = load(&["http.demo_page=true", teacher]).unwrap();
+    assert_eq!(
+        config.http.demo_page_teacher.as_deref(),
+        Some("127.0.0.1:50051")
+    );
+    let error = load(&[teacher]).unwrap_err();
+    assert!(error.contains("http.demo_page = true"), "{error}");
+    let error = load(&["http.demo_page=true", "http.demo_page_teacher=nowhere"]).unwrap_err();
+    assert!(error.contains("host:port"), "{error}");
+}
+
+#[test]
 fn a_models_table_overrides_the_defaults() {
     let config = load(&[
         "models.cats.max_batch_size=8",

@@ -40,6 +40,7 @@ pub enum Reason {
     OutputNotFinite,
     QueueFull,
     StoreFailed,
+    TeacherUnavailable,
     TooLarge,
     TooManyFields,
     UnknownEncoding,
@@ -51,7 +52,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, sorted by name.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
         Self::DeadlineExceeded,
@@ -81,6 +82,7 @@ impl Reason {
         Self::OutputNotFinite,
         Self::QueueFull,
         Self::StoreFailed,
+        Self::TeacherUnavailable,
         Self::TooLarge,
         Self::TooManyFields,
         Self::UnknownEncoding,
@@ -155,6 +157,11 @@ impl Reason {
             Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", G::InvalidArgument, H::BAD_REQUEST),
             Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
             Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
+            Self::TeacherUnavailable => (
+                "TEACHER_UNAVAILABLE",
+                G::Unavailable,
+                H::SERVICE_UNAVAILABLE,
+            ),
             Self::TooLarge => ("TOO_LARGE", G::InvalidArgument, H::BAD_REQUEST),
             Self::TooManyFields => ("TOO_MANY_FIELDS", G::InvalidArgument, H::BAD_REQUEST),
             Self::UnknownEncoding => (

@@ -5,13 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use onnx_runtime::{INPUT_NAME, OUTPUT_NAME};
+use onnx_runtime::OUTPUT_NAME;
 use proto::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
     ModelMetadataResponse, ModelStreamInferResponse, infer_parameter::ParameterChoice,
     model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor,
     model_metadata_response::TensorMetadata,
 };
+use tensors::{Dimension, Signature, TensorSpec};
 use tonic::metadata::MetadataMap;
 
 use super::deadline::deadline;
@@ -152,22 +153,24 @@ pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
 
 /// The metadata of a version: its inputs and outputs.
 pub(crate) fn metadata(version: &LoadedVersion) -> ModelMetadataResponse {
-    let tensor = |name: &str, sample: &[usize]| TensorMetadata {
-        name: name.to_owned(),
-        datatype: F32.to_owned(),
-        // -1 is the batch.
-        shape: [-1]
-            .into_iter()
-            .chain(sample.iter().map(|size| *size as i64))
-            .collect(),
+    let tensor = |spec: TensorSpec| TensorMetadata {
+        name: spec.name,
+        datatype: spec.data_type.to_string(),
+        shape: spec.dimensions.0.into_iter().map(size).collect(),
     };
+    let Signature { inputs, outputs } = version.interface.signature();
     ModelMetadataResponse {
         name: version.model.to_string(),
         versions: vec![version.version.to_string()],
         platform: PLATFORM.to_owned(),
-        inputs: vec![tensor(INPUT_NAME, &version.interface.input_shape)],
-        outputs: vec![tensor(OUTPUT_NAME, &[version.interface.classes])],
+        inputs: inputs.into_iter().map(tensor).collect(),
+        outputs: outputs.into_iter().map(tensor).collect(),
     }
+}
+
+/// A dimension in metadata; -1 is the batch.
+fn size(dimension: Dimension) -> i64 {
+    dimension.fixed().map_or(-1, |size| size as i64)
 }
 
 fn check_parameters(message: &ModelInferRequest) -> Result<(), InferenceError> {

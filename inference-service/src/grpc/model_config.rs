@@ -58,8 +58,17 @@ pub(crate) fn to_message(
         input: vec![ModelInput {
             name: INPUT_NAME.to_owned(),
             data_type: DataType::TypeFp32.into(),
-            format: Format::Nchw.into(),
-            dims: version.interface.input_shape.map(saturate).to_vec(),
+            format: match version.interface.sample[..] {
+                [_, _, _] => Format::Nchw.into(),
+                _ => Format::None.into(),
+            },
+            dims: version
+                .interface
+                .sample
+                .iter()
+                .copied()
+                .map(saturate)
+                .collect(),
         }],
         output: vec![ModelOutput {
             name: OUTPUT_NAME.to_owned(),

@@ -1,4 +1,5 @@
-//! `POST /v1/models/{model}:classify`: classifies an image, for `curl --data-binary`.
+//! `POST /v1/models/{model}:classify`: classifies an image, for `curl --data-binary`, or several of any sizes, for
+//! `curl -F`.
 
 use axum::{
     Json,
@@ -8,9 +9,9 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Edge, body, error::HttpError, infer_request};
+use super::{Answer, Edge, body, error::HttpError, infer_request, multipart};
 use crate::{
-    classification::{DEFAULT_TOP_K, ImageRequest},
+    classification::{DEFAULT_TOP_K, ImageRequest, RankedClass},
     inference::{RequestId, invalid},
 };
 
@@ -37,17 +38,39 @@ pub(super) async fn handle(
     let Query(parameters) = parameters.map_err(|_| invalid("query", problem))?;
     edge.inference.catalog.find(model, &parameters.version)?;
     let (parts, body) = request.into_parts();
-    let image = body::receive(&parts.headers, body, edge.limits).await?;
+    let boundary = multipart::boundary(&parts.headers).map_err(HttpError::Malformed)?;
+    let body = body::receive(&parts.headers, body, edge.limits).await?;
+    let images = match &boundary {
+        None => vec![body],
+        Some(boundary) => multipart::parts(&body, boundary).map_err(HttpError::Malformed)?,
+    };
     let request = ImageRequest {
         model: model.to_owned(),
         version: parameters.version,
-        images: vec![image],
+        images,
         top_k: parameters.top_k.unwrap_or(DEFAULT_TOP_K),
         deadline: None,
         request_id: RequestId::of(infer_request::request_id(&parts.headers)),
     };
     let classified = edge.classifier.classify(&edge.inference, request).await?;
-    let classes = classified.images.iter().flatten().map(|class| {
+    let mut answer = json!({
+        "model_name": classified.model,
+        "model_version": classified.version.to_string(),
+    });
+    let mut images = classified.images.iter().map(|ranked| classes(ranked));
+    match boundary {
+        None => answer["classes"] = images.next().unwrap_or_default(),
+        Some(_) => {
+            let images = images.map(|classes| json!({ "classes": classes }));
+            answer["images"] = images.collect();
+        }
+    }
+    Ok(Json(answer).into_response())
+}
+
+/// The ranked classes of one image.
+pub(super) fn classes(ranked: &[RankedClass]) -> Value {
+    let classes = ranked.iter().map(|class| {
         json!({
             "class_name": class.name,
             "index": class.index,
@@ -55,10 +78,5 @@ pub(super) async fn handle(
             "logit": class.logit,
         })
     });
-    let body = json!({
-        "model_name": classified.model,
-        "model_version": classified.version.to_string(),
-        "classes": classes.collect::<Value>(),
-    });
-    Ok(Json(body).into_response())
+    classes.collect()
 }

@@ -7,7 +7,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::error::{InferenceError, Reason};
+use crate::{
+    demo_teacher::TeacherError,
+    error::{InferenceError, Reason},
+};
 
 /// Why a request fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +18,9 @@ pub(super) enum HttpError {
     /// An error of the inference protocol, which does not depend on HTTP.
     #[error(transparent)]
     Inference(#[from] InferenceError),
+    /// The teacher of the web page did not classify a picture.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
     /// No such path.
     #[error("there is nothing at this path; see docs/openapi.yaml")]
     NoSuchPath,
@@ -59,7 +65,8 @@ struct ErrorBody {
 impl HttpError {
     fn reason(&self) -> Reason {
         match self {
-            Self::Inference(error) => error.reason(),
+            Self::Inference(error) | Self::Teacher(TeacherError::Picture(error)) => error.reason(),
+            Self::Teacher(TeacherError::Unavailable { .. }) => Reason::TeacherUnavailable,
             Self::NoSuchPath => Reason::NoSuchPath,
             Self::MethodNotAllowed => Reason::MethodNotAllowed,
             Self::BodyTooLarge { .. } => Reason::BodyTooLarge,

@@ -5,12 +5,14 @@
 mod body;
 mod bounded_vec;
 mod classify;
+mod demo_page;
 mod describe;
 mod drain_body;
 mod error;
 mod infer_request;
 mod infer_response;
 mod json_body;
+mod multipart;
 mod tensor_data;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +34,7 @@ use tokio::task;
 use crate::{
     classification::Classifier,
     config::HttpConfig,
+    demo_teacher::DemoTeacher,
     error::InferenceError,
     grpc,
     inference::{Inference, invalid},
@@ -49,6 +52,8 @@ struct Edge {
     inference: Arc<Inference>,
     classifier: Arc<Classifier>,
     limits: BodyLimits,
+    /// See `http.demo_page_teacher`.
+    teacher: Option<Arc<DemoTeacher>>,
 }
 
 /// A model and a version; an empty version selects the active one.
@@ -61,10 +66,12 @@ pub(crate) fn router(
     classifier: Arc<Classifier>,
     config: &HttpConfig,
 ) -> Router {
+    let teacher = config.demo_page_teacher.as_deref();
     let edge = Edge {
         inference,
         classifier,
         limits: limits(config),
+        teacher: teacher.map(|address| Arc::new(DemoTeacher::new(address))),
     };
     let mut router = Router::new()
         .route("/v2", only(get(server_metadata)))
@@ -81,6 +88,9 @@ pub(crate) fn router(
             .route(&format!("{model}/ready"), only(get(model_ready)))
             .route(&format!("{model}/stats"), only(get(statistics)))
             .route(&format!("{model}/config"), only(get(model_config)));
+    }
+    if config.demo_page {
+        router = router.merge(demo_page::routes());
     }
     router
         .route("/v1/models/{model_and_verb}", only(post(classify::handle)))

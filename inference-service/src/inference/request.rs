@@ -155,19 +155,20 @@ fn read_batch(
     interface: &ModelInterface,
     max_batch_size: usize,
 ) -> Result<usize, InferenceError> {
-    let sample = interface.input_shape.map(|size| size as i64);
+    let sample = interface.sample.iter().map(|size| *size as i64);
     let batch = match shape {
-        [batch, rest @ ..] if rest == sample => usize::try_from(*batch).unwrap_or(0),
+        [batch, rest @ ..] if rest.iter().copied().eq(sample) => {
+            usize::try_from(*batch).unwrap_or(0)
+        }
         _ => 0,
     };
     if (1..=max_batch_size).contains(&batch) {
         return Ok(batch);
     }
-    let [channels, height, width] = sample;
+    let expected = interface.input().dimensions;
     let shown: Vec<_> = shape.iter().take(8).map(i64::to_string).collect();
     let problem = format!(
-        "[{}{}]; expected [batch, {channels}, {height}, {width}] with a batch of 1 to \
-         {max_batch_size}",
+        "[{}{}]; expected {expected} with a batch of 1 to {max_batch_size}",
         shown.join(", "),
         if shape.len() > shown.len() {
             ", …"

@@ -2,7 +2,7 @@
 
 use std::{iter, sync::Arc, thread, time::Duration};
 
-use artifacts::manifest::ArtifactManifest;
+use artifacts::manifest::{ArtifactManifest, ImageInput};
 use bytes::Bytes;
 use datasets::Normalization;
 use onnx_runtime::{
@@ -150,21 +150,14 @@ fn compare_interface(
     interface: &ModelInterface,
     manifest: &ArtifactManifest,
 ) -> Result<(), PublishError> {
-    if interface.input_shape != manifest.input_shape {
-        let (found, model) = (manifest.input_shape, interface.input_shape);
-        return Err(PublishError::ManifestMismatch {
-            field: "input_shape",
-            problem: format!("is {found:?}, but the model takes {model:?}"),
-        });
+    if interface.signature() == manifest.signature {
+        return Ok(());
     }
-    if interface.classes != manifest.class_names.len() {
-        let (found, model) = (manifest.class_names.len(), interface.classes);
-        return Err(PublishError::ManifestMismatch {
-            field: "class_names",
-            problem: format!("are {found}, but the model has {model} logits"),
-        });
-    }
-    Ok(())
+    let found = &manifest.signature;
+    Err(PublishError::ManifestMismatch {
+        field: "signature",
+        problem: format!("is {found}, but that of the model is {interface}"),
+    })
 }
 
 /// Runs the largest batch, which allocates all memory that any batch needs, then every smaller power of two.
@@ -195,14 +188,8 @@ fn compare_golden_batch(
     largest_batch: usize,
     interrupt: &Interrupt,
 ) -> Result<(), PublishError> {
-    let [_, height, width] = manifest.input_shape;
     let golden = &manifest.golden_batch;
-    let normalization = Normalization {
-        mean: manifest.preprocessing.mean.clone(),
-        std: manifest.preprocessing.std.clone(),
-    };
-    let mut input = Vec::new();
-    normalization.apply(&golden.images, height * width, &mut input);
+    let input = golden_input(manifest);
     let sample_values = session.interface().sample_values();
     let mut found = Vec::new();
     for batch in input.chunks(largest_batch * sample_values) {
@@ -211,14 +198,14 @@ fn compare_golden_batch(
     }
     let classes = session.interface().classes;
     let rows = found.chunks_exact(classes).zip(&golden.logits);
-    for (image, (found, expected)) in rows.enumerate() {
+    for (sample, (found, expected)) in rows.enumerate() {
         let tolerance = golden.allowed_difference(expected);
         for (class, (found, expected)) in found.iter().zip(expected).enumerate() {
             let difference = (found - expected).abs();
             // A NaN counts as a difference.
             if difference.is_nan() || difference > tolerance {
                 return Err(PublishError::GoldenBatch {
-                    image,
+                    sample,
                     class,
                     found: *found,
                     expected: *expected,
@@ -228,6 +215,26 @@ fn compare_golden_batch(
         }
     }
     Ok(())
+}
+
+/// The golden batch as the model's input.
+fn golden_input(manifest: &ArtifactManifest) -> Vec<f32> {
+    let golden = &manifest.golden_batch;
+    let Some(ImageInput {
+        shape: [_, height, width],
+        preprocessing,
+    }) = manifest.images()
+    else {
+        // Holds: the manifest was checked, so samples that are no images are f32.
+        return golden.f32_values().unwrap_or_default();
+    };
+    let normalization = Normalization {
+        mean: preprocessing.mean.clone(),
+        std: preprocessing.std.clone(),
+    };
+    let mut input = Vec::new();
+    normalization.apply(&golden.samples, height * width, &mut input);
+    input
 }
 
 #[cfg(test)]

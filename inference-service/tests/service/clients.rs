@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::support::{Artifact, MODEL, Service, ServiceOptions, publish, repository};
+use crate::{
+    rows,
+    support::{Artifact, MODEL, Service, ServiceOptions, publish, repository},
+};
 
 /// All checks except those that require codes that the document does not have, such as 401 or 406.
 const SCHEMATHESIS_CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
@@ -13,13 +16,12 @@ struct Published {
     artifact: tempfile::TempDir,
 }
 
-async fn published() -> Published {
+async fn published(artifact: &Artifact) -> Published {
     let service = Service::start(&ServiceOptions::default());
-    let artifact = Artifact::new(1);
-    publish(&service, &artifact).await;
+    publish(&service, artifact).await;
     Published {
         service,
-        artifact: folder_of(&artifact),
+        artifact: folder_of(artifact),
     }
 }
 
@@ -52,7 +54,8 @@ impl Published {
 
     /// `(class, name)` lines of a client's output.
     fn predictions(text: &str) -> Vec<&str> {
-        let lines = text.lines().filter(|line| line.starts_with("image "));
+        let of_a_sample = |line: &&str| line.starts_with("image ") || line.starts_with("row ");
+        let lines = text.lines().filter(of_a_sample);
         lines
             .map(|line| line.split(" (").next().unwrap_or(line))
             .collect()
@@ -86,42 +89,40 @@ pub fn rust_example() -> PathBuf {
 
 #[tokio::test]
 async fn the_python_and_the_rust_client_agree_with_onnxruntime() {
-    let published = published().await;
-    let mut client = python();
-    client
-        .arg(repository().join("examples/python/predict.py"))
-        .arg("--compare");
-    let python = published.call(client);
-    assert!(
-        python.contains("digits, version 1, on onnxruntime_onnx"),
-        "{python}"
-    );
-    assert!(
-        python.contains("largest difference to onnxruntime"),
-        "{python}"
-    );
+    for artifact in [Artifact::new(1), rows::artifact()] {
+        let published = published(&artifact).await;
+        let mut client = python();
+        client
+            .arg(repository().join("examples/python/predict.py"))
+            .arg("--compare");
+        let python = published.call(client);
+        assert!(
+            python.contains("digits, version 1, on onnxruntime_onnx"),
+            "{python}"
+        );
+        assert!(
+            python.contains("largest difference to onnxruntime"),
+            "{python}"
+        );
 
-    let rust = published.call(Command::new(rust_example()));
-    let predictions = Published::predictions(&rust);
-    assert_eq!(predictions.len(), 5, "{rust}");
-    assert_eq!(predictions, Published::predictions(&python));
+        let rust = published.call(Command::new(rust_example()));
+        let predictions = Published::predictions(&rust);
+        assert_eq!(predictions.len(), 5, "{rust}");
+        assert_eq!(predictions, Published::predictions(&python));
 
-    let [statistics] = published
-        .service
-        .statistics()
-        .await
-        .try_into()
-        .expect("one version");
-    assert_eq!(
-        (statistics.inference_count, statistics.execution_count),
-        (10, 2)
-    );
+        let statistics = published.service.statistics().await;
+        let [statistics] = statistics.try_into().expect("one version");
+        assert_eq!(
+            (statistics.inference_count, statistics.execution_count),
+            (10, 2)
+        );
+    }
 }
 
 /// Clients that were not written for Retort. The test fails if one is not installed.
 #[tokio::test]
 async fn foreign_clients_are_served_over_both_protocols() {
-    let published = published().await;
+    let published = published(&Artifact::new(1)).await;
     let png = published.artifact.path().join("image.png");
     let image = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * 31 + y) as u8]));
     image.save(&png).expect("it is written");
@@ -145,7 +146,7 @@ async fn foreign_clients_are_served_over_both_protocols() {
 /// the document.
 #[tokio::test]
 async fn schemathesis_finds_only_responses_that_conform_to_the_document() {
-    let published = published().await;
+    let published = published(&Artifact::new(1)).await;
     let output = python()
         .args(["-m", "schemathesis.cli", "run"])
         .arg(repository().join("docs/openapi.yaml"))

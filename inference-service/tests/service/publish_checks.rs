@@ -52,11 +52,12 @@ async fn a_check_has_the_result_of_a_publish_and_changes_nothing() {
     let mut classes = good.clone();
     classes.manifest["class_names"] = serde_json::json!(["a", "b"]);
     let mut interface = good.clone();
-    interface.manifest["input_shape"] = serde_json::json!([1, 4, 16]);
+    interface.manifest["signature"]["inputs"][0]["dimensions"] =
+        serde_json::json!(["batch", 1, 4, 16]);
     for (header, part) in [
         (unnamed, "is not a model name"),
-        (classes.header(), "golden_batch.logits"),
-        (interface.header(), "input_shape"),
+        (classes.header(), "signature.outputs"),
+        (interface.header(), "signature: is"),
     ] {
         let error = check(&service, header, &good.onnx, 0).await.unwrap_err();
         assert!(error.message().contains(part), "{part} is not in: {error}");

@@ -136,19 +136,28 @@ async fn invalid_publishes_are_rejected_with_a_reason_and_change_nothing() {
             "inputs `nnn",
         ),
         (
-            with_manifest("/class_names", serde_json::json!(["a", "b"])),
+            with_manifest("/format_version", 1.into()),
             "INVALID_MANIFEST",
-            "golden_batch.logits",
+            "format_version 1 is of an older Retort",
         ),
         (
-            with_manifest("/input_shape", serde_json::json!([1, 4, 16])),
+            with_manifest("/class_names", serde_json::json!(["a", "b"])),
+            "INVALID_MANIFEST",
+            "signature.outputs",
+        ),
+        (
+            with_manifest(
+                "/signature/inputs/0/dimensions",
+                serde_json::json!(["batch", 1, 4, 16]),
+            ),
             "MANIFEST_MISMATCH",
-            "input_shape: is [1, 4, 16], but the model takes [1, 8, 8]",
+            "signature: is `input` FP32 [batch, 1, 4, 16] -> `logits` FP32 [batch, 3], but that of the model is \
+             `input` FP32 [batch, 1, 8, 8]",
         ),
         (
             with_manifest("/golden_batch/logits/2/1", 1e6.into()),
             "GOLDEN_BATCH_DISAGREES",
-            "image 2, class 1",
+            "sample 2, class 1",
         ),
         (
             with_onnx(b"no model at all".to_vec()),

@@ -165,6 +165,32 @@ mod tests {
     }
 
     #[test]
+    fn every_file_that_a_run_names_is_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("data")).unwrap();
+        let allowed = AllowedFolders(vec![root.join("data")]);
+        for (weights, is_allowed) in [("data/w.safetensors", true), ("w.safetensors", false)] {
+            let tables = format!(
+                "[data]\npath = {:?}\n[initial_weights]\npath = {:?}",
+                root.join("data"),
+                root.join(weights)
+            );
+            let toml = RunToml {
+                tables: &tables,
+                ..RunToml::default()
+            };
+            let run = RunConfig::from_toml(&toml.to_string()).unwrap();
+            let checked = allowed.check(&run).map_err(|error| error.key);
+            let expected = match is_allowed {
+                true => Ok(()),
+                false => Err("initial_weights.path".to_owned()),
+            };
+            assert_eq!(checked, expected, "{weights}");
+        }
+    }
+
+    #[test]
     fn a_link_may_lead_into_an_allowed_folder_from_elsewhere() {
         let folder = tempfile::tempdir().unwrap();
         let (data, link) = (folder.path().join("data"), folder.path().join("link"));

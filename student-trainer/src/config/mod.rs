@@ -13,7 +13,9 @@ pub use self::soft_targets::{
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use data_format::DataFormat;
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
-pub use run::{CheckpointConfig, DataConfig, ExportConfig, PublishConfig, RunConfig};
+pub use run::{
+    CheckpointConfig, DataConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig,
+};
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

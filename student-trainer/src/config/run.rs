@@ -35,6 +35,9 @@ pub struct RunConfig {
     pub data: DataConfig,
     /// The network that is trained.
     pub network: NetworkSpec,
+    /// The file that the network's first weights come from; by default they are random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights: Option<InitialWeightsConfig>,
     /// The phases, in order.
     pub phases: Vec<PhaseConfig>,
     /// The teachers; needed if a phase's loss needs soft targets.
@@ -75,10 +78,19 @@ pub struct DataConfig {
     pub validation_samples: usize,
     /// Number of training images to use; 0 uses all that are not held out.
     pub train_samples: usize,
-    /// Applied to the pixels.
+    /// Applied to the pixels of images. Rows of numbers are standardized by the training samples instead.
     pub normalization: Normalization,
-    /// Random changes to training images.
+    /// Random changes to training images; rows have none.
     pub augmentation: Augmentation,
+}
+
+/// The weights that a run starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitialWeightsConfig {
+    /// A safetensors file: published weights, or the `weights.safetensors` of an artifact; relative to the
+    /// working directory.
+    pub path: PathBuf,
 }
 
 /// When checkpoints are written, and how many are kept.
@@ -192,6 +204,8 @@ impl RunConfig {
     /// Every file and folder that it names, with its key.
     pub fn paths(&self) -> Vec<(String, &Path)> {
         let mut paths = vec![("data.path".to_owned(), self.data.path.as_path())];
+        let initial = self.initial_weights.iter();
+        paths.extend(initial.map(|file| ("initial_weights.path".to_owned(), file.path.as_path())));
         let recordings = self.soft_targets.iter().flat_map(|targets| &targets.folder);
         paths.extend(recordings.map(|folder| ("soft_targets.folder".to_owned(), folder.as_path())));
         let teacher = self.teacher.as_ref();
@@ -286,6 +300,10 @@ impl Validate for RunConfig {
         if let Err(error) = self.network.layers() {
             problems.add("network", "{…}", &error.to_string());
         }
+        if let Some(InitialWeightsConfig { path }) = &self.initial_weights {
+            let named = !path.as_os_str().is_empty();
+            problems.require(named, "initial_weights.path", "\"\"", "must name a file");
+        }
         problems.require(
             !self.phases.is_empty(),
             "phases",
@@ -319,14 +337,13 @@ impl Validate for RunConfig {
 impl RunConfig {
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
-        let input = self.network.input;
-        let [channels, height, width] = match input.image() {
-            Ok(shape) => shape,
-            Err(error) => return problems.add("network.input", input, &error.to_string()),
-        };
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);
+        // Rows are standardized by their own values, and are not augmented.
+        let Ok([channels, height, width]) = self.network.input.image() else {
+            return;
+        };
         let Normalization { mean, std } = &self.data.normalization;
         for (key, values) in [("mean", mean), ("std", std)] {
             let key = format!("data.normalization.{key}");

@@ -43,7 +43,7 @@ fn every_problem_is_reported_at_once() {
         .replace("\"sgd\"", "\"sgd\", nesterov = true")
         .replace("0.1", "-0.1")
         .replace("widths = [8]", "widths = [0]")
-        + "[publish]\nendpoint = \"nowhere\"\nmodel = \"\"\n[export]\nonnx = false\n";
+        + "[initial_weights]\npath = \"\"\n[publish]\nendpoint = \"nowhere\"\nmodel = \"\"\n[export]\nonnx = false\n";
     let error = RunConfig::from_toml(&text).unwrap_err().to_string();
     for part in [
         "phases[0].epochs = 0: must be 1 or more",
@@ -52,6 +52,7 @@ fn every_problem_is_reported_at_once() {
         "phases[0].optimizer.nesterov = true: needs a momentum",
         "phases[0].schedule.learning_rate = -0.1: must be above 0",
         "widths",
+        "initial_weights.path = \"\": must name a file",
         "teacher = (none): is missing",
         "publish.endpoint = nowhere",
         "publish.model",
@@ -159,16 +160,17 @@ fn unknown_layers_losses_and_keys_are_named() {
 
 #[test]
 fn baseline_and_student_differ_in_loss_and_teacher_only() {
-    for demo in ["demo", "demo-quick"] {
-        let baseline = load(&format!("{demo}/baseline.toml"));
-        let mut student = load(&format!("{demo}/student.toml"));
+    for recipe in ["demo", "demo-quick", "elpv"] {
+        let baseline = load(&format!("{recipe}/baseline.toml"));
+        let mut student = load(&format!("{recipe}/student.toml"));
         assert!(student.needs_teacher() && !baseline.needs_teacher());
         assert_ne!(student, baseline);
         student.teacher = None;
+        student.soft_targets = None;
         for (phase, other) in student.phases.iter_mut().zip(&baseline.phases) {
             phase.loss = other.loss;
         }
-        assert_eq!(student, baseline, "{demo}");
+        assert_eq!(student, baseline, "{recipe}");
     }
 }
 

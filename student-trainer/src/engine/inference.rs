@@ -1,6 +1,7 @@
 //! Computes logits without training.
 
 use datasets::{Normalization, Values};
+use networks::Shape;
 use tch::Tensor;
 use torch_networks::{Mode, Precision, TorchNetwork};
 
@@ -14,19 +15,19 @@ use super::TorchError;
 pub fn logits(
     network: &TorchNetwork,
     values: &Values,
-    shape: [usize; 3],
+    shape: Shape,
     normalization: &Normalization,
 ) -> Result<Vec<f32>, TorchError> {
     let mut input = Vec::new();
-    normalization.apply_to(values, &shape, &mut input);
-    let input = image_tensor(&input, shape)?;
+    normalization.apply_to(values, &shape.dimensions(), &mut input);
+    let input = input_tensor(&input, shape)?;
     let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
     Ok(Vec::try_from(output.f_view(-1)?)?)
 }
 
-/// Normalized `values` as a tensor [n, channels, height, width].
-pub(super) fn image_tensor(values: &[f32], shape: [usize; 3]) -> Result<Tensor, TorchError> {
-    let [channels, height, width] = shape.map(|dimension| dimension as i64);
-    let tensor = Tensor::f_from_slice(values)?;
-    Ok(tensor.f_view([-1, channels, height, width])?)
+/// Normalized `values` as a tensor [n, channels, height, width] or [n, features].
+pub(super) fn input_tensor(values: &[f32], shape: Shape) -> Result<Tensor, TorchError> {
+    let sample = shape.dimensions().into_iter().map(|size| size as i64);
+    let sizes: Vec<i64> = [-1].into_iter().chain(sample).collect();
+    Ok(Tensor::f_from_slice(values)?.f_view(&sizes[..])?)
 }

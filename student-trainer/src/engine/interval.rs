@@ -19,6 +19,8 @@ pub(super) struct Interval {
     pub started: Instant,
     /// Time spent waiting for soft targets.
     pub waited: Duration,
+    /// Time spent waiting for the loader.
+    pub waited_for_data: Duration,
 }
 
 /// The results of one step.
@@ -38,6 +40,7 @@ impl Interval {
             samples_before: before.samples,
             started: Instant::now(),
             waited: Duration::ZERO,
+            waited_for_data: Duration::ZERO,
         })
     }
 

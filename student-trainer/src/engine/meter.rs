@@ -2,6 +2,8 @@
 
 use std::ops::AddAssign;
 
+use common::config::is_default;
+use datasets::IGNORED_LABEL;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
@@ -12,6 +14,8 @@ pub(super) struct Meter {
     loss: Tensor,
     /// Scalar i64.
     correct: Tensor,
+    /// Scalar i64.
+    unlabelled: Tensor,
     samples: u64,
     /// Mean loss of each step.
     losses: Vec<Tensor>,
@@ -27,6 +31,9 @@ pub struct Totals {
     correct: i64,
     /// Number of samples.
     pub(super) samples: u64,
+    /// Number of samples without a label, whose class is not known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    unlabelled: i64,
 }
 
 impl Totals {
@@ -35,9 +42,10 @@ impl Totals {
         self.loss / self.samples as f64
     }
 
-    /// Share of samples that were classified correctly; 0 to 1.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.samples as f64
+    /// Share of labelled samples that were classified correctly, 0 to 1; `None` if none has a label.
+    pub fn accuracy(&self) -> Option<f64> {
+        let labelled = self.samples as i64 - self.unlabelled;
+        (labelled > 0).then(|| self.correct as f64 / labelled as f64)
     }
 }
 
@@ -46,6 +54,7 @@ impl AddAssign for Totals {
         self.loss += other.loss;
         self.correct += other.correct;
         self.samples += other.samples;
+        self.unlabelled += other.unlabelled;
     }
 }
 
@@ -56,6 +65,7 @@ impl Meter {
         Ok(Self {
             loss: scalar(Kind::Double)?.f_add_scalar(totals.loss)?,
             correct: scalar(Kind::Int64)?.f_add_scalar(totals.correct)?,
+            unlabelled: scalar(Kind::Int64)?.f_add_scalar(totals.unlabelled)?,
             samples: totals.samples,
             losses: Vec::new(),
         })
@@ -75,6 +85,8 @@ impl Meter {
             self.loss = self.loss.f_add(&sum)?;
             let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
             self.correct = self.correct.f_add(&hits.f_sum(Kind::Int64)?)?;
+            let unlabelled = labels.f_eq(IGNORED_LABEL)?;
+            self.unlabelled = self.unlabelled.f_add(&unlabelled.f_sum(Kind::Int64)?)?;
             self.losses.push(loss);
             Ok::<_, TchError>(())
         })?;
@@ -98,6 +110,7 @@ impl Meter {
             loss: self.loss.f_double_value(&[])?,
             correct: self.correct.f_int64_value(&[])?,
             samples: self.samples,
+            unlabelled: self.unlabelled.f_int64_value(&[])?,
         })
     }
 }
@@ -116,11 +129,30 @@ mod tests {
         meter.add(&Tensor::from(5.0_f32), &logits, &labels).unwrap();
         let mut totals = meter.read().unwrap();
         assert_eq!(totals.samples, 4);
-        assert_eq!(totals.accuracy(), 0.75);
+        assert_eq!(totals.accuracy(), Some(0.75));
         assert_eq!(totals.loss(), 2.0);
         totals += totals;
         assert_eq!(totals.samples, 8);
         assert_eq!(totals.loss(), 2.0);
+    }
+
+    #[test]
+    fn samples_without_a_label_do_not_count_for_the_accuracy() {
+        let mut meter = Meter::from(Totals::default()).unwrap();
+        let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [2.0, 1.0], [2.0, 1.0]]);
+        let mut add = |labels: [i64; 3]| {
+            let labels = Tensor::from_slice(&labels);
+            let loss = Tensor::from(1.0_f32);
+            meter.add(&loss, &logits, &labels).unwrap();
+            meter.read().unwrap()
+        };
+        assert_eq!(add([IGNORED_LABEL; 3]).accuracy(), None);
+        let totals = add([0, 1, IGNORED_LABEL]);
+        assert_eq!(totals.accuracy(), Some(0.5));
+        // Checkpoints of older versions do not have the number.
+        let older = serde_json::json!({"loss": 6.0, "correct": 1, "samples": 4});
+        let older: Totals = serde_json::from_value(older).unwrap();
+        assert_eq!(older.accuracy(), Some(0.25));
     }
 
     #[test]

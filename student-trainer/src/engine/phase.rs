@@ -16,7 +16,7 @@ use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
 use super::{
     TorchError,
     error::{Divergence, EngineError, NotFinite},
-    inference::{self, image_tensor},
+    inference::{self, input_tensor},
     interval::{Interval, StepOutput},
     loss::{Targets, loss},
     meter::Totals,
@@ -178,10 +178,12 @@ impl<'r> Phase<'r> {
             if self.context.cancel.is_cancelled() {
                 return Err(self.end_early(EngineError::Cancelled));
             }
+            let waiting = Instant::now();
             // The loader ends early only if it panics; the scope then panics too.
             let Ok(batch) = batches.recv() else {
                 return Err(self.end_early(EngineError::Cancelled));
             };
+            self.interval.waited_for_data += waiting.elapsed();
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return Err(self.end_early(error.into())),
@@ -230,7 +232,7 @@ impl<'r> Phase<'r> {
         batch: LoadedBatch<'_>,
         dropout_seed: u64,
     ) -> Result<StepOutput, EngineError> {
-        let input = image_tensor(&batch.input, self.context.batches.samples.input)?;
+        let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
         let statistics = if batch.soft_targets.is_some() {
             self.network.copy_statistics()?
@@ -292,6 +294,7 @@ impl<'r> Phase<'r> {
                 learning_rate: self.learning_rate(self.progress.step - 1),
                 samples_per_second: trained as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
+                data_wait_share: interval.waited_for_data.as_secs_f64() / seconds,
                 teachers: source.map_or(0, |source| source.teachers()),
             }));
         self.progress.reported += totals;
@@ -430,7 +433,7 @@ impl<'r> Phase<'r> {
             ..
         } = self.context.batches.samples;
         let network = self.network;
-        let predictions = predict(validation, &input, |values| {
+        let predictions = predict(validation, &input.dimensions(), |values| {
             inference::logits(network, values, input, normalization).map_err(EngineError::from)
         })?;
         Ok(accuracy(&predictions, &labels(validation)))

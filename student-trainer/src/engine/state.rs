@@ -48,8 +48,8 @@ pub struct PhaseProgress {
 pub struct EpochSummary {
     /// Mean over the epoch's samples.
     pub train_loss: f64,
-    /// Accuracy on the augmented training images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
+    pub train_accuracy: Option<f64>,
     /// Accuracy after the epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
 }

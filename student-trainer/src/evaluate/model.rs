@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use artifacts::manifest::ArtifactManifest;
+use artifacts::manifest::{ArtifactManifest, Preprocessing};
 use common::digest::Sha256;
 use datasets::{Normalization, Source, Values, read_plain};
 use networks::NetworkSpec;
@@ -30,6 +30,7 @@ pub(super) struct EvaluatedModel {
     pub(super) class_names: Vec<String>,
     /// Size of the weights or of the ONNX file.
     pub(super) bytes: u64,
+    /// Applied before the runner. An exported model of rows contains its own, and this one changes nothing.
     normalization: Normalization,
     runner: Runner,
 }
@@ -80,22 +81,23 @@ impl EvaluatedModel {
         let spec: NetworkSpec = serde_json::from_value(manifest.network)
             .map_err(|error| refused(format!("network: {error}")))?;
         let session = Session::load(&onnx, SessionOptions::default())?;
+        let normalization = match manifest.preprocessing {
+            Some(Preprocessing { mean, std, .. }) => Normalization { mean, std },
+            None => Normalization::identity(spec.input.channels()),
+        };
         Ok(Self {
             name: named.name.clone(),
             spec,
             class_names: manifest.class_names,
             bytes: onnx.len() as u64,
-            normalization: Normalization {
-                mean: manifest.preprocessing.mean,
-                std: manifest.preprocessing.std,
-            },
+            normalization,
             runner: Runner::Onnx(session),
         })
     }
 
     /// The class of every sample.
     pub(super) fn predict(&mut self, source: &dyn Source) -> Result<Vec<u32>, EvaluateError> {
-        let shape = self.spec.image_shape();
+        let shape = self.spec.input.dimensions();
         predict(source, &shape, |values| self.run(values))
     }
 
@@ -104,7 +106,7 @@ impl EvaluatedModel {
         &mut self,
         source: &dyn Source,
     ) -> Result<LatencyMicroseconds, EvaluateError> {
-        let shape = self.spec.image_shape();
+        let shape = self.spec.input.dimensions();
         engine::set_threads(1);
         let mut times = Vec::new();
         for index in 0..WARM_UP + MEASURED {
@@ -124,15 +126,16 @@ impl EvaluatedModel {
     }
 
     fn run(&mut self, values: &Values) -> Result<Vec<f32>, EvaluateError> {
-        let shape = self.spec.image_shape();
+        let shape = self.spec.input;
         match &mut self.runner {
             Runner::Torch(network) => {
                 Ok(engine::logits(network, values, shape, &self.normalization)?)
             }
             Runner::Onnx(session) => {
                 let mut input = Vec::new();
-                self.normalization.apply_to(values, &shape, &mut input);
-                let batch = values.len() / shape.iter().product::<usize>();
+                let dimensions = shape.dimensions();
+                self.normalization.apply_to(values, &dimensions, &mut input);
+                let batch = values.len() / shape.elements();
                 Ok(session.run(&input, batch)?)
             }
         }

@@ -79,6 +79,9 @@ pub(super) struct Circumstances {
     pub(super) probe_sha256: String,
     /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub(super) dataset: String,
+    /// SHA-256 of the file with the initial weights; `None` if they were random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) initial_weights: Option<Sha256>,
 }
 
 /// Why a checkpoint cannot be read or written; the text does not name the file.
@@ -288,7 +291,7 @@ pub(super) mod tests {
         let velocities = tensors.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let last_epoch = crate::engine::EpochSummary {
             train_loss: 1.0 / 3.0,
-            train_accuracy: 0.1,
+            train_accuracy: Some(0.1),
             validation_accuracy: score,
         };
         Checkpoint {
@@ -302,6 +305,7 @@ pub(super) mod tests {
                     numerics: "f32 on cpu".into(),
                     probe_sha256: "p".into(),
                     dataset: "d".into(),
+                    initial_weights: Some(Sha256::of(b"w")),
                 },
                 teacher: None,
                 class_order: None,

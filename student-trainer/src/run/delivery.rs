@@ -3,8 +3,9 @@
 
 use artifacts::manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance};
 use common::digest::Sha256;
-use networks::{Weights, onnx};
-use onnx_runtime::{Session, SessionOptions};
+use datasets::{Normalization, Source};
+use networks::{NetworkSpec, Weights};
+use onnx_runtime::{ModelInterface, Session, SessionOptions};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +43,9 @@ impl Delivery<'_> {
         if !self.config.export.onnx {
             return Ok(());
         }
-        let onnx =
-            onnx::export(&self.config.network, initial_weights).map_err(ExportError::from)?;
+        let spec = &self.config.network;
+        let onnx = export::to_onnx(spec, initial_weights, &self.data.normalization)
+            .map_err(ExportError::from)?;
         let mut session =
             Session::load(&onnx, SessionOptions::default()).map_err(ExportError::from)?;
         let sample = vec![0.0; session.interface().sample_values()];
@@ -61,7 +63,8 @@ impl Delivery<'_> {
         // The check does not compare logits.
         let logits = vec![0.0; self.config.network.classes];
         let golden_batch = GoldenBatch {
-            images: vec![0; self.config.network.input.elements()],
+            data_type: self.data.train.kind().tensor("samples").data_type,
+            samples: vec![0; export::sample_bytes(spec)],
             logits: vec![logits],
             tolerance: self.config.export.tolerance,
             relative_tolerance: self.config.export.relative_tolerance,
@@ -77,7 +80,7 @@ impl Delivery<'_> {
         };
         let manifest = self.artifact_manifest(&onnx, golden_batch, provenance);
         let manifest_json = manifest.to_json();
-        let more_golden = golden as u64 * export::golden_sample_bytes(&self.config.network);
+        let more_golden = golden as u64 * export::golden_sample_bytes(spec);
         let largest_manifest_bytes =
             manifest_json.len() as u64 + FIGURES_BYTES as u64 + more_golden;
         let upload = ModelUpload {
@@ -127,11 +130,11 @@ impl Delivery<'_> {
             weights,
             network,
             source: self.data.validation.as_ref().unwrap_or(&self.data.train),
-            normalization: &self.config.data.normalization,
+            normalization: &self.data.normalization,
         };
         let model = export::export(source, &self.config.export, self.golden_samples()?)?;
         self.notices.notice(format!(
-            "exported to ONNX: {} bytes; on {} images the logits of ONNX Runtime and libtorch \
+            "exported to ONNX: {} bytes; on {} samples the logits of ONNX Runtime and libtorch \
              differ by at most {:.1e}",
             model.onnx.len(),
             model.compared,
@@ -171,19 +174,25 @@ impl Delivery<'_> {
         golden_batch: GoldenBatch,
         provenance: Provenance,
     ) -> ArtifactManifest {
+        let NetworkSpec { input, classes, .. } = self.config.network;
+        let interface = ModelInterface {
+            sample: input.dimensions(),
+            classes,
+        };
+        // The training images have the network's own size and channels.
+        let preprocessing = input.image().is_ok().then(|| {
+            let Normalization { mean, std } = self.data.normalization.clone();
+            Preprocessing::normalization(mean, std)
+        });
         ArtifactManifest {
             format_version: artifacts::manifest::FORMAT_VERSION,
             onnx: OnnxFile {
                 sha256: Sha256::of(onnx),
                 size: onnx.len() as u64,
             },
-            input_shape: self.config.network.image_shape(),
+            signature: interface.signature(),
             class_names: self.config.data.class_names.clone(),
-            // The training images have the network's own size and channels.
-            preprocessing: Preprocessing::normalization(
-                self.config.data.normalization.mean.clone(),
-                self.config.data.normalization.std.clone(),
-            ),
+            preprocessing,
             golden_batch,
             // Holds: a spec's keys are strings and its numbers finite.
             network: serde_json::to_value(&self.config.network).unwrap_or_default(),

@@ -10,7 +10,7 @@ use torch_networks::TorchError;
 
 use super::{
     checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
-    model_folder::ModelFolderError, resume::ResumeError,
+    initial_weights::InitialWeightsError, model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
     engine::{Divergence, EngineError},
@@ -38,6 +38,9 @@ pub enum RunError {
     /// The disk has too little space for the run.
     #[error(transparent)]
     DiskSpace(#[from] DiskSpaceError),
+    /// The initial weights cannot be used; the text names the file.
+    #[error(transparent)]
+    InitialWeights(#[from] InitialWeightsError),
     /// The images cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -24,6 +24,7 @@ use super::{
     disk_space,
     error::RunError,
     folder::RunFolder,
+    initial_weights::InitialWeights,
     manifest::{self, PhaseRecord, RunManifest},
     metrics::MetricsLog,
     model_folder::ModelFolder,
@@ -79,6 +80,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
             .map_err(SessionError::from)
             .map_err(ExportError::from)?;
     }
+    let initial = InitialWeights::of(&config)?;
     let folder = RunFolder::take(context.folder)?;
     if checkpoints::are_in(&folder.checkpoints())? {
         resume::check_config(&folder.config()?, &config, context.resume)?;
@@ -96,14 +98,14 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
     let precision = Precision::on_cpu(config.precision);
-    let initial_weights = Weights::initial(&config.network, config.seed)?;
-    let network = TorchNetwork::new(&config.network, &initial_weights, Device::Cpu)?;
+    let network = TorchNetwork::new(&config.network, &initial.weights, Device::Cpu)?;
     let numerics = numerics(&network, precision)?;
     let circumstances = Circumstances {
         threads,
         numerics: numerics.descriptor,
         probe_sha256: numerics.probe_sha256,
         dataset: data.fingerprint.clone(),
+        initial_weights: initial.sha256,
     };
     let same_bits = match &resumed {
         Some(Checkpoint { run, .. }) => {
@@ -136,11 +138,11 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         data,
         precision,
     };
-    for problem in problems {
-        run.events.notices().notice(problem);
+    for notice in initial.notice.into_iter().chain(problems) {
+        run.events.notices().notice(notice);
     }
     run.report_unreadable();
-    run.execute(&network, &initial_weights)
+    run.execute(&network, &initial.weights)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
 
@@ -196,6 +198,7 @@ impl Run<'_> {
             probe_sha256: numerics.probe_sha256,
             retort_version: env!("CARGO_PKG_VERSION").to_owned(),
             dataset: self.data.fingerprint.clone(),
+            initial_weights_sha256: self.circumstances.initial_weights.clone(),
             train_samples: self.data.train.len(),
             labelled_samples: Some(self.data.labelled.len())
                 .filter(|labelled| *labelled < self.data.train.len()),
@@ -368,8 +371,8 @@ impl Run<'_> {
         BatchPlan {
             samples: TrainingSamples {
                 source: self.data.of_loss(&phase.loss),
-                input: self.config.network.image_shape(),
-                normalization: &self.config.data.normalization,
+                input: self.config.network.input,
+                normalization: &self.data.normalization,
                 augmentation: self.config.data.augmentation,
             },
             seed: self.config.seed,
@@ -387,8 +390,8 @@ impl Run<'_> {
             // Set when the weights are written.
             weights_sha256: None,
             class_names: self.config.data.class_names.clone(),
-            normalization_mean: self.config.data.normalization.mean.clone(),
-            normalization_std: self.config.data.normalization.std.clone(),
+            normalization_mean: self.data.normalization.mean.clone(),
+            normalization_std: self.data.normalization.std.clone(),
             network: self.config.network.clone(),
         }
     }

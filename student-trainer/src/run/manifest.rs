@@ -40,6 +40,9 @@ pub struct RunManifest {
     pub retort_version: String,
     /// Fingerprint of the training split, or of the sample of it that the run trains on.
     pub dataset: String,
+    /// SHA-256 of the file with the initial weights, if they were not random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_weights_sha256: Option<Sha256>,
     /// Number of training images.
     pub train_samples: usize,
     /// Number of training images that have a label, if not all have one.
@@ -78,8 +81,8 @@ pub struct PhaseRecord {
     pub consumed_sha256: Sha256,
     /// Mean over the last epoch's samples.
     pub train_loss: f64,
-    /// Accuracy of the last epoch on augmented images; 0 to 1.
-    pub train_accuracy: f64,
+    /// Accuracy of the last epoch on augmented samples that have a label, 0 to 1; absent if none has one.
+    pub train_accuracy: Option<f64>,
     /// Accuracy after the last epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
     /// Wall-clock time.
@@ -120,10 +123,14 @@ impl RunManifest {
         let mut metrics = BTreeMap::new();
         if let Some(last) = self.phases.last() {
             metrics.insert("train_loss".to_owned(), last.train_loss);
-            metrics.insert("train_accuracy".to_owned(), last.train_accuracy);
-            if let Some(accuracy) = last.validation_accuracy {
-                metrics.insert("validation_accuracy".to_owned(), accuracy);
-            }
+            let accuracies = [
+                ("train_accuracy", last.train_accuracy),
+                ("validation_accuracy", last.validation_accuracy),
+            ];
+            let known = accuracies
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            metrics.extend(known);
         }
         metrics
     }

@@ -56,6 +56,17 @@ pub enum ResumeError {
         /// Fingerprint now.
         now: String,
     },
+    /// The initial weights are not those of the interrupted run.
+    #[error(
+        "cannot resume from the checkpoint: the initial weights are {now}, those of the interrupted run were \
+         {before}"
+    )]
+    OtherInitialWeights {
+        /// The file's digest in the checkpoint.
+        before: String,
+        /// The file's digest now.
+        now: String,
+    },
     /// The teachers are not those of the interrupted run.
     #[error(
         "cannot resume from the checkpoint: the teachers are {now}, those of the interrupted run \
@@ -71,11 +82,13 @@ pub enum ResumeError {
 
 /// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
 /// addresses and time-outs.
-const MAY_CHANGE: [&str; 15] = [
+const MAY_CHANGE: [&str; 16] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
     "export",
+    // The checkpoint holds the digest of the file.
+    "initial_weights",
     "publish",
     // A recording gives the same bits as its teacher.
     "soft_targets.fallback",
@@ -112,10 +125,11 @@ pub(super) fn check_config(
     }
 }
 
-/// Compares data, threads and numerics. Returns `Ok(false)` if they differ and the policy allows it.
+/// Compares data, initial weights, threads and numerics. Returns `Ok(false)` if threads or numerics differ and
+/// the policy allows it.
 ///
 /// # Errors
-/// [`ResumeError::OtherData`], [`ResumeError::OtherCircumstances`].
+/// [`ResumeError::OtherData`], [`ResumeError::OtherInitialWeights`], [`ResumeError::OtherCircumstances`].
 pub(super) fn check_circumstances(
     before: &Circumstances,
     now: &Circumstances,
@@ -125,6 +139,16 @@ pub(super) fn check_circumstances(
         return Err(ResumeError::OtherData {
             before: before.dataset.clone(),
             now: now.dataset.clone(),
+        });
+    }
+    if before.initial_weights != now.initial_weights {
+        let describe = |circumstances: &Circumstances| match &circumstances.initial_weights {
+            Some(sha256) => format!("a file with SHA-256 {sha256}"),
+            None => "random".to_owned(),
+        };
+        return Err(ResumeError::OtherInitialWeights {
+            before: describe(before),
+            now: describe(now),
         });
     }
     let describe = |circumstances: &Circumstances| {
@@ -299,6 +323,10 @@ mod tests {
             ("[network]", "checkpoints = { keep_last = 9 }\n[network]"),
             (
                 "[network]",
+                "initial_weights = { path = \"w.safetensors\" }\n[network]",
+            ),
+            (
+                "[network]",
                 "publish = { endpoint = \"a:1\", model = \"m\" }\n[network]",
             ),
         ] {
@@ -309,12 +337,13 @@ mod tests {
     }
 
     #[test]
-    fn other_numerics_are_refused_or_reported_and_other_data_always_refused() {
+    fn other_numerics_are_refused_or_reported_and_other_inputs_always_refused() {
         let before = Circumstances {
             threads: 1,
             numerics: "f32 on cpu (avx2)".to_owned(),
             probe_sha256: "p".to_owned(),
             dataset: "d".to_owned(),
+            initial_weights: Some(Sha256::of(b"w")),
         };
         let check = |now: &Circumstances, policy| check_circumstances(&before, now, policy);
         assert!(check(&before, ResumePolicy::SameBits).unwrap());
@@ -335,5 +364,14 @@ mod tests {
             ..before.clone()
         };
         assert!(check(&other, ResumePolicy::OtherBits).is_err());
+        let other = Circumstances {
+            initial_weights: None,
+            ..before.clone()
+        };
+        let error = check(&other, ResumePolicy::OtherBits).unwrap_err();
+        assert!(
+            error.to_string().contains("the initial weights are random"),
+            "{error}"
+        );
     }
 }

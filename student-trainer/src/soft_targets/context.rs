@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use artifacts::manifest::TeacherIdentity;
 use datasets::{SampleKind, Source, Subset};
+use networks::Shape;
 use soft_targets::{
     ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
     Replay, ViewSet, WantedRecording,
@@ -155,8 +156,8 @@ impl<'r> SupplyContext<'r> {
     }
 
     /// Shape of one sample of the student's input.
-    pub(super) fn input(&self) -> [usize; 3] {
-        self.config.network.image_shape()
+    pub(super) fn input(&self) -> Shape {
+        self.config.network.input
     }
 
     fn view_set(&self, views: FixedViews) -> Result<ViewSet, SoftTargetError> {
@@ -165,7 +166,7 @@ impl<'r> SupplyContext<'r> {
             self.train,
             augmentation,
             views.seed,
-            &self.input(),
+            &self.input().dimensions(),
         )?)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use datasets::{BatchAssembler, Source, Targets, View};
+use networks::Shape;
 use soft_targets::{Recording, RecordingLock, ShardId, SoftTargets};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ pub struct Recorder<'r> {
     /// The samples of the recording.
     pub source: &'r dyn Source,
     /// Shape of one sample of the student's input.
-    pub input: [usize; 3],
+    pub input: Shape,
     /// The teachers, without a fallback.
     pub teachers: LiveTargets<'r>,
     /// Images per request.
@@ -100,10 +101,10 @@ impl<'r> Recorder<'r> {
             seed: views.seed,
             view: shard.view.into(),
         };
-        let teacher = self.teachers.input();
+        let (student, teacher) = (self.input.dimensions(), self.teachers.input());
         let targets = Targets {
-            student: self.input.to_vec(),
-            teacher: Some(teacher).filter(|shape| *shape != self.input),
+            teacher: Some(teacher).filter(|shape| *shape != student),
+            student,
         };
         let assembler = BatchAssembler::new(self.source, views.augmentation, view, targets);
         let batch = assembler.assemble(samples)?;

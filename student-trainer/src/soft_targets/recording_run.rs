@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Instant};
 
 use datasets::Subset;
+use networks::Shape;
 use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
 use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ pub(super) struct RecordingRun<'r> {
     views: u32,
     recorded: RecordedTargets,
     source: &'r Subset,
-    input: [usize; 3],
+    input: Shape,
     batch_size: usize,
     prefetch: usize,
     cancel: &'r CancellationToken,

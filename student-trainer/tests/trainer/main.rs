@@ -4,6 +4,8 @@
 
 mod distillation;
 mod faults;
+mod initial_weights;
+mod pictures;
 mod recordings;
 mod resume;
 mod run_service;

@@ -1,6 +1,7 @@
 //! Complete runs of the real program on a part of Fashion-MNIST: bits, folders, errors.
 
 mod delivery;
+mod rows;
 
 use std::{
     collections::BTreeMap,
@@ -165,7 +166,7 @@ fn a_run_folder_holds_everything_that_is_promised() {
     read(&folder, "phases/0-supervised/model.toml");
 
     let artifact = ArtifactManifest::from_json(&read(&folder, "artifact/manifest.json")).unwrap();
-    assert_eq!(artifact.golden_images(), 8);
+    assert_eq!(artifact.golden_samples(), 8);
     assert_eq!(Some(artifact.onnx.sha256), manifest.onnx_sha256);
 
     let mut events = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use common::digest::Sha256;
 
-use super::{Backend, BackendError, Description, Readiness};
+use super::{Backend, BackendError, Description, ModelFacts, Readiness};
 use crate::{batch::Batch, model::class_map::ClassGroups};
 
 /// Answers with one logit per group of `backend`'s classes.
@@ -37,6 +37,10 @@ impl Backend for GroupedClasses {
         let logits = self.backend.logits(batch)?;
         let classes = self.backend.description().class_names.len();
         Ok(self.groups.apply(&logits, classes))
+    }
+
+    fn facts(&self) -> ModelFacts {
+        self.backend.facts()
     }
 
     fn readiness(&self) -> Option<Readiness> {

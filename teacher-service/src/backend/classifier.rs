@@ -8,13 +8,14 @@ use serde::Serialize;
 use tensors::{Signature, TensorSpec};
 use tracing::info;
 
-use super::{Backend, BackendError, Description, LoadError, Readiness, probe};
+use super::{Backend, BackendError, Description, LoadError, ModelFacts, Readiness, probe};
 use crate::{
     batch::{Batch, Input},
     model::{
         ModelConfig,
-        card::{Card, CardConfig, CardFile, OutputKind, SampleCard},
+        card::{Card, CardConfig, CardFile, SampleCard},
         card_files,
+        output_values::OutputValues,
     },
 };
 
@@ -43,6 +44,11 @@ pub trait Classifier {
         samples: usize,
     ) -> Result<Vec<f32>, BackendError>;
 
+    /// What the model's file says about itself.
+    fn facts(&self) -> ModelFacts {
+        ModelFacts::default()
+    }
+
     /// Changes of the model's readiness; `None` for a model in this process, which is always ready.
     fn readiness(&self) -> Option<Readiness> {
         None
@@ -55,15 +61,13 @@ pub struct CardedClassifier<C> {
     description: Description,
 }
 
-struct CardedModel<C> {
-    classifier: C,
-    card: Card,
-    output: String,
+/// A classifier and what the values of its tensors mean.
+pub(crate) struct CardedModel<C> {
+    pub(crate) classifier: C,
+    pub(crate) card: Card,
+    /// Name of the output with the classes.
+    pub(crate) output: String,
 }
-
-/// Probabilities below this one count as this one, so that their logarithms are finite. The class is
-/// then as good as impossible: its logit is -18.4.
-const SMALLEST_PROBABILITY: f32 = 1e-8;
 
 /// What a model id covers. A new version of the encoding gets a new number.
 #[derive(Serialize)]
@@ -90,7 +94,8 @@ impl<C: Classifier> CardedClassifier<C> {
         let output = choose_output(&signature, config)?;
         let classes = class_count(output);
         let files = read_files(config)?;
-        let card = Card::resolve(input, classes, &own_card(config)?, &files);
+        let own = own_card(config, classes, &files)?;
+        let card = Card::resolve(input, classes, &own, &files);
         let card = card.map_err(|source| LoadError::Card {
             path: config.path.clone(),
             source,
@@ -107,9 +112,11 @@ impl<C: Classifier> CardedClassifier<C> {
             path: config.path.clone(),
             source,
         })?;
-        check_kind(&probe, &model.card).map_err(|problem| LoadError::Kind {
+        let values = OutputValues::of(&probe, model.card.class_names.len());
+        let fits = values.check(model.card.output);
+        fits.map_err(|source| LoadError::Kind {
             path: config.path.clone(),
-            problem,
+            source,
         })?;
         let description = Description {
             identity: TeacherIdentity {
@@ -138,8 +145,21 @@ impl<C: Classifier> CardedModel<C> {
         Sha256::of(&identity)
     }
 
-    /// The model's outputs for a batch, before they become logits.
-    fn outputs(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
+    /// The model's outputs for a batch, before they become logits: one value per class and sample.
+    pub(crate) fn outputs(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
+        let outputs = self.values(batch)?;
+        let (classes, samples) = (self.card.class_names.len(), batch.samples);
+        if outputs.len() != classes * samples {
+            let (output, found) = (&self.output, outputs.len());
+            return Err(BackendError(format!(
+                "`{output}` has {found} values for {samples} samples, expected {classes} each"
+            )));
+        }
+        Ok(outputs)
+    }
+
+    /// The values of the model's output for a batch, whatever their number.
+    pub(crate) fn values(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         let (input, sample) = match (&self.card.samples, &batch.input) {
             (SampleCard::Images(images), Input::U8(pixels)) => {
                 let shape = images.model_shape().to_vec();
@@ -150,17 +170,8 @@ impl<C: Classifier> CardedModel<C> {
                 return Err(BackendError("the teacher takes u8 pixels".to_owned()));
             }
         };
-        let outputs = self
-            .classifier
-            .run(&self.output, &input, &sample, batch.samples)?;
-        let (classes, samples) = (self.card.class_names.len(), batch.samples);
-        if outputs.len() != classes * samples {
-            let (output, found) = (&self.output, outputs.len());
-            return Err(BackendError(format!(
-                "`{output}` has {found} values for {samples} samples, expected {classes} each"
-            )));
-        }
-        Ok(outputs)
+        self.classifier
+            .run(&self.output, &input, &sample, batch.samples)
     }
 }
 
@@ -171,12 +182,12 @@ impl<C: Classifier> Backend for CardedClassifier<C> {
 
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         let mut outputs = self.model.outputs(batch)?;
-        if self.model.card.output == OutputKind::Probabilities {
-            for value in &mut outputs {
-                *value = value.max(SMALLEST_PROBABILITY).ln();
-            }
-        }
+        self.model.card.output.make_logits(&mut outputs);
         Ok(outputs)
+    }
+
+    fn facts(&self) -> ModelFacts {
+        self.model.classifier.facts()
     }
 
     fn readiness(&self) -> Option<Readiness> {
@@ -184,8 +195,40 @@ impl<C: Classifier> Backend for CardedClassifier<C> {
     }
 }
 
+impl<C: Classifier + ?Sized> Classifier for Box<C> {
+    fn signature(&self) -> &Signature {
+        (**self).signature()
+    }
+
+    fn digest(&self, probe: &[f32]) -> Sha256 {
+        (**self).digest(probe)
+    }
+
+    fn numerics(&self) -> String {
+        (**self).numerics()
+    }
+
+    fn run(
+        &mut self,
+        output: &str,
+        input: &Input,
+        sample: &[usize],
+        samples: usize,
+    ) -> Result<Vec<f32>, BackendError> {
+        (**self).run(output, input, sample, samples)
+    }
+
+    fn facts(&self) -> ModelFacts {
+        (**self).facts()
+    }
+
+    fn readiness(&self) -> Option<Readiness> {
+        (**self).readiness()
+    }
+}
+
 /// The configured output, or the only one with a row of floating-point values per sample.
-fn choose_output<'s>(
+pub(crate) fn choose_output<'s>(
     signature: &'s Signature,
     config: &ModelConfig,
 ) -> Result<&'s TensorSpec, LoadError> {
@@ -212,45 +255,38 @@ fn choose_output<'s>(
 }
 
 /// Values per sample, if the model says.
-fn class_count(output: &TensorSpec) -> Option<usize> {
+pub(crate) fn class_count(output: &TensorSpec) -> Option<usize> {
     let sizes = output.dimensions.0.iter().skip(1);
     sizes
         .map(|dimension| dimension.fixed())
         .try_fold(1_usize, |product, size| product.checked_mul(size?))
 }
 
-/// `[model.preprocessing]`, with the names from its file.
-fn own_card(config: &ModelConfig) -> Result<CardConfig, LoadError> {
+/// `[model.preprocessing]`, with the names from its file. Classes that nothing names are called by their
+/// positions if groups replace them.
+pub(crate) fn own_card(
+    config: &ModelConfig,
+    classes: Option<usize>,
+    files: &[CardFile],
+) -> Result<CardConfig, LoadError> {
     let mut card = config.preprocessing.clone();
     if let Some(file) = &card.class_names_file {
         card.class_names = Some(card_files::read_class_names(file)?);
     }
+    let are_named =
+        card.class_names.is_some() || files.iter().any(|file| file.card.class_names.is_some());
+    if let (Some(classes), false, false) = (classes, are_named, config.classes.is_empty()) {
+        card.class_names = Some((0..classes).map(|position| position.to_string()).collect());
+    }
     Ok(card)
 }
 
-fn read_files(config: &ModelConfig) -> Result<Vec<CardFile>, LoadError> {
+/// The files beside the model that describe its preprocessing.
+pub(crate) fn read_files(config: &ModelConfig) -> Result<Vec<CardFile>, LoadError> {
     let path: &Path = &config.path;
     if path.is_file() {
         Ok(card_files::read_beside(path)?)
     } else {
         Ok(Vec::new())
-    }
-}
-
-/// Checks that the outputs of the probe are what the card says: rows of probabilities are from 0 to 1
-/// and add up to 1; rows of logits do not.
-fn check_kind(outputs: &[f32], card: &Card) -> Result<(), &'static str> {
-    let are_probabilities = outputs.chunks(card.class_names.len()).all(|row| {
-        let sum: f32 = row.iter().sum();
-        row.iter().all(|value| (0.0..=1.0).contains(value)) && (sum - 1.0).abs() < 1e-2
-    });
-    match (card.output, are_probabilities) {
-        (OutputKind::Logits, true) => {
-            Err("its outputs are from 0 to 1 and add up to 1: set output = \"probabilities\"")
-        }
-        (OutputKind::Probabilities, false) => {
-            Err("its outputs are not from 0 to 1, or do not add up to 1: set output = \"logits\"")
-        }
-        _ => Ok(()),
     }
 }

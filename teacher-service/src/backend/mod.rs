@@ -5,12 +5,15 @@
 
 mod class_groups;
 mod classifier;
+mod facts;
 #[cfg(any(feature = "libtorch", feature = "onnx"))]
 mod file_digest;
 mod inference_server;
 #[cfg(feature = "onnx")]
 mod onnx;
 mod probe;
+#[cfg(feature = "libtorch")]
+mod published_network;
 #[cfg(feature = "libtorch")]
 mod retort_network;
 #[cfg(feature = "libtorch")]
@@ -31,14 +34,20 @@ use crate::{
         card_files::CardFileError,
         class_map::ClassMapError,
         format::{FormatError, ModelFormat},
+        output_values::OutputContradiction,
     },
 };
 
 use class_groups::GroupedClasses;
 pub use classifier::{CardedClassifier, Classifier};
+pub(crate) use classifier::{CardedModel, choose_output, class_count, own_card, read_files};
+pub use facts::ModelFacts;
 pub use inference_server::{InferenceServerError, InferenceServerModel};
 #[cfg(feature = "onnx")]
 pub use onnx::OnnxFile;
+pub(crate) use probe::batch as probe_batch;
+#[cfg(feature = "libtorch")]
+pub use published_network::{PublishedNetwork, PublishedNetworkError};
 #[cfg(feature = "libtorch")]
 pub use retort_network::{RetortNetwork, RetortNetworkError};
 #[cfg(feature = "libtorch")]
@@ -54,6 +63,11 @@ pub trait Backend {
     /// # Errors
     /// If the computation fails; a later batch may succeed.
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError>;
+
+    /// What is known about the model besides what its trainers need.
+    fn facts(&self) -> ModelFacts {
+        ModelFacts::default()
+    }
 
     /// Changes of the model's readiness; `None` for a model in this process, which is always ready.
     fn readiness(&self) -> Option<Readiness> {
@@ -111,6 +125,10 @@ pub enum LoadError {
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
     RetortNetwork(#[from] RetortNetworkError),
+    /// The published weights cannot be used.
+    #[cfg(feature = "libtorch")]
+    #[error(transparent)]
+    PublishedNetwork(#[from] PublishedNetworkError),
     /// The program of PyTorch cannot be used.
     #[cfg(feature = "libtorch")]
     #[error(transparent)]
@@ -137,6 +155,22 @@ pub enum LoadError {
     )]
     CardNotUsed {
         /// The folder.
+        path: PathBuf,
+    },
+    /// Nothing says which network a file of weights belongs to.
+    #[error(
+        "{}: a safetensors file holds weights but no network; set model.network.preset to resnet18, resnet34, \
+         resnet50, mobilenet_v2, efficientnet_lite0 or vgg16_bn, or give a folder with weights.safetensors and \
+         model.toml", path.display()
+    )]
+    NetworkMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The model says itself which network it is.
+    #[error("{}: [model.network] is for safetensors files only; remove it", path.display())]
+    NetworkNotUsed {
+        /// The model.
         path: PathBuf,
     },
     /// The model has not one input.
@@ -175,12 +209,12 @@ pub enum LoadError {
     #[error(transparent)]
     ClassMap(#[from] ClassMapError),
     /// The model's outputs contradict the card.
-    #[error("{}: {problem} in [model.preprocessing]", path.display())]
+    #[error("{}: {source} in [model.preprocessing]", path.display())]
     Kind {
         /// The model.
         path: PathBuf,
         /// The contradiction, and what to set.
-        problem: &'static str,
+        source: OutputContradiction,
     },
     /// The model cannot compute a first batch.
     #[error("{}: the model cannot compute a batch: {source}", path.display())]
@@ -192,11 +226,38 @@ pub enum LoadError {
     },
 }
 
+/// A model before anything is known about its preprocessing.
+pub(crate) enum OpenedModel {
+    /// A network of Retort's own, which knows its preprocessing.
+    Network(Box<dyn Backend>),
+    /// A model in the format of another program, which needs a card.
+    Classifier(Box<dyn Classifier>),
+}
+
 /// Opens the configured model, whatever its format.
 ///
 /// # Errors
 /// See [`LoadError`].
 pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Backend>, LoadError> {
+    let backend: Box<dyn Backend> = match open_model(model, compute)? {
+        OpenedModel::Network(network) => network,
+        OpenedModel::Classifier(classifier) => Box::new(CardedClassifier::new(classifier, model)?),
+    };
+    if model.classes.is_empty() {
+        return Ok(backend);
+    }
+    let groups = model.classes.resolve(&backend.description().class_names)?;
+    Ok(Box::new(GroupedClasses::new(backend, groups)))
+}
+
+/// Opens the configured model without its card and without its groups of classes.
+///
+/// # Errors
+/// See [`LoadError`].
+pub(crate) fn open_model(
+    model: &ModelConfig,
+    compute: &ComputeConfig,
+) -> Result<OpenedModel, LoadError> {
     let path = &model.path;
     #[cfg(not(all(feature = "libtorch", feature = "onnx")))]
     let not_built = |feature| {
@@ -205,14 +266,19 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             feature,
         })
     };
-    let backend: Box<dyn Backend> = match model.format.resolve(path)? {
+    let format = model.format.resolve(path)?;
+    if format != ModelFormat::Safetensors && model.network.is_some() {
+        return Err(LoadError::NetworkNotUsed { path: path.clone() });
+    }
+    let classifier: Box<dyn Classifier> = match format {
         ModelFormat::Artifact => {
             if model.preprocessing != CardConfig::default() || model.output.is_some() {
                 return Err(LoadError::CardNotUsed { path: path.clone() });
             }
             #[cfg(feature = "libtorch")]
             {
-                Box::new(RetortNetwork::load(path, compute)?)
+                let network = RetortNetwork::load(path, compute)?;
+                return Ok(OpenedModel::Network(Box::new(network)));
             }
             #[cfg(not(feature = "libtorch"))]
             {
@@ -220,29 +286,29 @@ pub fn open(model: &ModelConfig, compute: &ComputeConfig) -> Result<Box<dyn Back
             }
         }
         #[cfg(feature = "onnx")]
-        ModelFormat::Onnx => {
-            let file = OnnxFile::open(path, compute)?;
-            Box::new(CardedClassifier::new(file, model)?)
-        }
+        ModelFormat::Onnx => Box::new(OnnxFile::open(path, compute)?),
         #[cfg(not(feature = "onnx"))]
         ModelFormat::Onnx => return not_built("onnx"),
         #[cfg(feature = "libtorch")]
         ModelFormat::TorchProgram | ModelFormat::TorchScript => {
-            let program = TorchProgram::open(path, compute)?;
-            Box::new(CardedClassifier::new(program, model)?)
+            Box::new(TorchProgram::open(path, compute)?)
+        }
+        #[cfg(feature = "libtorch")]
+        ModelFormat::Safetensors => {
+            let network = model.network.as_ref();
+            let network =
+                network.ok_or_else(|| LoadError::NetworkMissing { path: path.clone() })?;
+            Box::new(PublishedNetwork::open(path, network, compute)?)
         }
         #[cfg(not(feature = "libtorch"))]
-        ModelFormat::TorchProgram | ModelFormat::TorchScript => return not_built("libtorch"),
+        ModelFormat::TorchProgram | ModelFormat::TorchScript | ModelFormat::Safetensors => {
+            return not_built("libtorch");
+        }
         ModelFormat::InferenceServer => {
-            let server = InferenceServerModel::connect(path, &model.server)?;
-            Box::new(CardedClassifier::new(server, model)?)
+            Box::new(InferenceServerModel::connect(path, &model.server)?)
         }
     };
-    if model.classes.is_empty() {
-        return Ok(backend);
-    }
-    let groups = model.classes.resolve(&backend.description().class_names)?;
-    Ok(Box::new(GroupedClasses::new(backend, groups)))
+    Ok(OpenedModel::Classifier(classifier))
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
@@ -252,6 +318,10 @@ impl<B: Backend + ?Sized> Backend for Box<B> {
 
     fn logits(&mut self, batch: &Batch) -> Result<Vec<f32>, BackendError> {
         (**self).logits(batch)
+    }
+
+    fn facts(&self) -> ModelFacts {
+        (**self).facts()
     }
 
     fn readiness(&self) -> Option<Readiness> {

@@ -7,7 +7,7 @@ use onnx_runtime::{OnnxModel, OnnxOptions, Values};
 use tensors::Signature;
 use tracing::{info, warn};
 
-use super::{BackendError, Classifier, LoadError, file_digest::file_digest};
+use super::{BackendError, Classifier, LoadError, ModelFacts, file_digest::file_digest};
 use crate::{batch::Input, config::ComputeConfig};
 
 /// A model from an ONNX file and the files with external data beside it.
@@ -60,6 +60,13 @@ impl Classifier for OnnxFile {
 
     fn numerics(&self) -> String {
         self.model.numerics()
+    }
+
+    fn facts(&self) -> ModelFacts {
+        ModelFacts {
+            unusable_outputs: self.model.other_outputs().to_vec(),
+            ..ModelFacts::from(self.model.summary())
+        }
     }
 
     fn run(

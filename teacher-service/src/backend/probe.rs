@@ -19,7 +19,7 @@ pub(super) fn digest(outputs: &[f32]) -> String {
 }
 
 /// Values that look random, from 0 to 250, and whole: models may take integers.
-pub(super) fn batch(input: &TensorSpec) -> Batch {
+pub(crate) fn batch(input: &TensorSpec) -> Batch {
     let count = SAMPLES * input.dimensions.sample_values().unwrap_or_default();
     let bytes = (0..count as u32).map(|index| {
         // Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4).

@@ -7,7 +7,7 @@ use std::{
 
 use artifacts::manifest::TeacherIdentity;
 use common::{cores, folders};
-use networks::{ModelFile, ModelFileError, NotAnImage, SpecError, Weights, WeightsError, model_id};
+use networks::{ModelFile, ModelFileError, Shape, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use tensors::{DataType, TensorSpec};
 use torch_networks::{
@@ -16,7 +16,7 @@ use torch_networks::{
 };
 use tracing::warn;
 
-use super::{Backend, BackendError, Description};
+use super::{Backend, BackendError, Description, ModelFacts};
 use crate::{
     batch::{Batch, Input},
     config::ComputeConfig,
@@ -31,12 +31,14 @@ const MODEL_FILE: &str = "model.toml";
 pub struct RetortNetwork {
     network: TorchNetwork,
     precision: Precision,
-    /// Of one sample: [channels, height, width].
-    shape: [usize; 3],
-    /// Per channel.
+    /// Of one sample.
+    shape: Shape,
+    /// Per channel of images, per value of rows.
     normalization_mean: Vec<f32>,
-    /// Per channel, above 0.
+    /// Per channel of images, per value of rows; above 0.
     normalization_std: Vec<f32>,
+    /// Number of trained values.
+    parameters: u64,
     description: Description,
 }
 
@@ -75,14 +77,6 @@ pub enum RetortNetworkError {
         /// The cause.
         source: SpecError,
     },
-    /// The network takes no images.
-    #[error("{}: {source}", path.display())]
-    Input {
-        /// The folder.
-        path: PathBuf,
-        /// The cause.
-        source: NotAnImage,
-    },
     /// The configured device is not available.
     #[error("compute.device: {0}")]
     Device(#[from] DeviceUnavailable),
@@ -110,16 +104,6 @@ impl RetortNetwork {
                 source,
             })?;
 
-        let input_shape =
-            model
-                .network
-                .input
-                .image()
-                .map_err(|source| RetortNetworkError::Input {
-                    path: path(),
-                    source,
-                })?;
-
         torch_networks::set_threads(cores::threads(config.threads));
         let engine = |source| RetortNetworkError::Engine {
             path: path(),
@@ -135,15 +119,18 @@ impl RetortNetwork {
                 numerics: numerics.descriptor,
                 probe_sha256: numerics.probe_sha256,
             },
-            input: TensorSpec::batch_of("pixels", DataType::Uint8, &input_shape),
-            preprocessing: format!(
-                "(x / 255 - mean) / std, mean {:?}, std {:?}",
-                model.normalization_mean, model.normalization_std
-            ),
+            input: input(model.network.input),
+            preprocessing: preprocessing(&model),
             class_names: model.class_names,
         };
+        let cost =
+            networks::cost(&model.network).map_err(|source| RetortNetworkError::Network {
+                path: path(),
+                source,
+            })?;
         Ok(Self {
-            shape: input_shape,
+            parameters: cost.parameters,
+            shape: model.network.input,
             normalization_mean: model.normalization_mean,
             normalization_std: model.normalization_std,
             network,
@@ -153,18 +140,25 @@ impl RetortNetwork {
     }
 
     fn input(&self, batch: &Batch) -> Result<Tensor, TorchError> {
-        let [channels, height, width] = self.shape;
-        let shape = [batch.samples, channels, height, width];
-        match &batch.input {
-            Input::U8(pixels) => normalize(
-                pixels,
-                shape,
-                &self.normalization_mean,
-                &self.normalization_std,
-            ),
-            Input::F32(values) => {
-                Ok(Tensor::f_from_slice(values)?.f_view(shape.map(|size| size as i64))?)
+        let (mean, std) = (&self.normalization_mean, &self.normalization_std);
+        match (&batch.input, self.shape) {
+            (
+                Input::U8(pixels),
+                Shape::Image {
+                    channels,
+                    height,
+                    width,
+                },
+            ) => {
+                let shape = [batch.samples, channels, height, width];
+                normalize(pixels, shape, mean, std)
             }
+            (Input::F32(values), Shape::Vector { features }) => {
+                let rows = Tensor::f_from_slice(values)?.f_view([-1, features as i64])?;
+                let centered = rows.f_sub(&Tensor::f_from_slice(mean)?)?;
+                Ok(centered.f_div(&Tensor::f_from_slice(std)?)?)
+            }
+            _ => unreachable!("a batch has the type that the description names"),
         }
     }
 }
@@ -184,6 +178,32 @@ impl Backend for RetortNetwork {
             Ok(Vec::try_from(logits.f_reshape([-1])?)?)
         };
         tch::no_grad(compute).map_err(|error: TorchError| BackendError(error.to_string()))
+    }
+
+    fn facts(&self) -> ModelFacts {
+        ModelFacts {
+            parameters: Some(self.parameters),
+            ..ModelFacts::default()
+        }
+    }
+}
+
+/// What a network with this input takes: pixels, or rows before their standardization.
+fn input(shape: Shape) -> TensorSpec {
+    let (name, data_type) = match shape {
+        Shape::Image { .. } => ("pixels", DataType::Uint8),
+        Shape::Vector { .. } => ("rows", DataType::Fp32),
+    };
+    TensorSpec::batch_of(name, data_type, &shape.dimensions())
+}
+
+fn preprocessing(model: &ModelFile) -> String {
+    match model.network.input {
+        Shape::Image { .. } => format!(
+            "(x / 255 - mean) / std, mean {:?}, std {:?}",
+            model.normalization_mean, model.normalization_std
+        ),
+        Shape::Vector { .. } => "(x - mean) / std, of the rows of its training".to_owned(),
     }
 }
 

@@ -8,7 +8,7 @@ use torch_networks::{Device, DeviceUnavailable, describe_device, resolve_device}
 use torch_programs::{Kind, Program, ProgramError, Tensor};
 use tracing::info;
 
-use super::{BackendError, Classifier, LoadError, file_digest::file_digest};
+use super::{BackendError, Classifier, LoadError, ModelFacts, file_digest::file_digest};
 use crate::{batch::Input, config::ComputeConfig};
 
 /// The names of input and output of a TorchScript program, whose file does not name them.
@@ -112,6 +112,13 @@ impl Classifier for TorchProgram {
 
     fn numerics(&self) -> String {
         format!("PyTorch's program on {}", describe_device(self.device))
+    }
+
+    fn facts(&self) -> ModelFacts {
+        ModelFacts {
+            parameters: self.program.parameters(),
+            ..ModelFacts::default()
+        }
     }
 
     fn run(

@@ -299,6 +299,26 @@ impl ImageCard {
 }
 
 impl Layout {
+    /// The layout of a model with the input `input`, if one dimension only can be its channels (1 or 3).
+    pub(crate) fn told_by(input: &TensorSpec) -> Option<Self> {
+        let [_, first, _, last] = input.dimensions.0[..] else {
+            return None;
+        };
+        match (is_channels(first), is_channels(last)) {
+            (true, false) => Some(Self::Nchw),
+            (false, true) => Some(Self::Nhwc),
+            _ => None,
+        }
+    }
+
+    /// The other one.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Nchw => Self::Nhwc,
+            Self::Nhwc => Self::Nchw,
+        }
+    }
+
     /// [channels, height, width] of a batch of images with four dimensions.
     fn image_dimensions(self, dimensions: &Dimensions) -> [Dimension; 3] {
         match (self, &dimensions.0[..]) {
@@ -390,16 +410,18 @@ fn image_layout(input: &TensorSpec, sources: &Sources<'_>) -> Option<Result<Layo
     if let Some(layout) = sources.config.layout {
         return Some(Ok(layout));
     }
-    let is_channels = |dimension| matches!(dimension, Dimension::Fixed(1 | 3));
-    let is_open = |dimension| matches!(dimension, Dimension::Open);
-    match (first, last) {
-        (first, last) if is_channels(first) && !is_channels(last) => Some(Ok(Layout::Nchw)),
-        (first, last) if is_channels(last) && !is_channels(first) => Some(Ok(Layout::Nhwc)),
-        (first, last) if is_channels(first) || (is_open(first) && is_open(last)) => {
+    let both_open = [first, last] == [Dimension::Open; 2];
+    match Layout::told_by(input) {
+        Some(layout) => Some(Ok(layout)),
+        None if is_channels(first) || both_open => {
             Some(sources.require("layout", |card| card.layout))
         }
-        _ => None,
+        None => None,
     }
+}
+
+fn is_channels(dimension: Dimension) -> bool {
+    matches!(dimension, Dimension::Fixed(1 | 3))
 }
 
 /// The shape of one sample of a model that takes values.

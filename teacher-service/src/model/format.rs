@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The format in a configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -23,12 +23,15 @@ pub enum FormatChoice {
     TorchProgram,
     /// See [`ModelFormat::TorchScript`].
     TorchScript,
+    /// See [`ModelFormat::Safetensors`].
+    Safetensors,
     /// See [`ModelFormat::InferenceServer`].
     InferenceServer,
 }
 
 /// A format that a teacher can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelFormat {
     /// A folder that a run wrote: `model.toml` and `weights.safetensors`.
     Artifact,
@@ -38,6 +41,8 @@ pub enum ModelFormat {
     TorchProgram,
     /// A program that `torch.jit` wrote, `.pt`.
     TorchScript,
+    /// Weights that another project published, `.safetensors`.
+    Safetensors,
     /// The address of a model on a server with the Open Inference Protocol.
     InferenceServer,
 }
@@ -55,8 +60,8 @@ pub enum FormatError {
     },
     /// It is no known format.
     #[error(
-        "model.path = {}: {found}; a teacher is a folder that a run wrote, an ONNX file, a .pt2 or \
-         TorchScript file, or grpc://HOST:PORT/MODEL on an inference server", path.display()
+        "model.path = {}: {found}; a teacher is a folder that a run wrote, an ONNX file, a .pt2, TorchScript or \
+         safetensors file, or grpc://HOST:PORT/MODEL on an inference server", path.display()
     )]
     Unknown {
         /// The path.
@@ -81,6 +86,7 @@ impl FormatChoice {
             Self::Onnx => Ok(ModelFormat::Onnx),
             Self::TorchProgram => Ok(ModelFormat::TorchProgram),
             Self::TorchScript => Ok(ModelFormat::TorchScript),
+            Self::Safetensors => Ok(ModelFormat::Safetensors),
             Self::InferenceServer => Ok(ModelFormat::InferenceServer),
         }
     }
@@ -124,10 +130,7 @@ fn detect(path: &Path) -> Result<ModelFormat, FormatError> {
         "onnx" => Ok(ModelFormat::Onnx),
         _ if is_zip => unknown("it is a zip archive, and its name ends neither in .pt2 nor in .pt"),
         // The length of the header, then the header.
-        _ if head.get(5..9) == Some(b"\0\0\0{") => unknown(
-            "it is a safetensors file, which holds weights but no network: give a folder with \
-             weights.safetensors and model.toml",
-        ),
+        _ if head.get(5..9) == Some(b"\0\0\0{") => Ok(ModelFormat::Safetensors),
         // The version of the format is an ONNX file's first field.
         _ if head.first() == Some(&0x08) => Ok(ModelFormat::Onnx),
         _ => unknown("it is a file of another format"),
@@ -150,12 +153,14 @@ mod tests {
     fn formats_are_detected_from_name_and_content() {
         let folder = tempfile::tempdir().unwrap();
         let zip = b"PK\x03\x04....";
+        let safetensors = [&8_u64.to_le_bytes()[..], b"{}      "].concat();
         for (name, content, format) in [
             ("a.onnx", &b"\x08\x08"[..], ModelFormat::Onnx),
             ("a", b"\x08\x0a\x12", ModelFormat::Onnx),
             ("a.pt2", zip, ModelFormat::TorchProgram),
             ("a.pt", zip, ModelFormat::TorchScript),
             ("a.pth", b"\x80\x02", ModelFormat::TorchScript),
+            ("a.safetensors", &safetensors, ModelFormat::Safetensors),
         ] {
             let path = folder.path().join(name);
             fs::write(&path, content).unwrap();
@@ -172,10 +177,8 @@ mod tests {
     #[test]
     fn what_is_no_model_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let safetensors = [&8_u64.to_le_bytes()[..], b"{}      "].concat();
         for (name, content, named) in [
-            ("a.safetensors", &safetensors[..], "no network"),
-            ("a.zip", b"PK\x03\x04", "zip archive"),
+            ("a.zip", &b"PK\x03\x04"[..], "zip archive"),
             ("a.pt2", b"text", "another format"),
             ("a.txt", b"", "another format"),
         ] {

@@ -4,6 +4,8 @@ pub mod card;
 pub mod card_files;
 pub mod class_map;
 pub mod format;
+pub mod network;
+pub mod output_values;
 pub mod pixels;
 
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use server::security::{client::TokenInPlainText, tls::ClientTls};
 use card::CardConfig;
 use class_map::ClassMap;
 use format::FormatChoice;
+use network::NetworkConfig;
 
 /// The teacher's model.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +27,9 @@ pub struct ModelConfig {
     pub path: PathBuf,
     /// What `path` is.
     pub format: FormatChoice,
+    /// The network of a safetensors file.
+    #[serde(default)]
+    pub network: Option<NetworkConfig>,
     /// The output with one value per class; `None` if there is only one that can be it.
     pub output: Option<String>,
     /// How samples become the model's input. Models of Retort's own need none.
@@ -68,6 +74,7 @@ impl ModelConfig {
         Self {
             path: path.into(),
             format: FormatChoice::Auto,
+            network: None,
             output: None,
             preprocessing: CardConfig::default(),
             classes: ClassMap::default(),
@@ -90,6 +97,9 @@ impl ModelConfig {
             self.server.timeout_seconds,
             1..=3600,
         );
+        if let Some(network) = &self.network {
+            network.validate(problems);
+        }
         self.preprocessing.validate(problems);
         self.classes.validate(problems);
     }

@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use common::compute::{DeviceChoice, PrecisionChoice};
 use proto::inference::{
     ModelConfig as TritonConfig, ModelConfigRequest, ModelConfigResponse, ModelInferRequest,
     ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
@@ -23,16 +22,17 @@ use proto::inference::{
     model_metadata_response::TensorMetadata,
 };
 use teacher_service::{
-    backend::{self, Backend, LoadError},
+    backend::Backend,
     batch::{Batch, Input},
-    config::ComputeConfig,
-    libtorch_environment::CpuIsa,
     model::ModelConfig,
 };
 use tokio::runtime::Runtime;
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
-use crate::support::eventually;
+use crate::{
+    opened::{open, refusal},
+    support::eventually,
+};
 
 /// A model of rows with three values and two classes, which a test changes while it serves.
 #[derive(Clone, Default)]
@@ -231,16 +231,6 @@ impl Server {
     }
 }
 
-fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
-    let compute = ComputeConfig {
-        threads: 1,
-        precision: PrecisionChoice::Auto,
-        cpu_isa: CpuIsa::Auto,
-        device: DeviceChoice::Cpu,
-    };
-    backend::open(config, &compute)
-}
-
 fn rows(samples: usize) -> Batch {
     let values = (0..samples * 3).map(|value| value as f32 / 4.0).collect();
     Batch {
@@ -312,10 +302,6 @@ fn readiness_follows_the_server() {
 #[test]
 fn models_that_cannot_be_used_are_named() {
     let server = Server::start();
-    let refusal = |config: &ModelConfig| match open(config) {
-        Ok(_) => panic!("it is accepted"),
-        Err(error) => error.to_string(),
-    };
     let error = refusal(&server.config("images"));
     assert!(
         error.contains("/images: ") && error.contains("no such model"),

@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod inference_server;
+mod inspect;
 mod lifecycle;
 mod memory;
 mod onnx;
+mod opened;
+mod pets;
+mod published_network;
+mod rows;
 mod security;
 mod stream;
 mod support;

@@ -2,8 +2,6 @@
 
 use std::{fs, path::Path};
 
-use bytes::Bytes;
-use common::compute::{DeviceChoice, PrecisionChoice};
 use networks::{
     NetworkSpec, Weights,
     onnx::schema::{
@@ -12,14 +10,10 @@ use networks::{
     },
 };
 use prost::Message;
-use teacher_service::{
-    backend::{self, Backend, LoadError},
-    batch::{Batch, Input},
-    config::ComputeConfig,
-    libtorch_environment::CpuIsa,
-    model::ModelConfig,
-};
+use teacher_service::model::ModelConfig;
 use tempfile::TempDir;
+
+use crate::opened::{assert_close, logits, open, refusal};
 
 const SPEC: &str = "input = [3, 8, 6]\nclasses = 5\npreset = \"resnet\"\nwidths = [8, 16]";
 
@@ -49,43 +43,10 @@ fn write(folder: &Path, model: &ModelProto) -> ModelConfig {
     config
 }
 
-fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
-    let compute = ComputeConfig {
-        threads: 1,
-        precision: PrecisionChoice::Auto,
-        cpu_isa: CpuIsa::Auto,
-        device: DeviceChoice::Cpu,
-    };
-    backend::open(config, &compute)
-}
-
-fn refusal(config: &ModelConfig) -> String {
-    match open(config) {
-        Ok(_) => panic!("it is accepted"),
-        Err(error) => error.to_string(),
-    }
-}
-
 fn pixels(samples: usize) -> Vec<u8> {
     (0..samples * SAMPLE)
         .map(|i| (i * 37 % 251) as u8)
         .collect()
-}
-
-fn logits(backend: &mut dyn Backend, pixels: &[u8]) -> Vec<f32> {
-    let batch = Batch {
-        samples: pixels.len() / SAMPLE,
-        input: Input::U8(Bytes::copy_from_slice(pixels)),
-    };
-    backend.logits(&batch).unwrap()
-}
-
-fn assert_close(found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        let near = (found - expected).abs() <= 1e-4 * expected.abs().max(1.0);
-        assert!(near, "{found} is not {expected}");
-    }
 }
 
 /// The logits of the unchanged model for 64 images.

@@ -2,16 +2,10 @@
 
 use std::{fs, path::Path};
 
-use bytes::Bytes;
-use common::compute::{DeviceChoice, PrecisionChoice};
 use safetensors::SafeTensors;
-use teacher_service::{
-    backend::{self, Backend, LoadError},
-    batch::{Batch, Input},
-    config::ComputeConfig,
-    libtorch_environment::CpuIsa,
-    model::ModelConfig,
-};
+use teacher_service::model::ModelConfig;
+
+use crate::opened::{logits, open, refusal};
 
 /// `MEAN` and `STD` of make.py.
 const CARD: &str = r#"
@@ -35,31 +29,6 @@ fn config(name: &str, card: &str) -> ModelConfig {
     let mut config = ModelConfig::at(golden.join(name));
     config.preprocessing = toml::from_str(card).unwrap();
     config
-}
-
-fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
-    let compute = ComputeConfig {
-        threads: 1,
-        precision: PrecisionChoice::Auto,
-        cpu_isa: CpuIsa::Auto,
-        device: DeviceChoice::Cpu,
-    };
-    backend::open(config, &compute)
-}
-
-fn refusal(config: &ModelConfig) -> String {
-    match open(config) {
-        Ok(_) => panic!("it is accepted"),
-        Err(error) => error.to_string(),
-    }
-}
-
-fn logits(backend: &mut dyn Backend, pixels: &[u8]) -> Vec<f32> {
-    let batch = Batch {
-        samples: pixels.len() / SAMPLE,
-        input: Input::U8(Bytes::copy_from_slice(pixels)),
-    };
-    backend.logits(&batch).unwrap()
 }
 
 /// Pixels of 64 images, and PyTorch's logits.

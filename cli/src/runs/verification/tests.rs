@@ -136,6 +136,33 @@ fn every_changed_key_is_found_and_named() {
 }
 
 #[test]
+fn the_file_with_the_initial_weights_is_compared_if_it_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("first.safetensors");
+    let config = format!("{CONFIG}\n[initial_weights]\npath = {file:?}\n");
+    let mut manifest = manifest(&config, 3);
+    let found = |config: &str, manifest: &Value| {
+        let run = folder.path().join("run");
+        write(&run, config, manifest);
+        verify(&run).map_err(|error| error.to_string())
+    };
+    let error = found(&config, &manifest).unwrap_err();
+    assert!(error.contains("the manifest has none"), "{error}");
+
+    manifest["initial_weights_sha256"] = json!(Sha256::of(b"first"));
+    found(&config, &manifest).unwrap();
+    fs::write(&file, b"first").unwrap();
+    found(&config, &manifest).unwrap();
+    fs::write(&file, b"other").unwrap();
+    let error = found(&config, &manifest).unwrap_err();
+    assert!(error.contains("first.safetensors has SHA-256"), "{error}");
+
+    manifest["config_sha256"] = json!(Sha256::of(CONFIG.as_bytes()));
+    let error = found(CONFIG, &manifest).unwrap_err();
+    assert!(error.contains("config.toml names none"), "{error}");
+}
+
+#[test]
 fn folders_without_a_finished_run_and_newer_formats_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let error = verify(folder.path()).unwrap_err().to_string();

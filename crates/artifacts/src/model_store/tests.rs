@@ -4,12 +4,17 @@ use super::*;
 
 fn manifest(onnx: &[u8]) -> ArtifactManifest {
     let json = serde_json::json!({
-        "format_version": 1,
+        "format_version": 2,
         "onnx": {"sha256": Sha256::of(onnx), "size": onnx.len()},
-        "input_shape": [1, 1, 1],
+        "signature": {
+            "inputs": [{"name": "input", "data_type": "FP32", "dimensions": ["batch", 1, 1, 1]}],
+            "outputs": [{"name": "logits", "data_type": "FP32", "dimensions": ["batch", 1]}],
+        },
         "class_names": ["a"],
         "preprocessing": {"mean": [0.0], "std": [1.0]},
-        "golden_batch": {"images": "AA==", "logits": [[0.5]], "tolerance": 1e-4},
+        "golden_batch": {
+            "data_type": "UINT8", "samples": "AA==", "logits": [[0.5]], "tolerance": 1e-4,
+        },
         "network": {},
         "provenance": {
             "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",

@@ -2,6 +2,7 @@
 
 mod recipe;
 mod report;
+mod task;
 mod teachers;
 mod training;
 
@@ -14,7 +15,8 @@ use tempfile::TempDir;
 
 use crate::{number_arguments::at_least_one, report::print};
 use report::{Figures, Round};
-use teachers::{Architecture, Teacher};
+use task::{Architecture, Task};
+use teachers::Teacher;
 use training::{SoftTargets, Trainer, Workload};
 
 /// Measure the cost of soft targets in training.
@@ -22,6 +24,7 @@ use training::{SoftTargets, Trainer, Workload};
 #[command(after_help = "Examples:
   retort-bench distill
   retort-bench distill --json --turns 15
+  retort-bench distill --task color-64 --samples 2000
 
 Trains the demo's student alternately from hard labels (the denominator), from recorded soft targets
 and from live ones, with the same images, augmentation and phase code, in one trainer. The first
@@ -36,6 +39,9 @@ beside_ratio    the same numerator, divided by that of both computations at the 
 network_share   the network threads' share of that processor time, measured in the same seconds, so
                 that it does not depend on the processor's speed")]
 pub(crate) struct DistillArguments {
+    /// The images that it trains on.
+    #[arg(long, value_enum, default_value_t = Task::FashionMnist)]
+    task: Task,
     /// Number of turns; the benchmark reports medians.
     #[arg(long, default_value_t = 5, value_parser = at_least_one)]
     turns: usize,
@@ -55,11 +61,14 @@ pub(crate) struct DistillArguments {
 
 pub(crate) async fn execute(arguments: &DistillArguments) -> anyhow::Result<()> {
     let folder = TempDir::new().context("cannot create a folder")?;
-    let tiny = Teacher::write(folder.path(), Architecture::OneLinearLayer)?;
-    let demo = Teacher::write(folder.path(), Architecture::Demo)?;
+    let tiny = Teacher::write(folder.path(), Architecture::OneLinearLayer, arguments.task)?;
+    let demo = Teacher::write(folder.path(), Architecture::Demo, arguments.task)?;
     let (tiny_server, demo_server) = (tiny.serve().await?, demo.serve().await?);
+    let task = arguments.task;
+    let data = task.data(&arguments.data, folder.path(), arguments.samples)?;
     let workload = Workload {
-        data: &arguments.data,
+        task,
+        data: &data,
         samples: arguments.samples,
         epochs: arguments.epochs,
     };

@@ -5,33 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Error};
+use anyhow::Context;
 use common::atomic_file;
-use networks::{ModelFile, NetworkSpec, Weights};
+use networks::{ModelFile, Weights};
 
-use super::recipe;
+use super::{
+    recipe,
+    task::{Architecture, Task},
+};
 use crate::{
     measurement::Measurement,
     process::{Program, Server},
 };
 
-/// 784 pixels to 10 logits.
-const ONE_LINEAR_LAYER: &str = "\
-input = [1, 28, 28]
-classes = 10
-layers = [{ type = \"flatten\" }, { type = \"linear\", features = 10 }]
-";
 /// Seed of the random weights.
 const SEED: u64 = 1;
-
-/// The network of a teacher.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Architecture {
-    /// 7,850 parameters, with negligible cost.
-    OneLinearLayer,
-    /// The demo's ResNet-14.
-    Demo,
-}
 
 /// A teacher's artifact.
 pub(super) struct Teacher {
@@ -40,16 +28,21 @@ pub(super) struct Teacher {
 
 impl Teacher {
     /// Writes an artifact below `folder`.
-    pub(super) fn write(folder: &Path, architecture: Architecture) -> anyhow::Result<Self> {
+    pub(super) fn write(
+        folder: &Path,
+        architecture: Architecture,
+        task: Task,
+    ) -> anyhow::Result<Self> {
         let artifact = folder.join(architecture.name());
-        let network = architecture.network()?;
+        let network = task.teacher(architecture)?;
+        let (normalization_mean, normalization_std) = task.normalization();
         let weights = Weights::initial(&network, SEED)?.to_safetensors()?;
         let model = ModelFile {
             format_version: ModelFile::FORMAT_VERSION,
             weights_sha256: None,
             class_names: recipe::class_names()?,
-            normalization_mean: vec![0.2860],
-            normalization_std: vec![0.3530],
+            normalization_mean,
+            normalization_std,
             network,
         };
         let model = model.with_weights(&weights).to_toml()?;
@@ -83,21 +76,5 @@ impl Teacher {
             .arg(&self.artifact)
             .args(["--samples", &samples.to_string()]);
         program.figures().await
-    }
-}
-
-impl Architecture {
-    fn name(self) -> &'static str {
-        match self {
-            Self::OneLinearLayer => "one-linear-layer",
-            Self::Demo => "demo-teacher",
-        }
-    }
-
-    fn network(self) -> anyhow::Result<NetworkSpec> {
-        match self {
-            Self::OneLinearLayer => NetworkSpec::from_toml(ONE_LINEAR_LAYER).map_err(Error::msg),
-            Self::Demo => recipe::teacher_network(),
-        }
     }
 }

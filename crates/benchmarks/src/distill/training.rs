@@ -11,7 +11,7 @@ use server::grpc;
 use toml::{Table, Value};
 use tonic::transport::Channel;
 
-use super::recipe;
+use super::{recipe, task::Task};
 use crate::{
     cpu_time::{cpu_seconds, thread_cpu_seconds},
     measurement::Measurement,
@@ -39,7 +39,9 @@ pub(super) enum SoftTargets {
 /// Training data and its amount.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Workload<'a> {
-    /// Folder with the IDX files of Fashion-MNIST.
+    /// The images and the student's input.
+    pub task: Task,
+    /// Folder of the images.
     pub data: &'a Path,
     /// Number of training images.
     pub samples: usize,
@@ -134,6 +136,7 @@ impl<'a> Trainer<'a> {
     /// The run of the demo's student, reduced to its first phase.
     fn config(&self, soft_targets: SoftTargets) -> anyhow::Result<Table> {
         let mut config = recipe::student()?;
+        self.workload.task.adapt(&mut config)?;
         let mut phase = recipe::first_phase(&config)?;
         // One additional epoch, which is not measured.
         let epochs = i64::try_from(self.workload.epochs + 1)?;

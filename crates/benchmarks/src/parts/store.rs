@@ -13,6 +13,7 @@ use common::digest::Sha256;
 use datasets::Normalization;
 use networks::{NetworkSpec, Weights};
 use onnx_runtime::{Session, SessionOptions};
+use tensors::DataType;
 
 use crate::network::Network;
 
@@ -44,8 +45,7 @@ pub(super) fn write(arguments: &StoreArguments) -> anyhow::Result<()> {
 }
 
 fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> anyhow::Result<ArtifactManifest> {
-    let input_shape = spec.input.image()?;
-    let [channels, height, width] = input_shape;
+    let [channels, height, width] = spec.input.image()?;
     let plane = height * width;
     let images: Vec<u8> = (0..GOLDEN_IMAGES * channels * plane)
         .map(|i| (i * 37 % 251) as u8)
@@ -64,11 +64,15 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> anyhow::Result<ArtifactManifest>
             sha256: Sha256::of(onnx),
             size: onnx.len() as u64,
         },
-        input_shape,
+        signature: session.interface().signature(),
         class_names: (0..spec.classes).map(|class| class.to_string()).collect(),
-        preprocessing: Preprocessing::normalization(normalization.mean, normalization.std),
+        preprocessing: Some(Preprocessing::normalization(
+            normalization.mean,
+            normalization.std,
+        )),
         golden_batch: GoldenBatch {
-            images,
+            data_type: DataType::Uint8,
+            samples: images,
             logits: logits.chunks(spec.classes).map(<[f32]>::to_vec).collect(),
             tolerance: 1e-3,
             relative_tolerance: 0.0,

@@ -11,7 +11,7 @@ use std::{
 
 use common::folders;
 
-use crate::{DataSpec, DatasetError, InMemoryImages, Opened, Source};
+use crate::{DataSpec, DatasetError, InMemoryImages, Opened, Source, split_files::is_there};
 
 /// [channels, height, width]
 const SHAPE: [usize; 3] = [3, 32, 32];
@@ -56,7 +56,7 @@ pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
     Ok(Opened {
         train: load(&train)?,
         validation: None,
-        test: test.exists().then(|| load(&[test])).transpose()?,
+        test: is_there(&test).then(|| load(&[test])).transpose()?,
         unreadable: Vec::new(),
     })
 }
@@ -66,7 +66,7 @@ fn batches(folder: &Path) -> Vec<PathBuf> {
     let batch = |number: u32| folder.join(format!("data_batch_{number}.bin"));
     (1..)
         .map(batch)
-        .take_while(|batch| batch.exists())
+        .take_while(|batch| is_there(batch))
         .collect()
 }
 
@@ -92,7 +92,7 @@ impl Variant {
             Self::Cifar100 => ("fine_label_names.txt", 100),
         };
         let path = folder.join(file);
-        if !path.exists() {
+        if !is_there(&path) {
             return Ok((0..classes).map(|class| class.to_string()).collect());
         }
         let text =

@@ -1,6 +1,7 @@
 //! Tables of numbers as comma-separated values (RFC 4180), with a header and a column of labels.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -53,8 +54,9 @@ pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
 pub(crate) struct Table {
     /// Names of the columns besides the label.
     pub(crate) columns: Vec<String>,
-    /// [labels, columns]
+    /// [rows, columns]
     pub(crate) rows: Vec<f32>,
+    /// One per row; empty without a label column.
     pub(crate) labels: Vec<Label>,
 }
 
@@ -74,6 +76,16 @@ impl Table {
     }
 
     fn read(file: &Path, spec: &DataSpec) -> Result<Self, DatasetError> {
+        let wanted = spec.label_column.as_deref();
+        Self::read_with(file, |header| label_column(header, wanted).map(Some))
+    }
+
+    /// Reads the table in `file`, whose header `find_label` gets: it returns the position of the label column,
+    /// or `None` if there is none.
+    pub(crate) fn read_with(
+        file: &Path,
+        find_label: impl FnOnce(&[String]) -> Result<Option<usize>, String>,
+    ) -> Result<Self, DatasetError> {
         let refused = |problem: String| DatasetError::malformed(file, "CSV", problem);
         if !file.is_file() {
             return Err(DatasetError::unreadable(file, "it is not a regular file"));
@@ -84,13 +96,15 @@ impl Table {
             .headers()
             .map_err(|error| refused(describe(&error)))?;
         let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-        let label = label_column(&header, spec.label_column.as_deref())
-            .map_err(|problem| DatasetError::malformed(file, "CSV", problem))?;
+        require_different(&header).map_err(refused)?;
+        let label = find_label(&header).map_err(refused)?;
         let mut table = Self {
             columns: header.clone(),
             ..Self::default()
         };
-        table.columns.remove(label);
+        if let Some(label) = label {
+            table.columns.remove(label);
+        }
         if table.columns.is_empty() {
             return Err(refused("it has no column besides the label".to_owned()));
         }
@@ -104,7 +118,7 @@ impl Table {
         &mut self,
         reader: &mut Reader<File>,
         header: &[String],
-        label: usize,
+        label: Option<usize>,
     ) -> Result<(), String> {
         let mut record = ByteRecord::new();
         while reader
@@ -120,7 +134,7 @@ impl Table {
                 if text.is_empty() {
                     return Err(format!("{}: the value is missing", place()));
                 }
-                if column == label {
+                if Some(column) == label {
                     self.labels.push(Label::parse(text));
                     continue;
                 }
@@ -162,6 +176,15 @@ impl Table {
             self.rows,
             labels,
         )))
+    }
+}
+
+/// Two columns of one name: which is the label, or which is meant by another table, would be unclear.
+fn require_different(header: &[String]) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    match header.iter().find(|column| !seen.insert(*column)) {
+        Some(column) => Err(format!("two of its columns are called `{column}`")),
+        None => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{DataSpec, DatasetError, InMemoryImages, Opened, Split, gzip};
+use crate::{DataSpec, DatasetError, InMemoryImages, Opened, Split, gzip, split_files::is_there};
 
 /// Type byte of unsigned bytes.
 const UNSIGNED_BYTE: u8 = 8;
@@ -75,13 +75,25 @@ pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
     };
     let has_test = ["", ".gz"].iter().any(|suffix| {
         let name = format!("t10k-images-idx3-ubyte{suffix}");
-        spec.path.join(name).symlink_metadata().is_ok()
+        is_there(&spec.path.join(name))
     });
     let test = has_test
         .then(|| load_idx(&spec.path, Split::Test, &class_names))
         .transpose()?;
+    let train = load_idx(&spec.path, Split::Train, &class_names)?;
+    if let Some(test) = &test
+        && test.shape() != train.shape()
+    {
+        let problem = format!(
+            "the images of `t10k-images-idx3-ubyte` have the shape {:?}, those of \
+             `train-images-idx3-ubyte` {:?}",
+            test.shape(),
+            train.shape()
+        );
+        return Err(DatasetError::layout(&spec.path, problem));
+    }
     Ok(Opened {
-        train: Arc::new(load_idx(&spec.path, Split::Train, &class_names)?),
+        train: Arc::new(train),
         validation: None,
         test: test.map(|test| Arc::new(test) as _),
         unreadable: Vec::new(),
@@ -99,8 +111,6 @@ impl<const RANK: usize> IdxFile<RANK> {
     fn read(folder: &Path, name: &str) -> Result<Self, DatasetError> {
         let plain = folder.join(name);
         let zipped = folder.join(format!("{name}.gz"));
-        // A link counts as a file here: one that leads nowhere must not be passed over.
-        let is_there = |path: &Path| path.symlink_metadata().is_ok();
         let path = if is_there(&plain) || !is_there(&zipped) {
             plain
         } else {

@@ -2,6 +2,7 @@
 
 pub(crate) mod cifar;
 pub(crate) mod csv;
+mod csv_rows;
 pub(crate) mod idx;
 pub(crate) mod image_folder;
 pub(crate) mod numpy;
@@ -9,4 +10,5 @@ pub(crate) mod numpy;
 pub(crate) mod parquet;
 pub(crate) mod web_dataset;
 
+pub use csv_rows::{CsvRows, read_csv_rows};
 pub use idx::load_idx;

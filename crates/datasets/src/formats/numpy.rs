@@ -62,14 +62,25 @@ pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
         (None, None) => Classes::named(&[]),
         (None, Some(largest)) => Classes::counted(*largest, &train.place)?,
     };
+    let train = train.source(&classes)?;
     let mut held_out = |pair: Option<Pair>| -> Result<Option<Arc<dyn Source>>, DatasetError> {
         let Some(pair) = pair else { return Ok(None) };
-        Samples::read(&mut arrays, pair)?.source(&classes).map(Some)
+        let samples = Samples::read(&mut arrays, pair)?;
+        let place = samples.place.clone();
+        let source = samples.source(&classes)?;
+        // Holds: the samples of an array have one shape.
+        let [found, expected] = [&source, &train].map(|it| it.kind().shape().unwrap_or_default());
+        if found != expected {
+            let problem =
+                format!("its samples have the shape {found:?}, those for training {expected:?}");
+            return Err(DatasetError::malformed(place, "NumPy", problem));
+        }
+        Ok(Some(source))
     };
     Ok(Opened {
         validation: held_out(validation)?,
         test: held_out(test)?,
-        train: train.source(&classes)?,
+        train,
         unreadable: Vec::new(),
     })
 }
@@ -244,6 +255,9 @@ impl Arrays {
             return Self::archive(path);
         }
         let listing = folders::list(path).map_err(|error| DatasetError::unreadable(path, error))?;
+        if let Some(unusable) = listing.unusable.first() {
+            return Err(DatasetError::layout(path, unusable.to_string()));
+        }
         let names: Vec<_> = listing
             .entries
             .into_iter()

@@ -150,6 +150,9 @@ impl Index {
             }
             match extension.to_ascii_lowercase().as_str() {
                 "jpg" | "jpeg" | "png" | "webp" => {
+                    if let Some((other, ..)) = &group.picture {
+                        return Err(format!("{other} and {name} are pictures with the same key"));
+                    }
                     group.picture = Some((name.clone(), entry.raw_file_position(), entry.size()));
                 }
                 "cls" | "txt" | "json" => {
@@ -215,14 +218,15 @@ impl Group {
     }
 }
 
-/// An archive ends with two blocks of zeros. Without them it is truncated, which reading it would not show.
+/// An archive consists of blocks of 512 bytes and ends with two of zeros. Any other is truncated, which reading it
+/// would not show.
 fn require_end(archive: &File) -> Result<(), String> {
     let mut end = [1; 1024];
     let length = archive.metadata().map_err(|error| error.to_string())?.len();
     let is_read = length
         .checked_sub(end.len() as u64)
         .is_some_and(|offset| archive.read_exact_at(&mut end, offset).is_ok());
-    if is_read && end == [0; 1024] {
+    if is_read && length.is_multiple_of(512) && end == [0; 1024] {
         return Ok(());
     }
     Err("it does not end as an archive does (truncated?)".to_owned())

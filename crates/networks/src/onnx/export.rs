@@ -18,16 +18,56 @@ pub const OPSET_VERSION: i64 = 17;
 
 /// Writes a trained network as an ONNX model with folded batch-norm. Equal networks give equal bytes.
 ///
-/// Input `input`: f32 [batch, channels, height, width], normalized, or [batch, features]; output
+/// Input `input`: f32 [batch, channels, height, width] or [batch, features], normalized; output
 /// `logits`: f32 [batch, classes].
 /// The batch dimension is dynamic.
 ///
 /// # Errors
 /// [`WeightsError`] if the spec is invalid or the weights belong to another network.
 pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsError> {
+    write(spec, weights, None)
+}
+
+/// As [`export`], for a network of rows: the model takes rows as they are and standardizes them itself.
+///
+/// # Errors
+/// Those of [`export`].
+///
+/// # Panics
+/// If the network does not take rows of as many values as `standardization` has.
+pub fn export_standardized(
+    spec: &NetworkSpec,
+    weights: &Weights,
+    standardization: Standardization<'_>,
+) -> Result<Vec<u8>, WeightsError> {
+    let Standardization { mean, std } = standardization;
+    let lengths = [mean.len(), std.len()];
+    let features = spec.input.dimensions();
+    assert!(lengths.iter().all(|length| features == [*length]));
+    write(spec, weights, Some(standardization))
+}
+
+/// What makes each value of a row a number around 0: `(x - mean) / std`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standardization<'s> {
+    /// One per value.
+    pub mean: &'s [f32],
+    /// One per value, above 0.
+    pub std: &'s [f32],
+}
+
+fn write(
+    spec: &NetworkSpec,
+    weights: &Weights,
+    standardization: Option<Standardization<'_>>,
+) -> Result<Vec<u8>, WeightsError> {
     let Folded { layers, tensors } = fold_batch_norm(&spec.layers()?, weights)?;
     let mut graph = Graph::default();
-    graph.sequence(&layers, "input".to_owned());
+    let mut input = "input".to_owned();
+    if standardization.is_some() {
+        input = graph.standardize(input);
+    }
+    graph.sequence(&layers, input);
     if let Some(last) = graph.nodes.last_mut() {
         last.output = vec!["logits".to_owned()];
     }
@@ -41,7 +81,16 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
         [(RELU6_MIN, 0f32), (RELU6_MAX, 6f32)]
             .map(|(name, value)| constant(name, &[], value.to_le_bytes().to_vec()))
     });
-    let initializer = weights.chain(bounds.into_iter().flatten()).collect();
+    let standardization = standardization.map(|Standardization { mean, std }| {
+        [(ROW_MEAN, mean), (ROW_STD, std)].map(|(name, values)| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+            constant(name, &[values.len()], bytes.collect())
+        })
+    });
+    let initializer = weights
+        .chain(bounds.into_iter().flatten())
+        .chain(standardization.into_iter().flatten())
+        .collect();
 
     let model = ModelProto {
         ir_version: Some(IR_VERSION),
@@ -67,6 +116,9 @@ pub fn export(spec: &NetworkSpec, weights: &Weights) -> Result<Vec<u8>, WeightsE
 /// Names of the constants that bound ReLU6.
 const RELU6_MIN: &str = "relu6.min";
 const RELU6_MAX: &str = "relu6.max";
+/// Names of the constants that standardize rows.
+const ROW_MEAN: &str = "standardize.mean";
+const ROW_STD: &str = "standardize.std";
 
 #[derive(Default)]
 struct Graph {
@@ -76,6 +128,14 @@ struct Graph {
 }
 
 impl Graph {
+    /// Appends `(input - mean) / std`; returns the name of the output.
+    fn standardize(&mut self, input: String) -> String {
+        let inputs = vec![input, ROW_MEAN.to_owned()];
+        let centered = self.node("standardize.center", "Sub", inputs, vec![]);
+        let inputs = vec![centered, ROW_STD.to_owned()];
+        self.node("standardize", "Div", inputs, vec![])
+    }
+
     /// Appends these layers; returns the name of their output.
     fn sequence(&mut self, layers: &[Layer], input: String) -> String {
         layers

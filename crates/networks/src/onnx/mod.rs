@@ -3,4 +3,4 @@
 mod export;
 pub mod schema;
 
-pub use export::{IR_VERSION, OPSET_VERSION, export};
+pub use export::{IR_VERSION, OPSET_VERSION, Standardization, export, export_standardized};

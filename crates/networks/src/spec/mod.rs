@@ -13,7 +13,7 @@ pub use preset::{
     MobilenetV2Preset, ResnetPreset, Scaling, Size, Vgg16BnPreset,
 };
 
-use crate::{NotAnImage, Shape, SpecError};
+use crate::{Shape, SpecError};
 use fields::NetworkFields;
 
 /// A network: its input shape, number of classes and architecture.
@@ -83,13 +83,6 @@ impl NetworkSpec {
     /// A one-line message that names the key and its layer.
     pub fn from_toml(text: &str) -> Result<Self, String> {
         from_toml(text)
-    }
-
-    /// [channels, height, width] of one sample, for code that handles images only. A vector counts as an
-    /// image of 1×1 pixels; [`Shape::image`] tells them apart.
-    pub fn image_shape(&self) -> [usize; 3] {
-        let image = self.input.image();
-        image.unwrap_or_else(|NotAnImage { features }| [features, 1, 1])
     }
 
     /// The same network with its preset expanded to layers: the canonical form.

@@ -2,7 +2,8 @@
 //!
 //! [`read`] takes a safetensors file under the names of torchvision, timm, Hugging Face's transformers
 //! or `efficientnet-pytorch`, and renames its tensors for a network with one of the presets `resnet18`,
-//! `resnet34`, `resnet50`, `mobilenet_v2`, `efficientnet_lite`, `efficientnet_lite0` and `vgg16_bn`.
+//! `resnet34`, `resnet50`, `mobilenet_v2`, `efficientnet_lite`, `efficientnet_lite0` and `vgg16_bn`. It also
+//! takes the `weights.safetensors` of an artifact, for any network.
 
 mod error;
 mod file;
@@ -42,7 +43,16 @@ pub enum OtherEnds {
     },
 }
 
-/// Reads the weights of a published network; f16, bf16 and f64 values are converted to f32.
+/// What a published file says about its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedEnds {
+    /// Channels of the images, or features of a sample.
+    pub channels: usize,
+    /// Classes of the last layer.
+    pub classes: usize,
+}
+
+/// Reads the weights of a published network, or of an artifact; f16, bf16 and f64 values are converted to f32.
 ///
 /// The file does not say how its network pads images and which epsilon its batch-norms have. Presets
 /// with a `convention` need the one that the file was trained with: `tensorflow` for files from
@@ -56,21 +66,14 @@ pub fn read(
     spec: &NetworkSpec,
     other_ends: OtherEnds,
 ) -> Result<PublicWeights, PublicWeightsError> {
-    let wanted = tensors(&spec.layers()?);
-    let candidates = names::of(spec)?.ok_or(PublicWeightsError::UnknownNetwork)?;
-    let file = PublicFile::parse(bytes)?;
-    let renamed = |modules: &NamedModules| public_names(&wanted, &modules.modules);
-    // `max_by_key` takes the last of equals: the first names here.
-    let (modules, names) = candidates
-        .iter()
-        .rev()
-        .map(|modules| (modules, renamed(modules)))
-        .max_by_key(|(_, names)| names.iter().filter(|name| file.has(name)).count())
-        .ok_or(PublicWeightsError::UnknownNetwork)?;
-    modules.check_convention(spec)?;
-
+    let NamedFile {
+        file,
+        wanted,
+        naming,
+        names,
+    } = NamedFile::open(bytes, spec)?;
     let ends = Ends::of(&wanted);
-    let mut misfit = Misfit::new(modules.naming);
+    let mut misfit = Misfit::new(naming);
     misfit.unexpected = file.names_except(&names);
     let mut given = BTreeMap::new();
     let mut initialized = Vec::new();
@@ -103,9 +106,77 @@ pub fn read(
     let weights = Weights::from_tensors(given, spec)?;
     Ok(PublicWeights {
         weights,
-        naming: modules.naming,
+        naming,
         initialized,
     })
+}
+
+/// The channels and classes of a published file for a network like `spec`, whose own input and classes do
+/// not matter.
+///
+/// # Errors
+/// As [`read`]; also if the file has no first or no last layer.
+pub fn ends(bytes: &[u8], spec: &NetworkSpec) -> Result<PublishedEnds, PublicWeightsError> {
+    let file = NamedFile::open(bytes, spec)?;
+    let mut misfit = Misfit::new(file.naming);
+    let mut size = |name: Option<&String>, dimension: usize| {
+        let name = name.map_or("", String::as_str);
+        let found = file.file.tensor(name)?;
+        let size = found.and_then(|tensor| tensor.shape.get(dimension).copied());
+        if size.is_none() {
+            misfit.missing.push(name.to_owned());
+        }
+        Ok::<_, PublicWeightsError>(size.unwrap_or_default())
+    };
+    let ends = PublishedEnds {
+        // A convolution's weight is [outputs, inputs, height, width], a linear layer's [outputs, inputs].
+        channels: size(file.names.first(), 1)?,
+        // The bias of the last layer.
+        classes: size(file.names.last(), 0)?,
+    };
+    misfit.none()?;
+    Ok(ends)
+}
+
+/// A file and the names that it gives to a network's tensors.
+struct NamedFile<'b> {
+    file: PublicFile<'b>,
+    /// The network's tensors, in network order.
+    wanted: Vec<TensorSpec>,
+    naming: Naming,
+    /// The names in the file of `wanted`.
+    names: Vec<String>,
+}
+
+impl<'b> NamedFile<'b> {
+    fn open(bytes: &'b [u8], spec: &NetworkSpec) -> Result<Self, PublicWeightsError> {
+        let wanted = tensors(&spec.layers()?);
+        let file = PublicFile::parse(bytes)?;
+        let mut candidates = names::of(spec)?;
+        let is_published = !candidates.is_empty();
+        candidates.push(NamedModules::own(&wanted));
+        let found = |names: &[String]| names.iter().filter(|name| file.has(name)).count();
+        // `max_by_key` takes the last of equals: the first names here.
+        let (modules, names) = candidates
+            .into_iter()
+            .rev()
+            .map(|modules| {
+                let names = public_names(&wanted, &modules.modules);
+                (modules, names)
+            })
+            .max_by_key(|(_, names)| found(names))
+            .ok_or(PublicWeightsError::UnknownNetwork)?;
+        if !is_published && found(&names) == 0 {
+            return Err(PublicWeightsError::UnknownNetwork);
+        }
+        modules.check_convention(spec)?;
+        Ok(NamedFile {
+            file,
+            wanted,
+            naming: modules.naming,
+            names,
+        })
+    }
 }
 
 /// The public name of each tensor. `modules` are the public names of the layers with tensors, in network
@@ -145,19 +216,24 @@ struct Ends<'t> {
 
 impl<'t> Ends<'t> {
     fn of(wanted: &'t [TensorSpec]) -> Self {
-        let layer = |tensor: Option<&'t TensorSpec>| {
-            let parts = tensor.and_then(|tensor| tensor.name.rsplit_once('.'));
-            parts.map_or("", |(layer, _)| layer)
-        };
+        let layer = |tensor: Option<&'t TensorSpec>| tensor.map_or("", TensorSpec::layer);
         Ends {
             first: layer(wanted.first()),
             last: layer(wanted.last()),
         }
     }
 
-    /// Whether the network may have this tensor although the file has `found` instead.
+    /// Whether the network may have this tensor although the file has `found` instead: the first layer may
+    /// take other channels, the last one may have other classes.
     fn may_differ(&self, tensor: &TensorSpec, found: Option<&WeightTensor>) -> bool {
-        let layer = tensor.name.rsplit_once('.').map(|(layer, _)| layer);
-        layer == Some(self.last) || (layer == Some(self.first) && found.is_some())
+        let is_last = tensor.layer() == self.last;
+        let Some(found) = found else {
+            return is_last;
+        };
+        let (here, there) = (&tensor.shape[..], &found.shape[..]);
+        // The dimensions are [outputs, inputs, ...].
+        let other_classes = || here.get(1..) == there.get(1..);
+        let other_channels = || here.first() == there.first() && here.get(2..) == there.get(2..);
+        (is_last && other_classes()) || (tensor.layer() == self.first && other_channels())
     }
 }

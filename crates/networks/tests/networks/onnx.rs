@@ -29,6 +29,30 @@ fn a_vector_is_an_input_of_two_dimensions() {
 }
 
 #[test]
+fn rows_are_standardized_in_the_graph() {
+    let spec = "input = [2]\nclasses = 3\npreset = 'mlp'\nwidths = [4]";
+    let spec = NetworkSpec::from_toml(spec).unwrap();
+    let weights = Weights::initial(&spec, 3).unwrap();
+    let standardization = onnx::Standardization {
+        mean: &[0.5, -1.0],
+        std: &[2.0, 4.0],
+    };
+    let bytes = onnx::export_standardized(&spec, &weights, standardization).unwrap();
+    let graph = ModelProto::decode(bytes.as_slice()).unwrap().graph.unwrap();
+    let operators = graph.node.iter().filter_map(|node| node.op_type.as_deref());
+    let expected = ["Sub", "Div", "Gemm", "Relu", "Gemm"];
+    assert_eq!(operators.collect::<Vec<_>>(), expected);
+    assert_eq!(graph.node[0].input, ["input", "standardize.mean"]);
+    let std = graph.initializer.last().unwrap();
+    assert_eq!(
+        (std.name(), &std.dims[..]),
+        ("standardize.std", &[2_i64][..])
+    );
+    let values = [2.0_f32, 4.0].map(f32::to_le_bytes).concat();
+    assert_eq!(std.raw_data.as_deref(), Some(&values[..]));
+}
+
+#[test]
 fn repeated_exports_of_every_layer_are_identical() {
     let spec = NetworkSpec::from_toml(include_str!("specs/every-layer.toml")).unwrap();
     let weights = Weights::initial(&spec, 3).unwrap();

@@ -2,7 +2,7 @@
 
 use networks::{
     NetworkSpec, Weights,
-    weights::public::{self, OtherEnds},
+    weights::public::{self, Naming, OtherEnds},
 };
 use proptest::prelude::*;
 use test_support::damage::{cases, foreign, in_modest_memory};
@@ -34,9 +34,10 @@ fn networks_without_published_weights_are_refused() {
         "preset = 'resnet'\nwidth = 1",
         "preset = 'cnn'\nwidths = [8]",
     ] {
-        let error = error(b"", preset);
+        let foreign = file("conv1.weight", safetensors::Dtype::F32, vec![1], &[0; 4]);
+        let error = error(&foreign, preset);
         assert!(
-            error.starts_with("published weights fit the presets resnet18"),
+            error.contains("published weights fit the presets resnet18"),
             "{error}"
         );
     }
@@ -96,15 +97,39 @@ proptest! {
     }
 }
 
+/// Of a published and of another network.
 #[test]
-fn retorts_own_names_are_no_published_names() {
-    let spec = spec("preset = 'mobilenet_v2'\nwidth = 0.1");
-    let bytes = Weights::initial(&spec, 1)
-        .unwrap()
-        .to_safetensors()
-        .unwrap();
-    let error = public::read(&bytes, &spec, OtherEnds::Refuse)
-        .expect_err("other names")
-        .to_string();
-    assert!(error.contains("unexpected: layers.0.weight"), "{error}");
+fn the_weights_of_an_artifact_are_read_under_retorts_own_names() {
+    for preset in [
+        "preset = 'mobilenet_v2'\nwidth = 0.1",
+        "preset = 'cnn'\nwidths = [8]",
+    ] {
+        let spec = spec(preset);
+        let weights = Weights::initial(&spec, 1).unwrap();
+        let bytes = weights.to_safetensors().unwrap();
+        let read = public::read(&bytes, &spec, OtherEnds::Refuse).unwrap();
+        assert_eq!(read.naming, Naming::Retort);
+        assert_eq!(read.weights, weights);
+        let ends = public::ends(&bytes, &spec).unwrap();
+        assert_eq!((ends.channels, ends.classes), (3, 2));
+        // Another network's weights.
+        let other = NetworkSpec::from_toml(
+            "input = [3, 32, 32]\nclasses = 2\npreset = 'mlp'\nwidths = [8]",
+        );
+        let error = public::read(&bytes, &other.unwrap(), OtherEnds::Initialize { seed: 1 });
+        let error = error.expect_err("other tensors").to_string();
+        assert!(error.contains("Retort's names"), "{error}");
+    }
+}
+
+#[test]
+fn a_file_without_a_head_does_not_say_its_classes() {
+    let stem = file(
+        "conv1.weight",
+        safetensors::Dtype::F32,
+        vec![1, 3, 1, 1],
+        &[0; 12],
+    );
+    let error = public::ends(&stem, &spec("preset = 'resnet18'")).expect_err("no head");
+    assert!(error.to_string().ends_with("; missing: fc.bias"), "{error}");
 }

@@ -71,10 +71,30 @@ fn subgraph(node: NodeProto) -> AttributeProto {
 #[test]
 fn an_exported_network_passes_and_its_interface_is_read() {
     let expected = ModelInterface {
-        input_shape: [1, 8, 8],
+        sample: vec![1, 8, 8],
         classes: 3,
     };
     assert_eq!(check(&exported()), Ok(expected));
+}
+
+#[test]
+fn a_network_of_rows_passes_with_its_standardization() {
+    let spec = "input = [3]\nclasses = 2\npreset = \"mlp\"\nwidths = [4]";
+    let spec = NetworkSpec::from_toml(spec).unwrap();
+    let standardization = networks::onnx::Standardization {
+        mean: &[1.0, 0.0, -1.0],
+        std: &[2.0; 3],
+    };
+    let weights = Weights::initial(&spec, 1).unwrap();
+    let onnx = networks::onnx::export_standardized(&spec, &weights, standardization).unwrap();
+    let expected = ModelInterface {
+        sample: vec![3],
+        classes: 2,
+    };
+    assert_eq!(
+        check(&ModelProto::decode(onnx.as_slice()).unwrap()),
+        Ok(expected)
+    );
 }
 
 #[test]

@@ -268,7 +268,7 @@ fn the_cost_of_an_exported_network_scales_with_the_batch() {
     let onnx = networks::onnx::export(&spec, &weights).unwrap();
     let graph = ModelProto::decode(onnx.as_slice()).unwrap().graph.unwrap();
     let interface = ModelInterface {
-        input_shape: [1, 8, 8],
+        sample: vec![1, 8, 8],
         classes: 3,
     };
     let one = measure(&graph, &interface, 1).unwrap();

@@ -1,6 +1,9 @@
 //! Runs models that Retort exports in ONNX Runtime.
 
-use networks::{NetworkSpec, Weights};
+use networks::{
+    NetworkSpec, Weights,
+    onnx::{Standardization, export_standardized},
+};
 use onnx_runtime::{Interrupt, Limits, Session, SessionError, SessionOptions, check_model};
 
 fn exported() -> Vec<u8> {
@@ -39,6 +42,33 @@ fn a_sample_has_the_same_logits_alone_and_in_a_batch() {
             }
         }
     }
+}
+
+#[test]
+fn an_exported_model_of_rows_standardizes_them() {
+    let spec = "input = [3]\nclasses = 2\npreset = \"mlp\"\nwidths = [4]";
+    let spec = NetworkSpec::from_toml(spec).expect("the spec is valid");
+    let weights = Weights::initial(&spec, 1).expect("the spec is valid");
+    let (mean, std) = ([100.0_f32, 0.0, -3.0], [25.0_f32, 1.0, 0.125]);
+    let standardization = Standardization {
+        mean: &mean,
+        std: &std,
+    };
+    let standardized = export_standardized(&spec, &weights, standardization).expect("they fit");
+    let plain = networks::onnx::export(&spec, &weights).expect("the weights fit");
+    let rows = [90.0_f32, 0.5, -3.25, 131.0, -2.0, -2.5];
+    let by_hand: Vec<f32> = rows
+        .iter()
+        .zip(mean.iter().zip(&std).cycle())
+        .map(|(x, (mean, std))| (x - mean) / std)
+        .collect();
+    let run = |onnx: &[u8], input: &[f32]| {
+        let mut session = Session::load(onnx, SessionOptions::default()).expect("it loads");
+        assert_eq!(session.interface().sample, [3]);
+        session.run(input, 2).expect("it runs")
+    };
+    assert_eq!(run(&standardized, &rows), run(&plain, &by_hand));
+    assert_ne!(run(&standardized, &rows), run(&plain, &rows));
 }
 
 #[test]

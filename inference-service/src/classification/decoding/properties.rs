@@ -2,13 +2,13 @@
 
 use std::io::Cursor;
 
-use artifacts::manifest::Resize;
+use artifacts::manifest::{ImageInput, Preprocessing, Resize};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::{collection::vec, prelude::*, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory};
 
 use super::*;
-use crate::{classification::preprocessing, test_model};
+use crate::classification::preprocessing;
 
 const LIMITS: ImagesConfig = ImagesConfig {
     max_bytes: 1 << 20,
@@ -57,13 +57,18 @@ proptest! {
                 prop_assert!(found == 1 || found == 3);
                 prop_assert!((1..=LIMITS.max_pixels).contains(&((rows * columns) as u64)));
                 prop_assert_eq!(image.pixels.len(), found * rows * columns);
-                let mut manifest = (*test_model::model(&[[0.0, 0.0]; 3]).1).clone();
-                manifest.input_shape = [channels, height, width];
-                manifest.preprocessing.resize = resize;
-                manifest.preprocessing.grayscale = grayscale;
-                match in_modest_memory(|| preprocessing::fit(image, &manifest, &LIMITS)) {
+                let preprocessing = Preprocessing {
+                    grayscale,
+                    resize,
+                    ..Preprocessing::normalization(vec![0.0; channels], vec![1.0; channels])
+                };
+                let input = ImageInput {
+                    shape: [channels, height, width],
+                    preprocessing: &preprocessing,
+                };
+                match in_modest_memory(|| preprocessing::fit(image, input, &LIMITS)) {
                     Ok(image) => {
-                        prop_assert_eq!(image.shape, manifest.input_shape);
+                        prop_assert_eq!(image.shape, input.shape);
                         prop_assert_eq!(image.pixels.len(), channels * height * width);
                         return Ok(());
                     }

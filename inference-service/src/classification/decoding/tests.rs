@@ -62,10 +62,41 @@ fn a_png_is_decoded_exactly() {
     let expected = Image::from_interleaved(image.as_raw(), [3, 3, 5]);
     assert_eq!(decoded, expected);
 
-    let clear: ImageBuffer<Rgba<u8>, _> =
-        ImageBuffer::from_fn(5, 3, |x, y| Rgba([x as u8, y as u8, (x + y) as u8, 0]));
-    let decoded = decode(&encode(clear, ImageFormat::Png), &limits()).unwrap();
-    assert_eq!(decoded, expected);
+    // The left columns are transparent, and show the white ground.
+    let half_clear = ImageBuffer::from_fn(5, 3, |x, y| {
+        let opacity = if x < 2 { 0 } else { 255 };
+        Rgba([x as u8, y as u8, (x + y) as u8, opacity])
+    });
+    let decoded = decode(&encode(half_clear, ImageFormat::Png), &limits()).unwrap();
+    for (position, (found, opaque)) in decoded.pixels.iter().zip(&expected.pixels).enumerate() {
+        let expected = if position % 5 < 2 { 255 } else { *opaque };
+        assert_eq!(*found, expected, "{position}");
+    }
+}
+
+/// The pixels are Pillow's (`ImageOps.exif_transpose`), from scripts/golden/pictures.py.
+#[test]
+fn pictures_are_turned_as_their_exif_data_says() {
+    let fixtures = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crates/datasets/src/decode/fixtures"
+    );
+    let read = |name: &str| std::fs::read(format!("{fixtures}/{name}")).unwrap();
+    for name in ["exif-6.jpg", "exif-3.jpg", "exif-6.png"] {
+        let pixels = read(&format!("{name}.pixels"));
+        let (shape, pixels) = pixels.split_at(12);
+        let (shape, _) = shape.as_chunks();
+        let shape: Vec<_> = shape
+            .iter()
+            .map(|side| u32::from_le_bytes(*side) as usize)
+            .collect();
+        let expected = Image::from_interleaved(pixels, shape.try_into().unwrap());
+        let decoded = decode(&read(name), &limits()).unwrap();
+        assert_eq!(decoded.shape, expected.shape, "{name}");
+        let differences = decoded.pixels.iter().zip(&expected.pixels);
+        let largest = differences.map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(largest <= Some(3), "{name}: {largest:?}");
+    }
 }
 
 #[test]
@@ -78,13 +109,15 @@ fn of_16_bits_the_upper_8_are_taken_whatever_the_channels() {
     let width = values.len() as u32;
     let gray = ImageBuffer::from_fn(width, 1, |x, _| Luma([values[x as usize]]));
     let with_opacity = ImageBuffer::from_fn(width, 1, |x, _| LumaA([values[x as usize], 0x1234]));
-    for image in [
-        DynamicImage::ImageLuma16(gray),
-        DynamicImage::ImageLumaA16(with_opacity),
+    // With an opacity of 18 of 255, on white.
+    let on_white = [237, 237, 237, 237, 237, 238, 238, 238, 255, 255];
+    for (image, expected) in [
+        (DynamicImage::ImageLuma16(gray), upper),
+        (DynamicImage::ImageLumaA16(with_opacity), on_white),
     ] {
         let decoded = decode(&encode(image, ImageFormat::Png), &limits()).unwrap();
         assert_eq!(decoded.shape, [1, 1, values.len()]);
-        assert_eq!(decoded.pixels, upper);
+        assert_eq!(decoded.pixels, expected);
     }
     let colours = |x: u32| {
         let value = |offset: usize| values[(x as usize + offset) % values.len()];
@@ -93,7 +126,7 @@ fn of_16_bits_the_upper_8_are_taken_whatever_the_channels() {
     let rgb = ImageBuffer::from_fn(width, 1, |x, _| Rgb(colours(x)));
     let rgba = ImageBuffer::from_fn(width, 1, |x, _| {
         let [red, green, blue] = colours(x);
-        Rgba([red, green, blue, 0])
+        Rgba([red, green, blue, 0xffff])
     });
     for image in [
         DynamicImage::ImageRgb16(rgb),
@@ -118,8 +151,8 @@ fn palettes_and_fewer_bits_are_converted_to_colours() {
     let row = encoder.finish().unwrap();
 
     let gray = header(2, 0);
-    // One gray is transparent, which does not affect the pixels.
-    for transparent in [None, Some([0, 1])] {
+    // The second gray is transparent, or none.
+    for (transparent, second) in [(None, 85), (Some([0, 1]), 255)] {
         let transparent = transparent.as_ref().map(|gray| (b"tRNS", &gray[..]));
         let chunks = [
             Some((b"IHDR", &gray[..])),
@@ -131,7 +164,7 @@ fn palettes_and_fewer_bits_are_converted_to_colours() {
         let decoded = decode(&file, &limits()).unwrap();
         assert_eq!(
             (decoded.shape, &decoded.pixels[..]),
-            ([1, 1, 4], &[0, 85, 170, 255][..])
+            ([1, 1, 4], &[0, second, 170, 255][..])
         );
     }
     let colours = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
@@ -143,7 +176,9 @@ fn palettes_and_fewer_bits_are_converted_to_colours() {
         (b"IEND", &[]),
     ]);
     let decoded = decode(&file, &limits()).unwrap();
-    assert_eq!(decoded, Image::from_interleaved(&colours, [3, 1, 4]));
+    // The first colour is transparent, half of the second: (4 · 128 + 255 · 127) / 255, and so on.
+    let on_white = [255, 255, 255, 129, 130, 130, 7, 8, 9, 10, 11, 12];
+    assert_eq!(decoded, Image::from_interleaved(&on_white, [3, 1, 4]));
 }
 
 #[test]

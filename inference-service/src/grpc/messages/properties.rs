@@ -8,10 +8,12 @@ use prost::Message as _;
 use super::*;
 use test_support::damage::{cases, foreign, in_modest_memory};
 
-const INTERFACE: ModelInterface = ModelInterface {
-    input_shape: [1, 2, 3],
-    classes: 4,
-};
+fn interface() -> ModelInterface {
+    ModelInterface {
+        sample: vec![1, 2, 3],
+        classes: 4,
+    }
+}
 
 fn valid() -> Vec<Vec<u8>> {
     let input = InferInputTensor {
@@ -54,7 +56,7 @@ proptest! {
         let taken = in_modest_memory(|| {
             let message = proto::bounded::decode(message.into()).ok()?;
             let request = to_request(message, &Caller::default());
-            Some(request.and_then(|request| request.check(&INTERFACE, 8)))
+            Some(request.and_then(|request| request.check(&interface(), 8)))
         });
         match taken {
             None => {}
@@ -63,7 +65,7 @@ proptest! {
                     InputValues::Raw(bytes) => bytes.len() / size_of::<f32>(),
                     InputValues::Typed(values) => values.len(),
                 };
-                prop_assert_eq!(values, input.samples * INTERFACE.sample_values());
+                prop_assert_eq!(values, input.samples * interface().sample_values());
             }
             Some(Err(error)) => prop_assert!(error.to_string().len() < 1000, "{}", error),
         }

@@ -5,10 +5,12 @@ use proto::inference::model_infer_request::InferRequestedOutputTensor;
 use super::*;
 use crate::inference::Input;
 
-const INTERFACE: ModelInterface = ModelInterface {
-    input_shape: [1, 2, 3],
-    classes: 4,
-};
+fn interface() -> ModelInterface {
+    ModelInterface {
+        sample: vec![1, 2, 3],
+        classes: 4,
+    }
+}
 
 fn request() -> ModelInferRequest {
     ModelInferRequest {
@@ -34,7 +36,7 @@ fn typed(values: usize) -> Option<InferTensorContents> {
 
 fn take(message: ModelInferRequest) -> Result<Input, InferenceError> {
     let request = to_request(message, &Caller::default())?;
-    Ok(request.check(&INTERFACE, 8)?.0)
+    Ok(request.check(&interface(), 8)?.0)
 }
 
 #[test]

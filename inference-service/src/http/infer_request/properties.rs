@@ -7,10 +7,12 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::*;
 use test_support::damage::{cases, foreign, in_modest_memory};
 
-const INTERFACE: ModelInterface = ModelInterface {
-    input_shape: [1, 2, 3],
-    classes: 4,
-};
+fn interface() -> ModelInterface {
+    ModelInterface {
+        sample: vec![1, 2, 3],
+        classes: 4,
+    }
+}
 const SAMPLE: usize = 6;
 
 fn parse_with(length: Option<usize>, body: Vec<u8>) -> Result<HttpInference, HttpError> {
@@ -23,7 +25,7 @@ fn parse_with(length: Option<usize>, body: Vec<u8>) -> Result<HttpInference, Htt
 
 /// The bits of the model's input values.
 fn taken(parsed: HttpInference) -> Result<(usize, Vec<u32>), InferenceError> {
-    let (input, _) = parsed.request.check(&INTERFACE, 8)?;
+    let (input, _) = parsed.request.check(&interface(), 8)?;
     let bits = match input.values {
         InputValues::Typed(values) => values.into_iter().map(f32::to_bits).collect(),
         InputValues::Raw(bytes) => {

@@ -43,7 +43,7 @@ async fn every_session_is_loaded_and_verified_with_the_golden_batch() {
 
         let error = prepare(candidate(&wrong, deterministic)).await;
         let error = error.unwrap_err().to_string();
-        assert!(error.contains("image 2, class 1"), "{error}");
+        assert!(error.contains("sample 2, class 1"), "{error}");
     }
 }
 

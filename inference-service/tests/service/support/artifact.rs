@@ -79,18 +79,28 @@ impl Artifact {
             mean: vec![mean],
             std: vec![std],
         };
-        let sample: usize = input_shape.iter().product();
-        normalization.apply(images, sample, &mut input);
+        normalization.apply(images, input_shape.iter().product(), &mut input);
+        let mut artifact = Self::of_rows(onnx, class_names, &input);
+        artifact.manifest["preprocessing"] = serde_json::json!({"mean": [mean], "std": [std]});
+        artifact.manifest["golden_batch"]["data_type"] = "UINT8".into();
+        artifact.manifest["golden_batch"]["samples"] = base64(images).into();
+        artifact
+    }
+
+    /// `onnx` with a manifest for a model of rows; its golden batch has the logits of `input`.
+    pub fn of_rows(onnx: Vec<u8>, class_names: &[String], input: &[f32]) -> Self {
         let mut session = Session::load(&onnx, SessionOptions::default()).expect("it loads");
-        let logits = session.run(&input, input.len() / sample).expect("it runs");
+        let samples = input.len() / session.interface().sample_values();
+        let logits = session.run(input, samples).expect("it runs");
+        let bytes: Vec<u8> = input.iter().flat_map(|value| value.to_le_bytes()).collect();
         let manifest = serde_json::json!({
-            "format_version": 1,
+            "format_version": 2,
             "onnx": {"sha256": Sha256::of(&onnx), "size": onnx.len()},
-            "input_shape": input_shape,
+            "signature": session.interface().signature(),
             "class_names": class_names,
-            "preprocessing": {"mean": [mean], "std": [std]},
             "golden_batch": {
-                "images": base64(images),
+                "data_type": "FP32",
+                "samples": base64(&bytes),
                 "logits": logits.chunks(class_names.len()).collect::<Vec<_>>(),
                 "tolerance": 1e-4,
             },
@@ -181,9 +191,8 @@ pub fn infer_request(samples: usize) -> (ModelInferRequest, Vec<f32>) {
 
 fn run(onnx: &[u8], input: &[f32]) -> Vec<f32> {
     let mut session = Session::load(onnx, SessionOptions::default()).expect("the model loads");
-    session
-        .run(input, input.len() / SAMPLE)
-        .expect("the model runs")
+    let samples = input.len() / session.interface().sample_values();
+    session.run(input, samples).expect("the model runs")
 }
 
 fn base64(bytes: &[u8]) -> String {

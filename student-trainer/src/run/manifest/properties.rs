@@ -10,7 +10,7 @@ fn valid() -> Vec<u8> {
     let json = serde_json::json!({
         "format_version": 1, "name": "demo", "seed": 7, "config_sha256": digest, "threads": 2,
         "precision": "f32", "numerics": "f32 on cpu", "probe_sha256": "p",
-        "retort_version": "0.1.0", "dataset": "d", "train_samples": 10, "validation_samples": 2,
+        "retort_version": "0.1.0", "dataset": "d", "initial_weights_sha256": digest, "train_samples": 10, "validation_samples": 2,
         "teacher": {"model_id": "m", "numerics": "n", "probe_sha256": "p"},
         "bit_reproducible": false, "model_id": digest,
         "phases": [{

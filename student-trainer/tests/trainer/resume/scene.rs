@@ -282,6 +282,7 @@ fn timeless_events(folder: &Path) -> Vec<Value> {
             "seconds",
             "samples_per_second",
             "teacher_wait_share",
+            "data_wait_share",
             "teachers",
         ] {
             fields.remove(timed);

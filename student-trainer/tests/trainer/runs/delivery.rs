@@ -87,7 +87,7 @@ fn many_classes_leave_room_for_fewer_golden_samples() {
     );
     let json = fs::read(folder.join("artifact/manifest.json")).unwrap();
     assert!(json.len() <= MAX_MANIFEST_BYTES, "{}", json.len());
-    let golden = ArtifactManifest::from_json(&json).unwrap().golden_images();
+    let golden = ArtifactManifest::from_json(&json).unwrap().golden_samples();
     assert!((20..64).contains(&golden), "{golden}");
 }
 

@@ -11,10 +11,11 @@ pub enum PublicWeightsError {
     /// The network itself is invalid.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// There are no published weights for the network.
+    /// There are no published weights for the network, and the file is not Retort's own either.
     #[error(
-        "published weights fit the presets resnet18, resnet34, resnet50, mobilenet_v2, \
-         efficientnet_lite, efficientnet_lite0 and vgg16_bn only"
+        "the file has none of the network's tensors under Retort's names, and published weights fit the \
+         presets resnet18, resnet34, resnet50, mobilenet_v2, efficientnet_lite, efficientnet_lite0 and \
+         vgg16_bn only"
     )]
     UnknownNetwork,
     /// The file is a pickle, which could run any code when it is read.

@@ -3,7 +3,7 @@
 use super::{Naming, PublicWeightsError};
 use crate::{
     Architecture, Convention, DeepResnet, DeepResnetPreset, EfficientnetLitePreset, NetworkSpec,
-    SpecError, Vgg16BnPreset, spec::InvertedResidual,
+    SpecError, TensorSpec, Vgg16BnPreset, spec::InvertedResidual,
 };
 
 /// The names of all layers with tensors, in network order.
@@ -13,6 +13,19 @@ pub(super) struct NamedModules {
 }
 
 impl NamedModules {
+    /// Retort's own names, as in the `weights.safetensors` of an artifact.
+    pub(super) fn own(wanted: &[TensorSpec]) -> Self {
+        let mut modules: Vec<_> = wanted
+            .iter()
+            .map(|tensor| tensor.layer().to_owned())
+            .collect();
+        modules.dedup();
+        NamedModules {
+            naming: Naming::Retort,
+            modules,
+        }
+    }
+
     /// Refuses a network that pads and normalizes otherwise than every network with these names.
     pub(super) fn check_convention(&self, spec: &NetworkSpec) -> Result<(), PublicWeightsError> {
         let convention = match &spec.architecture {
@@ -29,10 +42,10 @@ impl NamedModules {
     }
 }
 
-/// The names under which the network's weights are published; `None` for other networks.
-pub(super) fn of(spec: &NetworkSpec) -> Result<Option<Vec<NamedModules>>, SpecError> {
+/// The names under which the network's weights are published; none for other networks.
+pub(super) fn of(spec: &NetworkSpec) -> Result<Vec<NamedModules>, SpecError> {
     let named = |naming, modules| NamedModules { naming, modules };
-    Ok(Some(match &spec.architecture {
+    Ok(match &spec.architecture {
         Architecture::DeepResnet(preset) => vec![
             named(Naming::Torchvision, resnet(preset)),
             named(Naming::HuggingFace, hugging_face_resnet(preset)),
@@ -62,8 +75,8 @@ pub(super) fn of(spec: &NetworkSpec) -> Result<Option<Vec<NamedModules>>, SpecEr
         | Architecture::Cnn(_)
         | Architecture::SizedCnn(_)
         | Architecture::Mlp(_)
-        | Architecture::SizedMlp(_) => return Ok(None),
-    }))
+        | Architecture::SizedMlp(_) => Vec::new(),
+    })
 }
 
 fn resnet(preset: &DeepResnetPreset) -> Vec<String> {

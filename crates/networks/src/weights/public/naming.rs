@@ -13,6 +13,8 @@ pub enum Naming {
     HuggingFace,
     /// The Python packages `efficientnet-pytorch` and `efficientnet-lite-pytorch`.
     EfficientnetPytorch,
+    /// Retort: the weights of an artifact.
+    Retort,
 }
 
 impl fmt::Display for Naming {
@@ -22,6 +24,7 @@ impl fmt::Display for Naming {
             Naming::Timm => "timm's names",
             Naming::HuggingFace => "Hugging Face's names",
             Naming::EfficientnetPytorch => "efficientnet-pytorch's names",
+            Naming::Retort => "Retort's names",
         })
     }
 }

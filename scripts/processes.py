@@ -1,0 +1,57 @@
+"""Programs of Retort that scripts run: trainings, and a teacher that is served meanwhile."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+
+
+def trainer(command, recipe, settings, *more):
+    """Runs `student-trainer run` or `record` with configs/RECIPE.toml, and `key.path=value` settings."""
+    call = [RELEASE / "student-trainer", command, ROOT / f"configs/{recipe}.toml", *more]
+    for setting in settings:
+        call += ["--set", setting]
+    subprocess.run(call, check=True, cwd=ROOT, stdout=sys.stderr)
+
+
+class Teacher:
+    """A teacher-service on a free port, by default with one thread, as in the demo. Use it in a `with` statement."""
+
+    def __init__(self, model, ready, *settings):
+        self.ready = ready
+        self.ready.unlink(missing_ok=True)
+        command = [RELEASE / "teacher-service", "serve", "--model", model, "--ready-file", ready]
+        fixed = ["compute.threads=1", "grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"]
+        for setting in [*fixed, *settings]:
+            command += ["--set", setting]
+        self.process = subprocess.Popen(command, cwd=ROOT)
+
+    def address(self) -> str:
+        """Host and port of the gRPC server, once the teacher is ready."""
+        while not self.ready.exists():
+            if self.process.poll() is not None:
+                sys.exit("a teacher-service exited before it was ready")
+            time.sleep(0.05)
+        return json.loads(self.ready.read_text())["grpc"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+def accuracies(folder):
+    """Accuracy on the held-out images at the end of each phase of the run in `folder`."""
+    last = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "epoch_finished":
+            last[event["phase"]] = event["validation_accuracy"]
+    return [last[phase] for phase in sorted(last)]
