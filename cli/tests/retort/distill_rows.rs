@@ -11,6 +11,8 @@ use networks::{NetworkSpec, WeightTensor, Weights, onnx};
 use serde_json::Value;
 use test_support::{InferenceService, TABLE_CENTERS, TABLE_CLASSES, TABLE_SPREAD, write_table};
 
+use crate::distill::text;
+
 const ROWS_PER_CLASS: usize = 60;
 
 /// A folder with a table and a teacher for it.
@@ -102,13 +104,6 @@ fn predictions(output: &Output) -> Vec<Value> {
     lines
         .map(|line| serde_json::from_slice(line).unwrap())
         .collect()
-}
-
-fn text(output: &Output) -> String {
-    let streams = [&output.stdout, &output.stderr];
-    streams
-        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        .concat()
 }
 
 #[test]
