@@ -19,7 +19,7 @@ pub(super) struct InitialWeights {
     pub(super) weights: Weights,
     /// SHA-256 of the file; `None` for random weights.
     pub(super) sha256: Option<Sha256>,
-    /// For people: where they come from; `None` for random weights.
+    /// For messages: where they come from; `None` for random weights.
     pub(super) notice: Option<String>,
 }
 

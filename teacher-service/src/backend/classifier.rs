@@ -29,7 +29,7 @@ pub trait Classifier {
     /// the outputs of a fixed batch, for models whose weights are not known.
     fn digest(&self, probe: &[f32]) -> Sha256;
 
-    /// For people: what besides the model affects the bits of its outputs.
+    /// For messages: what besides the model affects the bits of its outputs.
     fn numerics(&self) -> String;
 
     /// Computes the output `output` of `samples` samples of shape `sample`, row-major.

@@ -86,7 +86,7 @@ pub struct Description {
     /// What a batch must contain: UINT8 images [batch, channels, height, width], which the backend
     /// normalizes, or FP32 samples of any shape. Only the batch may be open.
     pub input: TensorSpec,
-    /// For people: what the backend does with a batch before its model sees it.
+    /// For messages: what the backend does with a batch before its model sees it.
     pub preprocessing: String,
     /// In logit order.
     pub class_names: Vec<String>,

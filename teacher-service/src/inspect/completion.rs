@@ -56,8 +56,8 @@ pub(super) fn complete(
 ) -> Result<CompletedCard, CardError> {
     let (mut assumed, mut wrong) = (Vec::<Assumption>::new(), Vec::new());
     // Otherwise a wrong layout would show as wrong numbers of channels and a wrong size.
-    if let (Some(set), Some(told)) = (config.layout, Layout::told_by(input))
-        && set != told
+    if let (Some(set), Some(implied)) = (config.layout, Layout::implied_by(input))
+        && set != implied
     {
         config.layout = None;
         wrong.push(CardError::Wrong {
@@ -66,7 +66,7 @@ pub(super) fn complete(
             problem: format!(
                 "{}, but the model takes {input}, which is {}",
                 Setting::word("layout", set).value,
-                Setting::word("layout", told).value
+                Setting::word("layout", implied).value
             ),
         });
     }
@@ -175,7 +175,7 @@ pub(super) fn assumed_names(count: usize, of_data: &[String]) -> Vec<String> {
 
 /// Whether the model takes one channel.
 fn gray(input: &TensorSpec, layout: Option<Layout>) -> bool {
-    let layout = layout.or_else(|| Layout::told_by(input));
+    let layout = layout.or_else(|| Layout::implied_by(input));
     let channels = match layout {
         Some(Layout::Nhwc) => input.dimensions.0.get(3),
         _ => input.dimensions.0.get(1),

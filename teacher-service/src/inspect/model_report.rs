@@ -40,7 +40,7 @@ pub struct ModelReport {
     pub values: Option<OutputValues>,
     /// How samples become its input, with what was assumed.
     pub card: Option<Card>,
-    /// For people: how samples become the input of a model without a card.
+    /// For messages: how samples become the input of a model without a card.
     pub preprocessing: Option<String>,
     /// Files beside the model that describe it.
     pub card_files: Vec<String>,

@@ -226,7 +226,7 @@ impl Card {
         })
     }
 
-    /// For people: the card in JSON, without the names of the classes.
+    /// For messages: the card in JSON, without the names of the classes.
     pub fn describe(&self) -> String {
         // Holds: all keys are text.
         serde_json::to_string(self).expect("it can be written as JSON")
@@ -300,7 +300,7 @@ impl ImageCard {
 
 impl Layout {
     /// The layout of a model with the input `input`, if one dimension only can be its channels (1 or 3).
-    pub(crate) fn told_by(input: &TensorSpec) -> Option<Self> {
+    pub(crate) fn implied_by(input: &TensorSpec) -> Option<Self> {
         let [_, first, _, last] = input.dimensions.0[..] else {
             return None;
         };
@@ -411,7 +411,7 @@ fn image_layout(input: &TensorSpec, sources: &Sources<'_>) -> Option<Result<Layo
         return Some(Ok(layout));
     }
     let both_open = [first, last] == [Dimension::Open; 2];
-    match Layout::told_by(input) {
+    match Layout::implied_by(input) {
         Some(layout) => Some(Ok(layout)),
         None if is_channels(first) || both_open => {
             Some(sources.require("layout", |card| card.layout))

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_told_by_range_and_sum() {
+    fn kinds_are_distinguished_by_range_and_sum() {
         let half = 0.5_f32.ln();
         for (values, kind) in [
             ([0.25, 0.75, 1.0, 0.0], ValueKind::Probabilities),

@@ -123,7 +123,7 @@ async fn classes_of_teacher(plan: &DistillArguments) -> Result<Vec<String>, CliE
     Ok(described?.class_names)
 }
 
-/// The path as text for a file that people may move: absolute if it exists here.
+/// The path as text for a file that may be moved: absolute if it exists on this machine.
 fn absolute(path: &Path) -> String {
     let absolute = path.canonicalize();
     absolute.as_deref().unwrap_or(path).display().to_string()
