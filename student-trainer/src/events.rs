@@ -47,6 +47,9 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
+    /// The weighted terms that add up to the loss; empty if there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TermLoss>,
     /// Accuracy over the same steps, on the augmented training samples that have a label, 0 to 1; absent if none
     /// has one.
     pub train_accuracy: Option<f64>,
@@ -73,6 +76,9 @@ pub struct EpochFinished {
     pub epoch: usize,
     /// Mean over the epoch's samples.
     pub train_loss: f64,
+    /// The weighted terms that add up to the loss; empty if there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TermLoss>,
     /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
     /// Absent if the run has no validation split.
@@ -81,6 +87,15 @@ pub struct EpochFinished {
     pub learning_rate: f64,
     /// Wall-clock time, validation included.
     pub seconds: f64,
+}
+
+/// One term of a loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TermLoss {
+    /// Kind of the term in the configuration.
+    pub kind: String,
+    /// Its mean, times its weight.
+    pub loss: f64,
 }
 
 /// Receives a run's events; a cheap handle. It is called on the training thread and on the pool's tasks, so

@@ -40,14 +40,14 @@ pub enum DataError {
         /// Folder or file of the data.
         path: PathBuf,
     },
-    /// A phase needs labels that the data does not have.
+    /// A term of a loss needs labels that the data does not have.
     #[error(
-        "phases[{phase}] trains on hard labels, but {labelled} of the {samples} training samples in {} have one; {remedy}",
+        "{term} trains on hard labels, but {labelled} of the {samples} training samples in {} have one; {remedy}",
         path.display()
     )]
     Unlabelled {
-        /// Position of the phase.
-        phase: usize,
+        /// Key and kind of the term.
+        term: String,
         /// Labelled training samples.
         labelled: usize,
         /// All training samples.
@@ -112,18 +112,22 @@ impl TrainingData {
     fn check_labels(&self, config: &RunConfig) -> Result<(), DataError> {
         let (labelled, samples) = (self.labelled.len(), self.train.len());
         for (phase, PhaseConfig { loss, .. }) in config.phases.iter().enumerate() {
-            let remedy = if !loss.needs_labels() || labelled == samples {
+            let mut terms = loss.named_terms(phase);
+            let Some(term) = terms.find(|term| term.term.needs().labels) else {
+                continue;
+            };
+            let remedy = if labelled == samples {
                 continue;
             } else if labelled == 0 {
-                "use a loss of soft targets only (soft_cross_entropy), or label the data"
+                "use terms of soft targets only (soft_cross_entropy), or label the data"
             } else if loss.needs_soft_targets() {
                 // Soft targets belong to all samples, and hard labels only to some.
-                "use soft_cross_entropy, and cross_entropy in a phase of its own"
+                "use terms of soft targets only, and cross_entropy in a phase of its own"
             } else {
                 continue;
             };
             return Err(DataError::Unlabelled {
-                phase,
+                term: term.to_string(),
                 labelled,
                 samples,
                 path: config.data.path.clone(),
@@ -175,7 +179,10 @@ mod tests {
     use std::fs;
 
     use datasets::Sample;
-    use test_support::run_toml::RunToml;
+    use test_support::{
+        run_toml::{PhaseToml, RunToml},
+        write_table,
+    };
 
     use super::*;
 
@@ -203,6 +210,39 @@ mod tests {
             ..RunToml::default()
         };
         TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn samples_without_labels_are_refused_with_the_key_of_the_term_that_needs_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |loss: &str, with_labels| {
+            let table = folder.path().join(format!("{with_labels}.csv"));
+            write_table(&table, 4, with_labels);
+            let toml = RunToml {
+                network: "input = [4]\nclasses = 3\npreset = \"mlp\"\nwidths = [8]",
+                phases: &[PhaseToml {
+                    loss,
+                    ..PhaseToml::default()
+                }],
+                tables: &format!(
+                    "[data]\nformat = \"csv\"\npath = {table:?}\n\
+                     class_names = [\"large\", \"medium\", \"small\"]\n[teacher]\nendpoints = [\"t:1\"]"
+                ),
+                ..RunToml::default()
+            };
+            TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap())
+        };
+        let soft = "{ kind = \"wttm\", gamma = 0.5 }";
+        for (loss, named) in [
+            (format!("[{soft}, {{ kind = \"dkd\", temperature = 4 }}]"), "phases[0].loss[1] (dkd)"),
+            ("{ kind = \"kd\", temperature = 4, alpha = 0.9 }".to_owned(), "phases[0].loss (cross_entropy)"),
+        ] {
+            let said = load(&loss, false).err().unwrap().to_string();
+            let part = format!("{named} trains on hard labels, but 0 of the 12 training samples");
+            assert!(said.contains(&part), "{part} is not in: {said}");
+            assert_eq!(load(&loss, true).ok().unwrap().train.len(), 12);
+        }
+        load(&format!("[{soft}]"), false).ok().unwrap();
     }
 
     #[test]

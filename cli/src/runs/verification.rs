@@ -42,8 +42,16 @@ struct Phase {
     loss: Loss,
 }
 
+/// One term, or the terms that are added.
 #[derive(Debug, Deserialize)]
-struct Loss {
+#[serde(untagged)]
+enum Loss {
+    Single(LossTerm),
+    Sum(Vec<LossTerm>),
+}
+
+#[derive(Debug, Deserialize)]
+struct LossTerm {
     kind: String,
 }
 
@@ -351,7 +359,11 @@ impl Manifest {
 
 impl Phase {
     fn needs_soft_targets(&self) -> bool {
-        self.loss.kind != "cross_entropy"
+        let terms = match &self.loss {
+            Loss::Single(term) => std::slice::from_ref(term),
+            Loss::Sum(terms) => terms,
+        };
+        terms.iter().any(|term| term.kind != "cross_entropy")
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod allowed_folders;
 mod data_format;
+mod loss;
 mod phase;
 mod run;
 mod soft_targets;
@@ -12,7 +13,11 @@ pub use self::soft_targets::{
 };
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use data_format::DataFormat;
-pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
+pub use loss::{
+    DistConfig, DkdConfig, LossConfig, LossKind, LossTerm, NamedTerm, Needs, RldConfig,
+    TargetClasses,
+};
+pub use phase::{OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use run::{
     CheckpointConfig, DataConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig,
 };

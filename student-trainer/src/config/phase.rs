@@ -5,6 +5,8 @@ use std::fmt;
 use common::config::Problems;
 use serde::{Deserialize, Serialize};
 
+use super::loss::LossConfig;
+
 /// A part of a run with its own loss, optimizer and learning-rate schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,26 +36,6 @@ pub enum PhaseKind {
     Distill,
     /// Trains on hard labels with a low learning rate, after another phase.
     FineTune,
-}
-
-/// The loss of a phase. T is the temperature; every loss is a mean over the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum LossConfig {
-    /// Cross-entropy with the hard labels.
-    CrossEntropy {},
-    /// Cross-entropy with the teacher's softened probabilities, times T².
-    SoftCrossEntropy {
-        /// Above 0; 1 leaves the teacher's probabilities unchanged.
-        temperature: f64,
-    },
-    /// Hinton et al. 2015: α·T²·KL(teacher ‖ student) + (1 − α)·cross-entropy with the hard labels.
-    Kd {
-        /// Above 0.
-        temperature: f64,
-        /// Weight of the soft term, 0 to 1.
-        alpha: f64,
-    },
 }
 
 /// Updates the parameters.
@@ -165,39 +147,6 @@ impl fmt::Display for PhaseKind {
     }
 }
 
-impl LossConfig {
-    /// Whether the loss needs the hard label of every sample.
-    pub fn needs_labels(&self) -> bool {
-        match *self {
-            Self::CrossEntropy {} => true,
-            Self::SoftCrossEntropy { .. } => false,
-            Self::Kd { alpha, .. } => alpha < 1.0,
-        }
-    }
-
-    /// Whether the loss needs a teacher's soft targets.
-    pub fn needs_soft_targets(&self) -> bool {
-        match self {
-            Self::CrossEntropy {} => false,
-            Self::SoftCrossEntropy { .. } | Self::Kd { .. } => true,
-        }
-    }
-
-    fn validate(&self, key: &str, problems: &mut Problems) {
-        let (temperature, alpha) = match *self {
-            Self::CrossEntropy {} => return,
-            Self::SoftCrossEntropy { temperature } => (temperature, None),
-            Self::Kd { temperature, alpha } => (temperature, Some(alpha)),
-        };
-        require_positive(problems, &format!("{key}.temperature"), temperature);
-        if let Some(alpha) = alpha {
-            let fits = (0.0..=1.0).contains(&alpha);
-            let allowed = "must be from 0 to 1";
-            problems.require(fits, &format!("{key}.alpha"), alpha, allowed);
-        }
-    }
-}
-
 impl OptimizerConfig {
     fn validate(&self, key: &str, problems: &mut Problems) {
         let Self::Sgd {
@@ -224,7 +173,7 @@ impl OptimizerConfig {
 impl ScheduleConfig {
     fn validate(&self, key: &str, problems: &mut Problems) {
         let mut positive =
-            |name: &str, value| require_positive(problems, &format!("{key}.{name}"), value);
+            |name: &str, value| problems.require_positive(&format!("{key}.{name}"), value);
         match *self {
             Self::Constant { learning_rate } => positive("learning_rate", learning_rate),
             Self::Cosine {
@@ -268,9 +217,4 @@ impl ScheduleConfig {
             }
         }
     }
-}
-
-fn require_positive(problems: &mut Problems, key: &str, value: f64) {
-    let fits = value.is_finite() && value > 0.0;
-    problems.require(fits, key, value, "must be above 0");
 }

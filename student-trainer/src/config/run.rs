@@ -17,7 +17,9 @@ use server::security::{
 };
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
-use super::{ClassNames, DataFormat, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
+use super::{
+    ClassNames, DataFormat, Fallback, NamedTerm, PhaseConfig, SoftTargetsConfig, SoftTargetsMode,
+};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -227,6 +229,12 @@ impl RunConfig {
         toml::to_string(self).expect("a validated configuration is TOML")
     }
 
+    /// The terms of the losses of all phases.
+    pub fn loss_terms(&self) -> impl Iterator<Item = NamedTerm> {
+        let phases = self.phases.iter().enumerate();
+        phases.flat_map(|(index, phase)| phase.loss.named_terms(index))
+    }
+
     /// Whether any phase needs soft targets.
     pub fn needs_soft_targets(&self) -> bool {
         self.phases
@@ -315,12 +323,15 @@ impl Validate for RunConfig {
         }
         match &self.teacher {
             Some(pool) => pool.validate(problems),
-            None if self.needs_teacher() => {
-                let message = "is missing, and the loss of a phase needs a teacher's soft targets";
-                problems.add("teacher", "(none)", message);
+            None => {
+                let mut terms = self.loss_terms().filter(|_| self.needs_teacher());
+                if let Some(term) = terms.find(|it| it.term.needs().soft_targets.is_some()) {
+                    let message = format!("is missing, and {term} needs a teacher's soft targets");
+                    problems.add("teacher", "(none)", &message);
+                }
             }
-            None => {}
         }
+        self.validate_encodings(problems);
         if let Some(targets) = &self.soft_targets {
             targets.validate(self.teacher.as_ref(), problems);
         }
@@ -335,6 +346,21 @@ impl Validate for RunConfig {
 }
 
 impl RunConfig {
+    /// Checks that the encodings in use keep the logits that the losses need.
+    fn validate_encodings(&self, problems: &mut Problems) {
+        let teacher = self.teacher.as_ref().filter(|_| self.needs_teacher());
+        let recording = self.soft_targets.as_ref();
+        let recording = recording.filter(|targets| targets.mode != SoftTargetsMode::Live);
+        let of_teacher = teacher.map(|pool| ("teacher.encoding", pool.encoding));
+        let of_recording = recording.and_then(|targets| targets.encoding);
+        let of_recording = of_recording.map(|encoding| ("soft_targets.encoding", encoding));
+        for (key, encoding) in of_teacher.into_iter().chain(of_recording) {
+            for term in self.loss_terms() {
+                term.validate_encoding(key, encoding, self.network.classes, problems);
+            }
+        }
+    }
+
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
         let (classes, names) = (self.network.classes, self.data.class_names.len());

@@ -168,7 +168,7 @@ fn baseline_and_student_differ_in_loss_and_teacher_only() {
         student.teacher = None;
         student.soft_targets = None;
         for (phase, other) in student.phases.iter_mut().zip(&baseline.phases) {
-            phase.loss = other.loss;
+            phase.loss = other.loss.clone();
         }
         assert_eq!(student, baseline, "{recipe}");
     }

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::{
     TorchError,
+    loss::Loss,
     meter::{Meter, Totals},
 };
 
@@ -25,7 +26,7 @@ pub(super) struct Interval {
 
 /// The results of one step.
 pub(super) struct StepOutput {
-    pub loss: Tensor,
+    pub loss: Loss,
     pub logits: Tensor,
     pub labels: Tensor,
     /// Time spent waiting for soft targets.
@@ -35,9 +36,9 @@ pub(super) struct StepOutput {
 impl Interval {
     pub(super) fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
         Ok(Self {
+            samples_before: before.samples,
             meter: Meter::from(before)?,
             first_step,
-            samples_before: before.samples,
             started: Instant::now(),
             waited: Duration::ZERO,
             waited_for_data: Duration::ZERO,

@@ -27,8 +27,8 @@ use super::{
 };
 use crate::{
     classification::{accuracy, labels, predict},
-    config::PhaseConfig,
-    events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
+    config::{LossTerm, PhaseConfig},
+    events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress, TermLoss},
     loader::{BatchPlan, LoadedBatch, LoadingResult, Position, TrainingSamples},
     metrics,
 };
@@ -107,6 +107,7 @@ struct Phase<'r> {
     network: &'r TorchNetwork,
     /// The network's parameters, sharing its storage.
     parameters: Vec<Tensor>,
+    loss_terms: Vec<LossTerm>,
     optimizer: Sgd,
     schedule: Schedule,
     steps_per_epoch: u64,
@@ -137,10 +138,11 @@ impl<'r> Phase<'r> {
             parameters: parameters
                 .map(|(_, parameter)| parameter.shallow_clone())
                 .collect(),
+            loss_terms: config.loss.terms(),
             optimizer: Sgd::new(config.optimizer, velocities),
             schedule: Schedule::new(config.schedule, steps),
             steps_per_epoch,
-            interval: Interval::start(progress.step, progress.unreported)?,
+            interval: Interval::start(progress.step, progress.unreported.clone())?,
             progress,
             uncounted_since: Instant::now(),
             step_ended: Instant::now(),
@@ -256,9 +258,10 @@ impl<'r> Phase<'r> {
         let targets = Targets {
             labels: &labels,
             soft_targets: soft_targets.as_ref(),
+            epoch: self.progress.epoch + 1,
         };
-        let loss = loss(self.context.config.loss, &logits, &targets)?;
-        let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false)?;
+        let loss = loss(&self.loss_terms, &logits, &targets)?;
+        let gradients = Tensor::f_run_backward(&[&loss.total], &self.parameters, false, false)?;
         let learning_rate = self.learning_rate(self.progress.step);
         self.optimizer
             .step(&mut self.parameters, gradients, learning_rate)?;
@@ -290,6 +293,7 @@ impl<'r> Phase<'r> {
                 epoch: self.progress.epoch + 1,
                 step: self.progress.step,
                 loss: totals.loss(),
+                terms: self.term_losses(&totals),
                 train_accuracy: totals.accuracy(),
                 learning_rate: self.learning_rate(self.progress.step - 1),
                 samples_per_second: trained as f64 / seconds,
@@ -300,6 +304,18 @@ impl<'r> Phase<'r> {
         self.progress.reported += totals;
         self.interval = Interval::start(self.progress.step, Totals::default())?;
         Ok(())
+    }
+
+    /// The mean of each term of the loss, if there are several.
+    fn term_losses(&self, totals: &Totals) -> Vec<TermLoss> {
+        let kinds = self.loss_terms.iter().map(|term| term.kind.as_str());
+        kinds
+            .zip(totals.terms())
+            .map(|(kind, loss)| TermLoss {
+                kind: kind.to_owned(),
+                loss,
+            })
+            .collect()
     }
 
     /// Sums since the last report.
@@ -358,6 +374,7 @@ impl<'r> Phase<'r> {
                 phase: self.context.batches.phase,
                 epoch: self.progress.epoch + 1,
                 train_loss: summary.train_loss,
+                terms: self.term_losses(&self.progress.reported),
                 train_accuracy: summary.train_accuracy,
                 validation_accuracy: summary.validation_accuracy,
                 learning_rate: self.learning_rate(self.steps_per_epoch - 1),

@@ -82,6 +82,26 @@ impl TeacherLogits {
         }
     }
 
+    /// The logits of all classes, f32 [batch, classes].
+    ///
+    /// # Errors
+    /// If some were not kept: configurations whose losses need them are refused.
+    pub fn all_classes(&self) -> Result<Tensor, TchError> {
+        match self {
+            Self::Dense(logits) => Ok(logits.shallow_clone()),
+            Self::TopK(TopK {
+                tail_bucket: Some(_),
+                ..
+            }) => Err(TchError::Shape(
+                "the loss needs the teacher's logits of all classes".to_owned(),
+            )),
+            Self::TopK(top) => {
+                let logits = top.logits.f_zeros_like()?;
+                logits.f_scatter(1, &top.kept_classes, &top.logits)
+            }
+        }
+    }
+
     /// The student's log-probabilities of the same outcomes from those of all classes, f32 [batch,
     /// classes]: of the tail bucket, the sum of the probabilities in it. Gradients flow through.
     pub fn of_student(&self, log_probabilities: Tensor) -> Result<Tensor, TchError> {

@@ -99,6 +99,11 @@ fn a_run_that_consumed_what_it_should_is_verified() {
     verify(folder.path()).unwrap();
     write(folder.path(), &views, &manifest(&views, 3));
     assert!(verify(folder.path()).is_err());
+    let sum = CONFIG
+        .replace(", alpha = 0.5 }", " }, { kind = \"cross_entropy\" }]")
+        .replacen("loss = {", "loss = [{", 1);
+    write(folder.path(), &sum, &manifest(&sum, 3));
+    verify(folder.path()).unwrap();
 }
 
 #[test]
