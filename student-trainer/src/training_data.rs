@@ -234,8 +234,14 @@ mod tests {
         };
         let soft = "{ kind = \"wttm\", gamma = 0.5 }";
         for (loss, named) in [
-            (format!("[{soft}, {{ kind = \"dkd\", temperature = 4 }}]"), "phases[0].loss[1] (dkd)"),
-            ("{ kind = \"kd\", temperature = 4, alpha = 0.9 }".to_owned(), "phases[0].loss (cross_entropy)"),
+            (
+                format!("[{soft}, {{ kind = \"dkd\", temperature = 4 }}]"),
+                "phases[0].loss[1] (dkd)",
+            ),
+            (
+                "{ kind = \"kd\", temperature = 4, alpha = 0.9 }".to_owned(),
+                "phases[0].loss (cross_entropy)",
+            ),
         ] {
             let said = load(&loss, false).err().unwrap().to_string();
             let part = format!("{named} trains on hard labels, but 0 of the 12 training samples");

@@ -187,9 +187,8 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
     } = progress;
     let epochs = started.epochs;
     let terms = terms_text(terms);
-    let mut text = format!(
-        "epoch {epoch}/{epochs}, loss {loss:.3}{terms}, {samples_per_second:.0} samples/s"
-    );
+    let mut text =
+        format!("epoch {epoch}/{epochs}, loss {loss:.3}{terms}, {samples_per_second:.0} samples/s");
     if *teachers > 0 {
         let waiting = 100.0 * teacher_wait_share;
         let teachers = counted(u64::from(*teachers), "teacher");
@@ -318,9 +317,6 @@ mod tests {
             ..finished
         };
         let text = epoch_text(&started(), &unlabelled);
-        assert_eq!(
-            text,
-            "epoch 3/3: loss 0.400 (dkd 0.250, dist 0.250), 7.0 s"
-        );
+        assert_eq!(text, "epoch 3/3: loss 0.400 (dkd 0.250, dist 0.250), 7.0 s");
     }
 }

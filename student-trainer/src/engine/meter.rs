@@ -216,9 +216,7 @@ mod tests {
     fn a_meter_continues_from_totals_with_the_same_bits() {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
-        let losses: Vec<_> = (1..50)
-            .map(|step| sum([1.0 / step as f32, 0.1]))
-            .collect();
+        let losses: Vec<_> = (1..50).map(|step| sum([1.0 / step as f32, 0.1])).collect();
         let mut whole = Meter::from(Totals::default()).unwrap();
         let mut resumed = Meter::from(Totals::default()).unwrap();
         for loss in &losses {

@@ -29,7 +29,11 @@ fn refusal(loss: &str, tables: &str) -> String {
 #[test]
 fn every_form_resolves_to_itself_and_to_its_terms() {
     for (loss, kinds, weights) in [
-        ("{ kind = \"cross_entropy\" }", &["cross_entropy"][..], &[1.0][..]),
+        (
+            "{ kind = \"cross_entropy\" }",
+            &["cross_entropy"][..],
+            &[1.0][..],
+        ),
         (
             "{ kind = \"kd\", temperature = 4, alpha = 0.75 }",
             &["kd", "cross_entropy"],
@@ -53,7 +57,14 @@ fn every_form_resolves_to_itself_and_to_its_terms() {
              { kind = \"mlkd_batch\", temperatures = [2] }, { kind = \"mlkd_class\", temperatures = [2] }, \
              { kind = \"soft_cross_entropy\", temperature = 2 }]",
             &[
-                "dkd", "dist", "wttm", "rld", "mse_logits", "mlkd_instance", "mlkd_batch", "mlkd_class",
+                "dkd",
+                "dist",
+                "wttm",
+                "rld",
+                "mse_logits",
+                "mlkd_instance",
+                "mlkd_batch",
+                "mlkd_class",
                 "soft_cross_entropy",
             ],
             &[1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
@@ -61,15 +72,30 @@ fn every_form_resolves_to_itself_and_to_its_terms() {
     ] {
         let config = run(loss, TEACHER).unwrap();
         let terms = config.phases[1].loss.terms();
-        assert!(terms.iter().map(|term| term.kind.as_str()).eq(kinds.iter().copied()), "{loss}");
-        assert!(terms.iter().map(|term| term.weight).eq(weights.iter().copied()), "{loss}");
+        assert!(
+            terms
+                .iter()
+                .map(|term| term.kind.as_str())
+                .eq(kinds.iter().copied()),
+            "{loss}"
+        );
+        assert!(
+            terms
+                .iter()
+                .map(|term| term.weight)
+                .eq(weights.iter().copied()),
+            "{loss}"
+        );
         assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
     }
 }
 
 #[test]
 fn the_values_of_the_papers_are_the_defaults() {
-    let config = run("[{ kind = \"dkd\", temperature = 4 }, { kind = \"rld\", temperature = 4 }]", TEACHER);
+    let config = run(
+        "[{ kind = \"dkd\", temperature = 4 }, { kind = \"rld\", temperature = 4 }]",
+        TEACHER,
+    );
     let terms = config.unwrap().phases[1].loss.terms();
     let dkd = DkdConfig {
         temperature: 4.0,
@@ -78,9 +104,15 @@ fn the_values_of_the_papers_are_the_defaults() {
         warm_up: 0,
     };
     assert_eq!(terms[0].kind, LossKind::Dkd(dkd));
-    assert_eq!([1, 2, 9].map(|epoch| terms[0].kind.warm_up(epoch)), [1.0; 3]);
+    assert_eq!(
+        [1, 2, 9].map(|epoch| terms[0].kind.warm_up(epoch)),
+        [1.0; 3]
+    );
     let rising = LossKind::Dkd(DkdConfig { warm_up: 4, ..dkd });
-    assert_eq!([1, 2, 4, 9].map(|epoch| rising.warm_up(epoch)), [0.25, 0.5, 1.0, 1.0]);
+    assert_eq!(
+        [1, 2, 4, 9].map(|epoch| rising.warm_up(epoch)),
+        [0.25, 0.5, 1.0, 1.0]
+    );
     let rld = RldConfig {
         temperature: 4.0,
         confidence_temperature: 1.0,
@@ -132,8 +164,14 @@ fn problems_name_the_key_of_the_term() {
             "[{ kind = \"dist\", beta = 0, gamma = 0 }]",
             "phases[1].loss[0].beta = 0: must be above 0 if phases[1].loss[0].gamma is 0",
         ),
-        ("[{ kind = \"dist\", tau = 0 }]", "phases[1].loss[0].tau = 0: must be above 0"),
-        ("[{ kind = \"wttm\", gamma = 0 }]", "phases[1].loss[0].gamma = 0: must be above 0"),
+        (
+            "[{ kind = \"dist\", tau = 0 }]",
+            "phases[1].loss[0].tau = 0: must be above 0",
+        ),
+        (
+            "[{ kind = \"wttm\", gamma = 0 }]",
+            "phases[1].loss[0].gamma = 0: must be above 0",
+        ),
         (
             "[{ kind = \"rld\", temperature = 4, confidence_temperature = 0 }]",
             "phases[1].loss[0].confidence_temperature = 0: must be above 0",
@@ -152,7 +190,10 @@ fn problems_name_the_key_of_the_term() {
             "unknown field `temperature`",
         ),
         ("[{ kind = \"dist\", alpha = 2 }]", "unknown field `alpha`"),
-        ("[{ kind = \"kd\", temperature = 2, wieght = 2 }]", "unknown field `wieght`"),
+        (
+            "[{ kind = \"kd\", temperature = 2, wieght = 2 }]",
+            "unknown field `wieght`",
+        ),
         ("[{ kind = \"hinge\" }]", "unknown variant `hinge`"),
         ("[{ temperature = 2 }]", "missing field `kind`"),
     ] {
@@ -166,9 +207,11 @@ fn problems_name_the_key_of_the_term() {
 #[test]
 fn a_missing_teacher_is_named_with_the_first_term_that_needs_one() {
     let said = refusal("[{ kind = \"cross_entropy\" }, { kind = \"dist\" }]", "");
-    let part = "teacher = (none): is missing, and phases[1].loss[1] (dist) needs a teacher's soft targets";
+    let part =
+        "teacher = (none): is missing, and phases[1].loss[1] (dist) needs a teacher's soft targets";
     assert!(said.contains(part), "{said}");
-    let labels_alone = "[{ kind = \"cross_entropy\" }, { kind = \"cross_entropy\", label_smoothing = 0.1 }]";
+    let labels_alone =
+        "[{ kind = \"cross_entropy\" }, { kind = \"cross_entropy\", label_smoothing = 0.1 }]";
     let config = run(labels_alone, "").unwrap();
     assert!(config.phases[1].loss.needs_labels() && !config.needs_soft_targets());
 }
@@ -188,8 +231,14 @@ fn terms_that_need_all_logits_are_refused_with_encodings_that_drop_some() {
         ("{ kind = \"dist\" }", "dist"),
         ("{ kind = \"rld\", temperature = 4 }", "rld"),
         ("{ kind = \"mse_logits\" }", "mse_logits"),
-        ("{ kind = \"mlkd_batch\", temperatures = [2] }", "mlkd_batch"),
-        ("{ kind = \"mlkd_class\", temperatures = [2] }", "mlkd_class"),
+        (
+            "{ kind = \"mlkd_batch\", temperatures = [2] }",
+            "mlkd_batch",
+        ),
+        (
+            "{ kind = \"mlkd_class\", temperatures = [2] }",
+            "mlkd_class",
+        ),
         (
             "{ kind = \"wttm\", gamma = 0.5, standardize = true }",
             "wttm, standardized",
@@ -201,10 +250,16 @@ fn terms_that_need_all_logits_are_refused_with_encodings_that_drop_some() {
             "phases[1].loss[1] = {kind}: needs the teacher's logits of all classes, but teacher.encoding = top-9 keeps \
              9 of 10; use \"f32\" or \"f16\""
         );
-        assert!(said.contains(&part) && !said.contains("loss[0]"), "{part} is not in: {said}");
+        assert!(
+            said.contains(&part) && !said.contains("loss[0]"),
+            "{part} is not in: {said}"
+        );
         // A recording replaces the teacher.
         let said = refusal(&loss, &encodings("top-3", "top-3"));
-        assert!(said.contains("soft_targets.encoding = top-3 keeps 3 of 10"), "{said}");
+        assert!(
+            said.contains("soft_targets.encoding = top-3 keeps 3 of 10"),
+            "{said}"
+        );
         assert!(!said.contains("teacher.encoding"), "{said}");
         for tables in [live("f16"), live("top-10"), encodings("top-3", "f32")] {
             run(&loss, &tables).unwrap();

@@ -60,9 +60,7 @@ fn mean(
 
 /// softmax(z / T)
 fn softened(logits: &Tensor, temperature: f64) -> Result<Tensor, TchError> {
-    logits
-        .f_div_scalar(temperature)?
-        .f_softmax(-1, Kind::Float)
+    logits.f_div_scalar(temperature)?.f_softmax(-1, Kind::Float)
 }
 
 /// Squared Frobenius norm of the difference of two square matrices, divided by their number of rows.

@@ -48,11 +48,7 @@ pub struct Loss {
 ///
 /// # Errors
 /// If there are no terms, if soft targets or some of their logits are missing, or if libtorch fails.
-pub fn loss(
-    terms: &[LossTerm],
-    logits: &Tensor,
-    targets: &Targets<'_>,
-) -> Result<Loss, TchError> {
+pub fn loss(terms: &[LossTerm], logits: &Tensor, targets: &Targets<'_>) -> Result<Loss, TchError> {
     let mut values: Vec<_> = terms
         .iter()
         .map(|term| weighted(term, logits, targets))
@@ -77,11 +73,7 @@ pub fn loss(
 }
 
 /// A term times its weight in the current epoch.
-fn weighted(
-    term: &LossTerm,
-    logits: &Tensor,
-    targets: &Targets<'_>,
-) -> Result<Tensor, TchError> {
+fn weighted(term: &LossTerm, logits: &Tensor, targets: &Targets<'_>) -> Result<Tensor, TchError> {
     let value = if term.standardize {
         let teacher = TeacherLogits::Dense(standardized(&targets.all_logits()?)?);
         let targets = Targets {
@@ -116,9 +108,7 @@ fn value(kind: &LossKind, logits: &Tensor, targets: &Targets<'_>) -> Result<Tens
         LossKind::Wttm { gamma } => wttm(logits, teacher()?, *gamma),
         LossKind::Rld(config) => rld(*config, logits, &all_logits()?, labels),
         LossKind::MseLogits {} => logits.f_mse_loss(&all_logits()?, Reduction::Mean),
-        LossKind::MlkdInstance { temperatures } => {
-            instance_level(logits, teacher()?, temperatures)
-        }
+        LossKind::MlkdInstance { temperatures } => instance_level(logits, teacher()?, temperatures),
         LossKind::MlkdBatch { temperatures } => batch_level(logits, &all_logits()?, temperatures),
         LossKind::MlkdClass { temperatures } => class_level(logits, &all_logits()?, temperatures),
     }

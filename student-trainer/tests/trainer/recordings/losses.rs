@@ -20,16 +20,24 @@ fn a_sum_of_terms_gives_the_same_student_live_and_recorded_and_logs_its_terms() 
     assert!(other != recorded);
 
     let metrics = fs::read_to_string(scene.path("live/metrics.jsonl")).unwrap();
-    let events = metrics.lines().map(|line| serde_json::from_str(line).unwrap());
+    let events = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
     let epochs: Vec<serde_json::Value> = events
         .filter(|event: &serde_json::Value| event["event"] == "epoch_finished")
         .collect();
     // Five epochs with the sum, and one with `kd`, which has two terms.
     assert_eq!(epochs.len(), 6);
-    for (epoch, kinds) in epochs.iter().zip([&["dkd", "dist", "cross_entropy"][..]; 5]) {
+    for (epoch, kinds) in epochs
+        .iter()
+        .zip([&["dkd", "dist", "cross_entropy"][..]; 5])
+    {
         let terms = epoch["terms"].as_array().unwrap();
         assert!(terms.iter().map(|term| &term["kind"]).eq(kinds), "{epoch}");
-        let sum: f64 = terms.iter().map(|term| term["loss"].as_f64().unwrap()).sum();
+        let sum: f64 = terms
+            .iter()
+            .map(|term| term["loss"].as_f64().unwrap())
+            .sum();
         let loss = epoch["train_loss"].as_f64().unwrap();
         assert!((sum - loss).abs() < 1e-4 * loss, "{epoch}");
     }
