@@ -52,6 +52,10 @@ pub struct StepProgress {
     pub train_accuracy: Option<f64>,
     /// Learning rate of the last of these steps.
     pub learning_rate: f64,
+    /// Norm of the gradients of the last of these steps, all together and before they are clipped; absent if the
+    /// phase does not clip gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f64>,
     /// Training speed since the last report.
     pub samples_per_second: f64,
     /// Share of that time in which training waited for soft targets, 0 to 1.
@@ -75,7 +79,8 @@ pub struct EpochFinished {
     pub train_loss: f64,
     /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
-    /// Absent if the run has no validation split.
+    /// Accuracy on the validation split, of the moving average if the phase has one; absent without a validation
+    /// split.
     pub validation_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,

@@ -79,8 +79,11 @@ impl Printer {
                     0.0 => String::new(),
                     percent => format!(", {percent:.0} % of the time waiting for data"),
                 };
+                let norm = progress
+                    .gradient_norm
+                    .map_or_else(String::new, |norm| format!(", gradient norm {norm:.3}"));
                 format!(
-                    "{} step {}/{steps}: loss {:.4}, {:.0} samples/s{teachers}{data}",
+                    "{} step {}/{steps}: loss {:.4}{norm}, {:.0} samples/s{teachers}{data}",
                     epoch_of(progress.epoch),
                     progress.step,
                     progress.loss,

@@ -57,6 +57,18 @@ pub enum DataError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A phase stops early, and nothing measures when.
+    #[error(
+        "phases[{phase}].early_stopping needs labelled validation samples, but the data in {} has none; set \
+         data.validation_samples, or remove early_stopping",
+        path.display()
+    )]
+    NoValidation {
+        /// Position of the phase.
+        phase: usize,
+        /// Folder or file of the data.
+        path: PathBuf,
+    },
 }
 
 impl TrainingData {
@@ -97,6 +109,7 @@ impl TrainingData {
             unreadable: opened.unreadable,
         };
         loaded.check_labels(config)?;
+        loaded.check_validation(config)?;
         Ok(loaded)
     }
 
@@ -131,6 +144,21 @@ impl TrainingData {
             });
         }
         Ok(())
+    }
+
+    fn check_validation(&self, config: &RunConfig) -> Result<(), DataError> {
+        let validation = self.validation.as_ref();
+        if validation.is_some_and(|samples| samples.labelled().len() > 0) {
+            return Ok(());
+        }
+        let mut phases = config.phases.iter();
+        match phases.position(|phase| phase.early_stopping.is_some()) {
+            None => Ok(()),
+            Some(phase) => Err(DataError::NoValidation {
+                phase,
+                path: config.data.path.clone(),
+            }),
+        }
     }
 }
 

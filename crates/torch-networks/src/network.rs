@@ -94,6 +94,11 @@ impl TorchNetwork {
         &self.parameters
     }
 
+    /// All tensors with their names: the parameters, then batch-norm's running statistics.
+    pub fn tensors(&self) -> impl Iterator<Item = &(String, Tensor)> {
+        self.parameters.iter().chain(&self.statistics)
+    }
+
     /// Copies batch-norm's running statistics, which a forward pass in [`Mode::Train`] changes.
     ///
     /// # Errors
@@ -136,7 +141,7 @@ impl TorchNetwork {
     /// If a value is not finite (training diverged); errors of libtorch.
     pub fn weights(&self) -> Result<Weights, TorchError> {
         let mut tensors = Vec::new();
-        for (name, tensor) in self.parameters.iter().chain(&self.statistics) {
+        for (name, tensor) in self.tensors() {
             tensors.push((name.clone(), to_values(tensor)?));
         }
         Ok(Weights::from_tensors(tensors, &self.spec)?)
@@ -152,7 +157,7 @@ impl TorchNetwork {
             .map(|(name, tensor)| (name.to_owned(), tensor.clone()));
         let weights = Weights::from_tensors(new, &self.spec)?;
         no_grad(|| {
-            for (name, tensor) in self.parameters.iter().chain(&self.statistics) {
+            for (name, tensor) in self.tensors() {
                 if let Some(values) = weights.get(name) {
                     tensor.shallow_clone().f_copy_(&to_tensor(values)?)?;
                 }

@@ -2,8 +2,12 @@
 
 mod allowed_folders;
 mod data_format;
+mod early_stopping;
+mod ema;
+mod optimizer;
 mod phase;
 mod run;
+mod schedule;
 mod soft_targets;
 mod trainer;
 
@@ -12,10 +16,14 @@ pub use self::soft_targets::{
 };
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use data_format::DataFormat;
-pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
+pub use early_stopping::EarlyStoppingConfig;
+pub use ema::EmaConfig;
+pub use optimizer::{DecayedParameters, OptimizerConfig};
+pub use phase::{LossConfig, PhaseConfig, PhaseKind};
 pub use run::{
     CheckpointConfig, DataConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig,
 };
+pub use schedule::ScheduleConfig;
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

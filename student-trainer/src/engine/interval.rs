@@ -23,8 +23,8 @@ pub(super) struct Interval {
     pub waited_for_data: Duration,
 }
 
-/// The results of one step.
-pub(super) struct StepOutput {
+/// The results of one batch.
+pub(super) struct BatchOutput {
     pub loss: Tensor,
     pub logits: Tensor,
     pub labels: Tensor,
@@ -44,14 +44,8 @@ impl Interval {
         })
     }
 
-    pub(super) fn add(&mut self, step: &StepOutput) -> Result<(), TorchError> {
-        self.waited += step.waited;
-        Ok(self.meter.add(&step.loss, &step.logits, &step.labels)?)
-    }
-}
-
-impl StepOutput {
-    pub(super) fn samples(&self) -> usize {
-        self.labels.size()[0] as usize
+    pub(super) fn add(&mut self, batch: &BatchOutput) -> Result<(), TorchError> {
+        self.waited += batch.waited;
+        Ok(self.meter.add(&batch.loss, &batch.logits, &batch.labels)?)
     }
 }

@@ -63,7 +63,7 @@ pub struct RunOutcome {
     pub onnx_sha256: Option<Sha256>,
     /// Version of the published model, if the run publishes.
     pub published_version: Option<u64>,
-    /// Accuracy on the validation split after the last epoch, if the run has one.
+    /// Accuracy of the final weights on the validation split, if the run has one.
     pub validation_accuracy: Option<f64>,
 }
 
@@ -291,7 +291,14 @@ impl Run<'_> {
     fn soft_target_epochs(&self) -> SoftTargetEpochs {
         SoftTargetEpochs::left(&self.config, |index| match &self.resumed {
             Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
-            Some(Checkpoint { run, phase }) if index == run.phase => phase.progress.epoch,
+            Some(Checkpoint { run, phase }) if index == run.phase => {
+                let config = &self.config.phases[index];
+                if phase.progress.is_over(config) {
+                    config.epochs
+                } else {
+                    phase.progress.epoch
+                }
+            }
             _ => 0,
         })
     }
@@ -421,8 +428,7 @@ impl Run<'_> {
     }
 
     fn steps_per_epoch(&self, phase: &PhaseConfig) -> u64 {
-        let samples = self.data.of_loss(&phase.loss).len();
-        samples.div_ceil(phase.batch_size) as u64
+        phase.steps_per_epoch(self.data.of_loss(&phase.loss).len())
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, CheckpointFolder> {

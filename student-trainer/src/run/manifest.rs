@@ -79,11 +79,15 @@ pub struct PhaseRecord {
     pub consumed_samples: u64,
     /// Digest of the training data, in order; see [`Consumption`].
     pub consumed_sha256: Sha256,
-    /// Mean over the last epoch's samples.
+    /// With early stopping, the epoch whose weights the phase keeps: its best, 1-based. Otherwise absent, and the
+    /// last epoch counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_epoch: Option<usize>,
+    /// Mean over that epoch's samples.
     pub train_loss: f64,
-    /// Accuracy of the last epoch on augmented samples that have a label, 0 to 1; absent if none has one.
+    /// Accuracy of that epoch on augmented samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
-    /// Accuracy after the last epoch, if there is a validation split; 0 to 1.
+    /// Accuracy after that epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
     /// Wall-clock time.
     pub seconds: f64,
@@ -96,9 +100,10 @@ impl PhaseRecord {
             kind,
             consumed_samples: samples,
             consumed_sha256: sha256,
-            train_loss: summary.last_epoch.train_loss,
-            train_accuracy: summary.last_epoch.train_accuracy,
-            validation_accuracy: summary.last_epoch.validation_accuracy,
+            best_epoch: summary.best_epoch,
+            train_loss: summary.epoch.train_loss,
+            train_accuracy: summary.epoch.train_accuracy,
+            validation_accuracy: summary.epoch.validation_accuracy,
             seconds: summary.seconds,
         }
     }
@@ -113,7 +118,7 @@ impl RunManifest {
         json
     }
 
-    /// Accuracy after the last epoch, if there is a validation split.
+    /// Accuracy of the final weights on the validation split, if there is one.
     pub fn validation_accuracy(&self) -> Option<f64> {
         self.phases.last()?.validation_accuracy
     }

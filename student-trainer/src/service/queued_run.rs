@@ -205,6 +205,7 @@ fn to_proto(event: RunEvent) -> Event {
             train_accuracy: progress.train_accuracy.unwrap_or_default(),
             unlabelled: progress.train_accuracy.is_none(),
             data_wait_share: progress.data_wait_share,
+            gradient_norm: progress.gradient_norm,
         }),
         RunEvent::EpochFinished(finished) => Event::EpochFinished(EpochFinished {
             phase: narrow(finished.phase),

@@ -102,6 +102,32 @@ fn a_run_that_consumed_what_it_should_is_verified() {
 }
 
 #[test]
+fn a_phase_that_may_stop_early_consumed_whole_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let stops = "epochs = 3\nearly_stopping = { patience = 1 }\n";
+    let config = CONFIG.replacen("epochs = 3\n", stops, 1);
+    let mut manifest = manifest(&config, 3);
+    let mut after = |samples: usize, epochs| {
+        manifest["phases"][0]["consumed_samples"] = json!(samples);
+        manifest["phases"][0]["consumed_sha256"] = consumed(0, epochs, 4, 3, Some(TEACHER));
+        write(folder.path(), &config, &manifest);
+        verify(folder.path()).map_err(|error| error.to_string())
+    };
+    for epochs in 1..=3 {
+        after(epochs * SAMPLES, epochs as u64).unwrap();
+    }
+    for (samples, epochs, problem) in [
+        (2 * SAMPLES + 1, 2, "phase 1 consumed 21 samples"),
+        (0, 0, "phase 1 consumed 0 samples"),
+        (4 * SAMPLES, 4, "phase 1 consumed 40 samples"),
+        (2 * SAMPLES, 1, "phase 1 did not consume"),
+    ] {
+        let error = after(samples, epochs).unwrap_err();
+        assert!(error.contains(problem), "{problem} is not in: {error}");
+    }
+}
+
+#[test]
 fn every_changed_key_is_found_and_named() {
     let other = json!(Sha256::of(b"other"));
     let cases: [(&str, Value, &str); 9] = [

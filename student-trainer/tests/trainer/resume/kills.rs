@@ -103,6 +103,31 @@ fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run(
 }
 
 #[test]
+fn a_killed_run_with_every_option_of_optimization_gives_the_student_of_an_undisturbed_run() {
+    const OPTIONS: [&str; 7] = [
+        "phases[0].optimizer={ kind = \"adamw\", weight_decay = 0.1 }",
+        "phases[0].gradient_clip_norm=1.0",
+        "phases[0].ema={ decay = 0.99, warm_up = true }",
+        "phases[1].ema={ decay = 0.9 }",
+        "phases[1].schedule={ kind = \"cosine\", learning_rate = 0.05, warm_up_epochs = 0.5 }",
+        "phases[1].early_stopping={ patience = 1 }",
+        "phases[2].schedule={ kind = \"step\", learning_rate = 0.005, step_size = 1 }",
+    ];
+    let scene = Scene::without_teacher();
+    let undisturbed = scene.finish("undisturbed", &[], &OPTIONS);
+    assert_ne!(undisturbed, scene.finish("plain", &[], &[]));
+    let mut random = random();
+    until_hit("options", |name| {
+        let start = || Process::start(scene.command(name, &[], &OPTIONS));
+        let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
+        if hit {
+            assert_eq!(scene.finish(name, &[], &OPTIONS), undisturbed);
+        }
+        hit
+    });
+}
+
+#[test]
 fn a_signal_leaves_a_checkpoint_of_the_last_step_and_exit_code_0() {
     let scene = Scene::new();
     let teacher = scene.teacher();

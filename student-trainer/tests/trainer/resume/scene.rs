@@ -67,6 +67,18 @@ impl Scene {
         scene
     }
 
+    /// A scene whose runs need no teacher.
+    pub fn without_teacher() -> Self {
+        let scene = Self::new();
+        let config = scene.config();
+        let soft = "kind = \"kd\", temperature = 2.0, alpha = 0.9";
+        let (head, teacher) = config.split_once("[teacher]").unwrap();
+        assert!(head.contains(soft) && !teacher.contains("[["));
+        let config = head.replace(soft, "kind = \"cross_entropy\"");
+        fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
     /// The configuration without the teachers' endpoints.
     pub fn config(&self) -> String {
         let phase = |name, loss, schedule| PhaseToml {
