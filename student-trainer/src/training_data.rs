@@ -148,7 +148,7 @@ impl TrainingData {
 
     fn check_validation(&self, config: &RunConfig) -> Result<(), DataError> {
         let validation = self.validation.as_ref();
-        if validation.is_some_and(|samples| samples.labelled().len() > 0) {
+        if validation.is_some_and(|samples| !samples.labelled().is_empty()) {
             return Ok(());
         }
         let mut phases = config.phases.iter();

@@ -113,7 +113,8 @@ impl ScheduleConfig {
                 let final_key = format!("{key}.final_learning_rate");
                 problems.require(fits, &final_key, final_learning_rate, &allowed);
                 let fits = warm_up_epochs == 0.0 || (0.0..epochs as f64).contains(&warm_up_epochs);
-                let allowed = format!("must be 0 or more and fewer than the phase's epochs, {epochs}");
+                let allowed =
+                    format!("must be 0 or more and fewer than the phase's epochs, {epochs}");
                 let warm_up_key = format!("{key}.warm_up_epochs");
                 problems.require(fits, &warm_up_key, warm_up_epochs, &allowed);
                 require_factor(problems, &format!("{key}.warm_up_factor"), warm_up_factor);
@@ -154,7 +155,12 @@ impl ScheduleConfig {
             } => {
                 problems.require_positive(&format!("{key}.learning_rate"), learning_rate);
                 let allowed = "must be 1 or more";
-                problems.require(step_size > 0, &format!("{key}.step_size"), step_size, allowed);
+                problems.require(
+                    step_size > 0,
+                    &format!("{key}.step_size"),
+                    step_size,
+                    allowed,
+                );
                 require_factor(problems, &format!("{key}.gamma"), gamma);
             }
             Self::MultiStep {
@@ -169,7 +175,12 @@ impl ScheduleConfig {
                     "must be in increasing order, each 1 or more and below the phase's epochs, {epochs}"
                 );
                 let shown = format!("{milestones:?}");
-                problems.require(increase && inside, &format!("{key}.milestones"), shown, &allowed);
+                problems.require(
+                    increase && inside,
+                    &format!("{key}.milestones"),
+                    shown,
+                    &allowed,
+                );
                 require_factor(problems, &format!("{key}.gamma"), gamma);
             }
         }

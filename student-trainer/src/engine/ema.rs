@@ -39,7 +39,11 @@ impl Ema {
 
     /// Averages in the weights after optimizer step `step` of the phase, counted from 0.
     pub(super) fn update(&mut self, step: u64) -> Result<(), TchError> {
-        update(&mut self.averages, &self.current, self.config.decay_at(step))
+        update(
+            &mut self.averages,
+            &self.current,
+            self.config.decay_at(step),
+        )
     }
 
     /// The network with averaged weights.
@@ -125,7 +129,10 @@ mod tests {
             let after = &trained.get(name).unwrap().data;
             for ((found, before), after) in tensor.data.iter().zip(before).zip(after) {
                 let expected = 0.75 * before + 0.25 * after;
-                assert!((found - expected).abs() < 1e-6, "{name}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{name}: {found} {expected}"
+                );
             }
         }
         let resumed = Ema::new(config, &network, Some(&averaged)).unwrap();

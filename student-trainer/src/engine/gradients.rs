@@ -38,9 +38,7 @@ impl Accumulation {
 /// the gradient of two parameters.
 pub(super) fn add(sum: Vec<Tensor>, gradients: Vec<Tensor>) -> Result<Vec<Tensor>, TchError> {
     let pairs = sum.iter().zip(&gradients);
-    pairs
-        .map(|(sum, gradient)| sum.f_add(gradient))
-        .collect()
+    pairs.map(|(sum, gradient)| sum.f_add(gradient)).collect()
 }
 
 /// Scales `gradients` down so that the norm of all together is at most `max_norm`, as
@@ -84,10 +82,17 @@ mod tests {
         assert!(cases.iter().any(|case| case.norm > case.max_norm));
         assert!(cases.iter().any(|case| case.norm < case.max_norm));
         for case in cases {
-            let gradients = case.gradients.iter().map(|values| Tensor::from_slice(values));
+            let gradients = case
+                .gradients
+                .iter()
+                .map(|values| Tensor::from_slice(values));
             let (clipped, norm) = clip(gradients.collect(), case.max_norm).unwrap();
             let norm = norm.double_value(&[]);
-            assert!((norm - case.norm).abs() <= 1e-6 * case.norm, "{norm} {}", case.norm);
+            assert!(
+                (norm - case.norm).abs() <= 1e-6 * case.norm,
+                "{norm} {}",
+                case.norm
+            );
             for (found, expected) in clipped.iter().zip(&case.clipped) {
                 let found = Vec::<f32>::try_from(found).unwrap();
                 for (found, expected) in found.iter().zip(expected) {
@@ -106,7 +111,10 @@ mod tests {
             samples,
         };
         for (accumulation, expected) in [
-            (accumulation(1, 4, 10), vec![(0..1, 4), (1..2, 4), (2..3, 2)]),
+            (
+                accumulation(1, 4, 10),
+                vec![(0..1, 4), (1..2, 4), (2..3, 2)],
+            ),
             (accumulation(2, 4, 10), vec![(0..2, 8), (2..3, 2)]),
             (accumulation(3, 4, 10), vec![(0..3, 10)]),
             (accumulation(9, 4, 10), vec![(0..3, 10)]),
@@ -121,7 +129,9 @@ mod tests {
 
     #[test]
     fn weighted_gradients_of_batches_add_up_to_those_of_all_samples() {
-        let input = Tensor::arange(20, (Kind::Float, tch::Device::Cpu)).sin().view([10, 2]);
+        let input = Tensor::arange(20, (Kind::Float, tch::Device::Cpu))
+            .sin()
+            .view([10, 2]);
         let weight = Tensor::from_slice(&[0.5_f32, -0.25]).set_requires_grad(true);
         let gradient = |input: &Tensor, share: f64| {
             let loss = (input.mv(&weight).square().mean(Kind::Float)) * share;

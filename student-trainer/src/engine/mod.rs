@@ -22,9 +22,7 @@ pub use error::{Divergence, EngineError, NotFinite};
 pub use inference::logits;
 pub use meter::Totals;
 pub use phase::{PhaseContext, PhaseSummary, train_phase};
-pub use state::{
-    BestEpoch, Checkpoints, EpochSummary, OptimizerState, PhaseProgress, PhaseState,
-};
+pub use state::{BestEpoch, Checkpoints, EpochSummary, OptimizerState, PhaseProgress, PhaseState};
 pub use torch_networks::{Precision, TorchError, TorchNetwork};
 
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or

@@ -184,7 +184,8 @@ impl<'r> Phase<'r> {
     ) -> Result<(), EngineError> {
         // A step that ends early, because soft targets do not arrive or between two of its batches, leaves the
         // network as it was.
-        let ends_early = self.context.batches.soft_targets.is_some() || self.accumulation.batches > 1;
+        let ends_early =
+            self.context.batches.soft_targets.is_some() || self.accumulation.batches > 1;
         let statistics = if ends_early {
             self.network.copy_statistics()?
         } else {

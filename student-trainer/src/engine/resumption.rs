@@ -232,7 +232,10 @@ fn the_rest_of_a_phase_is_the_same_from_every_state() {
             assert_eq!(rest.events, whole.events[*events_before..]);
             let rest = rest.result.unwrap();
             assert_eq!(rest.consumed, summary.consumed);
-            assert_eq!((rest.epoch, rest.best_epoch), (summary.epoch, summary.best_epoch));
+            assert_eq!(
+                (rest.epoch, rest.best_epoch),
+                (summary.epoch, summary.best_epoch)
+            );
         }
     }
 }
@@ -262,7 +265,11 @@ fn a_phase_that_stops_early_keeps_the_averaged_weights_of_its_best_epoch() {
     assert!(text.contains("ends after epoch 3 of 6"), "{text}");
     // 46 samples are 12 batches, 3 steps of at most 5.
     assert_eq!(phase.events[0]["steps_per_epoch"], 3);
-    for step in phase.events.iter().filter(|event| event["event"] == "step_progress") {
+    for step in phase
+        .events
+        .iter()
+        .filter(|event| event["event"] == "step_progress")
+    {
         assert!(step["gradient_norm"].as_f64().unwrap() > 0.0, "{step}");
     }
 }

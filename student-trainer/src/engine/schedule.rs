@@ -70,7 +70,9 @@ impl Schedule {
                 ref milestones,
                 gamma,
             } => {
-                let passed = milestones.iter().filter(|epoch| **epoch as u64 <= epochs_done);
+                let passed = milestones
+                    .iter()
+                    .filter(|epoch| **epoch as u64 <= epochs_done);
                 learning_rate * gamma.powf(passed.count() as f64)
             }
         }
@@ -128,7 +130,10 @@ mod tests {
             toml::from_str("kind = \"cosine\"\nlearning_rate = 0.1\nwarm_up_epochs = 0.9").unwrap();
         let schedule = Schedule::new(config, 1, 4);
         let rates: Vec<_> = (0..4).map(|step| schedule.learning_rate(step)).collect();
-        assert!(rates.is_sorted() && rates[0] > 0.0 && rates[3] < 0.1, "{rates:?}");
+        assert!(
+            rates.is_sorted() && rates[0] > 0.0 && rates[3] < 0.1,
+            "{rates:?}"
+        );
     }
 
     #[test]

@@ -119,7 +119,11 @@ fn slots(network: &TorchNetwork, state: &OptimizerState) -> Result<Slots, TorchE
             tensor.f_copy_(&to_tensor(values)?)?;
             Ok(tensor)
         };
-        network.parameters().iter().map(tensor).collect::<Result<_, TorchError>>()
+        network
+            .parameters()
+            .iter()
+            .map(tensor)
+            .collect::<Result<_, TorchError>>()
     };
     let slots = state.iter();
     tch::no_grad(|| {

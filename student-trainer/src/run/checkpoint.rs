@@ -212,7 +212,11 @@ impl Checkpoint {
             best,
             ..
         } = &self.phase;
-        let copies = [(NETWORK, Some(weights)), (EMA, ema.as_ref()), (BEST, best.as_ref())];
+        let copies = [
+            (NETWORK, Some(weights)),
+            (EMA, ema.as_ref()),
+            (BEST, best.as_ref()),
+        ];
         let copies = copies.into_iter().flat_map(|(slot, weights)| {
             let tensors = weights.into_iter().flat_map(Weights::iter);
             tensors.map(move |(name, tensor)| (format!("{slot}.{name}"), tensor))

@@ -51,7 +51,8 @@ impl Optimizer for AdamW {
     ) -> Result<(), TchError> {
         let [beta_1, beta_2] = self.betas;
         // The averages start at 0; dividing by these removes the bias (Kingma and Ba 2015, section 3).
-        let [correction_1, correction_2] = self.betas.map(|beta| 1.0 - beta.powf((done + 1) as f64));
+        let [correction_1, correction_2] =
+            self.betas.map(|beta| 1.0 - beta.powf((done + 1) as f64));
         let averages = self.exp_avg.iter_mut().zip(&mut self.exp_avg_sq);
         let inputs = gradients.iter().zip(&self.weight_decays);
         tch::no_grad(|| {

@@ -139,7 +139,8 @@ mod tests {
                     .step(&mut parameters, &tensors(gradients), step)
                     .unwrap();
                 state = stored(&*optimizer);
-                for (parameter, expected) in parameters.iter().zip(&case.parameters[done as usize]) {
+                for (parameter, expected) in parameters.iter().zip(&case.parameters[done as usize])
+                {
                     let found = Vec::<f32>::try_from(parameter.view(-1)).unwrap();
                     assert_eq!(found.len(), expected.len());
                     for (found, expected) in found.iter().zip(expected) {

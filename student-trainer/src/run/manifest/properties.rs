@@ -15,7 +15,7 @@ fn valid() -> Vec<u8> {
         "bit_reproducible": false, "model_id": digest,
         "phases": [{
             "kind": "distill", "consumed_samples": 10, "consumed_sha256": digest,
-            "train_loss": 0.5,
+            "best_epoch": 2, "train_loss": 0.5,
             "train_accuracy": 0.75, "validation_accuracy": null, "seconds": 1.5,
         }],
         "onnx_sha256": digest, "published_version": 3, "seconds": 2.5,

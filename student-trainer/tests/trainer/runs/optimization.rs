@@ -41,12 +41,18 @@ fn a_phase_that_ends_early_is_recorded_with_its_best_epoch() {
     assert_eq!((first.best_epoch, second.best_epoch), (Some(1), None));
     assert_eq!(first.consumed_samples, 2 * 320);
     let again = scene.run("again", &options);
-    for file in ["phases/0-supervised/weights.safetensors", "artifact/model.onnx"] {
+    for file in [
+        "phases/0-supervised/weights.safetensors",
+        "artifact/model.onnx",
+    ] {
         assert!(read(&run, file) == read(&again, file), "{file} differs");
     }
 
     let log = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let of = |kind: &str, phase: u64| {
         let events = events.iter();
         let chosen = events.filter(move |event| event["event"] == kind && event["phase"] == phase);
@@ -56,7 +62,10 @@ fn a_phase_that_ends_early_is_recorded_with_its_best_epoch() {
     assert_eq!(of("phase_started", 0)[0]["steps_per_epoch"], 3);
     let epochs = of("epoch_finished", 0);
     assert_eq!(epochs.len(), 2);
-    assert_eq!(epochs[0]["validation_accuracy"].as_f64(), first.validation_accuracy);
+    assert_eq!(
+        epochs[0]["validation_accuracy"].as_f64(),
+        first.validation_accuracy
+    );
     assert!(of("step_progress", 0)[0]["gradient_norm"].as_f64().unwrap() > 0.0);
     assert!(of("step_progress", 1)[0].get("gradient_norm").is_none());
     let notices = events.iter().filter_map(|event| event["text"].as_str());
