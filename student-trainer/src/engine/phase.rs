@@ -184,9 +184,9 @@ impl<'r> Phase<'r> {
     ) -> Result<(), EngineError> {
         // A step that ends early, because soft targets do not arrive or between two of its batches, leaves the
         // network as it was.
-        let ends_early =
+        let may_end_early =
             self.context.batches.soft_targets.is_some() || self.accumulation.batches > 1;
-        let statistics = if ends_early {
+        let statistics = if may_end_early {
             self.network.copy_statistics()?
         } else {
             Vec::new()
