@@ -118,7 +118,7 @@ mod tests {
         let mut ema = Ema::new(config, &network, None).unwrap();
         let input = Tensor::ones([2, 1, 4, 4], (tch::Kind::Float, Device::Cpu)) * 3.0;
         let mode = Mode::Train { dropout_seed: 1 };
-        network.forward(&input, mode, Precision::F32).unwrap();
+        let _ = network.forward(&input, mode, Precision::F32).unwrap();
         let trained = network.weights().unwrap();
         ema.update(0).unwrap();
         assert_eq!(network.weights().unwrap(), trained);
