@@ -91,3 +91,64 @@ impl Optimizer for Sgd {
         vec![(VELOCITY, &self.velocities)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    /// The parameter and the velocity after a step, without changing anything in place.
+    fn plain(
+        [parameter, velocity, gradient]: [&Tensor; 3],
+        [momentum, weight_decay, learning_rate]: [f64; 3],
+        nesterov: bool,
+    ) -> [Tensor; 2] {
+        let gradient = match weight_decay {
+            0.0 => gradient.copy(),
+            decay => parameter * decay + gradient,
+        };
+        let velocity = velocity * momentum + &gradient;
+        let direction = match (momentum, nesterov) {
+            (0.0, _) => gradient,
+            (_, true) => &velocity * momentum + gradient,
+            (_, false) => velocity.copy(),
+        };
+        [parameter - direction * learning_rate, velocity]
+    }
+
+    /// Checkpoints of older versions continue with the same bits only if this order of operations stays.
+    #[test]
+    fn steps_in_place_have_the_bits_of_the_plain_formula() {
+        let draw = |step: u64| {
+            let values = Tensor::arange(1000, (Kind::Float, Device::Cpu));
+            ((values + step as f64) * 12.9898).sin()
+        };
+        for momentum in [0.0, 0.9] {
+            for weight_decay in [0.0, 5e-4] {
+                for nesterov in [false, true] {
+                    let mut expected = [draw(0), Tensor::zeros_like(&draw(0))];
+                    let mut parameters = [draw(0)];
+                    let decays = vec![weight_decay];
+                    let state = Slots::new();
+                    let mut sgd = Sgd::new(momentum, nesterov, decays, &parameters, state).unwrap();
+                    for done in 0..5 {
+                        let learning_rate = 0.1 / (done + 1) as f64;
+                        let gradient = draw(done + 7);
+                        let [parameter, velocity] = &expected;
+                        let settings = [momentum, weight_decay, learning_rate];
+                        expected = plain([parameter, velocity, &gradient], settings, nesterov);
+                        let step = Step {
+                            done,
+                            learning_rate,
+                        };
+                        sgd.step(&mut parameters, &[gradient], step).unwrap();
+                        let [found, expected] = [&parameters[0], &expected[0]]
+                            .map(|tensor| Vec::<f32>::try_from(tensor).unwrap());
+                        assert!(found == expected, "{momentum} {weight_decay} {nesterov}");
+                    }
+                }
+            }
+        }
+    }
+}
