@@ -66,7 +66,7 @@ impl Problems {
         self.require(range.contains(&value), key, value, &message);
     }
 
-    /// Adds a problem with `key` unless `value` is a finite number above 0.
+    /// Adds a problem with `key` unless `value` is above 0 and finite.
     pub fn require_positive(&mut self, key: &str, value: f64) {
         let fits = value.is_finite() && value > 0.0;
         self.require(fits, key, value, "must be above 0");
