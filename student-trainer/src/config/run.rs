@@ -6,7 +6,7 @@ use std::{
 };
 
 use artifacts::model_store::ModelName;
-use common::compute::PrecisionChoice;
+use common::compute::{DeviceChoice, PrecisionChoice};
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
 use datasets::{Augmentation, DataSpec, Normalization};
 use networks::NetworkSpec;
@@ -31,6 +31,9 @@ pub struct RunConfig {
     pub threads: usize,
     /// Number format of convolutions and linear layers.
     pub precision: PrecisionChoice,
+    /// Where the network trains. Another device gives other bits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub device: DeviceChoice,
     /// The images.
     pub data: DataConfig,
     /// The network that is trained.

@@ -3,6 +3,7 @@ use std::{
     sync::LazyLock,
 };
 
+use common::compute::DeviceChoice;
 use test_support::run_toml::RunToml;
 
 use super::*;
@@ -116,6 +117,7 @@ fn what_is_set_for_a_text_key_is_text() {
         "teacher.encoding=f16",
         "phases[0].schedule.learning_rate=1e-2",
         "threads=0x2",
+        "device=cuda:1",
     ];
     let text = format!("{}{publish}", *SMALLEST);
     let config = RunConfig::from_submitted(&text, &overrides.map(str::to_owned)).unwrap();
@@ -124,7 +126,7 @@ fn what_is_set_for_a_text_key_is_text() {
     assert_eq!(targets.teacher.as_deref(), Some("12e4"));
     assert_eq!(targets.folder.as_deref(), Some(Path::new("true")));
     assert_eq!(config.data.path, Path::new("1.0"));
-    assert_eq!(config.threads, 2);
+    assert_eq!((config.threads, config.device), (2, DeviceChoice::Cuda(1)));
     assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
     let schedule = ScheduleConfig::Constant {
         learning_rate: 0.01,
@@ -152,6 +154,11 @@ fn unknown_layers_losses_and_keys_are_named() {
             "temperature",
         ),
         ("epochs = 1", "epoch = 1", "epoch"),
+        (
+            "[network]",
+            "device = \"tpu\"\n[network]",
+            "`tpu` is not a device",
+        ),
     ] {
         let error = RunConfig::from_toml(&SMALLEST.replace(from, to)).unwrap_err();
         assert!(error.to_string().contains(named), "{named}: {error}");

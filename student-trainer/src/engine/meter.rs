@@ -7,7 +7,8 @@ use datasets::IGNORED_LABEL;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-/// Sums over the samples of some steps.
+/// Sums over the samples of some steps, on the device of the losses from the first step on: libtorch adds a tensor
+/// on a GPU to a scalar on the CPU.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// Scalar f64.

@@ -16,7 +16,7 @@ pub use inference::logits;
 pub use meter::Totals;
 pub use phase::{PhaseContext, PhaseSummary, train_phase};
 pub use state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState};
-pub use torch_networks::{Precision, TorchError, TorchNetwork};
+pub use torch_networks::{DeviceUnavailable, Precision, TorchError, TorchNetwork, resolve_device};
 
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores if that is 0. Returns the number of threads.

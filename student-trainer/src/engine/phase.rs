@@ -11,7 +11,7 @@ use rand::Rng;
 use soft_targets::consumption::{ConsumedStep, Consumption};
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
+use torch_networks::{Mode, Precision, TorchNetwork, to_device, to_tensor, to_values};
 
 use super::{
     TorchError,
@@ -232,8 +232,10 @@ impl<'r> Phase<'r> {
         batch: LoadedBatch<'_>,
         dropout_seed: u64,
     ) -> Result<StepOutput, EngineError> {
+        let device = self.network.device();
         let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
-        let labels = Tensor::f_from_slice(&batch.labels)?;
+        let input = to_device(input, device)?;
+        let labels = to_device(Tensor::f_from_slice(&batch.labels)?, device)?;
         let statistics = if batch.soft_targets.is_some() {
             self.network.copy_statistics()?
         } else {
@@ -246,7 +248,7 @@ impl<'r> Phase<'r> {
         let pending = batch.soft_targets;
         let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
             None => None,
-            Some(Ok(answer)) => Some(TeacherLogits::new(&answer)?),
+            Some(Ok(answer)) => Some(TeacherLogits::new(&answer)?.to_device(device)?),
             Some(Err(error)) => {
                 self.network.restore_statistics(&statistics)?;
                 return Err(self.end_early(error.into()));

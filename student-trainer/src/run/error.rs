@@ -6,7 +6,7 @@ use std::{
 };
 
 use networks::{SpecError, WeightsError};
-use torch_networks::TorchError;
+use torch_networks::{DeviceUnavailable, TorchError};
 
 use super::{
     checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
@@ -23,6 +23,9 @@ use crate::{
 /// Why a run ended early. Each text says what is wrong and, if possible, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The configured device does not exist.
+    #[error(transparent)]
+    Device(#[from] DeviceUnavailable),
     /// The output folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),

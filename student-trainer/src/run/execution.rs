@@ -15,7 +15,7 @@ use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Device, numerics};
+use torch_networks::numerics;
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},
@@ -74,6 +74,7 @@ pub struct RunOutcome {
 /// # Errors
 /// See [`RunError`].
 pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome, RunError> {
+    let device = engine::resolve_device(config.device)?;
     if config.export.onnx {
         // A missing library is reported before training.
         onnx_runtime::load_library()
@@ -97,8 +98,8 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
 
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
-    let precision = Precision::on_cpu(config.precision);
-    let network = TorchNetwork::new(&config.network, &initial.weights, Device::Cpu)?;
+    let precision = Precision::on(device, config.precision);
+    let network = TorchNetwork::new(&config.network, &initial.weights, device)?;
     let numerics = numerics(&network, precision)?;
     let circumstances = Circumstances {
         threads,
