@@ -1,4 +1,4 @@
-//! What `retort-bench distill` trains on: images, and networks for them.
+//! What benchmarks train on: images, and networks for them.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use common::atomic_file;
 use networks::NetworkSpec;
 use toml::{Table, Value};
 
-use super::recipe;
+use crate::recipe;
 
 /// Side of [`Task::Color64`]'s images.
 const SIDE: usize = 64;
@@ -30,7 +30,7 @@ pub(crate) enum Task {
 
 /// The network of a teacher.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Architecture {
+pub(crate) enum Architecture {
     /// One linear layer from pixels to logits, with negligible cost.
     OneLinearLayer,
     /// The demo's ResNet-14.
@@ -38,7 +38,7 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::OneLinearLayer => "one-linear-layer",
             Self::Demo => "demo-teacher",
@@ -48,7 +48,7 @@ impl Architecture {
 
 impl Task {
     /// The teacher's network for the images of this task.
-    pub(super) fn teacher(self, architecture: Architecture) -> anyhow::Result<NetworkSpec> {
+    pub(crate) fn teacher(self, architecture: Architecture) -> anyhow::Result<NetworkSpec> {
         let mut network = match architecture {
             Architecture::OneLinearLayer => one_linear_layer(),
             Architecture::Demo => recipe::teacher_network()?,
@@ -58,7 +58,7 @@ impl Task {
     }
 
     /// Mean and standard deviation of each channel.
-    pub(super) fn normalization(self) -> (Vec<f32>, Vec<f32>) {
+    pub(crate) fn normalization(self) -> (Vec<f32>, Vec<f32>) {
         match self {
             Self::FashionMnist => (vec![0.2860], vec![0.3530]),
             Self::Color64 => (vec![0.5; 3], vec![0.25; 3]),
@@ -66,7 +66,7 @@ impl Task {
     }
 
     /// Replaces the images of the demo's student by this task's.
-    pub(super) fn adapt(self, run: &mut Table) -> anyhow::Result<()> {
+    pub(crate) fn adapt(self, run: &mut Table) -> anyhow::Result<()> {
         if self == Self::FashionMnist {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Task {
     }
 
     /// The folder of the images: `fashion_mnist`, or one below `folder` with `samples` generated images.
-    pub(super) fn data(
+    pub(crate) fn data(
         self,
         fashion_mnist: &Path,
         folder: &Path,
@@ -121,7 +121,7 @@ impl Task {
     }
 
     /// [channels, height, width]
-    fn input(self) -> Vec<i64> {
+    pub(crate) fn input(self) -> Vec<i64> {
         match self {
             Self::FashionMnist => vec![1, 28, 28],
             Self::Color64 => vec![3, SIDE as i64, SIDE as i64],
