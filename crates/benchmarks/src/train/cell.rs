@@ -61,12 +61,7 @@ impl Cell {
     /// Trains with the trainer, then with PyTorch.
     pub(super) async fn measure(&mut self, peer: &Peer<'_>) -> anyhow::Result<()> {
         let (workload, amount) = (self.workload, self.amount);
-        writeln!(
-            Messages,
-            "{}, {} threads",
-            workload.name(),
-            amount.threads
-        );
+        writeln!(Messages, "{}, {} threads", workload.name(), amount.threads);
         let samples = workload.samples();
         let run = workload.run(amount, samples, &self.images)?;
         let training = self.trainer.train(run, samples as u64, None).await?;

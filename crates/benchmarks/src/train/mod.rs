@@ -82,7 +82,9 @@ pub(crate) async fn execute(arguments: &TrainArguments) -> anyhow::Result<()> {
                 threads,
                 epochs: arguments.epochs,
             };
-            cells.push(Cell::prepare(&folder, network, amount, &arguments.data, cores.clone()).await?);
+            cells.push(
+                Cell::prepare(&folder, network, amount, &arguments.data, cores.clone()).await?,
+            );
         }
     }
     for turn in 1..=arguments.turns {

@@ -50,5 +50,8 @@ fn another_network_is_an_error() {
     let output = Command::new(PROGRAM).args(arguments).output().unwrap();
     let messages = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{messages}");
-    assert!(messages.contains("39155") && messages.contains("39154"), "{messages}");
+    assert!(
+        messages.contains("39155") && messages.contains("39154"),
+        "{messages}"
+    );
 }
