@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
-    &["common", "proto", "tensors"],
+    &["common", "proto", "tensorboard", "tensors"],
     &["artifacts", "datasets", "networks", "server"],
     &[
         "onnx-runtime",
@@ -59,7 +59,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 11] = [
+const WITHOUT_LIBTORCH: [&str; 12] = [
     "artifacts",
     "cli",
     "common",
@@ -70,6 +70,7 @@ const WITHOUT_LIBTORCH: [&str; 11] = [
     "server",
     "soft-targets",
     "teacher-pool",
+    "tensorboard",
     "tensors",
 ];
 

@@ -29,6 +29,7 @@ use super::{
     metrics::MetricsLog,
     model_folder::ModelFolder,
     resume::{self, ResumePolicy},
+    tensorboard::TensorBoard,
 };
 use crate::{
     config::{PhaseConfig, RunConfig},
@@ -121,16 +122,18 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     };
     let _gauges = CurrentRunGauges::new();
     let watchers = crate::metrics::follow(context.events);
+    let tensorboard = Arc::new(TensorBoard::open(&folder.tensorboard(), &past));
     past.into_iter().for_each(|event| watchers.send(event));
     let metrics = Arc::new(metrics);
     let run = Run {
-        events: metrics.sink(&watchers),
+        events: metrics.sink(&tensorboard.sink(&watchers)),
         config_sha256: Sha256::of(config_toml.as_bytes()),
         started: Instant::now(),
         config,
         context,
         folder,
         metrics,
+        tensorboard,
         checkpoints: Mutex::new(checkpoints),
         resumed,
         same_bits,
@@ -153,6 +156,7 @@ struct Run<'r> {
     context: RunContext<'r>,
     folder: RunFolder,
     metrics: Arc<MetricsLog>,
+    tensorboard: Arc<TensorBoard>,
     checkpoints: Mutex<CheckpointFolder>,
     /// The checkpoint from which it resumed.
     resumed: Option<Checkpoint>,
@@ -458,9 +462,13 @@ impl Checkpoints for PhaseCheckpoints<'_> {
         let Self { run, phase, .. } = *self;
         let config = &run.config.phases[phase];
         let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config);
+        let step = run.steps_before(phase) + epochs + state.progress.step;
+        if state.progress.step == 0 {
+            run.tensorboard.weights(step, &state.weights);
+        }
         run.checkpoints().keep(&Checkpoint {
             run: RunProgress {
-                step: run.steps_before(phase) + epochs + state.progress.step,
+                step,
                 phase,
                 kind: config.kind(),
                 phases: self.records.to_vec(),

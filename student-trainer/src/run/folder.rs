@@ -3,6 +3,7 @@
 //! ```text
 //! config.toml                the resolved configuration
 //! metrics.jsonl              one JSON object per event
+//! tensorboard/               the same figures, and histograms of the weights, for TensorBoard
 //! checkpoints/               states of the run, to resume from
 //! phases/<index>-<name>/     weights and spec at the end of each phase
 //! artifact/                  weights and spec at the end; model.onnx and manifest.json if exported
@@ -22,6 +23,7 @@ use crate::config::{PhaseKind, RunConfig};
 const CONFIG: &str = "config.toml";
 const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
+const TENSORBOARD: &str = "tensorboard";
 const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
 const ARTIFACT: &str = "artifact";
@@ -123,7 +125,7 @@ impl RunFolder {
     /// # Errors
     /// I/O errors.
     pub fn clear(&self) -> io::Result<()> {
-        for left in [PHASES, ARTIFACT, CHECKPOINTS] {
+        for left in [PHASES, ARTIFACT, CHECKPOINTS, TENSORBOARD] {
             remove_if_there(fs::remove_dir_all(self.path.join(left)))?;
         }
         remove_if_there(fs::remove_file(self.metrics()))
@@ -169,6 +171,11 @@ impl RunFolder {
     /// Path of the log of events.
     pub fn metrics(&self) -> PathBuf {
         metrics(&self.path)
+    }
+
+    /// Folder of the event files for TensorBoard.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
     }
 
     /// Folder of the checkpoints.

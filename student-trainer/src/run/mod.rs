@@ -12,6 +12,7 @@ mod manifest;
 mod metrics;
 mod model_folder;
 mod resume;
+mod tensorboard;
 
 use std::{io, path::Path};
 
