@@ -10,7 +10,10 @@ use server::security::{client::ConnectError, tokens_file::TokensError};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, distill::DistillError, local::LocalError, serve::ServeError};
+use crate::{
+    NotText, distill::DistillError, local::LocalError, run_folder::RunFolderError,
+    serve::ServeError,
+};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -74,6 +77,14 @@ pub enum CliError {
         /// The run's folder on the trainer's machine.
         folder: String,
     },
+    /// Runs of a sweep failed or were cancelled. The command has said why.
+    #[error("{failed} of {all} runs did not succeed; the same command resumes them")]
+    RunsFailed {
+        /// Runs that did not succeed.
+        failed: usize,
+        /// Runs of the sweep.
+        all: usize,
+    },
     /// A finished run contradicts its configuration.
     #[error("{} is not verified: {problems}", folder.display())]
     NotVerified {
@@ -132,6 +143,9 @@ pub enum CliError {
     /// ONNX Runtime cannot measure a network.
     #[error("cannot measure the network: {0}")]
     Measure(#[from] SessionError),
+    /// A folder cannot be shown as a run; the message names the file.
+    #[error(transparent)]
+    RunFolder(#[from] RunFolderError),
     /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -152,6 +166,7 @@ impl CliError {
             | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)
+            | Self::RunFolder(RunFolderError::NoRun(_))
             | Self::Refused {
                 code: Code::InvalidArgument,
                 ..
@@ -162,9 +177,11 @@ impl CliError {
             | Self::Refused { .. }
             | Self::Answer { .. }
             | Self::RunEnded { .. }
+            | Self::RunsFailed { .. }
             | Self::NotVerified { .. }
             | Self::Data(_)
             | Self::Manifest(_)
+            | Self::RunFolder(RunFolderError::Damaged { .. })
             | Self::File { .. }
             | Self::Program { .. }
             | Self::SoftTargets(_)

@@ -15,7 +15,6 @@ use crate::{CliError, data_set::with_bar};
 
 mod page;
 mod report;
-mod thumbnails;
 
 /// Data sets.
 #[derive(Debug, Args)]

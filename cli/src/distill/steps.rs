@@ -13,13 +13,14 @@ use crate::{
     class_list::shown,
     client::Remote,
     local::{Evaluate, Evaluation, LocalServices, OutputFolder, Processes, TEACHER},
+    report,
     runs::{RunClient, submit_and_watch},
     text_path::text_path,
 };
 
 /// Name of the run, and of its folder.
 const RUN: &str = "run";
-/// Name of the report's file.
+/// Name of the file of the figures.
 const SUMMARY: &str = "summary.json";
 
 /// A running distillation.
@@ -85,6 +86,9 @@ impl<'a> Steps<'a> {
         writeln!(Narration, "\n{}", summary.table());
         let file = self.folder.join(SUMMARY);
         atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
+        let file = self.folder.join(report::FILE);
+        let html = report::of_run(self.folder.path())?;
+        atomic_file::write(&file, html.as_bytes()).map_err(CliError::file(&file))?;
         self.show_result(begin);
         Ok(())
     }
@@ -153,10 +157,11 @@ impl<'a> Steps<'a> {
         let artifact = self.folder.join(RUN).join("artifact");
         writeln!(
             Narration,
-            "Done in {}. The student: {}; figures: {}.",
+            "Done in {}. The student: {}; figures: {}; curves, classes and mistakes: {}.",
             HumanDuration(begin.elapsed()),
             artifact.display(),
             self.folder.join(SUMMARY).display(),
+            self.folder.join(report::FILE).display(),
         );
     }
 }

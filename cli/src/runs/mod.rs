@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
+mod compare;
 mod event_dedup;
 mod history;
 mod progress;
@@ -24,13 +25,14 @@ mod submission;
 mod trainer;
 mod verification;
 
+use compare::CompareArguments;
 pub(crate) use history::{PhaseHistory, RunHistory};
 pub(crate) use progress::{Progress, Style, screen_style};
 pub(crate) use submission::submit_and_watch;
 pub(crate) use trainer::{Observer, RunClient, watch};
 
-const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
-const TRAINER_VARIABLE: &str = "RETORT_TRAINER_ADDRESS";
+pub(crate) const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
+pub(crate) const TRAINER_VARIABLE: &str = "RETORT_TRAINER_ADDRESS";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -76,9 +78,11 @@ Examples:
   retort runs show student
   retort runs watch student        all events so far, then new ones; Ctrl-C does not stop the run
   retort runs cancel student
-  retort runs resume student       continue a cancelled or failed run from its last checkpoint";
+  retort runs resume student       continue a cancelled or failed run from its last checkpoint
+  retort runs compare runs/a runs/b --html comparison.html
+                                   folders on this machine; needs no trainer";
 
-/// Lists, shows, watches, cancels and resumes training runs.
+/// Lists, shows, watches, cancels, resumes and compares training runs.
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
@@ -93,6 +97,13 @@ pub struct RunsArguments {
 
 #[derive(Debug, Subcommand)]
 enum RunsCommand {
+    #[command(flatten)]
+    OfTrainer(TrainerCommand),
+    Compare(CompareArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum TrainerCommand {
     /// List all runs that the trainer knows, oldest first.
     List,
     /// Show a run's state, its folder, and why it ended.
@@ -118,7 +129,7 @@ enum RunsCommand {
 }
 
 /// The default name of a run: that of its file.
-fn run_name(file: &Path) -> Result<String, CliError> {
+pub(crate) fn run_name(file: &Path) -> Result<String, CliError> {
     let stem = file.file_stem().unwrap_or_default();
     let name = stem.to_str().map(str::to_owned);
     name.ok_or_else(|| {
@@ -180,10 +191,14 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
 
 /// `retort runs`.
 pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
+    let command = match arguments.command {
+        RunsCommand::Compare(arguments) => return compare::execute(&arguments),
+        RunsCommand::OfTrainer(command) => command,
+    };
     let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
     let trainer = RunClient::connect(remote).await?;
-    match arguments.command {
-        RunsCommand::List => {
+    match command {
+        TrainerCommand::List => {
             writeln!(Results, "{:<24} {:<14} FOLDER", "RUN", "STATE")?;
             for run in trainer.list().await? {
                 writeln!(
@@ -196,8 +211,8 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
             }
             Ok(())
         }
-        RunsCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
-        RunsCommand::Watch { run_id } => {
+        TrainerCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
+        TrainerCommand::Watch { run_id } => {
             let mut progress = Progress::new(screen_style());
             let (mut output, closed) = OutputWatch::new();
             let mut observers: [&mut dyn Observer; 2] = [&mut progress, &mut output];
@@ -206,8 +221,8 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
                 Ok(()) = closed => Err(OutputError::closed_pipe().into()),
             }
         }
-        RunsCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
-        RunsCommand::Cancel { run_id } => Ok(show(&trainer.cancel(&run_id).await?)?),
+        TrainerCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
+        TrainerCommand::Cancel { run_id } => Ok(show(&trainer.cancel(&run_id).await?)?),
     }
 }
 

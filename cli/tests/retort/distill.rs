@@ -166,6 +166,23 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
         models["student"]["agreement"]
     );
 
+    let page = fs::read_to_string(scene.path("student/report.html")).unwrap();
+    for part in [
+        "teacher.onnx",
+        "Confusion matrix",
+        "Calibration",
+        "Provenance",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let comparison = scene.path("comparison.html");
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_retort"));
+    compare.args(["runs", "compare"]).arg(scene.path("student"));
+    let compared = compare.arg("--html").arg(&comparison).output().unwrap();
+    assert!(compared.status.success(), "{}", text(&compared));
+    assert!(text(&compared).contains("finished"), "{}", text(&compared));
+    assert!(fs::read_to_string(&comparison).unwrap().contains("<svg"));
+
     let manifest = fs::read(scene.path("student/run/artifact/manifest.json")).unwrap();
     let manifest = ArtifactManifest::from_json(&manifest).unwrap();
     // In the order of the folders, whatever the teacher's.
@@ -217,6 +234,8 @@ fn pictures_without_labels_are_distilled_without_fine_tuning() {
         student["accuracy"].is_null() && student["agreement"].is_number(),
         "{summary}"
     );
+    let page = fs::read_to_string(scene.path("student/report.html")).unwrap();
+    assert!(page.contains("No sample has a label"), "{page}");
     let manifest = fs::read(scene.path("student/run/artifact/manifest.json")).unwrap();
     let manifest = ArtifactManifest::from_json(&manifest).unwrap();
     // Those of the teacher.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Alpha, Decoding, Source, decode::WHITE};
+use crate::{Alpha, DatasetError, Decoding, Source, Subset, decode::WHITE};
 
 /// A data set on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,6 +161,21 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// The samples that a model is evaluated on: the test split; without one, those that a run validates on, of which
+    /// it holds `held_out` out of the training split, or none. `None` if the data has none of them.
+    ///
+    /// # Errors
+    /// [`DatasetError::TooFewSamples`].
+    pub fn to_evaluate(self, held_out: usize) -> Result<Option<Subset>, DatasetError> {
+        if let Some(test) = self.test {
+            return Ok(Some(Subset::whole(test)));
+        }
+        match held_out {
+            0 => Ok(self.validation.map(Subset::whole)),
+            count => Ok(Some(Subset::whole(self.train).hold_out(count)?.1)),
+        }
+    }
+
     /// The splits that are there.
     pub fn splits(&self) -> impl Iterator<Item = (SplitName, &Arc<dyn Source>)> {
         let splits = [

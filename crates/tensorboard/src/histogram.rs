@@ -55,10 +55,7 @@ mod tests {
     #[test]
     fn equal_values_have_one_bucket_and_none_have_no_histogram() {
         let found = histogram(&[2.0; 3]).unwrap();
-        assert_eq!(
-            (found.bucket_limit, found.bucket),
-            (vec![2.0], vec![3.0])
-        );
+        assert_eq!((found.bucket_limit, found.bucket), (vec![2.0], vec![3.0]));
         assert_eq!(histogram(&[]), None);
         assert_eq!(histogram(&[f32::NAN]), None);
     }

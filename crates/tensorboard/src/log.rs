@@ -188,10 +188,7 @@ mod tests {
         let (mut log, last) = EventLog::open(&folder, Some(4)).unwrap();
         assert_eq!(last, Some(4));
         append(&mut log, 5..=7);
-        assert_eq!(
-            steps(&folder),
-            [(0, vec![1, 2, 3, 4]), (5, vec![5, 6, 7])]
-        );
+        assert_eq!(steps(&folder), [(0, vec![1, 2, 3, 4]), (5, vec![5, 6, 7])]);
         // Nothing of the second process remains.
         let (mut log, last) = EventLog::open(&folder, Some(3)).unwrap();
         assert_eq!(last, Some(3));
@@ -222,7 +219,9 @@ mod tests {
     #[test]
     fn files_of_other_programs_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let other = folder.path().join("events.out.tfevents.1700000000.host.1.0");
+        let other = folder
+            .path()
+            .join("events.out.tfevents.1700000000.host.1.0");
         fs::write(&other, "foreign").unwrap();
         EventLog::open(folder.path(), None).unwrap();
         assert_eq!(fs::read(&other).unwrap(), b"foreign");

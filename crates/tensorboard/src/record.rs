@@ -76,7 +76,11 @@ mod tests {
     #[test]
     fn messages_end_before_a_record_that_is_cut_off() {
         let file = [record(b"one"), record(b""), record(b"three")].concat();
-        let read = |file| messages(file).map(|(_, it)| it.to_vec()).collect::<Vec<_>>();
+        let read = |file| {
+            messages(file)
+                .map(|(_, it)| it.to_vec())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(read(&file), [&b"one"[..], b"", b"three"]);
         for length in 0..file.len() {
             let whole = match length {

@@ -1,4 +1,4 @@
-//! What live teachers predict, for evaluations.
+//! What live teachers answer, for evaluations.
 
 use bytes::Bytes;
 use datasets::{Source, Subset, read_plain};
@@ -7,7 +7,7 @@ use teacher_pool::{MIN_REQUEST_IMAGES, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError};
-use crate::{classification::largest, config::RunConfig, events::NoticeSender};
+use crate::{config::RunConfig, events::NoticeSender};
 
 /// The connected teachers of a run's configuration.
 pub struct LiveTeacher {
@@ -50,17 +50,18 @@ impl LiveTeacher {
         })
     }
 
-    /// The class that the teacher gives each sample, without augmentation, as an index into the data's classes.
+    /// The teacher's logits for every sample, without augmentation, in the order of the data's classes: row-major
+    /// [samples, classes].
     ///
     /// # Errors
     /// A sample that cannot be read, or lost teachers.
-    pub fn predict(&self, source: &dyn Source) -> Result<Vec<u32>, SoftTargetError> {
+    pub fn logits(&self, source: &dyn Source) -> Result<Vec<f32>, SoftTargetError> {
         let input = &self.pool.input().dimensions;
         // Holds: a teacher in the pool has a fixed input.
         let shape = input
             .sample_shape()
             .expect("the pool checks the teacher's input");
-        let mut predictions = Vec::with_capacity(source.len());
+        let mut logits = Vec::new();
         let count = source.len() as u32;
         for first in (0..count).step_by(MIN_REQUEST_IMAGES) {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
@@ -73,10 +74,8 @@ impl LiveTeacher {
             if let Some(order) = &self.order {
                 targets = targets.reordered(order);
             }
-            let logits: Vec<f32> = targets.logits().collect();
-            let classes = logits.len() / samples.len();
-            predictions.extend(logits.chunks_exact(classes).map(largest));
+            logits.extend(targets.logits());
         }
-        Ok(predictions)
+        Ok(logits)
     }
 }

@@ -263,7 +263,7 @@ pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the events in the complete lines of `metrics.jsonl`.
-fn events(folder: &Path) -> Vec<Value> {
+pub fn events(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     let lines = text.lines();
     lines

@@ -12,7 +12,7 @@ const QUALITY: u8 = 80;
 
 /// Thumbnails of the samples of a source.
 #[derive(Debug)]
-pub(super) struct Thumbnails<'s> {
+pub(crate) struct Thumbnails<'s> {
     source: &'s dyn Source,
     /// [channels, height, width] of a thumbnail.
     shape: [usize; 3],
@@ -20,7 +20,7 @@ pub(super) struct Thumbnails<'s> {
 
 impl<'s> Thumbnails<'s> {
     /// `None` if the samples are no images. Small images keep their size; of others, the middle is shown.
-    pub(super) fn of(source: &'s dyn Source) -> Option<Self> {
+    pub(crate) fn of(source: &'s dyn Source) -> Option<Self> {
         let SampleKind::Image { channels, size } = source.kind() else {
             return None;
         };
@@ -37,7 +37,7 @@ impl<'s> Thumbnails<'s> {
     ///
     /// # Errors
     /// If the sample cannot be read.
-    pub(super) fn data_uri(&self, sample: u32) -> Result<String, DatasetError> {
+    pub(crate) fn data_uri(&self, sample: u32) -> Result<String, DatasetError> {
         let Values::Uint8(planes) = read_plain(self.source, &[sample], &self.shape)? else {
             unreachable!("a source of images gives images");
         };

@@ -1,5 +1,4 @@
-//! Line charts as inline SVG. The report's style sheet replaces the colours, so that they also suit dark
-//! pages.
+//! Line charts as inline SVG. The pages' style sheet replaces the colours, so that they also suit dark pages.
 
 use std::{error::Error, ops::Range};
 
@@ -15,18 +14,24 @@ const X_TICKS: usize = 7;
 const Y_TICKS: usize = 6;
 const TEXT_SIZE: u32 = 11;
 
-/// The colours of lines, in the order of the series.
-const LINES: [RGBColor; 3] = [
+/// The colours of lines, in the order of the series; further series begin again.
+const LINES: [RGBColor; 9] = [
     RGBColor(0xb9, 0xc3, 0xd6),
     RGBColor(0x2f, 0x5f, 0xb3),
     RGBColor(0xc2, 0x57, 0x1a),
+    RGBColor(0x2e, 0x8b, 0x57),
+    RGBColor(0x8a, 0x4f, 0xbf),
+    RGBColor(0xb8, 0x86, 0x0b),
+    RGBColor(0x1f, 0x8f, 0xa3),
+    RGBColor(0xb8, 0x33, 0x6a),
+    RGBColor(0x5b, 0x5f, 0x66),
 ];
 const TEXT: RGBColor = RGBColor(0x6a, 0x70, 0x78);
 const GRID: RGBColor = RGBColor(0xe3, 0xe1, 0xdc);
 
 /// A chart with one horizontal and one vertical axis.
 #[derive(Debug, Clone)]
-pub(super) struct Chart {
+pub(crate) struct Chart {
     pub title: String,
     pub x_label: &'static str,
     /// The lines. Series without points are not drawn, but keep their colour.
@@ -36,7 +41,7 @@ pub(super) struct Chart {
 
 /// The unit of the vertical axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     Number,
     /// Fractions, shown in percent.
     Percent,
@@ -44,25 +49,25 @@ pub(super) enum Unit {
 
 /// One line of a chart.
 #[derive(Debug, Clone)]
-pub(super) struct Series {
-    pub name: &'static str,
+pub(crate) struct Series {
+    pub name: String,
     /// (x, y); points that are not finite are not drawn.
     pub points: Vec<(f64, f64)>,
 }
 
 /// The legend's text about a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     /// The index of the line's colour.
     pub colour: usize,
-    pub name: &'static str,
+    pub name: String,
     /// The last value.
     pub value: String,
 }
 
 impl Chart {
     /// The chart as an `svg` element; `None` if there is nothing to draw.
-    pub(super) fn to_svg(&self) -> Option<String> {
+    pub(crate) fn to_svg(&self) -> Option<String> {
         let lines: Vec<(usize, Vec<(f64, f64)>)> = self.lines().collect();
         let points = || lines.iter().flat_map(|(_, points)| points);
         let x = covering(points().map(|(x, _)| *x).chain([0.0]))?;
@@ -74,19 +79,19 @@ impl Chart {
     }
 
     /// The legend.
-    pub(super) fn legend(&self) -> Vec<Key> {
-        let keys = self.lines().filter_map(|(colour, points)| {
+    pub(crate) fn legend(&self) -> Vec<Key> {
+        let keys = self.lines().filter_map(|(index, points)| {
             let (_, value) = points.last()?;
             Some(Key {
-                colour,
-                name: self.series[colour].name,
+                colour: index % LINES.len(),
+                name: self.series[index].name.clone(),
                 value: self.unit.label(*value, 0.001),
             })
         });
         keys.collect()
     }
 
-    /// The points of each line that can be drawn, with the index of its colour.
+    /// The points of each line that can be drawn, with the index of its series.
     fn lines(&self) -> impl Iterator<Item = (usize, Vec<(f64, f64)>)> {
         let series = self.series.iter().enumerate();
         series
@@ -139,11 +144,12 @@ impl Chart {
 }
 
 /// The style sheet's rules that replace the colours of charts by its variables.
-pub(super) fn colour_rules() -> String {
-    let lines = LINES.iter().zip(["s0", "s1", "s2"]);
-    let colours = lines.map(|(colour, name)| (*colour, name));
-    let colours = colours.chain([(TEXT, "quiet"), (GRID, "rule")]);
-    let rule = |(RGBColor(red, green, blue), name): (RGBColor, &str)| {
+pub(crate) fn colour_rules() -> String {
+    let lines = LINES.iter().enumerate();
+    let colours = lines.map(|(index, colour)| (*colour, format!("s{index}")));
+    let others = [(TEXT, "quiet"), (GRID, "rule")];
+    let colours = colours.chain(others.map(|(colour, name)| (colour, name.to_owned())));
+    let rule = |(RGBColor(red, green, blue), name): (RGBColor, String)| {
         let hex = format!("#{red:02X}{green:02X}{blue:02X}");
         format!(
             "svg [stroke=\"{hex}\"] {{ stroke: var(--{name}); }} \
@@ -154,6 +160,11 @@ pub(super) fn colour_rules() -> String {
 }
 
 impl Series {
+    pub(crate) fn new(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        let name = name.into();
+        Self { name, points }
+    }
+
     /// The points that are finite, averaged to at most [`MAX_POINTS`].
     fn drawable(&self) -> Vec<(f64, f64)> {
         let finite = |(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
@@ -205,7 +216,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>) -> Chart {
-        let series = |name, points| Series { name, points };
+        let series = |name, points| Series::new(name, points);
         Chart {
             title: "Accuracy".to_owned(),
             x_label: "epoch",
@@ -248,7 +259,7 @@ mod tests {
         let legend = chart(vec![(1.0, 0.5), (2.0, 0.912)]).legend();
         let expected = Key {
             colour: 1,
-            name: "training",
+            name: "training".to_owned(),
             value: "91.2 %".to_owned(),
         };
         assert_eq!(legend, [expected]);
