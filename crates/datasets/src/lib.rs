@@ -21,6 +21,7 @@ mod labels;
 mod normalization;
 mod npy;
 mod open;
+mod operations;
 mod packed;
 mod panics;
 #[cfg(feature = "parquet")]
@@ -28,6 +29,7 @@ mod parquet_columns;
 mod partition;
 mod pictures;
 pub mod random;
+mod region;
 mod render;
 mod sampling;
 mod source;
@@ -36,10 +38,16 @@ mod split;
 mod split_files;
 mod subset;
 mod view;
+mod view_renderer;
 mod warnings;
 
-pub use augmentation::{Augmentation, OutOfRange, RandomResizedCrop};
-pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, read_plain};
+pub use augmentation::{
+    Augmentation, ColorJitter, CutMix, ErasedValue, Mixup, OutOfRange, RandAugment, RandomAffine,
+    RandomErasing, RandomResizedCrop,
+};
+pub use batch::{
+    Batch, BatchAssembler, IGNORED_LABEL, MixedLabels, Targets, Values, fits, read_plain,
+};
 pub use cache::{CacheSpec, cached};
 pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;

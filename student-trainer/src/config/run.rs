@@ -80,7 +80,7 @@ pub struct DataConfig {
     pub train_samples: usize,
     /// Applied to the pixels of images. Rows of numbers are standardized by the training samples instead.
     pub normalization: Normalization,
-    /// Random changes to training images; rows have none.
+    /// Random changes to training images; rows can only be mixed.
     pub augmentation: Augmentation,
 }
 
@@ -340,8 +340,13 @@ impl RunConfig {
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);
-        // Rows are standardized by their own values, and are not augmented.
+        let augmentation = self.data.augmentation;
+        // Rows are standardized by their own values.
         let Ok([channels, height, width]) = self.network.input.image() else {
+            if let Err(error) = augmentation.check_rows() {
+                let key = format!("data.augmentation.{}", error.field);
+                problems.add(key, error.value, &error.allowed);
+            }
             return;
         };
         let Normalization { mean, std } = &self.data.normalization;
@@ -352,7 +357,7 @@ impl RunConfig {
             let fits = values.is_empty() || values.len() == channels;
             problems.require(fits, &key, format!("{values:?}"), &message);
         }
-        if let Err(error) = self.data.augmentation.check([height, width]) {
+        if let Err(error) = augmentation.check([height, width]) {
             let key = format!("data.augmentation.{}", error.field);
             problems.add(key, error.value, &error.allowed);
         }

@@ -106,6 +106,49 @@ fn settings_that_contradict_each_other_are_refused_with_both_keys() {
 }
 
 #[test]
+fn augmentations_are_checked_against_the_input() {
+    let row = SMALLEST.replace("[1, 28, 28]", "[30]");
+    for (file, augmentation, part) in [
+        (
+            &*SMALLEST,
+            "random_affine = { degrees = 181 }",
+            "data.augmentation.random_affine.degrees = 181: must be from 0 to 180",
+        ),
+        (
+            &*SMALLEST,
+            "color_jitter = { hue = 0.6 }",
+            "data.augmentation.color_jitter.hue = 0.6: must be from 0 to 0.5",
+        ),
+        (
+            &*SMALLEST,
+            "mixup = { alpha = 0 }",
+            "data.augmentation.mixup.alpha = 0: must be above 0",
+        ),
+        (
+            &row,
+            "cutmix = { alpha = 1 }",
+            "data.augmentation.cutmix = {…}: changes images, and network.input is a row of numbers",
+        ),
+    ] {
+        let text = format!("{file}[data.augmentation]\n{augmentation}\n");
+        let error = RunConfig::from_toml(&text).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    for (file, augmentation) in [
+        (
+            &*SMALLEST,
+            "cutmix = { alpha = 1 }\nrandom_erasing = {}\nrand_augment = {}",
+        ),
+        (&row, "mixup = { alpha = 0.2 }"),
+    ] {
+        let text = format!("{file}[data.augmentation]\n{augmentation}\n");
+        let config = RunConfig::from_toml(&text).unwrap();
+        assert!(config.data.augmentation.mixes());
+        assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    }
+}
+
+#[test]
 fn what_is_set_for_a_text_key_is_text() {
     let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\n[soft_targets]\n[teacher]\nendpoints = [\"h:1\"]";
     let overrides = [

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Reduction, TchError, Tensor};
 
-use super::soft_targets::TeacherLogits;
+use super::{mixed_labels::MixedTargets, soft_targets::TeacherLogits};
 use crate::config::LossConfig;
 
 /// The targets of a batch.
@@ -12,6 +12,8 @@ use crate::config::LossConfig;
 pub struct Targets<'t> {
     /// i64 [batch]
     pub labels: &'t Tensor,
+    /// The other labels of mixed samples.
+    pub mixed: Option<&'t MixedTargets>,
     /// The teacher's logits, if the loss needs them.
     pub soft_targets: Option<&'t TeacherLogits>,
 }
@@ -26,13 +28,13 @@ pub fn loss(
     targets: &Targets<'_>,
 ) -> Result<Tensor, TchError> {
     match config {
-        LossConfig::CrossEntropy {} => cross_entropy(logits, targets.labels),
+        LossConfig::CrossEntropy {} => cross_entropy(logits, targets),
         LossConfig::SoftCrossEntropy { temperature } => {
             soft_cross_entropy(logits, soft_targets(targets)?, temperature)
         }
         LossConfig::Kd { temperature, alpha } => {
             let soft = divergence(logits, soft_targets(targets)?, temperature)?;
-            let hard = cross_entropy(logits, targets.labels)?;
+            let hard = cross_entropy(logits, targets)?;
             let soft = soft.f_mul_scalar(alpha)?;
             soft.f_add(&hard.f_mul_scalar(1.0 - alpha)?)
         }
@@ -45,10 +47,18 @@ fn soft_targets<'t>(targets: &Targets<'t>) -> Result<&'t TeacherLogits, TchError
         .ok_or_else(|| TchError::Shape("the loss needs soft targets".to_owned()))
 }
 
-/// −log softmax(z_s)[y]
-fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor, TchError> {
+/// −log softmax(z_s)[y]; of mixed samples, the weighted mean for both labels.
+fn cross_entropy(logits: &Tensor, targets: &Targets<'_>) -> Result<Tensor, TchError> {
     let log_probabilities = logits.f_log_softmax(-1, Kind::Float)?;
-    log_probabilities.f_nll_loss(labels, None::<&Tensor>, Reduction::Mean, -100)
+    let negative_log = |labels: &Tensor, reduction| {
+        log_probabilities.f_nll_loss(labels, None::<&Tensor>, reduction, -100)
+    };
+    match targets.mixed {
+        None => negative_log(targets.labels, Reduction::Mean),
+        Some(mixed) => mixed.mean(targets.labels, |labels| {
+            negative_log(labels, Reduction::None)
+        }),
+    }
 }
 
 /// −T² Σ softmax(z_t / T) log softmax(z_s / T)
@@ -131,6 +141,7 @@ mod tests {
             let logits = matrix(&case.student).set_requires_grad(true);
             let targets = Targets {
                 labels: &Tensor::from_slice(&case.labels),
+                mixed: None,
                 soft_targets: Some(&teacher(&case.teacher, case.encoding)),
             };
             let value = loss(case.loss, &logits, &targets).unwrap();
@@ -167,6 +178,7 @@ mod tests {
                 let logits = matrix(&case.student).set_requires_grad(true);
                 let targets = Targets {
                     labels: &Tensor::from_slice(&case.labels),
+                    mixed: None,
                     soft_targets: Some(&teacher(&case.teacher, encoding.parse().unwrap())),
                 };
                 let value = loss(case.loss, &logits, &targets).unwrap();
@@ -179,9 +191,45 @@ mod tests {
     }
 
     #[test]
+    fn mixed_labels_give_the_cross_entropy_with_their_probabilities() {
+        let case = &golden()[0];
+        let mixed = datasets::MixedLabels {
+            labels: vec![3, 1, 0, 2, 2],
+            weights: vec![0.0, 0.125, 0.25, 0.5, 0.3],
+        };
+        let labels = Tensor::from_slice(&case.labels);
+        let one_hot = |labels: &Tensor| labels.one_hot(4).to_kind(Kind::Float);
+        let weights = Tensor::from_slice(&mixed.weights).unsqueeze(1);
+        let others = one_hot(&Tensor::from_slice(&mixed.labels)) * &weights;
+        let probabilities = one_hot(&labels) * (1.0 - weights) + others;
+        let values = |loss_of: &dyn Fn(&Tensor) -> Tensor| {
+            let logits = matrix(&case.student).set_requires_grad(true);
+            let value = loss_of(&logits);
+            let number = value.double_value(&[]);
+            let gradient = Tensor::run_backward(&[value], &[&logits], false, false);
+            (number, gradient[0].shallow_clone())
+        };
+        let (expected, expected_gradient) = values(&|logits| {
+            let weighted = logits.log_softmax(-1, Kind::Float) * &probabilities;
+            -weighted.sum(Kind::Float) / case.labels.len() as f64
+        });
+        let targets = Targets {
+            labels: &labels,
+            mixed: Some(&MixedTargets::new(&mixed).unwrap()),
+            soft_targets: None,
+        };
+        let config = LossConfig::CrossEntropy {};
+        let (found, gradient) = values(&|logits| loss(config, logits, &targets).unwrap());
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        let difference = (gradient - expected_gradient).abs().max();
+        assert!(difference.double_value(&[]) < 1e-6);
+    }
+
+    #[test]
     fn a_loss_without_its_soft_targets_is_an_error() {
         let targets = Targets {
             labels: &Tensor::from_slice(&[0_i64]),
+            mixed: None,
             soft_targets: None,
         };
         let logits = Tensor::from_slice2(&[[0.0_f32, 1.0]]);

@@ -5,6 +5,7 @@ mod inference;
 mod interval;
 mod loss;
 mod meter;
+mod mixed_labels;
 mod optimizer;
 mod phase;
 mod schedule;

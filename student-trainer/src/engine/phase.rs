@@ -20,6 +20,7 @@ use super::{
     interval::{Interval, StepOutput},
     loss::{Targets, loss},
     meter::Totals,
+    mixed_labels::MixedTargets,
     optimizer::Sgd,
     schedule::Schedule,
     soft_targets::TeacherLogits,
@@ -234,6 +235,7 @@ impl<'r> Phase<'r> {
     ) -> Result<StepOutput, EngineError> {
         let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
         let labels = Tensor::f_from_slice(&batch.labels)?;
+        let mixed = batch.mixed.as_ref().map(MixedTargets::new).transpose()?;
         let statistics = if batch.soft_targets.is_some() {
             self.network.copy_statistics()?
         } else {
@@ -255,6 +257,7 @@ impl<'r> Phase<'r> {
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,
+            mixed: mixed.as_ref(),
             soft_targets: soft_targets.as_ref(),
         };
         let loss = loss(self.context.config.loss, &logits, &targets)?;

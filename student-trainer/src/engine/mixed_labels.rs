@@ -1,0 +1,43 @@
+//! Labels of mixed samples.
+
+use datasets::MixedLabels;
+use tch::{Kind, TchError, Tensor};
+
+/// The labels of the samples that those of a batch are mixed with.
+#[derive(Debug)]
+pub struct MixedTargets {
+    /// i64 [batch]
+    labels: Tensor,
+    /// Weights w of `labels`, f32 [batch], 0 to 1/2.
+    weights: Tensor,
+}
+
+impl MixedTargets {
+    /// The labels as tensors.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn new(mixed: &MixedLabels) -> Result<Self, TchError> {
+        Ok(Self {
+            labels: Tensor::f_from_slice(&mixed.labels)?,
+            weights: Tensor::f_from_slice(&mixed.weights)?,
+        })
+    }
+
+    /// (1 − w) L(y) + w L(y'), a mean over the batch: y are the `labels` of the batch, y' these, and L, f32 [batch], is
+    /// the loss of each sample. Linear in the labels, so it is the loss of the mixed labels, as in timm's
+    /// `SoftTargetCrossEntropy`.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn mean(
+        &self,
+        labels: &Tensor,
+        losses: impl Fn(&Tensor) -> Result<Tensor, TchError>,
+    ) -> Result<Tensor, TchError> {
+        let own = losses(labels)?;
+        let difference = losses(&self.labels)?.f_sub(&own)?;
+        own.f_add(&self.weights.f_mul(&difference)?)?
+            .f_mean(Kind::Float)
+    }
+}
