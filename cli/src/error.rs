@@ -6,7 +6,10 @@ use artifacts::manifest::ManifestError;
 use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
 use onnx_runtime::SessionError;
-use server::security::{client::ConnectError, tokens_file::TokensError};
+use server::{
+    program::WITHHELD_EXIT_CODE,
+    security::{client::ConnectError, tokens_file::TokensError},
+};
 use soft_targets::StoreError;
 use tonic::Code;
 
@@ -73,6 +76,14 @@ pub enum CliError {
         reason: String,
         /// The run's folder on the trainer's machine.
         folder: String,
+    },
+    /// A training run is complete, and its publish gate withheld its model.
+    #[error("run `{id}`: {reason}")]
+    Withheld {
+        /// The run's id.
+        id: String,
+        /// The trainer's message, with each bound that the model misses.
+        reason: String,
     },
     /// A finished run contradicts its configuration.
     #[error("{} is not verified: {problems}", folder.display())]
@@ -156,6 +167,7 @@ impl CliError {
                 code: Code::InvalidArgument,
                 ..
             } => EXIT_USAGE,
+            Self::Withheld { .. } => WITHHELD_EXIT_CODE,
             Self::Stopped(signal) => signal.exit_code(),
             Self::Output(error) => error.exit_code(),
             Self::Unreachable { .. }

@@ -57,8 +57,8 @@ Examples:
   retort record configs/run.toml       record a teacher's soft targets ahead of a run
   retort targets list targets          list recorded soft targets
 
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C,
-141 standard output was closed.";
+Exit codes: 0 done, 1 failed, 3 a run is complete and [publish.gate] withheld its model, 64 wrong usage or
+configuration, 130 stopped by Ctrl-C, 141 standard output was closed.";
 
 /// Knowledge distillation as a service: train a teacher, distil a student, serve it.
 #[derive(Debug, Parser)]

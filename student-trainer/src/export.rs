@@ -102,6 +102,14 @@ pub fn to_onnx(
     }
 }
 
+/// The normalization of samples that are sent to the ONNX model: it contains that of rows already.
+pub(crate) fn outside_the_model(spec: &NetworkSpec, normalization: &Normalization) -> Normalization {
+    match spec.input {
+        Shape::Image { .. } => normalization.clone(),
+        Shape::Vector { features } => Normalization::identity(features),
+    }
+}
+
 /// Writes the ONNX model and compares its logits on the first samples of the data with libtorch's, both in
 /// f32. The first `golden_samples` of them make the golden batch.
 ///
@@ -119,10 +127,7 @@ pub fn export(
         ..
     } = source;
     let onnx = to_onnx(spec, source.weights, normalization)?;
-    let outside_the_model = match spec.input {
-        Shape::Image { .. } => normalization.clone(),
-        Shape::Vector { features } => Normalization::identity(features),
-    };
+    let outside_the_model = outside_the_model(spec, normalization);
     let shape = spec.input.dimensions();
 
     let compared = config.compare_samples.min(samples.len());

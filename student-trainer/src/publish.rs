@@ -288,6 +288,7 @@ mod tests {
             token_file: None,
             token_in_plain_text: Default::default(),
             tls: None,
+            gate: None,
         };
         let upload = ModelUpload {
             onnx: Bytes::from_static(b"onnx"),

@@ -33,7 +33,7 @@ pub(super) fn run_config(
         ("data.class_names", strings(class_names)),
         (
             "data.validation_samples",
-            integer(data.samples_to_hold_out() as u64),
+            integer(data.samples_to_hold_out(arguments.gate.needs_validation()) as u64),
         ),
         ("data.augmentation", augmentation(data)),
         (
@@ -63,6 +63,7 @@ pub(super) fn run_config(
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
         settings.push(("publish.model", arguments.model.as_str().into()));
+        settings.extend(arguments.gate.settings()?);
     }
     for (key, value) in settings {
         // Holds: no key is below another key's value.

@@ -63,8 +63,9 @@ impl<'a> Steps<'a> {
         self.doing = "distilling the student";
         let initial_weights = self.arguments.initial_weights()?;
         let mut read = vec![text_path(&self.data.path)?];
-        if let Some(file) = &initial_weights {
-            read.push(text_path(file)?);
+        let baseline = self.arguments.gate.baseline()?;
+        for path in initial_weights.iter().chain(&baseline) {
+            read.push(text_path(path)?);
         }
         let trainer = self
             .services
@@ -78,7 +79,14 @@ impl<'a> Steps<'a> {
             &teachers,
             initial_weights.as_deref(),
         )?;
-        let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
+        let trained = Instant::now();
+        let outcome = match submit_and_watch(&trainer, RUN, &config).await {
+            Ok(_) => Ok(()),
+            // The student is complete.
+            Err(withheld @ CliError::Withheld { .. }) => Err(withheld),
+            Err(error) => return Err(error),
+        };
+        let seconds = trained.elapsed().as_secs_f64();
 
         let evaluation = self.evaluate().await?;
         let summary = Summary::new(self.arguments, &self.data, &evaluation, seconds);
@@ -86,7 +94,7 @@ impl<'a> Steps<'a> {
         let file = self.folder.join(SUMMARY);
         atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
         self.show_result(begin);
-        Ok(())
+        outcome
     }
 
     async fn start_teachers(&mut self) -> Result<Vec<String>, CliError> {

@@ -40,7 +40,8 @@ Examples:
   retort run configs/run.toml --detach      submit only; watch later with `retort runs watch ID`
   retort run --verify runs/student          check that it used each sample, view and teacher once
 
-Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C exits at once.";
+Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C exits at once. The exit code is 3 if
+the run is complete and its model was not published, because it misses a bound of [publish.gate].";
 
 /// Submits a training run to a trainer and watches it.
 #[derive(Debug, Args)]
@@ -76,7 +77,9 @@ Examples:
   retort runs show student
   retort runs watch student        all events so far, then new ones; Ctrl-C does not stop the run
   retort runs cancel student
-  retort runs resume student       continue a cancelled or failed run from its last checkpoint";
+  retort runs resume student       continue a cancelled, failed or withheld run from its last checkpoint
+
+A withheld run is complete, but its model misses a bound of [publish.gate] and was not published.";
 
 /// Lists, shows, watches, cancels and resumes training runs.
 #[derive(Debug, Args)]
@@ -105,7 +108,7 @@ enum RunsCommand {
         /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
-    /// Queue a failed or cancelled run again; it continues from its last checkpoint.
+    /// Queue a failed, withheld or cancelled run again; it continues from its last checkpoint.
     Resume {
         /// The run's id, as `retort runs list` prints it.
         run_id: String,
@@ -236,6 +239,12 @@ impl Observer for OutputWatch {
 
 /// Returns an error unless the run succeeded.
 pub(crate) fn succeeded(run: &Run) -> Result<(), CliError> {
+    if run.withheld {
+        return Err(CliError::Withheld {
+            id: run.run_id.clone(),
+            reason: run.reason.clone(),
+        });
+    }
     let state = match run.state() {
         RunState::Succeeded => return Ok(()),
         RunState::Cancelled => "was cancelled",
@@ -276,6 +285,7 @@ fn state_text(run: &Run) -> &'static str {
         RunState::Queued => "queued",
         RunState::Running => "running",
         RunState::Succeeded => "succeeded",
+        RunState::Failed if run.withheld => "withheld",
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
     }

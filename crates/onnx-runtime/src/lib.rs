@@ -2,6 +2,7 @@
 //!
 //! - [`check_model`] checks the bytes of a model without loading them;
 //! - [`Session::load`] loads a model of Retort's own interface, [`Session::run`] computes logits;
+//! - [`Latency::measure`] measures how long a model takes for one sample;
 //! - [`OnnxModel::open`] loads the file of a trusted model of any framework, interface and operators.
 //!
 //! The first session, or [`load_library`], loads the library `libonnxruntime.so`. A program that
@@ -12,6 +13,7 @@ mod cost;
 mod data_files;
 mod device;
 mod interface;
+mod latency;
 mod library;
 mod model;
 mod names;
@@ -25,6 +27,7 @@ pub use check::{CheckedModel, Limits, ModelError, check_model};
 pub use data_files::DataFileError;
 pub use device::DeviceUnavailable;
 pub use interface::{INPUT_NAME, ModelInterface, OUTPUT_NAME};
+pub use latency::Latency;
 pub use library::{ENVIRONMENT, LibraryError, load_library};
 pub use model::{OnnxModel, OnnxModelError, OnnxOptions};
 pub use session::{Interrupt, Session, SessionError, SessionOptions};

@@ -3,6 +3,7 @@
 mod allowed_folders;
 mod data_format;
 mod phase;
+mod publish_gate;
 mod run;
 mod soft_targets;
 mod trainer;
@@ -13,6 +14,7 @@ pub use self::soft_targets::{
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use data_format::DataFormat;
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
+pub use publish_gate::PublishGateConfig;
 pub use run::{
     CheckpointConfig, DataConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig,
 };

@@ -17,7 +17,10 @@ use server::security::{
 };
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
-use super::{ClassNames, DataFormat, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
+use super::{
+    ClassNames, DataFormat, Fallback, PhaseConfig, PublishGateConfig, SoftTargetsConfig,
+    SoftTargetsMode,
+};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -140,6 +143,9 @@ pub struct PublishConfig {
     /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// The bounds that the model must meet; without them, every model is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<PublishGateConfig>,
 }
 
 impl RunConfig {
@@ -208,6 +214,9 @@ impl RunConfig {
         paths.extend(initial.map(|file| ("initial_weights.path".to_owned(), file.path.as_path())));
         let recordings = self.soft_targets.iter().flat_map(|targets| &targets.folder);
         paths.extend(recordings.map(|folder| ("soft_targets.folder".to_owned(), folder.as_path())));
+        let gate = self.publish.iter().flat_map(|publish| &publish.gate);
+        let baseline = gate.flat_map(|gate| &gate.baseline);
+        paths.extend(baseline.map(|folder| ("publish.gate.baseline".to_owned(), folder.as_path())));
         let teacher = self.teacher.as_ref();
         let teacher = teacher.map(|pool| ("teacher", &pool.token_file, &pool.tls));
         let publish = self.publish.as_ref();
@@ -327,7 +336,7 @@ impl Validate for RunConfig {
         self.checkpoints.validate(problems);
         self.export.validate(problems);
         if let Some(publish) = &self.publish {
-            publish.validate(problems);
+            publish.validate(self.teacher.is_some(), problems);
             let needed = "must be true where [publish] is given";
             problems.require(self.export.onnx, "export.onnx", false, needed);
         }
@@ -442,12 +451,15 @@ impl PublishConfig {
         }
     }
 
-    fn validate(&self, problems: &mut Problems) {
+    fn validate(&self, has_teacher: bool, problems: &mut Problems) {
         if let Err(error) = self.credentials().check_address(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
         if let Err(error) = ModelName::new(&self.model) {
             problems.add("publish.model", &self.model, &error.to_string());
+        }
+        if let Some(gate) = &self.gate {
+            gate.validate(has_teacher, problems);
         }
     }
 }

@@ -63,6 +63,34 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn bounds_of_the_publish_gate_are_checked() {
+    let with = |bounds: &str| {
+        let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\n[publish.gate]";
+        RunConfig::from_toml(&format!("{}{publish}\n{bounds}", *SMALLEST))
+    };
+    for (bounds, part) in [
+        ("", "publish.gate = {}: needs min_accuracy, min_agreement,"),
+        ("min_accuracy = 90", "publish.gate.min_accuracy = 90: must be from 0 to 1"),
+        ("min_accuracy = nan", "publish.gate.min_accuracy = NaN: must be"),
+        ("max_latency_us = 0", "publish.gate.max_latency_us = 0: must be above 0"),
+        ("min_gain = 0.1", "publish.gate.min_gain = 0.1: needs publish.gate.baseline"),
+        ("baseline = \"\"", "publish.gate.baseline = \"\": must name the folder"),
+        ("min_agreement = 0.9", "publish.gate.min_agreement = 0.9: needs [teacher]"),
+        ("min_acuracy = 0.9", "min_acuracy"),
+    ] {
+        let error = with(bounds).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let config = with("min_accuracy = 0.9\nmax_latency_us = 250\nbaseline = \"runs/b\"").unwrap();
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let paths = config.paths();
+    let baseline = ("publish.gate.baseline".to_owned(), Path::new("runs/b"));
+    assert!(paths.contains(&baseline), "{paths:?}");
+    let gate = config.publish.unwrap().gate.unwrap();
+    assert_eq!(gate.needs_validation(), Some("publish.gate.min_accuracy"));
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused_with_both_keys() {
     let schedule = "kind = \"constant\", learning_rate = 0.1";
     for (from, to, part) in [

@@ -187,7 +187,7 @@ pub fn evaluate(
     let live = match (&config, &arguments.live_teacher) {
         (Some(config), Some(name)) => {
             let notices = EventSink::none().notices();
-            let teacher = LiveTeacher::connect(config, &test, &notices, cancel, runtime)?;
+            let teacher = LiveTeacher::connect(config, &test, None, &notices, cancel, runtime)?;
             Some((name, teacher.predict(&test)?))
         }
         _ => None,

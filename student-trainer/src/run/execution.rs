@@ -10,7 +10,7 @@ use std::{
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use datasets::{Source, Subset};
-use networks::{Weights, model_id};
+use networks::{Weights, cost, model_id};
 use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
@@ -24,10 +24,12 @@ use super::{
     disk_space,
     error::RunError,
     folder::RunFolder,
+    gate_verdict::Withheld,
     initial_weights::InitialWeights,
     manifest::{self, PhaseRecord, RunManifest},
     metrics::MetricsLog,
     model_folder::ModelFolder,
+    publish_gate::PublishGate,
     resume::{self, ResumePolicy},
 };
 use crate::{
@@ -67,7 +69,8 @@ pub struct RunOutcome {
     pub validation_accuracy: Option<f64>,
 }
 
-/// Does the run of `config`, from the newest checkpoint in the folder or from the start.
+/// Does the run of `config`, from the newest checkpoint in the folder or from the start. A run whose publish gate
+/// withheld its model only exports, judges and publishes it again.
 ///
 /// Blocks until the run ends: must be called from a thread outside tokio's.
 ///
@@ -93,6 +96,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         problems,
     } = CheckpointFolder::open(folder.checkpoints(), config.checkpoints, &config.network)?;
     let config_toml = config.to_toml();
+    folder.reopen()?;
     folder.write_config(&config_toml)?;
 
     let data = TrainingData::load(&config)?;
@@ -175,6 +179,7 @@ impl Run<'_> {
         self.announce_resumption();
         disk_space::check(&self.folder, &self.config, initial_weights)?;
         let delivery = self.delivery();
+        let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
         let supply = self.soft_targets()?;
         let teacher = self.teacher(&supply)?;
@@ -187,6 +192,7 @@ impl Run<'_> {
         let artifact = ModelFolder::new(self.folder.artifact());
         artifact.write(&self.model_file(), &weights)?;
         let numerics = numerics(network, self.precision)?;
+        let validation = self.data.validation.as_ref();
         let mut manifest = RunManifest {
             format_version: manifest::FORMAT_VERSION,
             name: self.folder.name(),
@@ -202,13 +208,16 @@ impl Run<'_> {
             train_samples: self.data.train.len(),
             labelled_samples: Some(self.data.labelled.len())
                 .filter(|labelled| *labelled < self.data.train.len()),
-            validation_samples: self.data.validation.as_ref().map_or(0, Subset::len),
+            validation_samples: validation.map_or(0, Subset::len),
+            validation_dataset: validation.map(|validation| validation.fingerprint().to_owned()),
             class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
             teacher: teacher.map(|teacher| teacher.identity),
             bit_reproducible: self.is_bit_reproducible(),
             model_id: model_id(&self.config.network, &weights)?,
+            parameters: Some(cost(&self.config.network)?.parameters),
             phases,
             onnx_sha256: None,
+            publish_gate: None,
             published_version: None,
             seconds: 0.0,
         };
@@ -216,12 +225,21 @@ impl Run<'_> {
             let model = delivery.export(network, &weights)?;
             let upload = delivery.write_onnx(&artifact, model, &manifest)?;
             manifest.onnx_sha256 = Some(Sha256::of(&upload.onnx));
-            manifest.published_version = delivery.publish(&upload)?;
+            manifest.publish_gate = match gate {
+                Some(gate) => Some(gate.judge(&upload.onnx, manifest.teacher.as_ref())?),
+                None => None,
+            };
+            if !manifest.is_withheld() {
+                manifest.published_version = delivery.publish(&upload)?;
+            }
         }
         manifest.seconds = self.seconds();
         // Fails if a line of the log could not be written.
         self.metrics.sync()?;
         common::atomic_file::write(&self.folder.manifest(), &manifest.to_json())?;
+        if let Some(withheld) = Withheld::of(manifest.publish_gate.as_ref(), self.folder.path()) {
+            return Err(withheld.into());
+        }
         Ok(RunOutcome {
             validation_accuracy: manifest.validation_accuracy(),
             onnx_sha256: manifest.onnx_sha256,

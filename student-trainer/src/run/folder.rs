@@ -17,10 +17,13 @@ use std::{
 
 use common::{atomic_file, file_lock::FileLock, os_text};
 
+use super::{
+    checkpoints,
+    manifest::{FILE as MANIFEST, RunManifest},
+};
 use crate::config::{PhaseKind, RunConfig};
 
 const CONFIG: &str = "config.toml";
-const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
@@ -70,7 +73,8 @@ pub enum FolderError {
 
 impl RunFolder {
     /// Locks `path` for a run and creates it if it is missing. Keeps what an unfinished run left there,
-    /// except for files that a killed process left half-written.
+    /// except for files that a killed process left half-written. A run whose publish gate withheld its model
+    /// counts as unfinished if it has checkpoints.
     ///
     /// # Errors
     /// See [`FolderError`].
@@ -83,7 +87,7 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse(folder)),
             Err(TryLockError::Error(error)) => return Err(with_path(path, &error).into()),
         };
-        if manifest(path).exists() {
+        if manifest(path).exists() && !waits_for_its_gate(path)? {
             return Err(FolderError::AlreadyFinished(folder));
         }
         if !path.join(CONFIG).exists() && holds_more_than_unfinished(path)? {
@@ -142,6 +146,14 @@ impl RunFolder {
         })
     }
 
+    /// Removes the manifest of a run whose publish gate withheld its model: the run continues.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn reopen(&self) -> io::Result<()> {
+        remove_if_there(fs::remove_file(self.manifest()))
+    }
+
     /// Writes the resolved configuration.
     ///
     /// # Errors
@@ -197,6 +209,13 @@ pub(super) fn metrics(folder: &Path) -> PathBuf {
     folder.join(METRICS)
 }
 
+/// Whether the finished run in `folder` can resume from a checkpoint, and publish the model that its publish gate
+/// withheld.
+fn waits_for_its_gate(folder: &Path) -> io::Result<bool> {
+    let withheld = RunManifest::read(folder).is_ok_and(|manifest| manifest.is_withheld());
+    Ok(withheld && checkpoints::are_in(&folder.join(CHECKPOINTS))?)
+}
+
 /// Whether `folder` holds anything but temporary files of a killed process.
 fn holds_more_than_unfinished(folder: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(folder)? {
@@ -221,6 +240,7 @@ fn remove_if_there(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::manifest::tests::withheld;
 
     #[test]
     fn a_finished_run_is_refused_and_says_what_to_do() {
@@ -234,6 +254,34 @@ mod tests {
         assert!(error.contains("another output folder"), "{error}");
         let kept = fs::read_to_string(folder.path().join(CONFIG)).unwrap();
         assert_eq!(kept, "seed = 1");
+    }
+
+    #[test]
+    fn a_withheld_run_continues_while_it_has_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        let manifest = |met: bool| {
+            let mut manifest = withheld();
+            manifest["publish_gate"][0]["met"] = met.into();
+            manifest.to_string()
+        };
+        run.write_config("seed = 1").unwrap();
+        fs::write(run.manifest(), manifest(false)).unwrap();
+        drop(run);
+        let error = RunFolder::take(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderError::AlreadyFinished(_)), "{error}");
+
+        let checkpoints = folder.path().join(CHECKPOINTS);
+        fs::create_dir(&checkpoints).unwrap();
+        fs::write(checkpoints.join("step-0000000001.safetensors"), "x").unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        run.reopen().unwrap();
+        assert!(!run.manifest().exists());
+
+        fs::write(run.manifest(), manifest(true)).unwrap();
+        drop(run);
+        let error = RunFolder::take(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderError::AlreadyFinished(_)), "{error}");
     }
 
     #[test]

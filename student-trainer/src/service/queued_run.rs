@@ -176,6 +176,7 @@ impl QueuedRun {
             state: RunState::from(status.stored.state).into(),
             folder: os_text::shown(self.folder.as_os_str()).into_owned(),
             reason: status.stored.reason.clone(),
+            withheld: status.stored.state == StoredState::Withheld,
         }
     }
 

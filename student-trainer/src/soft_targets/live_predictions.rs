@@ -1,5 +1,6 @@
 //! What live teachers predict, for evaluations.
 
+use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use datasets::{Source, Subset, read_plain};
 use soft_targets::{ClassOrder, Encoding};
@@ -17,26 +18,27 @@ pub struct LiveTeacher {
 }
 
 impl LiveTeacher {
-    /// Connects to the teachers of `config` for samples like those of `samples`.
+    /// Connects to the teachers of `config` for samples like those of `samples`; only to `teacher` if it is given.
     ///
     /// # Errors
     /// If no teacher can be reached, or none fits.
     pub fn connect(
         config: &RunConfig,
         samples: &Subset,
+        teacher: Option<&TeacherIdentity>,
         notices: &NoticeSender,
         cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, SoftTargetError> {
         let mut config = config.clone();
-        if let Some(teacher) = &mut config.teacher {
+        if let Some(pool) = &mut config.teacher {
             // A prediction needs every logit.
-            teacher.encoding = Encoding::F32;
+            pool.encoding = Encoding::F32;
         }
         let context = SupplyContext {
             config: &config,
             epochs: SoftTargetEpochs::default(),
-            teacher_before: None,
+            teacher_before: teacher,
             train: samples,
             cancel,
             runtime,

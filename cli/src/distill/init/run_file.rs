@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Comments by dotted key; those of tables stand above their headers.
-const COMMENTS: [(&str, &str); 17] = [
+const COMMENTS: [(&str, &str); 18] = [
     ("seed", "Seed of every random choice."),
     (
         "threads",
@@ -54,6 +54,10 @@ const COMMENTS: [(&str, &str); 17] = [
         "The inference service that gets the student at the end, and the model's name there.",
     ),
     ("publish.endpoint", "Its admin port."),
+    (
+        "publish.gate",
+        "Bounds that the student must meet, or it is not published.",
+    ),
     ("network.classes", "Number of data.class_names."),
     (
         "network.input",
