@@ -200,6 +200,40 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
 }
 
 #[test]
+fn a_student_that_misses_a_bound_is_complete_and_not_published() {
+    let scene = Scene::new();
+    let photos = scene.write_pictures("photos", true);
+    let store = scene.path("store");
+    fs::create_dir(&store).unwrap();
+    let inference = InferenceService::start(env!("CARGO_BIN_EXE_retort"), &store);
+    let admin = inference.address("admin");
+    let publish = ["--publish", admin.as_str(), "--model", "clothes"];
+    let distill = |out: &str, bounds: &[&str]| {
+        let output = scene.distill(&photos, out, &[&publish[..], bounds].concat());
+        (output.status.code(), text(&output))
+    };
+    let bounds = ["--min-agreement", "0", "--max-latency-us", "0.001"];
+    let (code, said) = distill("slow", &bounds);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("is above publish.gate.max_latency_us = 0.001") && !said.contains("min_agreement"),
+        "{said}"
+    );
+    assert!(!said.contains("Distilling ended while"), "{said}");
+    // The student is evaluated nevertheless.
+    assert!(scene.path("slow/summary.json").exists());
+    assert!(!store.join("models/clothes").exists());
+
+    let (code, said) = distill("fast", &["--min-agreement", "0", "--max-latency-us", "1e9"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(store.join("models/clothes/1").exists());
+
+    let (code, said) = distill("none", &["--baseline", "no-such-run"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no-such-run") && !scene.path("none").exists(), "{said}");
+}
+
+#[test]
 fn pictures_without_labels_are_distilled_without_fine_tuning() {
     let scene = Scene::new();
     let photos = scene.write_pictures("photos", false);

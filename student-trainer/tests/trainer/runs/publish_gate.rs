@@ -19,7 +19,7 @@ impl Scene {
     fn gated(&self, output: &str, admin: &str, bounds: &str, settings: &[&str]) -> Output {
         let publish =
             format!("publish={{ endpoint = \"{admin}\", model = \"m\", gate = {{ {bounds} }} }}");
-        let settings = [&[publish.as_str()], settings].concat();
+        let settings = [&[publish.as_str()][..], settings].concat();
         self.command(output, &settings).output().unwrap()
     }
 
@@ -159,8 +159,8 @@ fn a_student_must_agree_with_the_teacher_of_the_run() {
     write_artifact(&scene.path("teacher"), network, 1);
     let teacher = Teacher::start(&binary, &scene.path("teacher"), &[]);
     let endpoints = format!("teacher={{ endpoints = [\"{}\"] }}", teacher.grpc);
-    let settings = [endpoints.as_str(), "soft_targets={ class_names = \"ignore\" }"];
-    let done = scene.gated("run", &unused_address(), "min_agreement = 1.0", &settings);
+    let bound = "min_agreement = 1.0";
+    let done = scene.gated("run", &unused_address(), bound, &[&endpoints]);
     let said = stderr(&done);
     assert_eq!(done.status.code(), WITHHELD, "{said}");
     assert!(said.contains("agreement with the teacher 0"), "{said}");
@@ -174,7 +174,6 @@ fn a_student_must_agree_with_the_teacher_of_the_run() {
     write_artifact(&scene.path("other"), network, 2);
     let other = Teacher::start(&binary, &scene.path("other"), &[]);
     let endpoints = format!("teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 2 }}", other.grpc);
-    let settings = [endpoints.as_str(), settings[1]];
-    let done = scene.gated("run", &unused_address(), "min_agreement = 0.0", &settings);
+    let done = scene.gated("run", &unused_address(), "min_agreement = 0.0", &[&endpoints]);
     assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
 }
