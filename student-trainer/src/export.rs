@@ -1,12 +1,12 @@
 //! Exports to ONNX and compares the model with libtorch.
 
 use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
-use datasets::{Normalization, SampleError, Source, Values, read_plain};
+use datasets::{DatasetError, Normalization, SampleError, Source, Values, read_plain};
 use networks::{
     NetworkSpec, Shape, Weights, WeightsError,
     onnx::{self, Standardization},
 };
-use onnx_runtime::{Session, SessionError, SessionOptions};
+use onnx_runtime::{CalibrationError, Session, SessionError, SessionOptions};
 
 use crate::{
     config::ExportConfig,
@@ -56,6 +56,12 @@ pub enum ExportError {
     /// A sample cannot be read; the text names its file.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The samples for the calibration cannot be chosen.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// The model has no form in int8.
+    #[error("cannot quantize the exported model (export.int8): {0}")]
+    Quantize(#[from] CalibrationError),
     /// libtorch failed.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Torch(#[from] TorchError),

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use datasets::{DatasetError, Normalization, SampleKind, Source, Subset, UnreadableFile};
 
-use crate::config::{LossConfig, PhaseConfig, RunConfig};
+use crate::{
+    config::{LossConfig, PhaseConfig, RunConfig},
+    events::NoticeSender,
+};
 
 /// The training split, divided into training and validation samples. The test split is not used.
 pub(crate) struct TrainingData {
@@ -106,6 +109,18 @@ impl TrainingData {
             &self.labelled
         } else {
             &self.train
+        }
+    }
+
+    /// Names the first files that are left out.
+    pub(crate) fn report_unreadable(&self, notices: &NoticeSender) {
+        const NAMED: usize = 5;
+        for file in self.unreadable.iter().take(NAMED) {
+            notices.notice(format!("left out: {file}"));
+        }
+        if self.unreadable.len() > NAMED {
+            let more = self.unreadable.len() - NAMED;
+            notices.notice(format!("left out: {more} more files"));
         }
     }
 

@@ -119,6 +119,9 @@ pub struct DistillArguments {
     /// Name of the published model.
     #[arg(long, default_value = "student")]
     model: String,
+    /// Also writes the student in int8 (docs/int8.md), and publishes that file.
+    #[arg(long)]
+    int8: bool,
     #[command(flatten)]
     gate: GateArguments,
     /// Folder of the result. Its content is replaced if `retort distill` made it.

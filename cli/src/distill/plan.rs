@@ -60,9 +60,15 @@ pub(super) fn run_config(
     if let Some(file) = initial_weights {
         settings.push(("initial_weights.path", text_path(file)?.into()));
     }
+    if arguments.int8 {
+        settings.push(("export.int8", Table::new().into()));
+    }
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
         settings.push(("publish.model", arguments.model.as_str().into()));
+        if arguments.int8 {
+            settings.push(("publish.precision", "int8".into()));
+        }
         settings.extend(arguments.gate.settings()?);
     }
     for (key, value) in settings {

@@ -150,10 +150,13 @@ impl<'a> Steps<'a> {
             ("--config", text_path(&config)?),
             ("--live-teacher", TEACHER),
         ];
-        let evaluate = Evaluate::with(&options)
+        let mut evaluate = Evaluate::with(&options)
             .model("distilled", &run.join("phases/0-distill"))?
             .model("student", &run.join("artifact"))?
             .onnx("exported", &run.join("artifact/model.onnx"))?;
+        if self.arguments.int8 {
+            evaluate = evaluate.onnx("int8", &run.join("artifact/int8/model.onnx"))?;
+        }
         evaluate.finish(&mut self.services, self.folder).await
     }
 

@@ -68,11 +68,12 @@ impl Summary {
 
     /// The table for a terminal, each line indented by two.
     pub(super) fn table(&self) -> String {
-        const NAMES: [(&str, &str); 4] = [
+        const NAMES: [(&str, &str); 5] = [
             (TEACHER, "teacher"),
             ("distilled", "student, distilled"),
             ("student", "student, at the end"),
             ("exported", "student, exported (ONNX)"),
+            ("int8", "student, int8 (ONNX)"),
         ];
         let known = NAMES
             .iter()

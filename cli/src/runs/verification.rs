@@ -68,6 +68,8 @@ struct Manifest {
     teacher: Option<Teacher>,
     model_id: String,
     onnx_sha256: Option<Sha256>,
+    /// Digest of the model in int8, if the run wrote one.
+    int8_onnx_sha256: Option<Sha256>,
     phases: Vec<PhaseRecord>,
 }
 
@@ -326,12 +328,16 @@ impl FinishedRun {
             )),
             Err(error) => problems.push(format!("{}: {error}", file.display())),
         }
-        if let Some(expected) = &self.manifest.onnx_sha256 {
-            let file = self.folder.join("artifact/model.onnx");
+        for (name, expected) in [
+            ("artifact/model.onnx", &self.manifest.onnx_sha256),
+            ("artifact/int8/model.onnx", &self.manifest.int8_onnx_sha256),
+        ] {
+            let Some(expected) = expected else { continue };
+            let file = self.folder.join(name);
             let found = Sha256::of(&fs::read(&file).map_err(CliError::file(&file))?);
             if found != *expected {
                 problems.push(format!(
-                    "artifact/model.onnx has SHA-256 {found}, the manifest says {expected}"
+                    "{name} has SHA-256 {found}, the manifest says {expected}"
                 ));
             }
         }

@@ -191,6 +191,14 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
     assert_eq!(scene.model("again"), scene.model("student"));
     assert_ne!(scene.model("other"), scene.model("student"));
 
+    // The student in int8 is evaluated beside the others, and is a model of its own.
+    let (output, summary) = scene.distilled(&photos, "small", &["--int8"]);
+    assert!(output.contains("student, int8 (ONNX)"), "{output}");
+    let models = &summary["models"];
+    assert!(models["int8"]["accuracy"].is_number(), "{summary}");
+    assert_ne!(models["int8"]["bytes"], models["exported"]["bytes"]);
+    assert_eq!(scene.model("small"), scene.model("student"));
+
     // The weights of one student are the first ones of another.
     let weights = scene.weights("student");
     let weights = weights.to_str().unwrap();

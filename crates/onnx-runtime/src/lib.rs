@@ -3,11 +3,13 @@
 //! - [`check_model`] checks the bytes of a model without loading them;
 //! - [`Session::load`] loads a model of Retort's own interface, [`Session::run`] computes logits;
 //! - [`Latency::measure`] measures how long a model takes for one sample;
+//! - [`Calibration`] learns the ranges of a model's tensors and makes the model int8;
 //! - [`OnnxModel::open`] loads the file of a trusted model of any framework, interface and operators.
 //!
 //! The first session, or [`load_library`], loads the library `libonnxruntime.so`. A program that
 //! links this crate starts without it.
 
+mod calibration;
 mod check;
 mod cost;
 mod data_files;
@@ -23,6 +25,7 @@ mod summary;
 mod values;
 mod wire;
 
+pub use calibration::{Calibration, CalibrationError};
 pub use check::{CheckedModel, Limits, ModelError, check_model};
 pub use data_files::DataFileError;
 pub use device::DeviceUnavailable;

@@ -2,6 +2,7 @@
 
 mod allowed_folders;
 mod data_format;
+mod int8;
 mod phase;
 mod publish_gate;
 mod run;
@@ -13,6 +14,7 @@ pub use self::soft_targets::{
 };
 pub use allowed_folders::{AllowedFolders, NotAllowed};
 pub use data_format::DataFormat;
+pub use int8::{Int8Config, PublishedPrecision};
 pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
 pub use publish_gate::PublishGateConfig;
 pub use run::{

@@ -18,8 +18,8 @@ use server::security::{
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
 use super::{
-    ClassNames, DataFormat, Fallback, PhaseConfig, PublishGateConfig, SoftTargetsConfig,
-    SoftTargetsMode,
+    ClassNames, DataFormat, Fallback, Int8Config, PhaseConfig, PublishGateConfig,
+    PublishedPrecision, SoftTargetsConfig, SoftTargetsMode,
 };
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
@@ -124,6 +124,9 @@ pub struct ExportConfig {
     pub compare_samples: usize,
     /// Number of images that the manifest holds with their logits.
     pub golden_samples: usize,
+    /// Whether to write the model in int8 too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Config>,
 }
 
 /// Where to publish the exported model.
@@ -134,6 +137,9 @@ pub struct PublishConfig {
     pub endpoint: String,
     /// Name of the served model.
     pub model: String,
+    /// The file that is published.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: PublishedPrecision,
     /// File with the token for the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
@@ -339,6 +345,8 @@ impl Validate for RunConfig {
             publish.validate(self.teacher.is_some(), problems);
             let needed = "must be true where [publish] is given";
             problems.require(self.export.onnx, "export.onnx", false, needed);
+            let fits = publish.precision == PublishedPrecision::F32 || self.export.int8.is_some();
+            problems.require(fits, "publish.precision", "int8", "needs export.int8");
         }
     }
 }
@@ -437,6 +445,11 @@ impl ExportConfig {
         ] {
             let allowed = format!("must be from 1 to {limit}");
             problems.require((1..=limit).contains(&count), key, count, &allowed);
+        }
+        if let Some(int8) = self.int8 {
+            int8.validate(problems);
+            let needed = "must be true where export.int8 is given";
+            problems.require(self.onnx, "export.onnx", false, needed);
         }
     }
 }

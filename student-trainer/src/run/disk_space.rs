@@ -70,8 +70,10 @@ fn needed_bytes(config: &RunConfig, weights: &Weights) -> u64 {
     // A checkpoint holds weights and optimizer state. It is written before the oldest one is removed.
     let checkpoint = 2 * network;
     let kept = (config.checkpoints.keep_last + config.checkpoints.keep_best + 1) as u64;
-    let onnx = if config.export.onnx { 1 } else { 0 };
-    let copies = config.phases.len() as u64 + 1 + onnx;
+    let onnx = u64::from(config.export.onnx);
+    // A quarter, and scales.
+    let int8 = u64::from(config.export.int8.is_some());
+    let copies = config.phases.len() as u64 + 1 + onnx + int8;
     kept * checkpoint + copies * network
 }
 

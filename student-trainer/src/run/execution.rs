@@ -145,7 +145,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     for notice in initial.notice.into_iter().chain(problems) {
         run.events.notices().notice(notice);
     }
-    run.report_unreadable();
+    run.data.report_unreadable(&run.events.notices());
     run.execute(&network, &initial.weights)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
@@ -217,18 +217,15 @@ impl Run<'_> {
             parameters: Some(cost(&self.config.network)?.parameters),
             phases,
             onnx_sha256: None,
+            int8_onnx_sha256: None,
             publish_gate: None,
             published_version: None,
             seconds: 0.0,
         };
         if self.config.export.onnx {
-            let model = delivery.export(network, &weights)?;
-            let upload = delivery.write_onnx(&artifact, model, &manifest)?;
-            manifest.onnx_sha256 = Some(Sha256::of(&upload.onnx));
-            manifest.publish_gate = match gate {
-                Some(gate) => Some(gate.judge(&upload.onnx, manifest.teacher.as_ref())?),
-                None => None,
-            };
+            let upload = delivery.export(network, &weights, &mut manifest)?;
+            let judged = gate.map(|gate| gate.judge(&upload.onnx, manifest.teacher.as_ref()));
+            manifest.publish_gate = judged.transpose()?;
             if !manifest.is_withheld() {
                 manifest.published_version = delivery.publish(&upload)?;
             }
@@ -245,21 +242,6 @@ impl Run<'_> {
             onnx_sha256: manifest.onnx_sha256,
             published_version: manifest.published_version,
         })
-    }
-
-    /// Names the first files that are left out.
-    fn report_unreadable(&self) {
-        const NAMED: usize = 5;
-        let files = &self.data.unreadable;
-        for file in files.iter().take(NAMED) {
-            self.events.notices().notice(format!("left out: {file}"));
-        }
-        if files.len() > NAMED {
-            let more = files.len() - NAMED;
-            self.events
-                .notices()
-                .notice(format!("left out: {more} more files"));
-        }
     }
 
     fn announce_resumption(&self) {

@@ -6,6 +6,7 @@
 //! checkpoints/               states of the run, to resume from
 //! phases/<index>-<name>/     weights and spec at the end of each phase
 //! artifact/                  weights and spec at the end; model.onnx and manifest.json if exported
+//! artifact/int8/             the model in int8, with a manifest of its own
 //! manifest.json              what decided the bits; written last: marks the run as finished
 //! ```
 
@@ -28,6 +29,8 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
 const ARTIFACT: &str = "artifact";
+/// In the folder of the artifact.
+const INT8: &str = "int8";
 
 /// The folder of one run, locked against other processes.
 #[derive(Debug)]
@@ -104,7 +107,9 @@ impl RunFolder {
     /// Removes the temporary files of killed processes. Only the owner of the lock writes here, so no
     /// process uses them.
     fn remove_unfinished(&self) -> io::Result<()> {
-        let mut folders = vec![self.path.clone(), self.checkpoints(), self.artifact()];
+        let artifacts = [self.artifact(), self.int8_artifact()];
+        let mut folders = vec![self.path.clone(), self.checkpoints()];
+        folders.extend(artifacts);
         let phases = self.path.join(PHASES);
         match fs::read_dir(&phases) {
             Ok(entries) => {
@@ -191,6 +196,11 @@ impl RunFolder {
     /// Folder of the final weights.
     pub fn artifact(&self) -> PathBuf {
         self.path.join(ARTIFACT)
+    }
+
+    /// Folder of the model in int8.
+    pub fn int8_artifact(&self) -> PathBuf {
+        self.artifact().join(INT8)
     }
 
     /// Folder of the weights at the end of phase `index`, counted from 0.

@@ -46,10 +46,9 @@ pub enum Bound {
 /// A complete run whose model does not meet its bounds, and was not published.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "the model was not published: {}; the run is complete in {}, and `retort models publish` takes {} anyway",
+    "the model was not published: {}; the run is complete in {}, and `retort models publish` takes its artifact anyway",
     verdict.refusals(),
-    folder.display(),
-    folder.join("artifact").display()
+    folder.display()
 )]
 pub struct Withheld {
     verdict: GateVerdict,
@@ -175,8 +174,7 @@ mod tests {
         for part in [
             "not published: gain over the baseline 0.001333 is below publish.gate.min_gain = 0.005; latency 312.3 µs \
              is above publish.gate.max_latency_us = 300; ",
-            "complete in runs/student",
-            "runs/student/artifact",
+            "complete in runs/student, and `retort models publish`",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }

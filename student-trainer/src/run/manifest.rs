@@ -73,6 +73,9 @@ pub struct RunManifest {
     pub phases: Vec<PhaseRecord>,
     /// SHA-256 of `artifact/model.onnx`.
     pub onnx_sha256: Option<Sha256>,
+    /// SHA-256 of `artifact/int8/model.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_onnx_sha256: Option<Sha256>,
     /// What `[publish.gate]` found. If the model misses a bound, it was not published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_gate: Option<GateVerdict>,

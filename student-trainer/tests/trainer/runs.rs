@@ -1,6 +1,7 @@
 //! Complete runs of the real program on a part of Fashion-MNIST: bits, folders, errors.
 
 mod delivery;
+mod int8;
 mod publish_gate;
 mod rows;
 

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Comments by dotted key; those of tables stand above their headers.
-const COMMENTS: [(&str, &str); 18] = [
+const COMMENTS: [(&str, &str); 20] = [
     ("seed", "Seed of every random choice."),
     (
         "threads",
@@ -53,7 +53,9 @@ const COMMENTS: [(&str, &str); 18] = [
         "publish",
         "The inference service that gets the student at the end, and the model's name there.",
     ),
+    ("export.int8", "Also writes artifact/int8, the model in int8."),
     ("publish.endpoint", "Its admin port."),
+    ("publish.precision", "Which of the two models it gets."),
     (
         "publish.gate",
         "Bounds that the student must meet, or it is not published.",

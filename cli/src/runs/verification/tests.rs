@@ -55,7 +55,9 @@ fn write(folder: &Path, config: &str, manifest: &Value) {
     let weights = Weights::initial(&network(), 1).unwrap();
     let bytes = weights.to_safetensors().unwrap();
     fs::write(folder.join("artifact/weights.safetensors"), bytes).unwrap();
+    fs::create_dir_all(folder.join("artifact/int8")).unwrap();
     fs::write(folder.join("artifact/model.onnx"), b"onnx").unwrap();
+    fs::write(folder.join("artifact/int8/model.onnx"), b"int8").unwrap();
     fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
@@ -74,6 +76,7 @@ fn manifest(config: &str, views: u64) -> Value {
         "teacher": { "model_id": TEACHER, "numerics": "f32", "probe_sha256": "p" },
         "model_id": model_id(&network(), &weights).unwrap().to_string(),
         "onnx_sha256": Sha256::of(b"onnx"),
+        "int8_onnx_sha256": Sha256::of(b"int8"),
         "phases": [
             {
                 "kind": "distill",
@@ -104,14 +107,15 @@ fn a_run_that_consumed_what_it_should_is_verified() {
 #[test]
 fn every_changed_key_is_found_and_named() {
     let other = json!(Sha256::of(b"other"));
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
         ("/seed", json!(8), "seed 8"),
         ("/config_sha256", other.clone(), "config.toml has SHA-256"),
         ("/train_samples", json!(11), "phase 1 consumed 30 samples"),
         ("/teacher/model_id", json!("b"), "phase 1 did not consume"),
         ("/teacher", Value::Null, "phase 1 needs a teacher"),
         ("/model_id", other.clone(), "the weights are model"),
-        ("/onnx_sha256", other.clone(), "model.onnx has SHA-256"),
+        ("/onnx_sha256", other.clone(), "artifact/model.onnx has SHA-256"),
+        ("/int8_onnx_sha256", other.clone(), "int8/model.onnx has SHA-256"),
         (
             "/phases/0/consumed_sha256",
             other,

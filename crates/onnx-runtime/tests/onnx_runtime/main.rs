@@ -2,4 +2,5 @@
 
 mod batch_sizes;
 mod model;
+mod quantized;
 mod session;

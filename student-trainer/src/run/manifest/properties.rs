@@ -19,7 +19,7 @@ fn valid() -> Vec<u8> {
             "train_accuracy": 0.75, "validation_accuracy": null, "seconds": 1.5,
         }],
         "onnx_sha256": digest, "published_version": 3, "seconds": 2.5,
-        "parameters": 7850, "validation_dataset": "v",
+        "int8_onnx_sha256": digest, "parameters": 7850, "validation_dataset": "v",
         "publish_gate": [{"bound": "min_accuracy", "wanted": 0.9, "measured": 0.75, "met": false}],
     });
     // Not serialized from a manifest, which would hide a field that is never written.
