@@ -58,15 +58,15 @@ impl Delivery<'_> {
         let spec = &self.config.network;
         let mut onnx = export::to_onnx(spec, initial_weights, &self.data.normalization)
             .map_err(ExportError::from)?;
-        if self.published_precision() == PublishedPrecision::Int8 {
+        run_once(&onnx)?;
+        if self.config.export.int8.is_some() {
             let int8 = onnx::quantize(&onnx, |_| Some(ANY_RANGE)).map_err(CalibrationError::from);
-            onnx = int8.map_err(ExportError::from)?;
+            let int8 = int8.map_err(ExportError::from)?;
+            run_once(&int8)?;
+            if self.published_precision() == PublishedPrecision::Int8 {
+                onnx = int8;
+            }
         }
-        let mut session =
-            Session::load(&onnx, SessionOptions::default()).map_err(ExportError::from)?;
-        let sample = vec![0.0; session.interface().sample_values()];
-        session.run(&sample, 1).map_err(ExportError::from)?;
-        drop(session);
 
         let wanted = self.config.export.golden_samples;
         let golden = self.golden_samples()?;
@@ -313,4 +313,12 @@ impl Delivery<'_> {
             self.notices.notice(format!("warning: {warning}"));
         }
     }
+}
+
+/// Fails if ONNX Runtime cannot compute the model.
+fn run_once(onnx: &[u8]) -> Result<(), ExportError> {
+    let mut session = Session::load(onnx, SessionOptions::default())?;
+    let sample = vec![0.0; session.interface().sample_values()];
+    session.run(&sample, 1)?;
+    Ok(())
 }
