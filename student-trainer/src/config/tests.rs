@@ -91,6 +91,27 @@ fn bounds_of_the_publish_gate_are_checked() {
 }
 
 #[test]
+fn int8_needs_an_export_and_its_publication_needs_int8() {
+    let with = |tables: &str| RunConfig::from_toml(&format!("{}{tables}", *SMALLEST));
+    let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\nprecision = \"int8\"\n";
+    for (tables, part) in [
+        ("[export]\nonnx = false\nint8 = {}", "export.onnx = false: must be true where export.int8"),
+        (
+            "[export]\nint8 = { calibration_samples = 0 }",
+            "export.int8.calibration_samples = 0: must be from 1 to 100000",
+        ),
+        (publish, "publish.precision = int8: needs export.int8"),
+    ] {
+        let error = with(tables).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let config = with(&format!("{publish}[export]\nint8 = {{}}")).unwrap();
+    assert_eq!(config.export.int8.unwrap().calibration_samples, 512);
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    assert!(!load("demo/student.toml").to_toml().contains("int8"));
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused_with_both_keys() {
     let schedule = "kind = \"constant\", learning_rate = 0.1";
     for (from, to, part) in [
