@@ -109,7 +109,10 @@ pub fn to_onnx(
 }
 
 /// The normalization of samples that are sent to the ONNX model: it contains that of rows already.
-pub(crate) fn outside_the_model(spec: &NetworkSpec, normalization: &Normalization) -> Normalization {
+pub(crate) fn outside_the_model(
+    spec: &NetworkSpec,
+    normalization: &Normalization,
+) -> Normalization {
     match spec.input {
         Shape::Image { .. } => normalization.clone(),
         Shape::Vector { features } => Normalization::identity(features),

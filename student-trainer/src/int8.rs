@@ -79,7 +79,12 @@ pub(crate) fn quantize(
         let mut logits = Vec::new();
         for session in &mut sessions {
             logits = session.run(&input, batch.len())?;
-            predictions.push(logits.chunks_exact(classes).map(largest).collect::<Vec<_>>());
+            predictions.push(
+                logits
+                    .chunks_exact(classes)
+                    .map(largest)
+                    .collect::<Vec<_>>(),
+            );
         }
         let pairs = predictions[0].iter().zip(&predictions[1]);
         equal += pairs.filter(|(float, int8)| float == int8).count();
@@ -117,7 +122,8 @@ impl Reader {
     fn read(&self, source: &dyn Source, samples: &[u32]) -> Result<Vec<f32>, SampleError> {
         let values = read_plain(source, samples, &self.shape)?;
         let mut input = Vec::new();
-        self.normalization.apply_to(&values, &self.shape, &mut input);
+        self.normalization
+            .apply_to(&values, &self.shape, &mut input);
         Ok(input)
     }
 }

@@ -84,7 +84,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
         let path = path.to_str().unwrap();
-        let gate = ["--publish=h:1", "--min-accuracy=0.9", "--max-latency-us=250"];
+        let gate = [
+            "--publish=h:1",
+            "--min-accuracy=0.9",
+            "--max-latency-us=250",
+        ];
         let baseline = ["--baseline", path, "--min-gain=0.01"];
         let gate = parse(&[&gate[..], &baseline].concat()).unwrap();
         let settings = gate.settings().unwrap();

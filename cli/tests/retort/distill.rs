@@ -224,7 +224,8 @@ fn a_student_that_misses_a_bound_is_complete_and_not_published() {
     let (code, said) = distill("slow", &bounds);
     assert_eq!(code, Some(3), "{said}");
     assert!(
-        said.contains("is above publish.gate.max_latency_us = 0.001") && !said.contains("min_agreement"),
+        said.contains("is above publish.gate.max_latency_us = 0.001")
+            && !said.contains("min_agreement"),
         "{said}"
     );
     assert!(!said.contains("Distilling ended while"), "{said}");
@@ -238,7 +239,10 @@ fn a_student_that_misses_a_bound_is_complete_and_not_published() {
 
     let (code, said) = distill("none", &["--baseline", "no-such-run"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("no-such-run") && !scene.path("none").exists(), "{said}");
+    assert!(
+        said.contains("no-such-run") && !scene.path("none").exists(),
+        "{said}"
+    );
 }
 
 #[test]

@@ -57,12 +57,18 @@ impl PublishGateConfig {
             }
         }
         if let Some(agreement) = self.min_agreement {
-            let needed = "needs [teacher], which is asked for the classes of the validation samples";
+            let needed =
+                "needs [teacher], which is asked for the classes of the validation samples";
             problems.require(has_teacher, "publish.gate.min_agreement", agreement, needed);
         }
         if let Some(latency) = self.max_latency_us {
             let fits = latency.is_finite() && latency > 0.0;
-            problems.require(fits, "publish.gate.max_latency_us", latency, "must be above 0");
+            problems.require(
+                fits,
+                "publish.gate.max_latency_us",
+                latency,
+                "must be above 0",
+            );
         }
         if let Some(baseline) = &self.baseline {
             let named = !baseline.as_os_str().is_empty();

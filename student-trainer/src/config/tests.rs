@@ -70,12 +70,30 @@ fn bounds_of_the_publish_gate_are_checked() {
     };
     for (bounds, part) in [
         ("", "publish.gate = {}: needs min_accuracy, min_agreement,"),
-        ("min_accuracy = 90", "publish.gate.min_accuracy = 90: must be from 0 to 1"),
-        ("min_accuracy = nan", "publish.gate.min_accuracy = NaN: must be"),
-        ("max_latency_us = 0", "publish.gate.max_latency_us = 0: must be above 0"),
-        ("min_gain = 0.1", "publish.gate.min_gain = 0.1: needs publish.gate.baseline"),
-        ("baseline = \"\"", "publish.gate.baseline = \"\": must name the folder"),
-        ("min_agreement = 0.9", "publish.gate.min_agreement = 0.9: needs [teacher]"),
+        (
+            "min_accuracy = 90",
+            "publish.gate.min_accuracy = 90: must be from 0 to 1",
+        ),
+        (
+            "min_accuracy = nan",
+            "publish.gate.min_accuracy = NaN: must be",
+        ),
+        (
+            "max_latency_us = 0",
+            "publish.gate.max_latency_us = 0: must be above 0",
+        ),
+        (
+            "min_gain = 0.1",
+            "publish.gate.min_gain = 0.1: needs publish.gate.baseline",
+        ),
+        (
+            "baseline = \"\"",
+            "publish.gate.baseline = \"\": must name the folder",
+        ),
+        (
+            "min_agreement = 0.9",
+            "publish.gate.min_agreement = 0.9: needs [teacher]",
+        ),
         ("min_acuracy = 0.9", "min_acuracy"),
     ] {
         let error = with(bounds).unwrap_err().to_string();
@@ -95,7 +113,10 @@ fn int8_needs_an_export_and_its_publication_needs_int8() {
     let with = |tables: &str| RunConfig::from_toml(&format!("{}{tables}", *SMALLEST));
     let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\nprecision = \"int8\"\n";
     for (tables, part) in [
-        ("[export]\nonnx = false\nint8 = {}", "export.onnx = false: must be true where export.int8"),
+        (
+            "[export]\nonnx = false\nint8 = {}",
+            "export.onnx = false: must be true where export.int8",
+        ),
         (
             "[export]\nint8 = { calibration_samples = 0 }",
             "export.int8.calibration_samples = 0: must be from 1 to 100000",

@@ -24,10 +24,11 @@ impl Baseline {
         parameters: u64,
         validation: &str,
     ) -> Result<Self, PublishGateError> {
-        let manifest = RunManifest::read(folder).map_err(|error| PublishGateError::UnreadableBaseline {
-            folder: folder.to_owned(),
-            error,
-        })?;
+        let manifest =
+            RunManifest::read(folder).map_err(|error| PublishGateError::UnreadableBaseline {
+                folder: folder.to_owned(),
+                error,
+            })?;
         let missing = |what| PublishGateError::IncompleteBaseline {
             folder: folder.to_owned(),
             what,
@@ -49,7 +50,11 @@ impl Baseline {
         let found = found.ok_or_else(|| missing("validation_dataset"))?;
         if found != validation {
             let wanted = validation.to_owned();
-            return Err(differs("the fingerprint of its validation samples is", found, wanted));
+            return Err(differs(
+                "the fingerprint of its validation samples is",
+                found,
+                wanted,
+            ));
         }
         Ok(Self {
             accuracy: accuracy.ok_or_else(|| missing("validation_accuracy"))?,
@@ -85,16 +90,28 @@ mod tests {
     #[test]
     fn any_other_run_is_refused_with_the_difference() {
         for (key, value, part) in [
-            ("parameters", json!(7851), "its number of parameters is 7851, and this run has 7850"),
+            (
+                "parameters",
+                json!(7851),
+                "its number of parameters is 7851, and this run has 7850",
+            ),
             ("parameters", Value::Null, "has no parameters"),
             (
                 "validation_dataset",
                 json!("w"),
                 "the fingerprint of its validation samples is w, and this run has v",
             ),
-            ("validation_dataset", Value::Null, "has no validation_dataset"),
+            (
+                "validation_dataset",
+                Value::Null,
+                "has no validation_dataset",
+            ),
             ("phases", json!([]), "has no validation_accuracy"),
-            ("format_version", json!(2), "format_version 2 is newer than 1"),
+            (
+                "format_version",
+                json!(2),
+                "format_version 2 is newer than 1",
+            ),
         ] {
             let mut manifest = manifest();
             manifest[key] = value;
@@ -104,7 +121,8 @@ mod tests {
         let nowhere = Baseline::read(Path::new("no-such-run"), 7850, "v");
         let error = nowhere.unwrap_err().to_string();
         assert!(
-            error.contains("publish.gate.baseline = no-such-run") && error.contains("manifest.json"),
+            error.contains("publish.gate.baseline = no-such-run")
+                && error.contains("manifest.json"),
             "{error}"
         );
     }

@@ -10,8 +10,8 @@ use torch_networks::TorchError;
 
 use super::{
     checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
-    gate_error::PublishGateError, gate_verdict::Withheld, initial_weights::InitialWeightsError, model_folder::ModelFolderError,
-    resume::ResumeError,
+    gate_error::PublishGateError, gate_verdict::Withheld, initial_weights::InitialWeightsError,
+    model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
     engine::{Divergence, EngineError},

@@ -6,7 +6,9 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum PublishGateError {
     /// There is nothing to measure on.
-    #[error("{key} is measured on validation samples, and there are none; set data.validation_samples")]
+    #[error(
+        "{key} is measured on validation samples, and there are none; set data.validation_samples"
+    )]
     NoValidation {
         /// Key of the bound.
         key: &'static str,

@@ -69,7 +69,10 @@ impl GateVerdict {
     /// The bounds that the model does not meet.
     fn refusals(&self) -> String {
         let missed = self.0.iter().filter(|check| !check.met);
-        missed.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        missed
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
@@ -115,13 +118,22 @@ impl fmt::Display for GateCheck {
         let (what, digits, unit, key, missed) = match self.bound {
             Bound::MinAccuracy => ("validation accuracy", 6, "", "min_accuracy", "is below"),
             Bound::MinGain => ("gain over the baseline", 6, "", "min_gain", "is below"),
-            Bound::MinAgreement => ("agreement with the teacher", 6, "", "min_agreement", "is below"),
+            Bound::MinAgreement => (
+                "agreement with the teacher",
+                6,
+                "",
+                "min_agreement",
+                "is below",
+            ),
             Bound::MaxLatencyUs => ("latency", 1, " µs", "max_latency_us", "is above"),
         };
         let relation = if self.met { "meets" } else { missed };
         let measured = rounded(self.measured, digits);
         let wanted = self.wanted;
-        write!(f, "{what} {measured}{unit} {relation} publish.gate.{key} = {wanted}")
+        write!(
+            f,
+            "{what} {measured}{unit} {relation} publish.gate.{key} = {wanted}"
+        )
     }
 }
 

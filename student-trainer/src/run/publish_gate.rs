@@ -48,7 +48,11 @@ impl<'r> PublishGate<'r> {
         let baseline = match (&bounds.baseline, validation) {
             (Some(folder), Some(validation)) => {
                 let parameters = cost(&delivery.config.network)?.parameters;
-                Some(Baseline::read(folder, parameters, validation.fingerprint())?)
+                Some(Baseline::read(
+                    folder,
+                    parameters,
+                    validation.fingerprint(),
+                )?)
             }
             _ => None,
         };
@@ -67,7 +71,8 @@ impl<'r> PublishGate<'r> {
     fn compare_budgets(&self, baseline: Baseline) {
         let Delivery { config, data, .. } = self.delivery;
         let phases = config.phases.iter();
-        let samples = phases.map(|phase| phase.epochs as u64 * data.of_loss(&phase.loss).len() as u64);
+        let samples =
+            phases.map(|phase| phase.epochs as u64 * data.of_loss(&phase.loss).len() as u64);
         let samples: u64 = samples.sum();
         if samples != baseline.consumed_samples {
             self.delivery.notices.notice(format!(
@@ -94,20 +99,36 @@ impl<'r> PublishGate<'r> {
             let predictions = self.predict(onnx, validation)?;
             // Holds: a bound that needs labels has some, or the gate was not opened.
             let accuracy = accuracy(&predictions, &labels(validation)).unwrap_or_default();
-            checks.push(GateCheck::of(Bound::MinAccuracy, bounds.min_accuracy, accuracy));
+            checks.push(GateCheck::of(
+                Bound::MinAccuracy,
+                bounds.min_accuracy,
+                accuracy,
+            ));
             if let Some(baseline) = self.baseline {
                 let wanted = bounds.min_gain.unwrap_or_default();
-                checks.push(GateCheck::of(Bound::MinGain, Some(wanted), accuracy - baseline));
+                checks.push(GateCheck::of(
+                    Bound::MinGain,
+                    Some(wanted),
+                    accuracy - baseline,
+                ));
             }
             if bounds.min_agreement.is_some() {
                 let teachers = self.teachers_predictions(validation, teacher)?;
                 let agreement = agreement(&predictions, &teachers);
-                checks.push(GateCheck::of(Bound::MinAgreement, bounds.min_agreement, agreement));
+                checks.push(GateCheck::of(
+                    Bound::MinAgreement,
+                    bounds.min_agreement,
+                    agreement,
+                ));
             }
         }
         if bounds.max_latency_us.is_some() {
             let latency = Latency::measure(onnx).map_err(ExportError::from)?.median;
-            checks.push(GateCheck::of(Bound::MaxLatencyUs, bounds.max_latency_us, latency));
+            checks.push(GateCheck::of(
+                Bound::MaxLatencyUs,
+                bounds.max_latency_us,
+                latency,
+            ));
         }
         let verdict = GateVerdict::of(checks);
         if verdict.is_met() {
@@ -144,7 +165,8 @@ impl<'r> PublishGate<'r> {
             runtime,
             ..
         } = self.delivery;
-        let connected = LiveTeacher::connect(config, validation, teacher, notices, cancel, runtime)?;
+        let connected =
+            LiveTeacher::connect(config, validation, teacher, notices, cancel, runtime)?;
         Ok(connected.predict(validation)?)
     }
 }

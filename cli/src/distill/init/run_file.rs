@@ -53,7 +53,10 @@ const COMMENTS: [(&str, &str); 20] = [
         "publish",
         "The inference service that gets the student at the end, and the model's name there.",
     ),
-    ("export.int8", "Also writes artifact/int8, the model in int8."),
+    (
+        "export.int8",
+        "Also writes artifact/int8, the model in int8.",
+    ),
     ("publish.endpoint", "Its admin port."),
     ("publish.precision", "Which of the two models it gets."),
     (

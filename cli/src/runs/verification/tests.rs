@@ -114,8 +114,16 @@ fn every_changed_key_is_found_and_named() {
         ("/teacher/model_id", json!("b"), "phase 1 did not consume"),
         ("/teacher", Value::Null, "phase 1 needs a teacher"),
         ("/model_id", other.clone(), "the weights are model"),
-        ("/onnx_sha256", other.clone(), "artifact/model.onnx has SHA-256"),
-        ("/int8_onnx_sha256", other.clone(), "int8/model.onnx has SHA-256"),
+        (
+            "/onnx_sha256",
+            other.clone(),
+            "artifact/model.onnx has SHA-256",
+        ),
+        (
+            "/int8_onnx_sha256",
+            other.clone(),
+            "int8/model.onnx has SHA-256",
+        ),
         (
             "/phases/0/consumed_sha256",
             other,

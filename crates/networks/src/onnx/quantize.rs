@@ -118,7 +118,9 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
         let named = constants.into_iter();
         Self {
             range,
-            constants: named.map(|tensor| (tensor.name().to_owned(), tensor)).collect(),
+            constants: named
+                .map(|tensor| (tensor.name().to_owned(), tensor))
+                .collect(),
             nodes: Vec::new(),
             added: Vec::new(),
             scales: BTreeMap::new(),
@@ -173,7 +175,12 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
         let scale = activation.scale.to_le_bytes().to_vec();
         self.add(&format!("{source}.scale"), DataType::Float, &[], scale);
         let zero_point = vec![activation.zero_point];
-        self.add(&format!("{source}.zero_point"), DataType::Uint8, &[], zero_point);
+        self.add(
+            &format!("{source}.zero_point"),
+            DataType::Uint8,
+            &[],
+            zero_point,
+        );
         self.scales.insert(source, activation);
         Ok(activation)
     }
@@ -184,7 +191,8 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
         let dequantized = format!("{tensor}.dequantized");
         if self.dequantized.insert(tensor.to_owned()) {
             let source = self.scale_source(tensor);
-            let [scale, zero_point] = ["scale", "zero_point"].map(|part| format!("{source}.{part}"));
+            let [scale, zero_point] =
+                ["scale", "zero_point"].map(|part| format!("{source}.{part}"));
             let quantized = format!("{tensor}.quantized");
             let inputs = [tensor.to_owned(), scale.clone(), zero_point.clone()];
             self.linear("QuantizeLinear", inputs, &quantized, None);
@@ -209,28 +217,67 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
 
         let name = node.input[1].clone();
         let bytes = kernel.weights.iter().map(|weight| weight.to_le_bytes()[0]);
-        let weights = self.add(&format!("{name}.quantized"), DataType::Int8, &sizes, bytes.collect());
+        let weights = self.add(
+            &format!("{name}.quantized"),
+            DataType::Int8,
+            &sizes,
+            bytes.collect(),
+        );
         let scales = le_bytes(&kernel.scales, |scale| scale.to_le_bytes());
-        let scales = self.add(&format!("{name}.scale"), DataType::Float, &per_channel, scales);
+        let scales = self.add(
+            &format!("{name}.scale"),
+            DataType::Float,
+            &per_channel,
+            scales,
+        );
         let zero_points = vec![0; channels];
-        let zero_points = self.add(&format!("{name}.zero_point"), DataType::Int8, &per_channel, zero_points);
+        let zero_points = self.add(
+            &format!("{name}.zero_point"),
+            DataType::Int8,
+            &per_channel,
+            zero_points,
+        );
         node.input[1] = format!("{name}.dequantized");
         let output = node.input[1].clone();
-        self.linear("DequantizeLinear", [weights, scales, zero_points], &output, Some(0));
+        self.linear(
+            "DequantizeLinear",
+            [weights, scales, zero_points],
+            &output,
+            Some(0),
+        );
 
         if let Some(biases) = kernel.biases {
             let name = node.input[2].clone();
             let bytes = le_bytes(&biases, |bias| bias.to_le_bytes());
-            let biases = self.add(&format!("{name}.quantized"), DataType::Int32, &per_channel, bytes);
+            let biases = self.add(
+                &format!("{name}.quantized"),
+                DataType::Int32,
+                &per_channel,
+                bytes,
+            );
             let scales = kernel.scales.iter().map(|scale| scale * input_scale);
             let scales = le_bytes(&scales.collect::<Vec<_>>(), |scale| scale.to_le_bytes());
-            let scales = self.add(&format!("{name}.scale"), DataType::Float, &per_channel, scales);
+            let scales = self.add(
+                &format!("{name}.scale"),
+                DataType::Float,
+                &per_channel,
+                scales,
+            );
             let zero_points = vec![0; 4 * channels];
-            let zero_points =
-                self.add(&format!("{name}.zero_point"), DataType::Int32, &per_channel, zero_points);
+            let zero_points = self.add(
+                &format!("{name}.zero_point"),
+                DataType::Int32,
+                &per_channel,
+                zero_points,
+            );
             node.input[2] = format!("{name}.dequantized");
             let output = node.input[2].clone();
-            self.linear("DequantizeLinear", [biases, scales, zero_points], &output, Some(0));
+            self.linear(
+                "DequantizeLinear",
+                [biases, scales, zero_points],
+                &output,
+                Some(0),
+            );
         }
     }
 
@@ -266,7 +313,10 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
 
     fn finish(self, graph: &mut GraphProto) {
         let used: BTreeSet<_> = self.nodes.iter().flat_map(|node| &node.input).collect();
-        let kept = self.constants.into_iter().filter(|(name, _)| used.contains(name));
+        let kept = self
+            .constants
+            .into_iter()
+            .filter(|(name, _)| used.contains(name));
         graph.initializer = kept.map(|(_, tensor)| tensor).chain(self.added).collect();
         graph.node = self.nodes;
     }
@@ -276,7 +326,10 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
 fn floats(tensor: &TensorProto) -> Vec<f32> {
     let bytes = tensor.raw_data.as_deref().unwrap_or_default();
     let (values, _) = bytes.as_chunks();
-    values.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    values
+        .iter()
+        .map(|value| f32::from_le_bytes(*value))
+        .collect()
 }
 
 fn le_bytes<T: Copy>(values: &[T], bytes: impl Fn(T) -> [u8; 4]) -> Vec<u8> {

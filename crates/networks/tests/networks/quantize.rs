@@ -85,14 +85,26 @@ fn every_weight_is_int8_with_a_scale_for_each_channel() {
             (weight, "quantized", DataType::Int8, sizes, values),
             (weight, "scale", DataType::Float, &per_channel, 4 * channels),
             (weight, "zero_point", DataType::Int8, &per_channel, channels),
-            (bias, "quantized", DataType::Int32, &per_channel, 4 * channels),
+            (
+                bias,
+                "quantized",
+                DataType::Int32,
+                &per_channel,
+                4 * channels,
+            ),
             (bias, "scale", DataType::Float, &per_channel, 4 * channels),
         ] {
             let expected = (Some(kind as i32), sizes.clone(), bytes);
             assert_eq!(typed(name, part), expected, "{name}.{part}");
         }
         let found = after.node.iter().find(|node| node.name() == layer.name());
-        assert!(found.unwrap().input.iter().all(|input| input.ends_with(".dequantized")));
+        assert!(
+            found
+                .unwrap()
+                .input
+                .iter()
+                .all(|input| input.ends_with(".dequantized"))
+        );
     }
     let mut known: Vec<_> = int8.keys().map(|name| (*name).to_owned()).collect();
     known.push("input".to_owned());
@@ -103,7 +115,10 @@ fn every_weight_is_int8_with_a_scale_for_each_channel() {
         known.extend(node.output.clone());
     }
     // A part of a tensor has the scale of the whole.
-    let pools = before.node.iter().filter(|node| node.op_type() == "MaxPool");
+    let pools = before
+        .node
+        .iter()
+        .filter(|node| node.op_type() == "MaxPool");
     for pool in pools {
         assert!(!int8.contains_key(format!("{}.scale", pool.output[0]).as_str()));
     }
@@ -126,7 +141,10 @@ fn every_tensor_between_operators_can_be_an_output() {
 fn ranges_that_cannot_be_used_name_the_tensor() {
     let onnx = every_layer();
     let error = onnx::quantize(&onnx, |_| None).unwrap_err();
-    assert!(matches!(&error, QuantizeError::NoRange(name) if name == "input"), "{error}");
+    assert!(
+        matches!(&error, QuantizeError::NoRange(name) if name == "input"),
+        "{error}"
+    );
     let infinite = Range {
         max: f32::INFINITY,
         ..RANGE

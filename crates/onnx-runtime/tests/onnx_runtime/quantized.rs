@@ -41,7 +41,9 @@ fn trained(spec: &NetworkSpec) -> Weights {
 fn samples(values: usize, batch: usize) -> Vec<f32> {
     let values = 0..BATCH * values;
     let positions = values.map(|position| position as f32 + 1000.0 * batch as f32);
-    positions.map(|x| (x * 0.37).sin() + 0.7 * (x * 0.011).cos()).collect()
+    positions
+        .map(|x| (x * 0.37).sin() + 0.7 * (x * 0.011).cos())
+        .collect()
 }
 
 /// The model in int8, calibrated on the first batches.
@@ -58,7 +60,11 @@ fn error(float: &[f32], int8: &[f32]) -> f32 {
     let count = float.len() as f32;
     let mean = float.iter().sum::<f32>() / count;
     let variance = float.iter().map(|x| (x - mean).powi(2)).sum::<f32>();
-    let distance = float.iter().zip(int8).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    let distance = float
+        .iter()
+        .zip(int8)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f32>();
     (distance / variance).sqrt()
 }
 
@@ -71,7 +77,9 @@ fn int8_models_of_every_family_are_small_pass_the_checks_and_agree_with_f32() {
         ("efficientnet_lite", "[3, 32, 32]"),
         ("mlp", "[40]"),
     ] {
-        let spec = format!("input = {input}\nclasses = 10\npreset = \"{preset}\"\nwidth = 1.0\ndepth = 1.0");
+        let spec = format!(
+            "input = {input}\nclasses = 10\npreset = \"{preset}\"\nwidth = 1.0\ndepth = 1.0"
+        );
         let spec = NetworkSpec::from_toml(&spec).unwrap();
         let onnx = onnx::export(&spec, &trained(&spec)).unwrap();
         let values = spec.input.elements();
@@ -110,7 +118,8 @@ fn rows_are_standardized_before_they_are_rounded() {
         let plain = samples(3, batch);
         let Standardization { mean, std } = standardization;
         let raw = plain.iter().enumerate();
-        raw.map(|(position, x)| x * std[position % 3] + mean[position % 3]).collect()
+        raw.map(|(position, x)| x * std[position % 3] + mean[position % 3])
+            .collect()
     };
     let mut calibration = Calibration::load(&onnx).unwrap();
     for batch in 0..4 {
@@ -134,6 +143,9 @@ fn a_calibration_without_samples_or_with_other_samples_is_an_error() {
     let error = calibration.quantize().unwrap_err().to_string();
     assert!(error.contains("`input` is not known"), "{error}");
     let error = calibration.observe(&[0.0; 65], 1).unwrap_err().to_string();
-    assert!(error.contains("65 values for a batch of 1, expected 64"), "{error}");
+    assert!(
+        error.contains("65 values for a batch of 1, expected 64"),
+        "{error}"
+    );
     assert!(Calibration::load(b"no model").is_err());
 }

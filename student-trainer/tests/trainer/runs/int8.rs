@@ -15,7 +15,10 @@ fn a_run_writes_and_publishes_its_model_in_int8() {
         let to = format!("endpoint = \"{admin}\", model = \"m\"");
         format!("publish={{ {to}, precision = \"{precision}\" }}")
     };
-    let refused = scene.command("refused", &[&publish("int8")]).output().unwrap();
+    let refused = scene
+        .command("refused", &[&publish("int8")])
+        .output()
+        .unwrap();
     assert_eq!(refused.status.code(), Some(64), "{}", stderr(&refused));
     assert!(
         stderr(&refused).contains("publish.precision = int8: needs export.int8"),

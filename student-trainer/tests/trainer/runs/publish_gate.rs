@@ -76,7 +76,10 @@ fn a_model_that_misses_a_bound_is_kept_and_not_published_until_the_bound_is_chan
     let published = scene.gated("run", &admin, "min_accuracy = 0.0", &[]);
     let said = stderr(&published);
     assert!(published.status.success(), "{said}");
-    assert!(said.contains("the model may be published: validation accuracy"), "{said}");
+    assert!(
+        said.contains("the model may be published: validation accuracy"),
+        "{said}"
+    );
     assert_eq!(epochs(&folder), trained);
     assert!(read(&folder, "artifact/model.onnx") == model);
     assert_eq!(manifest(&folder).published_version, Some(1));
@@ -105,15 +108,25 @@ fn a_student_must_gain_over_its_baseline() {
     let done = scene.gated("run", &nowhere, &bounds(0.9), &["phases[1].epochs=2"]);
     let said = stderr(&done);
     assert_eq!(done.status.code(), WITHHELD, "{said}");
-    assert!(said.contains("is below publish.gate.min_gain = 0.9"), "{said}");
-    assert!(said.contains("warning: the baseline of publish.gate trained on 960 samples"), "{said}");
+    assert!(
+        said.contains("is below publish.gate.min_gain = 0.9"),
+        "{said}"
+    );
+    assert!(
+        said.contains("warning: the baseline of publish.gate trained on 960 samples"),
+        "{said}"
+    );
     let [gain] = verdict(&scene.path("run"))[..] else {
         panic!("{said}")
     };
-    let accuracies = ["run", "baseline"].map(|run| manifest(&scene.path(run)).validation_accuracy());
+    let accuracies =
+        ["run", "baseline"].map(|run| manifest(&scene.path(run)).validation_accuracy());
     let difference = accuracies[0].unwrap() - accuracies[1].unwrap();
     // ONNX Runtime may decide differently between two almost equal logits.
-    assert!((gain.measured - difference).abs() <= 0.01, "{gain:?} {difference}");
+    assert!(
+        (gain.measured - difference).abs() <= 0.01,
+        "{gain:?} {difference}"
+    );
 
     scene.refused(
         "larger",
@@ -128,19 +141,32 @@ fn a_student_must_gain_over_its_baseline() {
         "the fingerprint of its validation samples is ",
     );
     let nothing = format!("baseline = \"{}\"", scene.path("nothing").display());
-    scene.refused("no baseline", &nothing, &[], "holds no finished run that can be read");
+    scene.refused(
+        "no baseline",
+        &nothing,
+        &[],
+        "holds no finished run that can be read",
+    );
 }
 
 #[test]
 fn bounds_that_need_validation_samples_are_refused_without_them() {
     let scene = Scene::new();
     let none = ["data.validation_samples=0"];
-    for (index, bounds) in ["min_accuracy = 0.5", "baseline = \"b\""].iter().enumerate() {
+    for (index, bounds) in ["min_accuracy = 0.5", "baseline = \"b\""]
+        .iter()
+        .enumerate()
+    {
         let part = "is measured on validation samples, and there are none";
         scene.refused(&format!("run {index}"), bounds, &none, part);
     }
     // The latency is measured without any.
-    let done = scene.gated("latency", &unused_address(), "max_latency_us = 0.001", &none);
+    let done = scene.gated(
+        "latency",
+        &unused_address(),
+        "max_latency_us = 0.001",
+        &none,
+    );
     assert_eq!(done.status.code(), WITHHELD, "{}", stderr(&done));
     assert!(
         stderr(&done).contains("µs is above publish.gate.max_latency_us = 0.001"),
@@ -152,7 +178,11 @@ fn bounds_that_need_validation_samples_are_refused_without_them() {
 #[test]
 fn a_student_must_agree_with_the_teacher_of_the_run() {
     let scene = Scene::new();
-    let config = config().replacen("cross_entropy\" }", "soft_cross_entropy\", temperature = 2.0 }", 1);
+    let config = config().replacen(
+        "cross_entropy\" }",
+        "soft_cross_entropy\", temperature = 2.0 }",
+        1,
+    );
     fs::write(scene.path("run.toml"), config).unwrap();
     let binary: PathBuf = built_beside(TRAINER, "teacher-service");
     let network = "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [4, 8]";
@@ -173,7 +203,15 @@ fn a_student_must_agree_with_the_teacher_of_the_run() {
     // Another teacher does not decide.
     write_artifact(&scene.path("other"), network, 2);
     let other = Teacher::start(&binary, &scene.path("other"), &[]);
-    let endpoints = format!("teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 2 }}", other.grpc);
-    let done = scene.gated("run", &unused_address(), "min_agreement = 0.0", &[&endpoints]);
+    let endpoints = format!(
+        "teacher={{ endpoints = [\"{}\"], wait_timeout_seconds = 2 }}",
+        other.grpc
+    );
+    let done = scene.gated(
+        "run",
+        &unused_address(),
+        "min_agreement = 0.0",
+        &[&endpoints],
+    );
     assert_eq!(done.status.code(), Some(1), "{}", stderr(&done));
 }

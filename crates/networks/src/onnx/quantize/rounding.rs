@@ -41,7 +41,9 @@ impl Activation {
                 zero_point: 0,
             });
         }
-        let zero_point = (-min / f64::from(scale)).round_ties_even().clamp(0.0, 255.0);
+        let zero_point = (-min / f64::from(scale))
+            .round_ties_even()
+            .clamp(0.0, 255.0);
         Some(Self {
             scale,
             zero_point: zero_point as u8,
@@ -64,7 +66,9 @@ impl Kernel {
             .clone()
             .enumerate()
             .map(|(channel, row)| {
-                let largest = row.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+                let largest = row
+                    .iter()
+                    .fold(0.0f32, |largest, weight| largest.max(weight.abs()));
                 let of_weights = f64::from(largest) / LARGEST_WEIGHT;
                 // A bias that is large beside its weights needs a larger scale to fit.
                 let of_bias = bias(channel).abs() / (input_scale * LARGEST_BIAS);
@@ -149,7 +153,10 @@ mod tests {
                 let steps = f64::from(kernel.biases.unwrap()[0]);
                 let found = steps * f64::from(kernel.scales[0]) * 0.02;
                 let allowed = f64::from(bias.abs()) * 1e-6;
-                assert!((found - f64::from(bias)).abs() <= allowed, "{weight} {bias}: {found}");
+                assert!(
+                    (found - f64::from(bias)).abs() <= allowed,
+                    "{weight} {bias}: {found}"
+                );
             }
         }
     }
