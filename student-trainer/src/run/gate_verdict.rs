@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const ROUNDING: f64 = 1e-9;
 
 /// The bounds of `[publish.gate]`, and what was measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GateVerdict(Vec<GateCheck>);
 
@@ -56,9 +56,10 @@ pub struct Withheld {
 }
 
 impl GateVerdict {
-    /// The checks of the bounds that are configured.
-    pub(super) fn of(checks: impl IntoIterator<Item = Option<GateCheck>>) -> Self {
-        Self(checks.into_iter().flatten().collect())
+    /// Adds what was measured for a bound, if the bound is configured.
+    pub(super) fn check(&mut self, bound: Bound, wanted: Option<f64>, measured: f64) {
+        let check = wanted.map(|wanted| GateCheck::of(bound, wanted, measured));
+        self.0.extend(check);
     }
 
     /// Whether the model meets all bounds.
@@ -77,21 +78,19 @@ impl GateVerdict {
 }
 
 impl GateCheck {
-    /// Compares what was measured with the bound `wanted`; `None` if it is not configured.
-    pub(super) fn of(bound: Bound, wanted: Option<f64>, measured: f64) -> Option<Self> {
-        let wanted = wanted?;
+    fn of(bound: Bound, wanted: f64, measured: f64) -> Self {
         let met = match bound {
             Bound::MinAccuracy | Bound::MinGain | Bound::MinAgreement => {
                 measured >= wanted - ROUNDING
             }
             Bound::MaxLatencyUs => measured <= wanted,
         };
-        Some(Self {
+        Self {
             bound,
             wanted,
             measured,
             met,
-        })
+        }
     }
 }
 
@@ -160,28 +159,28 @@ mod tests {
             (Bound::MaxLatencyUs, 300.0, 300.1, false),
             (Bound::MinAccuracy, 0.0, f64::NAN, false),
         ] {
-            let check = GateCheck::of(bound, Some(wanted), measured).unwrap();
-            assert_eq!(check.met, met, "{check}");
-            assert_eq!(GateCheck::of(bound, None, measured), None);
+            let mut verdict = GateVerdict::default();
+            verdict.check(bound, Some(wanted), measured);
+            assert_eq!(verdict.is_met(), met, "{verdict}");
+            let mut unbounded = GateVerdict::default();
+            unbounded.check(bound, None, measured);
+            assert_eq!(unbounded, GateVerdict::default());
         }
     }
 
     #[test]
     fn a_withheld_run_names_each_missed_bound_with_both_values() {
-        let met = GateCheck::of(Bound::MinAccuracy, Some(0.5), 0.75);
-        let missed = [
-            GateCheck::of(Bound::MinGain, Some(0.005), 1.0 / 3.0 - 0.332),
-            GateCheck::of(Bound::MaxLatencyUs, Some(300.0), 312.26),
-        ];
+        let mut verdict = GateVerdict::default();
+        verdict.check(Bound::MinAccuracy, Some(0.5), 0.75);
         let folder = Path::new("runs/student");
-        let passing = GateVerdict::of([met]);
-        assert_eq!(Withheld::of(Some(&passing), folder), None);
+        assert_eq!(Withheld::of(Some(&verdict), folder), None);
         assert_eq!(Withheld::of(None, folder), None);
         assert_eq!(
-            passing.to_string(),
+            verdict.to_string(),
             "validation accuracy 0.75 meets publish.gate.min_accuracy = 0.5"
         );
-        let verdict = GateVerdict::of([met].into_iter().chain(missed));
+        verdict.check(Bound::MinGain, Some(0.005), 1.0 / 3.0 - 0.332);
+        verdict.check(Bound::MaxLatencyUs, Some(300.0), 312.26);
         let text = Withheld::of(Some(&verdict), folder).unwrap().to_string();
         for part in [
             "not published: gain over the baseline 0.001333 is below publish.gate.min_gain = 0.005; latency 312.3 µs \

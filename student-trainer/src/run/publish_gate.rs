@@ -10,7 +10,7 @@ use super::{
     delivery::Delivery,
     error::RunError,
     gate_error::PublishGateError,
-    gate_verdict::{Bound, GateCheck, GateVerdict},
+    gate_verdict::{Bound, GateVerdict},
 };
 use crate::{
     classification::{self, accuracy, agreement, labels},
@@ -93,44 +93,27 @@ impl<'r> PublishGate<'r> {
         teacher: Option<&TeacherIdentity>,
     ) -> Result<GateVerdict, RunError> {
         let bounds = self.bounds;
-        let mut checks = Vec::new();
+        let mut verdict = GateVerdict::default();
         let validation = self.delivery.data.validation.as_ref();
         if let (Some(validation), Some(_)) = (validation, bounds.needs_validation()) {
             let predictions = self.predict(onnx, validation)?;
-            // Holds: a bound that needs labels has some, or the gate was not opened.
+            // Holds: a gate that needs a label is not opened without one.
             let accuracy = accuracy(&predictions, &labels(validation)).unwrap_or_default();
-            checks.push(GateCheck::of(
-                Bound::MinAccuracy,
-                bounds.min_accuracy,
-                accuracy,
-            ));
+            verdict.check(Bound::MinAccuracy, bounds.min_accuracy, accuracy);
             if let Some(baseline) = self.baseline {
                 let wanted = bounds.min_gain.unwrap_or_default();
-                checks.push(GateCheck::of(
-                    Bound::MinGain,
-                    Some(wanted),
-                    accuracy - baseline,
-                ));
+                verdict.check(Bound::MinGain, Some(wanted), accuracy - baseline);
             }
             if bounds.min_agreement.is_some() {
                 let teachers = self.teachers_predictions(validation, teacher)?;
                 let agreement = agreement(&predictions, &teachers);
-                checks.push(GateCheck::of(
-                    Bound::MinAgreement,
-                    bounds.min_agreement,
-                    agreement,
-                ));
+                verdict.check(Bound::MinAgreement, bounds.min_agreement, agreement);
             }
         }
         if bounds.max_latency_us.is_some() {
-            let latency = Latency::measure(onnx).map_err(ExportError::from)?.median;
-            checks.push(GateCheck::of(
-                Bound::MaxLatencyUs,
-                bounds.max_latency_us,
-                latency,
-            ));
+            let latency = Latency::measure(onnx).map_err(ExportError::from)?;
+            verdict.check(Bound::MaxLatencyUs, bounds.max_latency_us, latency.median);
         }
-        let verdict = GateVerdict::of(checks);
         if verdict.is_met() {
             let notices = &self.delivery.notices;
             notices.notice(format!("the model may be published: {verdict}"));

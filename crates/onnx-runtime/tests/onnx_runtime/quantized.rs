@@ -4,7 +4,7 @@ use networks::{
     NetworkSpec, WeightTensor, Weights,
     onnx::{self, Standardization},
 };
-use onnx_runtime::{Calibration, Limits, Session, SessionOptions, check_model};
+use onnx_runtime::{Calibration, Latency, Limits, Session, SessionOptions, check_model};
 
 /// Samples of a batch.
 const BATCH: usize = 16;
@@ -88,15 +88,15 @@ fn int8_models_of_every_family_are_small_pass_the_checks_and_agree_with_f32() {
         let checked = check_model(&int8, &Limits::default()).unwrap();
         assert_eq!(checked.interface.sample, spec.input.dimensions());
         let sizes = [&onnx, &int8].map(|model| model.len() as f32);
-        println!("{preset}: {sizes:?} bytes");
-
         let unseen = samples(values, 9);
-        let [float, int8] = [&onnx, &int8].map(|model| {
+        let models = [&onnx, &int8];
+        let [float, int8] = models.map(|model| {
             let mut session = Session::load(model, SessionOptions::default()).unwrap();
             session.run(&unseen, BATCH).unwrap()
         });
         let error = error(&float, &int8);
-        println!("{preset}: error {error}");
+        let times = models.map(|model| Latency::measure(model).unwrap().median);
+        println!("{preset}: error {error:.3}, {sizes:?} bytes, {times:.0?} µs");
         assert!(error < 0.25 && error > 0.0, "{preset}: {error}");
         // Nodes and scales take a part of small files.
         assert!(sizes[1] < 0.6 * sizes[0], "{preset}: {sizes:?}");
