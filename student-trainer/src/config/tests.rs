@@ -75,8 +75,8 @@ fn bounds_of_the_publish_gate_are_checked() {
             "publish.gate.min_accuracy = 90: must be from 0 to 1",
         ),
         (
-            "min_accuracy = nan",
-            "publish.gate.min_accuracy = NaN: must be",
+            "min_accuracy = 1.5",
+            "publish.gate.min_accuracy = 1.5: must be",
         ),
         (
             "max_latency_us = 0",
