@@ -57,7 +57,7 @@ impl DemoTeacher {
         &self.address
     }
 
-    /// The `top_k` most probable classes of the PNG or JPEG file `picture`.
+    /// The `top_k` most probable classes of the PNG, JPEG or WebP file `picture`.
     ///
     /// Connects for every picture: the teacher may come and go, and pictures are rare.
     ///

@@ -4,6 +4,7 @@
 //! can claim to have 50,000 × 50,000 pixels.
 
 mod truncation;
+mod webp;
 
 use std::{borrow::Cow, io::Cursor};
 
@@ -132,6 +133,10 @@ fn decode_pixels(
     options: &Decoding,
 ) -> Result<Picture<'static>, DecodeError> {
     let refused = |error: ImageError| damaged(&describe(&error));
+    let file = match format {
+        PictureFormat::WebP => webp::content(file).unwrap_or(file),
+        PictureFormat::Png | PictureFormat::Jpeg => file,
+    };
     let mut reader = ImageReader::with_format(Cursor::new(file), format.of_image_crate());
     let mut memory = Limits::no_limits();
     let pixel_bytes = options.max_pixels.saturating_mul(PIXEL_BYTES);
@@ -148,6 +153,9 @@ fn decode_pixels(
         });
     }
     truncation::check(file, format).map_err(|problem| damaged(&problem))?;
+    if format == PictureFormat::WebP {
+        webp::check(file, pixels).map_err(|problem| damaged(&problem))?;
+    }
     let orientation = match options.turning {
         Turning::AsStored => None,
         // Damaged EXIF data does not make a picture unusable.

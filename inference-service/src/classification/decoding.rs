@@ -1,4 +1,4 @@
-//! Decodes PNG and JPEG files within the service's limits.
+//! Decodes PNG, JPEG and WebP files within the service's limits.
 
 use datasets::{Decoding, Image, PictureFormat};
 
@@ -8,16 +8,13 @@ use crate::config::ImagesConfig;
 /// the upper 8 are used.
 ///
 /// # Errors
-/// A message if the file is too large, not PNG or JPEG, truncated or damaged.
+/// A message if the file is too large, not PNG, JPEG or WebP, truncated or damaged.
 pub(super) fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String> {
     if file.len() > limits.max_bytes {
         let (found, allowed) = (file.len(), limits.max_bytes);
         return Err(format!("{found} bytes; at most {allowed} are allowed"));
     }
-    let format = match PictureFormat::of(file) {
-        Some(format @ (PictureFormat::Png | PictureFormat::Jpeg)) => format,
-        Some(PictureFormat::WebP) | None => return Err("is neither PNG nor JPEG".to_owned()),
-    };
+    let format = PictureFormat::of(file).ok_or("is not a PNG, JPEG or WebP file")?;
     let options = Decoding::upright_on_white(limits.max_pixels);
     let decoded =
         datasets::decode(file, format, &options).map_err(|problem| problem.to_string())?;

@@ -104,6 +104,7 @@ async fn turned_and_transparent_pictures_are_those_of_data_sets() {
         let Rgb([red, green, blue]) = *colors.get_pixel(x, y);
         Rgba([red, green, blue, if clear(x, y) { 0 } else { 255 }])
     });
+    let transparent = DynamicImage::ImageRgba8(transparent);
     let on_white = ImageBuffer::from_fn(17, 23, |x, y| {
         if clear(x, y) {
             Rgb([255; 3])
@@ -111,11 +112,11 @@ async fn turned_and_transparent_pictures_are_those_of_data_sets() {
             *colors.get_pixel(x, y)
         }
     });
-    let transparent: DynamicImage = DynamicImage::ImageRgba8(transparent);
-    assert_eq!(
-        classified(&service, &encoded(transparent, ImageFormat::Png)),
-        classified(&service, &encoded(on_white, ImageFormat::Png))
-    );
+    let expected = classified(&service, &encoded(on_white, ImageFormat::Png));
+    for format in [ImageFormat::Png, ImageFormat::WebP] {
+        let file = encoded(transparent.clone(), format);
+        assert_eq!(classified(&service, &file), expected, "{format:?}");
+    }
 }
 
 #[tokio::test]
@@ -126,11 +127,8 @@ async fn pictures_of_unequal_sizes_are_one_batch() {
         .iter()
         .enumerate()
         .map(|(salt, (width, height))| {
-            let format = if salt == 1 {
-                ImageFormat::Jpeg
-            } else {
-                ImageFormat::Png
-            };
+            let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
+            let format = formats[salt % formats.len()];
             encoded(picture(*width, *height, salt as u32), format)
         })
         .collect();
