@@ -36,7 +36,7 @@ impl Data {
         let path = arguments.data.canonicalize();
         let path = path.map_err(CliError::file(&arguments.data))?;
         text_path(&path)?;
-        let opened = data_set::open(&path, arguments.format.as_deref())?;
+        let opened = data_set::open(&path, arguments.format.as_deref(), arguments.ground)?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
         let normalization = match opened.train.kind() {
             SampleKind::Image { .. } => {

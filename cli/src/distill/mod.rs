@@ -4,6 +4,7 @@ use std::{num::NonZero, path::PathBuf};
 
 use clap::Args;
 use common::{output::Narration, shutdown::Signals};
+use datasets::Ground;
 
 use crate::{
     CliError,
@@ -65,6 +66,10 @@ pub struct DistillArguments {
     /// Format of the data [default: detected].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Color that shows through transparent pixels of pictures, in training and in the served model: white, black,
+    /// gray or '#rrggbb'.
+    #[arg(long, value_name = "COLOR", default_value_t = Ground::WHITE)]
+    ground: Ground,
     /// Family of the student's network.
     #[arg(long, value_enum, default_value_t = Student::Cnn)]
     student: Student,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datasets::Normalization;
+use datasets::{Ground, Normalization};
 use toml::{Table, Value};
 
 use super::{DistillArguments, data::Data};
@@ -49,6 +49,9 @@ pub(super) fn run_config(
         ("phases", phases(arguments, labelled)),
         ("teacher.endpoints", strings(teachers)),
     ];
+    if arguments.ground != Ground::WHITE {
+        settings.push(("data.ground", arguments.ground.to_string().into()));
+    }
     if let Some(Normalization { mean, std }) = &data.normalization {
         settings.push(("data.normalization.mean", floats(mean)));
         settings.push(("data.normalization.std", floats(std)));

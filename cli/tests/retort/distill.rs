@@ -171,6 +171,7 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
     // In the order of the folders, whatever the teacher's.
     assert_eq!(manifest.class_names, ["pullover", "shirt", "trouser"]);
     assert!(manifest.provenance.teacher.is_some());
+    assert_eq!(manifest.preprocessing.unwrap().ground, [255; 3]);
 
     let picture = photos.join("trouser/1-0.png");
     let mut predict = Command::new(env!("CARGO_BIN_EXE_retort"));
@@ -203,7 +204,7 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
 fn pictures_without_labels_are_distilled_without_fine_tuning() {
     let scene = Scene::new();
     let photos = scene.write_pictures("photos", false);
-    let (output, summary) = scene.distilled(&photos, "student", &[]);
+    let (output, summary) = scene.distilled(&photos, "student", &["--ground", "black"]);
     assert!(
         output.contains("no labels") && !output.contains("fine-tune"),
         "{output}"
@@ -221,6 +222,7 @@ fn pictures_without_labels_are_distilled_without_fine_tuning() {
     let manifest = ArtifactManifest::from_json(&manifest).unwrap();
     // Those of the teacher.
     assert_eq!(manifest.class_names, ["trouser", "shirt", "pullover"]);
+    assert_eq!(manifest.preprocessing.unwrap().ground, [0; 3]);
 }
 
 #[test]
@@ -252,6 +254,10 @@ fn what_cannot_be_distilled_is_named_and_nothing_is_left_running() {
         "{}",
         text(&no_weights)
     );
+
+    let colorful = scene.distill(&photos, "colorful", &["--ground", "colorful"]);
+    assert_eq!(colorful.status.code(), Some(64));
+    assert!(text(&colorful).contains("#rrggbb"), "{}", text(&colorful));
 
     let nothing = scene.distill(&scene.path("nowhere"), "nothing", &[]);
     assert!(text(&nothing).contains("nowhere"), "{}", text(&nothing));

@@ -14,16 +14,13 @@ use image::{
     error::LimitErrorKind,
 };
 
-use crate::{Layout, Picture, panics};
+use crate::{Ground, Layout, Picture, panics};
 
 /// Memory of a decoder besides the pixels: tables, rows, profiles.
 const DECODER_BYTES: u64 = 16 << 20;
 
 /// The largest pixel in bytes: 16 bits each for red, green, blue and alpha.
 const PIXEL_BYTES: u64 = 8;
-
-/// The ground of transparent pixels, unless a data set names another color.
-pub(crate) const WHITE: [u8; 3] = [255; 3];
 
 /// Formats of picture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +45,11 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// As data sets are decoded unless they say otherwise, and as models are served.
+    /// As data sets are decoded and models are served, unless they name another ground.
     pub const fn upright_on_white(max_pixels: u64) -> Self {
         Self {
             max_pixels,
-            alpha: Alpha::Over(WHITE),
+            alpha: Alpha::Over(Ground::WHITE.0),
             turning: Turning::Upright,
         }
     }

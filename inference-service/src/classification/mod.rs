@@ -189,7 +189,7 @@ impl Classifier {
                 if cancelled.is_cancelled() || late() {
                     return Err(InferenceError::DeadlineExceeded);
                 }
-                let image = decoding::decode(file, &limits)
+                let image = decoding::decode(file, &limits, model.preprocessing.ground)
                     .and_then(|image| preprocessing::fit(image, model, &limits));
                 let image = image.map_err(|problem| InferenceError::Image { index, problem })?;
                 preprocessing::normalize(&image, model.preprocessing, &mut input);

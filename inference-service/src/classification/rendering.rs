@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use datasets::{Geometry, Layout, Picture, Renderer};
+use datasets::{Geometry, Ground, Layout, Picture, Renderer};
 use tokio::task;
 
 use super::{Classifier, decoding};
@@ -34,8 +34,9 @@ impl Classifier {
     }
 }
 
+/// Transparent pixels become white: a teacher does not say which ground its trainers use.
 fn render(file: &[u8], shape: [usize; 3], limits: &ImagesConfig) -> Result<Vec<u8>, String> {
-    let image = decoding::decode(file, limits)?;
+    let image = decoding::decode(file, limits, Ground::WHITE.0)?;
     let [_, height, width] = image.shape;
     let [channels, rows, columns] = shape;
     let picture = Picture {
@@ -76,7 +77,7 @@ mod tests {
             picture.write_to(&mut file, ImageFormat::Png).unwrap();
             let file = file.into_inner();
             let rendered = render(&file, shape, &limits).unwrap();
-            let image = decoding::decode(&file, &limits).unwrap();
+            let image = decoding::decode(&file, &limits, preprocessing.ground).unwrap();
             let input = ImageInput {
                 shape,
                 preprocessing: &preprocessing,

@@ -8,7 +8,7 @@ use std::{
 use artifacts::model_store::ModelName;
 use common::compute::PrecisionChoice;
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
-use datasets::{Augmentation, DataSpec, Normalization};
+use datasets::{Augmentation, DataSpec, Ground, Normalization};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use server::security::{
@@ -68,6 +68,9 @@ pub struct DataConfig {
     /// Column of a table that holds the labels; by default it is searched by its usual names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
+    /// Color that shows through transparent pixels of pictures, also those that the published model is asked about.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ground: Ground,
     /// Largest share of files that may be unreadable, 0 to 1; they are left out.
     #[serde(
         default = "DataConfig::default_max_unreadable",
@@ -374,6 +377,7 @@ impl DataConfig {
             format: self.format.0,
             class_names: Some(self.class_names.clone()),
             label_column: self.label_column.clone(),
+            ground: self.ground,
             max_unreadable: self.max_unreadable,
             ..DataSpec::new(&self.path)
         }

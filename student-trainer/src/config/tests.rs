@@ -133,6 +133,27 @@ fn what_is_set_for_a_text_key_is_text() {
 }
 
 #[test]
+fn a_ground_other_than_white_is_part_of_the_configuration() {
+    let resolved = |ground: &str| {
+        let overrides = [format!("data.ground={ground}")];
+        RunConfig::from_submitted(&SMALLEST, &overrides).map(|config| (config.data.ground, config.to_toml()))
+    };
+    let (white, default) = resolved("white").unwrap();
+    assert_eq!(white, datasets::Ground::WHITE);
+    // Files of earlier versions have no such key.
+    assert_eq!(default, RunConfig::from_toml(&SMALLEST).unwrap().to_toml());
+    assert!(!default.contains("ground"));
+    let (orange, text) = resolved("#ff8000").unwrap();
+    assert_eq!(orange, datasets::Ground([255, 128, 0]));
+    assert_eq!(RunConfig::from_toml(&text).unwrap().data.spec().ground, orange);
+    let error = resolved("colorful").unwrap_err().to_string();
+    assert!(
+        error.contains("data.ground") && error.contains("#rrggbb"),
+        "{error}"
+    );
+}
+
+#[test]
 fn unknown_layers_losses_and_keys_are_named() {
     for (from, to, named) in [
         (

@@ -182,7 +182,10 @@ impl Delivery<'_> {
         // The training images have the network's own size and channels.
         let preprocessing = input.image().is_ok().then(|| {
             let Normalization { mean, std } = self.data.normalization.clone();
-            Preprocessing::normalization(mean, std)
+            Preprocessing {
+                ground: self.config.data.ground.0,
+                ..Preprocessing::normalization(mean, std)
+            }
         });
         ArtifactManifest {
             format_version: artifacts::manifest::FORMAT_VERSION,

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Comments by dotted key; those of tables stand above their headers.
-const COMMENTS: [(&str, &str); 17] = [
+const COMMENTS: [(&str, &str); 18] = [
     ("seed", "Seed of every random choice."),
     (
         "threads",
@@ -21,6 +21,10 @@ const COMMENTS: [(&str, &str); 17] = [
     (
         "data.validation_samples",
         "Training samples to hold out; 0: the data has samples for validation of its own.",
+    ),
+    (
+        "data.ground",
+        "Color that shows through transparent pixels, in training and in the served model.",
     ),
     (
         "data.normalization",

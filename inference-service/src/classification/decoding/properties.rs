@@ -50,9 +50,9 @@ proptest! {
             Resize::Cover, Resize::ShorterSide(64), Resize::Stretch, Resize::None,
         ]),
         [height, width] in [1..80usize, 1..80], channels in select(vec![1usize, 3]),
-        grayscale in any::<bool>(),
+        grayscale in any::<bool>(), ground in any::<[u8; 3]>(),
     ) {
-        let decoded = in_modest_memory(|| decode(&file, &LIMITS));
+        let decoded = in_modest_memory(|| decode(&file, &LIMITS, ground));
         let error = match decoded {
             Ok(image) => {
                 let [found, rows, columns] = image.shape;
@@ -91,7 +91,7 @@ proptest! {
         }),
     ) {
         let image = RgbImage::from_raw(width, height, pixels.clone()).unwrap();
-        let decoded = decode(&encode(image, format), &LIMITS).unwrap();
+        let decoded = decode(&encode(image, format), &LIMITS, [0; 3]).unwrap();
         let expected = Image::from_interleaved(&pixels, [3, height as usize, width as usize]);
         prop_assert_eq!(decoded, expected);
     }

@@ -1,9 +1,13 @@
 use std::io::Cursor;
 
+use datasets::Ground;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba};
 use proptest::prelude::*;
 
 use super::*;
+
+/// `GROUND` in scripts/golden/pictures.py.
+const ORANGE: [u8; 3] = [250, 120, 10];
 
 fn limits() -> ImagesConfig {
     ImagesConfig {
@@ -11,6 +15,10 @@ fn limits() -> ImagesConfig {
         max_pixels: 1 << 20,
         decoders: 1,
     }
+}
+
+fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String> {
+    super::decode(file, limits, Ground::WHITE.0)
 }
 
 fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -93,6 +101,9 @@ fn pictures_of_cameras_and_the_web_have_the_pixels_of_pillow() {
         ("exif-6.webp", 0),
         ("lossless.webp", 0),
         ("animated.webp", 0),
+        ("alpha.png", 0),
+        ("alpha.webp", 0),
+        ("gray-alpha.png", 0),
         // Decoders differ in how they enlarge the colors, which are stored at half the size.
         ("lossy.webp", 6),
     ] {
@@ -104,7 +115,7 @@ fn pictures_of_cameras_and_the_web_have_the_pixels_of_pillow() {
             .map(|side| u32::from_le_bytes(*side) as usize)
             .collect();
         let expected = Image::from_interleaved(pixels, shape.try_into().unwrap());
-        let decoded = decode(&read(name), &limits()).unwrap();
+        let decoded = super::decode(&read(name), &limits(), ORANGE).unwrap();
         assert_eq!(decoded.shape, expected.shape, "{name}");
         let differences = decoded.pixels.iter().zip(&expected.pixels);
         let largest = differences.map(|(a, b)| a.abs_diff(*b)).max();
