@@ -133,12 +133,8 @@ impl<'d> BatchPlan<'d> {
                 augmentation,
                 ..
             } = self.samples;
-            let student = input.dimensions();
             let teacher = self.soft_targets.and_then(|source| source.teacher_input());
-            let targets = Targets {
-                teacher: teacher.filter(|shape| *shape != student),
-                student,
-            };
+            let targets = Targets::new(&input.dimensions(), teacher);
             let assembler = BatchAssembler::new(source, augmentation, view, targets);
             let count = source.len();
             let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::{
-    Augmentation, Geometry, Sample, SampleError, SampleKind, Source, View, render::Renderer,
-    view::ViewStreams,
+    Augmentation, Geometry, Interpolation, Sample, SampleError, SampleKind, Source, View,
+    render::Renderer, view::ViewStreams,
 };
 
 /// Samples and labels of one step.
@@ -35,18 +35,43 @@ pub enum Values {
 /// The inputs that batches are made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
-    /// Shape of one sample of the student's input: [channels, height, width] or [values].
-    pub student: Vec<usize>,
-    /// Shape of one sample of the teacher's input, if it differs from the student's.
-    pub teacher: Option<Vec<usize>>,
+    /// The student's input.
+    pub student: Target,
+    /// The teacher's input, if it differs from the student's.
+    pub teacher: Option<Target>,
+}
+
+/// An input of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Shape of one sample: [channels, height, width] or [values].
+    pub shape: Vec<usize>,
+    /// How images of another size are resized.
+    pub interpolation: Interpolation,
 }
 
 impl Targets {
     /// Batches for a student alone, or for a teacher with the same input.
     pub fn student(shape: &[usize]) -> Self {
+        Self::new(shape, None)
+    }
+
+    /// Batches for a student with an input of `shape`, and for a teacher if its input is another.
+    pub fn new(shape: &[usize], teacher: Option<Target>) -> Self {
+        let student = Target::student(shape);
         Self {
-            student: shape.to_vec(),
-            teacher: None,
+            teacher: teacher.filter(|teacher| *teacher != student),
+            student,
+        }
+    }
+}
+
+impl Target {
+    /// The input of a student: images are resized as by the inference service, bilinear.
+    pub fn student(shape: &[usize]) -> Self {
+        Self {
+            shape: shape.to_vec(),
+            interpolation: Interpolation::Bilinear,
         }
     }
 }
@@ -88,13 +113,12 @@ impl<'s> BatchAssembler<'s> {
         let label = |sample: &u32| self.source.label(*sample).map_or(IGNORED_LABEL, i64::from);
         let mut batch = Batch {
             samples: samples.to_vec(),
-            values: Values::zeros(self.source.kind(), samples.len(), &self.targets.student),
+            values: self.zeros(samples, &self.targets.student),
             teacher_values: None,
             labels: samples.iter().map(label).collect(),
         };
-        let teacher = self.targets.teacher.as_deref();
-        batch.teacher_values =
-            teacher.map(|shape| Values::zeros(self.source.kind(), samples.len(), shape));
+        let teacher = self.targets.teacher.as_ref();
+        batch.teacher_values = teacher.map(|teacher| self.zeros(samples, teacher));
         match (&mut batch.values, &mut batch.teacher_values) {
             (Values::Uint8(student), None) => self.render(samples, student, &mut [])?,
             (Values::Uint8(student), Some(Values::Uint8(teacher))) => {
@@ -113,6 +137,10 @@ impl<'s> BatchAssembler<'s> {
         Ok(batch)
     }
 
+    fn zeros(&self, samples: &[u32], target: &Target) -> Values {
+        Values::zeros(self.source.kind(), samples.len(), &target.shape)
+    }
+
     /// Renders each sample for the student and, if `teacher` is not empty, for the teacher.
     fn render(
         &self,
@@ -120,8 +148,14 @@ impl<'s> BatchAssembler<'s> {
         student: &mut [u8],
         teacher: &mut [u8],
     ) -> Result<(), SampleError> {
-        let student_shape = image_shape(&self.targets.student);
-        let teacher_shape = self.targets.teacher.as_deref().map(image_shape);
+        let Targets {
+            student: student_target,
+            teacher: teacher_target,
+        } = &self.targets;
+        let student_shape = image_shape(&student_target.shape);
+        let teacher_target = teacher_target
+            .as_ref()
+            .map(|target| (image_shape(&target.shape), target.interpolation));
         let size = |shape: [usize; 3]| shape.iter().product::<usize>();
         let one = |renderer: &mut Renderer, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
             let Sample::Image(picture) = self.source.read(sample)? else {
@@ -129,14 +163,15 @@ impl<'s> BatchAssembler<'s> {
             };
             let [_, height, width] = student_shape;
             let geometry = self.geometry(sample, picture.size(), [height, width]);
-            renderer.render(&picture, geometry, student_shape, student);
-            if let Some(shape) = teacher_shape {
-                renderer.render(&picture, geometry, shape, teacher);
+            let interpolation = student_target.interpolation;
+            renderer.render(&picture, geometry, student_shape, interpolation, student);
+            if let Some((shape, interpolation)) = teacher_target {
+                renderer.render(&picture, geometry, shape, interpolation, teacher);
             }
             Ok(())
         };
         let students = size(student_shape);
-        let Some(teacher_shape) = teacher_shape else {
+        let Some((teacher_shape, _)) = teacher_target else {
             if self.source.decodes() {
                 return student
                     .par_chunks_exact_mut(students)
@@ -168,7 +203,7 @@ impl<'s> BatchAssembler<'s> {
     }
 
     fn copy_rows(&self, samples: &[u32], rows: &mut [f32]) -> Result<(), SampleError> {
-        let values = self.targets.student.iter().product::<usize>();
+        let values = self.targets.student.shape.iter().product::<usize>();
         for (sample, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
             let Sample::Row(row) = self.source.read(*sample)? else {
                 unreachable!("a source of rows gives rows");
@@ -179,7 +214,7 @@ impl<'s> BatchAssembler<'s> {
     }
 }
 
-/// Reads `samples` without augmentation for an input of `shape`: [channels, height, width] or [values].
+/// Reads `samples` without augmentation for a student with an input of `shape`: [channels, height, width] or [values].
 ///
 /// # Errors
 /// The first sample that cannot be read.
@@ -191,7 +226,25 @@ pub fn read_plain(
     samples: &[u32],
     shape: &[usize],
 ) -> Result<Values, SampleError> {
-    let targets = Targets::student(shape);
+    read_plain_for(source, samples, Target::student(shape))
+}
+
+/// Reads `samples` without augmentation for the input `target`.
+///
+/// # Errors
+/// The first sample that cannot be read.
+///
+/// # Panics
+/// As for [`read_plain`].
+pub fn read_plain_for(
+    source: &dyn Source,
+    samples: &[u32],
+    target: Target,
+) -> Result<Values, SampleError> {
+    let targets = Targets {
+        student: target,
+        teacher: None,
+    };
     let assembler = BatchAssembler::new(source, Augmentation::default(), View::Plain, targets);
     Ok(assembler.assemble(samples)?.values)
 }

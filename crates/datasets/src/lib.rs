@@ -18,6 +18,7 @@ mod image;
 mod in_memory;
 mod in_memory_rows;
 mod inspect;
+mod interpolation;
 mod labels;
 mod normalization;
 mod npy;
@@ -40,7 +41,9 @@ mod view;
 mod warnings;
 
 pub use augmentation::{Augmentation, OutOfRange, RandomResizedCrop};
-pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, read_plain};
+pub use batch::{
+    Batch, BatchAssembler, IGNORED_LABEL, Target, Targets, Values, fits, read_plain, read_plain_for,
+};
 pub use cache::{CacheSpec, cached};
 pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;
@@ -52,6 +55,7 @@ pub use in_memory_rows::InMemoryRows;
 pub use inspect::{
     ClassCount, Duplicate, Inspection, Position, Sizes, SplitInspection, Statistics, inspect,
 };
+pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use normalization::Normalization;
 pub use open::open;
 pub use render::Renderer;

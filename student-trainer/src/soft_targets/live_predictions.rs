@@ -1,12 +1,14 @@
 //! What live teachers predict, for evaluations.
 
 use bytes::Bytes;
-use datasets::{Source, Subset, read_plain};
+use datasets::{Source, Subset, read_plain_for};
 use soft_targets::{ClassOrder, Encoding};
 use teacher_pool::{MIN_REQUEST_IMAGES, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
-use super::{context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError};
+use super::{
+    context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError, live::target_of,
+};
 use crate::{classification::largest, config::RunConfig, events::NoticeSender};
 
 /// The connected teachers of a run's configuration.
@@ -55,17 +57,13 @@ impl LiveTeacher {
     /// # Errors
     /// A sample that cannot be read, or lost teachers.
     pub fn predict(&self, source: &dyn Source) -> Result<Vec<u32>, SoftTargetError> {
-        let input = &self.pool.input().dimensions;
-        // Holds: a teacher in the pool has a fixed input.
-        let shape = input
-            .sample_shape()
-            .expect("the pool checks the teacher's input");
+        let target = target_of(&self.pool);
         let mut predictions = Vec::with_capacity(source.len());
         let count = source.len() as u32;
         for first in (0..count).step_by(MIN_REQUEST_IMAGES) {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
             let samples: Vec<u32> = (first..last).collect();
-            let values = read_plain(source, &samples, &shape)?;
+            let values = read_plain_for(source, &samples, target.clone())?;
             let ticket = self
                 .pool
                 .submit(Bytes::from(values.into_bytes()), samples.len());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datasets::{
     DataSpec, DatasetError, Normalization, SampleKind, Shares, Source, SplitName, Subset,
-    Values, read_plain,
+    Target, Values, read_plain_for,
 };
 
 use super::{DataChoice, Progress, Stage};
@@ -103,9 +103,9 @@ impl Samples {
         Ok(Normalization::estimate(&self.source, shape, ENOUGH)?)
     }
 
-    /// The batch of the samples at `positions` for an input of `shape`.
-    pub(super) fn batch(&self, positions: &[u32], shape: &[usize]) -> Result<Batch, DatasetError> {
-        let input = match read_plain(&self.source, positions, shape)? {
+    /// The batch of the samples at `positions` for the input `target`.
+    pub(super) fn batch(&self, positions: &[u32], target: &Target) -> Result<Batch, DatasetError> {
+        let input = match read_plain_for(&self.source, positions, target.clone())? {
             Values::Uint8(pixels) => Input::U8(Bytes::from(pixels)),
             Values::Fp32(rows) => Input::F32(rows),
         };

@@ -80,10 +80,8 @@ fn the_teacher_sees_the_students_part_at_its_own_size() {
         image[row * 64..row * 64 + 32].fill(200);
     }
     let data = InMemoryImages::new([1, 64, 64], vec!["a".into()], image, vec![Some(0)]);
-    let targets = Targets {
-        student: vec![1, 16, 16],
-        teacher: Some(vec![3, 32, 32]),
-    };
+    let teacher = Target::student(&[3, 32, 32]);
+    let targets = Targets::new(&[1, 16, 16], Some(teacher));
     for seed in 0..20 {
         let view = View::Fixed { seed, view: 0 };
         let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets.clone());
@@ -105,6 +103,30 @@ fn the_teacher_sees_the_students_part_at_its_own_size() {
             assert_eq!(teacher[row * 32 + column], *value, "seed {seed}, {at}");
         }
     }
+}
+
+#[test]
+fn a_teacher_with_another_interpolation_has_values_of_its_own() {
+    let data = images(32);
+    let of = |interpolation| Target {
+        shape: vec![1, 12, 12],
+        interpolation,
+    };
+    let assembled = |teacher| {
+        let targets = Targets::new(&[1, 12, 12], Some(of(teacher)));
+        let view = View::Fixed { seed: 3, view: 1 };
+        let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets);
+        assembler.assemble(&[0, 1]).unwrap()
+    };
+    let same = assembled(Interpolation::Bilinear);
+    assert_eq!(same.teacher_values, None);
+    let other = assembled(Interpolation::Bicubic);
+    assert_eq!(other.values, same.values);
+    assert_ne!(other.teacher_values.unwrap(), other.values);
+    let read = |interpolation| read_plain_for(&data, &[2], of(interpolation)).unwrap();
+    let plain = read_plain(&data, &[2], &[1, 12, 12]).unwrap();
+    assert_eq!(read(Interpolation::Bilinear), plain);
+    assert_ne!(read(Interpolation::Bicubic), plain);
 }
 
 /// Rows of numbers, and a file that disappeared.

@@ -36,7 +36,7 @@ fn geometry(top: f64, left: f64, height: f64, width: f64) -> Geometry {
 
 fn render(picture: &Picture<'_>, geometry: Geometry, target: [usize; 3]) -> Vec<u8> {
     let mut out = vec![9; target.iter().product()];
-    Renderer::default().render(picture, geometry, target, &mut out);
+    Renderer::default().render(picture, geometry, target, Interpolation::Bilinear, &mut out);
     out
 }
 
@@ -125,6 +125,32 @@ fn centered_boxes_show_what_the_image_functions_show() {
             .map(|(a, b)| a.abs_diff(*b))
             .max();
         assert!(largest <= Some(1), "{size:?} to {target:?}: {largest:?}");
+    }
+}
+
+/// Of Pillow 12, from scripts/golden/images.py.
+const BICUBIC_5X7: [u8; 35] = [
+    89, 136, 127, 107, 144, 133, 114, 101, 141, 124, 119, 141, 131, 126, 105, 145, 129, 116, 101, 138, 130, 108, 152, 132, 119, 106, 142, 133, 119, 117, 130, 131, 103, 141, 145,
+];
+const BICUBIC_15X13: [u8; 195] = [
+    1, 49, 97, 156, 219, 80, 28, 88, 142, 206, 170, 19, 79, 106, 154, 201, 67, 102, 114, 143, 205, 123, 84, 126, 134, 184, 71, 119, 167, 100, 145, 104, 105, 166, 132, 128, 143, 96, 149, 37, 85, 132, 131, 186, 94, 67, 128, 139, 171, 160, 58, 115, 133, 181, 228, 51, 80, 125, 171, 235, 123, 60, 120, 162, 211, 15, 63, 111, 154, 215, 89, 43, 108, 151, 201, 172, 35, 93, 111, 159, 207, 74, 109, 120, 157, 129, 36, 101, 132, 139, 189, 77, 125, 173, 106, 151, 110, 116, 122, 80, 141, 149, 102, 155, 43, 91, 138, 137, 192, 100, 75, 112, 121, 180, 166, 64, 121, 139, 187, 234, 57, 86, 131, 188, 143, 17, 79, 126, 168, 217, 21, 69, 117, 160, 221, 95, 50, 107, 149, 208, 178, 41, 99, 117, 165, 213, 80, 115, 126, 163, 138, 45, 107, 138, 145, 195, 83, 130, 190, 113, 156, 116, 122, 128, 86, 147, 155, 108, 161, 48, 99, 93, 136, 200, 106, 80, 118, 128, 187, 172, 69, 126, 153, 213, 62, 26, 85, 140, 204, 152, 13, 75, 128, 184, 231,
+];
+
+#[test]
+fn bicubic_images_are_those_of_pillow() {
+    let ramp = picture(Layout::Planar, [1, 12, 17]);
+    let whole = geometry(0.0, 0.0, 12.0, 17.0);
+    for (target, expected) in [
+        ([1, 5, 7], &BICUBIC_5X7[..]),
+        ([1, 15, 13], &BICUBIC_15X13),
+    ] {
+        let mut found = vec![0; expected.len()];
+        Renderer::default().render(&ramp, whole, target, Interpolation::Bicubic, &mut found);
+        let pairs = found.iter().zip(expected);
+        let largest = pairs.map(|(here, there)| here.abs_diff(*there)).max();
+        // fast_image_resize may round a value to its neighbor.
+        assert!(largest <= Some(1), "{target:?}: {largest:?}");
+        assert_ne!(found, render(&ramp, whole, target));
     }
 }
 
