@@ -27,8 +27,8 @@ Examples:
 
 The service preprocesses PNG, JPEG and WebP files as the model's manifest specifies. A CSV file has the columns of
 the table that the model was trained on, in the same order, with or without the labels; each of its rows gives one
-line of JSON. For images of a data set, this command normalizes the pixels; it reads the normalization and the class names from the parameters of
-the model's configuration, or from a manifest.";
+line of JSON. For images of a data set, this command normalizes the pixels; it reads the normalization and the class
+names from the parameters of the model's configuration, or from a manifest.";
 
 /// Classifies PNG, JPEG and WebP files, the rows of CSV files, or images of an IDX data set, which are drawn.
 #[derive(Debug, Args)]

@@ -27,8 +27,8 @@ pub(super) struct Samples {
 pub(super) const BATCH: usize = 32;
 
 impl Samples {
-    /// Opens the data and draws the samples of `choice`, labelled ones if there are any: from the test split, otherwise from
-    /// the validation split, otherwise from the training samples. The model has not seen the former two, as far as
+    /// Opens the data and draws the samples of `choice`, labelled ones if there are any: from the test split, otherwise
+    /// from the validation split, otherwise from the training samples. The model has not seen the former two, as far as
     /// the data set itself says; data without splits is not split.
     pub(super) fn draw(
         choice: &DataChoice,
