@@ -9,11 +9,7 @@ use crate::CliError;
 
 /// Opens the data set at `path`, which reads every sample once, and shows the progress. `format` is the name of
 /// its format, which is detected otherwise; transparent pixels show `ground`.
-pub(crate) fn open(
-    path: &Path,
-    format: Option<&str>,
-    ground: Ground,
-) -> Result<Opened, CliError> {
+pub(crate) fn open(path: &Path, format: Option<&str>, ground: Ground) -> Result<Opened, CliError> {
     let mut spec = DataSpec {
         ground,
         ..DataSpec::new(path)

@@ -114,7 +114,9 @@ fn transparent_pixels_show_the_ground() {
     for class in ["cat", "dog"] {
         let picture = RgbaImage::from_pixel(2, 2, Rgba([9, 9, 9, 0]));
         fs::create_dir_all(folder.path().join(class)).unwrap();
-        picture.save(folder.path().join(class).join("1.png")).unwrap();
+        picture
+            .save(folder.path().join(class).join("1.png"))
+            .unwrap();
     }
     for (arguments, mean) in [
         (&["."][..], [1.0, 1.0, 1.0]),

@@ -61,7 +61,10 @@ fn pictures_of_unequal_sizes_are_classified_one_by_one() {
     );
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines.len(), 3, "{printed}");
-    for (line, name) in lines.iter().zip(["small.png: ", "large.jpg: ", "large.webp: "]) {
+    for (line, name) in lines
+        .iter()
+        .zip(["small.png: ", "large.jpg: ", "large.webp: "])
+    {
         assert!(line.contains(name) && line.contains(" %"), "{line}");
     }
 }

@@ -17,8 +17,8 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    DatasetError, Geometry, Interpolation, Layout, Picture, Progress, Renderer, Sample, SampleError, SampleKind,
-    Source,
+    DatasetError, Geometry, Interpolation, Layout, Picture, Progress, Renderer, Sample,
+    SampleError, SampleKind, Source,
 };
 
 /// A cache of decoded pictures.

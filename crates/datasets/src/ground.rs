@@ -98,7 +98,9 @@ mod tests {
             assert_eq!(ground.to_string(), written);
             assert_eq!(written.parse(), Ok(ground));
         }
-        for text in ["", "#", "#ff80", "#ff80000", "ff8000", "#gg0000", "#é000", "White", "red"] {
+        for text in [
+            "", "#", "#ff80", "#ff80000", "ff8000", "#gg0000", "#é000", "White", "red",
+        ] {
             let error = text.parse::<Ground>().unwrap_err().to_string();
             assert!(error.contains("#rrggbb"), "{error}");
         }

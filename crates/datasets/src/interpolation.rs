@@ -70,6 +70,9 @@ mod tests {
             assert_eq!(interpolation.name().parse(), Ok(interpolation));
         }
         let error = "lanczos".parse::<Interpolation>().unwrap_err();
-        assert!(error.to_string().contains("\"lanczos\" is not supported"), "{error}");
+        assert!(
+            error.to_string().contains("\"lanczos\" is not supported"),
+            "{error}"
+        );
     }
 }

@@ -9,11 +9,7 @@ use crate::config::ImagesConfig;
 ///
 /// # Errors
 /// A message if the file is too large, not PNG, JPEG or WebP, truncated or damaged.
-pub(super) fn decode(
-    file: &[u8],
-    limits: &ImagesConfig,
-    ground: [u8; 3],
-) -> Result<Image, String> {
+pub(super) fn decode(file: &[u8], limits: &ImagesConfig, ground: [u8; 3]) -> Result<Image, String> {
     if file.len() > limits.max_bytes {
         let (found, allowed) = (file.len(), limits.max_bytes);
         return Err(format!("{found} bytes; at most {allowed} are allowed"));

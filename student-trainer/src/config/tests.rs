@@ -136,7 +136,8 @@ fn what_is_set_for_a_text_key_is_text() {
 fn a_ground_other_than_white_is_part_of_the_configuration() {
     let resolved = |ground: &str| {
         let overrides = [format!("data.ground={ground}")];
-        RunConfig::from_submitted(&SMALLEST, &overrides).map(|config| (config.data.ground, config.to_toml()))
+        RunConfig::from_submitted(&SMALLEST, &overrides)
+            .map(|config| (config.data.ground, config.to_toml()))
     };
     let (white, default) = resolved("white").unwrap();
     assert_eq!(white, datasets::Ground::WHITE);
@@ -145,7 +146,10 @@ fn a_ground_other_than_white_is_part_of_the_configuration() {
     assert!(!default.contains("ground"));
     let (orange, text) = resolved("#ff8000").unwrap();
     assert_eq!(orange, datasets::Ground([255, 128, 0]));
-    assert_eq!(RunConfig::from_toml(&text).unwrap().data.spec().ground, orange);
+    assert_eq!(
+        RunConfig::from_toml(&text).unwrap().data.spec().ground,
+        orange
+    );
     let error = resolved("colorful").unwrap_err().to_string();
     assert!(
         error.contains("data.ground") && error.contains("#rrggbb"),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datasets::{
-    DataSpec, DatasetError, Normalization, SampleKind, Shares, Source, SplitName, Subset,
-    Target, Values, read_plain_for,
+    DataSpec, DatasetError, Normalization, SampleKind, Shares, Source, SplitName, Subset, Target,
+    Values, read_plain_for,
 };
 
 use super::{DataChoice, Progress, Stage};

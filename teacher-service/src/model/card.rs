@@ -386,7 +386,11 @@ impl Sources<'_> {
         };
         name.parse().map_err(|error: UnknownInterpolation| {
             let problem = format!("{error}; set the one that the model is to be used with");
-            self.wrong("interpolation", |card| card.interpolation.is_some(), problem)
+            self.wrong(
+                "interpolation",
+                |card| card.interpolation.is_some(),
+                problem,
+            )
         })
     }
 

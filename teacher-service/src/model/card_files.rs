@@ -243,7 +243,9 @@ fn resampling_name(resample: &Value) -> String {
     const NAMES: [&str; 6] = [
         "nearest", "lanczos", "bilinear", "bicubic", "box", "hamming",
     ];
-    let number = resample.as_u64().and_then(|number| usize::try_from(number).ok());
+    let number = resample
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
     match (number.and_then(|number| NAMES.get(number)), resample) {
         (Some(name), _) => (*name).to_owned(),
         (None, Value::String(name)) => name.clone(),

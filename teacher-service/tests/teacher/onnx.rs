@@ -330,7 +330,8 @@ fn the_files_of_hugging_face_beside_the_model_are_used() {
     resampled(1);
     let error = refusal(&config);
     assert!(
-        error.contains("preprocessor_config.json") && error.contains("\"lanczos\" is not supported"),
+        error.contains("preprocessor_config.json")
+            && error.contains("\"lanczos\" is not supported"),
         "{error}"
     );
 }

@@ -197,11 +197,11 @@ fn a_part_of_a_webp_file_is_as_long_as_it_says_and_what_follows_the_file_is_igno
     let mut long = part(b"EXIF", &[0; 4]);
     long[4..8].copy_from_slice(&[0xf0, 0xff, 0xff, 0xff]);
     const EXIF: u8 = 8;
-    let problem = decoded(&extended_webp(EXIF, &[frame.clone(), long.clone()]), &OPTIONS);
-    assert_eq!(
-        problem.unwrap_err(),
-        "cannot be decoded: it is truncated"
+    let problem = decoded(
+        &extended_webp(EXIF, &[frame.clone(), long.clone()]),
+        &OPTIONS,
     );
+    assert_eq!(problem.unwrap_err(), "cannot be decoded: it is truncated");
     for file in [lossy, extended_webp(0, &[frame]), fixture("animated.webp")] {
         let whole = decoded(&file, &OPTIONS).unwrap();
         let followed = [file, long.clone()].concat();

@@ -77,10 +77,7 @@ fn batches(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
     }
     let highest = numbers.last().copied().unwrap_or(0);
     if let Some(missing) = (1..highest).find(|number| !numbers.contains(number)) {
-        let problem = format!(
-            "it is missing, although {} is there",
-            batch_name(highest)
-        );
+        let problem = format!("it is missing, although {} is there", batch_name(highest));
         let missing = folder.join(batch_name(missing));
         return Err(DatasetError::unreadable(missing, problem));
     }
@@ -243,11 +240,17 @@ mod tests {
     fn batches_are_in_the_order_of_their_numbers() {
         let of = |number: u8| records(&[&[number % 10]]);
         let names: Vec<_> = (1..=10).map(batch_name).collect();
-        let mut files: Vec<_> = names.iter().map(String::as_str).zip((1..).map(of)).collect();
+        let mut files: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .zip((1..).map(of))
+            .collect();
         // Not one of the data set's.
         files.push(("data_batch_007.bin", of(7)));
         let train = opened(&files).unwrap().train;
-        let labels: Vec<_> = (0..train.len() as u32).filter_map(|sample| train.label(sample)).collect();
+        let labels: Vec<_> = (0..train.len() as u32)
+            .filter_map(|sample| train.label(sample))
+            .collect();
         assert_eq!(labels, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
     }
 

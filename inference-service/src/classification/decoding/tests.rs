@@ -334,7 +334,10 @@ fn errors_describe_files_that_are_not_images_or_too_large() {
         (b"", "not a PNG, JPEG or WebP file"),
         (b"GIF89a\x01\x00\x01\x00", "not a PNG, JPEG or WebP file"),
         (b"<svg/>", "not a PNG, JPEG or WebP file"),
-        (&webp[..webp.len() / 2], "cannot be decoded: it is truncated"),
+        (
+            &webp[..webp.len() / 2],
+            "cannot be decoded: it is truncated",
+        ),
         (&webp[..20], "cannot be decoded"),
         (&webp_bomb, "2000x2000 pixels"),
         (&png[..png.len() / 2], "cannot be decoded"),

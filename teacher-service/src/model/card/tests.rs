@@ -115,7 +115,10 @@ fn an_interpolation_is_part_of_the_card_and_others_are_refused_by_name() {
     let bicubic = resolve("", Some("bicubic")).unwrap();
     assert_eq!(bicubic.interpolation(), Interpolation::Bicubic);
     assert!(bicubic.describe().contains(r#""interpolation":"bicubic""#));
-    assert_eq!(resolve("interpolation = \"bilinear\"", Some("bicubic")), Ok(bilinear.clone()));
+    assert_eq!(
+        resolve("interpolation = \"bilinear\"", Some("bicubic")),
+        Ok(bilinear.clone())
+    );
 
     let error = resolve("", Some("lanczos")).unwrap_err().to_string();
     for part in [
@@ -124,7 +127,10 @@ fn an_interpolation_is_part_of_the_card_and_others_are_refused_by_name() {
     ] {
         assert!(error.contains(part), "{error}");
     }
-    assert_eq!(resolve("interpolation = \"bilinear\"", Some("lanczos")), Ok(bilinear));
+    assert_eq!(
+        resolve("interpolation = \"bilinear\"", Some("lanczos")),
+        Ok(bilinear)
+    );
     let mut problems = Problems::default();
     config("interpolation = \"nearest\"").validate(&mut problems);
     let problems = problems.to_string();
