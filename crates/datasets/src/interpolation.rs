@@ -12,7 +12,8 @@ pub enum Interpolation {
     /// A triangle filter.
     #[default]
     Bilinear,
-    /// The cubic filter of Keys (1981) with a = -0.5.
+    /// The cubic filter of Keys (1981) with a = -0.5. Values beyond 0 to 255 are clipped after each of two passes, which
+    /// Pillow computes in the other order: at extreme edges, values differ by a few levels.
     Bicubic,
 }
 

@@ -125,7 +125,7 @@ async fn turned_and_transparent_pictures_are_those_of_data_sets() {
 
 #[tokio::test]
 async fn a_manifest_may_name_another_ground() {
-    let ground = [250, 120, 10];
+    let ground = [250_u8, 120, 10];
     let preprocessing = json!({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "ground": ground});
     let service = service_with(preprocessing).await;
     let clear: DynamicImage = ImageBuffer::from_pixel(12, 12, Rgba([1_u8, 2, 3, 0])).into();
