@@ -3,12 +3,14 @@
 
 # Arguments for `retort demo` or the test runner: make demo ARGS="--seed 2"
 ARGS ?=
+# make setup DEVICE=cuda installs libtorch for NVIDIA GPUs. Without it, an installed libtorch stays as it is.
+DEVICE ?=
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: ## Downloads and verifies libtorch, ONNX Runtime and Fashion-MNIST (once)
-	scripts/setup
+	scripts/setup $(if $(DEVICE),--device=$(DEVICE))
 
 demo: setup ## Trains a teacher, distils a student from it, serves the student
 	cargo build --release --locked

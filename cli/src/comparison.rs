@@ -3,6 +3,8 @@
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
+use crate::text_table::text_table;
+
 /// Figures of one model; a figure that is unknown is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Figures {
@@ -24,7 +26,7 @@ pub(crate) struct Figures {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     /// Name of the model.
-    pub name: &'static str,
+    pub name: String,
     /// Figures in the order of [`HEADINGS`].
     pub cells: [String; 6],
 }
@@ -41,7 +43,7 @@ pub(crate) const HEADINGS: [&str; 6] = [
 
 impl Row {
     /// The row of one model; an unknown figure is a dash.
-    pub(crate) fn new(name: &'static str, figures: &Figures) -> Self {
+    pub(crate) fn new(name: impl Into<String>, figures: &Figures) -> Self {
         let cells = [
             figures.accuracy.map(percent),
             figures
@@ -55,7 +57,7 @@ impl Row {
             figures.p50_us.map(|latency| format!("{latency:.0} µs")),
         ];
         Self {
-            name,
+            name: name.into(),
             cells: cells.map(|cell| cell.unwrap_or_else(|| "–".to_owned())),
         }
     }
@@ -63,26 +65,18 @@ impl Row {
 
 /// The table for a terminal, each line indented by two.
 pub(crate) fn table(rows: &[Row]) -> String {
-    let name_width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row.cells[column].chars().count());
-        cells.max().unwrap_or(0).max(HEADINGS[column].len())
-    };
-    let line = |name: &str, cells: [&str; 6]| {
-        let mut line = format!("  {name:<name_width$}");
-        for (column, cell) in cells.into_iter().enumerate() {
-            line += &format!("  {cell:>0$}", width(column));
-        }
-        line + "\n"
-    };
-    let mut text = line("", HEADINGS);
-    for row in rows {
-        text += &line(row.name, row.cells.each_ref().map(String::as_str));
-    }
-    text
+    let headings = [""].iter().chain(&HEADINGS).map(|it| (*it).to_owned());
+    let mut lines = vec![headings.collect()];
+    lines.extend(rows.iter().map(|row| {
+        let mut cells = vec![row.name.clone()];
+        cells.extend(row.cells.iter().cloned());
+        cells
+    }));
+    text_table(&lines)
 }
 
-fn percent(share: f64) -> String {
+/// A share, 0 to 1, in percent.
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use datasets::{DataSpec, Opened, Progress};
+use datasets::{DataSpec, Ground, Opened, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::CliError;
 
 /// Opens the data set at `path`, which reads every sample once, and shows the progress. `format` is the name of
-/// its format, which is detected otherwise.
-pub(crate) fn open(path: &Path, format: Option<&str>) -> Result<Opened, CliError> {
-    let mut spec = DataSpec::new(path);
+/// its format, which is detected otherwise; transparent pixels show `ground`.
+pub(crate) fn open(path: &Path, format: Option<&str>, ground: Ground) -> Result<Opened, CliError> {
+    let mut spec = DataSpec {
+        ground,
+        ..DataSpec::new(path)
+    };
     if let Some(format) = format {
         let parsed = format.parse();
         spec.format =

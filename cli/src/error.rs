@@ -6,11 +6,17 @@ use artifacts::manifest::ManifestError;
 use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
 use onnx_runtime::SessionError;
-use server::security::{client::ConnectError, tokens_file::TokensError};
+use server::{
+    program::WITHHELD_EXIT_CODE,
+    security::{client::ConnectError, tokens_file::TokensError},
+};
 use soft_targets::StoreError;
 use tonic::Code;
 
-use crate::{NotText, distill::DistillError, local::LocalError, serve::ServeError};
+use crate::{
+    NotText, distill::DistillError, local::LocalError, run_folder::RunFolderError,
+    serve::ServeError,
+};
 
 /// Exit code for a wrong command line or configuration (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = common::config::EXIT_CODE;
@@ -74,6 +80,22 @@ pub enum CliError {
         /// The run's folder on the trainer's machine.
         folder: String,
     },
+    /// Runs of a sweep failed or were cancelled. The command has said why.
+    #[error("{failed} of {all} runs did not succeed; the same command resumes them")]
+    RunsFailed {
+        /// Runs that did not succeed.
+        failed: usize,
+        /// Runs of the sweep.
+        all: usize,
+    },
+    /// A training run is complete, and its publish gate withheld its model.
+    #[error("run `{id}`: {reason}")]
+    Withheld {
+        /// The run's id.
+        id: String,
+        /// The trainer's message, with each bound that the model misses.
+        reason: String,
+    },
     /// A finished run contradicts its configuration.
     #[error("{} is not verified: {problems}", folder.display())]
     NotVerified {
@@ -132,6 +154,9 @@ pub enum CliError {
     /// ONNX Runtime cannot measure a network.
     #[error("cannot measure the network: {0}")]
     Measure(#[from] SessionError),
+    /// A folder cannot be shown as a run; the message names the file.
+    #[error(transparent)]
+    RunFolder(#[from] RunFolderError),
     /// The result cannot be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -152,19 +177,23 @@ impl CliError {
             | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)
+            | Self::RunFolder(RunFolderError::NoRun(_))
             | Self::Refused {
                 code: Code::InvalidArgument,
                 ..
             } => EXIT_USAGE,
+            Self::Withheld { .. } => WITHHELD_EXIT_CODE,
             Self::Stopped(signal) => signal.exit_code(),
             Self::Output(error) => error.exit_code(),
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::Answer { .. }
             | Self::RunEnded { .. }
+            | Self::RunsFailed { .. }
             | Self::NotVerified { .. }
             | Self::Data(_)
             | Self::Manifest(_)
+            | Self::RunFolder(RunFolderError::Damaged { .. })
             | Self::File { .. }
             | Self::Program { .. }
             | Self::SoftTargets(_)

@@ -1,4 +1,4 @@
-//! Predictions for PNG and JPEG files.
+//! Predictions for PNG, JPEG and WebP files.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub(crate) struct Request<'r> {
     pub(crate) model: &'r str,
     /// `None` for the active version.
     pub(crate) version: Option<u64>,
-    /// PNG or JPEG files.
+    /// PNG, JPEG or WebP files.
     pub(crate) files: &'r [PathBuf],
     /// Number of classes to print per file.
     pub(crate) top: u32,

@@ -8,28 +8,35 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod class_list;
 mod client;
+mod command_line;
 mod comparison;
 mod data;
 mod data_set;
 pub mod demo;
 pub mod distill;
 mod drawing;
+mod duration;
 mod error;
 mod image_files;
 mod inference;
 mod local;
 mod models;
+mod page;
 mod predict;
 mod prediction;
 mod record;
+mod report;
 mod run_config;
+mod run_folder;
 mod runs;
 mod serve;
 mod student;
+mod sweep;
 mod table_files;
 mod targets;
 mod teacher;
 mod text_path;
+mod text_table;
 mod tokens;
 
 pub use error::{CliError, EXIT_USAGE};
@@ -48,6 +55,9 @@ Examples:
   retort init                          the same as files, for services on other machines
   retort run configs/run.toml          submit a training run and watch it
   retort runs list                     the trainer's runs and their states
+  retort runs compare runs/a runs/b    results and differing settings of runs on this machine
+  retort sweep configs/run.toml --over loss.temperature=2,4 --seeds 3
+  retort report runs/student           a page about a run: classes, calibration, mistakes
   retort predict --model fashion-mnist --index 0,1,2
   retort predict --model fashion-mnist shoe.png
   retort predict --model tumours patients.csv
@@ -57,8 +67,8 @@ Examples:
   retort record configs/run.toml       record a teacher's soft targets ahead of a run
   retort targets list targets          list recorded soft targets
 
-Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 130 stopped by Ctrl-C,
-141 standard output was closed.";
+Exit codes: 0 done, 1 failed, 3 a run is complete and [publish.gate] withheld its model, 64 wrong usage or
+configuration, 130 stopped by Ctrl-C, 141 standard output was closed.";
 
 /// Knowledge distillation as a service: train a teacher, distil a student, serve it.
 #[derive(Debug, Parser)]
@@ -85,6 +95,8 @@ enum Command {
     Targets(targets::TargetsArguments),
     Teacher(teacher::TeacherArguments),
     Data(data::DataArguments),
+    Report(report::ReportArguments),
+    Sweep(sweep::SweepArguments),
 }
 
 /// Executes the command.
@@ -108,5 +120,7 @@ pub async fn execute(cli: Cli) -> Result<(), CliError> {
         Command::Targets(arguments) => targets::execute(arguments),
         Command::Teacher(arguments) => teacher::execute(arguments),
         Command::Data(arguments) => data::execute(arguments),
+        Command::Report(arguments) => report::execute(&arguments),
+        Command::Sweep(arguments) => sweep::execute(arguments).await,
     }
 }

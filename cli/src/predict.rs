@@ -20,22 +20,21 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   retort predict --model fashion-mnist --index 0,1,2
-  retort predict --model fashion-mnist shoe.png bag.jpg
+  retort predict --model fashion-mnist shoe.png bag.jpg coat.webp
   retort predict --model tumours patients.csv
   retort predict --url 127.0.0.1:8001 --model fashion-mnist --split train
   retort predict --model fashion-mnist --manifest runs/demo/student/artifact/manifest.json
 
-The service preprocesses PNG and JPEG files as the model's manifest specifies. A CSV file has the columns of the
-table that the model was trained on, in the same order, with or without the labels; each of its rows gives one line
-of JSON. For images of a data set,
-this command normalizes the pixels; it reads the normalization and the class names from the parameters of
-the model's configuration, or from a manifest.";
+The service preprocesses PNG, JPEG and WebP files as the model's manifest specifies. A CSV file has the columns of
+the table that the model was trained on, in the same order, with or without the labels; each of its rows gives one
+line of JSON. For images of a data set, this command normalizes the pixels; it reads the normalization and the class
+names from the parameters of the model's configuration, or from a manifest.";
 
-/// Classifies PNG and JPEG files, the rows of CSV files, or images of an IDX data set, which are drawn.
+/// Classifies PNG, JPEG and WebP files, the rows of CSV files, or images of an IDX data set, which are drawn.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PredictArguments {
-    /// PNG or JPEG files, or tables (.csv), instead of images of a data set.
+    /// PNG, JPEG or WebP files, or tables (.csv), instead of images of a data set.
     #[arg(value_name = "FILE", conflicts_with_all = ["manifest", "idx", "split", "index"])]
     files: Vec<PathBuf>,
     /// Column of the tables that holds the labels [default: found by its usual names].

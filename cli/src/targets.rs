@@ -120,10 +120,9 @@ fn list(recordings: &Recordings) -> Result<(), CliError> {
             }
         }
         let identity = recording.identity();
-        let augmentation = identity.views.augmentation;
         writeln!(
             Results,
-            "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  pad {}, horizontal_flip {}, view_seed {}",
+            "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  {}, view_seed {}",
             recording.name(),
             identity.images.samples,
             identity.images.classes,
@@ -131,8 +130,7 @@ fn list(recordings: &Recordings) -> Result<(), CliError> {
             views,
             format!("{present} of {shards}"),
             human_bytes(bytes),
-            augmentation.pad,
-            augmentation.horizontal_flip,
+            identity.views.augmentation,
             identity.views.seed
         )?;
     }

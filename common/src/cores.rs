@@ -2,8 +2,13 @@
 
 use std::{num::NonZero, thread};
 
-/// Returns the number of cores that this process may use: affinity and the quota of its control group
-/// count. At least one.
+/// Returns the number of cores that this process may use: those of its affinity, or fewer if a control group has a
+/// smaller quota, rounded down to whole cores. At least one.
+///
+/// The standard library reads the quotas of the process's own group and of all groups above it, of version 1
+/// (`cpu.cfs_quota_us`) and of version 2 (`cpu.max`), so a container that is limited to 2 cores gets 2 threads on
+/// a machine of 64. It does not see a quota that another mount hides, or one of version 2 below another folder than
+/// `/sys/fs/cgroup`.
 pub fn available() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }

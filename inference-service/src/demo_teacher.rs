@@ -11,7 +11,7 @@ use proto::teacher::v1::{
     teacher_service_client::TeacherServiceClient,
 };
 use server::security::client::{Channel, Credentials};
-use soft_targets::{Encoding, SoftTargets};
+use soft_targets::{Encoding, SoftTargets, interpolation_from_wire};
 use tokio::time::timeout;
 
 use crate::{
@@ -57,7 +57,7 @@ impl DemoTeacher {
         &self.address
     }
 
-    /// The `top_k` most probable classes of the PNG or JPEG file `picture`.
+    /// The `top_k` most probable classes of the PNG, JPEG or WebP file `picture`.
     ///
     /// Connects for every picture: the teacher may come and go, and pictures are rare.
     ///
@@ -75,7 +75,8 @@ impl DemoTeacher {
         };
         let (mut client, teacher) = in_time(self.describe()).await.map_err(unavailable)?;
         let shape = picture_shape(&teacher.inputs).map_err(unavailable)?;
-        let pixels = classifier.render(picture, shape).await?;
+        let interpolation = interpolation_from_wire(teacher.interpolation).map_err(unavailable)?;
+        let pixels = classifier.render(picture, shape, interpolation).await?;
         let logits = in_time(logits(&mut client, &teacher, shape, pixels)).await;
         Ok(rank(
             &logits.map_err(unavailable)?,

@@ -22,7 +22,7 @@ FOR_TESTS = ["efficientnet-lite0", "pets"]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/setup")
     parser.add_argument("--tests", action="store_true", help="also install what only tests need")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="device of libtorch")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="device of libtorch (the installed one's, or cpu)")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"install only these of {', '.join([*PARTS, *OPTIONAL])}")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - {*PARTS, *OPTIONAL}:

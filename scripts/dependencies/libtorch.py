@@ -14,15 +14,24 @@ PIN_CUDA = PINS / "libtorch-cuda.txt"
 VERSION = re.search(r"^torch==(\S+)", PIN.read_text(), re.MULTILINE).group(1)
 
 
-def install(device="cpu"):
-    """Installs .deps/libtorch for "cpu" or "cuda", or checks the folder in LIBTORCH."""
+def install(device=None):
+    """Installs .deps/libtorch for "cpu" or "cuda", or checks the folder in LIBTORCH.
+
+    Without a device, a later set-up keeps the device of the installed libtorch.
+    """
     if "LIBTORCH" in os.environ:
         check_own(Path(os.environ["LIBTORCH"]))
         return
-    pin, fill = {"cpu": (PIN, fill_cpu), "cuda": (PIN_CUDA, fill_cuda)}[device]
+    pin, fill = {"cpu": (PIN, fill_cpu), "cuda": (PIN_CUDA, fill_cuda)}[device or installed_device()]
     replaces = (DEPS / "libtorch").exists()
     if part.install("libtorch", pin.read_text(), fill) and replaces:
         forget_build()
+
+
+def installed_device():
+    """The device of .deps/libtorch; "cpu" if there is none."""
+    version = DEPS / "libtorch/build-version"
+    return "cuda" if version.is_file() and "+cu" in version.read_text() else "cpu"
 
 
 def fill_cpu(folder):

@@ -1,5 +1,5 @@
-"""Prints golden values of what Pillow 12 makes of small images: for crates/datasets/src/image/tests.rs, and of 16 bits for
-inference-service/src/classification/decoding/tests.rs.
+"""Prints golden values of what Pillow 12 makes of small images: for crates/datasets/src/image/tests.rs, bicubic for
+crates/datasets/src/render/tests.rs, and of 16 bits for inference-service/src/classification/decoding/tests.rs.
 
     pip install 'pillow<13' numpy; python scripts/golden/images.py
 """
@@ -29,6 +29,10 @@ color = Image.fromarray(pixels(3), "RGB")
 show("gray", np.asarray(color.convert("L")))
 for height, width in [(3, 4), (11, 13), (3, 13), (7, 4)]:
     show(f"resize {height}x{width}", np.asarray(gray.resize((width, height), Image.BILINEAR)))
+# `soft` in render/tests.rs. torchvision's `Resize` gives the same for a Pillow image.
+soft = Image.fromarray((60 + np.arange(12 * 17) * 37 % 251 // 2).astype(np.uint8).reshape(12, 17), "L")
+for height, width in [(5, 7), (15, 13)]:
+    show(f"bicubic {height}x{width}", np.asarray(soft.resize((width, height), Image.BICUBIC)))
 show("resize rgb 2x3, by channel", np.asarray(color.resize((3, 2), Image.BILINEAR)).transpose(2, 0, 1))
 
 

@@ -7,19 +7,33 @@ Run from the repository's root with a Python that has torch 2.11:
 import json
 
 import torch
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, OneCycleLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 
 
-def case(schedule, steps, learning_rate, make):
+def case(schedule, epochs, steps_per_epoch, learning_rate, make, by_epoch=False):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=learning_rate)
     scheduler = make(optimizer)
     learning_rates = []
-    for _ in range(steps):
+    steps = epochs * steps_per_epoch
+    for step in range(1, steps + 1):
         learning_rates.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        if len(learning_rates) < steps:
+        if step < steps and (not by_epoch or step % steps_per_epoch == 0):
             scheduler.step()
-    return {"schedule": schedule, "steps": steps, "learning_rates": learning_rates}
+    return {
+        "schedule": schedule,
+        "epochs": epochs,
+        "steps_per_epoch": steps_per_epoch,
+        "learning_rates": learning_rates,
+    }
 
 
 def one_cycle(steps, maximum, warm_up=0.3, initial_divisor=25.0, final_divisor=1e4):
@@ -40,19 +54,61 @@ def one_cycle(steps, maximum, warm_up=0.3, initial_divisor=25.0, final_divisor=1
         div_factor=initial_divisor,
         final_div_factor=final_divisor,
     )
-    return case(schedule, steps, maximum, make)
+    return case(schedule, 1, steps, maximum, make)
 
 
 def cosine(steps, learning_rate, final=0.0):
     schedule = {"kind": "cosine", "learning_rate": learning_rate, "final_learning_rate": final}
     make = lambda optimizer: CosineAnnealingLR(optimizer, T_max=steps, eta_min=final)
-    return case(schedule, steps, learning_rate, make)
+    return case(schedule, 1, steps, learning_rate, make)
+
+
+def warm_up_cosine(epochs, steps_per_epoch, warm_up_epochs, learning_rate, final=0.0, factor=0.01):
+    """torchvision's reference training, with a schedule that counts steps."""
+    schedule = {
+        "kind": "cosine",
+        "learning_rate": learning_rate,
+        "final_learning_rate": final,
+        "warm_up_epochs": warm_up_epochs,
+        "warm_up_factor": factor,
+    }
+    steps = epochs * steps_per_epoch
+    warm_up = round(warm_up_epochs * steps_per_epoch)
+
+    def make(optimizer):
+        rise = LinearLR(optimizer, start_factor=factor, total_iters=warm_up)
+        fall = CosineAnnealingLR(optimizer, T_max=steps - warm_up, eta_min=final)
+        return SequentialLR(optimizer, [rise, fall], milestones=[warm_up])
+
+    return case(schedule, epochs, steps_per_epoch, learning_rate, make)
+
+
+def step(epochs, steps_per_epoch, learning_rate, step_size, gamma=0.1):
+    schedule = {
+        "kind": "step",
+        "learning_rate": learning_rate,
+        "step_size": step_size,
+        "gamma": gamma,
+    }
+    make = lambda optimizer: StepLR(optimizer, step_size=step_size, gamma=gamma)
+    return case(schedule, epochs, steps_per_epoch, learning_rate, make, by_epoch=True)
+
+
+def multi_step(epochs, steps_per_epoch, learning_rate, milestones, gamma=0.1):
+    schedule = {
+        "kind": "multi_step",
+        "learning_rate": learning_rate,
+        "milestones": milestones,
+        "gamma": gamma,
+    }
+    make = lambda optimizer: MultiStepLR(optimizer, milestones=milestones, gamma=gamma)
+    return case(schedule, epochs, steps_per_epoch, learning_rate, make, by_epoch=True)
 
 
 def constant(steps, learning_rate):
     schedule = {"kind": "constant", "learning_rate": learning_rate}
     make = lambda optimizer: ConstantLR(optimizer, factor=1.0)
-    return case(schedule, steps, learning_rate, make)
+    return case(schedule, 1, steps, learning_rate, make)
 
 
 print(
@@ -63,7 +119,17 @@ print(
             one_cycle(10, 1.0, warm_up=0.5),
             cosine(50, 0.1),
             cosine(33, 0.2, final=0.01),
-            constant(5, 0.01),
+            constant(12, 0.01),
+            warm_up_cosine(5, 7, 1.0, 0.1),
+            warm_up_cosine(4, 10, 2.0, 0.2, final=0.01, factor=0.5),
+            warm_up_cosine(3, 10, 0.5, 0.2, factor=1.0),
+            warm_up_cosine(2, 25, 1.5, 0.3),
+            step(7, 3, 0.1, 2),
+            step(5, 3, 0.4, 1, gamma=0.5),
+            step(3, 4, 0.1, 9),
+            multi_step(9, 3, 0.1, [3, 6, 8]),
+            multi_step(6, 2, 0.2, [1, 5], gamma=0.3),
+            multi_step(3, 4, 0.2, []),
         ],
         indent=1,
     )

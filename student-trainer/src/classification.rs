@@ -15,15 +15,32 @@ pub(crate) fn predict<E: From<SampleError>>(
     shape: &[usize],
     mut logits: impl FnMut(&Values) -> Result<Vec<f32>, E>,
 ) -> Result<Vec<u32>, E> {
-    let count = source.len() as u32;
     let mut predictions = Vec::with_capacity(source.len());
+    for_each_batch(source, shape, |values, samples| {
+        let logits = logits(values)?;
+        let classes = logits.len() / samples;
+        predictions.extend(logits.chunks_exact(classes).map(largest));
+        Ok::<_, E>(())
+    })?;
+    Ok(predictions)
+}
+
+/// Passes all samples of `source`, without augmentation, for an input of `shape`, to `receive`: a batch and the number
+/// of its samples.
+///
+/// # Errors
+/// A sample that cannot be read, and the errors of `receive`.
+pub(crate) fn for_each_batch<E: From<SampleError>>(
+    source: &dyn Source,
+    shape: &[usize],
+    mut receive: impl FnMut(&Values, usize) -> Result<(), E>,
+) -> Result<(), E> {
+    let count = source.len() as u32;
     for first in (0..count).step_by(BATCH as usize) {
         let samples: Vec<u32> = (first..count.min(first + BATCH)).collect();
-        let logits = logits(&read_plain(source, &samples, shape)?)?;
-        let classes = logits.len() / samples.len();
-        predictions.extend(logits.chunks_exact(classes).map(largest));
+        receive(&read_plain(source, &samples, shape)?, samples.len())?;
     }
-    Ok(predictions)
+    Ok(())
 }
 
 /// The label of every sample.

@@ -47,11 +47,18 @@ pub struct StepProgress {
     pub step: u64,
     /// Mean over the steps since the last report.
     pub loss: f64,
+    /// The weighted terms that add up to the loss; empty if there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TermLoss>,
     /// Accuracy over the same steps, on the augmented training samples that have a label, 0 to 1; absent if none
     /// has one.
     pub train_accuracy: Option<f64>,
     /// Learning rate of the last of these steps.
     pub learning_rate: f64,
+    /// Norm of the gradients of the last of these steps, all together and before they are clipped; absent if the
+    /// phase does not clip gradients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_norm: Option<f64>,
     /// Training speed since the last report.
     pub samples_per_second: f64,
     /// Share of that time in which training waited for soft targets, 0 to 1.
@@ -73,14 +80,27 @@ pub struct EpochFinished {
     pub epoch: usize,
     /// Mean over the epoch's samples.
     pub train_loss: f64,
+    /// The weighted terms that add up to the loss; empty if there is only one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<TermLoss>,
     /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
-    /// Absent if the run has no validation split.
+    /// Accuracy on the validation split, of the moving average if the phase has one; absent without a validation
+    /// split.
     pub validation_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
     /// Wall-clock time, validation included.
     pub seconds: f64,
+}
+
+/// One term of a loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TermLoss {
+    /// Kind of the term in the configuration.
+    pub kind: String,
+    /// Its mean, times its weight.
+    pub loss: f64,
 }
 
 /// Receives a run's events; a cheap handle. It is called on the training thread and on the pool's tasks, so

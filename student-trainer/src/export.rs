@@ -1,12 +1,12 @@
 //! Exports to ONNX and compares the model with libtorch.
 
 use artifacts::manifest::{GoldenBatch, MAX_MANIFEST_BYTES, allowed_difference};
-use datasets::{Normalization, SampleError, Source, Values, read_plain};
+use datasets::{DatasetError, Normalization, SampleError, Source, Values, read_plain};
 use networks::{
     NetworkSpec, Shape, Weights, WeightsError,
     onnx::{self, Standardization},
 };
-use onnx_runtime::{Session, SessionError, SessionOptions};
+use onnx_runtime::{CalibrationError, Session, SessionError, SessionOptions};
 
 use crate::{
     config::ExportConfig,
@@ -56,6 +56,12 @@ pub enum ExportError {
     /// A sample cannot be read; the text names its file.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// The samples for the calibration cannot be chosen.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// The model has no form in int8.
+    #[error("cannot quantize the exported model (export.int8): {0}")]
+    Quantize(#[from] CalibrationError),
     /// libtorch failed.
     #[error("the exported ONNX model cannot be checked: {0}")]
     Torch(#[from] TorchError),
@@ -102,6 +108,17 @@ pub fn to_onnx(
     }
 }
 
+/// The normalization of samples that are sent to the ONNX model: it contains that of rows already.
+pub(crate) fn outside_the_model(
+    spec: &NetworkSpec,
+    normalization: &Normalization,
+) -> Normalization {
+    match spec.input {
+        Shape::Image { .. } => normalization.clone(),
+        Shape::Vector { features } => Normalization::identity(features),
+    }
+}
+
 /// Writes the ONNX model and compares its logits on the first samples of the data with libtorch's, both in
 /// f32. The first `golden_samples` of them make the golden batch.
 ///
@@ -119,10 +136,7 @@ pub fn export(
         ..
     } = source;
     let onnx = to_onnx(spec, source.weights, normalization)?;
-    let outside_the_model = match spec.input {
-        Shape::Image { .. } => normalization.clone(),
-        Shape::Vector { features } => Normalization::identity(features),
-    };
+    let outside_the_model = outside_the_model(spec, normalization);
     let shape = spec.input.dimensions();
 
     let compared = config.compare_samples.min(samples.len());

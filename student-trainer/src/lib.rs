@@ -12,7 +12,7 @@
 //! - [`engine`]: the training loop, losses, optimizers, schedules. Nothing else touches libtorch.
 //! - [`pool_observer`]: passes on what the run's [`teacher_pool`] reports.
 //! - [`soft_targets`]: soft targets from teachers and recordings.
-//! - [`export`], [`publish`]: exports to ONNX, compares with libtorch, uploads.
+//! - [`export`], `int8`, [`publish`]: exports to ONNX, compares with libtorch, quantizes, uploads.
 //! - [`evaluate`]: evaluates models on the test split.
 //! - [`service`]: runs over gRPC.
 //! - [`metrics`]: Prometheus metrics.
@@ -28,6 +28,7 @@ pub mod evaluate;
 pub mod events;
 pub mod export;
 pub mod input_buffers;
+mod int8;
 pub mod loader;
 pub mod metrics;
 pub mod pool_observer;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use datasets::{
-    Augmentation, BatchAssembler, EpochSampler, Normalization, SampleError, Source, Targets, View,
+    Augmentation, BatchAssembler, EpochSampler, MixedLabels, Normalization, SampleError, Source,
+    Targets, View,
 };
 use networks::Shape;
 
@@ -77,6 +78,8 @@ pub struct LoadedBatch<'d> {
     pub input: InputBuffer,
     /// Labels; [`datasets::IGNORED_LABEL`] for unlabelled samples.
     pub labels: Vec<i64>,
+    /// The labels of the samples that these are mixed with, if they are.
+    pub mixed: Option<MixedLabels>,
     /// The teacher's logits for exactly this view of the samples.
     pub soft_targets: Option<PendingSoftTargets<'d>>,
 }
@@ -133,12 +136,8 @@ impl<'d> BatchPlan<'d> {
                 augmentation,
                 ..
             } = self.samples;
-            let student = input.dimensions();
             let teacher = self.soft_targets.and_then(|source| source.teacher_input());
-            let targets = Targets {
-                teacher: teacher.filter(|shape| *shape != student),
-                student,
-            };
+            let targets = Targets::new(&input.dimensions(), teacher);
             let assembler = BatchAssembler::new(source, augmentation, view, targets);
             let count = source.len();
             let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
@@ -174,6 +173,7 @@ impl<'d> BatchPlan<'d> {
             samples: batch.samples,
             input,
             labels: batch.labels,
+            mixed: batch.mixed,
             soft_targets: self.soft_targets.map(|source| source.ask(request)),
         })
     }
@@ -186,7 +186,7 @@ mod tests {
         fs, thread,
     };
 
-    use datasets::{InMemoryImages, Split, load_idx};
+    use datasets::{InMemoryImages, Mixup, Split, load_idx};
 
     use super::*;
 
@@ -304,6 +304,33 @@ mod tests {
         let free = epochs_of(1, None);
         assert!((1..6).all(|epoch| free[epoch] != free[0]));
         assert_ne!(free, epochs_of(2, None));
+    }
+
+    #[test]
+    fn mixed_samples_come_with_both_labels_and_the_same_ones_from_any_position() {
+        let (dataset, normalization) = (dataset(), normalization());
+        let mut plan = plan(&dataset, &normalization);
+        plan.samples.augmentation.mixup = Some(Mixup { alpha: 1.0 });
+        let batches = load(plan, Position::default());
+        for batch in &batches {
+            let mixed = batch.mixed.as_ref().unwrap();
+            for (at, value) in batch.input.iter().enumerate() {
+                // The one pixel of each image is its label.
+                let (first, other) = (batch.labels[at] as f32, mixed.labels[at] as f32);
+                let expected = first * (1.0 - mixed.weights[at]) + other * mixed.weights[at];
+                assert!(
+                    (value * 255.0 - expected).abs() < 0.51,
+                    "{value} {expected}"
+                );
+            }
+        }
+        let resumed = load(plan, Position { epoch: 1, step: 1 });
+        for (resumed, whole) in resumed.iter().zip(&batches[4..]) {
+            assert_eq!(*resumed.input, *whole.input);
+            assert_eq!(resumed.mixed, whole.mixed);
+        }
+        let other = load(BatchPlan { seed: 2, ..plan }, Position::default());
+        assert_ne!(other[0].mixed, batches[0].mixed);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use recording_progress::RecordingProgress;
 use server::{
     listen::PortAccess,
     metrics_server,
-    program::{self, PeerArguments, ServeArguments},
+    program::{self, OtherExit, PeerArguments, ServeArguments, WITHHELD_EXIT_CODE},
     security::{ListenConfig, Rules, Security},
 };
 use student_trainer::{
@@ -60,6 +60,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Executes one run and exits. Resumes an interrupted run in the same folder from its last checkpoint.
+    ///
+    /// The exit code is 3 if the run is complete and [publish.gate] withheld its model.
     Run(RunArguments),
     /// Records a teacher's soft targets ahead of a run.
     ///
@@ -187,6 +189,13 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     };
     match run::execute(config, context) {
         Ok(_) => writeln!(Messages, "the run is in {}", folder.display()),
+        Err(withheld @ RunError::Withheld(_)) => {
+            return Err(OtherExit {
+                code: WITHHELD_EXIT_CODE,
+                message: withheld.to_string(),
+            }
+            .into());
+        }
         // A signal stopped the run, which is not a failure.
         Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
         Err(error) => return Err(error.into()),

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use student_trainer::{
     config::PhaseKind,
-    events::{EventSink, RunEvent},
+    events::{EventSink, RunEvent, TermLoss},
 };
 
 /// A sink that prints. On a terminal the steps of an epoch overwrite one line; elsewhere only whole
@@ -79,11 +79,15 @@ impl Printer {
                     0.0 => String::new(),
                     percent => format!(", {percent:.0} % of the time waiting for data"),
                 };
+                let norm = progress
+                    .gradient_norm
+                    .map_or_else(String::new, |norm| format!(", gradient norm {norm:.3}"));
                 format!(
-                    "{} step {}/{steps}: loss {:.4}, {:.0} samples/s{teachers}{data}",
+                    "{} step {}/{steps}: loss {:.4}{}{norm}, {:.0} samples/s{teachers}{data}",
                     epoch_of(progress.epoch),
                     progress.step,
                     progress.loss,
+                    terms_text(&progress.terms),
                     progress.samples_per_second
                 )
             }
@@ -94,9 +98,10 @@ impl Printer {
                     })
                 };
                 format!(
-                    "{}: loss {:.4}{}{}, {:.1} s",
+                    "{}: loss {:.4}{}{}{}, {:.1} s",
                     epoch_of(finished.epoch),
                     finished.train_loss,
+                    terms_text(&finished.terms),
                     share("training accuracy", finished.train_accuracy),
                     share("validation", finished.validation_accuracy),
                     finished.seconds
@@ -105,4 +110,16 @@ impl Printer {
             RunEvent::Notice { text } => text.clone(),
         }
     }
+}
+
+/// The terms that add up to a loss, in parentheses; nothing if there is only one.
+fn terms_text(terms: &[TermLoss]) -> String {
+    if terms.is_empty() {
+        return String::new();
+    }
+    let terms = terms.iter();
+    let terms: Vec<_> = terms
+        .map(|TermLoss { kind, loss }| format!("{kind} {loss:.4}"))
+        .collect();
+    format!(" ({})", terms.join(", "))
 }

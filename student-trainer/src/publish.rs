@@ -285,9 +285,11 @@ mod tests {
         let config = PublishConfig {
             endpoint: endpoint.clone(),
             model: "m".to_owned(),
+            precision: Default::default(),
             token_file: None,
             token_in_plain_text: Default::default(),
             tls: None,
+            gate: None,
         };
         let upload = ModelUpload {
             onnx: Bytes::from_static(b"onnx"),

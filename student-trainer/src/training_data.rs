@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use datasets::{DatasetError, Normalization, SampleKind, Source, Subset, UnreadableFile};
 
-use crate::config::{LossConfig, PhaseConfig, RunConfig};
+use crate::{
+    config::{LossConfig, PhaseConfig, RunConfig},
+    events::NoticeSender,
+};
 
 /// The training split, divided into training and validation samples. The test split is not used.
 pub(crate) struct TrainingData {
@@ -40,14 +43,14 @@ pub enum DataError {
         /// Folder or file of the data.
         path: PathBuf,
     },
-    /// A phase needs labels that the data does not have.
+    /// A term of a loss needs labels that the data does not have.
     #[error(
-        "phases[{phase}] trains on hard labels, but {labelled} of the {samples} training samples in {} have one; {remedy}",
+        "{term} trains on hard labels, but {labelled} of the {samples} training samples in {} have one; {remedy}",
         path.display()
     )]
     Unlabelled {
-        /// Position of the phase.
-        phase: usize,
+        /// Key and kind of the term.
+        term: String,
         /// Labelled training samples.
         labelled: usize,
         /// All training samples.
@@ -56,6 +59,18 @@ pub enum DataError {
         path: PathBuf,
         /// What to do.
         remedy: &'static str,
+    },
+    /// A phase stops early, and nothing measures when.
+    #[error(
+        "phases[{phase}].early_stopping needs labelled validation samples, but the data in {} has none; set \
+         data.validation_samples, or remove early_stopping",
+        path.display()
+    )]
+    NoValidation {
+        /// Position of the phase.
+        phase: usize,
+        /// Folder or file of the data.
+        path: PathBuf,
     },
 }
 
@@ -97,6 +112,7 @@ impl TrainingData {
             unreadable: opened.unreadable,
         };
         loaded.check_labels(config)?;
+        loaded.check_validation(config)?;
         Ok(loaded)
     }
 
@@ -109,21 +125,37 @@ impl TrainingData {
         }
     }
 
+    /// Names the first files that are left out.
+    pub(crate) fn report_unreadable(&self, notices: &NoticeSender) {
+        const NAMED: usize = 5;
+        for file in self.unreadable.iter().take(NAMED) {
+            notices.notice(format!("left out: {file}"));
+        }
+        if self.unreadable.len() > NAMED {
+            let more = self.unreadable.len() - NAMED;
+            notices.notice(format!("left out: {more} more files"));
+        }
+    }
+
     fn check_labels(&self, config: &RunConfig) -> Result<(), DataError> {
         let (labelled, samples) = (self.labelled.len(), self.train.len());
         for (phase, PhaseConfig { loss, .. }) in config.phases.iter().enumerate() {
-            let remedy = if !loss.needs_labels() || labelled == samples {
+            let mut terms = loss.named_terms(phase);
+            let Some(term) = terms.find(|term| term.term.needs().labels) else {
+                continue;
+            };
+            let remedy = if labelled == samples {
                 continue;
             } else if labelled == 0 {
-                "use a loss of soft targets only (soft_cross_entropy), or label the data"
+                "use terms of soft targets only (soft_cross_entropy), or label the data"
             } else if loss.needs_soft_targets() {
                 // Soft targets belong to all samples, and hard labels only to some.
-                "use soft_cross_entropy, and cross_entropy in a phase of its own"
+                "use terms of soft targets only, and cross_entropy in a phase of its own"
             } else {
                 continue;
             };
             return Err(DataError::Unlabelled {
-                phase,
+                term: term.to_string(),
                 labelled,
                 samples,
                 path: config.data.path.clone(),
@@ -131,6 +163,21 @@ impl TrainingData {
             });
         }
         Ok(())
+    }
+
+    fn check_validation(&self, config: &RunConfig) -> Result<(), DataError> {
+        let validation = self.validation.as_ref();
+        if validation.is_some_and(|samples| !samples.labelled().is_empty()) {
+            return Ok(());
+        }
+        let mut phases = config.phases.iter();
+        match phases.position(|phase| phase.early_stopping.is_some()) {
+            None => Ok(()),
+            Some(phase) => Err(DataError::NoValidation {
+                phase,
+                path: config.data.path.clone(),
+            }),
+        }
     }
 }
 
@@ -175,7 +222,7 @@ mod tests {
     use std::fs;
 
     use datasets::Sample;
-    use test_support::run_toml::RunToml;
+    use test_support::run_toml::{PhaseToml, RunToml};
 
     use super::*;
 
@@ -203,6 +250,53 @@ mod tests {
             ..RunToml::default()
         };
         TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn samples_without_labels_are_refused_with_the_key_of_the_term_that_needs_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..20_u8 {
+            let class = if number % 2 == 0 { "a" } else { "b" };
+            for place in ["unlabelled".to_owned(), format!("labelled/{class}")] {
+                let place = folder.path().join(place);
+                fs::create_dir_all(&place).unwrap();
+                let picture = image::GrayImage::from_pixel(8, 8, image::Luma([number]));
+                picture.save(place.join(format!("{number}.png"))).unwrap();
+            }
+        }
+        let load = |loss: &str, pictures: &str| {
+            let pictures = folder.path().join(pictures);
+            let toml = RunToml {
+                network: "input = [1, 8, 8]\nclasses = 2\npreset = \"mlp\"\nwidths = [8]",
+                phases: &[PhaseToml {
+                    loss,
+                    ..PhaseToml::default()
+                }],
+                tables: &format!(
+                    "[data]\nformat = \"image-folder\"\npath = {pictures:?}\nclass_names = [\"a\", \"b\"]\n\
+                     [teacher]\nendpoints = [\"t:1\"]"
+                ),
+                ..RunToml::default()
+            };
+            TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap())
+        };
+        let soft = "{ kind = \"wttm\", gamma = 0.5 }";
+        for (loss, named) in [
+            (
+                format!("[{soft}, {{ kind = \"dkd\", temperature = 4 }}]"),
+                "phases[0].loss[1] (dkd)",
+            ),
+            (
+                "{ kind = \"kd\", temperature = 4, alpha = 0.9 }".to_owned(),
+                "phases[0].loss (cross_entropy)",
+            ),
+        ] {
+            let said = load(&loss, "unlabelled").err().unwrap().to_string();
+            let part = format!("{named} trains on hard labels, but 0 of the ");
+            assert!(said.contains(&part), "{part} is not in: {said}");
+            assert!(load(&loss, "labelled").is_ok(), "{loss}");
+        }
+        assert!(load(&format!("[{soft}]"), "unlabelled").is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use common::{
     output::Results,
     telemetry::{self, LogFormat},
 };
-use datasets::Format;
+use datasets::{Format, Ground};
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
@@ -99,6 +99,9 @@ struct Inspect {
     /// Format of the data [default: detected].
     #[arg(long, value_name = "FORMAT", requires = "data")]
     format: Option<Format>,
+    /// Color that shows through transparent pixels of pictures: white, black, gray or '#rrggbb'.
+    #[arg(long, value_name = "COLOR", default_value_t = Ground::WHITE, requires = "data")]
+    ground: Ground,
     /// Most samples to try the model on, of each class in proportion.
     #[arg(long, default_value_t = NonZero::new(500).expect("is not 0"))]
     samples: NonZero<usize>,
@@ -150,6 +153,7 @@ fn inspect(arguments: Inspect) -> anyhow::Result<()> {
     let data = arguments.data.map(|path| DataChoice {
         path,
         format: arguments.format,
+        ground: arguments.ground,
         samples: arguments.samples,
     });
     let bar = ProgressBar::new(0);

@@ -15,7 +15,7 @@ use proto::teacher::v1::{
     DescribeRequest, DescribeResponse, Encoding, Numerics, StreamSoftTargetsRequest,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
-use soft_targets::tensor_to_wire;
+use soft_targets::{interpolation_to_wire, tensor_to_wire};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -127,6 +127,7 @@ impl TeacherService for Teacher {
             inputs,
             outputs,
             preprocessing: description.preprocessing,
+            interpolation: interpolation_to_wire(description.interpolation).into(),
             class_names: description.class_names,
             service_version: env!("CARGO_PKG_VERSION").to_owned(),
             encodings: OFFERED_ENCODINGS.map(i32::from).to_vec(),

@@ -7,7 +7,7 @@ use common::{
     atomic_file,
     output::{Messages, Results},
 };
-use datasets::{DataSpec, Format};
+use datasets::{DataSpec, Format, Ground};
 use page::Page;
 use report::Report;
 
@@ -15,7 +15,6 @@ use crate::{CliError, data_set::with_bar};
 
 mod page;
 mod report;
-mod thumbnails;
 
 /// Data sets.
 #[derive(Debug, Args)]
@@ -46,6 +45,9 @@ struct InspectArguments {
     /// Format of the data [default: detected].
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// Color that shows through transparent pixels of pictures: white, black, gray or '#rrggbb'.
+    #[arg(long, value_name = "COLOR", default_value_t = Ground::WHITE)]
+    ground: Ground,
     /// Write a page with thumbnails of each class to this file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -62,6 +64,7 @@ pub(crate) fn execute(arguments: DataArguments) -> Result<(), CliError> {
     let DataCommand::Inspect(arguments) = arguments.command;
     let spec = DataSpec {
         format: arguments.format,
+        ground: arguments.ground,
         // Everything is listed here; training refuses data with more than its permitted share.
         max_unreadable: 1.0,
         ..DataSpec::new(&arguments.data)

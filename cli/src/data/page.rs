@@ -5,10 +5,8 @@ use std::sync::Arc;
 use askama::Template;
 use datasets::{DatasetError, Opened, Source, SplitInspection, SplitName};
 
-use super::{
-    report::{Report, shown, statistics},
-    thumbnails::Thumbnails,
-};
+use super::report::{Report, shown, statistics};
+use crate::page::Thumbnails;
 
 /// What the template `data.html` shows.
 #[derive(Debug, Template)]

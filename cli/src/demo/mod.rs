@@ -16,7 +16,6 @@ use recipe::{MODEL, Recipe};
 use steps::Steps;
 use test_images::TestImages;
 
-mod chart;
 mod recipe;
 mod report;
 mod serving;

@@ -7,7 +7,7 @@ use common::{atomic_file, output::Narration};
 use super::{
     DemoArguments,
     recipe::{MODEL, Recipe, Shared},
-    report::{Report, duration},
+    report::DemoReport,
     serving::{Served, serve_images},
     summary::{FORMAT_VERSION, Seconds, ServedModelFigures, Summary},
     table::rows,
@@ -16,13 +16,17 @@ use super::{
 use crate::{
     CliError,
     client::Remote,
+    command_line,
     comparison::table,
     drawing::{Example, draw_example, screen_ink},
+    duration::duration,
     inference::ServedModel,
     local::{
-        Evaluate, Evaluation, INFERENCE, InferenceSettings, LocalServices, OutputFolder, Processes,
-        Service, TEACHER,
+        Evaluate, Evaluation, INFERENCE, InferenceSettings, LocalServices, ModelFigures,
+        OutputFolder, Processes, Service, TEACHER,
     },
+    report::{self, Tested},
+    run_folder::RunFolder,
     runs::{RunClient, RunHistory, submit_and_watch},
     text_path::text_path,
 };
@@ -110,26 +114,36 @@ impl<'a> Steps<'a> {
         let rows = rows(&summary);
         writeln!(Narration, "\n{}", table(&rows));
         self.draw_examples(&served)?;
-        let report = Report {
+        let exported = evaluation.model("exported")?;
+        let served = ModelFigures {
+            predictions,
+            ..exported.clone()
+        };
+        let report = DemoReport {
             summary: &summary,
-            rows: &rows,
             runs: [
                 ("Teacher", &histories.teacher),
                 ("The same student without a teacher", &histories.baseline),
                 ("Student", &histories.student),
             ],
-            class_names: self.images.class_names(),
-            labels: &evaluation.labels,
-            predictions: &predictions,
+            tested: Tested {
+                class_names: self.images.class_names(),
+                labels: &evaluation.labels,
+                student: &served,
+                teacher: Some(evaluation.model(TEACHER)?),
+                samples: Some(self.images.source()),
+            },
+            student: &RunFolder::read(&self.folder.join("student"))?,
+            command: command_line::of_this_process(),
         };
-        self.write("report.html", report.to_html().as_bytes())?;
+        self.write(report::FILE, report.to_html().as_bytes())?;
         self.write("summary.json", &summary.to_json())?;
         writeln!(
             Narration,
-            "Done in {}. Figures: {}; curves and confusion matrix: {}.",
+            "Done in {}. Figures: {}; curves, classes and mistakes: {}.",
             duration(summary.seconds.total),
             self.folder.join("summary.json").display(),
-            self.folder.join("report.html").display(),
+            self.folder.join(report::FILE).display(),
         );
         Ok(())
     }

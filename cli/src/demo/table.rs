@@ -5,6 +5,15 @@ use crate::comparison::{Figures, Row};
 
 /// One row per model, in the order of their creation.
 pub(super) fn rows(summary: &Summary) -> Vec<Row> {
+    let models = models(summary);
+    models
+        .iter()
+        .map(|(name, figures)| Row::new(name, figures))
+        .collect()
+}
+
+/// The figures of each model, in the order of their creation.
+pub(super) fn models(summary: &Summary) -> Vec<(String, Figures)> {
     // The exported file, called over the network.
     let served = Figures {
         accuracy: Some(summary.served.accuracy),
@@ -21,7 +30,7 @@ pub(super) fn rows(summary: &Summary) -> Vec<Row> {
         ("student, served (gRPC)", served),
     ];
     models
-        .map(|(name, figures)| Row::new(name, &figures))
+        .map(|(name, figures)| (name.to_owned(), figures))
         .to_vec()
 }
 

@@ -23,6 +23,11 @@ impl TestImages {
         Ok(Self { source, shape })
     }
 
+    /// The images.
+    pub(super) fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
     /// [channels, height, width]
     pub(super) fn shape(&self) -> [usize; 3] {
         self.shape

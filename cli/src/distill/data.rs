@@ -36,7 +36,7 @@ impl Data {
         let path = arguments.data.canonicalize();
         let path = path.map_err(CliError::file(&arguments.data))?;
         text_path(&path)?;
-        let opened = data_set::open(&path, arguments.format.as_deref())?;
+        let opened = data_set::open(&path, arguments.format.as_deref(), arguments.ground)?;
         let input = input_shape(arguments, &path, opened.train.kind())?;
         let normalization = match opened.train.kind() {
             SampleKind::Image { .. } => {
@@ -69,10 +69,12 @@ impl Data {
     }
 
     /// Number of training samples to hold out: data without labels is not split, and a student must be compared
-    /// with its teacher on samples that no training used.
-    pub(super) fn samples_to_hold_out(&self) -> usize {
+    /// with its teacher on samples that no training used. A test split is enough, unless the run itself
+    /// `needs_validation` samples.
+    pub(super) fn samples_to_hold_out(&self, needs_validation: bool) -> usize {
         const SHARE: usize = 10;
-        if self.opened.validation.is_some() || self.opened.test.is_some() {
+        let has_test = self.opened.test.is_some() && !needs_validation;
+        if self.opened.validation.is_some() || has_test {
             return 0;
         }
         self.opened.train.len() / SHARE

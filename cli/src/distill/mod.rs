@@ -4,17 +4,20 @@ use std::{num::NonZero, path::PathBuf};
 
 use clap::Args;
 use common::{output::Narration, shutdown::Signals};
+use datasets::Ground;
 
 use crate::{
     CliError,
     local::{OutputFolder, Owner, PROGRAMS, Processes},
     text_path::text_path,
 };
+use gate::GateArguments;
 use steps::Steps;
 use student::Student;
 
 mod data;
 mod error;
+mod gate;
 mod init;
 mod plan;
 mod steps;
@@ -37,13 +40,16 @@ Examples:
   retort distill --teacher grpc://triton:8001/resnet50 --data photos/ --out student/
   retort distill --teacher boosting.onnx --teacher-set model.preprocessing.output=probabilities \\
       --teacher-set model.preprocessing.class_names_file=classes.txt --data table.csv --student mlp --out student/
+  retort distill --teacher resnet50.onnx --data photos/ --publish 127.0.0.1:8003 --model photos --min-accuracy 0.9 \
+      --max-latency-us 500 --out student/      publishes only what is good and fast enough
   retort distill --teacher resnet50.safetensors --teacher-set model.network.preset=resnet50 --data photos/ \
       --student resnet18 --student-init resnet18.safetensors --learning-rate 0.01 --size 224 --out student/
 
 The data is a folder with one folder per class (with or without train/, val/ and test/), a folder of pictures
 without labels, a table of numbers (.csv), or any other format that docs/data.md lists. Without labels, the student
 only learns from the teacher. The result is an ONNX model with its manifest in --out/run/artifact; `retort predict`
-and the inference service take it.";
+and the inference service take it. The exit code is 3 if the student is complete and was not published, because it misses
+a bound.";
 
 /// Distil a teacher into a small student on this machine.
 #[derive(Debug, Args)]
@@ -65,6 +71,10 @@ pub struct DistillArguments {
     /// Format of the data [default: detected].
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Color that shows through transparent pixels of pictures, in training and in the served model: white, black,
+    /// gray or '#rrggbb'.
+    #[arg(long, value_name = "COLOR", default_value_t = Ground::WHITE)]
+    ground: Ground,
     /// Family of the student's network.
     #[arg(long, value_enum, default_value_t = Student::Cnn)]
     student: Student,
@@ -114,6 +124,11 @@ pub struct DistillArguments {
     /// Name of the published model.
     #[arg(long, default_value = "student")]
     model: String,
+    /// Also writes the student in int8 (docs/int8.md), and publishes that file.
+    #[arg(long)]
+    int8: bool,
+    #[command(flatten)]
+    gate: GateArguments,
     /// Folder of the result. Its content is replaced if `retort distill` made it.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -126,6 +141,7 @@ impl DistillArguments {
             let student = self.student.preset();
             return Err(DistillError::Sizes { student }.into());
         }
+        self.gate.baseline()?;
         for file in self.student_init.iter().chain(&self.teacher_config) {
             std::fs::File::open(file).map_err(CliError::file(file))?;
         }
@@ -169,7 +185,8 @@ pub(crate) async fn execute(arguments: DistillArguments) -> Result<(), CliError>
     let doing = steps.doing;
     let mut processes = steps.into_processes();
     let outcome = match outcome {
-        Ok(()) => Ok(()),
+        // The distillation is complete.
+        Ok(()) | Err(CliError::Withheld { .. }) => outcome,
         Err(error) => {
             let error = deaths.root_cause(error).await;
             writeln!(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datasets::Normalization;
+use datasets::{Ground, Normalization};
 use toml::{Table, Value};
 
 use super::{DistillArguments, data::Data};
@@ -33,7 +33,7 @@ pub(super) fn run_config(
         ("data.class_names", strings(class_names)),
         (
             "data.validation_samples",
-            integer(data.samples_to_hold_out() as u64),
+            integer(data.samples_to_hold_out(arguments.gate.needs_validation()) as u64),
         ),
         ("data.augmentation", augmentation(data)),
         (
@@ -49,6 +49,9 @@ pub(super) fn run_config(
         ("phases", phases(arguments, labelled)),
         ("teacher.endpoints", strings(teachers)),
     ];
+    if arguments.ground != Ground::WHITE {
+        settings.push(("data.ground", arguments.ground.to_string().into()));
+    }
     if let Some(Normalization { mean, std }) = &data.normalization {
         settings.push(("data.normalization.mean", floats(mean)));
         settings.push(("data.normalization.std", floats(std)));
@@ -60,9 +63,16 @@ pub(super) fn run_config(
     if let Some(file) = initial_weights {
         settings.push(("initial_weights.path", text_path(file)?.into()));
     }
+    if arguments.int8 {
+        settings.push(("export.int8", Table::new().into()));
+    }
     if let Some(endpoint) = &arguments.publish {
         settings.push(("publish.endpoint", endpoint.as_str().into()));
         settings.push(("publish.model", arguments.model.as_str().into()));
+        if arguments.int8 {
+            settings.push(("publish.precision", "int8".into()));
+        }
+        settings.extend(arguments.gate.settings()?);
     }
     for (key, value) in settings {
         // Holds: no key is below another key's value.

@@ -13,13 +13,14 @@ use crate::{
     class_list::shown,
     client::Remote,
     local::{Evaluate, Evaluation, LocalServices, OutputFolder, Processes, TEACHER},
+    report,
     runs::{RunClient, submit_and_watch},
     text_path::text_path,
 };
 
 /// Name of the run, and of its folder.
 const RUN: &str = "run";
-/// Name of the report's file.
+/// Name of the file of the figures.
 const SUMMARY: &str = "summary.json";
 
 /// A running distillation.
@@ -63,8 +64,9 @@ impl<'a> Steps<'a> {
         self.doing = "distilling the student";
         let initial_weights = self.arguments.initial_weights()?;
         let mut read = vec![text_path(&self.data.path)?];
-        if let Some(file) = &initial_weights {
-            read.push(text_path(file)?);
+        let baseline = self.arguments.gate.baseline()?;
+        for path in initial_weights.iter().chain(&baseline) {
+            read.push(text_path(path)?);
         }
         let trainer = self
             .services
@@ -78,15 +80,25 @@ impl<'a> Steps<'a> {
             &teachers,
             initial_weights.as_deref(),
         )?;
-        let (_, seconds) = submit_and_watch(&trainer, RUN, &config).await?;
+        let trained = Instant::now();
+        let outcome = match submit_and_watch(&trainer, RUN, &config).await {
+            Ok(_) => Ok(()),
+            // The student is complete.
+            Err(withheld @ CliError::Withheld { .. }) => Err(withheld),
+            Err(error) => return Err(error),
+        };
+        let seconds = trained.elapsed().as_secs_f64();
 
         let evaluation = self.evaluate().await?;
         let summary = Summary::new(self.arguments, &self.data, &evaluation, seconds);
         writeln!(Narration, "\n{}", summary.table());
         let file = self.folder.join(SUMMARY);
         atomic_file::write(&file, &summary.to_json()).map_err(CliError::file(&file))?;
+        let file = self.folder.join(report::FILE);
+        let html = report::of_run(self.folder.path())?;
+        atomic_file::write(&file, html.as_bytes()).map_err(CliError::file(&file))?;
         self.show_result(begin);
-        Ok(())
+        outcome
     }
 
     async fn start_teachers(&mut self) -> Result<Vec<String>, CliError> {
@@ -142,10 +154,13 @@ impl<'a> Steps<'a> {
             ("--config", text_path(&config)?),
             ("--live-teacher", TEACHER),
         ];
-        let evaluate = Evaluate::with(&options)
+        let mut evaluate = Evaluate::with(&options)
             .model("distilled", &run.join("phases/0-distill"))?
             .model("student", &run.join("artifact"))?
             .onnx("exported", &run.join("artifact/model.onnx"))?;
+        if self.arguments.int8 {
+            evaluate = evaluate.onnx("int8", &run.join("artifact/int8/model.onnx"))?;
+        }
         evaluate.finish(&mut self.services, self.folder).await
     }
 
@@ -153,10 +168,11 @@ impl<'a> Steps<'a> {
         let artifact = self.folder.join(RUN).join("artifact");
         writeln!(
             Narration,
-            "Done in {}. The student: {}; figures: {}.",
+            "Done in {}. The student: {}; figures: {}; curves, classes and mistakes: {}.",
             HumanDuration(begin.elapsed()),
             artifact.display(),
             self.folder.join(SUMMARY).display(),
+            self.folder.join(report::FILE).display(),
         );
     }
 }

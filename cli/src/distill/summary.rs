@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{DistillArguments, data::Data};
 use crate::{
+    command_line,
     comparison::{Figures, Row, table},
     local::{Evaluation, TEACHER},
 };
@@ -19,6 +20,8 @@ const FORMAT_VERSION: u32 = 1;
 pub(super) struct Summary {
     format_version: u32,
     retort_version: &'static str,
+    /// The command line.
+    command: String,
     teacher: String,
     data: String,
     training_samples: usize,
@@ -43,6 +46,7 @@ impl Summary {
         Self {
             format_version: FORMAT_VERSION,
             retort_version: env!("CARGO_PKG_VERSION"),
+            command: command_line::of_this_process(),
             teacher: arguments.teacher.clone(),
             data: data.path.display().to_string(),
             training_samples,
@@ -68,15 +72,16 @@ impl Summary {
 
     /// The table for a terminal, each line indented by two.
     pub(super) fn table(&self) -> String {
-        const NAMES: [(&str, &str); 4] = [
+        const NAMES: [(&str, &str); 5] = [
             (TEACHER, "teacher"),
             ("distilled", "student, distilled"),
             ("student", "student, at the end"),
             ("exported", "student, exported (ONNX)"),
+            ("int8", "student, int8 (ONNX)"),
         ];
         let known = NAMES
             .iter()
-            .filter_map(|(key, name)| Some(Row::new(name, self.models.get(*key)?)));
+            .filter_map(|(key, name)| Some(Row::new(*name, self.models.get(*key)?)));
         let samples = HumanCount(self.test_samples as u64);
         let rows: Vec<Row> = known.collect();
         format!(
@@ -99,6 +104,7 @@ mod tests {
         let summary = Summary {
             format_version: FORMAT_VERSION,
             retort_version: "0",
+            command: "retort distill".into(),
             teacher: "t.onnx".into(),
             data: "photos".into(),
             training_samples: 3,

@@ -12,8 +12,6 @@ use crate::{CliError, comparison::Figures, text_path::text_path};
 
 /// Name of the teacher among the models.
 pub(crate) const TEACHER: &str = "teacher";
-/// Name of the file of the results.
-const FILE: &str = "evaluation.json";
 
 /// The command line of `student-trainer evaluate`.
 #[derive(Debug)]
@@ -50,6 +48,10 @@ pub(crate) struct ModelFigures {
     pub latency_us: Option<Latency>,
     /// The predicted class of every sample.
     pub predictions: Vec<usize>,
+    /// The probability that the model gives this class, 0 to 1; absent in files of older builds.
+    pub confidences: Option<Vec<f64>>,
+    /// KL(teacher ‖ model) of every sample, in nats, at a temperature of 1; absent without a teacher.
+    pub divergences: Option<Vec<f64>>,
 }
 
 /// Latency in microseconds.
@@ -86,7 +88,7 @@ impl Evaluate {
         services: &mut LocalServices,
         folder: &OutputFolder,
     ) -> Result<Evaluation, CliError> {
-        let file = folder.join(FILE);
+        let file = folder.join(Evaluation::FILE);
         let Self(mut arguments) = self;
         arguments.extend(["--output".to_owned(), text_path(&file)?.to_owned()]);
         services
@@ -103,8 +105,11 @@ impl Evaluate {
 }
 
 impl Evaluation {
+    /// Name of the file.
+    pub(crate) const FILE: &str = "evaluation.json";
+
     /// Reads and checks the file that `evaluate` wrote.
-    fn read(file: PathBuf) -> Result<Self, LocalError> {
+    pub(crate) fn read(file: PathBuf) -> Result<Self, LocalError> {
         let wrong = |problem: String| LocalError::Evaluation {
             file: file.clone(),
             problem,
@@ -112,10 +117,12 @@ impl Evaluation {
         let json = std::fs::read(&file).map_err(|error| wrong(error.to_string()))?;
         let evaluation: Self =
             serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
-        let counts = evaluation
-            .models
-            .iter()
-            .map(|(name, model)| (&**name, model.predictions.len()));
+        let counts = evaluation.models.iter().flat_map(|(name, model)| {
+            let per_sample = [&model.confidences, &model.divergences];
+            let known = per_sample.into_iter().flatten().map(Vec::len);
+            let counts = known.chain([model.predictions.len()]);
+            counts.map(move |count| (&**name, count))
+        });
         for (name, count) in counts.chain([("labels", evaluation.labels.len())]) {
             if count != evaluation.samples {
                 let samples = evaluation.samples;
@@ -180,7 +187,7 @@ mod tests {
 
     fn read(labels: &str) -> Result<Evaluation, LocalError> {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join(FILE);
+        let file = folder.path().join(Evaluation::FILE);
         let json = format!(
             r#"{{"samples": 2, "labels": {labels}, "extra": 1, "models": {{"teacher": {{
                 "accuracy": 0.5, "parameters": 7, "multiply_adds": 8, "bytes": 9, "agreement": 1.0,
@@ -203,7 +210,7 @@ mod tests {
     fn counts_must_agree() {
         let error = read("[1]").unwrap_err().to_string();
         assert!(
-            error.contains(FILE) && error.contains("1 values of labels"),
+            error.contains(Evaluation::FILE) && error.contains("1 values of labels"),
             "{error}"
         );
         assert!(read("[1, ").is_err());

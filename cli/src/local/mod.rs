@@ -10,7 +10,7 @@ mod services;
 mod setting;
 
 pub use error::LocalError;
-pub(crate) use evaluation::{Evaluate, Evaluation, TEACHER};
+pub(crate) use evaluation::{Evaluate, Evaluation, ModelFigures, TEACHER};
 pub(crate) use inference::InferenceSettings;
 pub(crate) use output_folder::{KeptService, OutputFolder, Owner};
 pub(crate) use processes::{Processes, Service};

@@ -58,7 +58,7 @@ impl Observer for RunHistory {
             }
             Event::EpochFinished(finished) => {
                 if let Some(phase) = self.phases.last_mut() {
-                    phase.epochs.push(*finished);
+                    phase.epochs.push(finished.clone());
                 }
             }
             Event::StateChanged(_) | Event::Notice(_) => {}

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::{CliError, client::Remote, run_config::RunConfigText};
 
+mod compare;
 mod event_dedup;
 mod history;
 mod progress;
@@ -24,13 +25,14 @@ mod submission;
 mod trainer;
 mod verification;
 
+use compare::CompareArguments;
 pub(crate) use history::{PhaseHistory, RunHistory};
 pub(crate) use progress::{Progress, Style, screen_style};
 pub(crate) use submission::submit_and_watch;
 pub(crate) use trainer::{Observer, RunClient, watch};
 
-const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
-const TRAINER_VARIABLE: &str = "RETORT_TRAINER_ADDRESS";
+pub(crate) const DEFAULT_TRAINER: &str = "127.0.0.1:50052";
+pub(crate) const TRAINER_VARIABLE: &str = "RETORT_TRAINER_ADDRESS";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -40,7 +42,8 @@ Examples:
   retort run configs/run.toml --detach      submit only; watch later with `retort runs watch ID`
   retort run --verify runs/student          check that it used each sample, view and teacher once
 
-Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C exits at once.";
+Ctrl-C cancels the run and waits until the trainer has stopped it; a second Ctrl-C exits at once. The exit code is 3 if
+the run is complete and its model was not published, because it misses a bound of [publish.gate].";
 
 /// Submits a training run to a trainer and watches it.
 #[derive(Debug, Args)]
@@ -76,9 +79,13 @@ Examples:
   retort runs show student
   retort runs watch student        all events so far, then new ones; Ctrl-C does not stop the run
   retort runs cancel student
-  retort runs resume student       continue a cancelled or failed run from its last checkpoint";
+  retort runs resume student       continue a cancelled, failed or withheld run from its last checkpoint
+  retort runs compare runs/a runs/b --html comparison.html
+                                   folders on this machine; needs no trainer
 
-/// Lists, shows, watches, cancels and resumes training runs.
+A withheld run is complete, but its model misses a bound of [publish.gate] and was not published.";
+
+/// Lists, shows, watches, cancels, resumes and compares training runs.
 #[derive(Debug, Args)]
 #[command(after_help = RUNS_EXAMPLES)]
 pub struct RunsArguments {
@@ -93,6 +100,13 @@ pub struct RunsArguments {
 
 #[derive(Debug, Subcommand)]
 enum RunsCommand {
+    #[command(flatten)]
+    OfTrainer(TrainerCommand),
+    Compare(CompareArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum TrainerCommand {
     /// List all runs that the trainer knows, oldest first.
     List,
     /// Show a run's state, its folder, and why it ended.
@@ -105,7 +119,7 @@ enum RunsCommand {
         /// The run's id, as `retort runs list` prints it.
         run_id: String,
     },
-    /// Queue a failed or cancelled run again; it continues from its last checkpoint.
+    /// Queue a failed, withheld or cancelled run again; it continues from its last checkpoint.
     Resume {
         /// The run's id, as `retort runs list` prints it.
         run_id: String,
@@ -118,7 +132,7 @@ enum RunsCommand {
 }
 
 /// The default name of a run: that of its file.
-fn run_name(file: &Path) -> Result<String, CliError> {
+pub(crate) fn run_name(file: &Path) -> Result<String, CliError> {
     let stem = file.file_stem().unwrap_or_default();
     let name = stem.to_str().map(str::to_owned);
     name.ok_or_else(|| {
@@ -180,10 +194,14 @@ pub(crate) async fn run(arguments: RunArguments) -> Result<(), CliError> {
 
 /// `retort runs`.
 pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
+    let command = match arguments.command {
+        RunsCommand::Compare(arguments) => return compare::execute(&arguments),
+        RunsCommand::OfTrainer(command) => command,
+    };
     let remote = Remote::trainer(&arguments.trainer).with(&arguments.credentials)?;
     let trainer = RunClient::connect(remote).await?;
-    match arguments.command {
-        RunsCommand::List => {
+    match command {
+        TrainerCommand::List => {
             writeln!(Results, "{:<24} {:<14} FOLDER", "RUN", "STATE")?;
             for run in trainer.list().await? {
                 writeln!(
@@ -196,8 +214,8 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
             }
             Ok(())
         }
-        RunsCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
-        RunsCommand::Watch { run_id } => {
+        TrainerCommand::Show { run_id } => Ok(show(&trainer.get(&run_id).await?)?),
+        TrainerCommand::Watch { run_id } => {
             let mut progress = Progress::new(screen_style());
             let (mut output, closed) = OutputWatch::new();
             let mut observers: [&mut dyn Observer; 2] = [&mut progress, &mut output];
@@ -206,8 +224,8 @@ pub(crate) async fn execute(arguments: RunsArguments) -> Result<(), CliError> {
                 Ok(()) = closed => Err(OutputError::closed_pipe().into()),
             }
         }
-        RunsCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
-        RunsCommand::Cancel { run_id } => Ok(show(&trainer.cancel(&run_id).await?)?),
+        TrainerCommand::Resume { run_id } => Ok(show(&trainer.resume(&run_id).await?)?),
+        TrainerCommand::Cancel { run_id } => Ok(show(&trainer.cancel(&run_id).await?)?),
     }
 }
 
@@ -236,6 +254,12 @@ impl Observer for OutputWatch {
 
 /// Returns an error unless the run succeeded.
 pub(crate) fn succeeded(run: &Run) -> Result<(), CliError> {
+    if run.withheld {
+        return Err(CliError::Withheld {
+            id: run.run_id.clone(),
+            reason: run.reason.clone(),
+        });
+    }
     let state = match run.state() {
         RunState::Succeeded => return Ok(()),
         RunState::Cancelled => "was cancelled",
@@ -276,6 +300,7 @@ fn state_text(run: &Run) -> &'static str {
         RunState::Queued => "queued",
         RunState::Running => "running",
         RunState::Succeeded => "succeeded",
+        RunState::Failed if run.withheld => "withheld",
         RunState::Failed => "failed",
         RunState::Cancelled => "cancelled",
     }

@@ -8,7 +8,7 @@ use std::{
 use common::output::Narration;
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::runs::v1::{
-    EpochFinished, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
+    EpochFinished, PhaseStarted, Run, RunState, StepProgress, TermLoss, watch_run_response::Event,
 };
 
 use super::Observer;
@@ -89,7 +89,7 @@ impl Progress {
 
     fn finish_epoch(&mut self, finished: &EpochFinished) {
         let Some(phase) = &mut self.phase else { return };
-        phase.latest_epoch = Some(*finished);
+        phase.latest_epoch = Some(finished.clone());
         let name = phase_name(&phase.started.kind);
         let line = format!("{name}: {}", epoch_text(&phase.started, finished));
         self.print_without_bars(&line);
@@ -178,6 +178,7 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
     let StepProgress {
         epoch,
         loss,
+        terms,
         samples_per_second,
         teachers,
         teacher_wait_share,
@@ -185,8 +186,9 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
         ..
     } = progress;
     let epochs = started.epochs;
+    let terms = terms_text(terms);
     let mut text =
-        format!("epoch {epoch}/{epochs}, loss {loss:.3}, {samples_per_second:.0} samples/s");
+        format!("epoch {epoch}/{epochs}, loss {loss:.3}{terms}, {samples_per_second:.0} samples/s");
     if *teachers > 0 {
         let waiting = 100.0 * teacher_wait_share;
         let teachers = counted(u64::from(*teachers), "teacher");
@@ -200,6 +202,18 @@ fn step_text(started: &PhaseStarted, progress: &StepProgress) -> String {
     text
 }
 
+/// The terms that add up to a loss, in parentheses; nothing if there is only one.
+fn terms_text(terms: &[TermLoss]) -> String {
+    if terms.is_empty() {
+        return String::new();
+    }
+    let terms = terms.iter();
+    let terms: Vec<_> = terms
+        .map(|TermLoss { kind, loss }| format!("{kind} {loss:.3}"))
+        .collect();
+    format!(" ({})", terms.join(", "))
+}
+
 /// Formats a count with its noun: "1 epoch", "3 epochs".
 fn counted(count: u64, noun: &str) -> String {
     match count {
@@ -210,8 +224,11 @@ fn counted(count: u64, noun: &str) -> String {
 
 fn epoch_text(started: &PhaseStarted, finished: &EpochFinished) -> String {
     let mut text = format!(
-        "epoch {}/{}: loss {:.3}",
-        finished.epoch, started.epochs, finished.train_loss,
+        "epoch {}/{}: loss {:.3}{}",
+        finished.epoch,
+        started.epochs,
+        finished.train_loss,
+        terms_text(&finished.terms),
     );
     let train_accuracy = (!finished.unlabelled).then_some(finished.train_accuracy);
     for (samples, accuracy) in [
@@ -235,6 +252,13 @@ mod tests {
             kind: "fine_tune".to_owned(),
             epochs: 3,
             steps_per_epoch: 10,
+        }
+    }
+
+    fn term(kind: &str) -> TermLoss {
+        TermLoss {
+            kind: kind.to_owned(),
+            loss: 0.25,
         }
     }
 
@@ -267,6 +291,9 @@ mod tests {
         progress.data_wait_share = 0.118;
         let slow_data = format!("{with_teachers}, 12 % waiting for data");
         assert_eq!(step_text(&started(), &progress), slow_data);
+        progress.terms = ["kd", "cross_entropy"].map(term).into();
+        let with_terms = slow_data.replace("0.512", "0.512 (kd 0.250, cross_entropy 0.250)");
+        assert_eq!(step_text(&started(), &progress), with_terms);
     }
 
     #[test]
@@ -286,9 +313,10 @@ mod tests {
             train_accuracy: 0.0,
             unlabelled: true,
             validation_accuracy: None,
+            terms: ["dkd", "dist"].map(term).into(),
             ..finished
         };
         let text = epoch_text(&started(), &unlabelled);
-        assert_eq!(text, "epoch 3/3: loss 0.400, 7.0 s");
+        assert_eq!(text, "epoch 3/3: loss 0.400 (dkd 0.250, dist 0.250), 7.0 s");
     }
 }

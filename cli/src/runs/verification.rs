@@ -11,7 +11,10 @@ use std::{
 use common::{digest::Sha256, output::Results};
 use datasets::EpochSampler;
 use networks::{NetworkSpec, Weights, model_id};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use soft_targets::consumption::{ConsumedStep, Consumption};
 
 use crate::CliError;
@@ -40,10 +43,20 @@ struct Phase {
     epochs: u32,
     batch_size: usize,
     loss: Loss,
+    /// May end the phase before its last epoch.
+    early_stopping: Option<IgnoredAny>,
+}
+
+/// One term, or the terms that are added.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Loss {
+    Single(LossTerm),
+    Sum(Vec<LossTerm>),
 }
 
 #[derive(Debug, Deserialize)]
-struct Loss {
+struct LossTerm {
     kind: String,
 }
 
@@ -68,6 +81,8 @@ struct Manifest {
     teacher: Option<Teacher>,
     model_id: String,
     onnx_sha256: Option<Sha256>,
+    /// Digest of the model in int8, if the run wrote one.
+    int8_onnx_sha256: Option<Sha256>,
     phases: Vec<PhaseRecord>,
 }
 
@@ -241,16 +256,16 @@ impl FinishedRun {
             }
         };
         let samples = self.manifest.samples_of(phase);
-        let total = u64::from(samples) * u64::from(phase.epochs);
+        let epochs = phase.epochs_of(record.consumed_samples, samples);
+        let total = u64::from(samples) * u64::from(epochs);
         if record.consumed_samples != total {
             return Err(format!(
-                "phase {} consumed {} samples, but {} epochs of {samples} are {total}",
+                "phase {} consumed {} samples, but {epochs} epochs of {samples} are {total}",
                 index + 1,
                 record.consumed_samples,
-                phase.epochs,
             ));
         }
-        let expected = self.expected(index as u64, phase, teacher)?;
+        let expected = self.expected(index as u64, phase, epochs, teacher)?;
         if record.consumed_sha256 != expected.sha256 {
             return Err(format!(
                 "phase {} did not consume each (sample, view, teacher) exactly once and in order: \
@@ -265,16 +280,16 @@ impl FinishedRun {
             None => "with hard labels alone".to_owned(),
         };
         Ok(format!(
-            "{} epochs of {samples} samples, each used exactly once per epoch, {source}",
-            phase.epochs
+            "{epochs} epochs of {samples} samples, each used exactly once per epoch, {source}"
         ))
     }
 
-    /// Computes the digest of the data that the phase must have consumed.
+    /// Computes the digest of the data that the phase must have consumed in `epochs` epochs.
     fn expected(
         &self,
         index: u64,
         phase: &Phase,
+        epochs: u32,
         teacher: Option<&str>,
     ) -> Result<Consumption, String> {
         let samples = self.manifest.samples_of(phase) as usize;
@@ -284,7 +299,7 @@ impl FinishedRun {
         let views = self.config.soft_targets.views;
         let views = views.filter(|views| *views > 0 && teacher.is_some());
         let mut consumption = Consumption::default();
-        for epoch in 0..u64::from(phase.epochs) {
+        for epoch in 0..u64::from(epochs) {
             let sampler =
                 EpochSampler::new(samples, phase.batch_size, self.config.seed, index, epoch);
             let mut used = vec![false; samples];
@@ -326,12 +341,16 @@ impl FinishedRun {
             )),
             Err(error) => problems.push(format!("{}: {error}", file.display())),
         }
-        if let Some(expected) = &self.manifest.onnx_sha256 {
-            let file = self.folder.join("artifact/model.onnx");
+        for (name, expected) in [
+            ("artifact/model.onnx", &self.manifest.onnx_sha256),
+            ("artifact/int8/model.onnx", &self.manifest.int8_onnx_sha256),
+        ] {
+            let Some(expected) = expected else { continue };
+            let file = self.folder.join(name);
             let found = Sha256::of(&fs::read(&file).map_err(CliError::file(&file))?);
             if found != *expected {
                 problems.push(format!(
-                    "artifact/model.onnx has SHA-256 {found}, the manifest says {expected}"
+                    "{name} has SHA-256 {found}, the manifest says {expected}"
                 ));
             }
         }
@@ -351,7 +370,22 @@ impl Manifest {
 
 impl Phase {
     fn needs_soft_targets(&self) -> bool {
-        self.loss.kind != "cross_entropy"
+        let terms = match &self.loss {
+            Loss::Single(term) => std::slice::from_ref(term),
+            Loss::Sum(terms) => terms,
+        };
+        terms.iter().any(|term| term.kind != "cross_entropy")
+    }
+
+    /// The epochs in which the phase consumed `consumed` samples, each of `samples`: all that are configured, or at
+    /// least one if the phase may stop early.
+    fn epochs_of(&self, consumed: u64, samples: u32) -> u32 {
+        if self.early_stopping.is_none() {
+            return self.epochs;
+        }
+        let epochs = consumed / u64::from(samples.max(1));
+        let epochs = u32::try_from(epochs).unwrap_or(self.epochs);
+        epochs.clamp(self.epochs.min(1), self.epochs)
     }
 }
 

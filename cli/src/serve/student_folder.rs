@@ -62,20 +62,19 @@ pub(super) fn find(folder: &Path, name: Option<&str>) -> Result<Vec<Artifact>, C
 
 /// The folder with the files of the model of `folder`.
 fn place(folder: &Path) -> Option<PathBuf> {
-    let places = PLACES.iter().map(|place| folder.join(place));
-    let mut places = places.filter(|place| {
-        [MODEL, MANIFEST]
-            .iter()
-            .any(|file| place.join(file).is_file())
-    });
-    places.next()
+    let with = |file: &str| {
+        let mut places = PLACES.iter().map(|place| folder.join(place));
+        places.find(|place| place.join(file).is_file())
+    };
+    // The model first: a run's folder has a manifest of its own.
+    with(MODEL).or_else(|| with(MANIFEST))
 }
 
-/// The name of the folder; `run` and `artifact` are the names of all runs and artifacts.
+/// The name of the folder; `run`, `artifact` and `int8` are the names of all runs, artifacts and models in int8.
 fn name_of(folder: &Path) -> String {
     let names = folder.ancestors().filter_map(Path::file_name);
     let names = names.map(|name| name.to_string_lossy().into_owned());
-    let mut names = names.filter(|name| name != "run" && name != "artifact");
+    let mut names = names.filter(|name| !["run", "artifact", "int8"].contains(&name.as_str()));
     names.next().unwrap_or_default()
 }
 
@@ -129,6 +128,7 @@ mod tests {
             ("/home/ann/student", "student"),
             ("/home/ann/student/run", "student"),
             ("/home/ann/student/run/artifact", "student"),
+            ("/home/ann/student/run/artifact/int8", "student"),
             ("/", ""),
         ] {
             assert_eq!(name_of(Path::new(folder)), expected, "{folder}");
@@ -162,6 +162,17 @@ mod tests {
             error.contains("student/artifact/manifest.json: manifest: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_manifest_of_a_run_is_not_that_of_its_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifact = folder.path().join("artifact");
+        fs::create_dir(&artifact).unwrap();
+        fs::write(folder.path().join(MANIFEST), "{}").unwrap();
+        fs::write(artifact.join(MANIFEST), "{}").unwrap();
+        fs::write(artifact.join(MODEL), "x").unwrap();
+        assert_eq!(place(folder.path()), Some(artifact));
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl Search {
         })?;
         let widest = match self.budget.microseconds {
             None => widest,
-            Some(most) => greatest(widest, |steps| Ok(measure(&spec(steps))?.median <= most))?,
+            Some(most) => greatest(widest, |steps| {
+                Ok(measure(&spec(steps))?.latency.median <= most)
+            })?,
         };
         if widest == 0 {
             // An image may be too small for the family, which is an error to show.

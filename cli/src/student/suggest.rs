@@ -7,7 +7,7 @@ use common::{
     output::{Messages, Results},
     process_environment,
 };
-use datasets::SampleKind;
+use datasets::{Ground, SampleKind};
 use indicatif::ProgressBar;
 use networks::{Shape, limits};
 
@@ -160,7 +160,7 @@ fn samples(arguments: &SuggestArguments) -> Result<(Shape, usize), CliError> {
         .data
         .as_deref()
         .unwrap_or(std::path::Path::new(""));
-    let train = data_set::open(path, arguments.format.as_deref())?.train;
+    let train = data_set::open(path, arguments.format.as_deref(), Ground::WHITE)?.train;
     let input = match train.kind() {
         SampleKind::Row { values } => Shape::Vector { features: values },
         SampleKind::Image { channels, .. } => Shape::Image {

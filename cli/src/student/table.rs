@@ -42,9 +42,9 @@ pub(super) fn text(suggestions: &[Suggestion]) -> String {
             HumanCount(*parameters).to_string(),
             format!("{:.2} M", *multiply_adds as f64 / 1e6),
             DecimalBytes(measured.bytes as u64).to_string(),
-            format!("{:.0} µs", measured.median),
-            measured.least,
-            measured.most,
+            format!("{:.0} µs", measured.latency.median),
+            measured.latency.least,
+            measured.latency.most,
         );
     }
     text += "\nOne of these lines goes into a run's configuration, before its first table (`retort distill` has the flags\n\
@@ -64,6 +64,7 @@ fn toml_line(suggestion: &Suggestion) -> String {
 #[cfg(test)]
 mod tests {
     use networks::{NetworkSpec, cost};
+    use onnx_runtime::Latency;
 
     use super::*;
     use crate::student::{family::Family, latency::Measured};
@@ -82,9 +83,11 @@ mod tests {
             spec,
             measured: Measured {
                 bytes: 157_260,
-                median: 44.4,
-                least: 43.0,
-                most: 51.2,
+                latency: Latency {
+                    median: 44.4,
+                    least: 43.0,
+                    most: 51.2,
+                },
             },
         }
     }

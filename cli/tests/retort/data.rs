@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use image::{Rgb, RgbImage};
+use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::Value;
 
 fn write_picture(path: &Path, size: [u32; 2], value: u8) {
@@ -105,6 +105,31 @@ fn the_page_has_a_picture_of_each_class() {
         "13 training samples",
     ] {
         assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn transparent_pixels_show_the_ground() {
+    let folder = tempfile::tempdir().unwrap();
+    for class in ["cat", "dog"] {
+        let picture = RgbaImage::from_pixel(2, 2, Rgba([9, 9, 9, 0]));
+        fs::create_dir_all(folder.path().join(class)).unwrap();
+        picture
+            .save(folder.path().join(class).join("1.png"))
+            .unwrap();
+    }
+    for (arguments, mean) in [
+        (&["."][..], [1.0, 1.0, 1.0]),
+        (&[".", "--ground", "#ff0000"], [1.0, 0.0, 0.0]),
+    ] {
+        let output = inspect(folder.path(), &[arguments, &["--json"]].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let channels = json["splits"][0]["channels"].as_array().unwrap();
+        let found: Vec<_> = channels
+            .iter()
+            .filter_map(|channel| channel["mean"].as_f64())
+            .collect();
+        assert_eq!(found, mean, "{json}");
     }
 }
 

@@ -147,11 +147,15 @@ fn the_demo_does_everything_and_leaves_figures_a_page_and_no_process() {
     assert!(sum <= total && sum > 0.9 * total, "{sum} of {total}");
 
     let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    for outside in ["http:", "https:", "src=", "<link", "url(", "@import"] {
+    for outside in ["http:", "https:", "<link", "url(", "@import"] {
         assert!(!page.contains(outside), "{outside}");
     }
-    // Two charts, of loss and accuracy, for each of five phases.
-    assert_eq!(page.matches("<svg").count(), 10);
+    // Two charts, of loss and accuracy, for each of five phases; accuracy by parameters, file size and latency; the
+    // reliability diagram.
+    assert_eq!(page.matches("<svg").count(), 14);
+    let pictures = page.matches("src=\"data:image/png;base64,").count();
+    assert_eq!(pictures, page.matches("src=").count());
+    assert!((1..=24).contains(&pictures), "{pictures}");
     let said = text(&output);
     for words in [
         "student, served (gRPC)",

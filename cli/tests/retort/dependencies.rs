@@ -10,8 +10,8 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
-    &["common", "proto", "tensors"],
-    &["artifacts", "datasets", "networks", "server"],
+    &["common", "proto", "tensorboard", "tensors"],
+    &["artifacts", "datasets", "networks", "server", "torch-cuda"],
     &[
         "onnx-runtime",
         "soft-targets",
@@ -59,7 +59,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 11] = [
+const WITHOUT_LIBTORCH: [&str; 12] = [
     "artifacts",
     "cli",
     "common",
@@ -70,6 +70,7 @@ const WITHOUT_LIBTORCH: [&str; 11] = [
     "server",
     "soft-targets",
     "teacher-pool",
+    "tensorboard",
     "tensors",
 ];
 

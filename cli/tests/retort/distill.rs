@@ -166,11 +166,29 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
         models["student"]["agreement"]
     );
 
+    let page = fs::read_to_string(scene.path("student/report.html")).unwrap();
+    for part in [
+        "teacher.onnx",
+        "Confusion matrix",
+        "Calibration",
+        "Provenance",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let comparison = scene.path("comparison.html");
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_retort"));
+    compare.args(["runs", "compare"]).arg(scene.path("student"));
+    let compared = compare.arg("--html").arg(&comparison).output().unwrap();
+    assert!(compared.status.success(), "{}", text(&compared));
+    assert!(text(&compared).contains("finished"), "{}", text(&compared));
+    assert!(fs::read_to_string(&comparison).unwrap().contains("<svg"));
+
     let manifest = fs::read(scene.path("student/run/artifact/manifest.json")).unwrap();
     let manifest = ArtifactManifest::from_json(&manifest).unwrap();
     // In the order of the folders, whatever the teacher's.
     assert_eq!(manifest.class_names, ["pullover", "shirt", "trouser"]);
     assert!(manifest.provenance.teacher.is_some());
+    assert_eq!(manifest.preprocessing.unwrap().ground, [255; 3]);
 
     let picture = photos.join("trouser/1-0.png");
     let mut predict = Command::new(env!("CARGO_BIN_EXE_retort"));
@@ -191,6 +209,14 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
     assert_eq!(scene.model("again"), scene.model("student"));
     assert_ne!(scene.model("other"), scene.model("student"));
 
+    // The student in int8 is evaluated beside the others, and is a model of its own.
+    let (output, summary) = scene.distilled(&photos, "small", &["--int8"]);
+    assert!(output.contains("student, int8 (ONNX)"), "{output}");
+    let models = &summary["models"];
+    assert!(models["int8"]["accuracy"].is_number(), "{summary}");
+    assert_ne!(models["int8"]["bytes"], models["exported"]["bytes"]);
+    assert_eq!(scene.model("small"), scene.model("student"));
+
     // The weights of one student are the first ones of another.
     let weights = scene.weights("student");
     let weights = weights.to_str().unwrap();
@@ -200,10 +226,48 @@ fn a_folder_of_pictures_and_a_teacher_of_another_size_become_a_served_student() 
 }
 
 #[test]
+fn a_student_that_misses_a_bound_is_complete_and_not_published() {
+    let scene = Scene::new();
+    let photos = scene.write_pictures("photos", true);
+    let store = scene.path("store");
+    fs::create_dir(&store).unwrap();
+    let inference = InferenceService::start(env!("CARGO_BIN_EXE_retort"), &store);
+    let admin = inference.address("admin");
+    let publish = ["--publish", admin.as_str(), "--model", "clothes"];
+    let distill = |out: &str, bounds: &[&str]| {
+        let output = scene.distill(&photos, out, &[&publish[..], bounds].concat());
+        (output.status.code(), text(&output))
+    };
+    let bounds = ["--min-agreement", "0", "--max-latency-us", "0.001"];
+    let (code, said) = distill("slow", &bounds);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("is above publish.gate.max_latency_us = 0.001")
+            && !said.contains("min_agreement"),
+        "{said}"
+    );
+    assert!(!said.contains("Distilling ended while"), "{said}");
+    // The student is evaluated nevertheless.
+    assert!(scene.path("slow/summary.json").exists());
+    assert!(!store.join("models/clothes").exists());
+
+    let (code, said) = distill("fast", &["--min-agreement", "0", "--max-latency-us", "1e9"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(store.join("models/clothes/1").exists());
+
+    let (code, said) = distill("none", &["--baseline", "no-such-run"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("no-such-run") && !scene.path("none").exists(),
+        "{said}"
+    );
+}
+
+#[test]
 fn pictures_without_labels_are_distilled_without_fine_tuning() {
     let scene = Scene::new();
     let photos = scene.write_pictures("photos", false);
-    let (output, summary) = scene.distilled(&photos, "student", &[]);
+    let (output, summary) = scene.distilled(&photos, "student", &["--ground", "black"]);
     assert!(
         output.contains("no labels") && !output.contains("fine-tune"),
         "{output}"
@@ -217,10 +281,13 @@ fn pictures_without_labels_are_distilled_without_fine_tuning() {
         student["accuracy"].is_null() && student["agreement"].is_number(),
         "{summary}"
     );
+    let page = fs::read_to_string(scene.path("student/report.html")).unwrap();
+    assert!(page.contains("No sample has a label"), "{page}");
     let manifest = fs::read(scene.path("student/run/artifact/manifest.json")).unwrap();
     let manifest = ArtifactManifest::from_json(&manifest).unwrap();
     // Those of the teacher.
     assert_eq!(manifest.class_names, ["trouser", "shirt", "pullover"]);
+    assert_eq!(manifest.preprocessing.unwrap().ground, [0; 3]);
 }
 
 #[test]
@@ -252,6 +319,10 @@ fn what_cannot_be_distilled_is_named_and_nothing_is_left_running() {
         "{}",
         text(&no_weights)
     );
+
+    let colorful = scene.distill(&photos, "colorful", &["--ground", "colorful"]);
+    assert_eq!(colorful.status.code(), Some(64));
+    assert!(text(&colorful).contains("#rrggbb"), "{}", text(&colorful));
 
     let nothing = scene.distill(&scene.path("nowhere"), "nothing", &[]);
     assert!(text(&nothing).contains("nowhere"), "{}", text(&nothing));

@@ -69,10 +69,12 @@ fn the_run_gives_the_bytes_of_distill() {
 fn data_without_labels_has_the_classes_of_the_teacher() {
     let scene = Scene::new();
     let photos = scene.write_pictures("photos", false);
-    let written = scene.command("init", &photos, "files").output().unwrap();
+    let mut command = scene.command("init", &photos, "files");
+    let written = command.args(["--ground", "#102030"]).output().unwrap();
     assert!(written.status.success(), "{}", text(&written));
     let run = fs::read_to_string(scene.path("files/run.toml")).unwrap();
     let run: toml::Table = run.parse().unwrap();
+    assert_eq!(run["data"]["ground"].as_str(), Some("#102030"));
     let names = run["data"]["class_names"].as_array().unwrap();
     let names: Vec<_> = names.iter().filter_map(toml::Value::as_str).collect();
     assert_eq!(names, ["trouser", "shirt", "pullover"]);

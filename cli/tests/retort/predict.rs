@@ -41,6 +41,7 @@ fn pictures_of_unequal_sizes_are_classified_one_by_one() {
         image::Rgb([x, y, x + y].map(|value| value as u8))
     });
     large.save(path("large.jpg")).unwrap();
+    large.save(path("large.webp")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_retort"))
         .args([
             "predict",
@@ -49,7 +50,7 @@ fn pictures_of_unequal_sizes_are_classified_one_by_one() {
             "--url",
             &service.address("grpc"),
         ])
-        .args([path("small.png"), path("large.jpg")])
+        .args([path("small.png"), path("large.jpg"), path("large.webp")])
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
@@ -59,8 +60,11 @@ fn pictures_of_unequal_sizes_are_classified_one_by_one() {
         String::from_utf8_lossy(&output.stderr)
     );
     let lines: Vec<_> = printed.lines().collect();
-    assert_eq!(lines.len(), 2, "{printed}");
-    for (line, name) in lines.iter().zip(["small.png: ", "large.jpg: "]) {
+    assert_eq!(lines.len(), 3, "{printed}");
+    for (line, name) in lines
+        .iter()
+        .zip(["small.png: ", "large.jpg: ", "large.webp: "])
+    {
         assert!(line.contains(name) && line.contains(" %"), "{line}");
     }
 }

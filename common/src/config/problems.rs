@@ -66,6 +66,12 @@ impl Problems {
         self.require(range.contains(&value), key, value, &message);
     }
 
+    /// Adds a problem with `key` unless `value` is above 0 and finite.
+    pub fn require_positive(&mut self, key: &str, value: f64) {
+        let fits = value.is_finite() && value > 0.0;
+        self.require(fits, key, value, "must be above 0");
+    }
+
     /// Whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

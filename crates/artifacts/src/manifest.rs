@@ -53,8 +53,8 @@ pub struct OnnxFile {
     pub size: u64,
 }
 
-/// How an image is converted to the model's input: to the model's channels, to its size, then
-/// `(x / 255 - mean) / std` per channel.
+/// How an image is converted to the model's input: its transparent pixels to the color of the ground, then to the
+/// model's channels, to its size, then `(x / 255 - mean) / std` per channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -69,6 +69,12 @@ pub struct Preprocessing {
     /// How an image of another size is resized before its center is cropped.
     #[serde(default)]
     pub resize: Resize,
+    /// Color that shows through transparent pixels of an image: red, green, blue. By default it is white.
+    #[serde(
+        default = "Preprocessing::default_ground",
+        skip_serializing_if = "Preprocessing::is_default_ground"
+    )]
+    pub ground: [u8; 3],
 }
 
 /// The input of a model of images.
@@ -88,7 +94,17 @@ impl Preprocessing {
             std,
             grayscale: false,
             resize: Resize::default(),
+            ground: Self::default_ground(),
         }
+    }
+
+    /// White.
+    const fn default_ground() -> [u8; 3] {
+        [255; 3]
+    }
+
+    fn is_default_ground(ground: &[u8; 3]) -> bool {
+        *ground == Self::default_ground()
     }
 }
 

@@ -25,10 +25,15 @@ mod network;
 mod number_arguments;
 mod parts;
 mod process;
+mod recipe;
 mod report;
 mod series;
 mod serve;
 mod stream;
+mod task;
+mod threads;
+mod train;
+mod trainer;
 
 /// The allocator of the inference service, so that the bare server differs from it only in what it does.
 #[global_allocator]
@@ -44,6 +49,8 @@ const USAGE_EXIT_CODE: u8 = 64;
     version,
     after_help = "Examples:
   retort-bench distill                                the cost of soft targets in training
+  retort-bench train                                  the speed of training beside PyTorch's
+  retort-bench threads                                two threads on cores that other programs use
   retort-bench stream                                 the maximum rate of soft targets
   retort-bench serve                                  the overhead of the inference service over ONNX Runtime
   retort-bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,64
@@ -57,6 +64,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Distill(distill::DistillArguments),
+    Train(train::TrainArguments),
+    Threads(threads::ThreadsArguments),
     Stream(stream::StreamArguments),
     Serve(Box<serve::ServeArguments>),
     #[command(flatten)]
@@ -83,6 +92,8 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Distill(arguments) => measure(distill::execute(&arguments)),
+        Command::Train(arguments) => measure(train::execute(&arguments)),
+        Command::Threads(arguments) => measure(threads::execute(&arguments)),
         Command::Stream(arguments) => measure(stream::execute(&arguments)),
         Command::Serve(arguments) => measure(serve::execute(*arguments)),
         Command::Part(part) => {

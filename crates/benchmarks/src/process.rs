@@ -1,4 +1,4 @@
-//! Runs programs as child processes, each pinned to its core if required.
+//! Runs programs as child processes, each pinned to its cores if required.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{Read, Seek},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -33,29 +33,40 @@ pub(crate) struct Program {
     name: String,
     file: PathBuf,
     arguments: Vec<OsString>,
-    core: Option<usize>,
+    /// Variables that it gets besides those of this program.
+    environment: Vec<(String, String)>,
+    /// The cores that it may use; empty for all.
+    cores: Vec<usize>,
 }
 
 impl Program {
     /// The service's program `name` in the folder of this program.
     pub(crate) fn service(name: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            name: name.to_owned(),
-            file: own_file()?.with_file_name(name),
-            arguments: Vec::new(),
-            core: None,
-        })
+        Ok(Self::new(name, own_file()?.with_file_name(name)))
     }
 
     /// This program with the subcommand `part`.
     pub(crate) fn part(part: &str) -> anyhow::Result<Self> {
-        let program = Self {
-            name: format!("retort-bench {part}"),
-            file: own_file()?,
+        Ok(Self::new(&format!("retort-bench {part}"), own_file()?).arg(part))
+    }
+
+    /// A script of the repository.
+    pub(crate) fn script(file: &Path) -> anyhow::Result<Self> {
+        let name = file.display().to_string();
+        if !file.is_file() {
+            bail!("{name} is missing: start the benchmark in the folder of the repository");
+        }
+        Ok(Self::new(&name, file.to_owned()))
+    }
+
+    fn new(name: &str, file: PathBuf) -> Self {
+        Self {
+            name: name.to_owned(),
+            file,
             arguments: Vec::new(),
-            core: None,
-        };
-        Ok(program.arg(part))
+            environment: Vec::new(),
+            cores: Vec::new(),
+        }
     }
 
     /// Adds an argument.
@@ -69,10 +80,21 @@ impl Program {
         arguments.into_iter().fold(self, Self::arg)
     }
 
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Pins the program to one core.
     pub(crate) fn on_core(self, core: usize) -> Self {
-        let core = Some(core);
-        Self { core, ..self }
+        self.on_cores(&[core])
+    }
+
+    /// Pins the program to these cores.
+    pub(crate) fn on_cores(self, cores: &[usize]) -> Self {
+        let cores = cores.to_vec();
+        Self { cores, ..self }
     }
 
     /// Runs the program to its end.
@@ -131,13 +153,16 @@ impl Program {
         let mut command = Command::new(&self.file);
         command
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(stderr);
         // A child inherits the core affinity of the thread that starts it.
-        let core = self.core;
+        let cores = self.cores.clone();
         let spawned = thread::spawn(move || {
-            core.map_or(Ok(()), pin_this_thread)?;
+            if !cores.is_empty() {
+                pin_this_thread(&cores)?;
+            }
             command.spawn()
         });
         // Cannot fail: the thread does not panic.
@@ -242,15 +267,22 @@ impl Drop for Running {
 
 /// The `n`th core, from 0, that this process may use, or the last one if there are fewer.
 pub(crate) fn usable_core(n: usize) -> std::io::Result<usize> {
-    let usable = sched_getaffinity(None)?;
-    let cores = (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core));
     // A running process has at least one core.
-    Ok(cores.take(n + 1).last().unwrap_or_default())
+    Ok(usable_cores(n + 1)?.last().copied().unwrap_or_default())
 }
 
-/// Pins the calling thread, and the threads and processes that it starts later, to one core.
-pub(crate) fn pin_this_thread(core: usize) -> std::io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    Ok(sched_setaffinity(None, &cores)?)
+/// The first `count` cores that this process may use, or all if there are fewer.
+pub(crate) fn usable_cores(count: usize) -> std::io::Result<Vec<usize>> {
+    let usable = sched_getaffinity(None)?;
+    let cores = (0..CpuSet::MAX_CPU).filter(|core| usable.is_set(*core));
+    Ok(cores.take(count).collect())
+}
+
+/// Pins the calling thread, and the threads and processes that it starts later, to these cores.
+pub(crate) fn pin_this_thread(cores: &[usize]) -> std::io::Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        set.set(*core);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }

@@ -7,7 +7,7 @@
 
 use std::{env, fs, path::PathBuf, process::ExitCode, time::Instant};
 
-use datasets::{Decoding, Geometry, PictureFormat, Renderer, decode};
+use datasets::{Decoding, Geometry, Interpolation, PictureFormat, Renderer, decode};
 
 fn main() -> ExitCode {
     match run() {
@@ -50,7 +50,8 @@ fn run() -> Result<f64, String> {
             flip: false,
         };
         let mut pixels = vec![0; 3 * side * side];
-        renderer.render(&picture, whole, [3, side, side], &mut pixels);
+        let shape = [3, side, side];
+        renderer.render(&picture, whole, shape, Interpolation::Bilinear, &mut pixels);
         if let Some(out) = &out {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let target = out.join(format!("{name}.pixels"));

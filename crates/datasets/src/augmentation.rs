@@ -1,11 +1,30 @@
 //! Random changes to a training image.
 
+mod color_jitter;
+mod mixing;
+mod rand_augment;
+mod random_affine;
+mod random_erasing;
+mod random_resized_crop;
+
+use std::fmt;
+
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::view::Geometry;
+pub(crate) use self::mixing::Mix;
+pub use self::{
+    color_jitter::ColorJitter,
+    mixing::{CutMix, Mixup},
+    rand_augment::RandAugment,
+    random_affine::RandomAffine,
+    random_erasing::{ErasedValue, RandomErasing},
+    random_resized_crop::RandomResizedCrop,
+};
+use crate::{operations::Operation, view::Geometry};
 
-/// Random changes to a training image, as torchvision makes them. The default changes nothing.
+/// Random changes to a training image, as torchvision and timm make them, in the order of the fields. The default changes
+/// nothing.
 ///
 /// The serialized form omits defaults, so an identity that contains it stays the same when a later version
 /// adds another change.
@@ -22,17 +41,33 @@ pub struct Augmentation {
     /// `RandomResizedCrop`, in place of the center of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<RandomResizedCrop>,
+    /// `RandomAffine`: rotation and shift.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_affine: Option<RandomAffine>,
+    /// `RandAugment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rand_augment: Option<RandAugment>,
+    /// `ColorJitter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub color_jitter: Option<ColorJitter>,
+    /// `RandomErasing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_erasing: Option<RandomErasing>,
+    /// timm's mixup, of each sample with a random other one. With `cutmix`, half of the samples get each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixup: Option<Mixup>,
+    /// timm's CutMix, of each sample with a random other one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutmix: Option<CutMix>,
 }
 
-/// torchvision's `RandomResizedCrop`: a box of random area, aspect ratio and position.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RandomResizedCrop {
-    /// Smallest and largest share of the image's area, within 0 (exclusive) and 1.
-    pub scale: [f64; 2],
-    /// Smallest and largest width divided by height, above 0.
-    #[serde(default = "RandomResizedCrop::default_ratio")]
-    pub ratio: [f64; 2],
+/// What a view makes of one image before it is mixed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Transform {
+    /// The part that it shows.
+    pub(crate) geometry: Geometry,
+    /// Changes of the rendered part, in order.
+    pub(crate) operations: Vec<Operation>,
 }
 
 /// A field of [`Augmentation`] that is out of range.
@@ -48,9 +83,14 @@ pub struct OutOfRange {
 }
 
 impl Augmentation {
-    /// Draws the part of an image of `size` that a view shows to a student with an input of `target`, both
+    /// Draws what a view makes of an image of `size` for a student with an input of `target`, both
     /// [height, width].
-    pub fn draw(self, generator: &mut impl Rng, size: [usize; 2], target: [usize; 2]) -> Geometry {
+    pub(crate) fn draw(
+        self,
+        generator: &mut impl Rng,
+        size: [usize; 2],
+        target: [usize; 2],
+    ) -> Transform {
         let mut geometry = match self.random_resized_crop {
             Some(crop) => crop.draw(generator, size, target),
             None => Geometry::centered(size, target),
@@ -62,7 +102,29 @@ impl Augmentation {
             geometry.left += right * (geometry.width / target[1] as f64);
         }
         geometry.flip = self.horizontal_flip && generator.random_bool(0.5);
-        geometry
+        // Draws of later versions come last: the earlier ones keep their bits.
+        let mut operations = Vec::new();
+        if let Some(affine) = self.random_affine {
+            operations.push(affine.draw(generator, target));
+        }
+        if let Some(rand_augment) = self.rand_augment {
+            operations.extend(rand_augment.draw(generator, target));
+        }
+        if let Some(jitter) = self.color_jitter {
+            operations.extend(jitter.draw(generator));
+        }
+        if let Some(erasing) = self.random_erasing {
+            operations.extend(erasing.draw(generator, target));
+        }
+        Transform {
+            geometry,
+            operations,
+        }
+    }
+
+    /// Whether samples are mixed with other ones.
+    pub fn mixes(self) -> bool {
+        self.mixup.is_some() || self.cutmix.is_some()
     }
 
     /// Checks the ranges of the fields for a student with an input of `target`, [height, width].
@@ -71,195 +133,113 @@ impl Augmentation {
     /// The first field that is out of range.
     pub fn check(self, target: [usize; 2]) -> Result<(), OutOfRange> {
         let [height, width] = target;
-        if self.pad > 0 && self.pad >= height.min(width) {
-            return Err(OutOfRange {
-                field: "pad",
-                value: self.pad.to_string(),
-                allowed: format!(
-                    "must be below the height and width of network.input, {height} and {width}: a crop could show \
-                     nothing of the image"
-                ),
-            });
+        let fits = self.pad == 0 || self.pad < height.min(width);
+        let allowed = format!(
+            "must be below the height and width of network.input, {height} and {width}: a crop could show nothing of \
+             the image"
+        );
+        OutOfRange::unless(fits, "pad", self.pad.to_string(), &allowed)?;
+        self.random_resized_crop
+            .map_or(Ok(()), RandomResizedCrop::check)?;
+        self.random_affine.map_or(Ok(()), RandomAffine::check)?;
+        self.rand_augment.map_or(Ok(()), RandAugment::check)?;
+        self.color_jitter.map_or(Ok(()), ColorJitter::check)?;
+        self.random_erasing.map_or(Ok(()), RandomErasing::check)?;
+        self.mixup.map_or(Ok(()), Mixup::check)?;
+        self.cutmix.map_or(Ok(()), CutMix::check)
+    }
+
+    /// Checks the fields for rows of numbers, which can only be mixed. The fields that images alone have had since the
+    /// first version are ignored.
+    ///
+    /// # Errors
+    /// The first field that has no meaning for rows, or that is out of range.
+    pub fn check_rows(self) -> Result<(), OutOfRange> {
+        for (field, is_set) in [
+            ("random_affine", self.random_affine.is_some()),
+            ("rand_augment", self.rand_augment.is_some()),
+            ("color_jitter", self.color_jitter.is_some()),
+            ("random_erasing", self.random_erasing.is_some()),
+            ("cutmix", self.cutmix.is_some()),
+        ] {
+            let allowed = "changes images, and network.input is a row of numbers; remove the key";
+            OutOfRange::unless(!is_set, field, "{…}".to_owned(), allowed)?;
         }
-        let Some(RandomResizedCrop { scale, ratio }) = self.random_resized_crop else {
-            return Ok(());
-        };
-        let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
-        if !ordered(scale) || scale[1] > 1.0 {
-            return Err(OutOfRange {
-                field: "random_resized_crop.scale",
-                value: format!("{scale:?}"),
-                allowed: "must be [low, high] with 0 < low <= high <= 1".to_owned(),
-            });
+        self.mixup.map_or(Ok(()), Mixup::check)
+    }
+}
+
+impl fmt::Display for Augmentation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pad,
+            horizontal_flip,
+            random_resized_crop,
+            random_affine,
+            rand_augment,
+            color_jitter,
+            random_erasing,
+            mixup,
+            cutmix,
+        } = self;
+        write!(f, "pad {pad}, horizontal_flip {horizontal_flip}")?;
+        if let Some(RandomResizedCrop { scale, ratio }) = random_resized_crop {
+            write!(f, ", random_resized_crop {scale:?} {ratio:?}")?;
         }
-        if !ordered(ratio) {
-            return Err(OutOfRange {
-                field: "random_resized_crop.ratio",
-                value: format!("{ratio:?}"),
-                allowed: "must be [low, high] with 0 < low <= high".to_owned(),
-            });
+        if let Some(RandomAffine { degrees, translate }) = random_affine {
+            write!(f, ", random_affine {degrees} {translate:?}")?;
+        }
+        if let Some(RandAugment { num_ops, magnitude }) = rand_augment {
+            write!(f, ", rand_augment {num_ops} {magnitude}")?;
+        }
+        if let Some(ColorJitter {
+            brightness,
+            contrast,
+            saturation,
+            hue,
+        }) = color_jitter
+        {
+            write!(
+                f,
+                ", color_jitter {brightness} {contrast} {saturation} {hue}"
+            )?;
+        }
+        if let Some(RandomErasing {
+            p,
+            scale,
+            ratio,
+            value,
+        }) = random_erasing
+        {
+            write!(f, ", random_erasing {p} {scale:?} {ratio:?} {value:?}")?;
+        }
+        if let Some(Mixup { alpha }) = mixup {
+            write!(f, ", mixup {alpha}")?;
+        }
+        if let Some(CutMix { alpha }) = cutmix {
+            write!(f, ", cutmix {alpha}")?;
         }
         Ok(())
     }
 }
 
-impl RandomResizedCrop {
-    /// torchvision's default, 3/4 to 4/3.
-    pub const fn default_ratio() -> [f64; 2] {
-        [3.0 / 4.0, 4.0 / 3.0]
-    }
-
-    /// torchvision's `RandomResizedCrop.get_params`: ten tries, then the center of the image.
-    fn draw(self, generator: &mut impl Rng, size: [usize; 2], target: [usize; 2]) -> Geometry {
-        const TRIES: usize = 10;
-        let [height, width] = size.map(|side| side as f64);
-        let [low, high] = self.ratio.map(f64::ln);
-        for _ in 0..TRIES {
-            let area = height * width * generator.random_range(self.scale[0]..=self.scale[1]);
-            let ratio = generator.random_range(low..=high).exp();
-            // Whole pixels, as in torchvision.
-            let columns = (area * ratio).sqrt().round_ties_even();
-            let rows = (area / ratio).sqrt().round_ties_even();
-            let fits = (1.0..=width).contains(&columns) && (1.0..=height).contains(&rows);
-            if fits {
-                let top = generator.random_range(0..=(height - rows) as usize);
-                let left = generator.random_range(0..=(width - columns) as usize);
-                return Geometry {
-                    top: top as f64,
-                    left: left as f64,
-                    height: rows,
-                    width: columns,
-                    flip: false,
-                };
-            }
+impl OutOfRange {
+    fn unless(fits: bool, field: &'static str, value: String, allowed: &str) -> Result<(), Self> {
+        if fits {
+            return Ok(());
         }
-        Geometry::centered(size, target)
+        Err(Self {
+            field,
+            value,
+            allowed: allowed.to_owned(),
+        })
     }
+}
+
+/// Whether `range` is [low, high] of finite values above 0.
+fn is_range([low, high]: [f64; 2]) -> bool {
+    low > 0.0 && low <= high && high.is_finite()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::{Purpose, RandomStreams};
-
-    fn draws(augmentation: Augmentation, size: [usize; 2]) -> Vec<Geometry> {
-        let streams = RandomStreams::new(7, Purpose::Augmentation, 0, 0);
-        (0..500)
-            .map(|sample| augmentation.draw(&mut streams.at(sample), size, [32, 32]))
-            .collect()
-    }
-
-    #[test]
-    fn nothing_is_drawn_by_default() {
-        let centered = Geometry::centered([40, 60], [32, 32]);
-        assert!(
-            draws(Augmentation::default(), [40, 60])
-                .iter()
-                .all(|it| *it == centered)
-        );
-    }
-
-    #[test]
-    fn a_pad_counts_pixels_of_the_student() {
-        let augmentation = Augmentation {
-            pad: 2,
-            horizontal_flip: true,
-            ..Augmentation::default()
-        };
-        let mut shifts = std::collections::BTreeSet::new();
-        for geometry in draws(augmentation, [64, 64]) {
-            assert_eq!([geometry.height, geometry.width], [64.0, 64.0]);
-            shifts.insert((geometry.top as i32, geometry.left as i32, geometry.flip));
-        }
-        // 5 x 5 positions, two pixels of the image apart, each mirrored or not.
-        assert_eq!(shifts.len(), 50);
-        assert!(
-            shifts
-                .iter()
-                .all(|(top, left, _)| top % 2 == 0 && left.abs() <= 4)
-        );
-    }
-
-    #[test]
-    fn random_boxes_stay_within_the_image_and_their_ranges() {
-        let crop = RandomResizedCrop {
-            scale: [0.25, 1.0],
-            ratio: RandomResizedCrop::default_ratio(),
-        };
-        let augmentation = Augmentation {
-            random_resized_crop: Some(crop),
-            ..Augmentation::default()
-        };
-        let (mut areas, mut distinct) = (Vec::new(), std::collections::BTreeSet::new());
-        for geometry in draws(augmentation, [60, 80]) {
-            let Geometry {
-                top,
-                left,
-                height,
-                width,
-                ..
-            } = geometry;
-            assert!(top >= 0.0 && left >= 0.0 && top + height <= 60.0 && left + width <= 80.0);
-            // Rounding to whole pixels moves the ratio a little.
-            assert!((0.7..1.4).contains(&(width / height)), "{geometry:?}");
-            areas.push(height * width / 4800.0);
-            distinct.insert(format!("{geometry:?}"));
-        }
-        assert!(areas.iter().all(|area| (0.23..=1.0).contains(area)));
-        // Uniform in 0.25 to 1, but for the boxes that do not fit.
-        let mean = areas.iter().sum::<f64>() / areas.len() as f64;
-        assert!((0.5..0.7).contains(&mean), "{mean}");
-        assert!(distinct.len() > 400);
-    }
-
-    #[test]
-    fn wrong_ranges_are_named() {
-        let with = |scale, ratio| Augmentation {
-            random_resized_crop: Some(RandomResizedCrop { scale, ratio }),
-            ..Augmentation::default()
-        };
-        let pad = |pad| Augmentation {
-            pad,
-            ..Augmentation::default()
-        };
-        for (augmentation, key) in [
-            (pad(0), None),
-            (pad(27), None),
-            (pad(28), Some("pad")),
-            (with([0.1, 1.0], [1.0, 1.0]), None),
-            (
-                with([0.0, 1.0], [1.0, 1.0]),
-                Some("random_resized_crop.scale"),
-            ),
-            (
-                with([0.5, 0.4], [1.0, 1.0]),
-                Some("random_resized_crop.scale"),
-            ),
-            (
-                with([0.5, 1.1], [1.0, 1.0]),
-                Some("random_resized_crop.scale"),
-            ),
-            (
-                with([f64::NAN, 1.0], [1.0, 1.0]),
-                Some("random_resized_crop.scale"),
-            ),
-            (
-                with([0.5, 1.0], [0.0, 1.0]),
-                Some("random_resized_crop.ratio"),
-            ),
-            (
-                with([0.5, 1.0], [1.0, f64::INFINITY]),
-                Some("random_resized_crop.ratio"),
-            ),
-        ] {
-            let found = augmentation.check([28, 30]).err().map(|error| error.field);
-            assert_eq!(found, key, "{augmentation:?}");
-        }
-    }
-
-    #[test]
-    fn the_serialized_form_omits_later_additions() {
-        let json = serde_json::to_string(&Augmentation::default()).unwrap();
-        assert_eq!(json, r#"{"pad":0,"horizontal_flip":false}"#);
-    }
-}
+mod tests;

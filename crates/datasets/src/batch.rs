@@ -1,10 +1,15 @@
 //! Samples put together for one step.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::{
-    Augmentation, Geometry, Sample, SampleError, SampleKind, Source, View, render::Renderer,
+    Augmentation, Geometry, Sample, SampleError, SampleKind, Source, View,
+    augmentation::{Mix, Transform},
+    targets::{Target, Targets},
     view::ViewStreams,
+    view_renderer::ViewRenderer,
 };
 
 /// Samples and labels of one step.
@@ -16,8 +21,20 @@ pub struct Batch {
     pub values: Values,
     /// The teacher's view of the same parts of the samples, if it has another input than the student.
     pub teacher_values: Option<Values>,
-    /// Hard labels, as libtorch takes class indices; [`IGNORED_LABEL`] for unlabelled samples.
+    /// Hard labels, as libtorch takes class indices; [`IGNORED_LABEL`] for unlabelled samples. Of two samples that
+    /// are mixed, the label of the one with the larger weight.
     pub labels: Vec<i64>,
+    /// The other labels, if the view mixes samples.
+    pub mixed: Option<MixedLabels>,
+}
+
+/// The labels of those of two mixed samples that have the smaller weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MixedLabels {
+    /// Hard labels; [`IGNORED_LABEL`] for unlabelled samples.
+    pub labels: Vec<i64>,
+    /// Their weights, 0 to 1/2. The weights of [`Batch::labels`] are the rest to 1.
+    pub weights: Vec<f32>,
 }
 
 /// PyTorch's `ignore_index`: the label of an unlabelled sample.
@@ -30,25 +47,6 @@ pub enum Values {
     Uint8(Vec<u8>),
     /// Rows, [samples, values].
     Fp32(Vec<f32>),
-}
-
-/// The inputs that batches are made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Targets {
-    /// Shape of one sample of the student's input: [channels, height, width] or [values].
-    pub student: Vec<usize>,
-    /// Shape of one sample of the teacher's input, if it differs from the student's.
-    pub teacher: Option<Vec<usize>>,
-}
-
-impl Targets {
-    /// Batches for a student alone, or for a teacher with the same input.
-    pub fn student(shape: &[usize]) -> Self {
-        Self {
-            student: shape.to_vec(),
-            teacher: None,
-        }
-    }
 }
 
 /// Assembles augmented batches of one view.
@@ -85,16 +83,16 @@ impl<'s> BatchAssembler<'s> {
     /// # Panics
     /// If a sample is not in the source.
     pub fn assemble(&self, samples: &[u32]) -> Result<Batch, SampleError> {
-        let label = |sample: &u32| self.source.label(*sample).map_or(IGNORED_LABEL, i64::from);
+        let (labels, mixed) = self.labels(samples);
         let mut batch = Batch {
             samples: samples.to_vec(),
-            values: Values::zeros(self.source.kind(), samples.len(), &self.targets.student),
+            values: self.zeros(samples, &self.targets.student),
             teacher_values: None,
-            labels: samples.iter().map(label).collect(),
+            labels,
+            mixed,
         };
-        let teacher = self.targets.teacher.as_deref();
-        batch.teacher_values =
-            teacher.map(|shape| Values::zeros(self.source.kind(), samples.len(), shape));
+        let teacher = self.targets.teacher.as_ref();
+        batch.teacher_values = teacher.map(|teacher| self.zeros(samples, teacher));
         match (&mut batch.values, &mut batch.teacher_values) {
             (Values::Uint8(student), None) => self.render(samples, student, &mut [])?,
             (Values::Uint8(student), Some(Values::Uint8(teacher))) => {
@@ -113,6 +111,10 @@ impl<'s> BatchAssembler<'s> {
         Ok(batch)
     }
 
+    fn zeros(&self, samples: &[u32], target: &Target) -> Values {
+        Values::zeros(self.source.kind(), samples.len(), &target.shape)
+    }
+
     /// Renders each sample for the student and, if `teacher` is not empty, for the teacher.
     fn render(
         &self,
@@ -120,18 +122,23 @@ impl<'s> BatchAssembler<'s> {
         student: &mut [u8],
         teacher: &mut [u8],
     ) -> Result<(), SampleError> {
-        let student_shape = image_shape(&self.targets.student);
-        let teacher_shape = self.targets.teacher.as_deref().map(image_shape);
+        let student_shape = self.targets.student.image_shape();
+        let teacher_target = self.targets.teacher.as_ref();
+        let teacher_shape = teacher_target.map(|target| target.image_shape());
         let size = |shape: [usize; 3]| shape.iter().product::<usize>();
-        let one = |renderer: &mut Renderer, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
-            let Sample::Image(picture) = self.source.read(sample)? else {
-                unreachable!("a source of images gives images");
+        let one = |canvas: &mut Canvas, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
+            self.show(&mut canvas.renderer, sample, student, teacher)?;
+            let Some(mix) = self.mix(sample).filter(|mix| !mix.is_empty()) else {
+                return Ok(());
             };
-            let [_, height, width] = student_shape;
-            let geometry = self.geometry(sample, picture.size(), [height, width]);
-            renderer.render(&picture, geometry, student_shape, student);
+            let Canvas { renderer, partner } = canvas;
+            let [student_partner, teacher_partner] = partner;
+            student_partner.resize(student.len(), 0);
+            teacher_partner.resize(teacher.len(), 0);
+            self.show(renderer, mix.partner, student_partner, teacher_partner)?;
+            mix.apply(student, student_partner, student_shape);
             if let Some(shape) = teacher_shape {
-                renderer.render(&picture, geometry, shape, teacher);
+                mix.apply(teacher, teacher_partner, shape);
             }
             Ok(())
         };
@@ -141,45 +148,118 @@ impl<'s> BatchAssembler<'s> {
                 return student
                     .par_chunks_exact_mut(students)
                     .zip(samples)
-                    .try_for_each_init(Renderer::default, |renderer, (student, sample)| {
-                        one(renderer, *sample, student, &mut [])
+                    .try_for_each_init(Canvas::default, |canvas, (student, sample)| {
+                        one(canvas, *sample, student, &mut [])
                     });
             }
-            let mut renderer = Renderer::default();
+            let mut canvas = Canvas::default();
             let mut pairs = student.chunks_exact_mut(students).zip(samples);
             return pairs
-                .try_for_each(|(student, sample)| one(&mut renderer, *sample, student, &mut []));
+                .try_for_each(|(student, sample)| one(&mut canvas, *sample, student, &mut []));
         };
         student
             .par_chunks_exact_mut(students)
             .zip(teacher.par_chunks_exact_mut(size(teacher_shape)))
             .zip(samples)
-            .try_for_each_init(
-                Renderer::default,
-                |renderer, ((student, teacher), sample)| one(renderer, *sample, student, teacher),
-            )
+            .try_for_each_init(Canvas::default, |canvas, ((student, teacher), sample)| {
+                one(canvas, *sample, student, teacher)
+            })
     }
 
-    fn geometry(&self, sample: u32, size: [usize; 2], target: [usize; 2]) -> Geometry {
-        match self.streams.of(sample) {
-            Some(mut generator) => self.augmentation.draw(&mut generator, size, target),
-            None => Geometry::centered(size, target),
-        }
-    }
-
-    fn copy_rows(&self, samples: &[u32], rows: &mut [f32]) -> Result<(), SampleError> {
-        let values = self.targets.student.iter().product::<usize>();
-        for (sample, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
-            let Sample::Row(row) = self.source.read(*sample)? else {
-                unreachable!("a source of rows gives rows");
-            };
-            to.copy_from_slice(&row);
+    /// Renders `sample` before it is mixed, for the student and, if `teacher` is not empty, for the teacher.
+    fn show(
+        &self,
+        renderer: &mut ViewRenderer,
+        sample: u32,
+        student: &mut [u8],
+        teacher: &mut [u8],
+    ) -> Result<(), SampleError> {
+        let Sample::Image(picture) = self.source.read(sample)? else {
+            unreachable!("a source of images gives images");
+        };
+        let [_, height, width] = self.targets.student.image_shape();
+        let transform = self.transform(sample, picture.size(), [height, width]);
+        renderer.render(&picture, &transform, &self.targets.student, student);
+        if let Some(target) = &self.targets.teacher {
+            renderer.render(&picture, &transform, target, teacher);
         }
         Ok(())
     }
+
+    fn transform(&self, sample: u32, size: [usize; 2], target: [usize; 2]) -> Transform {
+        match self.streams.of(sample) {
+            Some(mut generator) => self.augmentation.draw(&mut generator, size, target),
+            None => Transform {
+                geometry: Geometry::centered(size, target),
+                operations: Vec::new(),
+            },
+        }
+    }
+
+    /// How the view mixes `sample`.
+    fn mix(&self, sample: u32) -> Option<Mix> {
+        if !self.augmentation.mixes() {
+            return None;
+        }
+        let mut generator = self.streams.mixing_of(sample)?;
+        let size = match self.targets.student.shape[..] {
+            [_, height, width] => [height, width],
+            // Rows are not cut.
+            _ => [1, 1],
+        };
+        // Samples are numbered by u32.
+        let samples = self.source.len() as u32;
+        self.augmentation.draw_mix(&mut generator, samples, size)
+    }
+
+    /// The labels of `samples` with the larger weight and, if the view mixes samples, the other ones.
+    fn labels(&self, samples: &[u32]) -> (Vec<i64>, Option<MixedLabels>) {
+        let label = |sample: u32| self.source.label(sample).map_or(IGNORED_LABEL, i64::from);
+        let own: Vec<i64> = samples.iter().map(|sample| label(*sample)).collect();
+        let mixes: Option<Vec<Mix>> = samples.iter().map(|sample| self.mix(*sample)).collect();
+        let Some(mixes) = mixes.filter(|mixes| !mixes.is_empty()) else {
+            return (own, None);
+        };
+        let pairs = own.into_iter().zip(&mixes).map(|(own, mix)| {
+            let (partner, weight) = (label(mix.partner), mix.partner_weight());
+            if weight > 0.5 {
+                (partner, (own, 1.0 - weight))
+            } else {
+                (own, (partner, weight))
+            }
+        });
+        let (first, (labels, weights)) = pairs.unzip();
+        (first, Some(MixedLabels { labels, weights }))
+    }
+
+    fn copy_rows(&self, samples: &[u32], rows: &mut [f32]) -> Result<(), SampleError> {
+        let values = self.targets.student.shape.iter().product::<usize>();
+        for (sample, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
+            to.copy_from_slice(&self.read_row(*sample)?);
+            if let Some(mix) = self.mix(*sample) {
+                mix.apply(to, &self.read_row(mix.partner)?, [1, 1, values]);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_row(&self, sample: u32) -> Result<Cow<'_, [f32]>, SampleError> {
+        match self.source.read(sample)? {
+            Sample::Row(row) => Ok(row),
+            Sample::Image(_) => unreachable!("a source of rows gives rows"),
+        }
+    }
 }
 
-/// Reads `samples` without augmentation for an input of `shape`: [channels, height, width] or [values].
+/// What one thread renders with.
+#[derive(Debug, Default)]
+struct Canvas {
+    renderer: ViewRenderer,
+    /// The partner of a mixed sample, for the student and for the teacher.
+    partner: [Vec<u8>; 2],
+}
+
+/// Reads `samples` without augmentation for a student with an input of `shape`: [channels, height, width] or [values].
 ///
 /// # Errors
 /// The first sample that cannot be read.
@@ -191,7 +271,25 @@ pub fn read_plain(
     samples: &[u32],
     shape: &[usize],
 ) -> Result<Values, SampleError> {
-    let targets = Targets::student(shape);
+    read_plain_for(source, samples, Target::student(shape))
+}
+
+/// Reads `samples` without augmentation for the input `target`.
+///
+/// # Errors
+/// The first sample that cannot be read.
+///
+/// # Panics
+/// As for [`read_plain`].
+pub fn read_plain_for(
+    source: &dyn Source,
+    samples: &[u32],
+    target: Target,
+) -> Result<Values, SampleError> {
+    let targets = Targets {
+        student: target,
+        teacher: None,
+    };
     let assembler = BatchAssembler::new(source, Augmentation::default(), View::Plain, targets);
     Ok(assembler.assemble(samples)?.values)
 }
@@ -241,11 +339,6 @@ impl Values {
             Self::Fp32(values) => values.into_iter().flat_map(f32::to_le_bytes).collect(),
         }
     }
-}
-
-/// Holds: [`fits`] was checked for the targets.
-fn image_shape(shape: &[usize]) -> [usize; 3] {
-    shape.try_into().expect("images have three dimensions")
 }
 
 #[cfg(test)]

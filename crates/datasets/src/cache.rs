@@ -17,8 +17,8 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    DatasetError, Geometry, Layout, Picture, Progress, Renderer, Sample, SampleError, SampleKind,
-    Source,
+    DatasetError, Geometry, Interpolation, Layout, Picture, Progress, Renderer, Sample,
+    SampleError, SampleKind, Source,
 };
 
 /// A cache of decoded pictures.
@@ -270,7 +270,7 @@ fn reduced(
     };
     let shape = [shape[0], target[0], target[1]];
     let mut pixels = vec![0; shape.iter().product()];
-    Renderer::default().render(&picture, whole, shape, &mut pixels);
+    Renderer::default().render(&picture, whole, shape, Interpolation::Bilinear, &mut pixels);
     Ok(Picture {
         pixels: Cow::Owned(pixels),
         layout: Layout::Planar,

@@ -4,6 +4,7 @@
 //! can claim to have 50,000 × 50,000 pixels.
 
 mod truncation;
+mod webp;
 
 use std::{borrow::Cow, io::Cursor};
 
@@ -13,16 +14,13 @@ use image::{
     error::LimitErrorKind,
 };
 
-use crate::{Layout, Picture, panics};
+use crate::{Ground, Layout, Picture, panics};
 
 /// Memory of a decoder besides the pixels: tables, rows, profiles.
 const DECODER_BYTES: u64 = 16 << 20;
 
 /// The largest pixel in bytes: 16 bits each for red, green, blue and alpha.
 const PIXEL_BYTES: u64 = 8;
-
-/// The ground of transparent pixels, unless a data set names another color.
-pub(crate) const WHITE: [u8; 3] = [255; 3];
 
 /// Formats of picture files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +45,11 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// As data sets are decoded unless they say otherwise, and as models are served.
+    /// As data sets are decoded and models are served, unless they name another ground.
     pub const fn upright_on_white(max_pixels: u64) -> Self {
         Self {
             max_pixels,
-            alpha: Alpha::Over(WHITE),
+            alpha: Alpha::Over(Ground::WHITE.0),
             turning: Turning::Upright,
         }
     }
@@ -132,6 +130,10 @@ fn decode_pixels(
     options: &Decoding,
 ) -> Result<Picture<'static>, DecodeError> {
     let refused = |error: ImageError| damaged(&describe(&error));
+    let file = match format {
+        PictureFormat::WebP => webp::content(file).unwrap_or(file),
+        PictureFormat::Png | PictureFormat::Jpeg => file,
+    };
     let mut reader = ImageReader::with_format(Cursor::new(file), format.of_image_crate());
     let mut memory = Limits::no_limits();
     let pixel_bytes = options.max_pixels.saturating_mul(PIXEL_BYTES);
@@ -148,6 +150,9 @@ fn decode_pixels(
         });
     }
     truncation::check(file, format).map_err(|problem| damaged(&problem))?;
+    if format == PictureFormat::WebP {
+        webp::check(file, pixels).map_err(|problem| damaged(&problem))?;
+    }
     let orientation = match options.turning {
         Turning::AsStored => None,
         // Damaged EXIF data does not make a picture unusable.

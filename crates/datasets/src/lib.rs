@@ -12,15 +12,18 @@ mod decode;
 mod detect;
 mod error;
 mod formats;
+mod ground;
 mod gzip;
 mod image;
 mod in_memory;
 mod in_memory_rows;
 mod inspect;
+mod interpolation;
 mod labels;
 mod normalization;
 mod npy;
 mod open;
+mod operations;
 mod packed;
 mod panics;
 #[cfg(feature = "parquet")]
@@ -28,6 +31,7 @@ mod parquet_columns;
 mod partition;
 mod pictures;
 pub mod random;
+mod region;
 mod render;
 mod sampling;
 mod source;
@@ -35,21 +39,30 @@ mod spec;
 mod split;
 mod split_files;
 mod subset;
+mod targets;
 mod view;
+mod view_renderer;
 mod warnings;
 
-pub use augmentation::{Augmentation, OutOfRange, RandomResizedCrop};
-pub use batch::{Batch, BatchAssembler, IGNORED_LABEL, Targets, Values, fits, read_plain};
+pub use augmentation::{
+    Augmentation, ColorJitter, CutMix, ErasedValue, Mixup, OutOfRange, RandAugment, RandomAffine,
+    RandomErasing, RandomResizedCrop,
+};
+pub use batch::{
+    Batch, BatchAssembler, IGNORED_LABEL, MixedLabels, Values, fits, read_plain, read_plain_for,
+};
 pub use cache::{CacheSpec, cached};
 pub use decode::{Alpha, DecodeError, Decoding, PictureFormat, Turning, decode};
 pub use error::DatasetError;
 pub use formats::{CsvRows, load_idx, read_csv_rows};
+pub use ground::{Ground, UnknownGround};
 pub use image::Image;
 pub use in_memory::InMemoryImages;
 pub use in_memory_rows::InMemoryRows;
 pub use inspect::{
     ClassCount, Duplicate, Inspection, Position, Sizes, SplitInspection, Statistics, inspect,
 };
+pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use normalization::Normalization;
 pub use open::open;
 pub use render::Renderer;
@@ -60,5 +73,6 @@ pub use spec::{
 };
 pub use split::Split;
 pub use subset::Subset;
+pub use targets::{Target, Targets};
 pub use view::{Geometry, View, covering_size};
 pub use warnings::DataWarning;

@@ -239,3 +239,63 @@ fn with_channels(picture: Picture<'static>, channels: usize) -> Picture<'static>
         shape: [channels, height, width],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Alpha, Ground};
+
+    /// A labelled file.
+    #[derive(Debug)]
+    struct OneFile;
+
+    impl Files for OneFile {
+        fn len(&self) -> usize {
+            1
+        }
+
+        fn name(&self, _file: usize) -> &str {
+            "cat/1.png"
+        }
+
+        fn label(&self, _file: usize) -> Option<u32> {
+            Some(0)
+        }
+
+        fn place(&self, _file: usize) -> PathBuf {
+            "cat/1.png".into()
+        }
+
+        fn read(&self, _file: usize, _largest: u64) -> io::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Another value would orphan every recording. The digests follow from the texts that [`fingerprint`] hashes,
+    /// written in Python.
+    #[test]
+    fn fingerprints_stay_the_same_and_tell_grounds_apart() {
+        let entry = Entry {
+            file: 0,
+            digest: [7; 32],
+            shape: [3, 1, 1],
+        };
+        for (ground, expected) in [
+            (
+                Ground::WHITE,
+                "2b6ecc3ac35d5c30f57a2bb5e13c85f3564bbfd9a8084bd56a152747504c2179",
+            ),
+            (
+                Ground([0; 3]),
+                "66cd01718107164aede6a4c3bb8ea8034eeb40f7608f99623434027b6bf37f59",
+            ),
+        ] {
+            let decoding = Decoding {
+                alpha: Alpha::Over(ground.0),
+                ..Decoding::upright_on_white(1)
+            };
+            let found = fingerprint(&OneFile, &[entry], &["cat".to_owned()], &decoding);
+            assert_eq!(found, expected, "{ground}");
+        }
+    }
+}

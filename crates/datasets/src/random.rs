@@ -19,6 +19,10 @@ pub enum Purpose {
     Augmentation,
     /// How a sample is augmented in one of a fixed set of views.
     FixedView,
+    /// How a sample is mixed with another.
+    Mixing,
+    /// How a sample is mixed with another in one of a fixed set of views.
+    FixedMixing,
     /// The seed of dropout masks of a step.
     Dropout,
 }
@@ -32,6 +36,8 @@ impl Purpose {
             Self::Shuffle => "shuffle",
             Self::Augmentation => "augmentation",
             Self::FixedView => "fixed view",
+            Self::Mixing => "mixing",
+            Self::FixedMixing => "fixed mixing",
             Self::Dropout => "dropout",
         }
     }

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use fast_image_resize::{
-    FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
+    PixelTrait, ResizeAlg, ResizeOptions, Resizer,
     images::{TypedImage, TypedImageRef},
     pixels::{U8, U8x3},
 };
 
 use crate::{
+    Interpolation,
     source::{Layout, Picture},
     view::Geometry,
 };
@@ -25,8 +26,8 @@ impl Renderer {
     /// Writes the part `geometry` of `picture` to `out`, u8 of `target` = [channels, height, width]. Gray and
     /// color are converted into each other, as [`crate::Image::to_gray`] does.
     ///
-    /// A box of exactly the target's size is copied; any other is resized, bilinear with antialiasing. Pixels
-    /// outside the image are black.
+    /// A box of exactly the target's size is copied; any other is resized with `interpolation`. Pixels outside the
+    /// image are black.
     ///
     /// # Panics
     /// If `out` has another length than `target` says, or a number of channels is neither 1 nor 3.
@@ -35,6 +36,7 @@ impl Renderer {
         picture: &Picture<'_>,
         geometry: Geometry,
         target: [usize; 3],
+        interpolation: Interpolation,
         out: &mut [u8],
     ) {
         let [channels, height, width] = target;
@@ -46,7 +48,7 @@ impl Renderer {
             let size = picture.size();
             copy_planes(&picture.pixels, size, (top, left), [height, width], out);
         } else {
-            self.resize(picture, geometry, target, out);
+            self.resize(picture, geometry, target, interpolation, out);
         }
         if geometry.flip {
             out.chunks_exact_mut(width).for_each(<[u8]>::reverse);
@@ -58,6 +60,7 @@ impl Renderer {
         picture: &Picture<'_>,
         geometry: Geometry,
         target: [usize; 3],
+        interpolation: Interpolation,
         out: &mut [u8],
     ) {
         let [channels, height, width] = target;
@@ -71,7 +74,7 @@ impl Renderer {
         };
         self.resized.resize(out.len(), 0);
         let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+            .resize_alg(ResizeAlg::Convolution(interpolation.filter()))
             .use_alpha(false)
             .crop(bounds.left, bounds.top, bounds.width, bounds.height);
         let job = Resize {

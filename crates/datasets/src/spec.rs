@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Alpha, Decoding, Source, decode::WHITE};
+use crate::{Alpha, DatasetError, Decoding, Ground, Source, Subset};
 
 /// A data set on disk.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +22,8 @@ pub struct DataSpec {
     pub class_names: Option<Vec<String>>,
     /// Column of a table that holds the label; searched by its usual names if absent.
     pub label_column: Option<String>,
-    /// Color that shows through transparent pixels: red, green, blue.
-    pub ground: [u8; 3],
+    /// Color that shows through transparent pixels of pictures.
+    pub ground: Ground,
     /// Most pixels of a picture.
     pub max_pixels: u64,
     /// Largest share of files that may be unreadable, 0 to 1.
@@ -40,7 +40,7 @@ impl DataSpec {
             format: None,
             class_names: None,
             label_column: None,
-            ground: WHITE,
+            ground: Ground::WHITE,
             max_pixels: 100_000_000,
             max_unreadable: 0.01,
             shares: Shares::default(),
@@ -49,7 +49,7 @@ impl DataSpec {
 
     pub(crate) fn decoding(&self) -> Decoding {
         Decoding {
-            alpha: Alpha::Over(self.ground),
+            alpha: Alpha::Over(self.ground.0),
             ..Decoding::upright_on_white(self.max_pixels)
         }
     }
@@ -161,6 +161,21 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// The samples that a model is evaluated on: the test split; without one, those that a run validates on, of which
+    /// it holds `held_out` out of the training split, or none. `None` if the data has none of them.
+    ///
+    /// # Errors
+    /// [`DatasetError::TooFewSamples`].
+    pub fn to_evaluate(self, held_out: usize) -> Result<Option<Subset>, DatasetError> {
+        if let Some(test) = self.test {
+            return Ok(Some(Subset::whole(test)));
+        }
+        match held_out {
+            0 => Ok(self.validation.map(Subset::whole)),
+            count => Ok(Some(Subset::whole(self.train).hold_out(count)?.1)),
+        }
+    }
+
     /// The splits that are there.
     pub fn splits(&self) -> impl Iterator<Item = (SplitName, &Arc<dyn Source>)> {
         let splits = [

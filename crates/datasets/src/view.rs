@@ -44,30 +44,46 @@ pub struct Geometry {
     pub flip: bool,
 }
 
-/// The random numbers of one view: one generator per sample.
+/// The random numbers of one view: two generators per sample.
 #[derive(Debug, Clone)]
-pub struct ViewStreams(Option<RandomStreams>);
+pub struct ViewStreams(Option<Families>);
+
+#[derive(Debug, Clone)]
+struct Families {
+    augmentation: RandomStreams,
+    mixing: RandomStreams,
+}
 
 impl View {
     /// The random numbers of this view.
     pub fn streams(self) -> ViewStreams {
-        ViewStreams(match self {
-            Self::Plain => None,
+        let (purposes, seed, phase, number) = match self {
+            Self::Plain => return ViewStreams(None),
             Self::OfEpoch { seed, phase, epoch } => {
-                let purpose = Purpose::Augmentation;
-                Some(RandomStreams::new(seed, purpose, phase, epoch))
+                ([Purpose::Augmentation, Purpose::Mixing], seed, phase, epoch)
             }
             Self::Fixed { seed, view } => {
-                Some(RandomStreams::new(seed, Purpose::FixedView, 0, view))
+                ([Purpose::FixedView, Purpose::FixedMixing], seed, 0, view)
             }
-        })
+        };
+        let [augmentation, mixing] =
+            purposes.map(|purpose| RandomStreams::new(seed, purpose, phase, number));
+        ViewStreams(Some(Families {
+            augmentation,
+            mixing,
+        }))
     }
 }
 
 impl ViewStreams {
-    /// The generator of `sample`; `None` for [`View::Plain`].
+    /// The generator of the augmentation of `sample`; `None` for [`View::Plain`].
     pub fn of(&self, sample: u32) -> Option<ChaCha8Rng> {
-        Some(self.0.as_ref()?.at(sample.into()))
+        Some(self.0.as_ref()?.augmentation.at(sample.into()))
+    }
+
+    /// The generator that mixes `sample` with another one; `None` for [`View::Plain`].
+    pub fn mixing_of(&self, sample: u32) -> Option<ChaCha8Rng> {
+        Some(self.0.as_ref()?.mixing.at(sample.into()))
     }
 }
 

@@ -8,7 +8,7 @@
 //! - [`Weights`] holds the values, initialized randomly or read from a safetensors file;
 //! - [`weights::public`] reads the published weights of well-known networks;
 //! - [`fold_batch_norm`] converts a trained network into a cheaper one for inference;
-//! - [`onnx::export`] writes a network as an ONNX model.
+//! - [`onnx::export`] writes a network as an ONNX model, and [`onnx::quantize`] makes it int8.
 //!
 //! The crates `torch-networks` and `onnx-runtime` compute networks.
 

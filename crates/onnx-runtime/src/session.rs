@@ -219,7 +219,7 @@ impl Session {
     }
 }
 
-fn build(
+pub(crate) fn build(
     environment: &ort::environment::Environment,
     onnx: &[u8],
     options: SessionOptions,

@@ -21,6 +21,10 @@ use crate::{
 /// Exit code for a wrong command line, as `clap` documents it.
 const USAGE_EXIT_CODE: u8 = 2;
 
+/// Exit code of a run that is complete, and whose model was not published because it misses a bound of its publish
+/// gate.
+pub const WITHHELD_EXIT_CODE: u8 = 3;
+
 /// How long tasks of the runtime may still take once the work is done. A name lookup takes until the
 /// operating system gives up.
 const RUNTIME_GRACE: Duration = Duration::from_secs(2);
@@ -29,7 +33,7 @@ const RUNTIME_GRACE: Duration = Duration::from_secs(2);
 /// standard error begins with `name`.
 ///
 /// The exit code is 0 on success, 2 for a wrong command line, 64 for a bad configuration, that of
-/// [`OutputError::exit_code`] if the result cannot be printed, and otherwise 1.
+/// [`OutputError::exit_code`] if the result cannot be printed, that of an [`OtherExit`], and otherwise 1.
 pub fn run<A, E>(name: &str, execute: impl FnOnce(A) -> Result<(), E>) -> ExitCode
 where
     A: Parser,
@@ -51,11 +55,23 @@ fn report(name: &str, error: &(dyn Error + Send + Sync + 'static)) -> ExitCode {
     }
     // Without the chain of causes: each error's own text says everything.
     writeln!(Messages, "{name}: {error}");
-    if error.is::<ConfigError>() {
+    if let Some(exit) = error.downcast_ref::<OtherExit>() {
+        ExitCode::from(exit.code)
+    } else if error.is::<ConfigError>() {
         ExitCode::from(config::EXIT_CODE)
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// An end that callers tell apart from a failure, by its exit code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct OtherExit {
+    /// The process's exit code.
+    pub code: u8,
+    /// What happened.
+    pub message: String,
 }
 
 /// A service's configuration, with the shipped defaults below it.

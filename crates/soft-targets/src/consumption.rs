@@ -25,7 +25,7 @@ pub struct Consumption {
     pub sha256: Sha256,
 }
 
-/// What one optimizer step was trained on.
+/// What training used in one batch.
 #[derive(Debug, Clone, Copy)]
 pub struct ConsumedStep<'s> {
     /// Position of the phase in the run, 0-based.

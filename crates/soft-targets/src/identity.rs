@@ -130,20 +130,9 @@ impl RecordingIdentity {
         }
         if views != wanted.views {
             let describe = |views: &ViewSet| {
-                let Augmentation {
-                    pad,
-                    horizontal_flip,
-                    random_resized_crop,
-                } = views.augmentation;
-                let crop = random_resized_crop.map_or(String::new(), |crop| {
-                    let (scale, ratio) = (crop.scale, crop.ratio);
-                    format!("random_resized_crop {scale:?} {ratio:?}, ")
-                });
                 let probe = &views.probe_sha256.as_str()[..12];
-                format!(
-                    "pad {pad}, horizontal_flip {horizontal_flip}, {crop}input {:?}, view_seed {} ({probe})",
-                    views.input, views.seed
-                )
+                let (augmentation, input, seed) = (views.augmentation, &views.input, views.seed);
+                format!("{augmentation}, input {input:?}, view_seed {seed} ({probe})")
             };
             differ("augmentation", &describe(views), &describe(wanted.views));
         }

@@ -1,7 +1,8 @@
 //! Soft targets: a teacher's logits, from their encoding to the proof that each was used once.
 //!
 //! - [`SoftTargets`], [`Encoding`], [`Encoder`]: one codec for the wire and for recordings.
-//! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages.
+//! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages; [`interpolation_to_wire`],
+//!   [`interpolation_from_wire`]: how its images are resized.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
 //!   so that students can be distilled without a teacher.
@@ -22,6 +23,7 @@ mod codec;
 pub mod consumption;
 mod error;
 mod identity;
+mod interpolation;
 mod limits;
 mod mapping;
 mod pack;
@@ -38,6 +40,7 @@ pub use codec::{
 };
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
+pub use interpolation::{interpolation_from_wire, interpolation_to_wire};
 pub use limits::{FORMAT_VERSION, MAX_VIEWS};
 pub use pack::{Packed, pack, unpack};
 pub use recording::{Recording, RecordingLock};

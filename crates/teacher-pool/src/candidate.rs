@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, num::NonZero, time::Duration};
 
 use artifacts::manifest::TeacherIdentity;
+use datasets::Interpolation;
 use proto::teacher::v1::{
     self as wire, DescribeRequest, DescribeResponse, teacher_service_client::TeacherServiceClient,
 };
@@ -10,7 +11,7 @@ use server::{
     back_off::BackOff,
     security::client::{Channel, Credentials},
 };
-use soft_targets::{ClassMatch, Encoding, tensor_from_wire};
+use soft_targets::{ClassMatch, Encoding, interpolation_from_wire, tensor_from_wire};
 use tensors::{Dimension, Dimensions, TensorSpec};
 use tokio::time::timeout;
 
@@ -33,6 +34,8 @@ pub(crate) struct Candidate {
     /// Identifies the process; `None` if the teacher reports no id.
     pub instance: Option<String>,
     inputs: Vec<wire::TensorSpec>,
+    /// As in the message: it may be one that this version does not know.
+    interpolation: i32,
     /// In logit order.
     class_names: Vec<String>,
     max_message_bytes: Option<NonZero<u64>>,
@@ -45,6 +48,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Interface {
     /// A batch of samples of a fixed shape.
     pub input: TensorSpec,
+    /// How images are resized to the size of the input.
+    pub interpolation: Interpolation,
     /// In logit order.
     pub class_names: Vec<String>,
 }
@@ -99,6 +104,7 @@ impl Candidate {
             },
             instance: Some(described.instance_id).filter(|id| !id.is_empty()),
             inputs: described.inputs,
+            interpolation: described.interpolation,
             class_names: described.class_names,
             max_message_bytes: NonZero::new(described.max_message_bytes),
             encodings: described.encodings,
@@ -115,6 +121,7 @@ impl Candidate {
         encoding: Encoding,
     ) -> Result<Interface, String> {
         let input = read_input(&self.inputs)?;
+        let interpolation = interpolation_from_wire(self.interpolation)?;
         let class_names = &self.class_names;
         let wanted = &expected.input;
         if input.data_type != wanted.data_type || !fits(&input.dimensions, &wanted.dimensions) {
@@ -146,6 +153,7 @@ impl Candidate {
         }
         let interface = Interface {
             input,
+            interpolation,
             class_names: class_names.clone(),
         };
         self.check_messages(&interface, expected, encoding)?;
@@ -200,6 +208,12 @@ impl Interface {
         if own != others {
             return Err(format!(
                 "takes {own}, but the first teacher of the run takes {others}"
+            ));
+        }
+        let (own, others) = (self.interpolation, reference.interpolation);
+        if own != others {
+            return Err(format!(
+                "wants {own} images, but the first teacher of the run wants {others} ones"
             ));
         }
         if expected.class_names.is_some() && self.class_names != reference.class_names {

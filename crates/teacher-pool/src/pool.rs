@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
+use datasets::Interpolation;
 use futures::executor::block_on;
 use soft_targets::SoftTargets;
 use tensors::TensorSpec;
@@ -95,6 +96,11 @@ impl TeacherPool {
     /// Returns what the teachers take: a batch of samples of a fixed shape.
     pub fn input(&self) -> &TensorSpec {
         &self.shared.interface.input
+    }
+
+    /// Returns how the teachers' images are resized to the size of their input.
+    pub fn interpolation(&self) -> Interpolation {
+        self.shared.interface.interpolation
     }
 
     /// Queues one batch of `samples` samples as [`Self::input`] describes them, row-major, little-endian; any free

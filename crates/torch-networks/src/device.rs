@@ -8,8 +8,9 @@ use tch::{Cuda, Device};
 pub enum DeviceUnavailable {
     /// There is no CUDA device, or this libtorch is a CPU build.
     #[error(
-        "device \"cuda:{asked}\" is not available: libtorch finds no CUDA device; use \"cpu\", or a \
-         machine with a GPU and a CUDA build of libtorch"
+        "device \"cuda:{asked}\" is not available: libtorch {} finds no CUDA device; use \"cpu\", or a machine with a \
+         GPU and a CUDA build of libtorch (make setup DEVICE=cuda)",
+        env!("LIBTORCH_VERSION")
     )]
     NoCuda {
         /// Index of the configured device.
@@ -17,7 +18,8 @@ pub enum DeviceUnavailable {
     },
     /// The machine has fewer CUDA devices.
     #[error(
-        "device \"cuda:{asked}\" does not exist: this machine has {count} CUDA devices, numbered from 0"
+        "device \"cuda:{asked}\" does not exist: libtorch finds {}",
+        found(*count)
     )]
     TooFew {
         /// Index of the configured device.
@@ -47,6 +49,14 @@ pub fn resolve_device(choice: DeviceChoice) -> Result<Device, DeviceUnavailable>
     }
 }
 
+fn found(count: usize) -> String {
+    let devices = (0..count).map(|index| match torch_cuda::device(index) {
+        Some(device) => format!("cuda:{index} ({})", device.name),
+        None => format!("cuda:{index}"),
+    });
+    devices.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +66,10 @@ mod tests {
         assert_eq!(resolve_device(DeviceChoice::Cpu), Ok(Device::Cpu));
         let error = resolve_device(DeviceChoice::Cuda(99)).unwrap_err();
         assert!(error.to_string().contains("cuda:99"), "{error}");
+        let (asked, count) = (7, 2);
+        let error = DeviceUnavailable::TooFew { asked, count }.to_string();
+        for part in ["\"cuda:7\" does not exist", "cuda:0", "cuda:1"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

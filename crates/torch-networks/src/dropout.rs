@@ -6,6 +6,8 @@ use rand_chacha::{
 };
 use tch::{TchError, Tensor};
 
+use crate::to_device;
+
 /// Zeroes each value with probability `rate` and scales the other values by 1 / (1 − rate)
 /// (Srivastava et al. 2014). Each layer of a network has its own `stream` of random numbers.
 ///
@@ -31,5 +33,5 @@ pub(crate) fn dropout(
         })
         .collect();
     let mask = Tensor::f_from_slice(&mask)?.f_view(input.size().as_slice())?;
-    input.f_mul(&mask.f_to_device(input.device())?.f_to_kind(input.kind())?)
+    input.f_mul(&to_device(mask, input.device())?.f_to_kind(input.kind())?)
 }

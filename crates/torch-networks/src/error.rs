@@ -22,6 +22,11 @@ pub enum TorchError {
         /// The required value.
         expected: String,
     },
+    /// libtorch does not accept the settings for the same bits in every run.
+    #[error(
+        "libtorch does not accept its deterministic algorithms for CUDA; set the device to \"cpu\""
+    )]
+    NotReproducible,
     /// libtorch returned an error; the text is the first line of its message.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] TchError),

@@ -14,6 +14,7 @@ mod module;
 mod network;
 mod numerics;
 mod precision;
+mod transfer;
 
 pub use device::{DeviceUnavailable, resolve_device};
 pub use error::TorchError;
@@ -24,6 +25,7 @@ pub use network::{TorchNetwork, to_tensor, to_values};
 pub use numerics::{Numerics, describe_device, numerics};
 pub use precision::Precision;
 pub use tch::Device;
+pub use transfer::to_device;
 
 /// Sets how many threads libtorch uses inside one operation, for calls from this thread.
 /// The count affects the bits of training, but not those of a forward pass.

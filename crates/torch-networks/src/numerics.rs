@@ -40,10 +40,22 @@ pub fn numerics(network: &TorchNetwork, precision: Precision) -> Result<Numerics
     })
 }
 
-/// What affects the bits of results on `device`: instruction set and libtorch's version, for people.
+/// What affects the bits of results on `device`: instruction set, or model of the GPU and cuDNN's version, and
+/// libtorch's version, for people. GPUs of one model give the same bits, so their index is not part of it.
 pub fn describe_device(device: Device) -> String {
     let device = match device {
         Device::Cpu => format!("cpu ({})", InstructionSet::current()),
+        Device::Cuda(index) => match torch_cuda::device(index) {
+            Some(device) => {
+                let (major, minor) = device.capability;
+                let cudnn = tch::utils::version_cudnn();
+                format!(
+                    "cuda ({}, compute capability {major}.{minor}, cudnn {cudnn})",
+                    device.name
+                )
+            }
+            None => format!("cuda:{index}"),
+        },
         device => format!("{device:?}").to_lowercase(),
     };
     format!("{device}, libtorch {}", env!("LIBTORCH_VERSION"))

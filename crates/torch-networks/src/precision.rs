@@ -8,6 +8,9 @@ use tch::Device;
 
 use crate::InstructionSet;
 
+/// The compute capability from which GPUs multiply bf16 numbers natively: that of Ampere.
+const FIRST_CAPABILITY_WITH_BF16: (i32, i32) = (8, 0);
+
 /// The number format in which layers compute.
 ///
 /// With [`Precision::Bf16`] the inputs and (f32 master) weights of convolutions and hidden linear
@@ -33,10 +36,16 @@ impl Precision {
         }
     }
 
-    /// Resolves a configured precision for a device; on a GPU `Auto` is f32.
+    /// Resolves a configured precision for a device; `Auto` is bf16 if the device multiplies it natively.
     pub fn on(device: Device, choice: PrecisionChoice) -> Self {
         match (choice, device) {
-            (PrecisionChoice::Auto, Device::Cuda(_)) => Self::F32,
+            (PrecisionChoice::Auto, Device::Cuda(index)) => {
+                let device = torch_cuda::device(index);
+                match device.map(|device| device.capability >= FIRST_CAPABILITY_WITH_BF16) {
+                    Some(true) => Self::Bf16,
+                    Some(false) | None => Self::F32,
+                }
+            }
             (choice, _) => Self::on_cpu(choice),
         }
     }

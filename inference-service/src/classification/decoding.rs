@@ -1,24 +1,24 @@
-//! Decodes PNG and JPEG files within the service's limits.
+//! Decodes PNG, JPEG and WebP files within the service's limits.
 
-use datasets::{Decoding, Image, PictureFormat};
+use datasets::{Alpha, Decoding, Image, PictureFormat};
 
 use crate::config::ImagesConfig;
 
-/// Decodes `file` to gray or RGB with 8 bits per channel, as data sets do: upright, on a white ground; of 16 bits,
-/// the upper 8 are used.
+/// Decodes `file` to gray or RGB with 8 bits per channel, as data sets do: upright, on a ground of the color `ground`
+/// (red, green, blue); of 16 bits, the upper 8 are used.
 ///
 /// # Errors
-/// A message if the file is too large, not PNG or JPEG, truncated or damaged.
-pub(super) fn decode(file: &[u8], limits: &ImagesConfig) -> Result<Image, String> {
+/// A message if the file is too large, not PNG, JPEG or WebP, truncated or damaged.
+pub(super) fn decode(file: &[u8], limits: &ImagesConfig, ground: [u8; 3]) -> Result<Image, String> {
     if file.len() > limits.max_bytes {
         let (found, allowed) = (file.len(), limits.max_bytes);
         return Err(format!("{found} bytes; at most {allowed} are allowed"));
     }
-    let format = match PictureFormat::of(file) {
-        Some(format @ (PictureFormat::Png | PictureFormat::Jpeg)) => format,
-        Some(PictureFormat::WebP) | None => return Err("is neither PNG nor JPEG".to_owned()),
+    let format = PictureFormat::of(file).ok_or("is not a PNG, JPEG or WebP file")?;
+    let options = Decoding {
+        alpha: Alpha::Over(ground),
+        ..Decoding::upright_on_white(limits.max_pixels)
     };
-    let options = Decoding::upright_on_white(limits.max_pixels);
     let decoded =
         datasets::decode(file, format, &options).map_err(|problem| problem.to_string())?;
     Ok(Image::from_interleaved(&decoded.pixels, decoded.shape))

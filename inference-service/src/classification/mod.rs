@@ -1,4 +1,4 @@
-//! Classifies PNG and JPEG files: images in, class names with probabilities out.
+//! Classifies PNG, JPEG and WebP files: images in, class names with probabilities out.
 //!
 //! Steps for an image: limits on its header, decoding, the preprocessing of the manifest, inference. This
 //! module decodes and preprocesses; [`Inference`] does the rest.
@@ -53,7 +53,7 @@ pub(crate) struct ImageRequest {
     pub(crate) model: String,
     /// The version; empty for the active one.
     pub(crate) version: String,
-    /// PNG or JPEG files.
+    /// PNG, JPEG or WebP files.
     pub(crate) images: Vec<Bytes>,
     /// Classes to return per image, at most those of the model.
     pub(crate) top_k: usize,
@@ -189,7 +189,7 @@ impl Classifier {
                 if cancelled.is_cancelled() || late() {
                     return Err(InferenceError::DeadlineExceeded);
                 }
-                let image = decoding::decode(file, &limits)
+                let image = decoding::decode(file, &limits, model.preprocessing.ground)
                     .and_then(|image| preprocessing::fit(image, model, &limits));
                 let image = image.map_err(|problem| InferenceError::Image { index, problem })?;
                 preprocessing::normalize(&image, model.preprocessing, &mut input);

@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use datasets::{Geometry, Layout, Picture, Renderer};
+use datasets::{Geometry, Ground, Interpolation, Layout, Picture, Renderer};
 use tokio::task;
 
 use super::{Classifier, decoding};
@@ -19,6 +19,7 @@ impl Classifier {
         &self,
         file: Bytes,
         shape: [usize; 3],
+        interpolation: Interpolation,
     ) -> Result<Vec<u8>, InferenceError> {
         let _call = self.begin_call()?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await;
@@ -26,7 +27,7 @@ impl Classifier {
         let work = task::spawn_blocking(move || {
             // Held until the thread ends, even if the caller cancels.
             let _decoder = decoder;
-            render(&file, shape, &limits)
+            render(&file, shape, interpolation, &limits)
         });
         // The log has the message of a panic.
         let rendered = work.await.map_err(|_| InferenceError::DecoderFailed)?;
@@ -34,8 +35,14 @@ impl Classifier {
     }
 }
 
-fn render(file: &[u8], shape: [usize; 3], limits: &ImagesConfig) -> Result<Vec<u8>, String> {
-    let image = decoding::decode(file, limits)?;
+/// Transparent pixels become white: a teacher does not say which ground its trainers use.
+fn render(
+    file: &[u8],
+    shape: [usize; 3],
+    interpolation: Interpolation,
+    limits: &ImagesConfig,
+) -> Result<Vec<u8>, String> {
+    let image = decoding::decode(file, limits, Ground::WHITE.0)?;
     let [_, height, width] = image.shape;
     let [channels, rows, columns] = shape;
     let picture = Picture {
@@ -45,7 +52,7 @@ fn render(file: &[u8], shape: [usize; 3], limits: &ImagesConfig) -> Result<Vec<u
     };
     let geometry = Geometry::centered([height, width], [rows, columns]);
     let mut pixels = vec![0; channels * rows * columns];
-    Renderer::default().render(&picture, geometry, shape, &mut pixels);
+    Renderer::default().render(&picture, geometry, shape, interpolation, &mut pixels);
     Ok(pixels)
 }
 
@@ -75,8 +82,8 @@ mod tests {
             let mut file = Cursor::new(Vec::new());
             picture.write_to(&mut file, ImageFormat::Png).unwrap();
             let file = file.into_inner();
-            let rendered = render(&file, shape, &limits).unwrap();
-            let image = decoding::decode(&file, &limits).unwrap();
+            let rendered = render(&file, shape, Interpolation::Bilinear, &limits).unwrap();
+            let image = decoding::decode(&file, &limits, preprocessing.ground).unwrap();
             let input = ImageInput {
                 shape,
                 preprocessing: &preprocessing,

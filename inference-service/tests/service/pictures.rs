@@ -7,7 +7,7 @@ use networks::{NetworkSpec, Weights};
 use proto::predict::v1::{
     ClassifyRequest, RankedClass, predictor_service_client::PredictorServiceClient,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Artifact, Connection, MODEL, Service, ServiceOptions, repository};
 
@@ -16,6 +16,11 @@ const LINE: &str = "POST /v1/models/digits:classify?top_k=4";
 
 /// A service with a network for color images of 12 × 12 pixels.
 async fn service() -> Service {
+    service_with(json!({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]})).await
+}
+
+/// A service with the same network and this preprocessing.
+async fn service_with(preprocessing: Value) -> Service {
     let network = "input = [3, 12, 12]\nclasses = 4\npreset = \"cnn\"\nwidths = [4, 8]";
     let spec = NetworkSpec::from_toml(network).expect("the spec is valid");
     let weights = Weights::initial(&spec, 1).expect("the spec is valid");
@@ -23,8 +28,7 @@ async fn service() -> Service {
     let names = ["red", "green", "blue", "white"].map(str::to_owned);
     let images: Vec<u8> = (0..3 * 144).map(|i| i as u8).collect();
     let mut artifact = Artifact::of(onnx, [3, 12, 12], &names, (0.0, 1.0), &images);
-    artifact.manifest["preprocessing"] =
-        serde_json::json!({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]});
+    artifact.manifest["preprocessing"] = preprocessing;
     let service = Service::start(&ServiceOptions::default());
     let published = service.publish(artifact.upload()).await;
     published.expect("the model is published");
@@ -104,6 +108,7 @@ async fn turned_and_transparent_pictures_are_those_of_data_sets() {
         let Rgb([red, green, blue]) = *colors.get_pixel(x, y);
         Rgba([red, green, blue, if clear(x, y) { 0 } else { 255 }])
     });
+    let transparent = DynamicImage::ImageRgba8(transparent);
     let on_white = ImageBuffer::from_fn(17, 23, |x, y| {
         if clear(x, y) {
             Rgb([255; 3])
@@ -111,10 +116,29 @@ async fn turned_and_transparent_pictures_are_those_of_data_sets() {
             *colors.get_pixel(x, y)
         }
     });
-    let transparent: DynamicImage = DynamicImage::ImageRgba8(transparent);
+    let expected = classified(&service, &encoded(on_white, ImageFormat::Png));
+    for format in [ImageFormat::Png, ImageFormat::WebP] {
+        let file = encoded(transparent.clone(), format);
+        assert_eq!(classified(&service, &file), expected, "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_may_name_another_ground() {
+    let ground = [250_u8, 120, 10];
+    let preprocessing = json!({"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "ground": ground});
+    let service = service_with(preprocessing).await;
+    let clear: DynamicImage = ImageBuffer::from_pixel(12, 12, Rgba([1_u8, 2, 3, 0])).into();
+    let opaque: DynamicImage = ImageBuffer::from_pixel(12, 12, Rgb(ground)).into();
     assert_eq!(
-        classified(&service, &encoded(transparent, ImageFormat::Png)),
-        classified(&service, &encoded(on_white, ImageFormat::Png))
+        classified(&service, &encoded(clear, ImageFormat::WebP)),
+        classified(&service, &encoded(opaque, ImageFormat::Png))
+    );
+    let described =
+        Connection::to(&service.address("http")).call("GET /v2/models/digits", &[], b"");
+    assert_eq!(
+        described.json()["parameters"]["preprocessing"]["ground"],
+        json!(ground)
     );
 }
 
@@ -126,11 +150,8 @@ async fn pictures_of_unequal_sizes_are_one_batch() {
         .iter()
         .enumerate()
         .map(|(salt, (width, height))| {
-            let format = if salt == 1 {
-                ImageFormat::Jpeg
-            } else {
-                ImageFormat::Png
-            };
+            let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP];
+            let format = formats[salt % formats.len()];
             encoded(picture(*width, *height, salt as u32), format)
         })
         .collect();

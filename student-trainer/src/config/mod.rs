@@ -1,9 +1,17 @@
 //! Configuration of runs and of the run service.
 
 mod allowed_folders;
+mod data;
 mod data_format;
+mod early_stopping;
+mod ema;
+mod int8;
+mod loss;
+mod optimizer;
 mod phase;
+mod publish_gate;
 mod run;
+mod schedule;
 mod soft_targets;
 mod trainer;
 
@@ -11,11 +19,20 @@ pub use self::soft_targets::{
     ClassNames, Fallback, FixedViews, SoftTargetsConfig, SoftTargetsMode,
 };
 pub use allowed_folders::{AllowedFolders, NotAllowed};
+pub use data::DataConfig;
 pub use data_format::DataFormat;
-pub use phase::{LossConfig, OptimizerConfig, PhaseConfig, PhaseKind, ScheduleConfig};
-pub use run::{
-    CheckpointConfig, DataConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig,
+pub use early_stopping::EarlyStoppingConfig;
+pub use ema::EmaConfig;
+pub use int8::{Int8Config, PublishedPrecision};
+pub use loss::{
+    DistConfig, DkdConfig, LossConfig, LossKind, LossTerm, NamedTerm, Needs, RldConfig,
+    TargetClasses,
 };
+pub use optimizer::{DecayedParameters, OptimizerConfig};
+pub use phase::{PhaseConfig, PhaseKind};
+pub use publish_gate::PublishGateConfig;
+pub use run::{CheckpointConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig};
+pub use schedule::ScheduleConfig;
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

@@ -5,6 +5,11 @@ use std::fmt;
 use common::config::Problems;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    early_stopping::EarlyStoppingConfig, ema::EmaConfig, loss::LossConfig,
+    optimizer::OptimizerConfig, schedule::ScheduleConfig,
+};
+
 /// A part of a run with its own loss, optimizer and learning-rate schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,14 +19,35 @@ pub struct PhaseConfig {
     pub name: Option<PhaseKind>,
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images per step; the last batch of an epoch may be smaller.
+    /// Images per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
+    /// Batches per optimizer step, 1 or more; the last step of an epoch may have fewer.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: usize,
+    /// Largest norm of all gradients together, as in `torch.nn.utils.clip_grad_norm_`; larger gradients are
+    /// scaled down. Above 0; by default they are not clipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_clip_norm: Option<f64>,
     /// The loss to minimize.
     pub loss: LossConfig,
     /// Updates the parameters.
     pub optimizer: OptimizerConfig,
-    /// The learning rate of each step.
+    /// The learning rate of each optimizer step.
     pub schedule: ScheduleConfig,
+    /// A moving average of the weights, which becomes the phase's result; by default there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaConfig>,
+    /// Ends the phase when its validation accuracy no longer improves; by default all epochs are trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStoppingConfig>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 /// What a phase does.
@@ -36,90 +62,6 @@ pub enum PhaseKind {
     FineTune,
 }
 
-/// The loss of a phase. T is the temperature; every loss is a mean over the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum LossConfig {
-    /// Cross-entropy with the hard labels.
-    CrossEntropy {},
-    /// Cross-entropy with the teacher's softened probabilities, times T².
-    SoftCrossEntropy {
-        /// Above 0; 1 leaves the teacher's probabilities unchanged.
-        temperature: f64,
-    },
-    /// Hinton et al. 2015: α·T²·KL(teacher ‖ student) + (1 − α)·cross-entropy with the hard labels.
-    Kd {
-        /// Above 0.
-        temperature: f64,
-        /// Weight of the soft term, 0 to 1.
-        alpha: f64,
-    },
-}
-
-/// Updates the parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum OptimizerConfig {
-    /// Stochastic gradient descent, as `torch.optim.SGD` with dampening 0.
-    Sgd {
-        /// From 0 up to, not including, 1.
-        #[serde(default)]
-        momentum: f64,
-        /// Nesterov's look-ahead; needs momentum.
-        #[serde(default)]
-        nesterov: bool,
-        /// L2 penalty on every parameter, 0 or more.
-        #[serde(default)]
-        weight_decay: f64,
-    },
-}
-
-/// The learning rate of each step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum ScheduleConfig {
-    /// The same rate for all steps.
-    Constant {
-        /// Rate of every step; above 0.
-        learning_rate: f64,
-    },
-    /// Half a cosine wave downwards, as `torch.optim.lr_scheduler.CosineAnnealingLR`.
-    Cosine {
-        /// Rate of the first step; above 0.
-        learning_rate: f64,
-        /// Rate after the last step; 0 or more.
-        #[serde(default)]
-        final_learning_rate: f64,
-    },
-    /// Up to the maximum and down again, as `torch.optim.lr_scheduler.OneCycleLR` with cosine
-    /// annealing and without momentum cycling.
-    OneCycle {
-        /// Above 0.
-        max_learning_rate: f64,
-        /// Share of the steps in which the rate rises, between 0 and 1; PyTorch's `pct_start`.
-        #[serde(default = "default_warm_up")]
-        warm_up: f64,
-        /// The first rate is the maximum divided by this.
-        #[serde(default = "default_initial_divisor")]
-        initial_divisor: f64,
-        /// The last rate is the first divided by this.
-        #[serde(default = "default_final_divisor")]
-        final_divisor: f64,
-    },
-}
-
-fn default_warm_up() -> f64 {
-    0.3
-}
-
-fn default_initial_divisor() -> f64 {
-    25.0
-}
-
-fn default_final_divisor() -> f64 {
-    1e4
-}
-
 impl PhaseConfig {
     /// The configured name, or the one that follows from the loss.
     pub fn kind(&self) -> PhaseKind {
@@ -130,6 +72,11 @@ impl PhaseConfig {
         })
     }
 
+    /// Optimizer steps in an epoch of `samples` training samples.
+    pub fn steps_per_epoch(&self, samples: usize) -> u64 {
+        samples.div_ceil(self.batch_size).div_ceil(self.accumulate) as u64
+    }
+
     pub(super) fn validate(&self, key: &str, problems: &mut Problems) {
         let at_least_one = "must be 1 or more";
         let epochs = self.epochs;
@@ -138,10 +85,21 @@ impl PhaseConfig {
         let fits = (1..=65_536).contains(&size);
         let allowed = "must be from 1 to 65536";
         problems.require(fits, &format!("{key}.batch_size"), size, allowed);
+        problems.require_within(&format!("{key}.accumulate"), self.accumulate, 1..=65_536);
+        if let Some(norm) = self.gradient_clip_norm {
+            problems.require_positive(&format!("{key}.gradient_clip_norm"), norm);
+        }
         self.loss.validate(&format!("{key}.loss"), problems);
         self.optimizer
             .validate(&format!("{key}.optimizer"), problems);
-        self.schedule.validate(&format!("{key}.schedule"), problems);
+        self.schedule
+            .validate(&format!("{key}.schedule"), epochs, problems);
+        if let Some(ema) = &self.ema {
+            ema.validate(&format!("{key}.ema"), problems);
+        }
+        if let Some(early_stopping) = &self.early_stopping {
+            early_stopping.validate(&format!("{key}.early_stopping"), problems);
+        }
     }
 }
 
@@ -165,112 +123,5 @@ impl fmt::Display for PhaseKind {
     }
 }
 
-impl LossConfig {
-    /// Whether the loss needs the hard label of every sample.
-    pub fn needs_labels(&self) -> bool {
-        match *self {
-            Self::CrossEntropy {} => true,
-            Self::SoftCrossEntropy { .. } => false,
-            Self::Kd { alpha, .. } => alpha < 1.0,
-        }
-    }
-
-    /// Whether the loss needs a teacher's soft targets.
-    pub fn needs_soft_targets(&self) -> bool {
-        match self {
-            Self::CrossEntropy {} => false,
-            Self::SoftCrossEntropy { .. } | Self::Kd { .. } => true,
-        }
-    }
-
-    fn validate(&self, key: &str, problems: &mut Problems) {
-        let (temperature, alpha) = match *self {
-            Self::CrossEntropy {} => return,
-            Self::SoftCrossEntropy { temperature } => (temperature, None),
-            Self::Kd { temperature, alpha } => (temperature, Some(alpha)),
-        };
-        require_positive(problems, &format!("{key}.temperature"), temperature);
-        if let Some(alpha) = alpha {
-            let fits = (0.0..=1.0).contains(&alpha);
-            let allowed = "must be from 0 to 1";
-            problems.require(fits, &format!("{key}.alpha"), alpha, allowed);
-        }
-    }
-}
-
-impl OptimizerConfig {
-    fn validate(&self, key: &str, problems: &mut Problems) {
-        let Self::Sgd {
-            momentum,
-            nesterov,
-            weight_decay,
-        } = *self;
-        let fits = (0.0..1.0).contains(&momentum);
-        let allowed = "must be 0 or more and below 1";
-        problems.require(fits, &format!("{key}.momentum"), momentum, allowed);
-        let fits = !nesterov || momentum > 0.0;
-        problems.require(
-            fits,
-            &format!("{key}.nesterov"),
-            nesterov,
-            "needs a momentum above 0",
-        );
-        let fits = weight_decay.is_finite() && weight_decay >= 0.0;
-        let allowed = "must be 0 or more";
-        problems.require(fits, &format!("{key}.weight_decay"), weight_decay, allowed);
-    }
-}
-
-impl ScheduleConfig {
-    fn validate(&self, key: &str, problems: &mut Problems) {
-        let mut positive =
-            |name: &str, value| require_positive(problems, &format!("{key}.{name}"), value);
-        match *self {
-            Self::Constant { learning_rate } => positive("learning_rate", learning_rate),
-            Self::Cosine {
-                learning_rate,
-                final_learning_rate,
-            } => {
-                positive("learning_rate", learning_rate);
-                let fits = (0.0..=learning_rate.max(0.0)).contains(&final_learning_rate);
-                let allowed = format!("must be from 0 to {key}.learning_rate = {learning_rate}");
-                let key = format!("{key}.final_learning_rate");
-                problems.require(fits, &key, final_learning_rate, &allowed);
-            }
-            Self::OneCycle {
-                max_learning_rate,
-                warm_up,
-                initial_divisor,
-                final_divisor,
-            } => {
-                positive("max_learning_rate", max_learning_rate);
-                positive("final_divisor", final_divisor);
-                let fits = initial_divisor.is_finite() && initial_divisor >= 1.0;
-                let allowed = format!(
-                    "must be 1 or more: the first rate would be above {key}.max_learning_rate"
-                );
-                let divisor_key = format!("{key}.initial_divisor");
-                problems.require(fits, &divisor_key, initial_divisor, &allowed);
-                let fits = initial_divisor * final_divisor >= 1.0 || final_divisor <= 0.0;
-                let allowed = format!(
-                    "times {divisor_key} = {initial_divisor} must be 1 or more: the last rate would be above \
-                     {key}.max_learning_rate"
-                );
-                problems.require(
-                    fits,
-                    &format!("{key}.final_divisor"),
-                    final_divisor,
-                    &allowed,
-                );
-                let fits = warm_up > 0.0 && warm_up < 1.0;
-                let allowed = "must lie between 0 and 1";
-                problems.require(fits, &format!("{key}.warm_up"), warm_up, allowed);
-            }
-        }
-    }
-}
-
-fn require_positive(problems: &mut Problems, key: &str, value: f64) {
-    let fits = value.is_finite() && value > 0.0;
-    problems.require(fits, key, value, "must be above 0");
-}
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,9 @@ use std::{
 };
 
 use artifacts::model_store::ModelName;
-use common::compute::PrecisionChoice;
+use common::compute::{DeviceChoice, PrecisionChoice};
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
-use datasets::{Augmentation, DataSpec, Normalization};
+use datasets::Normalization;
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use server::security::{
@@ -17,7 +17,10 @@ use server::security::{
 };
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
-use super::{ClassNames, DataFormat, Fallback, PhaseConfig, SoftTargetsConfig, SoftTargetsMode};
+use super::{
+    ClassNames, DataConfig, Fallback, Int8Config, NamedTerm, PhaseConfig, PublishGateConfig,
+    PublishedPrecision, SoftTargetsConfig, SoftTargetsMode,
+};
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
 
@@ -31,6 +34,9 @@ pub struct RunConfig {
     pub threads: usize,
     /// Number format of convolutions and linear layers.
     pub precision: PrecisionChoice,
+    /// Where the network trains. Another device gives other bits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub device: DeviceChoice,
     /// The images.
     pub data: DataConfig,
     /// The network that is trained.
@@ -53,35 +59,6 @@ pub struct RunConfig {
     /// Where to publish the exported model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<PublishConfig>,
-}
-
-/// The images and their preprocessing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Format of the data; `auto` detects it.
-    pub format: DataFormat,
-    /// Folder or file of the data, relative to the working directory.
-    pub path: PathBuf,
-    /// Class names in label order; for unlabelled data, in the order of the teacher's logits.
-    pub class_names: Vec<String>,
-    /// Column of a table that holds the labels; by default it is searched by its usual names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_column: Option<String>,
-    /// Largest share of files that may be unreadable, 0 to 1; they are left out.
-    #[serde(
-        default = "DataConfig::default_max_unreadable",
-        skip_serializing_if = "DataConfig::is_default_max_unreadable"
-    )]
-    pub max_unreadable: f64,
-    /// Number of training images held out for validation; they are the same for every seed.
-    pub validation_samples: usize,
-    /// Number of training images to use; 0 uses all that are not held out.
-    pub train_samples: usize,
-    /// Applied to the pixels of images. Rows of numbers are standardized by the training samples instead.
-    pub normalization: Normalization,
-    /// Random changes to training images; rows have none.
-    pub augmentation: Augmentation,
 }
 
 /// The weights that a run starts from.
@@ -121,6 +98,9 @@ pub struct ExportConfig {
     pub compare_samples: usize,
     /// Number of images that the manifest holds with their logits.
     pub golden_samples: usize,
+    /// Whether to write the model in int8 too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Config>,
 }
 
 /// Where to publish the exported model.
@@ -131,6 +111,9 @@ pub struct PublishConfig {
     pub endpoint: String,
     /// Name of the served model.
     pub model: String,
+    /// The file that is published.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: PublishedPrecision,
     /// File with the token for the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
@@ -140,6 +123,9 @@ pub struct PublishConfig {
     /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// The bounds that the model must meet; without them, every model is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<PublishGateConfig>,
 }
 
 impl RunConfig {
@@ -208,6 +194,9 @@ impl RunConfig {
         paths.extend(initial.map(|file| ("initial_weights.path".to_owned(), file.path.as_path())));
         let recordings = self.soft_targets.iter().flat_map(|targets| &targets.folder);
         paths.extend(recordings.map(|folder| ("soft_targets.folder".to_owned(), folder.as_path())));
+        let gate = self.publish.iter().flat_map(|publish| &publish.gate);
+        let baseline = gate.flat_map(|gate| &gate.baseline);
+        paths.extend(baseline.map(|folder| ("publish.gate.baseline".to_owned(), folder.as_path())));
         let teacher = self.teacher.as_ref();
         let teacher = teacher.map(|pool| ("teacher", &pool.token_file, &pool.tls));
         let publish = self.publish.as_ref();
@@ -225,6 +214,12 @@ impl RunConfig {
     pub fn to_toml(&self) -> String {
         // Holds: every key is a string, and validated integers fit TOML's 64 signed bits.
         toml::to_string(self).expect("a validated configuration is TOML")
+    }
+
+    /// The terms of the losses of all phases.
+    pub fn loss_terms(&self) -> impl Iterator<Item = NamedTerm> {
+        let phases = self.phases.iter().enumerate();
+        phases.flat_map(|(index, phase)| phase.loss.named_terms(index))
     }
 
     /// Whether any phase needs soft targets.
@@ -315,11 +310,19 @@ impl Validate for RunConfig {
         }
         match &self.teacher {
             Some(pool) => pool.validate(problems),
-            None if self.needs_teacher() => {
-                let message = "is missing, and the loss of a phase needs a teacher's soft targets";
-                problems.add("teacher", "(none)", message);
+            None => {
+                let mut terms = self.loss_terms().filter(|_| self.needs_teacher());
+                if let Some(term) = terms.find(|it| it.term.needs().soft_targets.is_some()) {
+                    let message = format!("is missing, and {term} needs a teacher's soft targets");
+                    problems.add("teacher", "(none)", &message);
+                }
             }
-            None => {}
+        }
+        self.validate_encodings(problems);
+        if self.data.augmentation.mixes() {
+            for term in self.loss_terms() {
+                term.validate_mixing(problems);
+            }
         }
         if let Some(targets) = &self.soft_targets {
             targets.validate(self.teacher.as_ref(), problems);
@@ -327,21 +330,43 @@ impl Validate for RunConfig {
         self.checkpoints.validate(problems);
         self.export.validate(problems);
         if let Some(publish) = &self.publish {
-            publish.validate(problems);
+            publish.validate(self.teacher.is_some(), problems);
             let needed = "must be true where [publish] is given";
             problems.require(self.export.onnx, "export.onnx", false, needed);
+            let fits = publish.precision == PublishedPrecision::F32 || self.export.int8.is_some();
+            problems.require(fits, "publish.precision", "int8", "needs export.int8");
         }
     }
 }
 
 impl RunConfig {
+    /// Checks that the encodings in use keep the logits that the losses need.
+    fn validate_encodings(&self, problems: &mut Problems) {
+        let teacher = self.teacher.as_ref().filter(|_| self.needs_teacher());
+        let recording = self.soft_targets.as_ref();
+        let recording = recording.filter(|targets| targets.mode != SoftTargetsMode::Live);
+        let of_teacher = teacher.map(|pool| ("teacher.encoding", pool.encoding));
+        let of_recording = recording.and_then(|targets| targets.encoding);
+        let of_recording = of_recording.map(|encoding| ("soft_targets.encoding", encoding));
+        for (key, encoding) in of_teacher.into_iter().chain(of_recording) {
+            for term in self.loss_terms() {
+                term.validate_encoding(key, encoding, self.network.classes, problems);
+            }
+        }
+    }
+
     /// Checks that network and data fit together.
     fn validate_fit(&self, problems: &mut Problems) {
         let (classes, names) = (self.network.classes, self.data.class_names.len());
         let message = format!("must be the number of data.class_names, {names}");
         problems.require(classes == names, "network.classes", classes, &message);
-        // Rows are standardized by their own values, and are not augmented.
+        let augmentation = self.data.augmentation;
+        // Rows are standardized by their own values.
         let Ok([channels, height, width]) = self.network.input.image() else {
+            if let Err(error) = augmentation.check_rows() {
+                let key = format!("data.augmentation.{}", error.field);
+                problems.add(key, error.value, &error.allowed);
+            }
             return;
         };
         let Normalization { mean, std } = &self.data.normalization;
@@ -352,49 +377,10 @@ impl RunConfig {
             let fits = values.is_empty() || values.len() == channels;
             problems.require(fits, &key, format!("{values:?}"), &message);
         }
-        if let Err(error) = self.data.augmentation.check([height, width]) {
+        if let Err(error) = augmentation.check([height, width]) {
             let key = format!("data.augmentation.{}", error.field);
             problems.add(key, error.value, &error.allowed);
         }
-    }
-}
-
-impl DataConfig {
-    const fn default_max_unreadable() -> f64 {
-        0.01
-    }
-
-    fn is_default_max_unreadable(share: &f64) -> bool {
-        *share == Self::default_max_unreadable()
-    }
-
-    /// The data to open.
-    pub fn spec(&self) -> DataSpec {
-        DataSpec {
-            format: self.format.0,
-            class_names: Some(self.class_names.clone()),
-            label_column: self.label_column.clone(),
-            max_unreadable: self.max_unreadable,
-            ..DataSpec::new(&self.path)
-        }
-    }
-
-    fn validate(&self, problems: &mut Problems) {
-        let Normalization { mean, std } = &self.normalization;
-        for (key, values) in [("mean", mean), ("std", std)] {
-            let fits = !values.is_empty() && values.iter().all(|value| value.is_finite());
-            let key = format!("data.normalization.{key}");
-            let allowed = "must hold one finite value a channel";
-            problems.require(fits, &key, format!("{values:?}"), allowed);
-        }
-        let fits = std.iter().all(|std| *std > 0.0);
-        let allowed = "must hold values above 0";
-        problems.require(fits, "data.normalization.std", format!("{std:?}"), allowed);
-        let share = self.max_unreadable;
-        let fits = (0.0..=1.0).contains(&share);
-        problems.require(fits, "data.max_unreadable", share, "must be from 0 to 1");
-        let fits = !self.class_names.is_empty();
-        problems.require(fits, "data.class_names", "[]", "needs at least one");
     }
 }
 
@@ -429,6 +415,11 @@ impl ExportConfig {
             let allowed = format!("must be from 1 to {limit}");
             problems.require((1..=limit).contains(&count), key, count, &allowed);
         }
+        if let Some(int8) = self.int8 {
+            int8.validate(problems);
+            let needed = "must be true where export.int8 is given";
+            problems.require(self.onnx, "export.onnx", false, needed);
+        }
     }
 }
 
@@ -442,12 +433,15 @@ impl PublishConfig {
         }
     }
 
-    fn validate(&self, problems: &mut Problems) {
+    fn validate(&self, has_teacher: bool, problems: &mut Problems) {
         if let Err(error) = self.credentials().check_address(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
         if let Err(error) = ModelName::new(&self.model) {
             problems.add("publish.model", &self.model, &error.to_string());
+        }
+        if let Some(gate) = &self.gate {
+            gate.validate(has_teacher, problems);
         }
     }
 }

@@ -3,6 +3,7 @@ use std::{
     sync::LazyLock,
 };
 
+use common::compute::DeviceChoice;
 use test_support::run_toml::RunToml;
 
 use super::*;
@@ -63,6 +64,76 @@ fn every_problem_is_reported_at_once() {
 }
 
 #[test]
+fn bounds_of_the_publish_gate_are_checked() {
+    let with = |bounds: &str| {
+        let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\n[publish.gate]";
+        RunConfig::from_toml(&format!("{}{publish}\n{bounds}", *SMALLEST))
+    };
+    for (bounds, part) in [
+        ("", "publish.gate = {}: needs min_accuracy, min_agreement,"),
+        (
+            "min_accuracy = 90",
+            "publish.gate.min_accuracy = 90: must be from 0 to 1",
+        ),
+        (
+            "min_accuracy = 1.5",
+            "publish.gate.min_accuracy = 1.5: must be",
+        ),
+        (
+            "max_latency_us = 0",
+            "publish.gate.max_latency_us = 0: must be above 0",
+        ),
+        (
+            "min_gain = 0.1",
+            "publish.gate.min_gain = 0.1: needs publish.gate.baseline",
+        ),
+        (
+            "baseline = \"\"",
+            "publish.gate.baseline = \"\": must name the folder",
+        ),
+        (
+            "min_agreement = 0.9",
+            "publish.gate.min_agreement = 0.9: needs [teacher]",
+        ),
+        ("min_acuracy = 0.9", "min_acuracy"),
+    ] {
+        let error = with(bounds).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let config = with("min_accuracy = 0.9\nmax_latency_us = 250\nbaseline = \"runs/b\"").unwrap();
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    let paths = config.paths();
+    let baseline = ("publish.gate.baseline".to_owned(), Path::new("runs/b"));
+    assert!(paths.contains(&baseline), "{paths:?}");
+    let gate = config.publish.unwrap().gate.unwrap();
+    assert_eq!(gate.needs_validation(), Some("publish.gate.min_accuracy"));
+}
+
+#[test]
+fn int8_needs_an_export_and_its_publication_needs_int8() {
+    let with = |tables: &str| RunConfig::from_toml(&format!("{}{tables}", *SMALLEST));
+    let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\nprecision = \"int8\"\n";
+    for (tables, part) in [
+        (
+            "[export]\nonnx = false\nint8 = {}",
+            "export.onnx = false: must be true where export.int8",
+        ),
+        (
+            "[export]\nint8 = { calibration_samples = 0 }",
+            "export.int8.calibration_samples = 0: must be from 1 to 100000",
+        ),
+        (publish, "publish.precision = int8: needs export.int8"),
+    ] {
+        let error = with(tables).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let config = with(&format!("{publish}[export]\nint8 = {{}}")).unwrap();
+    assert_eq!(config.export.int8.unwrap().calibration_samples, 512);
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    assert!(!load("demo/student.toml").to_toml().contains("int8"));
+}
+
+#[test]
 fn settings_that_contradict_each_other_are_refused_with_both_keys() {
     let schedule = "kind = \"constant\", learning_rate = 0.1";
     for (from, to, part) in [
@@ -106,6 +177,49 @@ fn settings_that_contradict_each_other_are_refused_with_both_keys() {
 }
 
 #[test]
+fn augmentations_are_checked_against_the_input() {
+    let row = SMALLEST.replace("[1, 28, 28]", "[30]");
+    for (file, augmentation, part) in [
+        (
+            &*SMALLEST,
+            "random_affine = { degrees = 181 }",
+            "data.augmentation.random_affine.degrees = 181: must be from 0 to 180",
+        ),
+        (
+            &*SMALLEST,
+            "color_jitter = { hue = 0.6 }",
+            "data.augmentation.color_jitter.hue = 0.6: must be from 0 to 0.5",
+        ),
+        (
+            &*SMALLEST,
+            "mixup = { alpha = 0 }",
+            "data.augmentation.mixup.alpha = 0: must be above 0",
+        ),
+        (
+            &row,
+            "cutmix = { alpha = 1 }",
+            "data.augmentation.cutmix = {…}: changes images, and network.input is a row of numbers",
+        ),
+    ] {
+        let text = format!("{file}[data.augmentation]\n{augmentation}\n");
+        let error = RunConfig::from_toml(&text).unwrap_err().to_string();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    for (file, augmentation) in [
+        (
+            &*SMALLEST,
+            "cutmix = { alpha = 1 }\nrandom_erasing = {}\nrand_augment = {}",
+        ),
+        (&row, "mixup = { alpha = 0.2 }"),
+    ] {
+        let text = format!("{file}[data.augmentation]\n{augmentation}\n");
+        let config = RunConfig::from_toml(&text).unwrap();
+        assert!(config.data.augmentation.mixes());
+        assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    }
+}
+
+#[test]
 fn what_is_set_for_a_text_key_is_text() {
     let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\n[soft_targets]\n[teacher]\nendpoints = [\"h:1\"]";
     let overrides = [
@@ -116,6 +230,7 @@ fn what_is_set_for_a_text_key_is_text() {
         "teacher.encoding=f16",
         "phases[0].schedule.learning_rate=1e-2",
         "threads=0x2",
+        "device=cuda:1",
     ];
     let text = format!("{}{publish}", *SMALLEST);
     let config = RunConfig::from_submitted(&text, &overrides.map(str::to_owned)).unwrap();
@@ -124,12 +239,37 @@ fn what_is_set_for_a_text_key_is_text() {
     assert_eq!(targets.teacher.as_deref(), Some("12e4"));
     assert_eq!(targets.folder.as_deref(), Some(Path::new("true")));
     assert_eq!(config.data.path, Path::new("1.0"));
-    assert_eq!(config.threads, 2);
+    assert_eq!((config.threads, config.device), (2, DeviceChoice::Cuda(1)));
     assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
     let schedule = ScheduleConfig::Constant {
         learning_rate: 0.01,
     };
     assert_eq!(config.phases[0].schedule, schedule);
+}
+
+#[test]
+fn a_ground_other_than_white_is_part_of_the_configuration() {
+    let resolved = |ground: &str| {
+        let overrides = [format!("data.ground={ground}")];
+        RunConfig::from_submitted(&SMALLEST, &overrides)
+            .map(|config| (config.data.ground, config.to_toml()))
+    };
+    let (white, default) = resolved("white").unwrap();
+    assert_eq!(white, datasets::Ground::WHITE);
+    // Files of earlier versions have no such key.
+    assert_eq!(default, RunConfig::from_toml(&SMALLEST).unwrap().to_toml());
+    assert!(!default.contains("ground"));
+    let (orange, text) = resolved("#ff8000").unwrap();
+    assert_eq!(orange, datasets::Ground([255, 128, 0]));
+    assert_eq!(
+        RunConfig::from_toml(&text).unwrap().data.spec().ground,
+        orange
+    );
+    let error = resolved("colorful").unwrap_err().to_string();
+    assert!(
+        error.contains("data.ground") && error.contains("#rrggbb"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -152,6 +292,11 @@ fn unknown_layers_losses_and_keys_are_named() {
             "temperature",
         ),
         ("epochs = 1", "epoch = 1", "epoch"),
+        (
+            "[network]",
+            "device = \"tpu\"\n[network]",
+            "`tpu` is not a device",
+        ),
     ] {
         let error = RunConfig::from_toml(&SMALLEST.replace(from, to)).unwrap_err();
         assert!(error.to_string().contains(named), "{named}: {error}");
@@ -168,7 +313,7 @@ fn baseline_and_student_differ_in_loss_and_teacher_only() {
         student.teacher = None;
         student.soft_targets = None;
         for (phase, other) in student.phases.iter_mut().zip(&baseline.phases) {
-            phase.loss = other.loss;
+            phase.loss = other.loss.clone();
         }
         assert_eq!(student, baseline, "{recipe}");
     }

@@ -3,7 +3,7 @@
 use datasets::{Normalization, Values};
 use networks::Shape;
 use tch::Tensor;
-use torch_networks::{Mode, Precision, TorchNetwork};
+use torch_networks::{Device, Mode, Precision, TorchNetwork, to_device};
 
 use super::TorchError;
 
@@ -20,12 +20,12 @@ pub fn logits(
 ) -> Result<Vec<f32>, TorchError> {
     let mut input = Vec::new();
     normalization.apply_to(values, &shape.dimensions(), &mut input);
-    let input = input_tensor(&input, shape)?;
+    let input = to_device(input_tensor(&input, shape)?, network.device())?;
     let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
-    Ok(Vec::try_from(output.f_view(-1)?)?)
+    Ok(Vec::try_from(output.f_to_device(Device::Cpu)?.f_view(-1)?)?)
 }
 
-/// Normalized `values` as a tensor [n, channels, height, width] or [n, features].
+/// Normalized `values` as a tensor [n, channels, height, width] or [n, features], on the CPU.
 pub(super) fn input_tensor(values: &[f32], shape: Shape) -> Result<Tensor, TorchError> {
     let sample = shape.dimensions().into_iter().map(|size| size as i64);
     let sizes: Vec<i64> = [-1].into_iter().chain(sample).collect();

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::{
     TorchError,
+    loss::Loss,
     meter::{Meter, Totals},
 };
 
@@ -23,9 +24,9 @@ pub(super) struct Interval {
     pub waited_for_data: Duration,
 }
 
-/// The results of one step.
-pub(super) struct StepOutput {
-    pub loss: Tensor,
+/// The results of one batch.
+pub(super) struct BatchOutput {
+    pub loss: Loss,
     pub logits: Tensor,
     pub labels: Tensor,
     /// Time spent waiting for soft targets.
@@ -35,23 +36,17 @@ pub(super) struct StepOutput {
 impl Interval {
     pub(super) fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
         Ok(Self {
+            samples_before: before.samples,
             meter: Meter::from(before)?,
             first_step,
-            samples_before: before.samples,
             started: Instant::now(),
             waited: Duration::ZERO,
             waited_for_data: Duration::ZERO,
         })
     }
 
-    pub(super) fn add(&mut self, step: &StepOutput) -> Result<(), TorchError> {
-        self.waited += step.waited;
-        Ok(self.meter.add(&step.loss, &step.logits, &step.labels)?)
-    }
-}
-
-impl StepOutput {
-    pub(super) fn samples(&self) -> usize {
-        self.labels.size()[0] as usize
+    pub(super) fn add(&mut self, batch: &BatchOutput) -> Result<(), TorchError> {
+        self.waited += batch.waited;
+        Ok(self.meter.add(&batch.loss, &batch.logits, &batch.labels)?)
     }
 }

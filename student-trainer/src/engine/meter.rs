@@ -7,11 +7,16 @@ use datasets::IGNORED_LABEL;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-/// Sums over the samples of some steps.
+use super::loss::Loss;
+
+/// Sums over the samples of some steps, on the device of the losses from the first step on: libtorch adds a tensor
+/// on a GPU to a scalar on the CPU.
 #[derive(Debug)]
 pub(super) struct Meter {
     /// Scalar f64.
     loss: Tensor,
+    /// Scalars f64: see [`Totals`].
+    terms: Vec<Tensor>,
     /// Scalar i64.
     correct: Tensor,
     /// Scalar i64.
@@ -22,11 +27,15 @@ pub(super) struct Meter {
 }
 
 /// Sums over training samples.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
     /// Sum of the losses.
     loss: f64,
+    /// Sums of the weighted terms of the losses, in the order of the configuration. Empty if the loss has a single
+    /// term, or if an older version, which did not add them up, counted some of the samples.
+    #[serde(default, skip_serializing_if = "is_default")]
+    terms: Vec<f64>,
     /// Number of samples that were classified correctly.
     correct: i64,
     /// Number of samples.
@@ -42,6 +51,11 @@ impl Totals {
         self.loss / self.samples as f64
     }
 
+    /// Mean of each weighted term of the loss; empty if they are not known.
+    pub fn terms(&self) -> impl Iterator<Item = f64> {
+        self.terms.iter().map(|sum| sum / self.samples as f64)
+    }
+
     /// Share of labelled samples that were classified correctly, 0 to 1; `None` if none has a label.
     pub fn accuracy(&self) -> Option<f64> {
         let labelled = self.samples as i64 - self.unlabelled;
@@ -51,6 +65,15 @@ impl Totals {
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
+        if self.samples == 0 {
+            self.terms = other.terms;
+        } else if self.terms.len() == other.terms.len() {
+            for (sum, other) in self.terms.iter_mut().zip(other.terms) {
+                *sum += other;
+            }
+        } else {
+            self.terms.clear();
+        }
         self.loss += other.loss;
         self.correct += other.correct;
         self.samples += other.samples;
@@ -61,9 +84,12 @@ impl AddAssign for Totals {
 impl Meter {
     /// Continues from earlier sums.
     pub(super) fn from(totals: Totals) -> Result<Self, TchError> {
-        let scalar = |kind| Tensor::f_zeros([] as [i64; 0], (kind, tch::Device::Cpu));
+        let terms = totals.terms.into_iter();
         Ok(Self {
             loss: scalar(Kind::Double)?.f_add_scalar(totals.loss)?,
+            terms: terms
+                .map(|sum| scalar(Kind::Double)?.f_add_scalar(sum))
+                .collect::<Result<_, _>>()?,
             correct: scalar(Kind::Int64)?.f_add_scalar(totals.correct)?,
             unlabelled: scalar(Kind::Int64)?.f_add_scalar(totals.unlabelled)?,
             samples: totals.samples,
@@ -74,13 +100,20 @@ impl Meter {
     /// Adds a batch with the mean loss `loss`.
     pub(super) fn add(
         &mut self,
-        loss: &Tensor,
+        loss: &Loss,
         logits: &Tensor,
         labels: &Tensor,
     ) -> Result<(), TchError> {
         let samples = labels.size()[0];
         tch::no_grad(|| {
-            let loss = loss.f_detach()?;
+            if self.samples == 0 {
+                let zeros = loss.terms.iter().map(|_| scalar(Kind::Double));
+                self.terms = zeros.collect::<Result<_, _>>()?;
+            }
+            for (sum, term) in self.terms.iter_mut().zip(&loss.terms) {
+                *sum = sum.f_add(&term.f_mul_scalar(samples)?)?;
+            }
+            let loss = loss.total.f_detach()?;
             let sum = loss.f_mul_scalar(samples)?;
             self.loss = self.loss.f_add(&sum)?;
             let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
@@ -108,6 +141,11 @@ impl Meter {
     pub(super) fn read(&self) -> Result<Totals, TchError> {
         Ok(Totals {
             loss: self.loss.f_double_value(&[])?,
+            terms: self
+                .terms
+                .iter()
+                .map(|sum| sum.f_double_value(&[]))
+                .collect::<Result<_, _>>()?,
             correct: self.correct.f_int64_value(&[])?,
             samples: self.samples,
             unlabelled: self.unlabelled.f_int64_value(&[])?,
@@ -115,23 +153,44 @@ impl Meter {
     }
 }
 
+/// Zero on the CPU.
+fn scalar(kind: Kind) -> Result<Tensor, TchError> {
+    Tensor::f_zeros([] as [i64; 0], (kind, tch::Device::Cpu))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A loss of one term.
+    fn single(value: f32) -> Loss {
+        Loss {
+            total: Tensor::from(value),
+            terms: Vec::new(),
+        }
+    }
+
+    /// A loss of two terms.
+    fn sum(terms: [f32; 2]) -> Loss {
+        Loss {
+            total: Tensor::from(terms[0] + terms[1]),
+            terms: terms.map(Tensor::from).into(),
+        }
+    }
 
     #[test]
     fn means_are_over_samples_not_over_batches() {
         let mut meter = Meter::from(Totals::default()).unwrap();
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
-        meter.add(&Tensor::from(1.0_f32), &logits, &labels).unwrap();
+        meter.add(&single(1.0), &logits, &labels).unwrap();
         let (logits, labels) = (logits.narrow(0, 0, 1), labels.narrow(0, 0, 1));
-        meter.add(&Tensor::from(5.0_f32), &logits, &labels).unwrap();
+        meter.add(&single(5.0), &logits, &labels).unwrap();
         let mut totals = meter.read().unwrap();
         assert_eq!(totals.samples, 4);
         assert_eq!(totals.accuracy(), Some(0.75));
         assert_eq!(totals.loss(), 2.0);
-        totals += totals;
+        totals += totals.clone();
         assert_eq!(totals.samples, 8);
         assert_eq!(totals.loss(), 2.0);
     }
@@ -142,8 +201,7 @@ mod tests {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [2.0, 1.0], [2.0, 1.0]]);
         let mut add = |labels: [i64; 3]| {
             let labels = Tensor::from_slice(&labels);
-            let loss = Tensor::from(1.0_f32);
-            meter.add(&loss, &logits, &labels).unwrap();
+            meter.add(&single(1.0), &logits, &labels).unwrap();
             meter.read().unwrap()
         };
         assert_eq!(add([IGNORED_LABEL; 3]).accuracy(), None);
@@ -159,9 +217,7 @@ mod tests {
     fn a_meter_continues_from_totals_with_the_same_bits() {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
-        let losses: Vec<_> = (1..50)
-            .map(|step| Tensor::from(1.0 / step as f32))
-            .collect();
+        let losses: Vec<_> = (1..50).map(|step| sum([1.0 / step as f32, 0.1])).collect();
         let mut whole = Meter::from(Totals::default()).unwrap();
         let mut resumed = Meter::from(Totals::default()).unwrap();
         for loss in &losses {
@@ -174,16 +230,42 @@ mod tests {
     }
 
     #[test]
+    fn terms_are_summed_on_their_own_unless_an_older_version_counted_some_of_the_samples() {
+        let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0]]);
+        let labels = Tensor::from_slice(&[0_i64, 0]);
+        let counted = |before: &Totals| {
+            let mut meter = Meter::from(before.clone()).unwrap();
+            for terms in [[1.0, 0.5], [3.0, 1.5]] {
+                meter.add(&sum(terms), &logits, &labels).unwrap();
+            }
+            meter.read().unwrap()
+        };
+        let mut totals = counted(&Totals::default());
+        assert!(totals.terms().eq([2.0, 1.0]), "{totals:?}");
+        totals += counted(&Totals::default());
+        assert!(totals.terms().eq([2.0, 1.0]), "{totals:?}");
+        let mut epoch = Totals::default();
+        epoch += totals.clone();
+        assert_eq!(epoch, totals);
+
+        let older = serde_json::json!({"loss": 6.0, "correct": 1, "samples": 4});
+        let older: Totals = serde_json::from_value(older).unwrap();
+        assert_eq!(counted(&older).terms().count(), 0);
+        totals += older;
+        assert_eq!(totals.terms().count(), 0);
+    }
+
+    #[test]
     fn the_first_loss_that_is_not_finite_is_found() {
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0]]);
         let labels = Tensor::from_slice(&[0_i64]);
         let mut meter = Meter::from(Totals::default()).unwrap();
         for loss in [1.0, 2.0] {
-            meter.add(&Tensor::from(loss), &logits, &labels).unwrap();
+            meter.add(&single(loss), &logits, &labels).unwrap();
         }
         assert_eq!(meter.first_not_finite().unwrap(), None);
         for loss in [f32::INFINITY, f32::NAN] {
-            meter.add(&Tensor::from(loss), &logits, &labels).unwrap();
+            meter.add(&single(loss), &logits, &labels).unwrap();
         }
         assert!(!meter.read().unwrap().loss().is_finite());
         assert_eq!(meter.first_not_finite().unwrap(), Some((2, f64::INFINITY)));

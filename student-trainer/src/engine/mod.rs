@@ -1,22 +1,30 @@
 //! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.
 
+mod early_stopping;
+mod ema;
 mod error;
+mod gradients;
 mod inference;
 mod interval;
 mod loss;
 mod meter;
+mod mixed_labels;
 mod optimizer;
 mod phase;
 mod schedule;
 mod soft_targets;
 mod state;
+mod updater;
+
+#[cfg(test)]
+mod resumption;
 
 pub use error::{Divergence, EngineError, NotFinite};
 pub use inference::logits;
 pub use meter::Totals;
 pub use phase::{PhaseContext, PhaseSummary, train_phase};
-pub use state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState};
-pub use torch_networks::{Precision, TorchError, TorchNetwork};
+pub use state::{BestEpoch, Checkpoints, EpochSummary, OptimizerState, PhaseProgress, PhaseState};
+pub use torch_networks::{DeviceUnavailable, Precision, TorchError, TorchNetwork, resolve_device};
 
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores if that is 0. Returns the number of threads.

@@ -1,5 +1,7 @@
 //! The one training loop: every phase of every run goes through it.
 
+mod result;
+
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
 use datasets::{
@@ -8,32 +10,36 @@ use datasets::{
 };
 use networks::{Weights, WeightsError};
 use rand::Rng;
-use soft_targets::consumption::{ConsumedStep, Consumption};
+use soft_targets::consumption::ConsumedStep;
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Mode, Precision, TorchNetwork, to_tensor, to_values};
+use torch_networks::{Mode, Precision, TorchNetwork, to_device};
 
 use super::{
     TorchError,
     error::{Divergence, EngineError, NotFinite},
-    inference::{self, input_tensor},
-    interval::{Interval, StepOutput},
+    gradients::{self, Accumulation},
+    inference::input_tensor,
+    interval::{BatchOutput, Interval},
     loss::{Targets, loss},
     meter::Totals,
-    optimizer::Sgd,
+    mixed_labels::MixedTargets,
+    optimizer::Step,
     schedule::Schedule,
     soft_targets::TeacherLogits,
     state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState},
+    updater::Updater,
 };
 use crate::{
-    classification::{accuracy, labels, predict},
-    config::PhaseConfig,
-    events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress},
-    loader::{BatchPlan, LoadedBatch, LoadingResult, Position, TrainingSamples},
+    config::{LossTerm, PhaseConfig},
+    events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress, TermLoss},
+    loader::{BatchPlan, LoadedBatch, LoadingResult, Position},
     metrics,
 };
 
-/// Steps between two reports of progress, which read the loss.
+pub use result::PhaseSummary;
+
+/// Optimizer steps between two reports of progress, which read the loss.
 const REPORT_INTERVAL: u64 = 20;
 
 /// The inputs of a phase besides the network.
@@ -57,18 +63,8 @@ pub struct PhaseContext<'r> {
     pub cancel: &'r CancellationToken,
 }
 
-/// Figures of a finished phase.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PhaseSummary {
-    /// The last epoch.
-    pub last_epoch: EpochSummary,
-    /// Digest of the training data; each sample is used exactly once an epoch.
-    pub consumed: Consumption,
-    /// Wall-clock time of all epochs.
-    pub seconds: f64,
-}
-
-/// Trains `network` through one phase, or through the rest of a resumed one.
+/// Trains `network` through one phase, or through the rest of a resumed one. Afterwards `network` has the phase's
+/// result: the last weights, their moving average (`ema`), or those of the best epoch (`early_stopping`).
 ///
 /// # Errors
 /// See [`EngineError`]. A phase that is cancelled or that loses its teachers leaves a checkpoint of its
@@ -90,26 +86,29 @@ pub fn train_phase(
             steps_per_epoch: phase.steps_per_epoch,
         }));
     }
-    let start = resumed.map_or_else(Position::default, position);
+    let start = phase.position();
     thread::scope(|scope| phase.train(&batches.load(scope, start)))
 }
 
-fn position(state: &PhaseState) -> Position {
-    Position {
-        epoch: state.progress.epoch,
-        step: state.progress.step as usize,
-    }
+/// A batch of an optimizer step that is not counted yet.
+struct TrainedBatch {
+    /// Positions in the data set.
+    samples: Vec<u32>,
+    output: BatchOutput,
 }
 
 /// A phase in training.
 struct Phase<'r> {
     context: PhaseContext<'r>,
     network: &'r TorchNetwork,
-    /// The network's parameters, sharing its storage.
-    parameters: Vec<Tensor>,
-    optimizer: Sgd,
+    loss_terms: Vec<LossTerm>,
+    updater: Updater<'r>,
+    accumulation: Accumulation,
     schedule: Schedule,
+    /// Optimizer steps.
     steps_per_epoch: u64,
+    /// Weights of `progress.best_epoch`.
+    best: Option<Weights>,
     /// [`Self::keep_checkpoint`] updates its `unreported` sums, [`Self::take_time`] its times.
     progress: PhaseProgress,
     interval: Interval,
@@ -121,26 +120,29 @@ struct Phase<'r> {
 impl<'r> Phase<'r> {
     fn new(network: &'r TorchNetwork, context: PhaseContext<'r>) -> Result<Self, EngineError> {
         let config = context.config;
-        let steps_per_epoch = context.batches.steps_per_epoch() as u64;
-        let steps = steps_per_epoch * context.batches.epochs as u64;
-        let (progress, velocities) = match context.resumed {
-            None => (PhaseProgress::default(), Vec::new()),
+        let accumulation = Accumulation {
+            batches: config.accumulate,
+            batch_size: context.batches.batch_size,
+            samples: context.batches.samples.source.len(),
+        };
+        let steps_per_epoch = config.steps_per_epoch(accumulation.samples);
+        let progress = match context.resumed {
+            None => PhaseProgress::default(),
             Some(state) => {
                 network.load_weights(&state.weights)?;
-                (state.progress.clone(), velocities(network, state)?)
+                state.progress.clone()
             }
         };
-        let parameters = network.parameters().iter();
         Ok(Self {
             context,
             network,
-            parameters: parameters
-                .map(|(_, parameter)| parameter.shallow_clone())
-                .collect(),
-            optimizer: Sgd::new(config.optimizer, velocities),
-            schedule: Schedule::new(config.schedule, steps),
+            loss_terms: config.loss.terms(),
+            updater: Updater::new(network, config, context.resumed)?,
+            accumulation,
+            schedule: Schedule::new(config.schedule.clone(), config.epochs, steps_per_epoch),
+            best: context.resumed.and_then(|state| state.best.clone()),
             steps_per_epoch,
-            interval: Interval::start(progress.step, progress.unreported)?,
+            interval: Interval::start(progress.step, progress.unreported.clone())?,
             progress,
             uncounted_since: Instant::now(),
             step_ended: Instant::now(),
@@ -151,21 +153,10 @@ impl<'r> Phase<'r> {
         &mut self,
         batches: &Receiver<LoadingResult<'_>>,
     ) -> Result<PhaseSummary, EngineError> {
-        while self.progress.epoch < self.context.batches.epochs {
+        while !self.progress.is_over(self.context.config) {
             self.train_epoch(batches)?;
         }
-        let PhaseProgress {
-            last_epoch,
-            consumed,
-            seconds,
-            ..
-        } = self.progress.clone();
-        Ok(PhaseSummary {
-            // Holds: a validated phase has at least one epoch, and each epoch sets this.
-            last_epoch: last_epoch.expect("a phase has an epoch"),
-            consumed,
-            seconds,
-        })
+        self.finish()
     }
 
     /// Trains the rest of an epoch.
@@ -175,20 +166,7 @@ impl<'r> Phase<'r> {
         let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {
-            if self.context.cancel.is_cancelled() {
-                return Err(self.end_early(EngineError::Cancelled));
-            }
-            let waiting = Instant::now();
-            // The loader ends early only if it panics; the scope then panics too.
-            let Ok(batch) = batches.recv() else {
-                return Err(self.end_early(EngineError::Cancelled));
-            };
-            self.interval.waited_for_data += waiting.elapsed();
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return Err(self.end_early(error.into())),
-            };
-            self.step(batch, dropout.at(self.progress.step).next_u64())?;
+            self.step(batches, &dropout)?;
             let ends_epoch = self.progress.step == self.steps_per_epoch;
             let checkpoint = !ends_epoch && self.checkpoint_is_due();
             if ends_epoch || checkpoint || self.progress.step.is_multiple_of(REPORT_INTERVAL) {
@@ -202,43 +180,112 @@ impl<'r> Phase<'r> {
     }
 
     /// Does one optimizer step and counts it.
-    fn step(&mut self, mut batch: LoadedBatch<'_>, dropout_seed: u64) -> Result<(), EngineError> {
-        let samples = std::mem::take(&mut batch.samples);
-        let output = self.train_on(batch, dropout_seed)?;
-        self.interval.add(&output)?;
-        let took = self.step_ended.elapsed();
-        metrics::step_done(output.samples(), took, output.waited);
-        self.step_ended += took;
-        self.progress.step += 1;
-        let batches = &self.context.batches;
-        let epoch = self.progress.epoch;
-        self.progress.consumed.add(ConsumedStep {
-            phase: batches.phase as u64,
-            epoch: epoch as u64,
-            view: batches
-                .fixed_view(epoch)
-                .map_or(epoch as u64, |(_, view)| view.into()),
-            samples: &samples,
-            teacher: batches
-                .soft_targets
-                .map(|source| &*source.teacher().model_id),
-        });
-        Ok(())
-    }
-
-    /// Trains on one batch. If its soft targets do not arrive, the network stays as it was.
-    fn train_on(
+    fn step(
         &mut self,
-        batch: LoadedBatch<'_>,
-        dropout_seed: u64,
-    ) -> Result<StepOutput, EngineError> {
-        let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
-        let labels = Tensor::f_from_slice(&batch.labels)?;
-        let statistics = if batch.soft_targets.is_some() {
+        batches: &Receiver<LoadingResult<'_>>,
+        dropout: &RandomStreams,
+    ) -> Result<(), EngineError> {
+        // A step that ends early, because soft targets do not arrive or between two of its batches, leaves the
+        // network as it was.
+        let may_end_early =
+            self.context.batches.soft_targets.is_some() || self.accumulation.batches > 1;
+        let statistics = if may_end_early {
             self.network.copy_statistics()?
         } else {
             Vec::new()
         };
+        let (trained, gradients) = match self.train_on_batches(batches, dropout) {
+            Ok(done) => done,
+            Err(
+                error @ (EngineError::Cancelled
+                | EngineError::Sample(_)
+                | EngineError::SoftTargets(_)),
+            ) => {
+                self.network.restore_statistics(&statistics)?;
+                return Err(self.end_early(error));
+            }
+            Err(error) => return Err(error),
+        };
+        let step = Step {
+            done: self.steps_done(),
+            learning_rate: self.learning_rate(self.progress.step),
+        };
+        self.updater.step(gradients, step)?;
+        self.count(&trained)
+    }
+
+    /// Trains on the batches of one optimizer step. Returns them, and the gradients of their mean loss.
+    fn train_on_batches(
+        &mut self,
+        batches: &Receiver<LoadingResult<'_>>,
+        dropout: &RandomStreams,
+    ) -> Result<(Vec<TrainedBatch>, Vec<Tensor>), EngineError> {
+        let step = self.progress.step;
+        let samples_of_step = self.accumulation.samples_of(step) as f64;
+        let mut trained = Vec::new();
+        let mut sum = Vec::new();
+        for position in self.accumulation.batches_of(step) {
+            if self.context.cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let waiting = Instant::now();
+            // The loader ends early only if it panics; the scope then panics too.
+            let batch = batches.recv().map_err(|_| EngineError::Cancelled)?;
+            self.interval.waited_for_data += waiting.elapsed();
+            let mut batch = batch?;
+            let samples = std::mem::take(&mut batch.samples);
+            let share = samples.len() as f64 / samples_of_step;
+            let dropout_seed = dropout.at(position as u64).next_u64();
+            let (output, gradients) = self.train_on(batch, dropout_seed, share)?;
+            sum = if trained.is_empty() {
+                gradients
+            } else {
+                gradients::add(sum, gradients)?
+            };
+            trained.push(TrainedBatch { samples, output });
+        }
+        Ok((trained, sum))
+    }
+
+    /// Counts an optimizer step on `batches`.
+    fn count(&mut self, batches: &[TrainedBatch]) -> Result<(), EngineError> {
+        let plan = &self.context.batches;
+        let epoch = self.progress.epoch;
+        for TrainedBatch { samples, output } in batches {
+            self.interval.add(output)?;
+            self.progress.consumed.add(ConsumedStep {
+                phase: plan.phase as u64,
+                epoch: epoch as u64,
+                view: plan
+                    .fixed_view(epoch)
+                    .map_or(epoch as u64, |(_, view)| view.into()),
+                samples,
+                teacher: plan.soft_targets.map(|source| &*source.teacher().model_id),
+            });
+        }
+        let took = self.step_ended.elapsed();
+        let samples = batches.iter().map(|batch| batch.samples.len());
+        let waited = batches.iter().map(|batch| batch.output.waited);
+        metrics::step_done(samples.sum(), took, waited.sum());
+        self.step_ended += took;
+        self.progress.step += 1;
+        Ok(())
+    }
+
+    /// Trains on one batch. Returns the gradients of `share` times its mean loss.
+    fn train_on(
+        &self,
+        batch: LoadedBatch<'_>,
+        dropout_seed: u64,
+        share: f64,
+    ) -> Result<(BatchOutput, Vec<Tensor>), EngineError> {
+        let device = self.network.device();
+        let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
+        let input = to_device(input, device)?;
+        let labels = to_device(Tensor::f_from_slice(&batch.labels)?, device)?;
+        let mixed = batch.mixed.as_ref();
+        let mixed = mixed.map(|mixed| MixedTargets::new(mixed, device));
+        let mixed = mixed.transpose()?;
         let mode = Mode::Train { dropout_seed };
         let logits = self.network.forward(&input, mode, self.context.precision)?;
         // Only now: the student's forward pass does not need them.
@@ -246,28 +293,28 @@ impl<'r> Phase<'r> {
         let pending = batch.soft_targets;
         let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
             None => None,
-            Some(Ok(answer)) => Some(TeacherLogits::new(&answer)?),
-            Some(Err(error)) => {
-                self.network.restore_statistics(&statistics)?;
-                return Err(self.end_early(error.into()));
-            }
+            Some(answer) => Some(TeacherLogits::new(&answer?)?.moved_to(device)?),
         };
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,
+            mixed: mixed.as_ref(),
             soft_targets: soft_targets.as_ref(),
+            epoch: self.progress.epoch + 1,
         };
-        let loss = loss(self.context.config.loss, &logits, &targets)?;
-        let gradients = Tensor::f_run_backward(&[&loss], &self.parameters, false, false)?;
-        let learning_rate = self.learning_rate(self.progress.step);
-        self.optimizer
-            .step(&mut self.parameters, gradients, learning_rate)?;
-        Ok(StepOutput {
+        let loss = loss(&self.loss_terms, &logits, &targets)?;
+        let gradients = if share == 1.0 {
+            self.updater.gradients(&loss.total)?
+        } else {
+            self.updater.gradients(&loss.total.f_mul_scalar(share)?)?
+        };
+        let output = BatchOutput {
             loss,
             logits,
             labels,
             waited,
-        })
+        };
+        Ok((output, gradients))
     }
 
     /// The learning rate of step `step` of the current epoch.
@@ -290,8 +337,10 @@ impl<'r> Phase<'r> {
                 epoch: self.progress.epoch + 1,
                 step: self.progress.step,
                 loss: totals.loss(),
+                terms: self.term_losses(&totals),
                 train_accuracy: totals.accuracy(),
                 learning_rate: self.learning_rate(self.progress.step - 1),
+                gradient_norm: self.updater.gradient_norm()?,
                 samples_per_second: trained as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
                 data_wait_share: interval.waited_for_data.as_secs_f64() / seconds,
@@ -300,6 +349,18 @@ impl<'r> Phase<'r> {
         self.progress.reported += totals;
         self.interval = Interval::start(self.progress.step, Totals::default())?;
         Ok(())
+    }
+
+    /// The mean of each term of the loss, if there are several.
+    fn term_losses(&self, totals: &Totals) -> Vec<TermLoss> {
+        let kinds = self.loss_terms.iter().map(|term| term.kind.as_str());
+        kinds
+            .zip(totals.terms())
+            .map(|(kind, loss)| TermLoss {
+                kind: kind.to_owned(),
+                loss,
+            })
+            .collect()
     }
 
     /// Sums since the last report.
@@ -313,18 +374,18 @@ impl<'r> Phase<'r> {
         }
         let first = self.interval.meter.first_not_finite()?;
         // If every loss is finite, their sum overflowed.
-        let (steps_before, loss) = first.unwrap_or((0, totals.loss()));
-        let step = self.interval.first_step + steps_before;
+        let (batches_before, loss) = first.unwrap_or((0, totals.loss()));
+        let step = self.interval.first_step + batches_before / self.accumulation.batches as u64;
         let step = self.progress.epoch as u64 * self.steps_per_epoch + step;
         Err(self.diverged(NotFinite::Loss(loss), step))
     }
 
-    /// The current weights.
+    /// The current weights of `network`: the one in training, or its moving average.
     ///
     /// # Errors
     /// [`EngineError::Diverged`] if one of them is not finite.
-    fn weights(&self) -> Result<Weights, EngineError> {
-        self.network.weights().map_err(|error| match error {
+    fn weights(&self, network: &TorchNetwork) -> Result<Weights, EngineError> {
+        network.weights().map_err(|error| match error {
             TorchError::Weights(WeightsError::NotFinite(name)) => {
                 let last = self.steps_done().saturating_sub(1);
                 self.diverged(NotFinite::Weight(name), last)
@@ -351,6 +412,7 @@ impl<'r> Phase<'r> {
             train_accuracy: self.progress.reported.accuracy(),
             validation_accuracy: self.validate()?,
         };
+        self.note_best(summary)?;
         self.take_time();
         self.context
             .events
@@ -358,6 +420,7 @@ impl<'r> Phase<'r> {
                 phase: self.context.batches.phase,
                 epoch: self.progress.epoch + 1,
                 train_loss: summary.train_loss,
+                terms: self.term_losses(&self.progress.reported),
                 train_accuracy: summary.train_accuracy,
                 validation_accuracy: summary.validation_accuracy,
                 learning_rate: self.learning_rate(self.steps_per_epoch - 1),
@@ -381,7 +444,15 @@ impl<'r> Phase<'r> {
         }
     }
 
-    /// Steps done in the phase.
+    /// The position of the next batch.
+    fn position(&self) -> Position {
+        Position {
+            epoch: self.progress.epoch,
+            step: self.accumulation.first_batch(self.progress.step),
+        }
+    }
+
+    /// Optimizer steps done in the phase.
     fn steps_done(&self) -> u64 {
         self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step
     }
@@ -402,15 +473,13 @@ impl<'r> Phase<'r> {
         }
         self.progress.unreported = self.read_interval()?;
         self.take_time();
-        let named = self.network.parameters().iter().map(|(name, _)| name);
-        let velocities = named
-            .zip(self.optimizer.velocities())
-            .map(|(name, velocity)| Ok((name.clone(), to_values(velocity)?)))
-            .collect::<Result<_, TorchError>>()?;
+        let average = self.updater.average();
         let state = PhaseState {
             progress: self.progress.clone(),
-            weights: self.weights()?,
-            velocities,
+            weights: self.weights(self.network)?,
+            optimizer: self.updater.optimizer_state()?,
+            ema: average.map(|average| self.weights(average)).transpose()?,
+            best: self.best.clone(),
         };
         checkpoints.keep(state).map_err(EngineError::Checkpoint)
     }
@@ -422,33 +491,4 @@ impl<'r> Phase<'r> {
         self.progress.epoch_seconds += seconds;
         self.progress.seconds += seconds;
     }
-
-    fn validate(&self) -> Result<Option<f64>, EngineError> {
-        let Some(validation) = self.context.validation else {
-            return Ok(None);
-        };
-        let TrainingSamples {
-            input,
-            normalization,
-            ..
-        } = self.context.batches.samples;
-        let network = self.network;
-        let predictions = predict(validation, &input.dimensions(), |values| {
-            inference::logits(network, values, input, normalization).map_err(EngineError::from)
-        })?;
-        Ok(accuracy(&predictions, &labels(validation)))
-    }
-}
-
-/// The optimizer's velocities in `state`, in the order of the network's parameters.
-fn velocities(network: &TorchNetwork, state: &PhaseState) -> Result<Vec<Tensor>, TorchError> {
-    if state.velocities.is_empty() {
-        return Ok(Vec::new());
-    }
-    let velocity = |(name, _): &(String, Tensor)| {
-        let values = state.velocities.get(name);
-        let values = values.ok_or_else(|| WeightsError::Missing(name.clone()))?;
-        Ok(to_tensor(values)?.f_to_device(network.device())?)
-    };
-    network.parameters().iter().map(velocity).collect()
 }

@@ -1,7 +1,8 @@
 //! The teacher's side of a loss, as tensors.
 
 use soft_targets::{Encoding, SoftTargets, ValueType};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
+use torch_networks::to_device;
 
 /// Soft targets of a batch: the possible outcomes of a sample, and how likely the teacher finds each.
 ///
@@ -67,6 +68,21 @@ impl TeacherLogits {
         }
     }
 
+    /// Moves the tensors to `device`.
+    pub fn moved_to(self, device: Device) -> Result<Self, TchError> {
+        Ok(match self {
+            Self::Dense(logits) => Self::Dense(to_device(logits, device)?),
+            Self::TopK(top) => Self::TopK(TopK {
+                logits: to_device(top.logits, device)?,
+                kept_classes: to_device(top.kept_classes, device)?,
+                tail_bucket: top
+                    .tail_bucket
+                    .map(|bucket| bucket.moved_to(device))
+                    .transpose()?,
+            }),
+        })
+    }
+
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
     /// tail bucket what [`soft_targets::TailBucket`] estimates. f32 [batch, outcomes].
     pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
@@ -78,6 +94,26 @@ impl TeacherLogits {
                     None => Ok(kept),
                     Some(bucket) => Tensor::f_cat(&[kept, bucket.softened(temperature)?], 1),
                 }
+            }
+        }
+    }
+
+    /// The logits of all classes, f32 [batch, classes].
+    ///
+    /// # Errors
+    /// If some were not kept: configurations whose losses need them are refused.
+    pub fn all_classes(&self) -> Result<Tensor, TchError> {
+        match self {
+            Self::Dense(logits) => Ok(logits.shallow_clone()),
+            Self::TopK(TopK {
+                tail_bucket: Some(_),
+                ..
+            }) => Err(TchError::Shape(
+                "the loss needs the teacher's logits of all classes".to_owned(),
+            )),
+            Self::TopK(top) => {
+                let logits = top.logits.f_zeros_like()?;
+                logits.f_scatter(1, &top.kept_classes, &top.logits)
             }
         }
     }
@@ -99,6 +135,14 @@ impl TeacherLogits {
 }
 
 impl TailBucket {
+    fn moved_to(self, device: Device) -> Result<Self, TchError> {
+        Ok(Self {
+            log_mass: to_device(self.log_mass, device)?,
+            mean_logit: to_device(self.mean_logit, device)?,
+            ..self
+        })
+    }
+
     /// [`soft_targets::TailBucket::log_mass_at`], for a batch: f32 [batch, 1].
     fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         let inverse = 1.0 / temperature;

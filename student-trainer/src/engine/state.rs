@@ -16,9 +16,16 @@ pub struct PhaseState {
     pub progress: PhaseProgress,
     /// The network's weights, including batch-norm's running statistics.
     pub weights: Weights,
-    /// The optimizer's state, by the parameter's name; see `Sgd::velocities`.
-    pub velocities: BTreeMap<String, WeightTensor>,
+    /// The optimizer's state; see `Optimizer::state`.
+    pub optimizer: OptimizerState,
+    /// The moving average of the weights, if the phase has one.
+    pub ema: Option<Weights>,
+    /// The weights of the best epoch so far, if the phase stops early.
+    pub best: Option<Weights>,
 }
+
+/// The tensors of an optimizer, by slot and name of the parameter.
+pub type OptimizerState = BTreeMap<String, BTreeMap<String, WeightTensor>>;
 
 /// The position in a phase, and what was counted up to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +33,7 @@ pub struct PhaseState {
 pub struct PhaseProgress {
     /// Epochs done.
     pub epoch: usize,
-    /// Steps done in the current epoch.
+    /// Optimizer steps done in the current epoch.
     pub step: u64,
     /// Sums of that epoch up to the last report of progress.
     pub reported: Totals,
@@ -34,6 +41,9 @@ pub struct PhaseProgress {
     pub unreported: Totals,
     /// Figures of the last finished epoch.
     pub last_epoch: Option<EpochSummary>,
+    /// The best epoch so far, if the phase stops early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_epoch: Option<BestEpoch>,
     /// What was trained on.
     pub consumed: Consumption,
     /// Wall-clock time of the current epoch.
@@ -50,8 +60,19 @@ pub struct EpochSummary {
     pub train_loss: f64,
     /// Accuracy on the augmented training samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
-    /// Accuracy after the epoch, if there is a validation split; 0 to 1.
+    /// Accuracy after the epoch, of the moving average if the phase has one; 0 to 1. Absent without a validation
+    /// split.
     pub validation_accuracy: Option<f64>,
+}
+
+/// The epoch with the highest validation accuracy of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestEpoch {
+    /// 1-based.
+    pub epoch: usize,
+    /// Its figures.
+    pub summary: EpochSummary,
 }
 
 /// Stores the states of a phase, so that a run can resume from them.

@@ -1,6 +1,7 @@
 //! `student-trainer evaluate`: evaluates models on the same images of the test split, in f32.
 
 mod model;
+mod outputs;
 mod report;
 mod test_samples;
 
@@ -20,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 pub use report::{Evaluation, LatencyMicroseconds, ModelEvaluation};
 
 use crate::{
-    classification::{accuracy, agreement},
     config::RunConfig,
     engine::{self, TorchError},
     events::EventSink,
@@ -28,6 +28,7 @@ use crate::{
     soft_targets::{LiveTeacher, SoftTargetError},
 };
 use model::EvaluatedModel;
+use outputs::{Outputs, TeacherLogits};
 
 /// The models and images to evaluate.
 #[derive(Debug, Clone, Args)]
@@ -180,52 +181,69 @@ pub fn evaluate(
         None => test,
     };
     check_fit(&models, &test)?;
-    let mut predictions = Vec::new();
-    for model in &mut models {
-        predictions.push(model.predict(&test)?);
-    }
+    let classes = models[0].spec.classes;
     let live = match (&config, &arguments.live_teacher) {
         (Some(config), Some(name)) => {
             let notices = EventSink::none().notices();
-            let teacher = LiveTeacher::connect(config, &test, &notices, cancel, runtime)?;
-            Some((name, teacher.predict(&test)?))
+            let teacher = LiveTeacher::connect(config, &test, None, &notices, cancel, runtime)?;
+            let logits = teacher.logits(&test)?;
+            Some((name, TeacherLogits { logits, classes }))
         }
         _ => None,
     };
-    let teacher = match &arguments.teacher {
-        Some(name) => {
-            let named = models.iter().map(|model| &model.name).zip(&predictions);
-            let live = live.iter().map(|(name, predictions)| (*name, predictions));
-            let found = named.chain(live).find(|(model, _)| *model == name);
-            let (_, predictions) =
-                found.ok_or_else(|| EvaluateError::UnknownTeacher(name.clone()))?;
-            Some(predictions.clone())
+    let named;
+    let teacher = match (&arguments.teacher, &live) {
+        (None, _) => None,
+        (Some(name), Some((live, logits))) if *live == name => Some(logits),
+        (Some(name), _) => {
+            named = logits_of(name, &mut models, &test)?;
+            Some(&named)
         }
-        None => None,
     };
+    let teachers_predictions = teacher.map(|teacher| teacher.outputs().predictions);
+    let teachers_predictions = teachers_predictions.as_deref();
     let mut evaluation = Evaluation::new(&test);
-    if let Some((name, predictions)) = live {
-        let teacher = teacher.as_ref();
-        let evaluated = ModelEvaluation::of_live_teacher(predictions, &evaluation.labels, teacher);
-        evaluation.models.insert(name.clone(), evaluated);
+    if let Some((name, logits)) = &live {
+        let labels = &evaluation.labels;
+        let evaluated = ModelEvaluation::of(logits.outputs(), labels, teachers_predictions);
+        evaluation.models.insert((*name).clone(), evaluated);
     }
-    for (mut model, predictions) in models.into_iter().zip(predictions) {
+    for mut model in models {
+        let is_teacher = arguments.teacher.as_ref() == Some(&model.name);
+        let outputs = match teacher {
+            Some(teacher) if is_teacher => teacher.outputs(),
+            _ => {
+                let mut outputs = Outputs::default();
+                model.logits(&test, |logits| outputs.add(logits, classes, teacher))?;
+                outputs
+            }
+        };
         let cost = networks::cost(&model.spec)?;
         let evaluated = ModelEvaluation {
-            accuracy: accuracy(&predictions, &evaluation.labels),
             parameters: Some(cost.parameters),
             multiply_adds: Some(cost.multiply_adds),
             bytes: Some(model.bytes),
-            agreement: teacher
-                .as_ref()
-                .map(|teacher| agreement(&predictions, teacher)),
             latency_us: Some(model.latency(&test)?),
-            predictions,
+            ..ModelEvaluation::of(outputs, &evaluation.labels, teachers_predictions)
         };
         evaluation.models.insert(model.name, evaluated);
     }
     common::atomic_file::write(&arguments.output, &evaluation.to_json())?;
     Ok(())
+}
+
+/// The logits of the model that is called `name`.
+fn logits_of(
+    name: &str,
+    models: &mut [EvaluatedModel],
+    test: &Subset,
+) -> Result<TeacherLogits, EvaluateError> {
+    let model = models.iter_mut().find(|model| model.name == name);
+    let model = model.ok_or_else(|| EvaluateError::UnknownTeacher(name.to_owned()))?;
+    let mut logits = Vec::new();
+    model.logits(test, |batch| logits.extend_from_slice(batch))?;
+    let classes = model.spec.classes;
+    Ok(TeacherLogits { logits, classes })
 }
 
 fn load_models(arguments: &EvaluateArguments) -> Result<Vec<EvaluatedModel>, EvaluateError> {

@@ -15,7 +15,7 @@ use torch_networks::Device;
 
 use super::{EvaluateError, LatencyMicroseconds, NamedPath};
 use crate::{
-    classification::predict,
+    classification::for_each_batch,
     engine::{self, TorchNetwork},
     run::{ModelFolder, ModelFolderError},
 };
@@ -95,10 +95,17 @@ impl EvaluatedModel {
         })
     }
 
-    /// The class of every sample.
-    pub(super) fn predict(&mut self, source: &dyn Source) -> Result<Vec<u32>, EvaluateError> {
+    /// Passes the logits of every sample to `receive`, batch by batch, row-major [samples, classes].
+    pub(super) fn logits(
+        &mut self,
+        source: &dyn Source,
+        mut receive: impl FnMut(&[f32]),
+    ) -> Result<(), EvaluateError> {
         let shape = self.spec.input.dimensions();
-        predict(source, &shape, |values| self.run(values))
+        for_each_batch(source, &shape, |values, _| {
+            receive(&self.run(values)?);
+            Ok(())
+        })
     }
 
     /// Median time of one sample on one thread, including normalization.

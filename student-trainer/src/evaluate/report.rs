@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datasets::{Source, Subset};
 use serde::{Deserialize, Serialize};
 
+use super::outputs::Outputs;
 use crate::classification::{accuracy, agreement, labels};
 
 /// The results of all models on the same test images.
@@ -35,6 +36,10 @@ pub struct ModelEvaluation {
     pub latency_us: Option<LatencyMicroseconds>,
     /// Class of every image.
     pub predictions: Vec<u32>,
+    /// Probability that the model gives this class, 0 to 1.
+    pub confidences: Vec<f32>,
+    /// KL(teacher ‖ model) of every image in nats, at a temperature of 1; absent without a teacher.
+    pub divergences: Option<Vec<f32>>,
 }
 
 /// Time of one image.
@@ -45,12 +50,13 @@ pub struct LatencyMicroseconds {
 }
 
 impl ModelEvaluation {
-    /// The figures of a live teacher: only its predictions are known.
-    pub(super) fn of_live_teacher(
-        predictions: Vec<u32>,
-        labels: &[Option<u32>],
-        teacher: Option<&Vec<u32>>,
-    ) -> Self {
+    /// What follows from a model's answers. The figures of its network are unknown, as those of a live teacher.
+    pub(super) fn of(outputs: Outputs, labels: &[Option<u32>], teacher: Option<&[u32]>) -> Self {
+        let Outputs {
+            predictions,
+            confidences,
+            divergences,
+        } = outputs;
         Self {
             accuracy: accuracy(&predictions, labels),
             parameters: None,
@@ -58,6 +64,8 @@ impl ModelEvaluation {
             bytes: None,
             agreement: teacher.map(|teacher| agreement(&predictions, teacher)),
             latency_us: None,
+            divergences: teacher.map(|_| divergences),
+            confidences,
             predictions,
         }
     }

@@ -16,12 +16,6 @@ pub(super) fn of_idx(folder: &Path, class_names: &[String]) -> Result<Subset, Da
 /// The test split of a run's data; without one, the samples that the run validates on.
 pub(super) fn of_config(config: &RunConfig) -> Result<Subset, EvaluateError> {
     let opened = datasets::open(&config.data.spec(), &|_| {})?;
-    if let Some(test) = opened.test {
-        return Ok(Subset::whole(test));
-    }
-    match (config.data.validation_samples, opened.validation) {
-        (0, Some(validation)) => Ok(Subset::whole(validation)),
-        (0, None) => Err(EvaluateError::NoTestSamples(config.data.path.clone())),
-        (count, _) => Ok(Subset::whole(opened.train).hold_out(count)?.1),
-    }
+    let samples = opened.to_evaluate(config.data.validation_samples)?;
+    samples.ok_or_else(|| EvaluateError::NoTestSamples(config.data.path.clone()))
 }

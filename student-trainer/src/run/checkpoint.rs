@@ -1,8 +1,9 @@
 //! One checkpoint: a safetensors file with the run's state in its metadata.
 //!
-//! A single file, so that a rename writes it atomically. `network.NAME` are the weights,
-//! `velocity.NAME` the optimizer's state; the metadata entry `retort_checkpoint` is JSON: the state,
-//! and a SHA-256 of state and tensors that detects a damaged file.
+//! A single file, so that a rename writes it atomically. `network.NAME` are the weights, `ema.NAME` their moving
+//! average, and `best.NAME` those of the best epoch; `SLOT.NAME`, such as `velocity.NAME`, is the optimizer's
+//! state. The metadata entry `retort_checkpoint` is JSON: the state, and a SHA-256 of state and tensors that
+//! detects a damaged file.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,15 +25,16 @@ use serde_json::Value;
 use super::manifest::PhaseRecord;
 use crate::{
     config::PhaseKind,
-    engine::{PhaseProgress, PhaseState},
+    engine::{OptimizerState, PhaseProgress, PhaseState},
 };
 
 /// The format that is written, and the newest that is read.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 const METADATA: &str = "retort_checkpoint";
-const NETWORK: &str = "network.";
-const VELOCITY: &str = "velocity.";
+const NETWORK: &str = "network";
+const EMA: &str = "ema";
+const BEST: &str = "best";
 
 /// Everything that a run needs to resume.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +47,7 @@ pub(super) struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunProgress {
-    /// Optimizer steps over all phases; the checkpoint's number.
+    /// Optimizer steps over all phases, as if no phase stopped early; the checkpoint's number.
     pub(super) step: u64,
     /// The current phase: position in the run, 0-based.
     pub(super) phase: usize,
@@ -173,7 +175,7 @@ impl Checkpoint {
         if found != sha256 {
             return Err(damaged(&format!("its SHA-256 is {found}, not {sha256}")));
         }
-        let (mut weights, mut velocities) = (Vec::new(), BTreeMap::new());
+        let mut slots: OptimizerState = BTreeMap::new();
         for (name, view) in views {
             if view.dtype() != Dtype::F32 {
                 return Err(damaged(&format!("tensor `{name}` is {:?}", view.dtype())));
@@ -183,29 +185,47 @@ impl Checkpoint {
                 shape: view.shape().to_vec(),
                 data: values.iter().copied().map(f32::from_le_bytes).collect(),
             };
-            if let Some(name) = name.strip_prefix(NETWORK) {
-                weights.push((name.to_owned(), tensor));
-            } else if let Some(name) = name.strip_prefix(VELOCITY) {
-                velocities.insert(name.to_owned(), tensor);
-            }
+            let (slot, name) = name
+                .split_once('.')
+                .ok_or_else(|| damaged(&format!("tensor `{name}` has no slot")))?;
+            let slot = slots.entry(slot.to_owned()).or_default();
+            slot.insert(name.to_owned(), tensor);
         }
+        let weights = |tensors| Weights::from_tensors(tensors, network);
         Ok(Self {
             run: state.run,
             phase: PhaseState {
                 progress: state.phase,
-                weights: Weights::from_tensors(weights, network)?,
-                velocities,
+                weights: weights(slots.remove(NETWORK).unwrap_or_default())?,
+                ema: slots.remove(EMA).map(weights).transpose()?,
+                best: slots.remove(BEST).map(weights).transpose()?,
+                optimizer: slots,
             },
         })
     }
 
     fn tensors(&self) -> BTreeMap<String, &WeightTensor> {
-        let weights = self.phase.weights.iter();
-        let weights = weights.map(|(name, tensor)| (format!("{NETWORK}{name}"), tensor));
-        let velocities = self.phase.velocities.iter();
-        weights
-            .chain(velocities.map(|(name, tensor)| (format!("{VELOCITY}{name}"), tensor)))
-            .collect()
+        let PhaseState {
+            weights,
+            optimizer,
+            ema,
+            best,
+            ..
+        } = &self.phase;
+        let copies = [
+            (NETWORK, Some(weights)),
+            (EMA, ema.as_ref()),
+            (BEST, best.as_ref()),
+        ];
+        let copies = copies.into_iter().flat_map(|(slot, weights)| {
+            let tensors = weights.into_iter().flat_map(Weights::iter);
+            tensors.map(move |(name, tensor)| (format!("{slot}.{name}"), tensor))
+        });
+        let optimizer = optimizer.iter().flat_map(|(slot, tensors)| {
+            let tensors = tensors.iter();
+            tensors.map(move |(name, tensor)| (format!("{slot}.{name}"), tensor))
+        });
+        copies.chain(optimizer).collect()
     }
 }
 
@@ -289,6 +309,7 @@ pub(super) mod tests {
         let weights = Weights::initial(&network(), step).unwrap();
         let tensors = weights.iter();
         let velocities = tensors.map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+        let optimizer = BTreeMap::from([("velocity".to_owned(), velocities.collect())]);
         let last_epoch = crate::engine::EpochSummary {
             train_loss: 1.0 / 3.0,
             train_accuracy: Some(0.1),
@@ -320,7 +341,9 @@ pub(super) mod tests {
                     last_epoch: Some(last_epoch),
                     ..PhaseProgress::default()
                 },
-                velocities: velocities.collect(),
+                optimizer,
+                ema: None,
+                best: None,
                 weights,
             },
         }
@@ -333,6 +356,47 @@ pub(super) mod tests {
         let written = checkpoint(7, None);
         written.write(&file).unwrap();
         assert_eq!(Checkpoint::read(&file, &network()).unwrap(), written);
+    }
+
+    /// With everything that a checkpoint may contain.
+    fn full(step: u64) -> Checkpoint {
+        let mut checkpoint = checkpoint(step, Some(0.5));
+        let PhaseState {
+            progress,
+            optimizer,
+            ema,
+            best,
+            ..
+        } = &mut checkpoint.phase;
+        let velocities = optimizer.remove("velocity").unwrap();
+        let squares = ("exp_avg_sq".to_owned(), velocities.clone());
+        *optimizer = BTreeMap::from([("exp_avg".to_owned(), velocities), squares]);
+        *ema = Some(Weights::initial(&network(), step + 1).unwrap());
+        *best = Some(Weights::initial(&network(), step + 2).unwrap());
+        progress.best_epoch = Some(crate::engine::BestEpoch {
+            epoch: 1,
+            summary: progress.last_epoch.unwrap(),
+        });
+        checkpoint
+    }
+
+    #[test]
+    fn averages_best_weights_and_every_slot_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.safetensors");
+        full(7).write(&file).unwrap();
+        assert_eq!(Checkpoint::read(&file, &network()).unwrap(), full(7));
+    }
+
+    #[test]
+    fn a_phase_without_them_has_the_tensors_and_the_state_of_older_versions() {
+        let checkpoint = checkpoint(7, Some(0.5));
+        let tensors = checkpoint.tensors();
+        let slots = tensors.keys().map(|name| name.split('.').next().unwrap());
+        let slots: std::collections::BTreeSet<_> = slots.collect();
+        assert!(slots.into_iter().eq(["network", "velocity"]));
+        let progress = serde_json::to_value(&checkpoint.phase.progress).unwrap();
+        assert!(progress.get("best_epoch").is_none(), "{progress}");
     }
 
     #[test]

@@ -1,26 +1,38 @@
 //! Exports the trained network to ONNX, compares it with libtorch and publishes it. Checks before training
 //! that this will be possible.
 
+use std::collections::BTreeMap;
+
 use artifacts::manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance};
 use common::digest::Sha256;
-use datasets::{Normalization, Source};
-use networks::{NetworkSpec, Weights};
-use onnx_runtime::{ModelInterface, Session, SessionOptions};
+use datasets::{Normalization, Source, Subset};
+use networks::{
+    NetworkSpec, Weights,
+    onnx::{self, Range},
+};
+use onnx_runtime::{CalibrationError, ModelInterface, Session, SessionOptions};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::{error::RunError, folder::RunFolder, manifest::RunManifest, model_folder::ModelFolder};
 use crate::{
-    config::RunConfig,
+    config::{PublishedPrecision, RunConfig},
     engine::TorchNetwork,
     events::NoticeSender,
     export::{self, ExportError, ExportSource, ExportedModel},
+    int8::{self, Int8Model, Int8Source},
     publish::{self, ModelUpload, PublishCheck},
     training_data::TrainingData,
 };
 
 /// Upper bound for what the figures of a run add to the manifest of its model.
 const FIGURES_BYTES: usize = 2 << 10;
+
+/// Of any tensor: how large and how costly a model in int8 is does not depend on the ranges of its activations.
+const ANY_RANGE: Range = Range {
+    min: -1.0,
+    max: 1.0,
+};
 
 /// Exports and publishes the network of one run.
 pub(super) struct Delivery<'r> {
@@ -44,13 +56,17 @@ impl Delivery<'_> {
             return Ok(());
         }
         let spec = &self.config.network;
-        let onnx = export::to_onnx(spec, initial_weights, &self.data.normalization)
+        let mut onnx = export::to_onnx(spec, initial_weights, &self.data.normalization)
             .map_err(ExportError::from)?;
-        let mut session =
-            Session::load(&onnx, SessionOptions::default()).map_err(ExportError::from)?;
-        let sample = vec![0.0; session.interface().sample_values()];
-        session.run(&sample, 1).map_err(ExportError::from)?;
-        drop(session);
+        run_once(&onnx)?;
+        if self.config.export.int8.is_some() {
+            let int8 = onnx::quantize(&onnx, |_| Some(ANY_RANGE)).map_err(CalibrationError::from);
+            let int8 = int8.map_err(ExportError::from)?;
+            run_once(&int8)?;
+            if self.published_precision() == PublishedPrecision::Int8 {
+                onnx = int8;
+            }
+        }
 
         let wanted = self.config.export.golden_samples;
         let golden = self.golden_samples()?;
@@ -119,8 +135,40 @@ impl Delivery<'_> {
         export::golden_samples(wanted, bytes, &self.config.network)
     }
 
-    /// Exports `network`, whose weights are `weights`, and compares the ONNX model with it.
+    fn published_precision(&self) -> PublishedPrecision {
+        let publish = self.config.publish.as_ref();
+        publish.map_or_else(Default::default, |publish| publish.precision)
+    }
+
+    /// Exports `network`, whose weights are `weights`: writes the ONNX model, and its form in int8 if that is
+    /// configured, with their manifests, and records their digests in the manifest of the run. Returns the file to
+    /// publish.
     pub(super) fn export(
+        &self,
+        network: &TorchNetwork,
+        weights: &Weights,
+        run: &mut RunManifest,
+    ) -> Result<ModelUpload, RunError> {
+        let model = self.to_onnx(network, weights)?;
+        let int8 = self.quantize(&model)?;
+        let folder = ModelFolder::new(self.folder.artifact());
+        let mut upload = self.write(&folder, model.onnx, model.golden_batch, run.metrics(), run)?;
+        run.onnx_sha256 = Some(Sha256::of(&upload.onnx));
+        if let Some(int8) = int8 {
+            let folder = ModelFolder::new(self.folder.int8_artifact());
+            let mut metrics = run.metrics();
+            metrics.insert("agreement_with_f32".to_owned(), int8.agreement);
+            let written = self.write(&folder, int8.onnx, int8.golden_batch, metrics, run)?;
+            run.int8_onnx_sha256 = Some(Sha256::of(&written.onnx));
+            if self.published_precision() == PublishedPrecision::Int8 {
+                upload = written;
+            }
+        }
+        Ok(upload)
+    }
+
+    /// The ONNX model of `network`, compared with it.
+    fn to_onnx(
         &self,
         network: &TorchNetwork,
         weights: &Weights,
@@ -129,7 +177,7 @@ impl Delivery<'_> {
             spec: &self.config.network,
             weights,
             network,
-            source: self.data.validation.as_ref().unwrap_or(&self.data.train),
+            source: self.compared_samples(),
             normalization: &self.data.normalization,
         };
         let model = export::export(source, &self.config.export, self.golden_samples()?)?;
@@ -143,11 +191,40 @@ impl Delivery<'_> {
         Ok(model)
     }
 
-    /// Writes the exported model and its manifest; returns them for the upload.
-    pub(super) fn write_onnx(
+    fn compared_samples(&self) -> &Subset {
+        self.data.validation.as_ref().unwrap_or(&self.data.train)
+    }
+
+    /// The exported model in int8, if the run is to write it.
+    fn quantize(&self, model: &ExportedModel) -> Result<Option<Int8Model>, RunError> {
+        let Some(config) = self.config.export.int8 else {
+            return Ok(None);
+        };
+        let source = Int8Source {
+            spec: &self.config.network,
+            normalization: &self.data.normalization,
+            train: &self.data.train,
+            source: self.compared_samples(),
+        };
+        let int8 = int8::quantize(source, model, config)?;
+        self.notices.notice(format!(
+            "quantized to int8 with {} calibration samples: {} bytes; on {} samples it gives the class of the model in \
+             f32 to {:.2} %",
+            int8.calibration_samples,
+            int8.onnx.len(),
+            model.compared,
+            100.0 * int8.agreement
+        ));
+        Ok(Some(int8))
+    }
+
+    /// Writes an ONNX file and its manifest; returns them for the upload.
+    fn write(
         &self,
-        artifact: &ModelFolder,
-        model: ExportedModel,
+        folder: &ModelFolder,
+        onnx: Vec<u8>,
+        golden_batch: GoldenBatch,
+        metrics: BTreeMap<String, f64>,
         run: &RunManifest,
     ) -> Result<ModelUpload, RunError> {
         let provenance = Provenance {
@@ -157,13 +234,13 @@ impl Delivery<'_> {
             dataset: run.dataset.clone(),
             teacher: run.teacher.clone(),
             bit_reproducible: Some(run.bit_reproducible),
-            metrics: run.metrics(),
+            metrics,
         };
-        let manifest = self.artifact_manifest(&model.onnx, model.golden_batch, provenance);
+        let manifest = self.artifact_manifest(&onnx, golden_batch, provenance);
         let manifest_json = manifest.to_json();
-        artifact.write_onnx(&model.onnx, &manifest_json)?;
+        folder.write_onnx(&onnx, &manifest_json)?;
         Ok(ModelUpload {
-            onnx: model.onnx.into(),
+            onnx: onnx.into(),
             manifest_json: manifest_json.into(),
         })
     }
@@ -182,7 +259,10 @@ impl Delivery<'_> {
         // The training images have the network's own size and channels.
         let preprocessing = input.image().is_ok().then(|| {
             let Normalization { mean, std } = self.data.normalization.clone();
-            Preprocessing::normalization(mean, std)
+            Preprocessing {
+                ground: self.config.data.ground.0,
+                ..Preprocessing::normalization(mean, std)
+            }
         });
         ArtifactManifest {
             format_version: artifacts::manifest::FORMAT_VERSION,
@@ -205,7 +285,10 @@ impl Delivery<'_> {
         let Some(config) = &self.config.publish else {
             return Ok(None);
         };
-        let artifact = self.folder.artifact();
+        let artifact = match config.precision {
+            PublishedPrecision::F32 => self.folder.artifact(),
+            PublishedPrecision::Int8 => self.folder.int8_artifact(),
+        };
         let publish = publish::publish(config, upload, &artifact, self.cancel);
         let published = self.runtime.block_on(publish)?;
         let how = if published.already_published {
@@ -233,4 +316,12 @@ impl Delivery<'_> {
             self.notices.notice(format!("warning: {warning}"));
         }
     }
+}
+
+/// Fails if ONNX Runtime cannot compute the model.
+fn run_once(onnx: &[u8]) -> Result<(), ExportError> {
+    let mut session = Session::load(onnx, SessionOptions::default())?;
+    let sample = vec![0.0; session.interface().sample_values()];
+    session.run(&sample, 1)?;
+    Ok(())
 }

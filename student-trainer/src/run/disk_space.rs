@@ -67,11 +67,19 @@ pub(super) fn check(
 fn needed_bytes(config: &RunConfig, weights: &Weights) -> u64 {
     let values: usize = weights.iter().map(|(_, tensor)| tensor.data.len()).sum();
     let network = (values * size_of::<f32>()) as u64;
-    // A checkpoint holds weights and optimizer state. It is written before the oldest one is removed.
-    let checkpoint = 2 * network;
+    let phases = config.phases.iter().map(|phase| {
+        let ema = usize::from(phase.ema.is_some());
+        let best = usize::from(phase.early_stopping.is_some());
+        phase.optimizer.slots() + ema + best
+    });
+    // A checkpoint holds the weights, and what else the phase needs. It is written before the oldest one is
+    // removed.
+    let checkpoint = (1 + phases.max().unwrap_or_default() as u64) * network;
     let kept = (config.checkpoints.keep_last + config.checkpoints.keep_best + 1) as u64;
-    let onnx = if config.export.onnx { 1 } else { 0 };
-    let copies = config.phases.len() as u64 + 1 + onnx;
+    let onnx = u64::from(config.export.onnx);
+    // A quarter, and scales.
+    let int8 = u64::from(config.export.int8.is_some());
+    let copies = config.phases.len() as u64 + 1 + onnx + int8;
     kept * checkpoint + copies * network
 }
 
@@ -103,6 +111,13 @@ mod tests {
         let bytes = needed_bytes(&config, &weights);
         // 4 × 8 + 8 + 8 × 10 + 10 values: four checkpoints of two, the phase, the artifact and its ONNX file.
         assert_eq!(bytes, 130 * 4 * (4 * 2 + 3));
+        let mut config = config;
+        let phase = &mut config.phases[0];
+        phase.optimizer = toml::from_str("kind = \"adamw\"").unwrap();
+        phase.ema = Some(toml::from_str("decay = 0.9").unwrap());
+        phase.early_stopping = Some(toml::from_str("patience = 1").unwrap());
+        // Two slots of the optimizer, the average, the best weights.
+        assert_eq!(needed_bytes(&config, &weights), 130 * 4 * (4 * 5 + 3));
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(bytes_of_files(&folder.path().join("none")), 0);
         std::fs::write(folder.path().join("step-1"), [0; 100]).unwrap();

@@ -6,11 +6,12 @@ use std::{
 };
 
 use networks::{SpecError, WeightsError};
-use torch_networks::TorchError;
+use torch_networks::{DeviceUnavailable, TorchError};
 
 use super::{
     checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
-    initial_weights::InitialWeightsError, model_folder::ModelFolderError, resume::ResumeError,
+    gate_error::PublishGateError, gate_verdict::Withheld, initial_weights::InitialWeightsError,
+    model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
     engine::{Divergence, EngineError},
@@ -23,6 +24,9 @@ use crate::{
 /// Why a run ended early. Each text says what is wrong and, if possible, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The configured device does not exist.
+    #[error(transparent)]
+    Device(#[from] DeviceUnavailable),
     /// The output folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -75,6 +79,12 @@ pub enum RunError {
     /// The model cannot be exported, or ONNX Runtime does not compute what libtorch does.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The bounds that the model must meet cannot be measured.
+    #[error(transparent)]
+    PublishGate(#[from] PublishGateError),
+    /// The model misses a bound and was not published. The run folder is complete.
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
     /// The model could not be uploaded. The run folder is complete except for its manifest.
     #[error(transparent)]
     Publish(PublishError),

@@ -10,12 +10,12 @@ use std::{
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use datasets::{Source, Subset};
-use networks::{Weights, model_id};
+use networks::{Weights, cost, model_id};
 use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use torch_networks::{Device, numerics};
+use torch_networks::numerics;
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},
@@ -24,11 +24,14 @@ use super::{
     disk_space,
     error::RunError,
     folder::RunFolder,
+    gate_verdict::Withheld,
     initial_weights::InitialWeights,
     manifest::{self, PhaseRecord, RunManifest},
     metrics::MetricsLog,
     model_folder::ModelFolder,
+    publish_gate::PublishGate,
     resume::{self, ResumePolicy},
+    tensorboard::TensorBoard,
 };
 use crate::{
     config::{PhaseConfig, RunConfig},
@@ -63,17 +66,19 @@ pub struct RunOutcome {
     pub onnx_sha256: Option<Sha256>,
     /// Version of the published model, if the run publishes.
     pub published_version: Option<u64>,
-    /// Accuracy on the validation split after the last epoch, if the run has one.
+    /// Accuracy of the final weights on the validation split, if the run has one.
     pub validation_accuracy: Option<f64>,
 }
 
-/// Does the run of `config`, from the newest checkpoint in the folder or from the start.
+/// Does the run of `config`, from the newest checkpoint in the folder or from the start. A run whose publish gate
+/// withheld its model only exports, judges and publishes it again.
 ///
 /// Blocks until the run ends: must be called from a thread outside tokio's.
 ///
 /// # Errors
 /// See [`RunError`].
 pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome, RunError> {
+    let device = engine::resolve_device(config.device)?;
     if config.export.onnx {
         // A missing library is reported before training.
         onnx_runtime::load_library()
@@ -93,12 +98,13 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         problems,
     } = CheckpointFolder::open(folder.checkpoints(), config.checkpoints, &config.network)?;
     let config_toml = config.to_toml();
+    folder.reopen()?;
     folder.write_config(&config_toml)?;
 
     let data = TrainingData::load(&config)?;
     let threads = engine::set_threads(config.threads);
-    let precision = Precision::on_cpu(config.precision);
-    let network = TorchNetwork::new(&config.network, &initial.weights, Device::Cpu)?;
+    let precision = Precision::on(device, config.precision);
+    let network = TorchNetwork::new(&config.network, &initial.weights, device)?;
     let numerics = numerics(&network, precision)?;
     let circumstances = Circumstances {
         threads,
@@ -121,16 +127,18 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     };
     let _gauges = CurrentRunGauges::new();
     let watchers = crate::metrics::follow(context.events);
+    let tensorboard = Arc::new(TensorBoard::open(&folder.tensorboard(), &past));
     past.into_iter().for_each(|event| watchers.send(event));
     let metrics = Arc::new(metrics);
     let run = Run {
-        events: metrics.sink(&watchers),
+        events: metrics.sink(&tensorboard.sink(&watchers)),
         config_sha256: Sha256::of(config_toml.as_bytes()),
         started: Instant::now(),
         config,
         context,
         folder,
         metrics,
+        tensorboard,
         checkpoints: Mutex::new(checkpoints),
         resumed,
         same_bits,
@@ -141,7 +149,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     for notice in initial.notice.into_iter().chain(problems) {
         run.events.notices().notice(notice);
     }
-    run.report_unreadable();
+    run.data.report_unreadable(&run.events.notices());
     run.execute(&network, &initial.weights)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
@@ -153,6 +161,7 @@ struct Run<'r> {
     context: RunContext<'r>,
     folder: RunFolder,
     metrics: Arc<MetricsLog>,
+    tensorboard: Arc<TensorBoard>,
     checkpoints: Mutex<CheckpointFolder>,
     /// The checkpoint from which it resumed.
     resumed: Option<Checkpoint>,
@@ -175,6 +184,7 @@ impl Run<'_> {
         self.announce_resumption();
         disk_space::check(&self.folder, &self.config, initial_weights)?;
         let delivery = self.delivery();
+        let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
         let supply = self.soft_targets()?;
         let teacher = self.teacher(&supply)?;
@@ -187,6 +197,7 @@ impl Run<'_> {
         let artifact = ModelFolder::new(self.folder.artifact());
         artifact.write(&self.model_file(), &weights)?;
         let numerics = numerics(network, self.precision)?;
+        let validation = self.data.validation.as_ref();
         let mut manifest = RunManifest {
             format_version: manifest::FORMAT_VERSION,
             name: self.folder.name(),
@@ -202,46 +213,40 @@ impl Run<'_> {
             train_samples: self.data.train.len(),
             labelled_samples: Some(self.data.labelled.len())
                 .filter(|labelled| *labelled < self.data.train.len()),
-            validation_samples: self.data.validation.as_ref().map_or(0, Subset::len),
+            validation_samples: validation.map_or(0, Subset::len),
+            validation_dataset: validation.map(|validation| validation.fingerprint().to_owned()),
             class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
             teacher: teacher.map(|teacher| teacher.identity),
             bit_reproducible: self.is_bit_reproducible(),
             model_id: model_id(&self.config.network, &weights)?,
+            parameters: Some(cost(&self.config.network)?.parameters),
             phases,
             onnx_sha256: None,
+            int8_onnx_sha256: None,
+            publish_gate: None,
             published_version: None,
             seconds: 0.0,
         };
         if self.config.export.onnx {
-            let model = delivery.export(network, &weights)?;
-            let upload = delivery.write_onnx(&artifact, model, &manifest)?;
-            manifest.onnx_sha256 = Some(Sha256::of(&upload.onnx));
-            manifest.published_version = delivery.publish(&upload)?;
+            let upload = delivery.export(network, &weights, &mut manifest)?;
+            let judged = gate.map(|gate| gate.judge(&upload.onnx, manifest.teacher.as_ref()));
+            manifest.publish_gate = judged.transpose()?;
+            if !manifest.is_withheld() {
+                manifest.published_version = delivery.publish(&upload)?;
+            }
         }
         manifest.seconds = self.seconds();
         // Fails if a line of the log could not be written.
         self.metrics.sync()?;
         common::atomic_file::write(&self.folder.manifest(), &manifest.to_json())?;
+        if let Some(withheld) = Withheld::of(manifest.publish_gate.as_ref(), self.folder.path()) {
+            return Err(withheld.into());
+        }
         Ok(RunOutcome {
             validation_accuracy: manifest.validation_accuracy(),
             onnx_sha256: manifest.onnx_sha256,
             published_version: manifest.published_version,
         })
-    }
-
-    /// Names the first files that are left out.
-    fn report_unreadable(&self) {
-        const NAMED: usize = 5;
-        let files = &self.data.unreadable;
-        for file in files.iter().take(NAMED) {
-            self.events.notices().notice(format!("left out: {file}"));
-        }
-        if files.len() > NAMED {
-            let more = files.len() - NAMED;
-            self.events
-                .notices()
-                .notice(format!("left out: {more} more files"));
-        }
     }
 
     fn announce_resumption(&self) {
@@ -291,7 +296,14 @@ impl Run<'_> {
     fn soft_target_epochs(&self) -> SoftTargetEpochs {
         SoftTargetEpochs::left(&self.config, |index| match &self.resumed {
             Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
-            Some(Checkpoint { run, phase }) if index == run.phase => phase.progress.epoch,
+            Some(Checkpoint { run, phase }) if index == run.phase => {
+                let config = &self.config.phases[index];
+                if phase.progress.is_over(config) {
+                    config.epochs
+                } else {
+                    phase.progress.epoch
+                }
+            }
             _ => 0,
         })
     }
@@ -421,8 +433,7 @@ impl Run<'_> {
     }
 
     fn steps_per_epoch(&self, phase: &PhaseConfig) -> u64 {
-        let samples = self.data.of_loss(&phase.loss).len();
-        samples.div_ceil(phase.batch_size) as u64
+        phase.steps_per_epoch(self.data.of_loss(&phase.loss).len())
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, CheckpointFolder> {
@@ -458,9 +469,13 @@ impl Checkpoints for PhaseCheckpoints<'_> {
         let Self { run, phase, .. } = *self;
         let config = &run.config.phases[phase];
         let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config);
+        let step = run.steps_before(phase) + epochs + state.progress.step;
+        if state.progress.step == 0 {
+            run.tensorboard.weights(step, &state.weights);
+        }
         run.checkpoints().keep(&Checkpoint {
             run: RunProgress {
-                step: run.steps_before(phase) + epochs + state.progress.step,
+                step,
                 phase,
                 kind: config.kind(),
                 phases: self.records.to_vec(),

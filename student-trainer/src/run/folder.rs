@@ -3,9 +3,11 @@
 //! ```text
 //! config.toml                the resolved configuration
 //! metrics.jsonl              one JSON object per event
+//! tensorboard/               the same figures, and histograms of the weights, for TensorBoard
 //! checkpoints/               states of the run, to resume from
 //! phases/<index>-<name>/     weights and spec at the end of each phase
 //! artifact/                  weights and spec at the end; model.onnx and manifest.json if exported
+//! artifact/int8/             the model in int8, with a manifest of its own
 //! manifest.json              what decided the bits; written last: marks the run as finished
 //! ```
 
@@ -17,14 +19,20 @@ use std::{
 
 use common::{atomic_file, file_lock::FileLock, os_text};
 
+use super::{
+    checkpoints,
+    manifest::{FILE as MANIFEST, RunManifest},
+};
 use crate::config::{PhaseKind, RunConfig};
 
 const CONFIG: &str = "config.toml";
-const MANIFEST: &str = "manifest.json";
 const METRICS: &str = "metrics.jsonl";
+const TENSORBOARD: &str = "tensorboard";
 const CHECKPOINTS: &str = "checkpoints";
 const PHASES: &str = "phases";
 const ARTIFACT: &str = "artifact";
+/// In the folder of the artifact.
+const INT8: &str = "int8";
 
 /// The folder of one run, locked against other processes.
 #[derive(Debug)]
@@ -70,7 +78,8 @@ pub enum FolderError {
 
 impl RunFolder {
     /// Locks `path` for a run and creates it if it is missing. Keeps what an unfinished run left there,
-    /// except for files that a killed process left half-written.
+    /// except for files that a killed process left half-written. A run whose publish gate withheld its model
+    /// counts as unfinished if it has checkpoints.
     ///
     /// # Errors
     /// See [`FolderError`].
@@ -83,7 +92,7 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse(folder)),
             Err(TryLockError::Error(error)) => return Err(with_path(path, &error).into()),
         };
-        if manifest(path).exists() {
+        if manifest(path).exists() && !waits_for_its_gate(path)? {
             return Err(FolderError::AlreadyFinished(folder));
         }
         if !path.join(CONFIG).exists() && holds_more_than_unfinished(path)? {
@@ -100,7 +109,9 @@ impl RunFolder {
     /// Removes the temporary files of killed processes. Only the owner of the lock writes here, so no
     /// process uses them.
     fn remove_unfinished(&self) -> io::Result<()> {
-        let mut folders = vec![self.path.clone(), self.checkpoints(), self.artifact()];
+        let artifacts = [self.artifact(), self.int8_artifact()];
+        let mut folders = vec![self.path.clone(), self.checkpoints()];
+        folders.extend(artifacts);
         let phases = self.path.join(PHASES);
         match fs::read_dir(&phases) {
             Ok(entries) => {
@@ -123,7 +134,7 @@ impl RunFolder {
     /// # Errors
     /// I/O errors.
     pub fn clear(&self) -> io::Result<()> {
-        for left in [PHASES, ARTIFACT, CHECKPOINTS] {
+        for left in [PHASES, ARTIFACT, CHECKPOINTS, TENSORBOARD] {
             remove_if_there(fs::remove_dir_all(self.path.join(left)))?;
         }
         remove_if_there(fs::remove_file(self.metrics()))
@@ -140,6 +151,14 @@ impl RunFolder {
             file,
             problem: error.to_string(),
         })
+    }
+
+    /// Removes the manifest of a run whose publish gate withheld its model: the run continues.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn reopen(&self) -> io::Result<()> {
+        remove_if_there(fs::remove_file(self.manifest()))
     }
 
     /// Writes the resolved configuration.
@@ -171,6 +190,11 @@ impl RunFolder {
         metrics(&self.path)
     }
 
+    /// Folder of the event files for TensorBoard.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join(TENSORBOARD)
+    }
+
     /// Folder of the checkpoints.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join(CHECKPOINTS)
@@ -179,6 +203,11 @@ impl RunFolder {
     /// Folder of the final weights.
     pub fn artifact(&self) -> PathBuf {
         self.path.join(ARTIFACT)
+    }
+
+    /// Folder of the model in int8.
+    pub fn int8_artifact(&self) -> PathBuf {
+        self.artifact().join(INT8)
     }
 
     /// Folder of the weights at the end of phase `index`, counted from 0.
@@ -195,6 +224,13 @@ pub(super) fn manifest(folder: &Path) -> PathBuf {
 /// Path of the log of events of the run in `folder`.
 pub(super) fn metrics(folder: &Path) -> PathBuf {
     folder.join(METRICS)
+}
+
+/// Whether the finished run in `folder` can resume from a checkpoint, and publish the model that its publish gate
+/// withheld.
+fn waits_for_its_gate(folder: &Path) -> io::Result<bool> {
+    let withheld = RunManifest::read(folder).is_ok_and(|manifest| manifest.is_withheld());
+    Ok(withheld && checkpoints::are_in(&folder.join(CHECKPOINTS))?)
 }
 
 /// Whether `folder` holds anything but temporary files of a killed process.
@@ -221,6 +257,7 @@ fn remove_if_there(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::manifest::tests::withheld;
 
     #[test]
     fn a_finished_run_is_refused_and_says_what_to_do() {
@@ -234,6 +271,34 @@ mod tests {
         assert!(error.contains("another output folder"), "{error}");
         let kept = fs::read_to_string(folder.path().join(CONFIG)).unwrap();
         assert_eq!(kept, "seed = 1");
+    }
+
+    #[test]
+    fn a_withheld_run_continues_while_it_has_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        let manifest = |met: bool| {
+            let mut manifest = withheld();
+            manifest["publish_gate"][0]["met"] = met.into();
+            manifest.to_string()
+        };
+        run.write_config("seed = 1").unwrap();
+        fs::write(run.manifest(), manifest(false)).unwrap();
+        drop(run);
+        let error = RunFolder::take(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderError::AlreadyFinished(_)), "{error}");
+
+        let checkpoints = folder.path().join(CHECKPOINTS);
+        fs::create_dir(&checkpoints).unwrap();
+        fs::write(checkpoints.join("step-0000000001.safetensors"), "x").unwrap();
+        let run = RunFolder::take(folder.path()).unwrap();
+        run.reopen().unwrap();
+        assert!(!run.manifest().exists());
+
+        fs::write(run.manifest(), manifest(true)).unwrap();
+        drop(run);
+        let error = RunFolder::take(folder.path()).unwrap_err();
+        assert!(matches!(error, FolderError::AlreadyFinished(_)), "{error}");
     }
 
     #[test]

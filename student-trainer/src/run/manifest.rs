@@ -1,6 +1,6 @@
 //! `manifest.json` of a run folder: what decided the bits, and the results.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
@@ -8,13 +8,17 @@ use networks::ModelId;
 use serde::{Deserialize, Serialize};
 use soft_targets::consumption::Consumption;
 
+use super::gate_verdict::GateVerdict;
 use crate::{
     config::PhaseKind,
     engine::{PhaseSummary, Precision},
 };
 
-/// The format that is written.
+/// The format that is written, and the newest that is read.
 pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// Name of the file in a run's folder.
+pub(super) const FILE: &str = "manifest.json";
 
 /// The settings and inputs that determined the bits of a run, and its results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,9 @@ pub struct RunManifest {
     pub labelled_samples: Option<usize>,
     /// Number of validation images.
     pub validation_samples: usize,
+    /// Fingerprint of the validation samples, if there are any; manifests of older versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_dataset: Option<String>,
     /// The teacher whose soft targets were used.
     pub teacher: Option<TeacherIdentity>,
     /// Digest of the order into which that teacher's classes were brought, if it is not that of the data.
@@ -59,10 +66,19 @@ pub struct RunManifest {
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
     pub model_id: ModelId,
+    /// Number of trainable parameters; manifests of older versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<u64>,
     /// The phases, in order.
     pub phases: Vec<PhaseRecord>,
     /// SHA-256 of `artifact/model.onnx`.
     pub onnx_sha256: Option<Sha256>,
+    /// SHA-256 of `artifact/int8/model.onnx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_onnx_sha256: Option<Sha256>,
+    /// What `[publish.gate]` found. If the model misses a bound, it was not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_gate: Option<GateVerdict>,
     /// Version of the published model.
     pub published_version: Option<u64>,
     /// Wall-clock time of the whole run.
@@ -79,11 +95,15 @@ pub struct PhaseRecord {
     pub consumed_samples: u64,
     /// Digest of the training data, in order; see [`Consumption`].
     pub consumed_sha256: Sha256,
-    /// Mean over the last epoch's samples.
+    /// With early stopping, the epoch whose weights the phase keeps: its best, 1-based. Otherwise absent, and the
+    /// last epoch counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_epoch: Option<usize>,
+    /// Mean over that epoch's samples.
     pub train_loss: f64,
-    /// Accuracy of the last epoch on augmented samples that have a label, 0 to 1; absent if none has one.
+    /// Accuracy of that epoch on augmented samples that have a label, 0 to 1; absent if none has one.
     pub train_accuracy: Option<f64>,
-    /// Accuracy after the last epoch, if there is a validation split; 0 to 1.
+    /// Accuracy after that epoch, if there is a validation split; 0 to 1.
     pub validation_accuracy: Option<f64>,
     /// Wall-clock time.
     pub seconds: f64,
@@ -96,15 +116,40 @@ impl PhaseRecord {
             kind,
             consumed_samples: samples,
             consumed_sha256: sha256,
-            train_loss: summary.last_epoch.train_loss,
-            train_accuracy: summary.last_epoch.train_accuracy,
-            validation_accuracy: summary.last_epoch.validation_accuracy,
+            best_epoch: summary.best_epoch,
+            train_loss: summary.epoch.train_loss,
+            train_accuracy: summary.epoch.train_accuracy,
+            validation_accuracy: summary.epoch.validation_accuracy,
             seconds: summary.seconds,
         }
     }
 }
 
 impl RunManifest {
+    /// Reads the manifest of the finished run in `folder`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is of a newer version; the text names the file.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        /// The version first: the rest of a newer manifest may be anything.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let file = folder.join(FILE);
+        let read = || {
+            let bytes = fs::read(&file)?;
+            let Version { format_version } = serde_json::from_slice(&bytes)?;
+            if format_version > FORMAT_VERSION {
+                return Err(io::Error::other(format!(
+                    "format_version {format_version} is newer than {FORMAT_VERSION}, the newest that this build reads"
+                )));
+            }
+            Ok(serde_json::from_slice(&bytes)?)
+        };
+        read().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    }
+
     /// Returns pretty JSON with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
         // Holds: there are no maps, and non-finite floats become null.
@@ -113,7 +158,18 @@ impl RunManifest {
         json
     }
 
-    /// Accuracy after the last epoch, if there is a validation split.
+    /// Whether the publish gate withheld the model.
+    pub(super) fn is_withheld(&self) -> bool {
+        let verdict = self.publish_gate.as_ref();
+        verdict.is_some_and(|verdict| !verdict.is_met())
+    }
+
+    /// Samples trained on, over all phases and epochs.
+    pub(super) fn consumed_samples(&self) -> u64 {
+        self.phases.iter().map(|phase| phase.consumed_samples).sum()
+    }
+
+    /// Accuracy of the final weights on the validation split, if there is one.
     pub fn validation_accuracy(&self) -> Option<f64> {
         self.phases.last()?.validation_accuracy
     }
@@ -138,3 +194,48 @@ impl RunManifest {
 
 #[cfg(test)]
 mod properties;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The manifest of a run whose model its publish gate withheld.
+    pub fn withheld() -> Value {
+        let digest = Sha256::of(b"x");
+        json!({
+            "format_version": 1, "name": "run", "seed": 7, "config_sha256": digest, "threads": 2,
+            "precision": "f32", "numerics": "n", "probe_sha256": "p", "retort_version": "0.1.0",
+            "dataset": "d", "train_samples": 10, "validation_samples": 2, "validation_dataset": "v",
+            "teacher": null, "bit_reproducible": true, "model_id": digest, "parameters": 7850,
+            "phases": [{
+                "kind": "supervised", "consumed_samples": 30, "consumed_sha256": digest,
+                "train_loss": 0.5, "train_accuracy": 0.75, "validation_accuracy": 0.5, "seconds": 1.5,
+            }],
+            "onnx_sha256": digest, "published_version": null, "seconds": 2.5,
+            "publish_gate": [{"bound": "min_accuracy", "wanted": 0.9, "measured": 0.5, "met": false}],
+        })
+    }
+
+    #[test]
+    fn a_manifest_is_read_from_a_runs_folder_and_says_whether_the_model_was_withheld() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |json: Value| {
+            fs::write(folder.path().join(FILE), json.to_string()).unwrap();
+            RunManifest::read(folder.path())
+        };
+        let mut json = withheld();
+        assert!(read(json.clone()).unwrap().is_withheld());
+        json["publish_gate"][0]["met"] = true.into();
+        assert!(!read(json.clone()).unwrap().is_withheld());
+        // Manifests of older versions lack it.
+        json.as_object_mut().unwrap().remove("publish_gate");
+        assert!(!read(json).unwrap().is_withheld());
+        let error = read(json!({"format_version": 2})).unwrap_err().to_string();
+        assert!(
+            error.contains("manifest.json: format_version 2 is newer than 1"),
+            "{error}"
+        );
+    }
+}

@@ -1,5 +1,6 @@
 //! One run, from its start or from a checkpoint, and its folder.
 
+mod baseline;
 mod checkpoint;
 mod checkpoints;
 mod delivery;
@@ -7,11 +8,15 @@ mod disk_space;
 mod error;
 mod execution;
 mod folder;
+mod gate_error;
+mod gate_verdict;
 mod initial_weights;
 mod manifest;
 mod metrics;
 mod model_folder;
+mod publish_gate;
 mod resume;
+mod tensorboard;
 
 use std::{io, path::Path};
 
@@ -20,6 +25,8 @@ pub use disk_space::DiskSpaceError;
 pub use error::RunError;
 pub use execution::{RunContext, RunOutcome, execute};
 pub use folder::{FolderError, RunFolder};
+pub use gate_error::PublishGateError;
+pub use gate_verdict::{Bound, GateCheck, GateVerdict, Withheld};
 pub use initial_weights::InitialWeightsError;
 pub use manifest::{PhaseRecord, RunManifest};
 pub use model_folder::{ModelFolder, ModelFolderError};
@@ -27,9 +34,18 @@ pub use resume::{ResumeError, ResumePolicy};
 
 use crate::events::RunEvent;
 
+#[cfg(test)]
+pub(crate) use manifest::tests;
+
 /// Whether the run in `folder` is finished.
 pub fn is_finished(folder: &Path) -> bool {
     folder::manifest(folder).exists()
+}
+
+/// The finished run in `folder`, if its publish gate withheld its model.
+pub fn withheld(folder: &Path) -> Option<Withheld> {
+    let manifest = RunManifest::read(folder).ok()?;
+    Withheld::of(manifest.publish_gate.as_ref(), folder)
 }
 
 /// The events of the run in `folder` so far.

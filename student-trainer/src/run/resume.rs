@@ -13,7 +13,7 @@ pub enum ResumePolicy {
     /// Only in settings that do not affect the bits: the result equals that of an uninterrupted run.
     #[default]
     SameBits,
-    /// In threads, precision and numerics; the run is marked as not bit-reproducible.
+    /// In threads, device, precision and numerics; the run is marked as not bit-reproducible.
     OtherBits,
 }
 
@@ -106,7 +106,7 @@ const MAY_CHANGE: [&str; 16] = [
 ];
 
 /// Keys that [`ResumePolicy::OtherBits`] also lets differ.
-const DECIDE_ROUNDING_ALONE: [&str; 2] = ["precision", "threads"];
+const DECIDE_ROUNDING_ALONE: [&str; 3] = ["device", "precision", "threads"];
 
 /// Compares the configuration of the interrupted run with that of the resumed one.
 ///
@@ -297,6 +297,10 @@ mod tests {
                 ["threads", "2", "7"],
             ),
             (
+                ("[network]", "device = \"cuda:1\"\n[network]"),
+                ["device", "(not set)", "cuda:1"],
+            ),
+            (
                 ("widths = [8]", "widths = [8]\ndropout = 0.5"),
                 ["network.dropout", "0", "0.5"],
             ),
@@ -332,8 +336,10 @@ mod tests {
         ] {
             check(change, ResumePolicy::SameBits).unwrap();
         }
-        let threads = ("[network]", "threads = 7\n[network]");
-        check(threads, ResumePolicy::OtherBits).unwrap();
+        for change in ["threads = 7", "device = \"cuda:1\""] {
+            let change = format!("{change}\n[network]");
+            check(("[network]", &change), ResumePolicy::OtherBits).unwrap();
+        }
     }
 
     #[test]

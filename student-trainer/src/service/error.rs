@@ -7,7 +7,7 @@ use proto::runs::v1::RunState;
 use server::grpc;
 use tonic::{Code, Status};
 
-use crate::config::NotAllowed;
+use crate::{config::NotAllowed, engine::DeviceUnavailable};
 
 /// Why a call was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,8 @@ pub(super) enum RequestError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
+    #[error(transparent)]
+    Device(#[from] DeviceUnavailable),
     #[error(
         "`{name}` cannot name a run: use up to 64 letters, digits, `-`, `_` and `.`, not \
          beginning with a dot"
@@ -44,6 +46,7 @@ impl From<RequestError> for Status {
         let (code, reason) = match &error {
             E::Config(_) => (Code::InvalidArgument, "INVALID_CONFIG"),
             E::NotAllowed(_) => (Code::PermissionDenied, "FOLDER_NOT_ALLOWED"),
+            E::Device(_) => (Code::FailedPrecondition, "DEVICE_UNAVAILABLE"),
             E::InvalidName { .. } => (Code::InvalidArgument, "INVALID_RUN_NAME"),
             E::UnknownRun { .. } => (Code::NotFound, "UNKNOWN_RUN"),
             E::AlreadyEnded { .. } => (Code::FailedPrecondition, "RUN_ENDED"),

@@ -15,7 +15,10 @@ use server::security::Refusal;
 use tonic::{Request, Response, Status};
 
 use super::{error::RequestError, queue::RunQueue, run_id::RunId};
-use crate::config::{AllowedFolders, RunConfig};
+use crate::{
+    config::{AllowedFolders, RunConfig},
+    engine,
+};
 
 /// Name of a run that was submitted without one.
 const DEFAULT_NAME: &str = "run";
@@ -48,6 +51,7 @@ impl RunServer {
         let config = RunConfig::from_submitted(config_toml, overrides)?;
         self.allowed_folders.check(&config)?;
         config.check_credentials()?;
+        engine::resolve_device(config.device)?;
         Ok(config)
     }
 }

@@ -170,6 +170,7 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
         match run::execute(config, context) {
             Ok(_) => RunResult::Succeeded,
             Err(RunError::Cancelled { .. }) => RunResult::Stopped,
+            Err(RunError::Withheld(withheld)) => RunResult::Withheld(withheld.to_string()),
             Err(error) => RunResult::Failed(error.to_string()),
         }
     })

@@ -47,6 +47,8 @@ pub(super) enum RunResult {
     Succeeded,
     /// The run stopped on request and can be resumed.
     Stopped,
+    /// The run is complete, and its publish gate withheld its model, for this reason.
+    Withheld(String),
     /// The run failed, for this reason.
     Failed(String),
 }
@@ -171,7 +173,7 @@ impl RunQueue {
         Ok(record)
     }
 
-    /// Queues a failed or cancelled run again; it resumes from its last checkpoint.
+    /// Queues a failed, withheld or cancelled run again; it resumes from its last checkpoint.
     pub(super) fn resume(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let mut state = self.shared.lock();
         if state.closed {
@@ -179,7 +181,7 @@ impl RunQueue {
         }
         let ended = state.find(id)?;
         let mut stored = ended.stored();
-        if !matches!(stored.state, StoredState::Failed | StoredState::Cancelled) {
+        if !stored.state.can_resume() {
             return Err(RequestError::NothingToResume {
                 id: id.to_string(),
                 state: ended.state(),
@@ -248,14 +250,13 @@ impl Shared {
         let folder = runs_folder.join(&run.run_id);
         if run.state == StoredState::Running {
             // The run may have finished before the service could store that.
-            run.state = if run::is_finished(&folder) {
-                StoredState::Succeeded
-            } else {
-                StoredState::Queued
-            };
-            run.reason = match run.state {
-                StoredState::Queued => "the trainer was interrupted; the run resumes".to_owned(),
-                _ => String::new(),
+            (run.state, run.reason) = match run::withheld(&folder) {
+                Some(withheld) => (StoredState::Withheld, withheld.to_string()),
+                None if run::is_finished(&folder) => (StoredState::Succeeded, String::new()),
+                None => {
+                    let reason = "the trainer was interrupted; the run resumes";
+                    (StoredState::Queued, reason.to_owned())
+                }
             };
             self.store
                 .write(&run)
@@ -309,6 +310,7 @@ impl Shared {
             match result {
                 Ok(RunResult::Succeeded) => record.end(StoredState::Succeeded, String::new()),
                 Ok(RunResult::Stopped) => record.end_stopped(),
+                Ok(RunResult::Withheld(reason)) => record.end(StoredState::Withheld, reason),
                 Ok(RunResult::Failed(reason)) => record.end(StoredState::Failed, reason),
                 Err(panic) => {
                     let reason = format!("internal error: {}", panic_message(&*panic));

@@ -8,7 +8,8 @@ use std::{
 use common::os_text;
 use futures::Stream;
 use proto::runs::v1::{
-    EpochFinished, Notice, PhaseStarted, Run, RunState, StepProgress, watch_run_response::Event,
+    EpochFinished, Notice, PhaseStarted, Run, RunState, StepProgress, TermLoss,
+    watch_run_response::Event,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -18,7 +19,10 @@ use super::{
     run_id::RunId,
     store::{QueueStore, StoredRun, StoredState},
 };
-use crate::{events::RunEvent, metrics};
+use crate::{
+    events::{self, RunEvent},
+    metrics,
+};
 
 /// A run in the queue: its identity, state and events.
 pub(super) struct QueuedRun {
@@ -176,6 +180,7 @@ impl QueuedRun {
             state: RunState::from(status.stored.state).into(),
             folder: os_text::shown(self.folder.as_os_str()).into_owned(),
             reason: status.stored.reason.clone(),
+            withheld: status.stored.state == StoredState::Withheld,
         }
     }
 
@@ -205,6 +210,8 @@ fn to_proto(event: RunEvent) -> Event {
             train_accuracy: progress.train_accuracy.unwrap_or_default(),
             unlabelled: progress.train_accuracy.is_none(),
             data_wait_share: progress.data_wait_share,
+            terms: term_losses(progress.terms),
+            gradient_norm: progress.gradient_norm,
         }),
         RunEvent::EpochFinished(finished) => Event::EpochFinished(EpochFinished {
             phase: narrow(finished.phase),
@@ -215,9 +222,17 @@ fn to_proto(event: RunEvent) -> Event {
             validation_accuracy: finished.validation_accuracy,
             learning_rate: finished.learning_rate,
             seconds: finished.seconds,
+            terms: term_losses(finished.terms),
         }),
         RunEvent::Notice { text } => Event::Notice(Notice { text }),
     }
+}
+
+fn term_losses(terms: Vec<events::TermLoss>) -> Vec<TermLoss> {
+    let terms = terms.into_iter();
+    terms
+        .map(|events::TermLoss { kind, loss }| TermLoss { kind, loss })
+        .collect()
 }
 
 /// Saturates a counter to the 32 bits of the contract.

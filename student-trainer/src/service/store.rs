@@ -42,7 +42,7 @@ pub(super) struct StoredRun {
     pub(super) config_toml: String,
 }
 
-/// [`RunState`] as text.
+/// [`RunState`] as text; [`Withheld`](Self::Withheld) is a failure of its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StoredState {
@@ -50,6 +50,8 @@ pub(super) enum StoredState {
     Running,
     Succeeded,
     Failed,
+    /// The run is complete, and its publish gate withheld its model.
+    Withheld,
     Cancelled,
 }
 
@@ -136,13 +138,23 @@ impl StoredRun {
     }
 }
 
+impl StoredState {
+    /// Whether a run that ended like this can continue.
+    pub(super) fn can_resume(self) -> bool {
+        match self {
+            Self::Failed | Self::Withheld | Self::Cancelled => true,
+            Self::Queued | Self::Running | Self::Succeeded => false,
+        }
+    }
+}
+
 impl From<StoredState> for RunState {
     fn from(state: StoredState) -> Self {
         match state {
             StoredState::Queued => Self::Queued,
             StoredState::Running => Self::Running,
             StoredState::Succeeded => Self::Succeeded,
-            StoredState::Failed => Self::Failed,
+            StoredState::Failed | StoredState::Withheld => Self::Failed,
             StoredState::Cancelled => Self::Cancelled,
         }
     }

@@ -234,6 +234,23 @@ impl<'r> SupplyContext<'r> {
         Ok(recorded)
     }
 
+    /// Checks that `recording` keeps the logits that the losses need.
+    fn check_encoding(&self, recording: &Recording) -> Result<(), SoftTargetError> {
+        let encoding = recording.identity().encoding;
+        let classes = self.config.network.classes;
+        let mut terms = self.config.loss_terms();
+        match terms.find(|term| term.lacks_logits(encoding, classes)) {
+            None => Ok(()),
+            Some(term) => Err(SoftTargetError::LacksLogits {
+                term: term.to_string(),
+                recording: recording.folder().to_owned(),
+                encoding,
+                kept: encoding.kept(classes),
+                classes,
+            }),
+        }
+    }
+
     /// A recording that fits the run, and `teacher` if one is connected; and the views that the run still
     /// needs, which are not opened yet.
     fn fitting_recording(
@@ -257,6 +274,7 @@ impl<'r> SupplyContext<'r> {
             notices.notice(format!("left out: {damaged}"));
         }
         let recording = recordings.find(&wanted, settings.teacher.as_deref())?;
+        self.check_encoding(&recording)?;
         let whose = format!("the recording {}", recording.folder().display());
         let order = self.class_order(recording.class_names(), &whose, notices)?;
         let replay = Replay::new(recording, self.views_needed(views));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use datasets::SampleError;
-use soft_targets::{ClassesDiffer, StoreError};
+use soft_targets::{ClassesDiffer, Encoding, StoreError};
 use teacher_pool::PoolError;
 
 /// Why a run has no soft targets. Each text says what is wrong and, if possible, what to do.
@@ -27,6 +27,24 @@ pub enum SoftTargetError {
         .0.display()
     )]
     RenamedClasses(PathBuf),
+    /// A recording lacks logits that a term of a loss needs.
+    #[error(
+        "{term} needs the teacher's logits of all classes, but the recording {} keeps {kept} of {classes} \
+         ({encoding}); record with teacher.encoding = \"f32\" or \"f16\"",
+        recording.display()
+    )]
+    LacksLogits {
+        /// Key and kind of the term.
+        term: String,
+        /// Folder of the recording.
+        recording: PathBuf,
+        /// Its encoding.
+        encoding: Encoding,
+        /// Logits that it keeps of each sample.
+        kept: usize,
+        /// Classes of the data.
+        classes: usize,
+    },
     /// No teacher answers; the text names the endpoints.
     #[error(transparent)]
     Teacher(PoolError),
@@ -56,6 +74,7 @@ impl SoftTargetError {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
             Self::OtherClasses { .. }
             | Self::RenamedClasses(_)
+            | Self::LacksLogits { .. }
             | Self::Recording(_)
             | Self::Sample(_) => false,
         }

@@ -1,7 +1,7 @@
 //! Teachers that are asked for every batch.
 
 use bytes::Bytes;
-use datasets::Values;
+use datasets::{Target, Values};
 use soft_targets::{ClassOrder, SoftTargets};
 use teacher_pool::{TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
@@ -50,11 +50,9 @@ pub struct AskedTeachers<'r> {
 }
 
 impl<'r> LiveTargets<'r> {
-    /// Shape of one sample of the teachers' input.
-    pub fn input(&self) -> Vec<usize> {
-        let shape = self.pool.input().dimensions.sample_shape();
-        // Holds: a teacher in the pool has a fixed input.
-        shape.expect("the pool checks the teacher's input")
+    /// The teachers' input.
+    pub fn input(&self) -> Target {
+        target_of(self.pool)
     }
 
     /// Queues a batch for the teachers. While none is left, reads the recording that replaces them.
@@ -82,6 +80,16 @@ impl<'r> LiveTargets<'r> {
             fallback: self.fallback,
             order: self.order,
         })
+    }
+}
+
+/// The input of the teachers in `pool`.
+pub(super) fn target_of(pool: &TeacherPool) -> Target {
+    let shape = pool.input().dimensions.sample_shape();
+    Target {
+        // Holds: a teacher in the pool has a fixed input.
+        shape: shape.expect("the pool checks the teacher's input"),
+        interpolation: pool.interpolation(),
     }
 }
 

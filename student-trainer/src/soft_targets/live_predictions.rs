@@ -1,13 +1,16 @@
-//! What live teachers predict, for evaluations.
+//! What live teachers answer, for evaluations.
 
+use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
-use datasets::{Source, Subset, read_plain};
+use datasets::{Source, Subset, read_plain_for};
 use soft_targets::{ClassOrder, Encoding};
 use teacher_pool::{MIN_REQUEST_IMAGES, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
-use super::{context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError};
-use crate::{classification::largest, config::RunConfig, events::NoticeSender};
+use super::{
+    context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError, live::target_of,
+};
+use crate::{config::RunConfig, events::NoticeSender};
 
 /// The connected teachers of a run's configuration.
 pub struct LiveTeacher {
@@ -17,26 +20,27 @@ pub struct LiveTeacher {
 }
 
 impl LiveTeacher {
-    /// Connects to the teachers of `config` for samples like those of `samples`.
+    /// Connects to the teachers of `config` for samples like those of `samples`; only to `teacher` if it is given.
     ///
     /// # Errors
     /// If no teacher can be reached, or none fits.
     pub fn connect(
         config: &RunConfig,
         samples: &Subset,
+        teacher: Option<&TeacherIdentity>,
         notices: &NoticeSender,
         cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, SoftTargetError> {
         let mut config = config.clone();
-        if let Some(teacher) = &mut config.teacher {
+        if let Some(pool) = &mut config.teacher {
             // A prediction needs every logit.
-            teacher.encoding = Encoding::F32;
+            pool.encoding = Encoding::F32;
         }
         let context = SupplyContext {
             config: &config,
             epochs: SoftTargetEpochs::default(),
-            teacher_before: None,
+            teacher_before: teacher,
             train: samples,
             cancel,
             runtime,
@@ -50,22 +54,19 @@ impl LiveTeacher {
         })
     }
 
-    /// The class that the teacher gives each sample, without augmentation, as an index into the data's classes.
+    /// The teacher's logits for every sample, without augmentation, in the order of the data's classes: row-major
+    /// [samples, classes].
     ///
     /// # Errors
     /// A sample that cannot be read, or lost teachers.
-    pub fn predict(&self, source: &dyn Source) -> Result<Vec<u32>, SoftTargetError> {
-        let input = &self.pool.input().dimensions;
-        // Holds: a teacher in the pool has a fixed input.
-        let shape = input
-            .sample_shape()
-            .expect("the pool checks the teacher's input");
-        let mut predictions = Vec::with_capacity(source.len());
+    pub fn logits(&self, source: &dyn Source) -> Result<Vec<f32>, SoftTargetError> {
+        let target = target_of(&self.pool);
+        let mut logits = Vec::new();
         let count = source.len() as u32;
         for first in (0..count).step_by(MIN_REQUEST_IMAGES) {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
             let samples: Vec<u32> = (first..last).collect();
-            let values = read_plain(source, &samples, &shape)?;
+            let values = read_plain_for(source, &samples, target.clone())?;
             let ticket = self
                 .pool
                 .submit(Bytes::from(values.into_bytes()), samples.len());
@@ -73,10 +74,8 @@ impl LiveTeacher {
             if let Some(order) = &self.order {
                 targets = targets.reordered(order);
             }
-            let logits: Vec<f32> = targets.logits().collect();
-            let classes = logits.len() / samples.len();
-            predictions.extend(logits.chunks_exact(classes).map(largest));
+            logits.extend(targets.logits());
         }
-        Ok(predictions)
+        Ok(logits)
     }
 }

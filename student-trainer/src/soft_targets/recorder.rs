@@ -101,11 +101,7 @@ impl<'r> Recorder<'r> {
             seed: views.seed,
             view: shard.view.into(),
         };
-        let (student, teacher) = (self.input.dimensions(), self.teachers.input());
-        let targets = Targets {
-            teacher: Some(teacher).filter(|shape| *shape != student),
-            student,
-        };
+        let targets = Targets::new(&self.input.dimensions(), Some(self.teachers.input()));
         let assembler = BatchAssembler::new(self.source, views.augmentation, view, targets);
         let batch = assembler.assemble(samples)?;
         let request = BatchRequest {

@@ -1,6 +1,7 @@
 //! Where the loader gets the soft targets of its batches.
 
 use artifacts::manifest::TeacherIdentity;
+use datasets::Target;
 
 use super::{
     live::{BatchRequest, LiveTargets, PendingSoftTargets},
@@ -28,8 +29,8 @@ impl<'r> SoftTargetSource<'r> {
         }
     }
 
-    /// Shape of one sample of the teachers' input; `None` if no teacher is asked.
-    pub fn teacher_input(&self) -> Option<Vec<usize>> {
+    /// The teachers' input; `None` if no teacher is asked.
+    pub fn teacher_input(&self) -> Option<Target> {
         match self {
             Self::Live(live) => Some(live.input()),
             Self::Recorded(_) => None,

@@ -1,4 +1,5 @@
-//! Runs on pictures in files, with a teacher whose input has another size than the student's: the bytes of the student.
+//! Runs on pictures in files, augmented and mixed in every way, with a teacher whose input has another size than the
+//! student's: the bytes of the student.
 
 use std::{fs, path::PathBuf, process::Command, sync::LazyLock};
 
@@ -53,6 +54,9 @@ impl Scene {
             "[data]\nformat = \"image-folder\"\npath = {:?}\nclass_names = {:?}\n\
              normalization = {{ mean = [0.5], std = [0.25] }}\n\
              [data.augmentation]\npad = 0\nrandom_resized_crop = {{ scale = [0.35, 1.0] }}\n\
+             random_affine = {{ degrees = 10.0 }}\nrand_augment = {{ num_ops = 1 }}\n\
+             color_jitter = {{ brightness = 0.2, hue = 0.1 }}\nrandom_erasing = {{ value = \"noise\" }}\n\
+             mixup = {{ alpha = 1.0 }}\ncutmix = {{ alpha = 1.0 }}\n\
              [soft_targets]\nviews = {VIEWS}\nfolder = {:?}\n\
              [checkpoints]\nevery_steps = 3",
             self.path("pictures"),
@@ -125,7 +129,7 @@ fn picture(class: u32, number: u32) -> RgbImage {
 }
 
 #[test]
-fn live_recorded_and_killed_runs_on_pictures_give_the_same_student() {
+fn live_recorded_and_killed_runs_on_mixed_pictures_give_the_same_student() {
     let scene = Scene::new();
     let teacher = scene.teacher();
     // The live run shows as many views as the recording has.

@@ -2,6 +2,7 @@
 //! recording continues, and single shards are repaired.
 
 mod classes;
+mod losses;
 mod recording;
 mod scene;
 mod teachers_gone;

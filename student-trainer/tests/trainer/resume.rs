@@ -7,3 +7,4 @@ mod kills;
 mod refusals;
 mod scene;
 mod service;
+mod tensorboard;

@@ -226,6 +226,17 @@ async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
 }
 
 #[tokio::test]
+async fn a_device_that_does_not_exist_is_refused_at_submission() {
+    let mut trainer = Trainer::start().await;
+    let config = format!("device = 'cuda:99'\n{}", trainer.config(1));
+    let error = trainer.submit("a", config).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains("cuda:99"), "{error}");
+    let reason = error.get_details_error_info().unwrap().reason;
+    assert_eq!(reason, "DEVICE_UNAVAILABLE");
+}
+
+#[tokio::test]
 async fn problems_of_a_request_are_reported_at_once() {
     let mut trainer = Trainer::start().await;
     let wrong = trainer.config(0).replace("threads = 1", "threads = 99999");

@@ -1,6 +1,10 @@
 //! Complete runs of the real program on a part of Fashion-MNIST: bits, folders, errors.
 
 mod delivery;
+mod device;
+mod int8;
+mod optimization;
+mod publish_gate;
 mod rows;
 
 use std::{
@@ -425,6 +429,19 @@ fn all_models_are_evaluated_on_the_same_test_images() {
     let first = models["first"]["agreement"].as_f64().unwrap();
     assert!(first < 1.0, "{first}");
     assert!(models["exported"]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    let sum = |model: &str, key: &str| {
+        let values = models[model][key].as_array().unwrap();
+        assert_eq!(values.len(), 1000, "{model} {key}");
+        values
+            .iter()
+            .map(|value| value.as_f64().unwrap())
+            .sum::<f64>()
+    };
+    // The largest of ten probabilities is at least 0.1.
+    assert!((100.0..=1000.0).contains(&sum("student", "confidences")));
+    assert_eq!(sum("student", "divergences"), 0.0);
+    assert!(sum("exported", "divergences") < 0.01);
+    assert!(sum("first", "divergences") > 0.01);
     let size = fs::metadata(run.join("artifact/model.onnx")).unwrap().len();
     assert_eq!(models["exported"]["bytes"], size);
 }

@@ -6,7 +6,7 @@ use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use serde::Serialize;
 use tensors::{Signature, TensorSpec};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Backend, BackendError, Description, LoadError, ModelFacts, Readiness, probe};
 use crate::{
@@ -94,6 +94,9 @@ impl<C: Classifier> CardedClassifier<C> {
         let output = choose_output(&signature, config)?;
         let classes = class_count(output);
         let files = read_files(config)?;
+        for note in files.iter().filter_map(CardFile::crop_note) {
+            warn!("{note}");
+        }
         let own = own_card(config, classes, &files)?;
         let card = Card::resolve(input, classes, &own, &files);
         let card = card.map_err(|source| LoadError::Card {
@@ -125,6 +128,7 @@ impl<C: Classifier> CardedClassifier<C> {
                 probe_sha256: probe::digest(&probe),
             },
             input,
+            interpolation: model.card.interpolation(),
             preprocessing: model.card.describe(),
             class_names: model.card.class_names.clone(),
         };

@@ -22,6 +22,7 @@ mod torch_program;
 use std::{io, path::PathBuf};
 
 use artifacts::manifest::TeacherIdentity;
+use datasets::Interpolation;
 use tensors::{DataType, TensorSpec};
 use tokio::sync::watch;
 
@@ -86,6 +87,8 @@ pub struct Description {
     /// What a batch must contain: UINT8 images [batch, channels, height, width], which the backend
     /// normalizes, or FP32 samples of any shape. Only the batch may be open.
     pub input: TensorSpec,
+    /// How trainers resize images to the size of the input.
+    pub interpolation: Interpolation,
     /// For messages: what the backend does with a batch before its model sees it.
     pub preprocessing: String,
     /// In logit order.

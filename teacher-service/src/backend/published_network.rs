@@ -18,7 +18,7 @@ use torch_networks::{
 };
 use tracing::info;
 
-use super::{BackendError, Classifier};
+use super::{BackendError, Classifier, ModelFacts};
 use crate::{batch::Input, config::ComputeConfig, model::network::NetworkConfig};
 
 /// Names of input and output, which the file does not have.
@@ -30,6 +30,7 @@ pub struct PublishedNetwork {
     config: NetworkConfig,
     weights: Weights,
     classes: usize,
+    parameters: u64,
     signature: Signature,
     digest: Sha256,
     device: Device,
@@ -98,8 +99,12 @@ impl PublishedNetwork {
             .spec([ends.channels, height, width], ends.classes)
             .map_err(PublishedNetworkError::Network)?;
         let read = public::read(&bytes, &spec, OtherEnds::Refuse).map_err(refused)?;
-        info!(names = %read.naming, classes = ends.classes, "published weights");
+        let cost = networks::cost(&spec)
+            .map_err(|error| PublishedNetworkError::Network(error.to_string()))?;
+        let parameters = cost.parameters;
+        info!(names = %read.naming, classes = ends.classes, parameters, "published weights");
         Ok(Self {
+            parameters,
             digest: digest(&bytes, config),
             config: config.clone(),
             weights: read.weights,
@@ -160,6 +165,13 @@ impl Classifier for PublishedNetwork {
 
     fn numerics(&self) -> String {
         format!("{} on {}", self.precision, describe_device(self.device))
+    }
+
+    fn facts(&self) -> ModelFacts {
+        ModelFacts {
+            parameters: Some(self.parameters),
+            ..ModelFacts::default()
+        }
     }
 
     fn run(

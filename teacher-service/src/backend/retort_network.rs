@@ -7,6 +7,7 @@ use std::{
 
 use artifacts::manifest::TeacherIdentity;
 use common::{cores, folders};
+use datasets::Interpolation;
 use networks::{ModelFile, ModelFileError, Shape, SpecError, Weights, WeightsError, model_id};
 use tch::Tensor;
 use tensors::{DataType, TensorSpec};
@@ -120,6 +121,7 @@ impl RetortNetwork {
                 probe_sha256: numerics.probe_sha256,
             },
             input: input(model.network.input),
+            interpolation: Interpolation::Bilinear,
             preprocessing: preprocessing(&model),
             class_names: model.class_names,
         };

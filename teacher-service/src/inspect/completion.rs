@@ -201,6 +201,7 @@ fn clear(card: &mut CardConfig, key: &str) {
         "channel_order" => card.channel_order = None,
         "layout" => card.layout = None,
         "output" => card.output = None,
+        "interpolation" => card.interpolation = None,
         _ => card.class_names = None,
     }
 }

@@ -22,7 +22,7 @@ mod variants;
 
 use std::{num::NonZero, path::PathBuf};
 
-use datasets::{DatasetError, Format};
+use datasets::{DatasetError, Format, Ground};
 use serde::Serialize;
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct DataChoice {
     pub path: PathBuf,
     /// How the data is stored; detected if absent.
     pub format: Option<Format>,
+    /// Color that shows through transparent pixels of pictures.
+    pub ground: Ground,
     /// Most samples to take.
     pub samples: NonZero<usize>,
 }
@@ -121,8 +123,7 @@ pub fn inspect(
     data: Option<&DataChoice>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Report, InspectError> {
-    let samples =
-        data.map(|data| Samples::draw(&data.path, data.format, data.samples.get(), progress));
+    let samples = data.map(|data| Samples::draw(data, progress));
     let samples = samples.transpose()?;
     let data_classes = samples.as_ref().map_or(&[][..], Samples::class_names);
     let (report, subject) = model_report::describe(model, compute, data_classes)?;

@@ -17,7 +17,7 @@ use crate::{
     config::ComputeConfig,
     model::{
         ModelConfig,
-        card::{Card, SampleCard},
+        card::{Card, CardFile, SampleCard},
         format::ModelFormat,
         output_values::{OutputValues, ValueKind},
     },
@@ -157,6 +157,9 @@ fn describe_classifier(
     let files = read_files(model)?;
     let paths = files.iter().map(|file| file.path.display().to_string());
     report.card_files = paths.collect();
+    report
+        .notes
+        .extend(files.iter().filter_map(CardFile::crop_note));
     let classes = KnownClasses {
         count: class_count(output),
         of_data: data_classes,

@@ -1,6 +1,6 @@
 //! Computes a model's outputs for the samples of a data set.
 
-use datasets::SampleKind;
+use datasets::{SampleKind, Target};
 
 use super::{
     InspectError, Progress, Stage,
@@ -39,7 +39,10 @@ impl Run<'_> {
             samples: kind.tensor("samples").to_string(),
             input: self.subject.input().to_string(),
         };
-        let shape = self.subject.sample_shape(kind).ok_or_else(misfit)?;
+        let target = Target {
+            shape: self.subject.sample_shape(kind).ok_or_else(misfit)?,
+            interpolation: self.subject.interpolation(),
+        };
         let mut outputs = Vec::new();
         for (batch, chunk) in positions.chunks(BATCH).enumerate() {
             (self.progress)(Progress {
@@ -47,7 +50,7 @@ impl Run<'_> {
                 done: batch * BATCH,
                 total: positions.len(),
             });
-            let batch = self.samples.batch(chunk, &shape)?;
+            let batch = self.samples.batch(chunk, &target)?;
             outputs.extend(self.subject.outputs(&batch)?);
         }
         Ok(outputs)

@@ -1,14 +1,14 @@
 //! The samples that a model is inspected with.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use datasets::{
-    DataSpec, DatasetError, Format, Normalization, SampleKind, Shares, Source, SplitName, Subset,
-    Values, read_plain,
+    DataSpec, DatasetError, Normalization, SampleKind, Shares, Source, SplitName, Subset, Target,
+    Values, read_plain_for,
 };
 
-use super::{Progress, Stage};
+use super::{DataChoice, Progress, Stage};
 use crate::batch::{Batch, Input};
 
 /// A sample of a data set: of each class in proportion.
@@ -27,23 +27,22 @@ pub(super) struct Samples {
 pub(super) const BATCH: usize = 32;
 
 impl Samples {
-    /// Opens the data and draws `count` samples, labelled ones if there are any: from the test split, otherwise from
-    /// the validation split, otherwise from the training samples. The model has not seen the former two, as far as
+    /// Opens the data and draws the samples of `choice`, labelled ones if there are any: from the test split, otherwise
+    /// from the validation split, otherwise from the training samples. The model has not seen the former two, as far as
     /// the data set itself says; data without splits is not split.
     pub(super) fn draw(
-        path: &Path,
-        format: Option<Format>,
-        count: usize,
+        choice: &DataChoice,
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Self, DatasetError> {
         let spec = DataSpec {
-            format,
+            format: choice.format,
+            ground: choice.ground,
             shares: Shares {
                 validation: 0.0,
                 test: 0.0,
                 ..Shares::default()
             },
-            ..DataSpec::new(path)
+            ..DataSpec::new(&choice.path)
         };
         let opened = datasets::open(&spec, &|read| {
             progress(Progress {
@@ -69,7 +68,7 @@ impl Samples {
             .or_else(unlabelled)
             .expect("the data set has a sample");
         Ok(Self {
-            source: all.sample(count.min(all.len()))?,
+            source: all.sample(choice.samples.get().min(all.len()))?,
             split,
             of_split: all.len(),
             unreadable: opened.unreadable.len(),
@@ -104,9 +103,9 @@ impl Samples {
         Ok(Normalization::estimate(&self.source, shape, ENOUGH)?)
     }
 
-    /// The batch of the samples at `positions` for an input of `shape`.
-    pub(super) fn batch(&self, positions: &[u32], shape: &[usize]) -> Result<Batch, DatasetError> {
-        let input = match read_plain(&self.source, positions, shape)? {
+    /// The batch of the samples at `positions` for the input `target`.
+    pub(super) fn batch(&self, positions: &[u32], target: &Target) -> Result<Batch, DatasetError> {
+        let input = match read_plain_for(&self.source, positions, target.clone())? {
             Values::Uint8(pixels) => Input::U8(Bytes::from(pixels)),
             Values::Fp32(rows) => Input::F32(rows),
         };

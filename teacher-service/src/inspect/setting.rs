@@ -88,6 +88,8 @@ fn json(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use datasets::Interpolation;
+
     use super::*;
     use crate::model::card::{CardConfig, ChannelOrder, Layout, PixelNormalization, Scale};
 
@@ -102,6 +104,7 @@ mod tests {
                 mean: vec![0.485, 0.0, 123.675],
                 std: vec![1.0, 0.5, 1e-3],
             }),
+            interpolation: Interpolation::Bilinear,
         };
         let from = card(ChannelOrder::Rgb, Scale::Unit, 8);
         assert_eq!(Setting::between(&from, &from), []);

@@ -1,6 +1,6 @@
 //! A model that is inspected with several cards.
 
-use datasets::SampleKind;
+use datasets::{Interpolation, SampleKind};
 use tensors::TensorSpec;
 
 use crate::{
@@ -87,6 +87,14 @@ impl Subject {
             SampleKind::Row { .. } => vec![shape.iter().product()],
         };
         datasets::fits(kind, &shape).then_some(shape)
+    }
+
+    /// How images are resized for the model.
+    pub(super) fn interpolation(&self) -> Interpolation {
+        match &self.engine {
+            Engine::Network(network) => network.description().interpolation,
+            Engine::Carded(model) => model.card.interpolation(),
+        }
     }
 
     /// The model's outputs for a batch, as they are.

@@ -208,6 +208,7 @@ fn has_open_size(input: &TensorSpec, layout: Layout) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use datasets::Interpolation;
     use tensors::{DataType, Dimensions};
 
     use super::*;
@@ -222,6 +223,7 @@ mod tests {
                 mean: vec![mean; channels],
                 std: vec![1.0; channels],
             }),
+            interpolation: Interpolation::Bilinear,
         }
     }
 

@@ -4,12 +4,18 @@
 //! from `[model.preprocessing]`, from a file of timm or Hugging Face beside the model, or follows from
 //! the model's signature; none is guessed.
 
+mod error;
+
 use std::path::PathBuf;
 
-use common::config::Problems;
+use common::config::{Problems, is_default};
+use datasets::{Interpolation, UnknownInterpolation};
 use serde::{Deserialize, Serialize};
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 use tracing::info;
+
+pub use error::CardError;
+use error::missing;
 
 /// `[model.preprocessing]`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -27,6 +33,8 @@ pub struct CardConfig {
     pub channel_order: Option<ChannelOrder>,
     /// Order of the model's dimensions.
     pub layout: Option<Layout>,
+    /// Name of the interpolation with which trainers resize images; by default it is bilinear.
+    pub interpolation: Option<String>,
     /// What the model's output is.
     pub output: Option<OutputKind>,
     /// Names of the classes, in the order of the output.
@@ -42,6 +50,20 @@ pub struct CardFile {
     pub path: PathBuf,
     /// What it says; all else is `None`.
     pub card: CardConfig,
+    /// Share of each side of an image that the model was evaluated on, from the middle.
+    pub crop_pct: Option<f64>,
+}
+
+impl CardFile {
+    /// What a user should know about [`CardFile::crop_pct`]; `None` if the model was evaluated on whole images.
+    pub fn crop_note(&self) -> Option<String> {
+        let crop = self.crop_pct.filter(|crop| *crop < 1.0)?;
+        Some(format!(
+            "{}: crop_pct {crop:.3} is not used, although the model was evaluated on the middle of images: teacher and \
+             student see the same part of an image, without augmentation its whole shorter side",
+            self.path.display()
+        ))
+    }
 }
 
 /// The range of a model's pixels.
@@ -117,6 +139,9 @@ pub struct ImageCard {
     pub channel_order: ChannelOrder,
     /// `None` if the model takes u8 pixels as they are.
     pub normalization: Option<PixelNormalization>,
+    /// How trainers resize images to `shape`. The model id of a bilinear card does not name it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub interpolation: Interpolation,
 }
 
 /// `(scale(x) - mean) / std`, per channel, in the order of the model's channels.
@@ -128,34 +153,6 @@ pub struct PixelNormalization {
     pub mean: Vec<f32>,
     /// Per channel.
     pub std: Vec<f32>,
-}
-
-/// Why the card of a model is incomplete or wrong.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CardError {
-    /// Nothing says what a property is.
-    #[error(
-        "the model does not say {what}; set model.preprocessing.{key} in the configuration, for example \
-         {example}, or put the preprocessor_config.json or config.json of the model beside it"
-    )]
-    Missing {
-        /// The missing key.
-        key: &'static str,
-        /// What it is.
-        what: &'static str,
-        /// An example in TOML.
-        example: &'static str,
-    },
-    /// A property does not fit the model.
-    #[error("model.preprocessing.{key}{}: {problem}", from.as_ref().map(|from| format!(" (from {from})")).unwrap_or_default())]
-    Wrong {
-        /// The key.
-        key: &'static str,
-        /// The file that it comes from; `None` for the configuration.
-        from: Option<String>,
-        /// What is wrong.
-        problem: String,
-    },
 }
 
 impl CardConfig {
@@ -175,6 +172,16 @@ impl CardConfig {
             let fits = std.iter().all(|std| std.is_finite() && *std > 0.0);
             let found = format!("{std:?}");
             problems.require(fits, &key("std"), found, "must be above 0");
+        }
+        if let Some(name) = &self.interpolation {
+            let fits = name.parse::<Interpolation>().is_ok();
+            let found = format!("{name:?}");
+            problems.require(
+                fits,
+                &key("interpolation"),
+                found,
+                "must be \"bilinear\" or \"bicubic\"",
+            );
         }
         if self.class_names.is_some() && self.class_names_file.is_some() {
             problems.add(
@@ -230,6 +237,14 @@ impl Card {
     pub fn describe(&self) -> String {
         // Holds: all keys are text.
         serde_json::to_string(self).expect("it can be written as JSON")
+    }
+
+    /// How trainers resize images to the size of the input.
+    pub fn interpolation(&self) -> Interpolation {
+        match &self.samples {
+            SampleCard::Images(images) => images.interpolation,
+            SampleCard::Values(_) => Interpolation::default(),
+        }
     }
 
     /// What the teacher's trainers must send.
@@ -294,6 +309,7 @@ impl ImageCard {
             layout,
             channel_order,
             normalization,
+            interpolation: sources.interpolation()?,
         })
     }
 }
@@ -362,6 +378,20 @@ impl Sources<'_> {
         read: impl Fn(&CardConfig) -> Option<T>,
     ) -> Result<T, CardError> {
         self.get(key, read).ok_or_else(|| missing(key))
+    }
+
+    fn interpolation(&self) -> Result<Interpolation, CardError> {
+        let Some(name) = self.get("interpolation", |card| card.interpolation.clone()) else {
+            return Ok(Interpolation::default());
+        };
+        name.parse().map_err(|error: UnknownInterpolation| {
+            let problem = format!("{error}; set the one that the model is to be used with");
+            self.wrong(
+                "interpolation",
+                |card| card.interpolation.is_some(),
+                problem,
+            )
+        })
     }
 
     /// The error about the value of `key` that `knows` finds in one of the sources.
@@ -433,6 +463,7 @@ fn value_shape(input: &TensorSpec, config: &CardConfig) -> Result<Vec<usize>, Ca
         ("std", config.std.is_some()),
         ("channel_order", config.channel_order.is_some()),
         ("layout", config.layout.is_some()),
+        ("interpolation", config.interpolation.is_some()),
     ];
     let wrong = |key, problem| CardError::Wrong {
         key,
@@ -452,35 +483,6 @@ fn value_shape(input: &TensorSpec, config: &CardConfig) -> Result<Vec<usize>, Ca
         );
         wrong("size", problem)
     })
-}
-
-fn missing(key: &'static str) -> CardError {
-    let (what, example) = match key {
-        "size" => ("the height and width of its images", "size = [224, 224]"),
-        "scale" => (
-            "whether its pixels are 0 to 1 (\"unit\") or 0 to 255 (\"byte\") before mean and std",
-            "scale = \"unit\"",
-        ),
-        "mean" => (
-            "the mean of each channel, or 0 if it subtracts none",
-            "mean = [0.485, 0.456, 0.406]",
-        ),
-        "std" => (
-            "the standard deviation of each channel, or 1 if it divides by none",
-            "std = [0.229, 0.224, 0.225]",
-        ),
-        "channel_order" => ("the order of its channels", "channel_order = \"rgb\""),
-        "layout" => ("which dimension holds the channels", "layout = \"nchw\""),
-        "output" => (
-            "whether its output is logits or probabilities",
-            "output = \"logits\"",
-        ),
-        _ => (
-            "the names of its classes",
-            "class_names = [\"cat\", \"dog\"], or class_names_file = \"labels.txt\" with one name per line",
-        ),
-    };
-    CardError::Missing { key, what, example }
 }
 
 #[cfg(test)]

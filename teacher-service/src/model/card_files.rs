@@ -49,7 +49,11 @@ pub fn read_beside(model: &Path) -> Result<Vec<CardFile>, CardFileError> {
             Err(source) => return Err(CardFileError::Unreadable { path, source }),
         };
         match read_json(&bytes) {
-            Ok(card) => files.push(CardFile { path, card }),
+            Ok(Content { card, crop_pct }) => files.push(CardFile {
+                path,
+                card,
+                crop_pct,
+            }),
             Err(problem) => return Err(CardFileError::Invalid { path, problem }),
         }
     }
@@ -74,20 +78,31 @@ pub fn read_class_names(path: &Path) -> Result<Vec<String>, CardFileError> {
     Ok(names.map(|name| name.trim().to_owned()).collect())
 }
 
-fn read_json(bytes: &[u8]) -> Result<CardConfig, String> {
+/// What a file says.
+#[derive(Default)]
+struct Content {
+    card: CardConfig,
+    crop_pct: Option<f64>,
+}
+
+fn read_json(bytes: &[u8]) -> Result<Content, String> {
     let document: Map<String, Value> =
         serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let has = |key: &str| document.contains_key(key);
     if has("pretrained_cfg") {
-        read::<TimmFile>(document).map(TimmFile::card)
+        read::<TimmFile>(document).map(TimmFile::content)
     } else if has("input_size") && has("mean") {
-        read::<TimmConfig>(document).map(TimmConfig::card)
+        read::<TimmConfig>(document).map(TimmConfig::content)
     } else if has("image_mean") || has("image_processor_type") || has("feature_extractor_type") {
-        read::<ImageProcessor>(document).map(ImageProcessor::card)
+        read::<ImageProcessor>(document).map(ImageProcessor::content)
     } else if has("id2label") {
-        read::<TransformersConfig>(document)?.card()
+        let card = read::<TransformersConfig>(document)?.card()?;
+        Ok(Content {
+            card,
+            crop_pct: None,
+        })
     } else {
-        Ok(CardConfig::default())
+        Ok(Content::default())
     }
 }
 
@@ -110,30 +125,36 @@ struct TimmConfig {
     input_size: Option<[usize; 3]>,
     mean: Option<Vec<f32>>,
     std: Option<Vec<f32>>,
+    interpolation: Option<String>,
+    crop_pct: Option<f64>,
     label_names: Option<Vec<String>>,
 }
 
 impl TimmFile {
-    fn card(self) -> CardConfig {
-        let card = self.pretrained_cfg.card();
-        CardConfig {
-            class_names: self.label_names.or(card.class_names),
-            ..card
-        }
+    fn content(self) -> Content {
+        let mut content = self.pretrained_cfg.content();
+        let own = content.card.class_names;
+        content.card.class_names = self.label_names.or(own);
+        content
     }
 }
 
 impl TimmConfig {
-    fn card(self) -> CardConfig {
-        CardConfig {
+    fn content(self) -> Content {
+        let card = CardConfig {
             size: self.input_size.map(|[_, height, width]| [height, width]),
             scale: Some(Scale::Unit),
             mean: self.mean,
             std: self.std,
             channel_order: Some(ChannelOrder::Rgb),
+            interpolation: self.interpolation,
             output: Some(OutputKind::Logits),
             class_names: self.label_names,
             ..CardConfig::default()
+        };
+        Content {
+            card,
+            crop_pct: self.crop_pct,
         }
     }
 }
@@ -149,6 +170,10 @@ struct ImageProcessor {
     do_center_crop: Option<bool>,
     crop_size: Option<Size>,
     size: Option<Size>,
+    do_resize: Option<bool>,
+    /// A number of Pillow's `Resampling`.
+    resample: Option<Value>,
+    crop_pct: Option<f64>,
 }
 
 /// One number, or a table.
@@ -173,9 +198,15 @@ impl Size {
 }
 
 impl ImageProcessor {
-    fn card(self) -> CardConfig {
+    fn content(self) -> Content {
         let crops = self.do_center_crop != Some(false);
-        let size = self.crop_size.filter(|_| crops).or(self.size);
+        let resizes = self.do_resize != Some(false);
+        let crop = self.crop_size.filter(|_| crops);
+        let size = crop.or(self.size);
+        let height = |size: Size| size.sides()[0] as f64;
+        let of_sizes = crop.zip(self.size.filter(|_| resizes));
+        let of_sizes = of_sizes.map(|(crop, size)| height(crop) / height(size));
+        let resample = self.resample.filter(|_| resizes);
         let normalizes = self.do_normalize != Some(false);
         let channels = self.image_mean.as_ref().map_or(3, Vec::len);
         let scale = match (self.do_rescale, self.rescale_factor) {
@@ -191,14 +222,34 @@ impl ImageProcessor {
         } else {
             (Some(vec![0.0; channels]), Some(vec![1.0; channels]))
         };
-        CardConfig {
+        let card = CardConfig {
             size: size.map(Size::sides),
             scale,
             mean,
             std,
             channel_order: Some(ChannelOrder::Rgb),
+            interpolation: resample.as_ref().map(resampling_name),
             ..CardConfig::default()
+        };
+        Content {
+            card,
+            crop_pct: self.crop_pct.or(of_sizes),
         }
+    }
+}
+
+/// The name of a member of Pillow's `Resampling`.
+fn resampling_name(resample: &Value) -> String {
+    const NAMES: [&str; 6] = [
+        "nearest", "lanczos", "bilinear", "bicubic", "box", "hamming",
+    ];
+    let number = resample
+        .as_u64()
+        .and_then(|number| usize::try_from(number).ok());
+    match (number.and_then(|number| NAMES.get(number)), resample) {
+        (Some(name), _) => (*name).to_owned(),
+        (None, Value::String(name)) => name.clone(),
+        (None, other) => other.to_string(),
     }
 }
 
@@ -265,6 +316,12 @@ mod tests {
         assert_eq!(card.mean, Some(vec![0.485, 0.456, 0.406]));
         assert_eq!(card.output, Some(OutputKind::Logits));
         assert_eq!(card.class_names.as_ref().unwrap().len(), 3);
+        assert_eq!(card.interpolation.as_deref(), Some("bicubic"));
+        let note = files[0].crop_note().unwrap();
+        assert!(
+            note.contains("config.json") && note.contains("crop_pct 0.950"),
+            "{note}"
+        );
     }
 
     #[test]
@@ -277,10 +334,43 @@ mod tests {
         assert_eq!(pixels.card.scale, Some(Scale::Unit));
         assert_eq!(pixels.card.size, Some([224, 224]));
         assert_eq!(pixels.card.output, None);
+        assert_eq!(pixels.card.interpolation.as_deref(), Some("bilinear"));
+        assert_eq!(pixels.crop_note(), None);
         let names = classes.card.class_names.as_ref().unwrap();
         assert_eq!(names, &["cat", "dog"]);
         let files = beside(&[("preprocessor_config.json", CONVNEXT)]).unwrap();
         assert_eq!(files[0].card.size, Some([224, 224]));
+        assert_eq!(files[0].card.interpolation.as_deref(), Some("bicubic"));
+        assert_eq!(files[0].crop_pct, Some(0.875));
+    }
+
+    #[test]
+    fn a_resize_is_read_with_its_crop() {
+        for (settings, interpolation, crop_pct) in [
+            (
+                r#""resample": 3, "size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}"#,
+                Some("bicubic"),
+                Some(0.875),
+            ),
+            (
+                r#""resample": 1, "size": 256, "crop_size": 224, "do_center_crop": false"#,
+                Some("lanczos"),
+                None,
+            ),
+            (
+                r#""resample": 0, "size": 256, "crop_size": 224, "do_resize": false"#,
+                None,
+                None,
+            ),
+            (r#""resample": 9"#, Some("9"), None),
+            (r#""resample": "box""#, Some("box"), None),
+            (r#""resample": null"#, None, None),
+        ] {
+            let text = format!(r#"{{"image_mean": [0.5], "image_std": [0.5], {settings}}}"#);
+            let files = beside(&[("preprocessor_config.json", &text)]).unwrap();
+            let found = (files[0].card.interpolation.as_deref(), files[0].crop_pct);
+            assert_eq!(found, (interpolation, crop_pct), "{settings}");
+        }
     }
 
     #[test]

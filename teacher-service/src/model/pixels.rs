@@ -87,6 +87,8 @@ impl ImageCard {
 
 #[cfg(test)]
 mod tests {
+    use datasets::Interpolation;
+
     use super::*;
 
     fn card(layout: Layout, channel_order: ChannelOrder) -> ImageCard {
@@ -99,6 +101,7 @@ mod tests {
                 mean: vec![0.0, 0.5, 0.25],
                 std: vec![1.0, 0.5, 2.0],
             }),
+            interpolation: Interpolation::Bilinear,
         }
     }
 

@@ -201,6 +201,7 @@ mod tests {
     use std::sync::Arc;
 
     use artifacts::manifest::TeacherIdentity;
+    use datasets::Interpolation;
     use futures::StreamExt;
     use soft_targets::{Encoder, Encoding};
     use tensors::{DataType, TensorSpec};
@@ -233,6 +234,7 @@ mod tests {
                 probe_sha256: "p".to_owned(),
             },
             input: TensorSpec::batch_of("input", DataType::Uint8, &[1, 1, 1]),
+            interpolation: Interpolation::Bilinear,
             preprocessing: String::new(),
             class_names: vec!["a".to_owned(), "b".to_owned()],
         };

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use datasets::Interpolation;
 use networks::{
     NetworkSpec, Weights,
     onnx::schema::{
@@ -314,6 +315,25 @@ fn the_files_of_hugging_face_beside_the_model_are_used() {
     let classes = r#"{"id2label": {"0": "a", "1": "b", "2": "c", "3": "d", "4": "e"}}"#;
     fs::write(folder.path().join("config.json"), classes).unwrap();
     assert_eq!(*open(&config).unwrap().description(), whole);
+
+    // Numbers of Pillow's `Resampling`. Only what is not bilinear is part of the model id.
+    let resampled = |number: usize| {
+        let processor = processor.replace("\"size\"", &format!("\"resample\": {number}, \"size\""));
+        fs::write(folder.path().join("preprocessor_config.json"), processor).unwrap();
+    };
+    resampled(2);
+    assert_eq!(*open(&config).unwrap().description(), whole);
+    resampled(3);
+    let bicubic = open(&config).unwrap().description().clone();
+    assert_eq!(bicubic.interpolation, Interpolation::Bicubic);
+    assert_ne!(bicubic.identity.model_id, whole.identity.model_id);
+    resampled(1);
+    let error = refusal(&config);
+    assert!(
+        error.contains("preprocessor_config.json")
+            && error.contains("\"lanczos\" is not supported"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -10,11 +10,11 @@ use teacher_service::{
     model::ModelConfig,
 };
 
-/// Opens a model on one CPU thread.
+/// Opens a model on one CPU thread, in f32: other processors would compute Retort's networks in bf16.
 pub fn open(config: &ModelConfig) -> Result<Box<dyn Backend>, LoadError> {
     let compute = ComputeConfig {
         threads: 1,
-        precision: PrecisionChoice::Auto,
+        precision: PrecisionChoice::F32,
         cpu_isa: CpuIsa::Auto,
         device: DeviceChoice::Cpu,
     };

@@ -64,6 +64,21 @@ fn logits_are_those_of_the_library_that_published_the_weights() {
             teacher.description().input.to_string(),
             format!("`pixels` UINT8 [batch, 3, {side}, {side}]")
         );
+        // Batch norm's statistics are not trained.
+        let is_trained = |name: &str| {
+            !["running_mean", "running_var", "num_batches_tracked"]
+                .iter()
+                .any(|statistic| name.ends_with(statistic))
+        };
+        let trained = network.tensors.iter().filter(|(name, _)| is_trained(name));
+        let parameters: usize = trained
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum();
+        assert_eq!(
+            teacher.facts().parameters,
+            Some(parameters as u64),
+            "{name}"
+        );
         let batch = Batch {
             samples: SAMPLES,
             input: Input::U8(Bytes::from(network.pixels())),

@@ -88,8 +88,9 @@ pub(super) fn readme(
 ) -> Result<String, CliError> {
     let initial_weights = plan.initial_weights()?;
     let mut read = vec![text_path(&data.path)?];
-    if let Some(file) = &initial_weights {
-        read.push(text_path(file)?);
+    let baseline = plan.gate.baseline()?;
+    for path in initial_weights.iter().chain(&baseline) {
+        read.push(text_path(path)?);
     }
     let read = Value::from(read);
     let teachers = endpoints.join(", ");

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Comments by dotted key; those of tables stand above their headers.
-const COMMENTS: [(&str, &str); 17] = [
+const COMMENTS: [(&str, &str); 21] = [
     ("seed", "Seed of every random choice."),
     (
         "threads",
@@ -21,6 +21,10 @@ const COMMENTS: [(&str, &str); 17] = [
     (
         "data.validation_samples",
         "Training samples to hold out; 0: the data has samples for validation of its own.",
+    ),
+    (
+        "data.ground",
+        "Color that shows through transparent pixels, in training and in the served model.",
     ),
     (
         "data.normalization",
@@ -53,7 +57,16 @@ const COMMENTS: [(&str, &str); 17] = [
         "publish",
         "The inference service that gets the student at the end, and the model's name there.",
     ),
+    (
+        "export.int8",
+        "Also writes artifact/int8, the model in int8.",
+    ),
     ("publish.endpoint", "Its admin port."),
+    ("publish.precision", "Which of the two models it gets."),
+    (
+        "publish.gate",
+        "Bounds that the student must meet, or it is not published.",
+    ),
     ("network.classes", "Number of data.class_names."),
     (
         "network.input",

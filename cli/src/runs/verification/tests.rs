@@ -55,7 +55,9 @@ fn write(folder: &Path, config: &str, manifest: &Value) {
     let weights = Weights::initial(&network(), 1).unwrap();
     let bytes = weights.to_safetensors().unwrap();
     fs::write(folder.join("artifact/weights.safetensors"), bytes).unwrap();
+    fs::create_dir_all(folder.join("artifact/int8")).unwrap();
     fs::write(folder.join("artifact/model.onnx"), b"onnx").unwrap();
+    fs::write(folder.join("artifact/int8/model.onnx"), b"int8").unwrap();
     fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
@@ -74,6 +76,7 @@ fn manifest(config: &str, views: u64) -> Value {
         "teacher": { "model_id": TEACHER, "numerics": "f32", "probe_sha256": "p" },
         "model_id": model_id(&network(), &weights).unwrap().to_string(),
         "onnx_sha256": Sha256::of(b"onnx"),
+        "int8_onnx_sha256": Sha256::of(b"int8"),
         "phases": [
             {
                 "kind": "distill",
@@ -99,19 +102,59 @@ fn a_run_that_consumed_what_it_should_is_verified() {
     verify(folder.path()).unwrap();
     write(folder.path(), &views, &manifest(&views, 3));
     assert!(verify(folder.path()).is_err());
+    let sum = CONFIG
+        .replace(", alpha = 0.5 }", " }, { kind = \"cross_entropy\" }]")
+        .replacen("loss = {", "loss = [{", 1);
+    write(folder.path(), &sum, &manifest(&sum, 3));
+    verify(folder.path()).unwrap();
+}
+
+#[test]
+fn a_phase_that_may_stop_early_consumed_whole_epochs() {
+    let folder = tempfile::tempdir().unwrap();
+    let stops = "epochs = 3\nearly_stopping = { patience = 1 }\n";
+    let config = CONFIG.replacen("epochs = 3\n", stops, 1);
+    let mut manifest = manifest(&config, 3);
+    let mut after = |samples: usize, epochs| {
+        manifest["phases"][0]["consumed_samples"] = json!(samples);
+        manifest["phases"][0]["consumed_sha256"] = consumed(0, epochs, 4, 3, Some(TEACHER));
+        write(folder.path(), &config, &manifest);
+        verify(folder.path()).map_err(|error| error.to_string())
+    };
+    for epochs in 1..=3 {
+        after(epochs * SAMPLES, epochs as u64).unwrap();
+    }
+    for (samples, epochs, problem) in [
+        (2 * SAMPLES + 1, 2, "phase 1 consumed 21 samples"),
+        (0, 0, "phase 1 consumed 0 samples"),
+        (4 * SAMPLES, 4, "phase 1 consumed 40 samples"),
+        (2 * SAMPLES, 1, "phase 1 did not consume"),
+    ] {
+        let error = after(samples, epochs).unwrap_err();
+        assert!(error.contains(problem), "{problem} is not in: {error}");
+    }
 }
 
 #[test]
 fn every_changed_key_is_found_and_named() {
     let other = json!(Sha256::of(b"other"));
-    let cases: [(&str, Value, &str); 9] = [
+    let cases: [(&str, Value, &str); 10] = [
         ("/seed", json!(8), "seed 8"),
         ("/config_sha256", other.clone(), "config.toml has SHA-256"),
         ("/train_samples", json!(11), "phase 1 consumed 30 samples"),
         ("/teacher/model_id", json!("b"), "phase 1 did not consume"),
         ("/teacher", Value::Null, "phase 1 needs a teacher"),
         ("/model_id", other.clone(), "the weights are model"),
-        ("/onnx_sha256", other.clone(), "model.onnx has SHA-256"),
+        (
+            "/onnx_sha256",
+            other.clone(),
+            "artifact/model.onnx has SHA-256",
+        ),
+        (
+            "/int8_onnx_sha256",
+            other.clone(),
+            "int8/model.onnx has SHA-256",
+        ),
         (
             "/phases/0/consumed_sha256",
             other,

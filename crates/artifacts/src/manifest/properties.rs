@@ -17,6 +17,7 @@ fn valid() -> Vec<Vec<u8>> {
         "class_names": ["a", "b"],
         "preprocessing": {
             "mean": [0.5], "std": [0.25], "grayscale": true, "resize": {"shorter_side": 5},
+            "ground": [250, 120, 10],
         },
         "golden_batch": {
             "data_type": "UINT8", "samples": "AAECAw==", "logits": [[1.0, -0.1]], "tolerance": 1e-4,

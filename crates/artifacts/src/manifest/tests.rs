@@ -103,6 +103,13 @@ fn preprocessing_has_defaults() {
         manifest["preprocessing"]["resize"] = json;
         assert_eq!(of(&manifest).unwrap().resize, expected);
     }
+    assert_eq!(parsed.ground, [255; 3]);
+    assert!(!serde_json::to_string(&parsed).unwrap().contains("ground"));
+    let mut on_orange = example();
+    on_orange["preprocessing"]["ground"] = serde_json::json!([250, 120, 10]);
+    let on_orange = parse(&on_orange).unwrap();
+    let again = ArtifactManifest::from_json(&on_orange.to_json()).unwrap();
+    assert_eq!(again.preprocessing.unwrap().ground, [250, 120, 10]);
     for wrong in [
         serde_json::json!({"shorter_side": 1}),
         serde_json::json!({"shorter_side": 1_000_000}),

@@ -1,8 +1,6 @@
 //! `retort-bench distill`: the cost of soft targets in training.
 
-mod recipe;
 mod report;
-mod task;
 mod teachers;
 mod training;
 
@@ -13,11 +11,14 @@ use clap::Args;
 use common::output::Messages;
 use tempfile::TempDir;
 
-use crate::{number_arguments::at_least_one, report::print};
+use crate::{
+    number_arguments::at_least_one,
+    report::print,
+    task::{Architecture, Task},
+};
 use report::{Figures, Round};
-use task::{Architecture, Task};
-use teachers::Teacher;
-use training::{SoftTargets, Trainer, Workload};
+pub(crate) use teachers::Teacher;
+use training::{SoftTargets, Student, Workload};
 
 /// Measure the cost of soft targets in training.
 #[derive(Debug, Args)]
@@ -72,10 +73,10 @@ pub(crate) async fn execute(arguments: &DistillArguments) -> anyhow::Result<()> 
         samples: arguments.samples,
         epochs: arguments.epochs,
     };
-    let trainer = Trainer::start(folder.path(), workload).await?;
+    let student = Student::start(folder.path(), workload).await?;
 
     writeln!(Messages, "recording soft targets");
-    trainer
+    student
         .train(SoftTargets::Record, Some(&tiny_server))
         .await?;
     let mut rounds = Vec::new();
@@ -85,15 +86,15 @@ pub(crate) async fn execute(arguments: &DistillArguments) -> anyhow::Result<()> 
         // Longer than the concurrent training.
         let beside = arguments.samples * (1 + arguments.epochs);
         let (supervised_beside, demo_forward_beside) =
-            tokio::join!(trainer.train(supervised, None), demo.forward(beside));
+            tokio::join!(student.train(supervised, None), demo.forward(beside));
         rounds.push(Round {
-            supervised: trainer.train(supervised, None).await?.measurement,
-            recorded: trainer
+            supervised: student.train(supervised, None).await?.measurement,
+            recorded: student
                 .train(SoftTargets::Recorded, None)
                 .await?
                 .measurement,
-            live: trainer.train(live, Some(&tiny_server)).await?,
-            demo_live: trainer.train(live, Some(&demo_server)).await?,
+            live: student.train(live, Some(&tiny_server)).await?,
+            demo_live: student.train(live, Some(&demo_server)).await?,
             demo_forward: demo.forward(arguments.samples).await?,
             supervised_beside: supervised_beside?.measurement,
             demo_forward_beside: demo_forward_beside?,

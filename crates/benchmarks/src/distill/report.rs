@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::training::Training;
 use crate::{
     measurement::Measurement,
     series::{Series, series},
+    trainer::Training,
 };
 
 /// The measurements of one turn.

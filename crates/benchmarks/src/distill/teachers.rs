@@ -9,26 +9,24 @@ use anyhow::Context;
 use common::atomic_file;
 use networks::{ModelFile, Weights};
 
-use super::{
-    recipe,
-    task::{Architecture, Task},
-};
 use crate::{
     measurement::Measurement,
     process::{Program, Server},
+    recipe,
+    task::{Architecture, Task},
 };
 
 /// Seed of the random weights.
 const SEED: u64 = 1;
 
 /// A teacher's artifact.
-pub(super) struct Teacher {
+pub(crate) struct Teacher {
     artifact: PathBuf,
 }
 
 impl Teacher {
     /// Writes an artifact below `folder`.
-    pub(super) fn write(
+    pub(crate) fn write(
         folder: &Path,
         architecture: Architecture,
         task: Task,
@@ -71,10 +69,19 @@ impl Teacher {
 
     /// Measures the forward pass alone, in its own process, on one thread.
     pub(super) async fn forward(&self, samples: usize) -> anyhow::Result<Measurement> {
-        let program = Program::part("forward")?
+        self.forward_program(samples, 1)?.figures().await
+    }
+
+    /// The program that measures the forward pass of at least `samples` samples.
+    pub(crate) fn forward_program(
+        &self,
+        samples: usize,
+        threads: usize,
+    ) -> anyhow::Result<Program> {
+        Ok(Program::part("forward")?
             .arg("--artifact")
             .arg(&self.artifact)
-            .args(["--samples", &samples.to_string()]);
-        program.figures().await
+            .args(["--samples", &samples.to_string()])
+            .args(["--threads", &threads.to_string()]))
     }
 }

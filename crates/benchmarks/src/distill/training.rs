@@ -1,25 +1,17 @@
-//! The trainer, which executes one run per measurement.
+//! The demo's student in training, with soft targets from different sources.
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use proto::runs::v1::{
-    RunState, SubmitRunRequest, WatchRunRequest, run_service_client::RunServiceClient,
-    watch_run_response::Event,
-};
-use server::grpc;
+use proto::runs::v1::SubmitRunRequest;
 use toml::{Table, Value};
-use tonic::transport::Channel;
 
-use super::{recipe, task::Task};
 use crate::{
-    cpu_time::{cpu_seconds, thread_cpu_seconds},
-    measurement::Measurement,
-    process::{Program, Server},
+    process::Server,
+    recipe,
+    task::Task,
+    trainer::{Trainer, Training, text},
 };
 
-/// tokio's name of the network threads in trainer and teacher.
-const NETWORK_THREAD: &str = "tokio-rt-worker";
 /// Augmented views of each image in a recording.
 const VIEWS: usize = 1;
 
@@ -49,48 +41,26 @@ pub(super) struct Workload<'a> {
     pub epochs: usize,
 }
 
-/// The measured epochs of one run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Training {
-    /// Includes all threads of the trainer, and of the teacher if there is one.
-    pub measurement: Measurement,
-    /// Processor time of the network threads among them.
-    pub network_seconds: f64,
-}
-
-/// A serving trainer.
-pub(super) struct Trainer<'a> {
-    server: Server,
-    client: RunServiceClient<Channel>,
+/// The demo's student and its trainer.
+pub(super) struct Student<'a> {
+    trainer: Trainer,
     recording: String,
     data: String,
     workload: Workload<'a>,
 }
 
-impl<'a> Trainer<'a> {
+impl<'a> Student<'a> {
     /// Starts a trainer whose runs are below `folder`.
     pub(super) async fn start(folder: &Path, workload: Workload<'a>) -> anyhow::Result<Self> {
-        let data = text(workload.data)?;
-        let allowed = Value::from(vec![data.clone(), text(folder)?]);
-        let program = Program::service("student-trainer")?
-            .args(["serve", "--runs-folder"])
-            .arg(folder.join("runs"))
-            .args(["--set", &format!("allowed_folders={allowed}")])
-            .args(["--set", "grpc.listen=127.0.0.1:0"])
-            .args(["--set", "metrics.listen=127.0.0.1:0"]);
-        let server = program.serve().await?;
-        let channel = grpc::endpoint(&server.grpc())?.connect().await?;
         Ok(Self {
-            client: RunServiceClient::new(channel),
-            server,
+            trainer: Trainer::start(Trainer::program()?, folder, workload.data).await?,
             recording: text(&folder.join("soft-targets"))?,
-            data,
+            data: text(workload.data)?,
             workload,
         })
     }
 
-    /// Trains the demo's student through its first phase. The measurement covers all epochs except the
-    /// first, and includes the teacher's processor time.
+    /// Trains through the first phase; see [`Trainer::train`].
     pub(super) async fn train(
         &self,
         soft_targets: SoftTargets,
@@ -101,36 +71,8 @@ impl<'a> Trainer<'a> {
             config_toml: self.config(soft_targets)?.to_string(),
             overrides: self.overrides(soft_targets, teacher),
         };
-        let mut client = self.client.clone();
-        let submitted = client.submit_run(request).await?.into_inner().run;
-        let run_id = submitted.context("the trainer returned no run")?.run_id;
-        let mut events = client
-            .watch_run(WatchRunRequest { run_id })
-            .await?
-            .into_inner();
-        let pids = [Some(self.server.pid()), teacher.map(Server::pid)];
-        let pids: Vec<u32> = pids.into_iter().flatten().collect();
-        let mut ends = Vec::new();
-        loop {
-            let event = events.message().await?;
-            match event
-                .context("the trainer ended the stream of events")?
-                .event
-            {
-                Some(Event::EpochFinished(finished)) => {
-                    ends.push(EpochEnd::now(&pids, finished.seconds)?);
-                }
-                Some(Event::StateChanged(run)) => match run.state() {
-                    RunState::Succeeded => break,
-                    RunState::Failed | RunState::Cancelled => {
-                        bail!("the run `{}` failed: {}", run.run_id, run.reason);
-                    }
-                    RunState::Queued | RunState::Running | RunState::Unspecified => {}
-                },
-                _ => {}
-            }
-        }
-        Training::between(&ends, self.workload.samples as u64)
+        let samples = self.workload.samples as u64;
+        self.trainer.train(request, samples, teacher).await
     }
 
     /// The run of the demo's student, reduced to its first phase.
@@ -142,8 +84,7 @@ impl<'a> Trainer<'a> {
         let epochs = i64::try_from(self.workload.epochs + 1)?;
         phase.insert("epochs".to_owned(), Value::from(epochs));
         if soft_targets == SoftTargets::None {
-            let hard_labels = Table::from_iter([("kind".to_owned(), "cross_entropy".into())]);
-            phase.insert("loss".to_owned(), Value::Table(hard_labels));
+            phase.insert("loss".to_owned(), Value::Table(recipe::hard_labels()));
         }
         config.insert("phases".to_owned(), Value::from(vec![phase]));
         Ok(config)
@@ -176,77 +117,5 @@ impl SoftTargets {
             Self::Record => "record",
             Self::Recorded => "recorded",
         }
-    }
-}
-
-/// The times at the end of an epoch.
-struct EpochEnd {
-    /// Wall-clock time of this epoch.
-    seconds: f64,
-    /// Processor time since the processes started.
-    cpu_seconds: f64,
-    /// The part of that in the network threads.
-    network_seconds: f64,
-}
-
-impl EpochEnd {
-    fn now(pids: &[u32], seconds: f64) -> anyhow::Result<Self> {
-        let network_seconds = |pid: &u32| thread_cpu_seconds(*pid, NETWORK_THREAD);
-        Ok(Self {
-            seconds,
-            cpu_seconds: pids
-                .iter()
-                .map(|pid| cpu_seconds(*pid))
-                .sum::<Result<_, _>>()?,
-            network_seconds: pids.iter().map(network_seconds).sum::<Result<_, _>>()?,
-        })
-    }
-}
-
-impl Training {
-    /// The time from the first of `ends` to the last, with `samples` per epoch.
-    fn between(ends: &[EpochEnd], samples: u64) -> anyhow::Result<Self> {
-        let [first, measured @ ..] = ends else {
-            bail!("the run has no epochs");
-        };
-        let last = measured.last().unwrap_or(first);
-        Ok(Self {
-            measurement: Measurement {
-                samples: samples * measured.len() as u64,
-                seconds: measured.iter().map(|end| end.seconds).sum(),
-                cpu_seconds: last.cpu_seconds - first.cpu_seconds,
-            },
-            network_seconds: last.network_seconds - first.network_seconds,
-        })
-    }
-}
-
-/// A path as text, for a configuration.
-fn text(path: &Path) -> anyhow::Result<String> {
-    let text = path.to_str();
-    let text = text.with_context(|| format!("the path {path:?} is not UTF-8"))?;
-    Ok(text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_epoch_is_not_measured() {
-        let ends = [1.0, 2.0, 4.0].map(|seconds| EpochEnd {
-            seconds,
-            cpu_seconds: 10.0 * seconds,
-            network_seconds: seconds / 2.0,
-        });
-        let training = Training::between(&ends, 100).unwrap();
-        let expected = Measurement {
-            samples: 200,
-            seconds: 6.0,
-            cpu_seconds: 30.0,
-        };
-        assert_eq!(training.measurement, expected);
-        assert_eq!(training.network_seconds, 1.5);
-        assert!(Training::between(&[], 100).is_err());
     }
 }

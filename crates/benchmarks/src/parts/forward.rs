@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
 use common::{
+    atomic_file,
     compute::{DeviceChoice, PrecisionChoice},
     output::Results,
 };
@@ -35,15 +37,33 @@ pub(crate) struct ForwardArguments {
     /// Threads for one batch; 0 = all cores.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// "auto", "f32" or "bf16".
+    #[arg(long, default_value = "auto", value_parser = precision)]
+    precision: PrecisionChoice,
+    /// "auto", "cpu", "cuda" or "cuda:1".
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Write the logits of one batch to this file: f32 in row-major order, little-endian.
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+}
+
+fn precision(text: &str) -> Result<PrecisionChoice, String> {
+    match text {
+        "auto" => Ok(PrecisionChoice::Auto),
+        "f32" => Ok(PrecisionChoice::F32),
+        "bf16" => Ok(PrecisionChoice::Bf16),
+        other => Err(format!("`{other}` is not one of auto, f32 and bf16")),
+    }
 }
 
 /// Measures forward passes.
 pub(super) fn measure(arguments: &ForwardArguments) -> anyhow::Result<()> {
     let config = ComputeConfig {
         threads: arguments.threads,
-        precision: PrecisionChoice::Auto,
+        precision: arguments.precision,
         cpu_isa: CpuIsa::Auto,
-        device: DeviceChoice::Cpu,
+        device: arguments.device,
     };
     let mut teacher = RetortNetwork::load(&arguments.artifact, &config)?;
     let dimensions = &teacher.description().input.dimensions;
@@ -55,6 +75,11 @@ pub(super) fn measure(arguments: &ForwardArguments) -> anyhow::Result<()> {
     };
     for _ in 0..WARM_UP {
         teacher.logits(&batch)?;
+    }
+    if let Some(file) = &arguments.logits {
+        let logits = teacher.logits(&batch)?.into_iter();
+        let bytes: Vec<u8> = logits.flat_map(f32::to_le_bytes).collect();
+        atomic_file::write(file, &bytes).with_context(|| file.display().to_string())?;
     }
     let batches = arguments.samples.div_ceil(arguments.batch_size as u64);
     let watch = Stopwatch::start();

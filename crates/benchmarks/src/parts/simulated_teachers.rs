@@ -5,6 +5,7 @@ use std::{sync::Arc, thread, time::Duration};
 use artifacts::manifest::TeacherIdentity;
 use clap::Args;
 use common::ready_file::ReadyFile;
+use datasets::Interpolation;
 use futures::future::join_all;
 use server::listen::PortAccess;
 use teacher_service::{
@@ -112,6 +113,7 @@ impl SimulatedTeacher {
                     probe_sha256: "simulated".to_owned(),
                 },
                 input: TensorSpec::batch_of("input", DataType::Uint8, &arguments.shape),
+                interpolation: Interpolation::Bilinear,
                 preprocessing: String::new(),
                 class_names: (0..arguments.classes)
                     .map(|class| class.to_string())

@@ -142,7 +142,7 @@ fn on_this_thread(
     core: Option<usize>,
 ) -> anyhow::Result<Measured> {
     if let Some(core) = core {
-        pin_this_thread(core).with_context(|| format!("cannot pin a thread to core {core}"))?;
+        pin_this_thread(&[core]).with_context(|| format!("cannot pin a thread to core {core}"))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

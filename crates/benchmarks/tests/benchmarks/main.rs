@@ -5,3 +5,5 @@
 mod serve;
 mod soft_targets;
 mod support;
+mod threads;
+mod training;

@@ -1,6 +1,6 @@
 //! Tests `retort-bench distill` and `retort-bench stream`.
 
-use crate::support::{exclusively, figures, number};
+use crate::support::{FASHION_MNIST, exclusively, figures, number};
 
 #[test]
 fn streaming_gives_its_three_figures() {
@@ -23,7 +23,6 @@ fn streaming_gives_its_three_figures() {
 #[test]
 fn distilling_gives_its_ratios() {
     let _exclusive = exclusively();
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/fashion-mnist");
     let figures = figures(&[
         "distill",
         "--samples",
@@ -31,7 +30,7 @@ fn distilling_gives_its_ratios() {
         "--epochs",
         "1",
         "--data",
-        data,
+        FASHION_MNIST,
     ]);
     for key in ["recorded_ratio", "live_ratio", "cpu_ratio"] {
         let ratio = number(&figures, &format!("/{key}"));

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_retort-bench");
 
+pub const FASHION_MNIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.deps/fashion-mnist");
+
 static RUNNING: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test measures, because benchmarks that run at the same time compete for cores.

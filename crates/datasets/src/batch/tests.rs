@@ -1,11 +1,34 @@
 use super::*;
-use crate::{InMemoryImages, Layout, Picture};
+use crate::{InMemoryImages, Interpolation, Layout, Picture};
 
-const AUGMENTATION: Augmentation = Augmentation {
-    pad: 2,
-    horizontal_flip: true,
-    random_resized_crop: None,
-};
+/// Crop and flip.
+fn augmentation() -> Augmentation {
+    Augmentation {
+        pad: 2,
+        horizontal_flip: true,
+        ..Augmentation::default()
+    }
+}
+
+fn for_student_and_teacher(student: [usize; 3], teacher: [usize; 3]) -> Targets {
+    Targets::new(&student, Some(Target::student(&teacher)))
+}
+
+/// Every change that there is, as a configuration has it.
+fn everything() -> Augmentation {
+    let json = serde_json::json!({
+        "pad": 1,
+        "horizontal_flip": true,
+        "random_resized_crop": {"scale": [0.5, 1.0]},
+        "random_affine": {"degrees": 20.0, "translate": [0.2, 0.1]},
+        "rand_augment": {"num_ops": 2, "magnitude": 9},
+        "color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+        "random_erasing": {"value": "noise"},
+        "mixup": {"alpha": 1.0},
+        "cutmix": {"alpha": 1.0},
+    });
+    serde_json::from_value(json).unwrap()
+}
 
 fn images(side: usize) -> InMemoryImages {
     let pixels = (0..=255).cycle().take(4 * side * side).collect();
@@ -37,20 +60,97 @@ fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view(
         fixed(1, 1),
         fixed(2, 0),
     ];
-    let mut seen = Vec::new();
-    for view in views {
-        let targets = Targets::student(&[1, 8, 8]);
-        let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets);
-        let both = assembler.assemble(&[3, 1]).unwrap();
-        let one = assembler.assemble(&[1]).unwrap();
-        assert_eq!(pixels(&both.values)[64..], *pixels(&one.values));
-        assert_eq!(both.labels, [0, 0]);
-        assert!(!seen.contains(&both.values), "{view:?}");
-        seen.push(both.values);
+    for augmentation in [augmentation(), everything()] {
+        let mut seen = Vec::new();
+        for view in views {
+            let targets = for_student_and_teacher([1, 8, 8], [3, 12, 12]);
+            let assembler = BatchAssembler::new(&data, augmentation, view, targets);
+            let both = assembler.assemble(&[3, 1]).unwrap();
+            let one = assembler.assemble(&[1]).unwrap();
+            assert_eq!(pixels(&both.values)[64..], *pixels(&one.values));
+            let teacher = |batch: &Batch| pixels(batch.teacher_values.as_ref().unwrap()).to_vec();
+            assert_eq!(teacher(&both)[3 * 144..], teacher(&one));
+            assert_eq!(
+                one.mixed.is_some(),
+                augmentation.mixes() && view != View::Plain
+            );
+            assert!(!seen.contains(&both.values), "{view:?}");
+            seen.push(both.values);
+        }
+        let plain = read_plain(&data, &[3, 1], &[1, 8, 8]).unwrap();
+        assert_eq!(plain, seen[0]);
+        assert_eq!(pixels(&plain), [data.image(3), data.image(1)].concat());
     }
-    let plain = read_plain(&data, &[3, 1], &[1, 8, 8]).unwrap();
-    assert_eq!(plain, seen[0]);
-    assert_eq!(pixels(&plain), [data.image(3), data.image(1)].concat());
+}
+
+/// Half white, half black: what a view mixes is seen in the pixels.
+fn black_and_white(labels: [Option<u32>; 2]) -> InMemoryImages {
+    let pixels = [[0; 64], [255; 64]].concat();
+    InMemoryImages::new(
+        [1, 8, 8],
+        vec!["a".into(), "b".into()],
+        pixels,
+        labels.into(),
+    )
+}
+
+#[test]
+fn teacher_and_student_see_the_mixed_picture_and_the_labels_weigh_as_much() {
+    let data = black_and_white([Some(0), Some(1)]);
+    for (key, share) in [("mixup", 0.02), ("cutmix", 0.0)] {
+        let json = serde_json::json!({ key: {"alpha": 1.0} });
+        let augmentation: Augmentation = serde_json::from_value(json).unwrap();
+        let (mut mixed_pictures, mut swapped) = (0, 0);
+        for seed in 0..100 {
+            let targets = for_student_and_teacher([1, 8, 8], [3, 16, 16]);
+            let view = View::Fixed { seed, view: 3 };
+            let assembler = BatchAssembler::new(&data, augmentation, view, targets);
+            let batch = assembler.assemble(&[0, 1]).unwrap();
+            let mixed = batch.mixed.as_ref().unwrap();
+            let student = pixels(&batch.values).chunks(64);
+            let teacher = pixels(batch.teacher_values.as_ref().unwrap()).chunks(3 * 256);
+            for (at, (student, teacher)) in student.zip(teacher).enumerate() {
+                // The share of white, in the pixels and in the labels.
+                let white = student
+                    .iter()
+                    .map(|value| f32::from(*value) / 255.0)
+                    .sum::<f32>()
+                    / 64.0;
+                let (first, other) = (batch.labels[at], mixed.labels[at]);
+                let weight = mixed.weights[at];
+                assert!((0.0..=0.5).contains(&weight));
+                let labelled = first as f32 * (1.0 - weight) + other as f32 * weight;
+                assert!(
+                    (white - labelled).abs() <= share,
+                    "{key} {white} {labelled}"
+                );
+                // The teacher sees the same at twice the size.
+                for (pixel, value) in teacher.iter().enumerate() {
+                    let (row, column) = (pixel % 256 / 16, pixel % 16);
+                    assert_eq!(*value, student[row / 2 * 8 + column / 2]);
+                }
+                mixed_pictures += usize::from(white > 0.05 && white < 0.95);
+                swapped += usize::from(first != at as i64);
+            }
+        }
+        // Half of the samples get the other one as their partner. Boxes are cut off at the border, so few are large.
+        assert!(
+            mixed_pictures > 30 && swapped > 5,
+            "{key}: {mixed_pictures}, {swapped}"
+        );
+    }
+}
+
+#[test]
+fn unlabelled_samples_are_mixed_with_the_ignored_label() {
+    let data = black_and_white([None, None]);
+    let view = View::Fixed { seed: 1, view: 0 };
+    let targets = Targets::student(&[1, 8, 8]);
+    let batch = BatchAssembler::new(&data, everything(), view, targets)
+        .assemble(&[0, 1])
+        .unwrap();
+    assert_eq!(batch.labels, [IGNORED_LABEL; 2]);
+    assert_eq!(batch.mixed.unwrap().labels, [IGNORED_LABEL; 2]);
 }
 
 /// The bits of the views decide which recordings fit a run.
@@ -58,7 +158,7 @@ fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view(
 fn the_views_of_a_version_are_pinned() {
     let data = images(8);
     let view = View::Fixed { seed: 5, view: 0 };
-    let assembler = BatchAssembler::new(&data, AUGMENTATION, view, Targets::student(&[1, 8, 8]));
+    let assembler = BatchAssembler::new(&data, augmentation(), view, Targets::student(&[1, 8, 8]));
     let batch = assembler.assemble(&[0, 1, 2, 3]).unwrap();
     let middles: Vec<u8> = pixels(&batch.values)
         .iter()
@@ -80,13 +180,10 @@ fn the_teacher_sees_the_students_part_at_its_own_size() {
         image[row * 64..row * 64 + 32].fill(200);
     }
     let data = InMemoryImages::new([1, 64, 64], vec!["a".into()], image, vec![Some(0)]);
-    let targets = Targets {
-        student: vec![1, 16, 16],
-        teacher: Some(vec![3, 32, 32]),
-    };
+    let targets = for_student_and_teacher([1, 16, 16], [3, 32, 32]);
     for seed in 0..20 {
         let view = View::Fixed { seed, view: 0 };
-        let assembler = BatchAssembler::new(&data, AUGMENTATION, view, targets.clone());
+        let assembler = BatchAssembler::new(&data, augmentation(), view, targets.clone());
         let batch = assembler.assemble(&[0]).unwrap();
         let (student, teacher) = (
             pixels(&batch.values),
@@ -105,6 +202,30 @@ fn the_teacher_sees_the_students_part_at_its_own_size() {
             assert_eq!(teacher[row * 32 + column], *value, "seed {seed}, {at}");
         }
     }
+}
+
+#[test]
+fn a_teacher_with_another_interpolation_has_values_of_its_own() {
+    let data = images(32);
+    let of = |interpolation| Target {
+        shape: vec![1, 12, 12],
+        interpolation,
+    };
+    let assembled = |teacher| {
+        let targets = Targets::new(&[1, 12, 12], Some(of(teacher)));
+        let view = View::Fixed { seed: 3, view: 1 };
+        let assembler = BatchAssembler::new(&data, augmentation(), view, targets);
+        assembler.assemble(&[0, 1]).unwrap()
+    };
+    let same = assembled(Interpolation::Bilinear);
+    assert_eq!(same.teacher_values, None);
+    let other = assembled(Interpolation::Bicubic);
+    assert_eq!(other.values, same.values);
+    assert_ne!(other.teacher_values.unwrap(), other.values);
+    let read = |interpolation| read_plain_for(&data, &[2], of(interpolation)).unwrap();
+    let plain = read_plain(&data, &[2], &[1, 12, 12]).unwrap();
+    assert_eq!(read(Interpolation::Bilinear), plain);
+    assert_ne!(read(Interpolation::Bicubic), plain);
 }
 
 /// Rows of numbers, and a file that disappeared.
@@ -144,7 +265,7 @@ fn rows_are_read_and_unlabelled_samples_get_the_ignored_label() {
     let assemble = |samples: &[u32]| {
         let view = View::Fixed { seed: 0, view: 0 };
         let targets = Targets::student(&[2]);
-        BatchAssembler::new(&Rows, AUGMENTATION, view, targets).assemble(samples)
+        BatchAssembler::new(&Rows, augmentation(), view, targets).assemble(samples)
     };
     let batch = assemble(&[1, 0]).unwrap();
     assert_eq!(batch.values, Values::Fp32(vec![1.0, 0.5, 0.0, 0.5]));
@@ -152,6 +273,50 @@ fn rows_are_read_and_unlabelled_samples_get_the_ignored_label() {
     assert_eq!(batch.values.into_bytes()[..4], 1.0_f32.to_le_bytes());
     let error = assemble(&[0, 2]).unwrap_err().to_string();
     assert_eq!(error, "sample 2 (rows.csv, line 3): the file changed");
+}
+
+#[test]
+fn rows_are_mixed_with_one_weight_for_all_values() {
+    /// Rows of their position, of two values.
+    #[derive(Debug)]
+    struct Numbers;
+
+    impl Source for Numbers {
+        fn len(&self) -> usize {
+            100
+        }
+        fn kind(&self) -> SampleKind {
+            SampleKind::Row { values: 2 }
+        }
+        fn class_names(&self) -> &[String] {
+            &[]
+        }
+        fn label(&self, sample: u32) -> Option<u32> {
+            Some(sample)
+        }
+        fn fingerprint(&self) -> &str {
+            "numbers"
+        }
+        fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
+            Ok(Sample::Row(vec![sample as f32, 1.0].into()))
+        }
+    }
+
+    let json = serde_json::json!({"mixup": {"alpha": 1.0}});
+    let augmentation = serde_json::from_value(json).unwrap();
+    let view = View::Fixed { seed: 1, view: 0 };
+    let samples: Vec<u32> = (0..100).collect();
+    let batch = BatchAssembler::new(&Numbers, augmentation, view, Targets::student(&[2]))
+        .assemble(&samples)
+        .unwrap();
+    let (Values::Fp32(rows), Some(mixed)) = (&batch.values, &batch.mixed) else {
+        panic!("rows are f32 and mixed");
+    };
+    for (at, row) in rows.chunks(2).enumerate() {
+        let weight = mixed.weights[at];
+        let labelled = batch.labels[at] as f32 * (1.0 - weight) + mixed.labels[at] as f32 * weight;
+        assert!((row[0] - labelled).abs() < 1e-3 && (row[1] - 1.0).abs() < 1e-6);
+    }
 }
 
 #[test]

@@ -142,6 +142,73 @@ fn a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() {
     assert_eq!(problem, "50000x50000 pixels; 1 to 16384 are allowed");
 }
 
+/// A part of a WebP file.
+fn part(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u32).to_le_bytes();
+    let padding = &[0][..content.len() % 2];
+    [name, &length[..], content, padding].concat()
+}
+
+/// A WebP file of 18 × 11 pixels with these parts after its extended header.
+fn extended_webp(flags: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+    let header = [flags, 0, 0, 0, 17, 0, 0, 10, 0, 0];
+    let parts = [b"WEBP".to_vec(), part(b"VP8X", &header), parts.concat()].concat();
+    part(b"RIFF", &parts)
+}
+
+#[test]
+fn a_lossy_frame_larger_than_its_picture_is_refused_before_it_is_decoded() {
+    let lossy = fixture("lossy.webp");
+    // After the headers of the file and of its only part.
+    let frame = lossy[20..].to_vec();
+    let mut huge = frame.clone();
+    // 16,383 pixels on each side.
+    huge[6..10].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
+    let whole = extended_webp(0, &[part(b"VP8 ", &frame)]);
+    assert_eq!(
+        decoded(&whole, &OPTIONS).unwrap().pixels,
+        decoded(&lossy, &OPTIONS).unwrap().pixels
+    );
+    const ANIMATION: u8 = 2;
+    let animated = |parts: &[Vec<u8>]| {
+        // A frame at 0, 0 of the picture's size.
+        let header = [0, 0, 0, 0, 0, 0, 17, 0, 0, 10, 0, 0, 0, 0, 0, 0];
+        let frame = part(b"ANMF", &[&header[..], &parts.concat()].concat());
+        extended_webp(ANIMATION, &[part(b"ANIM", &[0; 6]), frame])
+    };
+    assert!(decoded(&animated(&[part(b"VP8 ", &frame)]), &OPTIONS).is_ok());
+    for file in [
+        extended_webp(0, &[part(b"VP8 ", &huge)]),
+        animated(&[part(b"VP8 ", &huge)]),
+        animated(&[part(b"ALPH", &[0; 199]), part(b"ANY ", &huge)]),
+    ] {
+        let problem = in_modest_memory(|| decoded(&file, &OPTIONS)).unwrap_err();
+        assert_eq!(
+            problem,
+            "cannot be decoded: a frame of 16383x16383 pixels is larger than the picture"
+        );
+    }
+}
+
+#[test]
+fn a_part_of_a_webp_file_is_as_long_as_it_says_and_what_follows_the_file_is_ignored() {
+    let lossy = fixture("lossy.webp");
+    let frame = part(b"VP8 ", &lossy[20..]);
+    let mut long = part(b"EXIF", &[0; 4]);
+    long[4..8].copy_from_slice(&[0xf0, 0xff, 0xff, 0xff]);
+    const EXIF: u8 = 8;
+    let problem = decoded(
+        &extended_webp(EXIF, &[frame.clone(), long.clone()]),
+        &OPTIONS,
+    );
+    assert_eq!(problem.unwrap_err(), "cannot be decoded: it is truncated");
+    for file in [lossy, extended_webp(0, &[frame]), fixture("animated.webp")] {
+        let whole = decoded(&file, &OPTIONS).unwrap();
+        let followed = [file, long.clone()].concat();
+        assert_eq!(decoded(&followed, &OPTIONS).unwrap(), whole);
+    }
+}
+
 #[test]
 fn truncated_files_are_refused() {
     for name in [

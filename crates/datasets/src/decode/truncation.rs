@@ -3,7 +3,7 @@
 //! Decoders accept truncated files: they fill the missing part of a JPEG with gray, and ignore a missing end
 //! of a PNG. They also accept JPEG files with two components, which no standard defines.
 
-use super::PictureFormat;
+use super::{PictureFormat, webp};
 
 /// The signature of a PNG file.
 const PNG_SIGNATURE_BYTES: usize = 8;
@@ -20,7 +20,7 @@ pub(super) fn check(file: &[u8], format: PictureFormat) -> Result<(), String> {
     let end = match format {
         PictureFormat::Png => png_end(file),
         PictureFormat::Jpeg => jpeg_end(file)?,
-        PictureFormat::WebP => webp_end(file),
+        PictureFormat::WebP => webp::content(file).map(|_| ()),
     };
     end.ok_or_else(|| "it is truncated".to_owned())
 }
@@ -37,12 +37,6 @@ fn png_end(file: &[u8]) -> Option<()> {
         remaining = next;
     }
     None
-}
-
-/// Compares the length in the RIFF header with that of the file.
-fn webp_end(file: &[u8]) -> Option<()> {
-    let (length, content) = file.get(4..)?.split_first_chunk::<4>()?;
-    (content.len() >= u32::from_le_bytes(*length) as usize).then_some(())
 }
 
 /// Follows the segments to EOI; `None` if there is none.

@@ -4,7 +4,8 @@
 //! planes of 32 × 32 pixels. A record of CIFAR-100 has two labels, the coarse one first.
 
 use std::{
-    fs,
+    collections::BTreeSet,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -31,9 +32,11 @@ enum Variant {
 /// [`DatasetError`], which names the file.
 pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
     let folder = &spec.path;
-    let (variant, train) = match batches(folder) {
-        batches if !batches.is_empty() => (Variant::Cifar10, batches),
-        _ => (Variant::Cifar100, vec![folder.join("train.bin")]),
+    let batches = batches(folder)?;
+    let (variant, train) = if batches.is_empty() {
+        (Variant::Cifar100, vec![folder.join("train.bin")])
+    } else {
+        (Variant::Cifar10, batches)
     };
     let test = folder.join(variant.test_file());
     let class_names = match &spec.class_names {
@@ -61,13 +64,37 @@ pub(crate) fn open(spec: &DataSpec) -> Result<Opened, DatasetError> {
     })
 }
 
-/// `data_batch_1.bin` and so on, as far as there are any.
-fn batches(folder: &Path) -> Vec<PathBuf> {
-    let batch = |number: u32| folder.join(format!("data_batch_{number}.bin"));
-    (1..)
-        .map(batch)
-        .take_while(|batch| is_there(batch))
-        .collect()
+/// `data_batch_1.bin` and so on; none of CIFAR-100.
+///
+/// # Errors
+/// If a number is missing before the highest: training would silently use a part of the data set.
+fn batches(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let unreadable = |error: io::Error| DatasetError::unreadable(folder, error);
+    let mut numbers = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        numbers.extend(name.to_str().and_then(batch_number));
+    }
+    let highest = numbers.last().copied().unwrap_or(0);
+    if let Some(missing) = (1..highest).find(|number| !numbers.contains(number)) {
+        let problem = format!("it is missing, although {} is there", batch_name(highest));
+        let missing = folder.join(batch_name(missing));
+        return Err(DatasetError::unreadable(missing, problem));
+    }
+    let path = |number: u32| folder.join(batch_name(number));
+    Ok(numbers.into_iter().map(path).collect())
+}
+
+fn batch_name(number: u32) -> String {
+    format!("data_batch_{number}.bin")
+}
+
+/// The number of the batch in the file `name`, 1 or more.
+fn batch_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("data_batch_")?.strip_suffix(".bin")?;
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    // Other spellings, such as 01 and +1, are not the files of CIFAR.
+    (batch_name(number) == name).then_some(number)
 }
 
 impl Variant {
@@ -210,6 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_in_the_order_of_their_numbers() {
+        let of = |number: u8| records(&[&[number % 10]]);
+        let names: Vec<_> = (1..=10).map(batch_name).collect();
+        let mut files: Vec<_> = names
+            .iter()
+            .map(String::as_str)
+            .zip((1..).map(of))
+            .collect();
+        // Not one of the data set's.
+        files.push(("data_batch_007.bin", of(7)));
+        let train = opened(&files).unwrap().train;
+        let labels: Vec<_> = (0..train.len() as u32)
+            .filter_map(|sample| train.label(sample))
+            .collect();
+        assert_eq!(labels, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
+    }
+
+    #[test]
     fn damaged_files_are_named() {
         let whole = records(&[&[3]]);
         for (files, problem) in [
@@ -230,6 +275,18 @@ mod tests {
                 "names 9 classes",
             ),
             (vec![("test.bin", records(&[&[1, 1]]))], "train.bin"),
+            (
+                vec![
+                    ("data_batch_1.bin", whole.clone()),
+                    ("data_batch_2.bin", whole.clone()),
+                    ("data_batch_4.bin", whole.clone()),
+                ],
+                "data_batch_3.bin: it is missing, although data_batch_4.bin is there",
+            ),
+            (
+                vec![("data_batch_2.bin", whole.clone())],
+                "data_batch_1.bin: it is missing",
+            ),
         ] {
             let error = opened(&files).unwrap_err();
             assert!(error.contains(problem), "{error}");

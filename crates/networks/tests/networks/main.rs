@@ -6,5 +6,6 @@ mod errors;
 mod onnx;
 mod presets;
 mod public_weights;
+mod quantize;
 mod specs;
 mod weights;

@@ -4,7 +4,9 @@ use networks::{
     NetworkSpec, Weights,
     onnx::{Standardization, export_standardized},
 };
-use onnx_runtime::{Interrupt, Limits, Session, SessionError, SessionOptions, check_model};
+use onnx_runtime::{
+    Interrupt, Latency, Limits, Session, SessionError, SessionOptions, check_model,
+};
 
 fn exported() -> Vec<u8> {
     let spec = NetworkSpec::from_toml(
@@ -89,6 +91,20 @@ fn the_error_for_a_wrong_input_size_names_both_sizes() {
         assert_eq!((found, needed), (values, expected));
     }
     assert_eq!(session.run(&images(1), 1).expect("it still runs").len(), 3);
+}
+
+#[test]
+fn the_latency_of_a_model_lies_between_that_of_its_fastest_and_slowest_series() {
+    let Latency {
+        median,
+        least,
+        most,
+    } = Latency::measure(&exported()).expect("it runs");
+    assert!(
+        0.0 < least && least <= median && median <= most,
+        "{least} {median} {most}"
+    );
+    assert!(Latency::measure(b"no model").is_err());
 }
 
 #[test]

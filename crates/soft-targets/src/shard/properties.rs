@@ -26,7 +26,7 @@ pub(crate) fn identity(encoding: &str) -> RecordingIdentity {
             augmentation: Augmentation {
                 pad: 2,
                 horizontal_flip: true,
-                random_resized_crop: None,
+                ..Augmentation::default()
             },
             input: vec![1, 28, 28],
             probe_sha256: Sha256::of(b"views"),

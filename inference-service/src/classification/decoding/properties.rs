@@ -22,7 +22,7 @@ fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     file.into_inner()
 }
 
-/// Files with every pixel format of PNG and JPEG.
+/// Files with every pixel format of PNG and JPEG, and of WebP without loss.
 fn valid() -> Vec<Vec<u8>> {
     let gray = GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * 7 + y) as u8]));
     let rgb = RgbImage::from_fn(9, 7, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
@@ -31,10 +31,12 @@ fn valid() -> Vec<Vec<u8>> {
     vec![
         encode(gray.clone(), ImageFormat::Png),
         encode(rgb.clone(), ImageFormat::Png),
-        encode(rgba, ImageFormat::Png),
+        encode(rgba.clone(), ImageFormat::Png),
         encode(DynamicImage::ImageRgb16(deep), ImageFormat::Png),
         encode(gray, ImageFormat::Jpeg),
-        encode(rgb, ImageFormat::Jpeg),
+        encode(rgb.clone(), ImageFormat::Jpeg),
+        encode(rgb, ImageFormat::WebP),
+        encode(rgba, ImageFormat::WebP),
     ]
 }
 
@@ -48,9 +50,9 @@ proptest! {
             Resize::Cover, Resize::ShorterSide(64), Resize::Stretch, Resize::None,
         ]),
         [height, width] in [1..80usize, 1..80], channels in select(vec![1usize, 3]),
-        grayscale in any::<bool>(),
+        grayscale in any::<bool>(), ground in any::<[u8; 3]>(),
     ) {
-        let decoded = in_modest_memory(|| decode(&file, &LIMITS));
+        let decoded = in_modest_memory(|| decode(&file, &LIMITS, ground));
         let error = match decoded {
             Ok(image) => {
                 let [found, rows, columns] = image.shape;
@@ -81,14 +83,15 @@ proptest! {
     }
 
     #[test]
-    fn a_png_gives_its_very_pixels(
+    fn a_picture_without_loss_gives_its_very_pixels(
+        format in select(vec![ImageFormat::Png, ImageFormat::WebP]),
         (width, height, pixels) in (1..20u32, 1..20u32).prop_flat_map(|(width, height)| {
             let count = (3 * width * height) as usize;
             (Just(width), Just(height), vec(any::<u8>(), count))
         }),
     ) {
         let image = RgbImage::from_raw(width, height, pixels.clone()).unwrap();
-        let decoded = decode(&encode(image, ImageFormat::Png), &LIMITS).unwrap();
+        let decoded = decode(&encode(image, format), &LIMITS, [0; 3]).unwrap();
         let expected = Image::from_interleaved(&pixels, [3, height as usize, width as usize]);
         prop_assert_eq!(decoded, expected);
     }

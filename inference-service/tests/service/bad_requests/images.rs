@@ -11,22 +11,33 @@ use super::Target;
 use crate::support::MODEL;
 
 fn png(width: u32, height: u32) -> Vec<u8> {
-    encode(&GrayImage::from_fn(width, height, |x, y| {
-        Luma([(x * 31 + y * 17) as u8])
-    }))
+    let value = |x: u32, y: u32| Luma([(x * 31 + y * 17) as u8]);
+    let image = GrayImage::from_fn(width, height, value);
+    encode(&image, ImageFormat::Png)
 }
 
 /// An image that compresses to a thousandth of its pixels.
 fn empty_png(width: u32, height: u32) -> Vec<u8> {
-    encode(&GrayImage::new(width, height))
+    encode(&GrayImage::new(width, height), ImageFormat::Png)
 }
 
-fn encode(image: &GrayImage) -> Vec<u8> {
+fn encode(image: &GrayImage, format: ImageFormat) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());
     image
-        .write_to(&mut file, ImageFormat::Png)
+        .write_to(&mut file, format)
         .expect("memory is written");
     file.into_inner()
+}
+
+/// A WebP file whose extended header claims 50,000 pixels on each side.
+fn huge_webp() -> Vec<u8> {
+    let side = &49_999_u32.to_le_bytes()[..3];
+    let header = [&[0; 4][..], side, side].concat();
+    let mut file = encode(&GrayImage::new(8, 8), ImageFormat::WebP);
+    file.splice(12..12, [&b"VP8X\x0a\0\0\0"[..], &header].concat());
+    let length = (file.len() - 8) as u32;
+    file[4..8].copy_from_slice(&length.to_le_bytes());
+    file
 }
 
 /// A tiny PNG file whose header claims a large size.
@@ -51,6 +62,8 @@ async fn each_is_named_and_other_requests_are_answered() {
     };
     let good = || png(8, 8);
     let cut = good()[..40].to_vec();
+    let webp = encode(&GrayImage::new(8, 8), ImageFormat::WebP);
+    let cut_webp = webp[..webp.len() - 1].to_vec();
     let mut damaged = good();
     damaged[50] ^= 0xff;
     let mut empty = request(vec![good()]);
@@ -73,13 +86,13 @@ async fn each_is_named_and_other_requests_are_answered() {
             request(vec![vec![]]),
             Code::InvalidArgument,
             "INVALID_IMAGE",
-            "images[0]: is neither",
+            "images[0]: is not a PNG, JPEG or WebP file",
         ),
         (
             request(vec![good(), b"GIF89a".to_vec()]),
             Code::InvalidArgument,
             "INVALID_IMAGE",
-            "images[1]: is neither",
+            "images[1]: is not a PNG, JPEG or WebP file",
         ),
         (
             request(vec![cut]),
@@ -92,6 +105,18 @@ async fn each_is_named_and_other_requests_are_answered() {
             Code::InvalidArgument,
             "INVALID_IMAGE",
             "images[0]: cannot be decoded",
+        ),
+        (
+            request(vec![cut_webp]),
+            Code::InvalidArgument,
+            "INVALID_IMAGE",
+            "images[0]: cannot be decoded: it is truncated",
+        ),
+        (
+            request(vec![huge_webp()]),
+            Code::InvalidArgument,
+            "INVALID_IMAGE",
+            "images[0]: 50000x50000 pixels",
         ),
         (
             request(vec![claims(50_000, 50_000)]),

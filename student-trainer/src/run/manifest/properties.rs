@@ -15,10 +15,12 @@ fn valid() -> Vec<u8> {
         "bit_reproducible": false, "model_id": digest,
         "phases": [{
             "kind": "distill", "consumed_samples": 10, "consumed_sha256": digest,
-            "train_loss": 0.5,
+            "best_epoch": 2, "train_loss": 0.5,
             "train_accuracy": 0.75, "validation_accuracy": null, "seconds": 1.5,
         }],
         "onnx_sha256": digest, "published_version": 3, "seconds": 2.5,
+        "int8_onnx_sha256": digest, "parameters": 7850, "validation_dataset": "v",
+        "publish_gate": [{"bound": "min_accuracy", "wanted": 0.9, "measured": 0.75, "met": false}],
     });
     // Not serialized from a manifest, which would hide a field that is never written.
     serde_json::to_vec_pretty(&json).unwrap()

@@ -13,7 +13,7 @@ const LIMITS: QueueConfig = QueueConfig {
     remembered_runs: 1,
 };
 
-/// A queue whose runs act as their configuration says: `done`, `fail`, `panic`, or `wait` until they are
+/// A queue whose runs act as their configuration says: `done`, `fail`, `withhold`, `panic`, or `wait` until they are
 /// cancelled.
 struct Fixture {
     queue: RunQueue,
@@ -34,6 +34,7 @@ fn start(runs: &Path) -> Fixture {
         match &*config {
             "done" => RunResult::Succeeded,
             "fail" => RunResult::Failed("no data".to_owned()),
+            "withhold" => RunResult::Withheld("too slow".to_owned()),
             "panic" => panic!("bug {}", 7),
             "wait" => {
                 block_on(assignment.cancel.cancelled());
@@ -96,6 +97,25 @@ fn a_failure_or_a_panic_is_that_runs_alone() {
     assert_eq!(states(&panicking).1, "internal error: bug 7");
     let fine = fixture.submit("c", "done");
     assert_eq!(states(&fine).0.last(), Some(&RunState::Succeeded));
+}
+
+#[test]
+fn a_withheld_run_has_failed_in_a_way_of_its_own() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let withheld = fixture.submit("a", "withhold");
+    let (seen, reason) = states(&withheld);
+    assert_eq!(
+        (seen.last(), &*reason),
+        (Some(&RunState::Failed), "too slow")
+    );
+    assert!(withheld.to_proto().withheld);
+    let resumed = fixture.queue.resume(withheld.id()).unwrap();
+    assert!(!resumed.to_proto().withheld || resumed.has_ended());
+    assert_eq!(states(&resumed).0.last(), Some(&RunState::Failed));
+    let failed = fixture.submit("b", "fail");
+    assert_eq!(states(&failed).0.last(), Some(&RunState::Failed));
+    assert!(!failed.to_proto().withheld);
 }
 
 #[test]
@@ -227,21 +247,27 @@ fn a_killed_services_run_continues_and_an_ended_run_keeps_its_events() {
             stored(1, "failed", StoredState::Failed),
             stored(2, "whole", StoredState::Running),
             stored(3, "killed", StoredState::Running),
+            stored(4, "withheld", StoredState::Running),
         ];
         for run in &killed {
             store.write(run).unwrap();
             fs::create_dir(runs.path().join(&run.run_id)).unwrap();
         }
         fs::write(runs.path().join("whole/manifest.json"), "{}").unwrap();
+        let manifest = crate::run::tests::withheld().to_string();
+        fs::write(runs.path().join("withheld/manifest.json"), manifest).unwrap();
         let event = r#"{"event":"notice","text":"a teacher is away"}"#;
         fs::write(runs.path().join("failed/metrics.jsonl"), event).unwrap();
     }
     let fixture = start(runs.path());
     let (_, folder) = fixture.begun.recv().unwrap();
     assert_eq!(folder, runs.path().join("killed"));
-    let [failed, whole, killed] = fixture.queue.list().try_into().ok().unwrap();
+    let [failed, whole, killed, withheld] = fixture.queue.list().try_into().ok().unwrap();
     assert_eq!(states(&killed).0.last(), Some(&RunState::Succeeded));
     assert_eq!(states(&whole).0, [RunState::Succeeded]);
+    let (seen, reason) = states(&withheld);
+    assert_eq!(seen, [RunState::Failed]);
+    assert!(withheld.to_proto().withheld && reason.contains("publish.gate.min_accuracy = 0.9"));
     let events: Vec<Event> = block_on(failed.follow().collect());
     assert!(
         matches!(&events[..], [Event::Notice(_), Event::StateChanged(_)]),

@@ -191,6 +191,7 @@ fn recordings_of_something_else_are_not_used() {
     scene.record(&[&endpoints(&teacher)]);
     for (name, setting, part) in [
         ("augmentation", "data.augmentation.pad=1", "pad 2"),
+        ("mixup", "data.augmentation.mixup={alpha=0.2}", "mixup 0.2"),
         ("seed", "soft_targets.view_seed=3", "view_seed 1"),
         ("images", "data.train_samples=100", "331 images"),
         (

@@ -1,7 +1,7 @@
 //! Runs that are killed at random steps, stopped by a signal, or left without teachers.
 
 use std::time::Instant;
-use test_support::Process;
+use test_support::{Process, run_toml::MOMENTUM};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -100,6 +100,35 @@ fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run(
             hit
         });
     }
+}
+
+#[test]
+fn a_killed_run_with_every_option_of_optimization_gives_the_student_of_an_undisturbed_run() {
+    const OPTIONS: [&str; 5] = [
+        "phases[0].gradient_clip_norm=1.0",
+        "phases[0].ema={ decay = 0.99, warm_up = true }",
+        "phases[1].ema={ decay = 0.9 }",
+        "phases[1].schedule={ kind = \"cosine\", learning_rate = 0.05, warm_up_epochs = 0.5 }",
+        "phases[1].early_stopping={ patience = 1 }",
+    ];
+    let scene = Scene::without_teacher();
+    let plain = scene.finish("plain", &[], &[]);
+    scene.replace(MOMENTUM, "{ kind = \"adamw\", weight_decay = 0.1 }");
+    scene.replace(
+        "{ kind = \"constant\", learning_rate = 0.005 }",
+        "{ kind = \"step\", learning_rate = 0.005, step_size = 1 }",
+    );
+    let undisturbed = scene.finish("undisturbed", &[], &OPTIONS);
+    assert_ne!(undisturbed, plain);
+    let mut random = random();
+    until_hit("options", |name| {
+        let start = || Process::start(scene.command(name, &[], &OPTIONS));
+        let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
+        if hit {
+            assert_eq!(scene.finish(name, &[], &OPTIONS), undisturbed);
+        }
+        hit
+    });
 }
 
 #[test]

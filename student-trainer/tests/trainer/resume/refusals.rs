@@ -16,21 +16,9 @@ fn stopped(scene: &Scene, name: &str) {
     assert!(process.wait().success(), "{}", process.stderr());
 }
 
-/// A scene whose runs need no teacher.
-fn scene() -> Scene {
-    let scene = Scene::new();
-    let config = scene.config();
-    let soft = "kind = \"kd\", temperature = 2.0, alpha = 0.9";
-    let (head, teacher) = config.split_once("[teacher]").unwrap();
-    assert!(head.contains(soft) && !teacher.contains("[["));
-    let config = head.replace(soft, "kind = \"cross_entropy\"");
-    fs::write(scene.path("run.toml"), config).unwrap();
-    scene
-}
-
 #[test]
 fn another_configuration_is_refused_by_its_key_and_other_threads_unless_allowed() {
-    let scene = scene();
+    let scene = Scene::without_teacher();
     stopped(&scene, "run");
     let before = checkpoints(&scene.path("run"));
     let refused = |settings: &[&str]| {
@@ -67,7 +55,7 @@ fn another_configuration_is_refused_by_its_key_and_other_threads_unless_allowed(
 
 #[test]
 fn a_damaged_checkpoint_is_reported_and_the_one_before_is_used() {
-    let scene = scene();
+    let scene = Scene::without_teacher();
     let undisturbed = scene.finish("undisturbed", &[], &[]);
     stopped(&scene, "run");
     let files = checkpoints(&scene.path("run"));
@@ -93,7 +81,7 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_is_used() {
 
 #[test]
 fn two_trainers_do_not_work_in_one_folder() {
-    let scene = scene();
+    let scene = Scene::without_teacher();
     let mut first = scene.start("run", &[]);
     scene.wait_for("run", Place { phase: 0, step: 1 }, &mut first);
     // Suspended, so that it cannot end before the second run checks the folder.

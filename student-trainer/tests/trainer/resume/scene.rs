@@ -67,6 +67,26 @@ impl Scene {
         scene
     }
 
+    /// A scene whose runs need no teacher.
+    pub fn without_teacher() -> Self {
+        let scene = Self::new();
+        let config = scene.config();
+        let soft = "kind = \"kd\", temperature = 2.0, alpha = 0.9";
+        let (head, teacher) = config.split_once("[teacher]").unwrap();
+        assert!(head.contains(soft) && !teacher.contains("[["));
+        let config = head.replace(soft, "kind = \"cross_entropy\"");
+        fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
+    /// Replaces the first `from` in the configuration.
+    pub fn replace(&self, from: &str, to: &str) {
+        let file = self.path("run.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        assert!(config.contains(from), "{from} is not in: {config}");
+        fs::write(file, config.replacen(from, to, 1)).unwrap();
+    }
+
     /// The configuration without the teachers' endpoints.
     pub fn config(&self) -> String {
         let phase = |name, loss, schedule| PhaseToml {
@@ -263,7 +283,7 @@ pub fn checkpoints(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the events in the complete lines of `metrics.jsonl`.
-fn events(folder: &Path) -> Vec<Value> {
+pub fn events(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
     let lines = text.lines();
     lines

@@ -93,7 +93,7 @@ fn many_classes_leave_room_for_fewer_golden_samples() {
 
 /// Starts an inference service with further `key=value` settings. Returns its addresses for publishing and
 /// for predictions.
-fn inference_service(scene: &Scene, settings: &[&str]) -> (Process, [String; 2]) {
+pub(super) fn inference_service(scene: &Scene, settings: &[&str]) -> (Process, [String; 2]) {
     let ready = scene.path("ready.json");
     let mut command = Command::new(built_beside(TRAINER, "inference-service"));
     command

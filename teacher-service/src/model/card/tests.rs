@@ -76,6 +76,7 @@ fn the_configuration_wins_over_files_and_files_fill_gaps() {
     let file = CardFile {
         path: "folder/config.json".into(),
         card: config(WHOLE),
+        crop_pct: None,
     };
     let own = config("mean = [0.0, 0.0, 0.0]");
     let card = Card::resolve(&photos(), Some(2), &own, std::slice::from_ref(&file)).unwrap();
@@ -92,6 +93,50 @@ fn the_configuration_wins_over_files_and_files_fill_gaps() {
     assert!(
         error.contains("2 names, but the model has 5 classes"),
         "{error}"
+    );
+}
+
+#[test]
+fn an_interpolation_is_part_of_the_card_and_others_are_refused_by_name() {
+    let resolve = |own: &str, file: Option<&str>| {
+        let file = file.map(|name| CardFile {
+            path: "folder/config.json".into(),
+            card: config(&format!("interpolation = {name:?}")),
+            crop_pct: Some(0.875),
+        });
+        let config = config(&format!("{WHOLE}\n{own}"));
+        let files: Vec<_> = file.into_iter().collect();
+        Card::resolve(&photos(), Some(2), &config, &files)
+    };
+    let bilinear = resolve("", None).unwrap();
+    assert_eq!(bilinear.interpolation(), Interpolation::Bilinear);
+    // The model ids of cards without this key stay as they are.
+    assert!(!bilinear.describe().contains("interpolation"));
+    let bicubic = resolve("", Some("bicubic")).unwrap();
+    assert_eq!(bicubic.interpolation(), Interpolation::Bicubic);
+    assert!(bicubic.describe().contains(r#""interpolation":"bicubic""#));
+    assert_eq!(
+        resolve("interpolation = \"bilinear\"", Some("bicubic")),
+        Ok(bilinear.clone())
+    );
+
+    let error = resolve("", Some("lanczos")).unwrap_err().to_string();
+    for part in [
+        "model.preprocessing.interpolation (from folder/config.json)",
+        "\"lanczos\" is not supported",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(
+        resolve("interpolation = \"bilinear\"", Some("lanczos")),
+        Ok(bilinear)
+    );
+    let mut problems = Problems::default();
+    config("interpolation = \"nearest\"").validate(&mut problems);
+    let problems = problems.to_string();
+    assert!(
+        problems.contains("model.preprocessing.interpolation = \"nearest\": must be"),
+        "{problems}"
     );
 }
 

@@ -3,6 +3,7 @@
 use std::{fs, num::NonZero, path::PathBuf};
 
 use common::compute::{DeviceChoice, PrecisionChoice};
+use datasets::Ground;
 use networks::onnx::schema::ModelProto;
 use teacher_service::{
     config::ComputeConfig,
@@ -60,6 +61,7 @@ impl Scene {
         let data = DataChoice {
             path: self.path(data),
             format: None,
+            ground: Ground::WHITE,
             samples: NonZero::new(200).unwrap(),
         };
         inspect(&config, &compute(), Some(&data), &|_| ()).unwrap()

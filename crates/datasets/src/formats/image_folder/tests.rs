@@ -3,7 +3,7 @@ use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, os::unix::fs::symlink, path::
 use image::{GrayImage, RgbImage};
 
 use super::*;
-use crate::{Sample, SampleKind, Shares, open};
+use crate::{Ground, Sample, SampleKind, Shares, open};
 
 /// Writes pictures of one color: (path, red). Those with a height other than 2 are gray.
 fn folder(pictures: &[(&str, u8)]) -> tempfile::TempDir {
@@ -238,7 +238,7 @@ fn the_fingerprint_follows_content_names_labels_and_ground_but_not_the_place() {
     let fingerprint = |pictures: &[(&str, u8)], ground: u8| {
         let folder = folder(pictures);
         let mut spec = DataSpec::new(folder.path());
-        spec.ground = [ground; 3];
+        spec.ground = Ground([ground; 3]);
         open(&spec, &|_| ()).unwrap().train.fingerprint().to_owned()
     };
     let first = fingerprint(&pictures, 255);

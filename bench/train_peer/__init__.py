@@ -1,0 +1,1 @@
+"""Training with PyTorch alone, to compare Retort's trainer with."""

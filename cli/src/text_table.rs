@@ -1,0 +1,34 @@
+//! Tables for a terminal.
+
+/// The rows in columns, each line indented by two: the first column to the left, the others to the right. All rows
+/// have the same number of cells.
+pub(crate) fn text_table(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text += &match column {
+                0 => format!("  {cell:<width$}"),
+                _ => format!("  {cell:>width$}"),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [["", "a"], ["größte", "12.5 µs"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(text_table(&rows), "                a\n  größte  12.5 µs\n");
+    }
+}

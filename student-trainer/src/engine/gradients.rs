@@ -1,0 +1,161 @@
+//! The gradients of one optimizer step: from several batches, and of limited length.
+
+use std::ops::Range;
+
+use tch::{TchError, Tensor};
+
+/// How the batches of an epoch are divided among its optimizer steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accumulation {
+    /// Batches per step; the last step of an epoch may have fewer.
+    pub batches: usize,
+    /// Samples per batch; the last batch of an epoch may be smaller.
+    pub batch_size: usize,
+    /// Samples in an epoch.
+    pub samples: usize,
+}
+
+impl Accumulation {
+    /// The batches of step `step` of an epoch: positions in the epoch, from 0.
+    pub(super) fn batches_of(&self, step: u64) -> Range<usize> {
+        let first = self.first_batch(step);
+        first..(first + self.batches).min(self.samples.div_ceil(self.batch_size))
+    }
+
+    /// Number of samples in these batches.
+    pub(super) fn samples_of(&self, step: u64) -> usize {
+        let Range { start, end } = self.batches_of(step);
+        (end * self.batch_size).min(self.samples) - start * self.batch_size
+    }
+
+    /// Position in the epoch of the first batch of step `step`.
+    pub(super) fn first_batch(&self, step: u64) -> usize {
+        step as usize * self.batches
+    }
+}
+
+/// Adds the gradients of one more batch. Neither input is changed in place: autograd may return one tensor as
+/// the gradient of two parameters.
+pub(super) fn add(sum: Vec<Tensor>, gradients: Vec<Tensor>) -> Result<Vec<Tensor>, TchError> {
+    let pairs = sum.iter().zip(&gradients);
+    pairs.map(|(sum, gradient)| sum.f_add(gradient)).collect()
+}
+
+/// Scales `gradients` down so that the norm of all together is at most `max_norm`, as
+/// `torch.nn.utils.clip_grad_norm_`. Returns them, and their norm before as a scalar tensor.
+pub(super) fn clip(
+    gradients: Vec<Tensor>,
+    max_norm: f64,
+) -> Result<(Vec<Tensor>, Tensor), TchError> {
+    let norms = gradients.iter().map(Tensor::f_norm);
+    let norm = Tensor::f_stack(&norms.collect::<Result<Vec<_>, _>>()?, 0)?.f_norm()?;
+    // Stays a tensor: reading it would wait for the device.
+    let factor = norm
+        .f_add_scalar(1e-6)?
+        .f_reciprocal()?
+        .f_mul_scalar_(max_norm)?
+        .f_clamp_max_(1.0)?;
+    let clipped = gradients.iter().map(|gradient| gradient.f_mul(&factor));
+    Ok((clipped.collect::<Result<_, _>>()?, norm))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use tch::Kind;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        max_norm: f64,
+        gradients: Vec<Vec<f32>>,
+        norm: f64,
+        clipped: Vec<Vec<f32>>,
+    }
+
+    #[test]
+    fn clipped_gradients_and_norms_are_pytorchs() {
+        let cases: Vec<Golden> =
+            serde_json::from_str(include_str!("../../tests/golden/gradients.json")).unwrap();
+        assert!(cases.len() >= 10);
+        assert!(cases.iter().any(|case| case.norm > case.max_norm));
+        assert!(cases.iter().any(|case| case.norm < case.max_norm));
+        for case in cases {
+            let gradients = case
+                .gradients
+                .iter()
+                .map(|values| Tensor::from_slice(values));
+            let (clipped, norm) = clip(gradients.collect(), case.max_norm).unwrap();
+            let norm = norm.double_value(&[]);
+            assert!(
+                (norm - case.norm).abs() <= 1e-6 * case.norm,
+                "{norm} {}",
+                case.norm
+            );
+            for (found, expected) in clipped.iter().zip(&case.clipped) {
+                let found = Vec::<f32>::try_from(found).unwrap();
+                for (found, expected) in found.iter().zip(expected) {
+                    let close = (found - expected).abs() <= 1e-7 + 1e-6 * expected.abs();
+                    assert!(close, "{}: {found} {expected}", case.max_norm);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_step_of_an_epoch_has_the_batches_that_are_left() {
+        let accumulation = |batches, batch_size, samples| Accumulation {
+            batches,
+            batch_size,
+            samples,
+        };
+        for (accumulation, expected) in [
+            (
+                accumulation(1, 4, 10),
+                vec![(0..1, 4), (1..2, 4), (2..3, 2)],
+            ),
+            (accumulation(2, 4, 10), vec![(0..2, 8), (2..3, 2)]),
+            (accumulation(3, 4, 10), vec![(0..3, 10)]),
+            (accumulation(9, 4, 10), vec![(0..3, 10)]),
+            (accumulation(2, 5, 20), vec![(0..2, 10), (2..4, 10)]),
+        ] {
+            for (step, (batches, samples)) in (0..).zip(expected) {
+                assert_eq!(accumulation.batches_of(step), batches, "{accumulation:?}");
+                assert_eq!(accumulation.samples_of(step), samples, "{accumulation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_gradients_of_batches_add_up_to_those_of_all_samples() {
+        let input = Tensor::arange(20, (Kind::Float, tch::Device::Cpu))
+            .sin()
+            .view([10, 2]);
+        let weight = Tensor::from_slice(&[0.5_f32, -0.25]).set_requires_grad(true);
+        let gradient = |input: &Tensor, share: f64| {
+            let loss = (input.mv(&weight).square().mean(Kind::Float)) * share;
+            Tensor::run_backward(&[loss], &[&weight], false, false)
+        };
+        let accumulation = Accumulation {
+            batches: 3,
+            batch_size: 4,
+            samples: 10,
+        };
+        let mut sum = Vec::new();
+        for batch in accumulation.batches_of(0) {
+            let first = batch * 4;
+            let size = 4.min(10 - first);
+            let input = input.narrow(0, first as i64, size as i64);
+            let gradients = gradient(&input, size as f64 / accumulation.samples_of(0) as f64);
+            sum = if sum.is_empty() {
+                gradients
+            } else {
+                add(sum, gradients).unwrap()
+            };
+        }
+        let whole = &gradient(&input, 1.0)[0];
+        let difference = (&sum[0] - whole).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{difference}");
+    }
+}
