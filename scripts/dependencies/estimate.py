@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-# Minutes measured on two cores of an AMD EPYC with AVX512_BF16 (docs/results.md).
+# Minutes on two cores with AVX512_BF16: the build measured on an Intel Xeon (docs/benchmarks.md), the demo on an AMD
+# EPYC (docs/results.md).
 MEASURED_CORES = 2
-BUILD_MINUTES = 6
+BUILD_MINUTES = 13
 DEMO_MINUTES = 8
 # Training in f32 takes about this factor longer than in bf16.
 WITHOUT_BF16 = 1.9
