@@ -1,4 +1,5 @@
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -305,18 +306,72 @@ fn unknown_layers_losses_and_keys_are_named() {
 
 #[test]
 fn baseline_and_student_differ_in_loss_and_teacher_only() {
-    for recipe in ["demo", "demo-quick", "elpv"] {
-        let baseline = load(&format!("{recipe}/baseline.toml"));
-        let mut student = load(&format!("{recipe}/student.toml"));
-        assert!(student.needs_teacher() && !baseline.needs_teacher());
-        assert_ne!(student, baseline);
-        student.teacher = None;
-        student.soft_targets = None;
-        for (phase, other) in student.phases.iter_mut().zip(&baseline.phases) {
+    for (baseline, student) in [
+        ("demo/baseline", "demo/student"),
+        ("demo-quick/baseline", "demo-quick/student"),
+        ("elpv/baseline", "elpv/student"),
+        ("fashion-mnist/baseline-35k", "fashion-mnist/student-35k"),
+        ("fashion-mnist/baseline-100k", "fashion-mnist/student-100k"),
+    ] {
+        let [baseline, mut distilled] =
+            [baseline, student].map(|name| load(&format!("{name}.toml")));
+        assert!(distilled.needs_teacher() && !baseline.needs_soft_targets());
+        assert_ne!(distilled, baseline);
+        distilled.teacher = None;
+        distilled.soft_targets = None;
+        for (phase, other) in distilled.phases.iter_mut().zip(&baseline.phases) {
             phase.loss = other.loss.clone();
         }
-        assert_eq!(student, baseline, "{recipe}");
+        assert_eq!(distilled, baseline, "{student}");
     }
+}
+
+#[test]
+fn the_recipes_of_fashion_mnist_have_the_parameters_that_they_promise() {
+    for (recipe, parameters, most) in [
+        ("teacher", 1_563_226, u64::MAX),
+        ("student-35k", 34_362, 35_000),
+        ("student-100k", 99_418, 100_000),
+    ] {
+        let config = load(&format!("fashion-mnist/{recipe}.toml"));
+        let found = networks::cost(&config.network).unwrap().parameters;
+        assert_eq!(found, parameters, "{recipe}");
+        assert!(found <= most, "{recipe}");
+    }
+}
+
+#[test]
+fn the_recipes_of_fashion_mnist_hold_out_the_same_images_and_share_a_recording() {
+    let [teacher, small, large, ablation] = ["teacher", "student-35k", "student-100k", "ablation"]
+        .map(|recipe| load(&format!("fashion-mnist/{recipe}.toml")));
+    for config in [&teacher, &small, &ablation] {
+        assert_eq!(config.data.validation_samples, 5000);
+    }
+    assert_eq!((&small.data, &small.teacher), (&large.data, &large.teacher));
+    assert_eq!(small.soft_targets, large.soft_targets);
+    assert_eq!(ablation.network, small.network);
+}
+
+/// `scripts/ablation` overrides both.
+#[test]
+fn a_list_replaces_a_recipes_loss_and_a_table_adds_to_its_augmentation() {
+    let with = |loss: &str, augmentation: &str| {
+        let overrides = [
+            format!("phases[0].loss={loss}"),
+            format!("data.augmentation={augmentation}"),
+            "soft_targets.mode=recorded".to_owned(),
+        ];
+        let overrides = overrides.map(OsString::from);
+        RunConfig::load(&configs("fashion-mnist/ablation.toml"), &overrides).unwrap()
+    };
+    let hard = "[{ kind = \"cross_entropy\" }]";
+    let soft = "[{ kind = \"dist\", tau = 2 }, { kind = \"cross_entropy\" }]";
+    let plain = with(hard, "{ pad = 2 }");
+    assert!(!plain.needs_soft_targets() && !plain.data.augmentation.mixes());
+    let mixed = with(soft, "{ pad = 2, mixup = { alpha = 0.2 } }");
+    assert!(mixed.needs_soft_targets() && mixed.data.augmentation.mixes());
+    assert!(mixed.data.augmentation.horizontal_flip);
+    assert_eq!(mixed.phases[0].loss.terms().len(), 2);
 }
 
 /// `UPDATE_RESOLVED=1 cargo test --release -p student-trainer resolved` rewrites them.
