@@ -1,4 +1,4 @@
-"""Programs of Retort that scripts run: trainings, and a teacher that is served meanwhile."""
+"""Programs of Retort that scripts run: trainings, and services that run meanwhile."""
 
 import json
 import os
@@ -19,23 +19,23 @@ def trainer(command, recipe, settings, *more):
     subprocess.run(call, check=True, cwd=ROOT, stdout=sys.stderr)
 
 
-class Teacher:
-    """A teacher-service on a free port, by default with one thread, as in the demo. Use it in a `with` statement."""
+class Service:
+    """A service of Retort on free ports. Use it in a `with` statement."""
 
-    def __init__(self, model, ready, *settings):
+    def __init__(self, command, ready, *settings):
+        self.name = command[0]
         self.ready = ready
         self.ready.unlink(missing_ok=True)
-        command = [RELEASE / "teacher-service", "serve", "--model", model, "--ready-file", ready]
-        fixed = ["compute.threads=1", "grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0"]
-        for setting in [*fixed, *settings]:
-            command += ["--set", setting]
-        self.process = subprocess.Popen(command, cwd=ROOT)
+        call = [RELEASE / self.name, *command[1:], "--ready-file", ready]
+        for setting in ["grpc.listen=127.0.0.1:0", "metrics.listen=127.0.0.1:0", *settings]:
+            call += ["--set", setting]
+        self.process = subprocess.Popen(call, cwd=ROOT)
 
     def address(self) -> str:
-        """Host and port of the gRPC server, once the teacher is ready."""
+        """Host and port of the gRPC server, once the service is ready."""
         while not self.ready.exists():
             if self.process.poll() is not None:
-                sys.exit("a teacher-service exited before it was ready")
+                sys.exit(f"a {self.name} exited before it was ready")
             time.sleep(0.05)
         return json.loads(self.ready.read_text())["grpc"]
 
@@ -45,6 +45,13 @@ class Teacher:
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
+
+
+class Teacher(Service):
+    """A teacher-service, by default with one thread, as in the demo."""
+
+    def __init__(self, model, ready, *settings):
+        super().__init__(["teacher-service", "serve", "--model", model], ready, "compute.threads=1", *settings)
 
 
 def accuracies(folder):
