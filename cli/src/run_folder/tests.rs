@@ -63,6 +63,12 @@ fn a_finished_and_an_unfinished_run_are_read() {
     let run = RunFolder::read(&path).unwrap();
     assert_eq!(run.seconds(), 12.5);
     assert_eq!(run.manifest.unwrap().teacher.unwrap().model_id, "7e");
+
+    let file = path.join(CONFIG);
+    let config = fs::read_to_string(&file).unwrap() + "quantization_aware = true\n";
+    fs::write(file, config).unwrap();
+    let run = RunFolder::read(&path).unwrap();
+    assert_eq!(run.quantization_aware_phases(), [2]);
 }
 
 #[test]

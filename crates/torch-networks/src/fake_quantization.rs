@@ -1,8 +1,9 @@
 //! A network that computes as its exported model in int8 does, for quantization-aware training.
 //!
 //! Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference":
-//! the forward pass rounds weights and activations to the values that they have in int8, and computes with these values in
-//! f32. Rounding has the gradient of the identity (the straight-through estimator); values outside of a range have none.
+//! the forward pass rounds weights and activations to the values that they have in int8, and computes with these values
+//! in f32. Rounding has the gradient of the identity (the straight-through estimator); values outside of a range have
+//! none.
 
 mod kernel;
 
@@ -165,9 +166,9 @@ impl Step {
     }
 }
 
-/// Builds steps from layers. `tensor` is always the name of a tensor in the exported model, in which a batch-norm is a part
-/// of the layer before it and dropout is none. An operator whose output has values of its input alone keeps the name, because
-/// its output is rounded as its input.
+/// Builds steps from layers. `tensor` is always the name of a tensor in the exported model, in which a batch-norm is a
+/// part of the layer before it and dropout is none. An operator whose output has values of its input alone keeps the
+/// name, because its output is rounded as its input.
 struct Steps<'a> {
     modules: Builder<'a>,
     ranges: &'a Ranges,

@@ -120,8 +120,8 @@ fn round_to_int8(
     Ok((rounded, rounded_bias.transpose()?))
 }
 
-/// `rounded`, with the gradient of `value`: the straight-through estimator (Bengio et al. 2013). The difference is exactly
-/// 0, and has the memory layout of `value`.
+/// `rounded`, with the gradient of `value`: the straight-through estimator (Bengio et al. 2013). The difference is
+/// exactly 0, and has the memory layout of `value`.
 fn straight_through(value: &Tensor, rounded: &Tensor) -> Result<Tensor, TchError> {
     value.f_sub(&value.f_detach()?)?.f_add(rounded)
 }

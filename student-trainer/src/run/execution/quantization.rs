@@ -10,8 +10,11 @@ use crate::{
 };
 
 impl Run<'_> {
-    /// The ranges of the activations in a quantization-aware phase: those of the checkpoint from which it resumes, or those
-    /// of calibration samples with the weights of its start.
+    /// The ranges of the activations in a quantization-aware phase: those of the checkpoint from which it resumes, or
+    /// those of calibration samples with the weights of its start.
+    ///
+    /// # Errors
+    /// If the network cannot be exported or calibrated.
     pub(super) fn ranges(
         &self,
         phase: &PhaseConfig,

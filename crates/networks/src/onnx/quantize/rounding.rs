@@ -5,7 +5,8 @@ use super::Range;
 
 /// Weights are rounded to -64..=64: two products of these and of u8 fit into 16 bits.
 pub const LARGEST_WEIGHT: f64 = 64.0;
-/// Biases are rounded to -2³⁰..=2³⁰: they keep away from the limits of int32, so that sums of products fit beside them.
+/// Biases are rounded to -2³⁰..=2³⁰: they keep away from the limits of int32, so that sums of products fit beside
+/// them.
 pub const LARGEST_BIAS: f64 = (1 << 30) as f64;
 
 /// How the u8 values of a tensor are read: `(quantized - zero_point) * scale`.
