@@ -92,34 +92,59 @@ fn dequantized(model: &ModelProto, node: &NodeProto) -> Vec<f32> {
         .collect()
 }
 
+/// Compares each weight and bias with those of the model in int8.
+fn compare_kernels(spec: &NetworkSpec, weights: &Weights) {
+    let network = TorchNetwork::new(spec, weights, Device::Cpu).unwrap();
+    let (int8, ranges) = quantized(spec, weights);
+    let fake = FakeQuantizedNetwork::new(&network, &ranges).unwrap();
+    let nodes = &int8.graph.as_ref().unwrap().node;
+    let by_output = |name: &String| nodes.iter().find(|node| node.output[0] == *name).unwrap();
+    let products = nodes
+        .iter()
+        .filter(|node| matches!(node.op_type(), "Conv" | "Gemm"));
+    let products: Vec<_> = products.collect();
+    let kernels = kernels(&fake.steps);
+    assert_eq!(kernels.len(), products.len());
+    for (kernel, product) in kernels.into_iter().zip(products) {
+        let (weight, bias) = kernel.rounded().unwrap();
+        let found = to_values(&weight).unwrap().data;
+        let expected = dequantized(&int8, by_output(&product.input[1]));
+        assert!(found == expected, "weight of {}", product.name());
+        let bias = bias.map(|bias| to_values(&bias).unwrap().data);
+        let expected = product.input.get(2).map(by_output);
+        let expected = expected.map(|node| dequantized(&int8, node));
+        assert!(bias == expected, "bias of {}", product.name());
+
+        // Rounding changes something, and the values before it are not compared by mistake.
+        let unrounded = no_grad(|| kernel.folded()).unwrap().0;
+        assert!(to_values(&unrounded).unwrap().data != found);
+    }
+}
+
 #[test]
 fn weights_and_biases_are_those_of_the_model_in_int8_to_the_last_bit() {
     for text in [EVERY_LAYER, MOBILE, RESNET] {
-        let (spec, weights, network) = network(text);
-        let (int8, ranges) = quantized(&spec, &weights);
-        let fake = FakeQuantizedNetwork::new(&network, &ranges).unwrap();
-        let nodes = &int8.graph.as_ref().unwrap().node;
-        let by_output = |name: &String| nodes.iter().find(|node| node.output[0] == *name).unwrap();
-        let products = nodes
-            .iter()
-            .filter(|node| matches!(node.op_type(), "Conv" | "Gemm"));
-        let products: Vec<_> = products.collect();
-        let kernels = kernels(&fake.steps);
-        assert_eq!(kernels.len(), products.len());
-        for (kernel, product) in kernels.into_iter().zip(products) {
-            let (weight, bias) = kernel.rounded().unwrap();
-            let found = to_values(&weight).unwrap().data;
-            let expected = dequantized(&int8, by_output(&product.input[1]));
-            assert!(found == expected, "weight of {}", product.name());
-            let bias = bias.map(|bias| to_values(&bias).unwrap().data);
-            let expected = product.input.get(2).map(by_output);
-            let expected = expected.map(|node| dequantized(&int8, node));
-            assert!(bias == expected, "bias of {}", product.name());
+        let (spec, weights, _) = network(text);
+        compare_kernels(&spec, &weights);
+    }
+}
 
-            // Rounding changes something, and the values before it are not compared by mistake.
-            let unrounded = no_grad(|| kernel.folded()).unwrap().0;
-            assert!(to_values(&unrounded).unwrap().data != found);
-        }
+#[test]
+fn a_bias_that_is_large_beside_its_weights_is_that_of_the_model_in_int8() {
+    let spec = "input = [1, 1, 5]\nclasses = 3\npreset = \"mlp\"\nwidths = [4]";
+    let (spec, weights, _) = network(spec);
+    for (of_weights, of_biases) in [(1e-20, 0.3), (1e-6, 4e9), (1e-44, 1e-30)] {
+        let tensors = weights.iter().map(|(name, tensor)| {
+            let WeightTensor { shape, mut data } = tensor.clone();
+            let factor = match shape.len() {
+                1 => of_biases,
+                _ => of_weights,
+            };
+            data.iter_mut().for_each(|value| *value *= factor);
+            (name.to_owned(), WeightTensor { shape, data })
+        });
+        let weights = Weights::from_tensors(tensors.collect::<Vec<_>>(), &spec).unwrap();
+        compare_kernels(&spec, &weights);
     }
 }
 
