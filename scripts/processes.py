@@ -12,8 +12,9 @@ RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 
 
 def trainer(command, recipe, settings, *more):
-    """Runs `student-trainer run` or `record` with configs/RECIPE.toml, and `key.path=value` settings."""
-    call = [RELEASE / "student-trainer", command, ROOT / f"configs/{recipe}.toml", *more]
+    """Runs `student-trainer run` or `record` with configs/RECIPE.toml or a file, and `key.path=value` settings."""
+    file = recipe if isinstance(recipe, Path) else ROOT / f"configs/{recipe}.toml"
+    call = [RELEASE / "student-trainer", command, file, *more]
     for setting in settings:
         call += ["--set", setting]
     subprocess.run(call, check=True, cwd=ROOT, stdout=sys.stderr)

@@ -25,6 +25,8 @@ pub(crate) fn provenance(run: &RunFolder) -> Vec<(&'static str, String)> {
         false => "no",
     };
     let teacher = manifest.teacher.as_ref();
+    let aware = run.quantization_aware_phases().into_iter();
+    let aware: Vec<_> = aware.map(|phase| phase.to_string()).collect();
     let facts = [
         ("run", Some(run.path.display().to_string())),
         ("Retort", Some(manifest.retort_version.clone())),
@@ -33,6 +35,10 @@ pub(crate) fn provenance(run: &RunFolder) -> Vec<(&'static str, String)> {
         ("numerics", Some(manifest.numerics.clone())),
         ("bit-reproducible", Some(reproducible.to_owned())),
         ("training samples", Some(samples)),
+        (
+            "quantization-aware phases",
+            (!aware.is_empty()).then(|| aware.join(", ")),
+        ),
         ("data's fingerprint", Some(manifest.dataset.clone())),
         ("teacher's model id", teacher.map(|it| it.model_id.clone())),
         ("teacher's numerics", teacher.map(|it| it.numerics.clone())),

@@ -120,6 +120,16 @@ impl RunFolder {
         phases.into_iter().flatten().filter_map(epochs).collect()
     }
 
+    /// The quantization-aware phases of the configuration, counted from 1.
+    pub(crate) fn quantization_aware_phases(&self) -> Vec<usize> {
+        let phases = self.config.get("phases").and_then(|it| it.as_array());
+        let aware = |phase: &toml::Value| phase.get("quantization_aware")?.as_bool();
+        let phases = (1..).zip(phases.into_iter().flatten());
+        phases
+            .filter_map(|(number, phase)| aware(phase)?.then_some(number))
+            .collect()
+    }
+
     /// Wall-clock seconds: of the whole run, or of the epochs so far.
     pub(crate) fn seconds(&self) -> f64 {
         let epochs = self.history.phases.iter().flat_map(|phase| &phase.epochs);

@@ -52,6 +52,7 @@ fn a_finished_and_an_unfinished_run_are_read() {
     assert!(phase.epochs[0].unlabelled && !phase.epochs[1].unlabelled);
     assert_eq!(run.seconds(), 4.5);
     assert_eq!(run.planned_epochs(), [2, 1]);
+    assert!(run.quantization_aware_phases().is_empty());
     assert!(run.manifest.is_none());
     let network = "input = [1, 8, 8]\nclasses = 2\npreset = \"cnn\"\nwidths = [4]";
     let cost = networks::cost(&NetworkSpec::from_toml(network).unwrap()).unwrap();
@@ -62,6 +63,12 @@ fn a_finished_and_an_unfinished_run_are_read() {
     let run = RunFolder::read(&path).unwrap();
     assert_eq!(run.seconds(), 12.5);
     assert_eq!(run.manifest.unwrap().teacher.unwrap().model_id, "7e");
+
+    let file = path.join(CONFIG);
+    let config = fs::read_to_string(&file).unwrap() + "quantization_aware = true\n";
+    fs::write(file, config).unwrap();
+    let run = RunFolder::read(&path).unwrap();
+    assert_eq!(run.quantization_aware_phases(), [2]);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The ranges of a model's tensors on typical samples, for its quantization.
 
-use std::collections::BTreeMap;
-
-use networks::onnx::{self, QuantizeError, Range};
+use networks::onnx::{self, QuantizeError, Range, Ranges};
 use ort::value::TensorRef;
 
 use crate::{
@@ -13,13 +11,12 @@ use crate::{
 
 /// Collects the smallest and the largest value of every tensor of a model.
 #[derive(Debug)]
-pub struct Calibration<'m> {
-    onnx: &'m [u8],
+pub struct Calibration {
     /// The model with every tensor as an output.
     session: ort::session::Session,
     /// Shape of one sample.
     sample: Vec<usize>,
-    ranges: BTreeMap<String, Range>,
+    ranges: Ranges,
 }
 
 /// Why a model cannot be quantized.
@@ -33,12 +30,12 @@ pub enum CalibrationError {
     Quantize(#[from] QuantizeError),
 }
 
-impl<'m> Calibration<'m> {
+impl Calibration {
     /// Loads a model of the writer, which has f32 tensors only.
     ///
     /// # Errors
     /// See [`CalibrationError`].
-    pub fn load(onnx: &'m [u8]) -> Result<Self, CalibrationError> {
+    pub fn load(onnx: &[u8]) -> Result<Self, CalibrationError> {
         let options = SessionOptions::default();
         let sample = Session::load(onnx, options)?.interface().sample.clone();
         let observed = onnx::with_all_outputs(onnx)?;
@@ -46,10 +43,9 @@ impl<'m> Calibration<'m> {
         let session = session::build(environment, &observed, options)
             .map_err(|error| SessionError::Load(error.message().to_owned()))?;
         Ok(Self {
-            onnx,
             session,
             sample,
-            ranges: BTreeMap::new(),
+            ranges: Ranges::new(),
         })
     }
 
@@ -84,16 +80,13 @@ impl<'m> Calibration<'m> {
         Ok(())
     }
 
-    /// The model in int8, with scales for the ranges of the samples so far.
-    ///
-    /// # Errors
-    /// [`QuantizeError::NoRange`] if there was no sample; [`QuantizeError::NotFinite`].
-    pub fn quantize(&self) -> Result<Vec<u8>, QuantizeError> {
-        onnx::quantize(self.onnx, |name| self.ranges.get(name).copied())
+    /// The ranges of the samples so far, for `networks::onnx::quantize`.
+    pub fn into_ranges(self) -> Ranges {
+        self.ranges
     }
 }
 
-fn extend(ranges: &mut BTreeMap<String, Range>, name: &str, values: &[f32]) {
+fn extend(ranges: &mut Ranges, name: &str, values: &[f32]) {
     let Some(first) = values.first() else {
         return;
     };
@@ -107,11 +100,13 @@ fn extend(ranges: &mut BTreeMap<String, Range>, name: &str, values: &[f32]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn a_range_grows_with_each_batch() {
-        let mut ranges = BTreeMap::new();
+        let mut ranges = Ranges::new();
         for values in [&[0.5, 1.5][..], &[], &[-2.0], &[1.0]] {
             extend(&mut ranges, "x", values);
         }

@@ -3,7 +3,7 @@
 //! - [`check_model`] checks the bytes of a model without loading them;
 //! - [`Session::load`] loads a model of Retort's own interface, [`Session::run`] computes logits;
 //! - [`Latency::measure`] measures how long a model takes for one sample;
-//! - [`Calibration`] learns the ranges of a model's tensors and makes the model int8;
+//! - [`Calibration`] learns the ranges of a model's tensors, with which `networks::onnx::quantize` makes it int8;
 //! - [`OnnxModel::open`] loads the file of a trusted model of any framework, interface and operators.
 //!
 //! The first session, or [`load_library`], loads the library `libonnxruntime.so`. A program that

@@ -1,6 +1,6 @@
 //! Errors of networks in libtorch.
 
-use networks::{SpecError, WeightsError};
+use networks::{SpecError, WeightsError, onnx::QuantizeError};
 use tch::TchError;
 
 /// Why a network cannot be built or run.
@@ -12,6 +12,9 @@ pub enum TorchError {
     /// The weights do not match the network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// An activation has no form in int8.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// An input does not match the required shape.
     #[error("{what}: {found}, expected {expected}")]
     Input {

@@ -1,5 +1,6 @@
-//! Conversion of pixels to a network's input.
+//! A network's input: conversion of pixels, and the check of its shape.
 
+use networks::Shape;
 use tch::{Kind, Tensor};
 
 use crate::TorchError;
@@ -45,4 +46,27 @@ pub fn normalize(
         .f_view(shape.map(|size| size as i64))?
         .f_to_kind(Kind::Float)?;
     Ok(per_channel(&shift)?.f_addcmul(&pixels, &per_channel(&scale)?)?)
+}
+
+/// Checks that `input` is a batch of samples of this shape.
+///
+/// # Errors
+/// [`TorchError::Input`].
+pub(crate) fn check_shape(input: &Tensor, shape: Shape) -> Result<(), TorchError> {
+    let expected = shape.dimensions();
+    let size = input.size();
+    let (samples, sample) = size.split_first().unwrap_or((&0, &[]));
+    let fits = sample
+        .iter()
+        .map(|&size| size as usize)
+        .eq(expected.iter().copied());
+    if *samples == 0 || !fits {
+        let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
+        return Err(TorchError::Input {
+            what: "shape of the network's input",
+            found: format!("{size:?}"),
+            expected: format!("[at least 1, {}]", expected.join(", ")),
+        });
+    }
+    Ok(())
 }

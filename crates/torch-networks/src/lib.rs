@@ -2,11 +2,13 @@
 //!
 //! A [`TorchNetwork`] is built from a `networks::NetworkSpec` and weights. libtorch's autocast works
 //! on CUDA only, so the layers cast to bf16 themselves if that is faster: see [`Precision`].
+//! A [`FakeQuantizedNetwork`] computes as the network's form in int8 does, with gradients.
 //! [`numerics`] describes everything except the weights that affects the bits of the logits.
 
 mod device;
 mod dropout;
 mod error;
+mod fake_quantization;
 mod input;
 mod instruction_set;
 mod mode;
@@ -18,6 +20,7 @@ mod transfer;
 
 pub use device::{DeviceUnavailable, resolve_device};
 pub use error::TorchError;
+pub use fake_quantization::FakeQuantizedNetwork;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;
 pub use mode::Mode;

@@ -51,11 +51,11 @@ pub(crate) enum Module {
 
 /// Batch normalization, Ioffe and Szegedy 2015. Every tensor is f32 [channels].
 pub(crate) struct BatchNorm {
-    epsilon: f64,
-    scale: Tensor,
-    shift: Tensor,
-    mean: Tensor,
-    variance: Tensor,
+    pub epsilon: f64,
+    pub scale: Tensor,
+    pub shift: Tensor,
+    pub mean: Tensor,
+    pub variance: Tensor,
 }
 
 /// How to run the modules.
@@ -75,7 +75,7 @@ pub(crate) fn run(modules: &[Module], input: &Tensor, pass: Pass) -> Result<Tens
 }
 
 impl Module {
-    fn forward(&self, input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
+    pub(crate) fn forward(&self, input: &Tensor, pass: Pass) -> Result<Tensor, TchError> {
         match self {
             Module::Conv {
                 conv,
@@ -178,7 +178,7 @@ fn activate_in_place(activation: Activation, input: &Tensor) -> Result<Tensor, T
     }
 }
 
-fn convolve(
+pub(crate) fn convolve(
     conv: &Conv,
     input: &Tensor,
     weight: &Tensor,
@@ -291,7 +291,8 @@ impl Builder<'_> {
         Ok(modules)
     }
 
-    fn module(
+    /// `before`: the module whose output this one may overwrite.
+    pub(crate) fn module(
         &mut self,
         layer: &Layer,
         is_head: bool,

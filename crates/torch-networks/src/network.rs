@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use crate::{
     Mode, Precision, TorchError,
+    input::check_shape,
     module::{Builder, Module, Pass, run},
 };
 
@@ -80,21 +81,7 @@ impl TorchNetwork {
         mode: Mode,
         precision: Precision,
     ) -> Result<Tensor, TorchError> {
-        let expected = self.spec.input.dimensions();
-        let size = input.size();
-        let (samples, sample) = size.split_first().unwrap_or((&0, &[]));
-        let fits = sample
-            .iter()
-            .map(|&size| size as usize)
-            .eq(expected.iter().copied());
-        if *samples == 0 || !fits {
-            let expected: Vec<_> = expected.iter().map(usize::to_string).collect();
-            return Err(TorchError::Input {
-                what: "shape of the network's input",
-                found: format!("{size:?}"),
-                expected: format!("[at least 1, {}]", expected.join(", ")),
-            });
-        }
+        check_shape(input, self.spec.input)?;
         Ok(run(&self.modules, input, Pass { mode, precision })?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use common::config::Problems;
+use common::config::{Problems, is_default};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,6 +28,9 @@ pub struct PhaseConfig {
     /// scaled down. Above 0; by default they are not clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_clip_norm: Option<f64>,
+    /// Quantization-aware training: whether the network computes as its form in int8 does, which `export.int8` writes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantization_aware: bool,
     /// The loss to minimize.
     pub loss: LossConfig,
     /// Updates the parameters.

@@ -308,6 +308,7 @@ impl Validate for RunConfig {
         for (index, phase) in self.phases.iter().enumerate() {
             phase.validate(&format!("phases[{index}]"), problems);
         }
+        self.validate_quantization(problems);
         match &self.teacher {
             Some(pool) => pool.validate(problems),
             None => {
@@ -352,6 +353,24 @@ impl RunConfig {
             for term in self.loss_terms() {
                 term.validate_encoding(key, encoding, self.network.classes, problems);
             }
+        }
+    }
+
+    /// Checks that the ranges of quantization-aware phases are those of the model in int8.
+    fn validate_quantization(&self, problems: &mut Problems) {
+        let mut phases = self.phases.iter();
+        let Some(first) = phases.position(|phase| phase.quantization_aware) else {
+            return;
+        };
+        let key = |phase: usize| format!("phases[{phase}].quantization_aware");
+        let exports = self.export.int8.is_some();
+        problems.require(exports, &key(first), true, "needs export.int8");
+        // `phases` goes on after the first of them.
+        if let Some(later) = phases.position(|phase| !phase.quantization_aware) {
+            let message = format!(
+                "must be true, as in phases[{first}]: the model in int8 has the ranges of the last phase"
+            );
+            problems.add(key(first + 1 + later), false, &message);
         }
     }
 

@@ -3,7 +3,7 @@
 use datasets::{Normalization, Values};
 use networks::Shape;
 use tch::Tensor;
-use torch_networks::{Device, Mode, Precision, TorchNetwork, to_device};
+use torch_networks::{Device, FakeQuantizedNetwork, Mode, Precision, TorchNetwork, to_device};
 
 use super::TorchError;
 
@@ -18,11 +18,40 @@ pub fn logits(
     shape: Shape,
     normalization: &Normalization,
 ) -> Result<Vec<f32>, TorchError> {
+    let input = normalized(values, shape, normalization, network.device())?;
+    let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
+    flat(&output)
+}
+
+/// As [`logits`], of the network's form in int8.
+///
+/// # Errors
+/// If libtorch fails.
+pub fn int8_logits(
+    network: &FakeQuantizedNetwork,
+    values: &Values,
+    shape: Shape,
+    normalization: &Normalization,
+) -> Result<Vec<f32>, TorchError> {
+    let input = normalized(values, shape, normalization, network.device())?;
+    flat(&tch::no_grad(|| network.forward(&input))?)
+}
+
+/// Normalized `values` as a tensor on `device`.
+fn normalized(
+    values: &Values,
+    shape: Shape,
+    normalization: &Normalization,
+    device: Device,
+) -> Result<Tensor, TorchError> {
     let mut input = Vec::new();
     normalization.apply_to(values, &shape.dimensions(), &mut input);
-    let input = to_device(input_tensor(&input, shape)?, network.device())?;
-    let output = tch::no_grad(|| network.forward(&input, Mode::Evaluate, Precision::F32))?;
-    Ok(Vec::try_from(output.f_to_device(Device::Cpu)?.f_view(-1)?)?)
+    Ok(to_device(input_tensor(&input, shape)?, device)?)
+}
+
+/// The values of logits, row-major.
+fn flat(logits: &Tensor) -> Result<Vec<f32>, TorchError> {
+    Ok(Vec::try_from(logits.f_to_device(Device::Cpu)?.f_view(-1)?)?)
 }
 
 /// Normalized `values` as a tensor [n, channels, height, width] or [n, features], on the CPU.

@@ -20,11 +20,13 @@ mod updater;
 mod resumption;
 
 pub use error::{Divergence, EngineError, NotFinite};
-pub use inference::logits;
+pub use inference::{int8_logits, logits};
 pub use meter::Totals;
 pub use phase::{PhaseContext, PhaseSummary, train_phase};
 pub use state::{BestEpoch, Checkpoints, EpochSummary, OptimizerState, PhaseProgress, PhaseState};
-pub use torch_networks::{DeviceUnavailable, Precision, TorchError, TorchNetwork, resolve_device};
+pub use torch_networks::{
+    DeviceUnavailable, FakeQuantizedNetwork, Precision, TorchError, TorchNetwork, resolve_device,
+};
 
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores if that is 0. Returns the number of threads.

@@ -1,19 +1,16 @@
 //! The one training loop: every phase of every run goes through it.
 
+mod context;
 mod result;
 
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
-use datasets::{
-    Subset,
-    random::{Purpose, RandomStreams},
-};
+use datasets::random::{Purpose, RandomStreams};
 use networks::{Weights, WeightsError};
 use rand::Rng;
 use soft_targets::consumption::ConsumedStep;
 use tch::Tensor;
-use tokio_util::sync::CancellationToken;
-use torch_networks::{Mode, Precision, TorchNetwork, to_device};
+use torch_networks::{FakeQuantizedNetwork, Mode, TorchNetwork, to_device};
 
 use super::{
     TorchError,
@@ -31,37 +28,17 @@ use super::{
     updater::Updater,
 };
 use crate::{
-    config::{LossTerm, PhaseConfig},
-    events::{EpochFinished, EventSink, PhaseStarted, RunEvent, StepProgress, TermLoss},
+    config::LossTerm,
+    events::{EpochFinished, PhaseStarted, RunEvent, StepProgress, TermLoss},
     loader::{BatchPlan, LoadedBatch, LoadingResult, Position},
     metrics,
 };
 
+pub use context::PhaseContext;
 pub use result::PhaseSummary;
 
 /// Optimizer steps between two reports of progress, which read the loss.
 const REPORT_INTERVAL: u64 = 20;
-
-/// The inputs of a phase besides the network.
-#[derive(Clone, Copy)]
-pub struct PhaseContext<'r> {
-    /// Loss, optimizer and learning-rate schedule.
-    pub config: &'r PhaseConfig,
-    /// Number format of convolutions and linear layers.
-    pub precision: Precision,
-    /// The batches to train on.
-    pub batches: BatchPlan<'r>,
-    /// Samples that measure accuracy after each epoch.
-    pub validation: Option<&'r Subset>,
-    /// State from which an interrupted phase resumes; its weights replace the network's.
-    pub resumed: Option<&'r PhaseState>,
-    /// Stores checkpoints; without it, none are made.
-    pub checkpoints: Option<&'r dyn Checkpoints>,
-    /// Receives progress.
-    pub events: &'r EventSink,
-    /// Checked between steps.
-    pub cancel: &'r CancellationToken,
-}
 
 /// Trains `network` through one phase, or through the rest of a resumed one. Afterwards `network` has the phase's
 /// result: the last weights, their moving average (`ema`), or those of the best epoch (`early_stopping`).
@@ -101,6 +78,8 @@ struct TrainedBatch {
 struct Phase<'r> {
     context: PhaseContext<'r>,
     network: &'r TorchNetwork,
+    /// Its form in int8, if the phase is quantization-aware.
+    quantized: Option<FakeQuantizedNetwork>,
     loss_terms: Vec<LossTerm>,
     updater: Updater<'r>,
     accumulation: Accumulation,
@@ -136,6 +115,7 @@ impl<'r> Phase<'r> {
         Ok(Self {
             context,
             network,
+            quantized: context.quantized(network)?,
             loss_terms: config.loss.terms(),
             updater: Updater::new(network, config, context.resumed)?,
             accumulation,
@@ -287,7 +267,10 @@ impl<'r> Phase<'r> {
         let mixed = mixed.map(|mixed| MixedTargets::new(mixed, device));
         let mixed = mixed.transpose()?;
         let mode = Mode::Train { dropout_seed };
-        let logits = self.network.forward(&input, mode, self.context.precision)?;
+        let logits = match &self.quantized {
+            None => self.network.forward(&input, mode, self.context.precision)?,
+            Some(quantized) => quantized.forward(&input)?,
+        };
         // Only now: the student's forward pass does not need them.
         let waiting = Instant::now();
         let pending = batch.soft_targets;
@@ -480,6 +463,7 @@ impl<'r> Phase<'r> {
             optimizer: self.updater.optimizer_state()?,
             ema: average.map(|average| self.weights(average)).transpose()?,
             best: self.best.clone(),
+            ranges: self.context.ranges.cloned(),
         };
         checkpoints.keep(state).map_err(EngineError::Checkpoint)
     }

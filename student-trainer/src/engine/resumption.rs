@@ -12,7 +12,10 @@ use std::{
 use datasets::{
     Augmentation, InMemoryImages, Normalization, Sample, SampleError, SampleKind, Source, Subset,
 };
-use networks::{NetworkSpec, Weights};
+use networks::{
+    NetworkSpec, Weights,
+    onnx::{self, Range, Ranges},
+};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Device, Precision, TorchNetwork};
@@ -53,6 +56,17 @@ batch_size = 16
 loss = { kind = "cross_entropy" }
 optimizer = { kind = "sgd", momentum = 0.9 }
 schedule = { kind = "one_cycle", max_learning_rate = 0.1 }
+"#;
+
+const QUANTIZATION_AWARE: &str = r#"
+epochs = 2
+batch_size = 16
+quantization_aware = true
+loss = { kind = "cross_entropy" }
+optimizer = { kind = "sgd", momentum = 0.9 }
+schedule = { kind = "one_cycle", max_learning_rate = 0.1 }
+ema = { decay = 0.5 }
+early_stopping = { patience = 2 }
 "#;
 
 /// Samples for training.
@@ -163,11 +177,33 @@ fn samples() -> (Subset, Subset) {
     Subset::whole(Arc::new(images)).hold_out(14).unwrap()
 }
 
-fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>) -> Phase {
-    set_threads(1);
+/// The network, and the weights from which it starts.
+fn start() -> (NetworkSpec, Weights) {
     let spec = "input = [1, 6, 6]\nclasses = 3\npreset = \"resnet\"\nwidths = [4]\ndropout = 0.2";
     let spec = NetworkSpec::from_toml(spec).unwrap();
     let initial = Weights::initial(&spec, 1).unwrap();
+    (spec, initial)
+}
+
+/// A range for each activation of a network.
+fn ranges(spec: &NetworkSpec, weights: &Weights) -> Ranges {
+    let onnx = onnx::export(spec, weights).unwrap();
+    let ranges = RefCell::new(Ranges::new());
+    let range = Range {
+        min: -2.0,
+        max: 4.0,
+    };
+    onnx::quantize(&onnx, |name| {
+        ranges.borrow_mut().insert(name.to_owned(), range);
+        Some(range)
+    })
+    .unwrap();
+    ranges.into_inner()
+}
+
+fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>) -> Phase {
+    set_threads(1);
+    let (spec, initial) = start();
     let network = TorchNetwork::new(&spec, &initial, Device::Cpu).unwrap();
     let (_, validation) = samples();
     let normalization = Normalization {
@@ -178,9 +214,12 @@ fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>
         states: RefCell::default(),
         events: Events::default(),
     };
+    let calibrated = || config.quantization_aware.then(|| ranges(&spec, &initial));
+    let ranges = resumed.map_or_else(calibrated, |state| state.ranges.clone());
     let context = PhaseContext {
         config,
         precision: Precision::F32,
+        ranges: ranges.as_ref(),
         batches: BatchPlan {
             samples: TrainingSamples {
                 source,
@@ -218,7 +257,7 @@ fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>
 #[test]
 fn the_rest_of_a_phase_is_the_same_from_every_state() {
     let (source, _) = samples();
-    for config in [EVERYTHING, SGD, PLAIN] {
+    for config in [EVERYTHING, SGD, PLAIN, QUANTIZATION_AWARE] {
         let config: PhaseConfig = toml::from_str(config).unwrap();
         let whole = train(&config, &source, None);
         let summary = whole.result.unwrap();
@@ -238,6 +277,30 @@ fn the_rest_of_a_phase_is_the_same_from_every_state() {
             );
         }
     }
+}
+
+#[test]
+fn a_quantization_aware_phase_gives_other_weights_and_keeps_the_statistics_of_batch_norm() {
+    let (source, _) = samples();
+    let [plain, aware] = ["false", "true"].map(|aware| {
+        let config = QUANTIZATION_AWARE.replace("true", aware);
+        let config: PhaseConfig = toml::from_str(&config).unwrap();
+        let phase = train(&config, &source, None);
+        phase.result.unwrap();
+        let (last, _) = phase.states.last().unwrap();
+        assert_eq!(last.ranges.is_some(), config.quantization_aware);
+        last.weights.clone()
+    });
+    let (_, initial) = start();
+    let changed = |weights: &Weights, statistics: bool| {
+        let mut tensors = weights.iter();
+        tensors.any(|(name, tensor)| {
+            name.contains(".running_") == statistics && initial.get(name) != Some(tensor)
+        })
+    };
+    assert_ne!(plain, aware);
+    assert!(changed(&plain, false) && changed(&plain, true));
+    assert!(changed(&aware, false) && !changed(&aware, true));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
-use networks::{WeightTensor, Weights};
+use networks::{WeightTensor, Weights, onnx::Ranges};
 use serde::{Deserialize, Serialize};
 use soft_targets::consumption::Consumption;
 
@@ -22,6 +22,8 @@ pub struct PhaseState {
     pub ema: Option<Weights>,
     /// The weights of the best epoch so far, if the phase stops early.
     pub best: Option<Weights>,
+    /// The ranges of the activations, if the phase is quantization-aware. They do not change within a phase.
+    pub ranges: Option<Ranges>,
 }
 
 /// The tensors of an optimizer, by slot and name of the parameter.

@@ -1,9 +1,11 @@
 //! One checkpoint: a safetensors file with the run's state in its metadata.
 //!
 //! A single file, so that a rename writes it atomically. `network.NAME` are the weights, `ema.NAME` their moving
-//! average, and `best.NAME` those of the best epoch; `SLOT.NAME`, such as `velocity.NAME`, is the optimizer's
-//! state. The metadata entry `retort_checkpoint` is JSON: the state, and a SHA-256 of state and tensors that
-//! detects a damaged file.
+//! average, and `best.NAME` those of the best epoch; `activation_range.NAME` is the range of an activation in a
+//! quantization-aware phase; `SLOT.NAME`, such as `velocity.NAME`, is the optimizer's state. The metadata entry
+//! `retort_checkpoint` is JSON: the state, and a SHA-256 of state and tensors that detects a damaged file.
+
+mod ranges;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,6 +37,7 @@ const METADATA: &str = "retort_checkpoint";
 const NETWORK: &str = "network";
 const EMA: &str = "ema";
 const BEST: &str = "best";
+const RANGES: &str = "activation_range";
 
 /// Everything that a run needs to resume.
 #[derive(Debug, Clone, PartialEq)]
@@ -133,7 +136,9 @@ struct State {
 impl Checkpoint {
     /// Writes the file atomically.
     pub(super) fn write(&self, file: &Path) -> Result<(), CheckpointError> {
-        let tensors = self.tensors();
+        let ranges = self.phase.ranges.as_ref().map(ranges::to_tensors);
+        let ranges = ranges.unwrap_or_default();
+        let tensors = self.tensors(&ranges);
         let state = State {
             run: self.run.clone(),
             phase: self.phase.progress.clone(),
@@ -192,6 +197,7 @@ impl Checkpoint {
             slot.insert(name.to_owned(), tensor);
         }
         let weights = |tensors| Weights::from_tensors(tensors, network);
+        let ranges = slots.remove(RANGES);
         Ok(Self {
             run: state.run,
             phase: PhaseState {
@@ -199,12 +205,17 @@ impl Checkpoint {
                 weights: weights(slots.remove(NETWORK).unwrap_or_default())?,
                 ema: slots.remove(EMA).map(weights).transpose()?,
                 best: slots.remove(BEST).map(weights).transpose()?,
+                ranges: ranges.map(ranges::read).transpose()?,
                 optimizer: slots,
             },
         })
     }
 
-    fn tensors(&self) -> BTreeMap<String, &WeightTensor> {
+    /// All tensors, with those of the ranges, by name in the file.
+    fn tensors<'t>(
+        &'t self,
+        ranges: &'t BTreeMap<String, WeightTensor>,
+    ) -> BTreeMap<String, &'t WeightTensor> {
         let PhaseState {
             weights,
             optimizer,
@@ -225,7 +236,9 @@ impl Checkpoint {
             let tensors = tensors.iter();
             tensors.map(move |(name, tensor)| (format!("{slot}.{name}"), tensor))
         });
-        copies.chain(optimizer).collect()
+        let ranges = ranges.iter();
+        let ranges = ranges.map(|(name, tensor)| (format!("{RANGES}.{name}"), tensor));
+        copies.chain(optimizer).chain(ranges).collect()
     }
 }
 
@@ -297,6 +310,8 @@ mod properties;
 pub(super) mod tests {
     use std::fs;
 
+    use networks::onnx::{Range, Ranges};
+
     use super::*;
 
     pub fn network() -> NetworkSpec {
@@ -344,6 +359,7 @@ pub(super) mod tests {
                 optimizer,
                 ema: None,
                 best: None,
+                ranges: None,
                 weights,
             },
         }
@@ -366,6 +382,7 @@ pub(super) mod tests {
             optimizer,
             ema,
             best,
+            ranges,
             ..
         } = &mut checkpoint.phase;
         let velocities = optimizer.remove("velocity").unwrap();
@@ -373,6 +390,11 @@ pub(super) mod tests {
         *optimizer = BTreeMap::from([("exp_avg".to_owned(), velocities), squares]);
         *ema = Some(Weights::initial(&network(), step + 1).unwrap());
         *best = Some(Weights::initial(&network(), step + 2).unwrap());
+        let range = Range {
+            min: -1.0 / 3.0,
+            max: f32::MIN_POSITIVE / 3.0,
+        };
+        *ranges = Some(Ranges::from([("layers.0.output".to_owned(), range)]));
         progress.best_epoch = Some(crate::engine::BestEpoch {
             epoch: 1,
             summary: progress.last_epoch.unwrap(),
@@ -391,7 +413,8 @@ pub(super) mod tests {
     #[test]
     fn a_phase_without_them_has_the_tensors_and_the_state_of_older_versions() {
         let checkpoint = checkpoint(7, Some(0.5));
-        let tensors = checkpoint.tensors();
+        let none = BTreeMap::new();
+        let tensors = checkpoint.tensors(&none);
         let slots = tensors.keys().map(|name| name.split('.').next().unwrap());
         let slots: std::collections::BTreeSet<_> = slots.collect();
         assert!(slots.into_iter().eq(["network", "velocity"]));

@@ -8,7 +8,7 @@ use common::digest::Sha256;
 use datasets::{Normalization, Source, Subset};
 use networks::{
     NetworkSpec, Weights,
-    onnx::{self, Range},
+    onnx::{self, Range, Ranges},
 };
 use onnx_runtime::{CalibrationError, ModelInterface, Session, SessionOptions};
 use tokio::runtime::Handle;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{error::RunError, folder::RunFolder, manifest::RunManifest, model_folder::ModelFolder};
 use crate::{
-    config::{PublishedPrecision, RunConfig},
-    engine::TorchNetwork,
+    config::{Int8Config, PublishedPrecision, RunConfig},
+    engine::{FakeQuantizedNetwork, TorchNetwork},
     events::NoticeSender,
     export::{self, ExportError, ExportSource, ExportedModel},
     int8::{self, Int8Model, Int8Source},
@@ -140,17 +140,34 @@ impl Delivery<'_> {
         publish.map_or_else(Default::default, |publish| publish.precision)
     }
 
+    /// The ranges of the activations of the network with these weights, for a quantization-aware phase.
+    pub(super) fn calibrate(
+        &self,
+        weights: &Weights,
+        config: Int8Config,
+    ) -> Result<Ranges, RunError> {
+        let onnx = export::to_onnx(&self.config.network, weights, &self.data.normalization)
+            .map_err(ExportError::from)?;
+        let ranges = int8::calibrate(self.int8_source(), &onnx, config)?;
+        self.notices.notice(format!(
+            "the next phase is quantization-aware: {} calibration samples gave the ranges of the activations",
+            self.calibration_samples(config)
+        ));
+        Ok(ranges)
+    }
+
     /// Exports `network`, whose weights are `weights`: writes the ONNX model, and its form in int8 if that is
-    /// configured, with their manifests, and records their digests in the manifest of the run. Returns the file to
-    /// publish.
+    /// configured, with their manifests, and records their digests in the manifest of the run. `trained` are the ranges
+    /// of the last phase if it was quantization-aware. Returns the file to publish.
     pub(super) fn export(
         &self,
         network: &TorchNetwork,
         weights: &Weights,
+        trained: Option<&Ranges>,
         run: &mut RunManifest,
     ) -> Result<ModelUpload, RunError> {
         let model = self.to_onnx(network, weights)?;
-        let int8 = self.quantize(&model)?;
+        let int8 = self.quantize(&model, network, trained)?;
         let folder = ModelFolder::new(self.folder.artifact());
         let mut upload = self.write(&folder, model.onnx, model.golden_batch, run.metrics(), run)?;
         run.onnx_sha256 = Some(Sha256::of(&upload.onnx));
@@ -158,6 +175,10 @@ impl Delivery<'_> {
             let folder = ModelFolder::new(self.folder.int8_artifact());
             let mut metrics = run.metrics();
             metrics.insert("agreement_with_f32".to_owned(), int8.agreement);
+            if let Some(difference) = int8.difference_from_training {
+                let key = "difference_from_training".to_owned();
+                metrics.insert(key, f64::from(difference));
+            }
             let written = self.write(&folder, int8.onnx, int8.golden_batch, metrics, run)?;
             run.int8_onnx_sha256 = Some(Sha256::of(&written.onnx));
             if self.published_precision() == PublishedPrecision::Int8 {
@@ -195,27 +216,58 @@ impl Delivery<'_> {
         self.data.validation.as_ref().unwrap_or(&self.data.train)
     }
 
-    /// The exported model in int8, if the run is to write it.
-    fn quantize(&self, model: &ExportedModel) -> Result<Option<Int8Model>, RunError> {
+    /// The exported model in int8, if the run is to write it, with the `trained` ranges if there are any.
+    fn quantize(
+        &self,
+        model: &ExportedModel,
+        network: &TorchNetwork,
+        trained: Option<&Ranges>,
+    ) -> Result<Option<Int8Model>, RunError> {
         let Some(config) = self.config.export.int8 else {
             return Ok(None);
         };
-        let source = Int8Source {
-            spec: &self.config.network,
-            normalization: &self.data.normalization,
-            train: &self.data.train,
-            source: self.compared_samples(),
+        let source = self.int8_source();
+        let (int8, how) = match trained {
+            Some(ranges) => {
+                let trained = FakeQuantizedNetwork::new(network, ranges);
+                let trained = trained.map_err(ExportError::from)?;
+                let int8 = int8::quantize(source, model, ranges, Some(&trained))?;
+                (int8, "the ranges of its training".to_owned())
+            }
+            None => {
+                let ranges = int8::calibrate(source, &model.onnx, config)?;
+                let samples = self.calibration_samples(config);
+                let int8 = int8::quantize(source, model, &ranges, None)?;
+                (int8, format!("{samples} calibration samples"))
+            }
         };
-        let int8 = int8::quantize(source, model, config)?;
         self.notices.notice(format!(
-            "quantized to int8 with {} calibration samples: {} bytes; on {} samples it gives the class of the model in \
-             f32 to {:.2} %",
-            int8.calibration_samples,
+            "quantized to int8 with {how}: {} bytes; on {} samples it gives the class of the model in f32 to {:.2} %",
             int8.onnx.len(),
             model.compared,
             100.0 * int8.agreement
         ));
+        if let Some(difference) = int8.difference_from_training {
+            self.notices.notice(format!(
+                "in int8, the logits of ONNX Runtime and of quantization-aware training differ by at most {:.2} % of a \
+                 sample's largest",
+                100.0 * difference
+            ));
+        }
         Ok(Some(int8))
+    }
+
+    fn int8_source(&self) -> Int8Source<'_> {
+        Int8Source {
+            spec: &self.config.network,
+            normalization: &self.data.normalization,
+            train: &self.data.train,
+            source: self.compared_samples(),
+        }
+    }
+
+    fn calibration_samples(&self, config: Int8Config) -> usize {
+        config.calibration_samples.min(self.data.train.len())
     }
 
     /// Writes an ONNX file and its manifest; returns them for the upload.

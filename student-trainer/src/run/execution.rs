@@ -1,5 +1,7 @@
 //! Executes one run, from its start or from a checkpoint.
 
+mod quantization;
+
 use std::{
     io,
     path::Path,
@@ -10,7 +12,7 @@ use std::{
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use datasets::{Source, Subset};
-use networks::{Weights, cost, model_id};
+use networks::{Weights, cost, model_id, onnx::Ranges};
 use onnx_runtime::SessionError;
 use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
@@ -188,7 +190,7 @@ impl Run<'_> {
         delivery.check(initial_weights)?;
         let supply = self.soft_targets()?;
         let teacher = self.teacher(&supply)?;
-        let phases =
+        let (phases, ranges) =
             supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
         // Disconnects from the teachers, which the rest of the run does not need.
         drop(supply);
@@ -228,7 +230,8 @@ impl Run<'_> {
             seconds: 0.0,
         };
         if self.config.export.onnx {
-            let upload = delivery.export(network, &weights, &mut manifest)?;
+            let ranges = ranges.as_ref();
+            let upload = delivery.export(network, &weights, ranges, &mut manifest)?;
             let judged = gate.map(|gate| gate.judge(&upload.onnx, manifest.teacher.as_ref()));
             manifest.publish_gate = judged.transpose()?;
             if !manifest.is_withheld() {
@@ -336,15 +339,18 @@ impl Run<'_> {
         self.resumed.as_ref()?.run.teacher.as_ref()
     }
 
+    /// Trains all phases; also returns the ranges of the last one if it is quantization-aware.
     fn train(
         &self,
         network: &TorchNetwork,
         soft_targets: Option<SoftTargetSource<'_>>,
         teacher: Option<&RunTeacher>,
-    ) -> Result<Vec<PhaseRecord>, RunError> {
+    ) -> Result<(Vec<PhaseRecord>, Option<Ranges>), RunError> {
         let mut resumed = self.resumed.as_ref();
+        let mut ranges = None;
         let mut records = resumed.map_or_else(Vec::new, |it| it.run.phases.clone());
         for (index, phase) in self.config.phases.iter().enumerate().skip(records.len()) {
+            ranges = self.ranges(phase, network, resumed)?;
             let checkpoints = PhaseCheckpoints {
                 run: self,
                 phase: index,
@@ -354,6 +360,7 @@ impl Run<'_> {
             let context = PhaseContext {
                 config: phase,
                 precision: self.precision,
+                ranges: ranges.as_ref(),
                 batches: self.batches(index, phase, soft_targets),
                 validation: self.data.validation.as_ref(),
                 resumed: resumed.take().map(|it| &it.phase),
@@ -366,9 +373,9 @@ impl Run<'_> {
             if !folder.is_complete() {
                 folder.write(&self.model_file(), &network.weights()?)?;
             }
-            records.push(PhaseRecord::new(phase.kind(), summary));
+            records.push(PhaseRecord::new(phase, summary));
         }
-        Ok(records)
+        Ok((records, ranges))
     }
 
     fn batches<'b>(

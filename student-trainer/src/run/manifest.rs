@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use artifacts::manifest::TeacherIdentity;
-use common::digest::Sha256;
+use common::{config::is_default, digest::Sha256};
 use networks::ModelId;
 use serde::{Deserialize, Serialize};
 use soft_targets::consumption::Consumption;
 
 use super::gate_verdict::GateVerdict;
 use crate::{
-    config::PhaseKind,
+    config::{PhaseConfig, PhaseKind},
     engine::{PhaseSummary, Precision},
 };
 
@@ -91,6 +91,9 @@ pub struct RunManifest {
 pub struct PhaseRecord {
     /// What the phase did.
     pub kind: PhaseKind,
+    /// Whether the network computed as its form in int8 does; the validation accuracy is that of this form.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantization_aware: bool,
     /// Samples trained on, over all epochs.
     pub consumed_samples: u64,
     /// Digest of the training data, in order; see [`Consumption`].
@@ -110,10 +113,11 @@ pub struct PhaseRecord {
 }
 
 impl PhaseRecord {
-    pub(super) fn new(kind: PhaseKind, summary: PhaseSummary) -> Self {
+    pub(super) fn new(phase: &PhaseConfig, summary: PhaseSummary) -> Self {
         let Consumption { samples, sha256 } = summary.consumed;
         Self {
-            kind,
+            kind: phase.kind(),
+            quantization_aware: phase.quantization_aware,
             consumed_samples: samples,
             consumed_sha256: sha256,
             best_epoch: summary.best_epoch,

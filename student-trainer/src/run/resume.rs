@@ -86,6 +86,7 @@ const MAY_CHANGE: [&str; 16] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
+    // Except what decides the ranges of quantization-aware phases: see `other_calibration`.
     "export",
     // The checkpoint holds the digest of the file.
     "initial_weights",
@@ -119,10 +120,25 @@ pub(super) fn check_config(
 ) -> Result<(), ResumeError> {
     let value = |config: &RunConfig| config.to_toml().parse::<Table>().map(Value::Table).ok();
     let difference = difference("", value(before).as_ref(), value(now).as_ref(), policy);
-    match difference {
+    match difference.or_else(|| other_calibration(before, now)) {
         None => Ok(()),
         Some((key, before, now)) => Err(ResumeError::ConfigChanged { key, before, now }),
     }
+}
+
+/// The number of calibration samples with both values, if it differs and a phase is quantization-aware: its ranges depend
+/// on them.
+fn other_calibration(before: &RunConfig, now: &RunConfig) -> Option<(String, String, String)> {
+    let aware = before.phases.iter().any(|phase| phase.quantization_aware);
+    let samples = |config: &RunConfig| {
+        config
+            .export
+            .int8
+            .map_or(0, |int8| int8.calibration_samples)
+    };
+    let (before, now) = (samples(before), samples(now));
+    let key = "export.int8.calibration_samples".to_owned();
+    (aware && before != now).then(|| (key, before.to_string(), now.to_string()))
 }
 
 /// Compares data, initial weights, threads and numerics. Returns `Ok(false)` if threads or numerics differ and
@@ -340,6 +356,31 @@ mod tests {
             let change = format!("{change}\n[network]");
             check(("[network]", &change), ResumePolicy::OtherBits).unwrap();
         }
+    }
+
+    #[test]
+    fn the_calibration_samples_of_a_quantization_aware_phase_may_not_change() {
+        let config = |keys: &str, samples: usize| {
+            let tables = format!("[export]\nint8 = {{ calibration_samples = {samples} }}");
+            let toml = RunToml {
+                tables: &tables,
+                ..RunToml::default()
+            };
+            let toml = toml
+                .to_string()
+                .replace("epochs = 1", &format!("epochs = 1\n{keys}"));
+            RunConfig::from_toml(&toml).unwrap()
+        };
+        let check = |keys: &str, samples| {
+            let (before, now) = (config(keys, 10), config(keys, samples));
+            check_config(&before, &now, ResumePolicy::OtherBits)
+        };
+        let aware = "quantization_aware = true";
+        check("", 20).unwrap();
+        check(aware, 10).unwrap();
+        let error = check(aware, 20).unwrap_err().to_string();
+        let expected = "export.int8.calibration_samples was 10 and is now 20";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]

@@ -15,6 +15,16 @@ use crate::{
 pub const IR_VERSION: i64 = 8;
 /// Version of the written ONNX operators.
 pub const OPSET_VERSION: i64 = 17;
+/// Name of the model's input.
+pub const INPUT: &str = "input";
+/// Name of the tensor that the first layer takes in a model of [`export_standardized`].
+pub const STANDARDIZED_INPUT: &str = "standardize.output";
+
+/// Name of the tensor that a node gives. The last node of a layer has the layer's name; the sum of a residual layer with
+/// an activation comes from the node `NAME.add`, and the factors of SiLU from `NAME.sigmoid`.
+pub fn output_tensor(node: &str) -> String {
+    format!("{node}.output")
+}
 
 /// Writes a trained network as an ONNX model with folded batch-norm. Equal networks give equal bytes.
 ///
@@ -63,7 +73,7 @@ fn write(
 ) -> Result<Vec<u8>, WeightsError> {
     let Folded { layers, tensors } = fold_batch_norm(&spec.layers()?, weights)?;
     let mut graph = Graph::default();
-    let mut input = "input".to_owned();
+    let mut input = INPUT.to_owned();
     if standardization.is_some() {
         input = graph.standardize(input);
     }
@@ -104,7 +114,7 @@ fn write(
             name: Some("network".to_owned()),
             node: graph.nodes,
             initializer,
-            input: vec![batch_of("input", &spec.input.dimensions())],
+            input: vec![batch_of(INPUT, &spec.input.dimensions())],
             output: vec![batch_of("logits", &[spec.classes])],
             ..Default::default()
         }),
@@ -236,7 +246,7 @@ impl Graph {
         input: Vec<String>,
         attribute: Vec<AttributeProto>,
     ) -> String {
-        let output = format!("{name}.output");
+        let output = output_tensor(name);
         self.nodes.push(NodeProto {
             name: Some(name.to_owned()),
             op_type: Some(op_type.to_owned()),

@@ -4,5 +4,11 @@ mod export;
 mod quantize;
 pub mod schema;
 
-pub use export::{IR_VERSION, OPSET_VERSION, Standardization, export, export_standardized};
-pub use quantize::{QuantizeError, Range, quantize, with_all_outputs};
+pub use export::{
+    INPUT, IR_VERSION, OPSET_VERSION, STANDARDIZED_INPUT, Standardization, export,
+    export_standardized, output_tensor,
+};
+pub use quantize::{
+    ActivationScale, LARGEST_BIAS, LARGEST_WEIGHT, QuantizeError, Range, Ranges, activation_scale,
+    quantize, with_all_outputs,
+};

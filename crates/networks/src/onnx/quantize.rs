@@ -10,7 +10,11 @@ use super::schema::{
     AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
     TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
 };
-use rounding::{Activation, Kernel};
+use rounding::Kernel;
+pub use rounding::{ActivationScale, LARGEST_BIAS, LARGEST_WEIGHT};
+
+/// The ranges of tensors, by their names in the model that [`export`](super::export) wrote.
+pub type Ranges = BTreeMap<String, Range>;
 
 /// The smallest and the largest value of a tensor on typical samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,6 +69,22 @@ pub fn quantize(
     Ok(model.encode_to_vec())
 }
 
+/// The scale and zero point of the tensor `name`, whose values reach over `range`.
+///
+/// # Errors
+/// [`QuantizeError::NoRange`] or [`QuantizeError::NotFinite`].
+pub fn activation_scale(
+    name: &str,
+    range: Option<Range>,
+) -> Result<ActivationScale, QuantizeError> {
+    let name = || name.to_owned();
+    let range = range.ok_or_else(|| QuantizeError::NoRange(name()))?;
+    ActivationScale::of(range).ok_or_else(|| QuantizeError::NotFinite {
+        name: name(),
+        range,
+    })
+}
+
 /// The same model with every tensor between two operators as a further output, to learn their ranges.
 ///
 /// # Errors
@@ -107,7 +127,7 @@ struct Rewriter<R> {
     added: Vec<TensorProto>,
     /// The scale and zero point of each quantized tensor. Some tensors share those of the tensor that they are a part
     /// of.
-    scales: BTreeMap<String, Activation>,
+    scales: BTreeMap<String, ActivationScale>,
     same_scale: BTreeMap<String, String>,
     /// Tensors that have a dequantized twin.
     dequantized: BTreeSet<String>,
@@ -162,16 +182,12 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
     }
 
     /// The scale and zero point of a tensor.
-    fn activation(&mut self, tensor: &str) -> Result<Activation, QuantizeError> {
+    fn activation(&mut self, tensor: &str) -> Result<ActivationScale, QuantizeError> {
         let source = self.scale_source(tensor).to_owned();
         if let Some(known) = self.scales.get(&source) {
             return Ok(*known);
         }
-        let range = (self.range)(&source).ok_or_else(|| QuantizeError::NoRange(source.clone()))?;
-        let Some(activation) = Activation::of(range) else {
-            let name = source;
-            return Err(QuantizeError::NotFinite { name, range });
-        };
+        let activation = activation_scale(&source, (self.range)(&source))?;
         let scale = activation.scale.to_le_bytes().to_vec();
         self.add(&format!("{source}.scale"), DataType::Float, &[], scale);
         let zero_point = vec![activation.zero_point];

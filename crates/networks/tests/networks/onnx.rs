@@ -42,7 +42,9 @@ fn rows_are_standardized_in_the_graph() {
     let operators = graph.node.iter().filter_map(|node| node.op_type.as_deref());
     let expected = ["Sub", "Div", "Gemm", "Relu", "Gemm"];
     assert_eq!(operators.collect::<Vec<_>>(), expected);
-    assert_eq!(graph.node[0].input, ["input", "standardize.mean"]);
+    assert_eq!(graph.node[0].input, [onnx::INPUT, "standardize.mean"]);
+    assert_eq!(graph.node[1].output, [onnx::STANDARDIZED_INPUT]);
+    assert_eq!(graph.node[2].output, [onnx::output_tensor("layers.0")]);
     let std = graph.initializer.last().unwrap();
     assert_eq!(
         (std.name(), &std.dims[..]),

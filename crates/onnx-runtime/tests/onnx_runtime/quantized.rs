@@ -2,7 +2,7 @@
 
 use networks::{
     NetworkSpec, WeightTensor, Weights,
-    onnx::{self, Standardization},
+    onnx::{self, QuantizeError, Standardization},
 };
 use onnx_runtime::{Calibration, Latency, Limits, Session, SessionOptions, check_model};
 
@@ -52,7 +52,12 @@ fn quantized(onnx: &[u8], values: usize) -> Vec<u8> {
     for batch in 0..4 {
         calibration.observe(&samples(values, batch), BATCH).unwrap();
     }
-    calibration.quantize().unwrap()
+    quantize(onnx, calibration).unwrap()
+}
+
+fn quantize(onnx: &[u8], calibration: Calibration) -> Result<Vec<u8>, QuantizeError> {
+    let ranges = calibration.into_ranges();
+    onnx::quantize(onnx, |name| ranges.get(name).copied())
 }
 
 /// Distance of the logits from those in f32, as a share of the standard deviation of the latter.
@@ -125,7 +130,7 @@ fn rows_are_standardized_before_they_are_rounded() {
     for batch in 0..4 {
         calibration.observe(&rows(batch), BATCH).unwrap();
     }
-    let int8 = calibration.quantize().unwrap();
+    let int8 = quantize(&onnx, calibration).unwrap();
     let [float, int8] = [&onnx, &int8].map(|model| {
         let mut session = Session::load(model, SessionOptions::default()).unwrap();
         session.run(&rows(9), BATCH).unwrap()
@@ -140,12 +145,12 @@ fn a_calibration_without_samples_or_with_other_samples_is_an_error() {
     let spec = NetworkSpec::from_toml(spec).unwrap();
     let onnx = onnx::export(&spec, &Weights::initial(&spec, 1).unwrap()).unwrap();
     let mut calibration = Calibration::load(&onnx).unwrap();
-    let error = calibration.quantize().unwrap_err().to_string();
-    assert!(error.contains("`input` is not known"), "{error}");
     let error = calibration.observe(&[0.0; 65], 1).unwrap_err().to_string();
     assert!(
         error.contains("65 values for a batch of 1, expected 64"),
         "{error}"
     );
+    let error = quantize(&onnx, calibration).unwrap_err().to_string();
+    assert!(error.contains("`input` is not known"), "{error}");
     assert!(Calibration::load(b"no model").is_err());
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod fake_quantization;
 mod golden;
 mod onnx_agreement;
 mod public_weights;

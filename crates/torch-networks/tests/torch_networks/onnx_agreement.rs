@@ -1,13 +1,16 @@
 //! Random networks give the same logits in libtorch and, after export, in ONNX Runtime.
 
+use std::cell::RefCell;
+
 use networks::{
     Activation, Architecture, LayerSpec, NetworkSpec, Padding, Shape, WeightTensor, Weights,
-    Window, onnx,
+    Window,
+    onnx::{self, Range, Ranges},
 };
 use onnx_runtime::{Session, SessionOptions};
 use proptest::prelude::*;
 use tch::{Device, Tensor, no_grad};
-use torch_networks::{Mode, Precision, TorchNetwork};
+use torch_networks::{FakeQuantizedNetwork, Mode, Precision, TorchNetwork};
 
 const BATCH: usize = 3;
 
@@ -160,5 +163,37 @@ proptest! {
         for (found, expected) in found.iter().zip(&expected) {
             prop_assert!((found - expected).abs() <= 1e-4 * largest, "{} for {}", found, expected);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(test_support::damage::cases(150))]
+
+    #[test]
+    fn training_and_the_model_in_int8_round_the_same_tensors(spec in spec(), seed in 0u64..1000) {
+        let weights = weights(&spec, seed);
+        let onnx = onnx::export(&spec, &weights).unwrap();
+        let ranges = RefCell::new(Ranges::new());
+        let range = Range { min: -1.0, max: 2.0 };
+        let int8 = onnx::quantize(&onnx, |name| {
+            Some(*ranges.borrow_mut().entry(name.to_owned()).or_insert(range))
+        });
+        prop_assert!(int8.is_ok());
+        let ranges = ranges.into_inner();
+
+        let network = TorchNetwork::new(&spec, &weights, Device::Cpu).unwrap();
+        let fake = FakeQuantizedNetwork::new(&network, &ranges).unwrap();
+        for name in ranges.keys() {
+            let mut others = ranges.clone();
+            others.remove(name);
+            let built = FakeQuantizedNetwork::new(&network, &others);
+            prop_assert!(built.is_err(), "{} is not rounded", name);
+        }
+        let input = values(BATCH * spec.input.elements(), seed as usize);
+        let sizes = spec.input.dimensions().into_iter().map(|size| size as i64);
+        let shape: Vec<_> = [BATCH as i64].into_iter().chain(sizes).collect();
+        let input = Tensor::from_slice(&input).view(shape.as_slice());
+        let logits = no_grad(|| fake.forward(&input)).unwrap();
+        prop_assert_eq!(logits.size(), [BATCH as i64, spec.classes as i64]);
     }
 }

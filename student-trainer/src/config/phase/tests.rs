@@ -23,7 +23,8 @@ const CONSTANT: &str = "{ kind = \"constant\", learning_rate = 0.1 }";
 #[test]
 fn options_survive_that_they_are_written_and_read_again() {
     let keys = "accumulate = 4\ngradient_clip_norm = 1\nema = { decay = 0.999, warm_up = true }\n\
-                early_stopping = { patience = 3, min_delta = 0.001 }";
+                early_stopping = { patience = 3, min_delta = 0.001 }\nquantization_aware = true\n\
+                [export]\nint8 = {}";
     let adamw = "{ kind = \"adamw\", betas = [0.9, 0.98], eps = 1e-6, weight_decay = 0.05, decay = \"all\" }";
     let decay_weights = "{ kind = \"sgd\", weight_decay = 1e-4, decay = \"weights\" }";
     for (optimizer, schedule) in [
@@ -54,6 +55,7 @@ fn options_that_are_left_out_are_not_written() {
     for key in [
         "accumulate",
         "gradient_clip_norm",
+        "quantization_aware",
         "ema",
         "early_stopping",
         "decay =",
@@ -62,6 +64,32 @@ fn options_that_are_left_out_are_not_written() {
         let mut lines = written.lines();
         let found = lines.find(|line| line.starts_with(key) || line.contains(&format!(".{key}]")));
         assert_eq!(found, None, "{written}");
+    }
+}
+
+#[test]
+fn quantization_aware_phases_need_a_model_in_int8_and_come_last() {
+    let aware = "quantization_aware = true\n";
+    let second = PhaseToml::default().to_string();
+    let int8 = "[export]\nint8 = {}";
+    for keys in [
+        format!("{aware}{second}{aware}{int8}"),
+        format!("{second}{aware}{int8}"),
+    ] {
+        load(SGD, CONSTANT, &keys).unwrap();
+    }
+    for (keys, problem) in [
+        (
+            aware.to_owned(),
+            "phases[0].quantization_aware = true: needs export.int8",
+        ),
+        (
+            format!("{aware}{second}{int8}"),
+            "phases[1].quantization_aware = false: must be true, as in phases[0]",
+        ),
+    ] {
+        let error = load(SGD, CONSTANT, &keys).unwrap_err();
+        assert!(error.contains(problem), "{problem} is not in: {error}");
     }
 }
 

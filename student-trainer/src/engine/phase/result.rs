@@ -28,7 +28,8 @@ pub struct PhaseSummary {
 }
 
 impl Phase<'_> {
-    /// Accuracy on the validation split, if there is one: of the moving average if the phase has one.
+    /// Accuracy on the validation split, if there is one: of the moving average if the phase has one, and in int8 if the
+    /// phase is quantization-aware.
     pub(super) fn validate(&self) -> Result<Option<f64>, EngineError> {
         let Some(validation) = self.context.validation else {
             return Ok(None);
@@ -39,8 +40,13 @@ impl Phase<'_> {
             ..
         } = self.context.batches.samples;
         let network = self.updater.result();
+        let quantized = self.context.quantized(network)?;
         let predictions = predict(validation, &input.dimensions(), |values| {
-            inference::logits(network, values, input, normalization).map_err(EngineError::from)
+            let logits = match &quantized {
+                None => inference::logits(network, values, input, normalization),
+                Some(quantized) => inference::int8_logits(quantized, values, input, normalization),
+            };
+            logits.map_err(EngineError::from)
         })?;
         Ok(accuracy(&predictions, &labels(validation)))
     }

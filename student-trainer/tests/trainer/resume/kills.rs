@@ -1,6 +1,7 @@
 //! Runs that are killed at random steps, stopped by a signal, or left without teachers.
 
-use std::time::Instant;
+use std::{fs, time::Instant};
+
 use test_support::{Process, run_toml::MOMENTUM};
 
 use rand::{RngExt, SeedableRng};
@@ -126,6 +127,35 @@ fn a_killed_run_with_every_option_of_optimization_gives_the_student_of_an_undist
         let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
         if hit {
             assert_eq!(scene.finish(name, &[], &OPTIONS), undisturbed);
+        }
+        hit
+    });
+}
+
+#[test]
+fn a_run_killed_in_quantization_aware_distillation_gives_the_student_of_an_undisturbed_run() {
+    const OPTIONS: [&str; 3] = [
+        "export.int8={ calibration_samples = 40 }",
+        "phases[1].quantization_aware=true",
+        "phases[2].quantization_aware=true",
+    ];
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let teachers = [&teacher];
+    let int8 = |name: &str| fs::read(scene.path(name).join("artifact/int8/model.onnx")).unwrap();
+    let undisturbed = scene.finish("undisturbed", &teachers, &OPTIONS);
+    let plain = scene.finish("plain", &teachers, &OPTIONS[..1]);
+    assert_ne!(undisturbed, plain, "without it, the student is another one");
+    assert!(int8("undisturbed") != int8("plain"));
+    let mut random = random();
+    until_hit("quantization-aware", |name| {
+        let start = || Process::start(scene.command(name, &teachers, &OPTIONS));
+        let hit = interrupt(&scene, name, 1..PHASES.len(), &mut random, start, kill);
+        if hit {
+            assert_eq!(scene.finish(name, &teachers, &OPTIONS), undisturbed);
+            assert!(int8(name) == int8("undisturbed"));
+            let verified = scene.verify(name);
+            assert!(verified.status.success(), "{}", stderr(&verified));
         }
         hit
     });

@@ -1,9 +1,9 @@
-//! `[export] int8`: the model in int8, and its publication.
+//! `[export] int8`: the model in int8, its publication, and quantization-aware training.
 
 use artifacts::manifest::ArtifactManifest;
 use common::digest::Sha256;
 
-use super::{LONGER, Scene, delivery::inference_service, manifest, read, stderr};
+use super::{LONGER, Path, Scene, delivery::inference_service, manifest, read, stderr};
 
 const INT8: &str = "export.int8={ calibration_samples = 100 }";
 
@@ -50,4 +50,45 @@ fn a_run_writes_and_publishes_its_model_in_int8() {
     let again = scene.run("again", &settings);
     assert!(read(&again, "artifact/int8/model.onnx") == int8);
     assert!(read(&again, "artifact/model.onnx") == float);
+}
+
+/// The largest difference between the model in int8 and its training, as a share of a sample's largest logit.
+fn difference_from_training(folder: &Path) -> Option<f64> {
+    let manifest = read(folder, "artifact/int8/manifest.json");
+    let manifest = ArtifactManifest::from_json(&manifest).unwrap();
+    let metrics = manifest.provenance.metrics;
+    metrics.get("difference_from_training").copied()
+}
+
+#[test]
+fn the_model_of_a_quantization_aware_phase_computes_as_its_training() {
+    let scene = Scene::new();
+    let refused = scene
+        .command("refused", &["phases[1].quantization_aware=true"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{}", stderr(&refused));
+    let problem = "phases[1].quantization_aware = true: needs export.int8";
+    assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+
+    let settings = [&LONGER[..], &[INT8]].concat();
+    let plain = scene.run("plain", &settings);
+    let aware = [&settings[..], &["phases[1].quantization_aware=true"]].concat();
+    let folder = scene.run("aware", &aware);
+    let again = scene.run("again", &aware);
+    for file in ["artifact/model.onnx", "artifact/int8/model.onnx"] {
+        assert!(read(&folder, file) == read(&again, file), "{file} differs");
+        let is_other = read(&folder, file) != read(&plain, file);
+        assert!(is_other, "{file} is that of a run without it");
+    }
+    let aware = |folder: &Path| -> Vec<_> {
+        let phases = manifest(folder).phases.into_iter();
+        phases.map(|phase| phase.quantization_aware).collect()
+    };
+    assert_eq!(aware(&folder), [false, true]);
+    assert_eq!(aware(&plain), [false, false]);
+    let difference = difference_from_training(&folder).unwrap();
+    // The tolerance of golden logits.
+    assert!(difference > 0.0 && difference < 0.05, "{difference}");
+    assert_eq!(difference_from_training(&plain), None);
 }

@@ -92,6 +92,22 @@ fn rows_are_standardized_by_the_training_samples_in_training_and_in_the_model() 
 }
 
 #[test]
+fn quantization_aware_training_of_rows_rounds_what_the_model_in_int8_rounds() {
+    let scene = scene();
+    let table = scene.table();
+    let settings = [
+        table.as_str(),
+        "export.int8={}",
+        "phases[0].quantization_aware=true",
+    ];
+    let folder = scene.run("run", &settings);
+    let manifest = read(&folder, "artifact/int8/manifest.json");
+    let manifest = ArtifactManifest::from_json(&manifest).unwrap();
+    let difference = manifest.provenance.metrics["difference_from_training"];
+    assert!(difference < 0.05, "{difference}");
+}
+
+#[test]
 fn a_run_that_resumes_standardizes_rows_in_the_same_way() {
     let scene = scene();
     let folder = scene.run("run", &[&scene.table()]);

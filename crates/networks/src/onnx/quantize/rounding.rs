@@ -4,15 +4,18 @@
 use super::Range;
 
 /// Weights are rounded to -64..=64: two products of these and of u8 fit into 16 bits.
-const LARGEST_WEIGHT: f64 = 64.0;
-/// Biases keep away from the limits of int32, so that sums of products fit beside them.
-const LARGEST_BIAS: f64 = (1 << 30) as f64;
+pub const LARGEST_WEIGHT: f64 = 64.0;
+/// Biases are rounded to -2³⁰..=2³⁰: they keep away from the limits of int32, so that sums of products fit beside
+/// them.
+pub const LARGEST_BIAS: f64 = (1 << 30) as f64;
 
-/// How the u8 values of a tensor are read.
+/// How the u8 values of a tensor are read: `(quantized - zero_point) * scale`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Activation {
-    pub(super) scale: f32,
-    pub(super) zero_point: u8,
+pub struct ActivationScale {
+    /// The distance of two neighbouring values, above 0.
+    pub scale: f32,
+    /// The u8 value that stands for 0.
+    pub zero_point: u8,
 }
 
 /// The rounded weights and biases of a convolution or linear layer.
@@ -25,7 +28,7 @@ pub(super) struct Kernel {
     pub(super) biases: Option<Vec<i32>>,
 }
 
-impl Activation {
+impl ActivationScale {
     /// The 256 values from the smallest to the largest, or to 0 if all have one sign: 0 stays 0, which padding is.
     /// `None` if a bound is not finite.
     pub(super) fn of(range: Range) -> Option<Self> {
@@ -105,8 +108,8 @@ impl Kernel {
 mod tests {
     use super::*;
 
-    fn activation(min: f32, max: f32) -> Option<Activation> {
-        Activation::of(Range { min, max })
+    fn activation(min: f32, max: f32) -> Option<ActivationScale> {
+        ActivationScale::of(Range { min, max })
     }
 
     #[test]
