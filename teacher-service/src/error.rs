@@ -27,7 +27,7 @@ pub enum StreamError {
     /// The teacher does not support the encoding.
     #[error(
         "encoding {encoding} with k = {k} and temperature = {temperature} is not supported; use one that Describe \
-         lists, a k from 1 to 65536 for top-k and sampled, and a temperature from 1 to 100 for sampled"
+         lists, with a k from 1 to 65536 for top-k, and a k from 1 to 1024 and a temperature from 1 to 100 for sampled"
     )]
     Encoding {
         /// The encoding in the message.

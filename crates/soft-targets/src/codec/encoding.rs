@@ -25,11 +25,11 @@ pub enum Encoding {
 }
 
 /// Draws with replacement from softmax(logits / temperature). The share of a class among the draws is an
-/// unbiased estimate of its probability. Anshumann et al., ACL 2025, "Sparse Logit Sampling: Accelerating
+/// unbiased estimate of its probability. Anshumann et al. 2025, "Sparse Logit Sampling: Accelerating
 /// Knowledge Distillation in LLMs" (arXiv 2503.16870), with the teacher's probabilities as the proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sampling {
-    /// Draws per row, 1 or more.
+    /// Draws per row, from 1 to [`MAX_DRAWS`](Self::MAX_DRAWS).
     pub draws: u32,
     /// From 1 to [`MAX_TEMPERATURE`](Self::MAX_TEMPERATURE). A whole number, which text and messages hold
     /// exactly.
@@ -61,7 +61,7 @@ pub struct SampleBytes {
 #[error(
     "`{0}` is not an encoding of soft targets; write \"f32\", \"f16\", \"top-K\" (the K largest logits as \
      f16), \"top-K-f32\", \"sampled-N\" (N classes drawn from the probabilities) or \"sampled-N-tT\" (at \
-     temperature T), with K and N from 1 to 65536 and T from 2 to 100"
+     temperature T), with K from 1 to 65536, N from 1 to 1024 and T from 2 to 100"
 )]
 pub struct InvalidEncoding(String);
 
@@ -70,7 +70,7 @@ impl Encoding {
     pub const F32: Self = Self::Dense(ValueType::F32);
     /// All logits, in half the size.
     pub const F16: Self = Self::Dense(ValueType::F16);
-    /// Largest k, and largest number of draws.
+    /// Largest k.
     pub const MAX_K: u32 = 65_536;
 
     /// Number format of the logits; `None` if there are no logits.
@@ -124,6 +124,9 @@ impl Encoding {
 }
 
 impl Sampling {
+    /// Largest number of draws per row. Unlike k, it is not limited by the number of classes, and bounds the
+    /// memory that a trainer can make a teacher use for an answer.
+    pub const MAX_DRAWS: u32 = 1_024;
     /// Highest temperature.
     pub const MAX_TEMPERATURE: u32 = 100;
 }
@@ -206,7 +209,7 @@ fn sampling(parameters: &str) -> Option<Sampling> {
         None => (parameters, 1),
     };
     Some(Sampling {
-        draws: number(draws, 1..=Encoding::MAX_K)?,
+        draws: number(draws, 1..=Sampling::MAX_DRAWS)?,
         temperature,
     })
 }

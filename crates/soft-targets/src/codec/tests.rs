@@ -366,7 +366,7 @@ fn texts_that_name_no_encoding_are_refused() {
         "sampled",
         "sampled-",
         "sampled-0",
-        "sampled-65537",
+        "sampled-1025",
         "sampled-50-t",
         "sampled-50-t0",
         // Has a shorter text.
@@ -391,7 +391,7 @@ fn texts_that_name_no_encoding_are_refused() {
     assert_eq!(open(wire::Encoding::TopKF16, 0, 0), None);
     assert_eq!(open(wire::Encoding::Unspecified, 1, 1), None);
     assert_eq!(open(wire::Encoding::Sampled, 5, 1), Some(sampled(5, 1)));
-    for (k, temperature) in [(0, 1), (65_537, 1), (5, 0), (5, 101)] {
+    for (k, temperature) in [(0, 1), (1_025, 1), (5, 0), (5, 101)] {
         assert_eq!(open(wire::Encoding::Sampled, k, temperature), None);
     }
 }

@@ -45,9 +45,10 @@ impl Encoding {
             wire::Encoding::TopKF32 => top_k(ValueType::F32),
             wire::Encoding::TopKF16 => top_k(ValueType::F16),
             wire::Encoding::Sampled => {
-                let allowed = 1..=Sampling::MAX_TEMPERATURE;
-                let temperature = Some(open.temperature).filter(|it| allowed.contains(it))?;
-                k.map(|draws| Self::Sampled(Sampling { draws, temperature }))
+                let (draws, temperature) = (open.k, open.temperature);
+                let fits = (1..=Sampling::MAX_DRAWS).contains(&draws)
+                    && (1..=Sampling::MAX_TEMPERATURE).contains(&temperature);
+                fits.then_some(Self::Sampled(Sampling { draws, temperature }))
             }
         }
     }
