@@ -106,7 +106,7 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
 fn list(recordings: &Recordings) -> Result<(), CliError> {
     writeln!(
         Results,
-        "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  AUGMENTATION",
+        "{:<42} {:>8} {:>7} {:<13} {:>5} {:>13} {:>10}  AUGMENTATION",
         "RECORDING", "IMAGES", "CLASSES", "ENCODING", "VIEWS", "SHARDS", "SIZE"
     )?;
     for recording in &recordings.usable {
@@ -122,7 +122,7 @@ fn list(recordings: &Recordings) -> Result<(), CliError> {
         let identity = recording.identity();
         writeln!(
             Results,
-            "{:<42} {:>8} {:>7} {:<10} {:>5} {:>13} {:>10}  {}, view_seed {}",
+            "{:<42} {:>8} {:>7} {:<13} {:>5} {:>13} {:>10}  {}, view_seed {}",
             recording.name(),
             identity.images.samples,
             identity.images.classes,
@@ -186,7 +186,15 @@ fn sizes(classes: &[usize]) -> Result<(), OutputError> {
         write!(Results, " {:>16}", format!("{count} classes"))?;
     }
     writeln!(Results, "   bytes per sample")?;
-    for text in ["f32", "f16", "top-8", "top-32", "top-32-f32", "top-128"] {
+    for text in [
+        "f32",
+        "f16",
+        "top-8",
+        "top-32",
+        "top-32-f32",
+        "top-128",
+        "sampled-50",
+    ] {
         let Ok(encoding) = text.parse::<Encoding>() else {
             continue;
         };

@@ -125,12 +125,10 @@ async fn logits(
     pixels: Vec<u8>,
 ) -> Result<Vec<f32>, String> {
     let encoding = Encoding::F32;
-    let (kind, k) = encoding.to_wire();
     let open = Request::Open(Open {
         model_id: teacher.model_id.clone(),
         numerics: teacher.numerics.clone(),
-        encoding: kind.into(),
-        k,
+        ..encoding.to_open()
     });
     let batch = Request::Batch(Batch {
         id: 1,
@@ -143,6 +141,7 @@ async fn logits(
                 .collect(),
             data: pixels.into(),
         })),
+        ..Batch::default()
     });
     // Every teacher grants at least one batch, so the batch need not wait for the credit.
     let requests = [open, batch].map(|message| StreamSoftTargetsRequest {

@@ -318,6 +318,7 @@ mod tests {
                     data: vec![0; 2 * many].into(),
                     ..Tensor::default()
                 })),
+                draw_seeds: vec![0; 2 * many].into(),
             })),
         };
         assert!(is_rejected(&batch(many)), "a batch's dimensions");

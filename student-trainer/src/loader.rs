@@ -143,7 +143,7 @@ impl<'d> BatchPlan<'d> {
             let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
             let done = if epoch == start.epoch { start.step } else { 0 };
             for samples in sampler.iter().skip(done) {
-                let batch = self.make(epoch, &assembler, samples, buffers.take());
+                let batch = self.make(epoch, view, &assembler, samples, buffers.take());
                 let is_last = batch.is_err();
                 // Sending fails if training ended early.
                 if sender.send(batch).is_err() || is_last {
@@ -156,6 +156,7 @@ impl<'d> BatchPlan<'d> {
     fn make(
         &self,
         epoch: usize,
+        view: View,
         assembler: &BatchAssembler<'_>,
         samples: &[u32],
         mut input: InputBuffer,
@@ -164,7 +165,7 @@ impl<'d> BatchPlan<'d> {
         let normalization = self.samples.normalization;
         normalization.apply_to(&batch.values, &self.samples.input.dimensions(), &mut input);
         let request = BatchRequest {
-            view: self.fixed_view(epoch).map(|(_, view)| view),
+            view,
             samples,
             values: batch.teacher_values.unwrap_or(batch.values),
         };

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, thread, time::Instant};
 
-use soft_targets::{EncodeError, Encoder, Encoding, SoftTargets};
+use soft_targets::{DrawSeeds, EncodeError, Encoder, Encoding, SoftTargets};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ pub struct Job {
     pub batch: Batch,
     /// The encoding of the answer.
     pub encoding: Encoding,
+    /// For sampled encodings: one seed for each sample.
+    pub seeds: DrawSeeds,
     /// Time of arrival.
     pub arrived: Instant,
     /// Receives the answer.
@@ -161,11 +163,12 @@ fn compute(backend: &mut impl Backend, queue: &FairQueue<Job>) {
         metrics::unqueued(1);
         let started = Instant::now();
         let logits = backend.logits(&job.batch).map_err(ComputeError::from);
-        let soft_targets =
-            logits.and_then(|logits| Ok(encoder.encode(job.encoding, &logits, classes)?));
+        let soft_targets = logits.and_then(|logits| {
+            Ok(encoder.encode_with_seeds(job.encoding, &logits, classes, &job.seeds)?)
+        });
         let computed = started.elapsed();
         let samples = job.batch.samples;
-        drop((job.batch, job.memory));
+        drop((job.batch, job.seeds, job.memory));
         metrics::batch_computed(&metrics::ComputedBatch {
             samples,
             answered: soft_targets.is_ok(),

@@ -26,14 +26,16 @@ pub enum StreamError {
     UnknownMessage,
     /// The teacher does not support the encoding.
     #[error(
-        "encoding {encoding} with k = {k} is not supported; use one that Describe lists, and a k from 1 to \
-         65536 for top-k"
+        "encoding {encoding} with k = {k} and temperature = {temperature} is not supported; use one that Describe \
+         lists, with a k from 1 to 65536 for top-k, and a k from 1 to 1024 and a temperature from 1 to 100 for sampled"
     )]
     Encoding {
         /// The encoding in the message.
         encoding: i32,
         /// The k in the message.
         k: u32,
+        /// The temperature in the message.
+        temperature: u32,
     },
     /// The trainer expects another model.
     #[error("the stream was opened for model {wanted}, but this teacher is model {served}")]

@@ -29,11 +29,12 @@ use crate::{
 };
 
 /// The encodings that [`soft_targets`] can write.
-const OFFERED_ENCODINGS: [Encoding; 4] = [
+const OFFERED_ENCODINGS: [Encoding; 5] = [
     Encoding::F32,
     Encoding::F16,
     Encoding::TopKF32,
     Encoding::TopKF16,
+    Encoding::Sampled,
 ];
 
 /// The gRPC service of one teacher.

@@ -115,7 +115,7 @@ fn what_is_no_recording_is_said() {
     assert!(text(&verified.stderr).contains("holds no recording"));
     let sizes = text(&retort(&["targets", "sizes"]).stdout);
     assert!(
-        sizes.contains("21841 classes") && sizes.contains("87364"),
+        sizes.contains("21841 classes") && sizes.contains("87364") && sizes.contains("sampled-50"),
         "{sizes}"
     );
 }

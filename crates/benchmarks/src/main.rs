@@ -18,8 +18,10 @@ use parts::Part;
 use server::security::client::ConnectError;
 use tokio::runtime::Runtime;
 
+mod answer_bytes;
 mod cpu_time;
 mod distill;
+mod encodings;
 mod measurement;
 mod network;
 mod number_arguments;
@@ -52,6 +54,7 @@ const USAGE_EXIT_CODE: u8 = 64;
   retort-bench train                                  the speed of training beside PyTorch's
   retort-bench threads                                two threads on cores that other programs use
   retort-bench stream                                 the maximum rate of soft targets
+  retort-bench encodings                              size and time of the encodings of soft targets
   retort-bench serve                                  the overhead of the inference service over ONNX Runtime
   retort-bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,64
 docs/benchmarks.md explains every figure."
@@ -67,6 +70,7 @@ enum Command {
     Train(train::TrainArguments),
     Threads(threads::ThreadsArguments),
     Stream(stream::StreamArguments),
+    Encodings(encodings::EncodingsArguments),
     Serve(Box<serve::ServeArguments>),
     #[command(flatten)]
     Part(Part),
@@ -95,6 +99,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Train(arguments) => measure(train::execute(&arguments)),
         Command::Threads(arguments) => measure(threads::execute(&arguments)),
         Command::Stream(arguments) => measure(stream::execute(&arguments)),
+        Command::Encodings(arguments) => measure(encodings::execute(&arguments)),
         Command::Serve(arguments) => measure(serve::execute(*arguments)),
         Command::Part(part) => {
             process_environment::require(&onnx_runtime::ENVIRONMENT)

@@ -25,6 +25,12 @@ pub enum Purpose {
     FixedMixing,
     /// The seed of dropout masks of a step.
     Dropout,
+    /// The seed of the classes that a teacher draws for a sample.
+    DrawSeed,
+    /// The seed of the classes that a teacher draws for a sample in one of a fixed set of views.
+    FixedDrawSeed,
+    /// The classes that a teacher draws with a seed.
+    ClassDraw,
 }
 
 impl Purpose {
@@ -39,6 +45,9 @@ impl Purpose {
             Self::Mixing => "mixing",
             Self::FixedMixing => "fixed mixing",
             Self::Dropout => "dropout",
+            Self::DrawSeed => "draw seed",
+            Self::FixedDrawSeed => "fixed draw seed",
+            Self::ClassDraw => "class draw",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Soft targets: a teacher's logits, from their encoding to the proof that each was used once.
 //!
-//! - [`SoftTargets`], [`Encoding`], [`Encoder`]: one codec for the wire and for recordings.
+//! - [`SoftTargets`], [`Encoding`], [`Encoder`]: one codec for the wire and for recordings. [`DrawSeeds`]: the
+//!   randomness of sampled encodings.
 //! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages; [`interpolation_to_wire`],
 //!   [`interpolation_from_wire`]: how its images are resized.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
@@ -35,8 +36,8 @@ mod shard_space;
 mod tensor_spec;
 
 pub use codec::{
-    ClassMatch, ClassOrder, ClassesDiffer, EncodeError, Encoder, Encoding, InvalidEncoding,
-    Malformed, Parts, SampleBytes, SoftTargets, TailBucket, ValueType,
+    ClassMatch, ClassOrder, ClassesDiffer, DrawSeeds, EncodeError, Encoder, Encoding,
+    InvalidEncoding, Malformed, Parts, SampleBytes, Sampling, SoftTargets, TailBucket, ValueType,
 };
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};

@@ -15,7 +15,7 @@ use common::digest::{RollingSha256, Sha256};
 use serde_json::Value;
 
 use crate::{
-    codec::{Encoding, Parts, SoftTargets, ValueType},
+    codec::{Parts, SoftTargets, ValueType},
     identity::RecordingIdentity,
     limits::FORMAT_VERSION,
 };
@@ -239,20 +239,23 @@ impl ShardLayout<'_> {
             columns,
             bytes: row_bytes * self.samples.len(),
         };
-        let values = match encoding.value_type() {
-            ValueType::F32 => "F32",
-            ValueType::F16 => "F16",
-        };
-        let mut tensors = vec![tensor(LOGITS, values, kept, row.logits)];
-        if let Encoding::TopK { .. } = encoding {
+        let logits = encoding.value_type().map(|values| {
+            let dtype = match values {
+                ValueType::F32 => "F32",
+                ValueType::F16 => "F16",
+            };
+            tensor(LOGITS, dtype, kept, row.logits)
+        });
+        let mut tensors: Vec<Tensor> = logits.into_iter().collect();
+        if row.kept_classes > 0 {
             let wide = row.kept_classes == 4 * kept;
             let dtype = if wide { "U32" } else { "U16" };
             tensors.push(tensor(KEPT_CLASSES, dtype, kept, row.kept_classes));
-            if row.tail_bucket > 0 {
-                tensors.push(tensor(TAIL_BUCKETS, "F32", 2, row.tail_bucket));
-            }
-            tensors.sort_by_key(|tensor| tensor.dtype.ends_with("16"));
         }
+        if row.tail_bucket > 0 {
+            tensors.push(tensor(TAIL_BUCKETS, "F32", 2, row.tail_bucket));
+        }
+        tensors.sort_by_key(|tensor| tensor.dtype.ends_with("16"));
         tensors
     }
 

@@ -145,7 +145,7 @@ impl Candidate {
                 )
             })?;
         }
-        if !self.encodings.contains(&encoding.to_wire().0.into()) {
+        if !self.encodings.contains(&encoding.kind().into()) {
             return Err(format!(
                 "does not offer soft targets as {encoding}: update the teacher, or choose another \
                  teacher.encoding"

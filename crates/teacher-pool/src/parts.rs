@@ -32,10 +32,11 @@ pub(crate) struct BytesPerImage {
 }
 
 impl BytesPerImage {
-    /// Computes them for samples of `request` bytes and answers with `classes` logits in `encoding`.
+    /// Computes them for samples of `request` bytes, without their seeds, and answers with `classes` logits in
+    /// `encoding`.
     pub fn new(request: u64, encoding: Encoding, classes: usize) -> Self {
         Self {
-            request,
+            request: request.saturating_add(encoding.seed_bytes() as u64),
             answer: encoding.sample_bytes(classes).total() as u64,
         }
     }
@@ -122,6 +123,9 @@ mod tests {
         // 87,364 bytes of logits.
         assert_eq!(images(784, Encoding::F32, 21_841, 64 * mib), 768);
         assert_eq!(images(784, Encoding::F16, 21_841, 64 * mib), 1536);
+        // 784 bytes of pixels and 8 of the seed, 100 of the draws.
+        let sampled = "sampled-50".parse().unwrap();
+        assert_eq!(images(784, sampled, 21_841, mib), 1323);
         // Without a limit of the teacher, the limit for answers applies.
         assert_eq!(images(784, Encoding::F32, 21_841, 0), 12_290);
         assert_eq!(images(3 * 4096 * 4096, Encoding::F32, 10, 4096), 0);

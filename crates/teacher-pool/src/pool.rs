@@ -6,7 +6,7 @@ use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use datasets::Interpolation;
 use futures::executor::block_on;
-use soft_targets::SoftTargets;
+use soft_targets::{DrawSeeds, Encoding, SoftTargets};
 use tensors::TensorSpec;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -103,10 +103,16 @@ impl TeacherPool {
         self.shared.interface.interpolation
     }
 
+    /// Returns the encoding of the teachers' answers.
+    pub fn encoding(&self) -> Encoding {
+        self.shared.config.encoding
+    }
+
     /// Queues one batch of `samples` samples as [`Self::input`] describes them, row-major, little-endian; any free
-    /// teacher takes it. Never blocks: the caller limits the number of batches in flight.
-    pub fn submit(&self, data: Bytes, samples: usize) -> Ticket {
-        Ticket(self.shared.queue.submit(data, samples))
+    /// teacher takes it. If [`Self::encoding`] is a sampled one, `seeds` must have one for each sample. Never blocks: the
+    /// caller limits the number of batches in flight.
+    pub fn submit(&self, data: Bytes, samples: usize, seeds: DrawSeeds) -> Ticket {
+        Ticket(self.shared.queue.submit(data, samples, seeds))
     }
 
     /// Returns the number of connected teachers.

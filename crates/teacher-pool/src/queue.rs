@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use soft_targets::DrawSeeds;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
@@ -45,8 +46,13 @@ impl BatchQueue {
     }
 
     /// Adds a batch; the receiver gets its answer.
-    pub fn submit(&self, data: Bytes, samples: usize) -> oneshot::Receiver<Answer> {
-        let answer = self.lock().submit(data, samples, Instant::now());
+    pub fn submit(
+        &self,
+        data: Bytes,
+        samples: usize,
+        seeds: DrawSeeds,
+    ) -> oneshot::Receiver<Answer> {
+        let answer = self.lock().submit(data, samples, seeds, Instant::now());
         self.arrived.notify_one();
         self.not_empty.notify_waiters();
         answer

@@ -8,7 +8,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
 };
 use server::{back_off::BackOff, security::client::Channel};
-use soft_targets::{Encoding, SoftTargets, data_type_to_wire};
+use soft_targets::{DrawSeeds, Encoding, SoftTargets, data_type_to_wire};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -91,15 +91,13 @@ async fn open(
 ) -> Result<(Outbound, Inbound, u32), ConnectionEnd> {
     // The credit bounds the channel: a request is sent only while fewer are in flight.
     let (outbound, requests) = mpsc::unbounded_channel();
-    let (encoding, k) = encoding.to_wire();
     let open = Open {
         model_id: candidate.identity.model_id,
         numerics: Some(Numerics {
             descriptor: candidate.identity.numerics,
             probe_sha256: candidate.identity.probe_sha256,
         }),
-        encoding: encoding.into(),
-        k,
+        ..encoding.to_open()
     };
     send(&outbound, Request::Open(open));
     let requests = UnboundedReceiverStream::new(requests);
@@ -128,6 +126,7 @@ struct BatchPart {
     part: usize,
     samples: usize,
     tensor: Tensor,
+    seeds: DrawSeeds,
 }
 
 /// An open stream.
@@ -247,6 +246,7 @@ impl TeacherStream<'_> {
             number,
             data,
             samples,
+            seeds,
         } = batch;
         let input = &self.shared.interface.input;
         // Holds: a candidate's input was checked when it connected.
@@ -262,15 +262,16 @@ impl TeacherStream<'_> {
                 shape: dimensions.map(|size| size as u64).collect(),
                 data: data.slice(range.start * sample_bytes..range.end * sample_bytes),
             };
-            (range.len(), tensor)
+            (range.len(), tensor, seeds.slice(range))
         });
         let parts = parts
             .enumerate()
-            .map(|(part, (samples, tensor))| BatchPart {
+            .map(|(part, (samples, tensor, seeds))| BatchPart {
                 batch: number,
                 part,
                 samples,
                 tensor,
+                seeds,
             });
         self.unsent.extend(parts);
         let answers = PartAnswers::new(self.unsent.len());
@@ -292,6 +293,7 @@ impl TeacherStream<'_> {
             let request = Batch {
                 id: self.in_flight.next_request,
                 input: Some(batch::Input::Tensor(part.tensor)),
+                draw_seeds: part.seeds.to_wire(),
             };
             let pending = PendingRequest {
                 batch: part.batch,

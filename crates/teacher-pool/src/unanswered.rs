@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use soft_targets::SoftTargets;
+use soft_targets::{DrawSeeds, SoftTargets};
 use tokio::sync::oneshot;
 
 use crate::{error::PoolError, observer::PoolObserver, round_trip::RoundTrip};
@@ -45,6 +45,8 @@ pub(crate) struct Assignment {
     pub data: Bytes,
     /// Number of samples.
     pub samples: usize,
+    /// For sampled encodings.
+    pub seeds: DrawSeeds,
 }
 
 pub(crate) type Answer = Result<SoftTargets, PoolError>;
@@ -53,6 +55,7 @@ pub(crate) type Answer = Result<SoftTargets, PoolError>;
 struct UnansweredBatch {
     data: Bytes,
     samples: usize,
+    seeds: DrawSeeds,
     reply: oneshot::Sender<Answer>,
     submitted: Instant,
     holders: Vec<Holder>,
@@ -92,6 +95,7 @@ impl UnansweredBatches {
         &mut self,
         data: Bytes,
         samples: usize,
+        seeds: DrawSeeds,
         now: Instant,
     ) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
@@ -105,6 +109,7 @@ impl UnansweredBatches {
         let batch = UnansweredBatch {
             data,
             samples,
+            seeds,
             reply,
             submitted: now,
             holders: Vec::new(),
@@ -147,6 +152,7 @@ impl UnansweredBatches {
             number,
             data: batch.data.clone(),
             samples: batch.samples,
+            seeds: batch.seeds.clone(),
         })
     }
 

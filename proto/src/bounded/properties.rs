@@ -49,6 +49,7 @@ fn valid() -> Vec<Vec<u8>> {
             shape: vec![2, 1, 2, 3],
             data: Bytes::from_static(&[9; 12]),
         })),
+        draw_seeds: Bytes::from_static(&[5; 16]),
     };
     let batch = StreamSoftTargetsRequest {
         message: Some(stream_soft_targets_request::Message::Batch(batch)),

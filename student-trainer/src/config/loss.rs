@@ -13,8 +13,10 @@ use serde::{
 use soft_targets::Encoding;
 
 mod kind;
+mod unmet_need;
 
 pub use kind::{DistConfig, DkdConfig, LossKind, RldConfig};
+pub use unmet_need::UnmetNeed;
 
 /// The loss of a phase. `engine::loss` has the formulas.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,20 +44,26 @@ pub struct LossTerm {
 }
 
 /// What a term needs besides the student's logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Needs {
     /// The hard label of every sample.
     pub labels: bool,
-    /// Soft targets, with the logits of these classes.
+    /// Soft targets, with these classes.
     pub soft_targets: Option<TargetClasses>,
 }
 
-/// The classes whose logits soft targets hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The classes that soft targets hold. A later variant serves a term that needs an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TargetClasses {
-    /// Some, as with top-k encodings; a tail bucket summarizes the others.
+    /// Classes drawn from the teacher's probabilities at the temperature of the term, as with sampled encodings.
+    /// They serve terms whose gradient is linear in these probabilities.
+    Drawn {
+        /// The temperature of the term.
+        temperature: f64,
+    },
+    /// Some, with their logits, as with top-k encodings; a tail bucket summarizes the others.
     Kept,
-    /// All.
+    /// All, with their logits.
     All,
 }
 
@@ -220,10 +228,10 @@ impl NamedTerm {
         }
     }
 
-    /// Whether `encoding` drops logits of `classes` classes that the term needs.
-    pub fn lacks_logits(&self, encoding: Encoding, classes: usize) -> bool {
-        let needs_all = self.term.needs().soft_targets == Some(TargetClasses::All);
-        needs_all && encoding.kept(classes) < classes
+    /// What the term needs and soft targets of `classes` classes in `encoding` do not have; `None` if they have
+    /// all of it.
+    pub fn unmet_need(&self, encoding: Encoding, classes: usize) -> Option<UnmetNeed> {
+        UnmetNeed::of(self.term.needs().soft_targets?, encoding, classes)
     }
 
     /// Adds a problem if the term has no value for samples that are mixed with others.
@@ -234,7 +242,7 @@ impl NamedTerm {
         problems.require(fits, &self.key, self.kind(), message);
     }
 
-    /// Adds a problem if `encoding`, the value of `encoding_key`, drops logits that the term needs.
+    /// Adds a problem if `encoding`, the value of `encoding_key`, does not have what the term needs.
     pub(super) fn validate_encoding(
         &self,
         encoding_key: &str,
@@ -242,13 +250,17 @@ impl NamedTerm {
         classes: usize,
         problems: &mut Problems,
     ) {
-        let kept = encoding.kept(classes);
-        let message = format!(
-            "needs the teacher's logits of all classes, but {encoding_key} = {encoding} keeps {kept} of {classes}; \
-             use \"f32\" or \"f16\""
-        );
-        let fits = !self.lacks_logits(encoding, classes);
-        problems.require(fits, &self.key, self.kind(), &message);
+        let Some(UnmetNeed {
+            needed,
+            found,
+            instead,
+        }) = self.unmet_need(encoding, classes)
+        else {
+            return;
+        };
+        let message =
+            format!("needs {needed}, but {encoding_key} = {encoding} {found}; use {instead}");
+        problems.add(self.key.clone(), self.kind(), &message);
     }
 }
 

@@ -26,7 +26,7 @@ pub use ema::EmaConfig;
 pub use int8::{Int8Config, PublishedPrecision};
 pub use loss::{
     DistConfig, DkdConfig, LossConfig, LossKind, LossTerm, NamedTerm, Needs, RldConfig,
-    TargetClasses,
+    TargetClasses, UnmetNeed,
 };
 pub use optimizer::{DecayedParameters, OptimizerConfig};
 pub use phase::{PhaseConfig, PhaseKind};

@@ -341,7 +341,7 @@ impl Validate for RunConfig {
 }
 
 impl RunConfig {
-    /// Checks that the encodings in use keep the logits that the losses need.
+    /// Checks that the encodings in use have what the losses need.
     fn validate_encodings(&self, problems: &mut Problems) {
         let teacher = self.teacher.as_ref().filter(|_| self.needs_teacher());
         let recording = self.soft_targets.as_ref();

@@ -1,6 +1,6 @@
 //! The teacher's side of a loss, as tensors.
 
-use soft_targets::{Encoding, SoftTargets, ValueType};
+use soft_targets::{Encoding, Sampling, SoftTargets, ValueType};
 use tch::{Device, Kind, TchError, Tensor};
 use torch_networks::to_device;
 
@@ -8,13 +8,16 @@ use torch_networks::to_device;
 ///
 /// The outcomes are the classes; with top-k soft targets they are the k classes that were kept and
 /// one *tail bucket* for all others, so that teacher and student are each a proper distribution over
-/// the same outcomes.
+/// the same outcomes. With sampled soft targets each draw is an outcome: of N draws, each has the
+/// probability 1 / N.
 #[derive(Debug)]
 pub enum TeacherLogits {
     /// f32 [batch, classes]
     Dense(Tensor),
     /// Some of the classes.
     TopK(TopK),
+    /// No logits, but classes that were drawn from the probabilities.
+    Drawn(Drawn),
 }
 
 /// Top-k soft targets of a batch.
@@ -26,6 +29,15 @@ pub struct TopK {
     kept_classes: Tensor,
     /// `None` if every class is kept.
     tail_bucket: Option<TailBucket>,
+}
+
+/// Sampled soft targets of a batch.
+#[derive(Debug)]
+pub struct Drawn {
+    /// i64 [batch, draws]
+    classes: Tensor,
+    /// Of the probabilities that the classes were drawn from.
+    temperature: f64,
 }
 
 /// Summary of the classes that are not kept; see [`soft_targets::TailBucket`].
@@ -44,15 +56,21 @@ impl TeacherLogits {
     pub fn new(targets: &SoftTargets) -> Result<Self, TchError> {
         let parts = targets.parts();
         let kept = targets.kept();
-        let kind = match targets.encoding().value_type() {
-            ValueType::F32 => Kind::Float,
-            ValueType::F16 => Kind::Half,
+        let logits = |values| {
+            let kind = match values {
+                ValueType::F32 => Kind::Float,
+                ValueType::F16 => Kind::Half,
+            };
+            rows(&parts.logits, kept, kind)?.f_to_kind(Kind::Float)
         };
-        let logits = rows(&parts.logits, kept, kind)?.f_to_kind(Kind::Float)?;
         match targets.encoding() {
-            Encoding::Dense(_) => Ok(Self::Dense(logits)),
-            Encoding::TopK { .. } => Ok(Self::TopK(TopK {
-                logits,
+            Encoding::Dense(values) => Ok(Self::Dense(logits(values)?)),
+            Encoding::Sampled(Sampling { temperature, .. }) => Ok(Self::Drawn(Drawn {
+                classes: kept_classes(targets)?,
+                temperature: temperature.into(),
+            })),
+            Encoding::TopK { values, .. } => Ok(Self::TopK(TopK {
+                logits: logits(values)?,
                 kept_classes: kept_classes(targets)?,
                 tail_bucket: if parts.tail_buckets.is_empty() {
                     None
@@ -80,14 +98,42 @@ impl TeacherLogits {
                     .map(|bucket| bucket.moved_to(device))
                     .transpose()?,
             }),
+            Self::Drawn(drawn) => Self::Drawn(Drawn {
+                classes: to_device(drawn.classes, device)?,
+                ..drawn
+            }),
         })
+    }
+
+    /// Probabilities of the outcomes at `temperature`, f32 [batch, outcomes].
+    ///
+    /// # Errors
+    /// If classes were drawn at another temperature: configurations with such a loss are refused.
+    pub fn probabilities(&self, temperature: f64) -> Result<Tensor, TchError> {
+        let Self::Drawn(drawn) = self else {
+            return self.softened(temperature)?.f_softmax(-1, Kind::Float);
+        };
+        if drawn.temperature != temperature {
+            let at = drawn.temperature;
+            let text = format!(
+                "the loss has the temperature {temperature}, but classes were drawn at {at}"
+            );
+            return Err(TchError::Shape(text));
+        }
+        let size = drawn.classes.size();
+        let device = drawn.classes.device();
+        Tensor::f_full(&size, 1.0 / size[1] as f64, (Kind::Float, device))
     }
 
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
     /// tail bucket what [`soft_targets::TailBucket`] estimates. f32 [batch, outcomes].
+    ///
+    /// # Errors
+    /// If classes were drawn: configurations whose losses need logits are refused.
     pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         match self {
             Self::Dense(logits) => logits.f_div_scalar(temperature),
+            Self::Drawn(_) => Err(no_logits()),
             Self::TopK(top) => {
                 let kept = top.logits.f_div_scalar(temperature)?;
                 match &top.tail_bucket {
@@ -115,14 +161,18 @@ impl TeacherLogits {
                 let logits = top.logits.f_zeros_like()?;
                 logits.f_scatter(1, &top.kept_classes, &top.logits)
             }
+            Self::Drawn(_) => Err(no_logits()),
         }
     }
 
     /// The student's log-probabilities of the same outcomes from those of all classes, f32 [batch,
-    /// classes]: of the tail bucket, the sum of the probabilities in it. Gradients flow through.
+    /// classes]: of the tail bucket, the sum of the probabilities in it; of a draw, that of its class. Gradients
+    /// flow through.
     pub fn of_student(&self, log_probabilities: Tensor) -> Result<Tensor, TchError> {
-        let Self::TopK(top) = self else {
-            return Ok(log_probabilities);
+        let top = match self {
+            Self::Dense(_) => return Ok(log_probabilities),
+            Self::Drawn(drawn) => return log_probabilities.f_gather(1, &drawn.classes, false),
+            Self::TopK(top) => top,
         };
         let kept = log_probabilities.f_gather(1, &top.kept_classes, false)?;
         if top.tail_bucket.is_none() {
@@ -165,7 +215,13 @@ impl TailBucket {
     }
 }
 
-/// i64 [batch, k]
+fn no_logits() -> TchError {
+    TchError::Shape(
+        "the loss needs the teacher's logits, but only drawn classes are known".to_owned(),
+    )
+}
+
+/// i64 [batch, k], or [batch, draws]
 fn kept_classes(targets: &SoftTargets) -> Result<Tensor, TchError> {
     let classes: Vec<i64> = targets.kept_classes().map(i64::from).collect();
     Tensor::f_from_slice(&classes)?.f_view([-1, targets.kept() as i64])
@@ -179,7 +235,8 @@ fn rows(bytes: &[u8], columns: usize, kind: Kind) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use soft_targets::Encoder;
+    use datasets::View;
+    use soft_targets::{DrawSeeds, Encoder};
 
     use super::*;
 
@@ -220,6 +277,31 @@ mod tests {
             }
             assert_eq!(softened.numel(), expected.len(), "{encoding}");
         }
+    }
+
+    #[test]
+    fn drawn_classes_have_probabilities_at_their_temperature_and_no_logits() {
+        let encoding = "sampled-5-t2".parse().unwrap();
+        let seeds = DrawSeeds::of(encoding, View::Plain, 0..2);
+        let targets = Encoder::default().encode_with_seeds(encoding, &ROWS, 4, &seeds);
+        let targets = targets.unwrap();
+        let drawn: Vec<u32> = targets.kept_classes().collect();
+        let teacher = TeacherLogits::new(&targets).unwrap();
+        let probabilities = teacher.probabilities(2.0).unwrap();
+        assert_eq!(probabilities.size(), [2, 5]);
+        assert_eq!(values(&probabilities), [0.2; 10]);
+        let student = Tensor::from_slice2(&[[0.0f32, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]);
+        let of_draws = values(&teacher.of_student(student).unwrap());
+        for (at, (value, class)) in of_draws.iter().zip(&drawn).enumerate() {
+            let row = (at / 5) as f32;
+            assert_eq!(*value, 4.0 * row + *class as f32);
+        }
+        let error = teacher.probabilities(1.0).unwrap_err().to_string();
+        assert!(
+            error.contains("temperature 1") && error.contains("drawn at 2"),
+            "{error}"
+        );
+        assert!(teacher.softened(2.0).is_err() && teacher.all_classes().is_err());
     }
 
     #[test]

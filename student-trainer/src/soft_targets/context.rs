@@ -234,19 +234,19 @@ impl<'r> SupplyContext<'r> {
         Ok(recorded)
     }
 
-    /// Checks that `recording` keeps the logits that the losses need.
+    /// Checks that `recording` has what the losses need.
     fn check_encoding(&self, recording: &Recording) -> Result<(), SoftTargetError> {
         let encoding = recording.identity().encoding;
         let classes = self.config.network.classes;
         let mut terms = self.config.loss_terms();
-        match terms.find(|term| term.lacks_logits(encoding, classes)) {
+        let unmet = terms.find_map(|term| Some((term.unmet_need(encoding, classes)?, term)));
+        match unmet {
             None => Ok(()),
-            Some(term) => Err(SoftTargetError::LacksLogits {
+            Some((need, term)) => Err(SoftTargetError::UnmetNeed {
                 term: term.to_string(),
+                need,
                 recording: recording.folder().to_owned(),
                 encoding,
-                kept: encoding.kept(classes),
-                classes,
             }),
         }
     }

@@ -6,6 +6,8 @@ use datasets::SampleError;
 use soft_targets::{ClassesDiffer, Encoding, StoreError};
 use teacher_pool::PoolError;
 
+use crate::config::UnmetNeed;
+
 /// Why a run has no soft targets. Each text says what is wrong and, if possible, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SoftTargetError {
@@ -27,23 +29,20 @@ pub enum SoftTargetError {
         .0.display()
     )]
     RenamedClasses(PathBuf),
-    /// A recording lacks logits that a term of a loss needs.
+    /// A recording does not have what a term of a loss needs.
     #[error(
-        "{term} needs the teacher's logits of all classes, but the recording {} keeps {kept} of {classes} \
-         ({encoding}); record with teacher.encoding = \"f32\" or \"f16\"",
-        recording.display()
+        "{term} needs {}, but the recording {} {} ({encoding}); record with teacher.encoding = {}",
+        need.needed, recording.display(), need.found, need.instead
     )]
-    LacksLogits {
+    UnmetNeed {
         /// Key and kind of the term.
         term: String,
+        /// What the term needs.
+        need: UnmetNeed,
         /// Folder of the recording.
         recording: PathBuf,
         /// Its encoding.
         encoding: Encoding,
-        /// Logits that it keeps of each sample.
-        kept: usize,
-        /// Classes of the data.
-        classes: usize,
     },
     /// No teacher answers; the text names the endpoints.
     #[error(transparent)]
@@ -74,7 +73,7 @@ impl SoftTargetError {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
             Self::OtherClasses { .. }
             | Self::RenamedClasses(_)
-            | Self::LacksLogits { .. }
+            | Self::UnmetNeed { .. }
             | Self::Recording(_)
             | Self::Sample(_) => false,
         }

@@ -1,8 +1,8 @@
 //! Teachers that are asked for every batch.
 
 use bytes::Bytes;
-use datasets::{Target, Values};
-use soft_targets::{ClassOrder, SoftTargets};
+use datasets::{Target, Values, View};
+use soft_targets::{ClassOrder, DrawSeeds, SoftTargets};
 use teacher_pool::{TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,8 @@ pub struct LiveTargets<'r> {
 
 /// A batch that needs soft targets.
 pub struct BatchRequest<'b> {
-    /// Which of a fixed set of views its images show, if there is such a set.
-    pub view: Option<u32>,
+    /// What its samples show. Also decides what a sampled encoding draws.
+    pub view: View,
     /// Positions in the data set.
     pub samples: &'b [u32],
     /// The samples as the teacher sees them, row-major.
@@ -49,6 +49,16 @@ pub struct AskedTeachers<'r> {
     order: Option<&'r ClassOrder>,
 }
 
+impl BatchRequest<'_> {
+    /// Number of the view, if it is one of a fixed set.
+    pub fn fixed_view(&self) -> Option<u32> {
+        match self.view {
+            View::Fixed { view, .. } => u32::try_from(view).ok(),
+            View::Plain | View::OfEpoch { .. } => None,
+        }
+    }
+}
+
 impl<'r> LiveTargets<'r> {
     /// The teachers' input.
     pub fn input(&self) -> Target {
@@ -57,6 +67,7 @@ impl<'r> LiveTargets<'r> {
 
     /// Queues a batch for the teachers. While none is left, reads the recording that replaces them.
     pub(super) fn ask(&self, request: BatchRequest<'_>) -> PendingSoftTargets<'r> {
+        let fixed_view = request.fixed_view();
         let BatchRequest {
             view,
             samples,
@@ -64,18 +75,21 @@ impl<'r> LiveTargets<'r> {
         } = request;
         let recorded = self
             .fallback
-            .and_then(|fallback| fallback.instead_of(self.pool, view, samples));
+            .and_then(|fallback| fallback.instead_of(self.pool, fixed_view, samples));
         if let Some(targets) = recorded {
             return PendingSoftTargets::Ready(targets);
         }
         let pixels = values.into_bytes();
-        let (pixels, images) = match view {
+        let (pixels, images) = match fixed_view {
             Some(_) => padding::pad(pixels, samples.len()),
             None => (pixels, samples.len()),
         };
+        // The copies that pad a batch need seeds too.
+        let padded = samples.iter().copied().cycle().take(images);
+        let seeds = DrawSeeds::of(self.pool.encoding(), view, padded);
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), images),
-            view,
+            ticket: self.pool.submit(Bytes::from(pixels), images, seeds),
+            view: fixed_view,
             samples: samples.to_vec(),
             fallback: self.fallback,
             order: self.order,

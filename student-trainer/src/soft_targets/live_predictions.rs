@@ -3,7 +3,7 @@
 use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use datasets::{Source, Subset, read_plain_for};
-use soft_targets::{ClassOrder, Encoding};
+use soft_targets::{ClassOrder, DrawSeeds, Encoding};
 use teacher_pool::{MIN_REQUEST_IMAGES, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
@@ -67,9 +67,9 @@ impl LiveTeacher {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
             let samples: Vec<u32> = (first..last).collect();
             let values = read_plain_for(source, &samples, target.clone())?;
-            let ticket = self
-                .pool
-                .submit(Bytes::from(values.into_bytes()), samples.len());
+            let pixels = Bytes::from(values.into_bytes());
+            let no_draws = DrawSeeds::default();
+            let ticket = self.pool.submit(pixels, samples.len(), no_draws);
             let mut targets = ticket.wait(&self.cancel)?;
             if let Some(order) = &self.order {
                 targets = targets.reordered(order);

@@ -105,7 +105,7 @@ impl<'r> Recorder<'r> {
         let assembler = BatchAssembler::new(self.source, views.augmentation, view, targets);
         let batch = assembler.assemble(samples)?;
         let request = BatchRequest {
-            view: Some(shard.view),
+            view,
             samples,
             values: batch.teacher_values.unwrap_or(batch.values),
         };

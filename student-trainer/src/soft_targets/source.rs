@@ -59,7 +59,7 @@ impl<'r> SoftTargetSource<'r> {
         match self {
             Self::Live(live) => live.ask(request),
             Self::Recorded(recorded) => {
-                PendingSoftTargets::Ready(recorded.gather(request.view, request.samples))
+                PendingSoftTargets::Ready(recorded.gather(request.fixed_view(), request.samples))
             }
         }
     }

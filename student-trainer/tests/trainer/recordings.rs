@@ -4,5 +4,6 @@
 mod classes;
 mod losses;
 mod recording;
+mod sampled;
 mod scene;
 mod teachers_gone;

@@ -10,7 +10,7 @@ use proto::teacher::v1::{
     stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
-use soft_targets::Encoding;
+use soft_targets::{DrawSeeds, Encoding};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -149,11 +149,11 @@ impl Session {
     /// Checks that the trainer expects this teacher; returns the encoding of the answers.
     fn accept(&self, open: Open) -> Result<Encoding, StreamError> {
         let served = &self.compute.description().identity;
-        let encoding =
-            Encoding::from_wire(open.encoding(), open.k).ok_or(StreamError::Encoding {
-                encoding: open.encoding,
-                k: open.k,
-            })?;
+        let encoding = Encoding::from_open(&open).ok_or(StreamError::Encoding {
+            encoding: open.encoding,
+            k: open.k,
+            temperature: open.temperature,
+        })?;
         if open.model_id != served.model_id {
             return Err(StreamError::OtherModel {
                 wanted: open.model_id,
@@ -179,7 +179,11 @@ impl Session {
     /// Queues one batch for the compute thread. Waits while queued batches fill the memory limit, so that
     /// HTTP/2's flow control slows the trainer down.
     async fn queue_batch(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
-        let wire::Batch { id, input } = match request {
+        let wire::Batch {
+            id,
+            input,
+            draw_seeds,
+        } = match request {
             Request::Batch(batch) => batch,
             Request::Open(_) => return Err(StreamError::OpenedTwice),
         };
@@ -189,13 +193,21 @@ impl Session {
             }
         })?;
         let tensor = input.map(|wire::batch::Input::Tensor(tensor)| tensor);
-        match Batch::from_tensor(tensor, &self.compute.description().input) {
-            Ok(batch) => {
+        let batch = Batch::from_tensor(tensor, &self.compute.description().input);
+        let read = batch.map_err(|problem| problem.to_string());
+        let read = read.and_then(|batch| {
+            let seeds = DrawSeeds::from_wire(draw_seeds, encoding, batch.samples)?;
+            Ok((batch, seeds))
+        });
+        match read {
+            Ok((batch, seeds)) => {
+                let bytes = batch.bytes() + seeds.bytes();
                 let job = Job {
                     id,
-                    memory: self.compute.reserve(batch.bytes()).await,
+                    memory: self.compute.reserve(bytes).await,
                     batch,
                     encoding,
+                    seeds,
                     arrived: Instant::now(),
                     answers: Box::new(self.answers.clone()),
                     permit,
@@ -207,7 +219,7 @@ impl Session {
             Err(problem) => {
                 warn!(trainer = self.id.0, batch = id, %problem, "batch refused");
                 metrics::batch_refused();
-                self.answers.refuse(id, problem.to_string(), permit);
+                self.answers.refuse(id, problem, permit);
                 Ok(())
             }
         }

@@ -1,11 +1,14 @@
 //! The soft-target stream of a real process: exact logits, invalid batches, rejected streams, fairness.
 
-use crate::support::{SLOW, SMALL, Trainer, fitting_open, start, u8_tensor, write_artifact};
+use crate::support::{
+    SLOW, SMALL, Teacher, Trainer, fitting_open, start, u8_tensor, write_artifact,
+};
+use datasets::View;
 use proto::teacher::v1::{
-    DataType, Encoding, SoftTargets, Tensor, stream_soft_targets_request::Message as Request,
+    DataType, Encoding, Open, SoftTargets, Tensor, stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
-use soft_targets::Encoder;
+use soft_targets::{DrawSeeds, Encoder};
 use tonic::Code;
 use tonic_types::StatusExt;
 use torch_networks::{Device, Mode, Precision, TorchNetwork};
@@ -73,22 +76,70 @@ async fn every_encoding_carries_what_f32_does() {
     let exact = soft_targets(trainer.next().await.unwrap());
     let exact = soft_targets::SoftTargets::from_wire(exact, "f32".parse().unwrap(), 5, 3);
     let exact: Vec<f32> = exact.unwrap().logits().collect();
-    for encoding in ["f16", "top-1", "top-2-f32", "top-100"] {
+    for encoding in [
+        "f16",
+        "top-1",
+        "top-2-f32",
+        "top-100",
+        "sampled-7",
+        "sampled-7-t3",
+    ] {
         let encoding: soft_targets::Encoding = encoding.parse().unwrap();
-        let mut open = fitting_open(&teacher).await;
-        let (kind, k) = encoding.to_wire();
-        (open.encoding, open.k) = (kind.into(), k);
-        let mut trainer = Trainer::silent(&teacher).await;
-        trainer.send(Request::Open(open));
-        assert!(matches!(
-            trainer.next().await.unwrap(),
-            Some(Response::Opened(_))
-        ));
-        trainer.send_batch(2, tensor.clone());
+        let mut trainer = opened(&teacher, encoding).await;
+        let seeds = DrawSeeds::of(encoding, View::Fixed { seed: 1, view: 0 }, 0..5);
+        trainer.send_batch_with_seeds(2, tensor.clone(), &seeds);
         let answer = soft_targets(trainer.next().await.unwrap());
-        let expected = Encoder::default().encode(encoding, &exact, 3).unwrap();
-        assert_eq!(answer, expected.to_wire(2), "{encoding}");
+        let expected = Encoder::default().encode_with_seeds(encoding, &exact, 3, &seeds);
+        assert_eq!(answer, expected.unwrap().to_wire(2), "{encoding}");
     }
+}
+
+/// A stream whose answers have `encoding`.
+async fn opened(teacher: &Teacher, encoding: soft_targets::Encoding) -> Trainer {
+    let fitting = fitting_open(teacher).await;
+    let mut trainer = Trainer::silent(teacher).await;
+    trainer.send(Request::Open(Open {
+        model_id: fitting.model_id,
+        numerics: fitting.numerics,
+        ..encoding.to_open()
+    }));
+    assert!(matches!(
+        trainer.next().await.unwrap(),
+        Some(Response::Opened(_))
+    ));
+    trainer
+}
+
+#[tokio::test]
+async fn a_sampled_batch_without_a_seed_for_each_sample_is_refused_and_the_stream_stays_open() {
+    let folder = tempfile::tempdir().unwrap();
+    write_artifact(folder.path(), SMALL, 1);
+    let teacher = start(folder.path(), &[]);
+    let encoding = "sampled-50-t3".parse().unwrap();
+    let mut trainer = opened(&teacher, encoding).await;
+    let tensor = u8_tensor([2, 1, 8, 8], 0);
+    let seeds = |count| DrawSeeds::of(encoding, View::Plain, 0..count);
+    for (count, named) in [(0, "0 bytes"), (1, "8 bytes"), (3, "24 bytes")] {
+        trainer.send_batch_with_seeds(1, tensor.clone(), &seeds(count));
+        match trainer.next().await.unwrap() {
+            Some(Response::BatchError(error)) => {
+                let expected =
+                    format!("{named} of draw_seeds for 2 samples as sampled-50-t3, which needs 16");
+                assert_eq!(error.reason, expected);
+            }
+            other => panic!("{named}: {other:?}"),
+        }
+    }
+    let mut answers = Vec::new();
+    for (id, seeds) in [(2, seeds(2)), (3, seeds(2)), (4, seeds(3).slice(1..3))] {
+        trainer.send_batch_with_seeds(id, tensor.clone(), &seeds);
+        let answer = soft_targets(trainer.next().await.unwrap());
+        assert_eq!((answer.id, answer.kept_classes.len()), (id, 2 * 50 * 2));
+        assert!(answer.logits.is_empty() && answer.rest.is_empty());
+        answers.push(answer.kept_classes);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_ne!(answers[0], answers[2], "other seeds draw the same");
 }
 
 #[tokio::test]
@@ -134,7 +185,7 @@ async fn a_bad_batch_is_answered_with_a_reason_and_the_stream_stays_open() {
     }
     trainer.send(Request::Batch(proto::teacher::v1::Batch {
         id: 50,
-        input: None,
+        ..proto::teacher::v1::Batch::default()
     }));
     assert!(matches!(
         trainer.next().await,
@@ -154,9 +205,13 @@ async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
     let open = fitting_open(&teacher).await;
     let batch = |tensor| {
         let input = Some(proto::teacher::v1::batch::Input::Tensor(tensor));
-        Request::Batch(proto::teacher::v1::Batch { id: 1, input })
+        Request::Batch(proto::teacher::v1::Batch {
+            id: 1,
+            input,
+            ..proto::teacher::v1::Batch::default()
+        })
     };
-    let changed = |change: fn(&mut proto::teacher::v1::Open)| {
+    let changed = |change: fn(&mut Open)| {
         let mut open = open.clone();
         change(&mut open);
         Request::Open(open)
@@ -187,6 +242,14 @@ async fn a_stream_that_breaks_the_contract_is_refused_with_code_and_reason() {
             Code::InvalidArgument,
             "ENCODING_NOT_OFFERED",
             vec!["k = 0"],
+        ),
+        (
+            vec![changed(|open| {
+                (open.encoding, open.k) = (Encoding::Sampled.into(), 5);
+            })],
+            Code::InvalidArgument,
+            "ENCODING_NOT_OFFERED",
+            vec!["encoding 5 with k = 5 and temperature = 0"],
         ),
         (
             vec![changed(|open| open.model_id = "abc".into())],

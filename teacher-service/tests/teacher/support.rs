@@ -8,6 +8,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
     teacher_service_client::TeacherServiceClient,
 };
+use soft_targets::DrawSeeds;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
@@ -77,8 +78,15 @@ impl Trainer {
     }
 
     pub fn send_batch(&self, id: u64, tensor: Tensor) {
-        let input = Some(batch::Input::Tensor(tensor));
-        self.send(Request::Batch(Batch { id, input }));
+        self.send_batch_with_seeds(id, tensor, &DrawSeeds::default());
+    }
+
+    pub fn send_batch_with_seeds(&self, id: u64, tensor: Tensor, seeds: &DrawSeeds) {
+        self.send(Request::Batch(Batch {
+            id,
+            input: Some(batch::Input::Tensor(tensor)),
+            draw_seeds: seeds.to_wire(),
+        }));
     }
 
     /// Closes the sending side.
@@ -101,7 +109,7 @@ pub async fn fitting_open(teacher: &Teacher) -> Open {
         model_id: described.model_id,
         numerics: described.numerics,
         encoding: Encoding::F32.into(),
-        k: 0,
+        ..Open::default()
     }
 }
 

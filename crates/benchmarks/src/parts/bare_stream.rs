@@ -70,6 +70,10 @@ fn request(id: u64, shape: [usize; 4], pixels: &Bytes) -> StreamSoftTargetsReque
         data: pixels.clone(),
     };
     let input = Some(batch::Input::Tensor(tensor));
-    let message = Some(Ask::Batch(Batch { id, input }));
+    let message = Some(Ask::Batch(Batch {
+        id,
+        input,
+        ..Batch::default()
+    }));
     StreamSoftTargetsRequest { message }
 }

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use common::output::Results;
+use soft_targets::DrawSeeds;
 use teacher_pool::{BatchSize, ExpectedTeacher, PoolConfig, PoolObserver, TeacherPool};
 use tensors::{DataType, TensorSpec};
 use tokio_util::sync::CancellationToken;
@@ -80,7 +81,7 @@ pub(super) fn measure(arguments: &PoolArguments) -> anyhow::Result<()> {
     let mut counter = load.counter();
     loop {
         while tickets.len() < load.ahead {
-            tickets.push_back(pool.submit(pixels.clone(), shape[0]));
+            tickets.push_back(pool.submit(pixels.clone(), shape[0], DrawSeeds::default()));
         }
         let oldest = tickets.pop_front();
         let oldest = oldest.context("--ahead must be 1 or more")?;

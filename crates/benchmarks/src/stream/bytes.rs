@@ -2,19 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use prost::Message;
-use proto::teacher::v1::{
-    StreamSoftTargetsResponse, stream_soft_targets_response::Message as Response,
-};
 use serde::Serialize;
 use soft_targets::{Encoder, Encoding, SoftTargets, ValueType};
 
 use super::workload::BATCH_SIZE;
+use crate::answer_bytes;
 
 /// Numbers of classes of Fashion-MNIST, ImageNet-1k and ImageNet-21k.
 const CLASSES: [usize; 3] = [10, 1_000, 21_841];
-/// Size of gRPC's message prefix: a flag and the length.
-const PREFIX: usize = 5;
 const ENCODINGS: [Encoding; 4] = [Encoding::F32, Encoding::F16, top_k(8), top_k(32)];
 
 const fn top_k(k: u32) -> Encoding {
@@ -48,22 +43,11 @@ impl BytesPerSample {
                 };
                 (encoding.to_string(), BTreeMap::from(CLASSES.map(of)))
             };
-            wire.extend([by_classes(message_bytes)]);
-            disk.extend([by_classes(stored_bytes)]);
+            wire.extend([by_classes(answer_bytes::on_the_wire)]);
+            disk.extend([by_classes(answer_bytes::on_disk)]);
         }
         Self { wire, disk }
     }
-}
-
-fn message_bytes(targets: &SoftTargets) -> usize {
-    let message = StreamSoftTargetsResponse {
-        message: Some(Response::SoftTargets(targets.to_wire(1_000))),
-    };
-    PREFIX + message.encoded_len()
-}
-
-fn stored_bytes(targets: &SoftTargets) -> usize {
-    targets.samples() * targets.encoding().sample_bytes(targets.classes()).total()
 }
 
 impl fmt::Display for BytesPerSample {

@@ -1,4 +1,4 @@
-//! Tests `retort-bench distill` and `retort-bench stream`.
+//! Tests `retort-bench distill`, `retort-bench stream` and `retort-bench encodings`.
 
 use crate::support::{FASHION_MNIST, exclusively, figures, number};
 
@@ -17,6 +17,28 @@ fn streaming_gives_its_three_figures() {
     for (classes, needed) in [("10", 40.0), ("1000", 4_000.0), ("21841", 87_364.0)] {
         let bytes = number(&figures, &format!("/bytes_per_sample/wire/f32/{classes}"));
         assert!(needed < bytes && bytes < needed + 1.0, "{figures}");
+    }
+}
+
+#[test]
+fn encodings_are_compared_in_bytes_and_time() {
+    let _exclusive = exclusively();
+    let figures = figures(&["encodings", "--seconds", "0.05"]);
+    assert_eq!(number(&figures, "/classes"), 1_000.0);
+    for (encoding, disk, request) in [
+        ("f32", 4_000.0, 0.0),
+        ("f16", 2_000.0, 0.0),
+        ("top-50", 208.0, 0.0),
+        ("sampled-50", 100.0, 8.0),
+    ] {
+        let figure = |name: &str| number(&figures, &format!("/encodings/{encoding}/{name}"));
+        assert_eq!(figure("disk"), disk, "{figures}");
+        assert_eq!(figure("request"), request, "{figures}");
+        let wire = figure("wire");
+        assert!(disk < wire && wire < disk + 1.0, "{figures}");
+        for time in ["encode_us", "decode_us"] {
+            assert!(figure(&format!("{time}/minimum")) > 0.0, "{figures}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use common::digest::Sha256;
 
-use super::{Encoding, Parts, SoftTargets, encoding::fits_u16};
+use super::{Encoding, Parts, SoftTargets, encoding::push_class};
 
 /// Number of names that an error lists of each side, and of letters of each name.
 const NAMES_SHOWN: usize = 5;
@@ -110,6 +110,7 @@ impl SoftTargets {
                 ..Parts::default()
             },
             Encoding::TopK { values, .. } => self.reorder_kept(order, values.bytes()),
+            Encoding::Sampled(_) => self.reorder_drawn(order),
         };
         Self { parts, ..*self }
     }
@@ -142,17 +143,32 @@ impl SoftTargets {
             row.sort_unstable_by_key(|(class, _)| *class);
             for (class, value) in &row {
                 logits.extend_from_slice(value);
-                if fits_u16(self.classes) {
-                    kept_classes.extend((*class as u16).to_le_bytes());
-                } else {
-                    kept_classes.extend(class.to_le_bytes());
-                }
+                push_class(&mut kept_classes, *class, self.classes);
             }
         }
         Parts {
             logits: logits.into(),
             kept_classes: kept_classes.into(),
             tail_buckets: self.parts.tail_buckets.clone(),
+        }
+    }
+
+    /// Sorts the drawn classes of each row again.
+    fn reorder_drawn(&self, order: &ClassOrder) -> Parts {
+        let renamed = self
+            .kept_classes()
+            .map(|class| order.data_class[class as usize]);
+        let mut renamed: Vec<u32> = renamed.collect();
+        let mut drawn_classes = Vec::with_capacity(self.parts.kept_classes.len());
+        for row in renamed.chunks_exact_mut(self.kept()) {
+            row.sort_unstable();
+            for class in row {
+                push_class(&mut drawn_classes, *class, self.classes);
+            }
+        }
+        Parts {
+            kept_classes: drawn_classes.into(),
+            ..Parts::default()
         }
     }
 }
@@ -208,7 +224,7 @@ fn shown<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Encoder, ValueType};
+    use crate::{DrawSeeds, Encoder, ValueType};
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(ToString::to_string).collect()
@@ -310,6 +326,37 @@ mod tests {
                 "{encoding}"
             );
         }
+    }
+
+    #[test]
+    fn drawn_classes_follow_their_name() {
+        let teacher = ["a", "b", "c", "d", "e"];
+        let data = ["c", "e", "a", "d", "b"];
+        let order = order(&teacher, &data);
+        let encoding = "sampled-9".parse().unwrap();
+        let view = datasets::View::Fixed { seed: 1, view: 0 };
+        let seeds = DrawSeeds::of(encoding, view, 0..2);
+        let logits = [0.5, 1.0, -1.0, 1.5, 2.0, 2.0, -1.0, 1.0, 0.5, 0.0];
+        let targets = Encoder::default().encode_with_seeds(encoding, &logits, 5, &seeds);
+        let targets = targets.unwrap();
+        let reordered = targets.reordered(&order);
+        let parts = reordered.parts().clone();
+        assert_eq!(
+            SoftTargets::new(encoding, 2, 5, parts).as_ref(),
+            Ok(&reordered)
+        );
+        let names = |targets: &SoftTargets, names: [&'static str; 5]| {
+            let names = targets.kept_classes().map(|class| names[class as usize]);
+            let names: Vec<&str> = names.collect();
+            let (first, second) = names.split_at(9);
+            [first, second].map(|row| {
+                let mut row = row.to_vec();
+                row.sort_unstable();
+                row
+            })
+        };
+        assert_eq!(names(&reordered, data), names(&targets, teacher));
+        assert_ne!(reordered, targets);
     }
 
     #[test]

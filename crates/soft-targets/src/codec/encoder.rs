@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use half::{f16, slice::HalfFloatSliceExt};
 
-use super::{Encoding, Parts, SoftTargets, TailBucket, ValueType, encoding::fits_u16};
+use super::{
+    DrawSeeds, Encoding, Parts, Sampling, SoftTargets, TailBucket, ValueType, encoding::push_class,
+    sampler::Sampler,
+};
 
 /// Encodes logits; reuses its buffers for the next batch.
 #[derive(Debug, Default)]
@@ -12,6 +15,7 @@ pub struct Encoder {
     order: Vec<u32>,
     kept_logits: Vec<f32>,
     halves: Vec<f16>,
+    sampler: Sampler,
 }
 
 /// Why logits cannot be encoded.
@@ -25,10 +29,19 @@ pub enum EncodeError {
         "a logit is {0}, which f16 cannot hold (at most 65504); use the encoding f32 or top-K-f32"
     )]
     TooLarge(String),
+    /// A sampled encoding needs one seed per sample.
+    #[error("{seeds} seeds for the draws of {samples} samples; a sampled encoding needs one each")]
+    Seeds {
+        /// Number of seeds.
+        seeds: usize,
+        /// Number of rows.
+        samples: usize,
+    },
 }
 
 impl Encoder {
-    /// Encodes `logits`, [samples, classes] row-major. Of equal logits, the lower classes are kept.
+    /// Encodes `logits`, [samples, classes] row-major, in an encoding that draws nothing. Of equal logits, the
+    /// lower classes are kept.
     ///
     /// # Errors
     /// See [`EncodeError`].
@@ -38,6 +51,21 @@ impl Encoder {
         logits: &[f32],
         classes: usize,
     ) -> Result<SoftTargets, EncodeError> {
+        self.encode_with_seeds(encoding, logits, classes, &DrawSeeds::default())
+    }
+
+    /// As [`encode`](Self::encode), in any encoding. `seeds` decide what a sampled encoding draws; the others
+    /// ignore them.
+    ///
+    /// # Errors
+    /// See [`EncodeError`].
+    pub fn encode_with_seeds(
+        &mut self,
+        encoding: Encoding,
+        logits: &[f32],
+        classes: usize,
+        seeds: &DrawSeeds,
+    ) -> Result<SoftTargets, EncodeError> {
         if let Some(value) = logits.iter().find(|value| !value.is_finite()) {
             return Err(EncodeError::NotFinite(value.to_string()));
         }
@@ -46,7 +74,8 @@ impl Encoder {
                 logits: self.values(logits, values)?,
                 ..Parts::default()
             },
-            Encoding::TopK { .. } => self.top_k(encoding, logits, classes)?,
+            Encoding::TopK { values, .. } => self.top_k(encoding, values, logits, classes)?,
+            Encoding::Sampled(sampling) => self.sampled(sampling, logits, classes, seeds)?,
         };
         Ok(SoftTargets {
             encoding,
@@ -56,9 +85,37 @@ impl Encoder {
         })
     }
 
+    fn sampled(
+        &mut self,
+        sampling: Sampling,
+        logits: &[f32],
+        classes: usize,
+        seeds: &DrawSeeds,
+    ) -> Result<Parts, EncodeError> {
+        let samples = logits.len() / classes;
+        if seeds.samples() != samples {
+            let seeds = seeds.samples();
+            return Err(EncodeError::Seeds { seeds, samples });
+        }
+        let row_bytes = Encoding::Sampled(sampling)
+            .sample_bytes(classes)
+            .kept_classes;
+        let mut drawn_classes = Vec::with_capacity(samples * row_bytes);
+        for (row, seed) in logits.chunks_exact(classes).zip(seeds.iter()) {
+            for class in self.sampler.draw(sampling, row, seed) {
+                push_class(&mut drawn_classes, *class, classes);
+            }
+        }
+        Ok(Parts {
+            kept_classes: drawn_classes.into(),
+            ..Parts::default()
+        })
+    }
+
     fn top_k(
         &mut self,
         encoding: Encoding,
+        values: ValueType,
         logits: &[f32],
         classes: usize,
     ) -> Result<Parts, EncodeError> {
@@ -73,18 +130,14 @@ impl Encoder {
             let (largest, others) = split_largest(row, kept, &mut self.order);
             for class in largest {
                 kept_logits.push(row[*class as usize]);
-                if fits_u16(classes) {
-                    kept_classes.extend((*class as u16).to_le_bytes());
-                } else {
-                    kept_classes.extend(class.to_le_bytes());
-                }
+                push_class(&mut kept_classes, *class, classes);
             }
             if !others.is_empty() {
                 let others = others.iter().map(|class| row[*class as usize]);
                 tail_buckets.extend(TailBucket::of(others).to_le_bytes());
             }
         }
-        let encoded = self.values(&kept_logits, encoding.value_type());
+        let encoded = self.values(&kept_logits, values);
         self.kept_logits = kept_logits;
         Ok(Parts {
             logits: encoded?,

@@ -1,14 +1,16 @@
 //! Soft targets in their encodings: one codec for the wire and for recordings.
 //!
-//! A teacher answers each sample with a row of raw logits, one per class. They are sent and stored as f32,
+//! A teacher computes for each sample a row of raw logits, one per class. They are sent and stored as f32,
 //! as f16, or as the k largest of each row and a [`TailBucket`] for the others. The loss applies the
-//! temperature: raw logits serve any.
+//! temperature: raw logits serve any. Or the teacher draws classes from their probabilities at one
+//! temperature ([`Sampling`]), and sends and stores those alone.
 
 mod classes;
+mod draw_seeds;
 mod encoder;
 mod encoding;
+mod sampler;
 mod tail_bucket;
-
 mod wire;
 
 #[cfg(test)]
@@ -18,12 +20,13 @@ use bytes::Bytes;
 use half::f16;
 
 pub use classes::{ClassMatch, ClassOrder, ClassesDiffer};
+pub use draw_seeds::DrawSeeds;
 pub use encoder::{EncodeError, Encoder};
-pub use encoding::{Encoding, InvalidEncoding, SampleBytes, ValueType};
+pub use encoding::{Encoding, InvalidEncoding, SampleBytes, Sampling, ValueType};
 pub use tail_bucket::TailBucket;
 
 /// A teacher's answer for some samples, still encoded, and validated: lengths fit, every number is finite,
-/// and the classes of each top-k row are ascending.
+/// and the kept or drawn classes of each row exist and are ascending.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoftTargets {
     encoding: Encoding,
@@ -35,10 +38,10 @@ pub struct SoftTargets {
 /// The bytes of soft targets: little-endian, row-major, one row per sample.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parts {
-    /// Raw logits: [samples, classes], or [samples, k] of the kept classes.
+    /// Raw logits: [samples, classes], or [samples, k] of the kept classes. Empty if sampled.
     pub logits: Bytes,
-    /// The kept classes, ascending in each row: u16, or u32 for more than 65,536 classes; [samples, k].
-    /// Empty unless top-k.
+    /// Top-k: the kept classes, ascending in each row, [samples, k]. Sampled: the drawn classes, ascending in
+    /// each row, with repetitions, [samples, draws]. u16, or u32 for more than 65,536 classes. Empty if dense.
     pub kept_classes: Bytes,
     /// f32 [samples, 2]: see [`TailBucket`]. Empty unless top-k, and if every class is kept.
     pub tail_buckets: Bytes,
@@ -124,7 +127,7 @@ impl SoftTargets {
         self.classes
     }
 
-    /// Number of values that are kept of each row: all classes, or k.
+    /// Number of classes that are kept of each row: all, or k; or number of its draws.
     pub fn kept(&self) -> usize {
         self.encoding.kept(self.classes)
     }
@@ -209,24 +212,25 @@ impl SoftTargets {
         })
     }
 
-    /// The kept logits as f32: [samples, kept].
+    /// The kept logits as f32: [samples, kept]; none if sampled.
     pub fn logits(&self) -> impl Iterator<Item = f32> {
         let bytes = &self.parts.logits;
         let (wide, narrow) = match self.encoding.value_type() {
-            ValueType::F32 => (&bytes[..], &[][..]),
-            ValueType::F16 => (&[][..], &bytes[..]),
+            Some(ValueType::F32) => (&bytes[..], &[][..]),
+            Some(ValueType::F16) => (&[][..], &bytes[..]),
+            None => (&[][..], &[][..]),
         };
         let wide = wide.as_chunks().0.iter().copied().map(f32::from_le_bytes);
         let narrow = narrow.as_chunks().0.iter().copied().map(f16::from_le_bytes);
         wide.chain(narrow.map(f16::to_f32))
     }
 
-    /// The classes that the kept logits belong to: [samples, kept].
+    /// The classes that the kept logits belong to, or the drawn ones: [samples, kept].
     pub fn kept_classes(&self) -> impl Iterator<Item = u32> {
         let bytes = &self.parts.kept_classes;
         let implied = match self.encoding {
             Encoding::Dense(_) => self.samples,
-            Encoding::TopK { .. } => 0,
+            Encoding::TopK { .. } | Encoding::Sampled(_) => 0,
         };
         let (narrow, wide) = if encoding::fits_u16(self.classes) {
             (&bytes[..], &[][..])
@@ -289,14 +293,17 @@ impl SoftTargets {
     }
 
     fn check_kept_classes(&self) -> Result<(), Malformed> {
-        let Encoding::TopK { .. } = self.encoding else {
-            return Ok(());
+        let may_repeat = match self.encoding {
+            Encoding::Dense(_) => return Ok(()),
+            Encoding::TopK { .. } => false,
+            Encoding::Sampled(_) => true,
         };
         let (kept, classes) = (self.kept(), self.classes);
         let mut before = None;
         for (position, class) in self.kept_classes().enumerate() {
             let sample = position / kept;
-            if position % kept > 0 && before >= Some(class) {
+            let rises = before < Some(class) || (may_repeat && before == Some(class));
+            if position % kept > 0 && !rises {
                 return Err(Malformed::Unordered { sample });
             }
             if class as usize >= classes {

@@ -1,3 +1,4 @@
+use datasets::View;
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;
 use proto::teacher::v1 as wire;
@@ -5,14 +6,21 @@ use proto::teacher::v1 as wire;
 use super::*;
 use test_support::damage::{cases, foreign, foreign_text, in_modest_memory};
 
+/// Encodes the first samples of a data set.
 fn encode(encoding: Encoding, logits: &[f32], classes: usize) -> SoftTargets {
+    let samples = (logits.len() / classes) as u32;
+    let seeds = DrawSeeds::of(encoding, View::Fixed { seed: 1, view: 0 }, 0..samples);
     Encoder::default()
-        .encode(encoding, logits, classes)
+        .encode_with_seeds(encoding, logits, classes, &seeds)
         .unwrap()
 }
 
 fn top(k: u32, values: ValueType) -> Encoding {
     Encoding::TopK { k, values }
+}
+
+fn sampled(draws: u32, temperature: u32) -> Encoding {
+    Encoding::Sampled(Sampling { draws, temperature })
 }
 
 /// log Σ exp(z / T), computed directly.
@@ -36,19 +44,25 @@ fn encodings() -> impl Strategy<Value = Encoding> {
     prop_oneof![
         values.clone().prop_map(Encoding::Dense),
         (1u32..50, values).prop_map(|(k, values)| Encoding::TopK { k, values }),
+        (1u32..50, 1u32..=100).prop_map(|(draws, temperature)| sampled(draws, temperature)),
+    ]
+}
+
+/// An encoding of each kind.
+fn every_kind() -> [Encoding; 5] {
+    [
+        Encoding::F32,
+        Encoding::F16,
+        top(2, ValueType::F32),
+        top(2, ValueType::F16),
+        sampled(4, 2),
     ]
 }
 
 /// Returns an encoded answer in every encoding.
 fn answers() -> Vec<Vec<u8>> {
-    let encodings = [
-        Encoding::F32,
-        Encoding::F16,
-        top(2, ValueType::F32),
-        top(2, ValueType::F16),
-    ];
     let answer = |encoding| encode(encoding, &[0.5, 3.0, -2.0, 1.0, 0.25, 9.0], 3).to_wire(7);
-    encodings
+    every_kind()
         .map(|encoding| answer(encoding).encode_to_vec())
         .into()
 }
@@ -61,11 +75,13 @@ proptest! {
         let Ok(answer) = wire::SoftTargets::decode(answer.as_slice()) else {
             return Ok(());
         };
-        for encoding in [Encoding::F32, Encoding::F16, top(2, ValueType::F32), top(2, ValueType::F16)] {
+        for encoding in every_kind() {
             let read = in_modest_memory(|| SoftTargets::from_wire(answer.clone(), encoding, 2, 3));
             if let Ok(targets) = read {
                 prop_assert!(targets.logits().all(f32::is_finite));
-                prop_assert_eq!(targets.logits().count(), 2 * targets.kept());
+                prop_assert_eq!(targets.logits().count(), 2 * logits_per_row(&targets));
+                prop_assert_eq!(targets.kept_classes().count(), 2 * targets.kept());
+                prop_assert!(targets.kept_classes().all(|class| class < 3));
                 prop_assert_eq!(targets.to_wire(answer.id), answer.clone());
             }
         }
@@ -73,7 +89,7 @@ proptest! {
 
     #[test]
     fn a_text_names_one_encoding_or_none(
-        text in foreign_text(["f32", "f16", "top-8", "top-32-f32"].map(str::to_owned).into()),
+        text in foreign_text(["f32", "f16", "top-8", "top-32-f32", "sampled-50", "sampled-7-t12"].map(str::to_owned).into()),
     ) {
         if let Ok(encoding) = text.parse::<Encoding>() {
             prop_assert_eq!(encoding.to_string(), text);
@@ -112,8 +128,8 @@ proptest! {
             for (value, class) in values.iter().zip(chosen) {
                 let exact = row[*class as usize];
                 let expected = match encoding.value_type() {
-                    ValueType::F32 => exact,
-                    ValueType::F16 => f16::from_f32(exact).to_f32(),
+                    Some(ValueType::F16) => f16::from_f32(exact).to_f32(),
+                    _ => exact,
                 };
                 prop_assert_eq!(*value, expected);
                 prop_assert!((value - exact).abs() <= exact.abs() / 2048.0 + 3e-8);
@@ -144,8 +160,7 @@ proptest! {
     #[test]
     fn encodings_are_written_as_they_are_read(encoding in encodings()) {
         prop_assert_eq!(encoding.to_string().parse::<Encoding>().unwrap(), encoding);
-        let (kind, k) = encoding.to_wire();
-        prop_assert_eq!(Encoding::from_wire(kind, k), Some(encoding));
+        prop_assert_eq!(Encoding::from_open(&encoding.to_open()), Some(encoding));
     }
 
     /// Arbitrary bytes are accepted or rejected, without a panic.
@@ -158,9 +173,33 @@ proptest! {
         if let Ok(targets) = SoftTargets::new(encoding, samples, classes, parts) {
             prop_assert!(targets.logits().all(f32::is_finite));
             prop_assert!(targets.kept_classes().all(|class| (class as usize) < classes));
-            prop_assert_eq!(targets.logits().count(), samples * targets.kept());
+            prop_assert_eq!(targets.logits().count(), samples * logits_per_row(&targets));
+            prop_assert_eq!(targets.kept_classes().count(), samples * targets.kept());
         }
     }
+
+    #[test]
+    fn the_draws_of_a_row_depend_on_its_logits_and_its_seed_alone(
+        (logits, classes) in rows(), draws in 1u32..50, temperature in 1u32..=100,
+    ) {
+        let encoding = sampled(draws, temperature);
+        let whole = encode(encoding, &logits, classes);
+        let samples = logits.len() / classes;
+        // Another batch: the rows in the opposite order, by an encoder that has encoded something else.
+        let backward: Vec<f32> = logits.chunks(classes).rev().flatten().copied().collect();
+        let view = View::Fixed { seed: 1, view: 0 };
+        let seeds = DrawSeeds::of(encoding, view, (0..samples as u32).rev());
+        let mut encoder = Encoder::default();
+        encoder.encode(top(1, ValueType::F32), &logits, classes).unwrap();
+        let other = encoder.encode_with_seeds(encoding, &backward, classes, &seeds).unwrap();
+        let back = (0..samples).rev().map(|row| (&other, row));
+        prop_assert_eq!(&SoftTargets::gather(&other, back), &whole);
+    }
+}
+
+fn logits_per_row(targets: &SoftTargets) -> usize {
+    let encoding = targets.encoding();
+    encoding.value_type().map_or(0, |_| targets.kept())
 }
 
 #[test]
@@ -172,6 +211,9 @@ fn sizes_are_those_of_the_documentation() {
         // All ten classes are kept: there is no tail bucket.
         ("top-32", [40, 136, 136, 200]),
         ("top-32-f32", [60, 200, 200, 264]),
+        // Draws, however few classes there are.
+        ("sampled-50", [100, 100, 100, 200]),
+        ("sampled-50-t4", [100, 100, 100, 200]),
     ] {
         let encoding: Encoding = encoding.parse().unwrap();
         let found =
@@ -219,6 +261,51 @@ fn what_cannot_be_encoded_is_said() {
         let error = encode(encoding, 70_000.0);
         assert!(error.contains("70000") && error.contains("f32"), "{error}");
     }
+}
+
+#[test]
+fn draws_need_a_seed_for_every_row() {
+    let encoding = sampled(3, 1);
+    let seeds = DrawSeeds::of(encoding, View::Plain, 0..3);
+    let mut encoder = Encoder::default();
+    let logits = [0.0; 8];
+    let error = encoder.encode_with_seeds(encoding, &logits, 4, &seeds);
+    let (seeds, samples) = (3, 2);
+    assert_eq!(error, Err(EncodeError::Seeds { seeds, samples }));
+    let error = encoder.encode(encoding, &logits, 4).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("0 seeds for the draws of 2 samples"),
+        "{error}"
+    );
+}
+
+#[test]
+fn drawn_classes_may_repeat_but_must_exist_and_be_ascending() {
+    let check = |drawn: [u16; 4]| {
+        let parts = Parts {
+            kept_classes: drawn.map(u16::to_le_bytes).concat().into(),
+            ..Parts::default()
+        };
+        SoftTargets::new(sampled(2, 1), 2, 4, parts).map_err(|error| error.to_string())
+    };
+    assert!(check([1, 1, 0, 3]).is_ok());
+    for (drawn, part) in [
+        ([1, 0, 0, 3], "sample 0 do not rise"),
+        ([0, 3, 2, 1], "sample 1 do not rise"),
+        ([0, 3, 2, 4], "sample 1 keeps class 4"),
+    ] {
+        let error = check(drawn).unwrap_err();
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let logits = Parts {
+        logits: vec![0; 4].into(),
+        kept_classes: vec![0; 4].into(),
+        ..Parts::default()
+    };
+    let error = SoftTargets::new(sampled(2, 1), 1, 4, logits).unwrap_err();
+    assert!(error.to_string().contains("4 bytes of logits"), "{error}");
 }
 
 #[test]
@@ -276,10 +363,35 @@ fn texts_that_name_no_encoding_are_refused() {
         "top-65537",
         "top-3-f16",
         "top-3-",
+        "sampled",
+        "sampled-",
+        "sampled-0",
+        "sampled-1025",
+        "sampled-50-t",
+        "sampled-50-t0",
+        // Has a shorter text.
+        "sampled-50-t1",
+        "sampled-50-t04",
+        "sampled-50-t2.5",
+        "sampled-50-t101",
+        "sampled-50-f32",
+        "sampled-50-t4-t4",
     ] {
         let error = text.parse::<Encoding>().unwrap_err().to_string();
         assert!(error.contains("top-K"), "{text}: {error}");
     }
-    assert_eq!(Encoding::from_wire(wire::Encoding::TopKF16, 0), None);
-    assert_eq!(Encoding::from_wire(wire::Encoding::Unspecified, 1), None);
+    let open = |encoding: wire::Encoding, k, temperature| {
+        Encoding::from_open(&wire::Open {
+            encoding: encoding.into(),
+            k,
+            temperature,
+            ..wire::Open::default()
+        })
+    };
+    assert_eq!(open(wire::Encoding::TopKF16, 0, 0), None);
+    assert_eq!(open(wire::Encoding::Unspecified, 1, 1), None);
+    assert_eq!(open(wire::Encoding::Sampled, 5, 1), Some(sampled(5, 1)));
+    for (k, temperature) in [(0, 1), (1_025, 1), (5, 0), (5, 101)] {
+        assert_eq!(open(wire::Encoding::Sampled, k, temperature), None);
+    }
 }

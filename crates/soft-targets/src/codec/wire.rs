@@ -2,34 +2,54 @@
 
 use proto::teacher::v1 as wire;
 
-use super::{Encoding, Malformed, Parts, SoftTargets, ValueType};
+use super::{Encoding, Malformed, Parts, Sampling, SoftTargets, ValueType};
 
 impl Encoding {
-    /// The encoding as in `Open`: kind and k; k is 0 if every class has a value.
-    pub fn to_wire(self) -> (wire::Encoding, u32) {
+    /// The kind of encoding, as in `Describe` and in answers.
+    pub fn kind(self) -> wire::Encoding {
         match self {
-            Self::Dense(ValueType::F32) => (wire::Encoding::F32, 0),
-            Self::Dense(ValueType::F16) => (wire::Encoding::F16, 0),
-            Self::TopK { k, values } => match values {
-                ValueType::F32 => (wire::Encoding::TopKF32, k),
-                ValueType::F16 => (wire::Encoding::TopKF16, k),
+            Self::Dense(ValueType::F32) => wire::Encoding::F32,
+            Self::Dense(ValueType::F16) => wire::Encoding::F16,
+            Self::TopK { values, .. } => match values {
+                ValueType::F32 => wire::Encoding::TopKF32,
+                ValueType::F16 => wire::Encoding::TopKF16,
             },
+            Self::Sampled(_) => wire::Encoding::Sampled,
         }
     }
 
-    /// The encoding of an `Open`; `None` if the kind is unknown or k is out of range.
-    pub fn from_wire(kind: wire::Encoding, k: u32) -> Option<Self> {
-        let top_k = |values| {
-            (1..=Self::MAX_K)
-                .contains(&k)
-                .then_some(Self::TopK { k, values })
+    /// An `Open` that asks for this encoding, of no teacher yet.
+    pub fn to_open(self) -> wire::Open {
+        let (k, temperature) = match self {
+            Self::Dense(_) => (0, 0),
+            Self::TopK { k, .. } => (k, 0),
+            Self::Sampled(Sampling { draws, temperature }) => (draws, temperature),
         };
-        match kind {
+        wire::Open {
+            encoding: self.kind().into(),
+            k,
+            temperature,
+            ..wire::Open::default()
+        }
+    }
+
+    /// The encoding that `open` asks for; `None` if the kind is unknown, or a number that it needs is out of
+    /// range.
+    pub fn from_open(open: &wire::Open) -> Option<Self> {
+        let k = Some(open.k).filter(|k| (1..=Self::MAX_K).contains(k));
+        let top_k = |values| k.map(|k| Self::TopK { k, values });
+        match open.encoding() {
             wire::Encoding::Unspecified => None,
             wire::Encoding::F32 => Some(Self::F32),
             wire::Encoding::F16 => Some(Self::F16),
             wire::Encoding::TopKF32 => top_k(ValueType::F32),
             wire::Encoding::TopKF16 => top_k(ValueType::F16),
+            wire::Encoding::Sampled => {
+                let (draws, temperature) = (open.k, open.temperature);
+                let fits = (1..=Sampling::MAX_DRAWS).contains(&draws)
+                    && (1..=Sampling::MAX_TEMPERATURE).contains(&temperature);
+                fits.then_some(Self::Sampled(Sampling { draws, temperature }))
+            }
         }
     }
 }
@@ -44,7 +64,7 @@ impl SoftTargets {
         } = self.parts.clone();
         wire::SoftTargets {
             id,
-            encoding: self.encoding.to_wire().0.into(),
+            encoding: self.encoding.kind().into(),
             shape: vec![self.samples as u64, self.classes as u64],
             logits,
             kept_classes,
@@ -62,7 +82,7 @@ impl SoftTargets {
         samples: usize,
         classes: usize,
     ) -> Result<Self, String> {
-        if answer.encoding() != encoding.to_wire().0 {
+        if answer.encoding() != encoding.kind() {
             return Err(format!("encoding {} was not requested", answer.encoding));
         }
         if answer.shape != [samples as u64, classes as u64] {

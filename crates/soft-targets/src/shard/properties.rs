@@ -2,12 +2,12 @@
 
 use crate::Encoder;
 use artifacts::manifest::TeacherIdentity;
-use datasets::Augmentation;
+use datasets::{Augmentation, View};
 use proptest::{prelude::*, sample::Index, sample::select};
 use test_support::damage::{cases, foreign, in_modest_memory};
 
 use super::*;
-use crate::{RecordedImages, ViewSet};
+use crate::{DrawSeeds, Encoding, RecordedImages, ViewSet};
 
 pub(crate) fn identity(encoding: &str) -> RecordingIdentity {
     RecordingIdentity {
@@ -51,10 +51,13 @@ fn targets(encoding: Encoding) -> SoftTargets {
     let logits: Vec<f32> = (0..SAMPLES.len() * 5)
         .map(|i| ((i * 7) % 11) as f32)
         .collect();
-    Encoder::default().encode(encoding, &logits, 5).unwrap()
+    let view = View::Fixed { seed: 1, view: 1 };
+    let seeds = DrawSeeds::of(encoding, view, SAMPLES);
+    let targets = Encoder::default().encode_with_seeds(encoding, &logits, 5, &seeds);
+    targets.unwrap()
 }
 
-const ENCODINGS: [&str; 4] = ["f32", "f16", "top-2", "top-2-f32"];
+const ENCODINGS: [&str; 5] = ["f32", "f16", "top-2", "top-2-f32", "sampled-3-t2"];
 
 fn valid() -> Vec<Vec<u8>> {
     let file = |encoding| {

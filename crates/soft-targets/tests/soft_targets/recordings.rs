@@ -10,7 +10,7 @@ use soft_targets::{
     Fault, MAX_VIEWS, Recording, Recordings, Replay, ShardId, StoreError, WantedRecording,
 };
 
-const ENCODINGS: [&str; 5] = ["f32", "f16", "top-2", "top-3-f32", "top-5"];
+const ENCODINGS: [&str; 6] = ["f32", "f16", "top-2", "top-3-f32", "top-5", "sampled-3-t2"];
 
 #[test]
 fn replay_gives_the_rows_of_any_samples_in_any_order() {
@@ -44,15 +44,17 @@ fn shards_are_what_the_safetensors_crate_reads() {
         assert_eq!(metadata["first_sample"], "8");
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let expected = targets(recording.identity().encoding, 1, 8..10);
-        let logits = tensors.tensor("logits").unwrap();
-        assert_eq!(logits.data(), expected.parts().logits);
-        assert_eq!(logits.shape(), [2, expected.kept()]);
-        for (name, bytes) in [
-            ("kept_classes", &expected.parts().kept_classes),
-            ("rest", &expected.parts().tail_buckets),
+        let (parts, kept) = (expected.parts(), expected.kept());
+        for (name, bytes, columns) in [
+            ("logits", &parts.logits, kept),
+            ("kept_classes", &parts.kept_classes, kept),
+            ("rest", &parts.tail_buckets, 2),
         ] {
             match tensors.tensor(name) {
-                Ok(tensor) => assert_eq!(tensor.data(), bytes),
+                Ok(tensor) => {
+                    assert_eq!(tensor.data(), bytes);
+                    assert_eq!(tensor.shape(), [2, columns], "{encoding} {name}");
+                }
                 Err(_) => assert!(bytes.is_empty(), "{encoding} {name}"),
             }
         }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
-use datasets::Augmentation;
-use soft_targets::{Encoder, Encoding, SoftTargets};
+use datasets::{Augmentation, View};
+use soft_targets::{DrawSeeds, Encoder, Encoding, SoftTargets};
 use soft_targets::{RecordedImages, Recording, RecordingIdentity, ShardId, ViewSet};
 
 pub const CLASSES: usize = 5;
@@ -51,9 +51,18 @@ pub fn logits(view: u32, sample: u32) -> Vec<f32> {
 }
 
 pub fn targets(encoding: Encoding, view: u32, samples: impl Iterator<Item = u32>) -> SoftTargets {
-    let logits: Vec<f32> = samples.flat_map(|sample| logits(view, sample)).collect();
+    let samples: Vec<u32> = samples.collect();
+    let logits: Vec<f32> = samples
+        .iter()
+        .flat_map(|sample| logits(view, *sample))
+        .collect();
+    let view = View::Fixed {
+        seed: 1,
+        view: view.into(),
+    };
+    let seeds = DrawSeeds::of(encoding, view, samples);
     Encoder::default()
-        .encode(encoding, &logits, CLASSES)
+        .encode_with_seeds(encoding, &logits, CLASSES, &seeds)
         .unwrap()
 }
 

@@ -24,7 +24,8 @@ impl Scene {
         let recorder = Arc::new(Recorder::default());
         let mut unanswered = UnansweredBatches::new(recorder.clone());
         let now = Instant::now();
-        let tickets = (0..batches).map(|_| unanswered.submit(Bytes::new(), 0, now));
+        let tickets =
+            (0..batches).map(|_| unanswered.submit(Bytes::new(), 0, DrawSeeds::default(), now));
         Self {
             tickets: tickets.collect(),
             unanswered,

@@ -19,7 +19,7 @@ use proto::teacher::v1::{
     stream_soft_targets_response::Message as Response,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
-use soft_targets::tensor_to_wire;
+use soft_targets::{DrawSeeds, tensor_to_wire};
 use teacher_pool::{
     BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, TeacherPool, Ticket,
 };
@@ -227,7 +227,7 @@ impl Scene {
 fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
     let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
     let tickets: Vec<_> = (0..batches)
-        .map(|_| pool.submit(pixels.clone(), SHAPE[0]))
+        .map(|_| pool.submit(pixels.clone(), SHAPE[0], DrawSeeds::default()))
         .collect();
     let cancel = CancellationToken::new();
     let wait = |ticket: Ticket| {
@@ -492,7 +492,8 @@ fn a_ticket_of_a_dropped_pool_fails() {
     let scene = Scene::new();
     let teacher = scene.start(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
-    let ticket = pool.submit(Bytes::from(vec![0; SHAPE.iter().product()]), SHAPE[0]);
+    let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
+    let ticket = pool.submit(pixels, SHAPE[0], DrawSeeds::default());
     drop(pool);
     let answer = ticket.wait(&CancellationToken::new());
     assert_eq!(answer.unwrap_err(), PoolError::Closed);

@@ -133,14 +133,17 @@ impl LossKind {
     ///
     /// Only sums over outcomes are well-defined on the kept classes and the tail bucket of top-k soft targets. A
     /// label may be in the tail bucket, and the samples of a batch keep different classes, so that there are no
-    /// correlations and similarities of classes or samples.
+    /// correlations and similarities of classes or samples. Drawn classes estimate the teacher's probabilities at
+    /// one temperature, without bias in what is linear in them: cross-entropy, and the gradient of its difference
+    /// from the teacher's entropy.
     pub(super) fn needs(&self) -> Needs {
         let (labels, soft_targets) = match self {
             Self::CrossEntropy { .. } => (true, None),
-            Self::SoftCrossEntropy { .. }
-            | Self::Kd { .. }
-            | Self::Wttm { .. }
-            | Self::MlkdInstance { .. } => (false, Some(TargetClasses::Kept)),
+            Self::SoftCrossEntropy { temperature } | Self::Kd { temperature, .. } => {
+                let temperature = *temperature;
+                (false, Some(TargetClasses::Drawn { temperature }))
+            }
+            Self::Wttm { .. } | Self::MlkdInstance { .. } => (false, Some(TargetClasses::Kept)),
             Self::Dist(_)
             | Self::MseLogits {}
             | Self::MlkdBatch { .. }

@@ -276,6 +276,93 @@ fn terms_that_need_all_logits_are_refused_with_encodings_that_drop_some() {
 }
 
 #[test]
+fn sampled_encodings_serve_only_terms_that_are_linear_in_the_probabilities_at_their_temperature() {
+    let live = |encoding: &str| format!("{TEACHER}\nencoding = \"{encoding}\"");
+    for (loss, encoding) in [
+        (
+            "{ kind = \"soft_cross_entropy\", temperature = 1 }",
+            "sampled-50",
+        ),
+        (
+            "{ kind = \"kd\", temperature = 4, alpha = 0.9 }",
+            "sampled-50-t4",
+        ),
+        (
+            "[{ kind = \"kd\", temperature = 4 }, { kind = \"soft_cross_entropy\", temperature = 4 }, \
+             { kind = \"cross_entropy\" }]",
+            "sampled-8-t4",
+        ),
+    ] {
+        run(loss, &live(encoding)).unwrap();
+    }
+    let all = "needs the teacher's logits of all classes, but teacher.encoding = sampled-50-t4 has drawn classes and \
+               no logits; use \"f32\" or \"f16\"";
+    let some = "needs the teacher's logits, but teacher.encoding = sampled-50-t4 has drawn classes and no logits; \
+                use \"f32\", \"f16\" or \"top-K\"";
+    let at = |needed: &str, instead: &str| {
+        format!(
+            "needs classes drawn at its temperature, {needed}, but teacher.encoding = sampled-50-t4 draws at \
+             temperature 4; use {instead}"
+        )
+    };
+    for (term, kind, message) in [
+        ("{ kind = \"dkd\", temperature = 4 }", "dkd", all),
+        ("{ kind = \"dist\" }", "dist", all),
+        ("{ kind = \"rld\", temperature = 4 }", "rld", all),
+        ("{ kind = \"mse_logits\" }", "mse_logits", all),
+        (
+            "{ kind = \"mlkd_batch\", temperatures = [4] }",
+            "mlkd_batch",
+            all,
+        ),
+        (
+            "{ kind = \"mlkd_class\", temperatures = [4] }",
+            "mlkd_class",
+            all,
+        ),
+        (
+            "{ kind = \"kd\", temperature = 4, standardize = true }",
+            "kd, standardized",
+            all,
+        ),
+        ("{ kind = \"wttm\", gamma = 0.25 }", "wttm", some),
+        (
+            "{ kind = \"mlkd_instance\", temperatures = [4] }",
+            "mlkd_instance",
+            some,
+        ),
+        (
+            "{ kind = \"kd\", temperature = 1 }",
+            "kd",
+            &at("1", "\"sampled-50\""),
+        ),
+        (
+            "{ kind = \"soft_cross_entropy\", temperature = 2 }",
+            "soft_cross_entropy",
+            &at("2", "\"sampled-50-t2\""),
+        ),
+        (
+            "{ kind = \"kd\", temperature = 2.5 }",
+            "kd",
+            &at("2.5", "\"f32\", \"f16\" or \"top-K\""),
+        ),
+    ] {
+        let loss = format!("[{{ kind = \"kd\", temperature = 4 }}, {term}]");
+        let said = refusal(&loss, &live("sampled-50-t4"));
+        let part = format!("phases[1].loss[1] = {kind}: {message}");
+        assert!(
+            said.contains(&part) && !said.contains("loss[0]"),
+            "{part} is not in: {said}"
+        );
+        // A recording replaces the teacher.
+        let recorded = "[soft_targets]\nmode = \"recorded\"\nfolder = \"f\"\nviews = 1\nencoding = \"sampled-50-t4\"";
+        let said = refusal(&loss, recorded);
+        let part = part.replace("teacher.encoding", "soft_targets.encoding");
+        assert!(said.contains(&part), "{part} is not in: {said}");
+    }
+}
+
+#[test]
 fn single_keys_of_a_term_can_be_overridden() {
     let toml = RunToml {
         phases: &[PhaseToml {

@@ -1,6 +1,7 @@
 //! Losses: a weighted sum of terms. z_s and z_t are the logits of student and teacher, y the hard labels,
 //! T the temperature; every term is a mean over the batch. Sums are over the outcomes: all classes, or
-//! with top-k soft targets the classes that were kept and a tail bucket ([`TeacherLogits`]).
+//! with top-k soft targets the classes that were kept and a tail bucket, with sampled ones the draws
+//! ([`TeacherLogits`]).
 
 mod cross_entropy;
 mod decoupled;

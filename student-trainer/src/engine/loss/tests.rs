@@ -1,10 +1,10 @@
-use datasets::MixedLabels;
+use datasets::{MixedLabels, View};
 use serde::Deserialize;
-use soft_targets::{Encoder, Encoding};
+use soft_targets::{DrawSeeds, Encoder, Encoding, SoftTargets};
 use tch::{Device, Kind};
 
 use super::*;
-use crate::config::LossConfig;
+use crate::config::{LossConfig, TargetClasses};
 
 /// A batch, and PyTorch's value and gradient.
 #[derive(Deserialize)]
@@ -49,6 +49,15 @@ fn teacher(rows: &[Vec<f32>], encoding: Encoding) -> TeacherLogits {
     let mut encoder = Encoder::default();
     let targets = encoder.encode(encoding, &rows.concat(), rows[0].len());
     TeacherLogits::new(&targets.unwrap()).unwrap()
+}
+
+/// Draws classes of each row.
+fn draws(rows: &[Vec<f32>], encoding: &str) -> SoftTargets {
+    let encoding = encoding.parse().unwrap();
+    let seeds = DrawSeeds::of(encoding, View::Plain, 0..rows.len() as u32);
+    let mut encoder = Encoder::default();
+    let targets = encoder.encode_with_seeds(encoding, &rows.concat(), rows[0].len(), &seeds);
+    targets.unwrap()
 }
 
 fn terms(json: serde_json::Value) -> Vec<LossTerm> {
@@ -110,6 +119,7 @@ fn a_term_without_what_it_needs_is_an_error_and_without_the_rest_it_is_not() {
     let logits = matrix(&case.student);
     let labels = Tensor::from_slice(&case.labels);
     let top_2 = teacher(&case.teacher, "top-2-f32".parse().unwrap());
+    let drawn = TeacherLogits::new(&draws(&case.teacher, "sampled-3-t2")).unwrap();
     for case in golden() {
         for term in case.loss.terms() {
             let works = |soft_targets| {
@@ -123,8 +133,104 @@ fn a_term_without_what_it_needs_is_an_error_and_without_the_rest_it_is_not() {
             };
             let needed = term.needs().soft_targets;
             assert_eq!(works(None), needed.is_none(), "{term:?}");
-            let works_with_top_k = needed != Some(crate::config::TargetClasses::All);
+            let works_with_top_k = needed != Some(TargetClasses::All);
             assert_eq!(works(Some(&top_2)), works_with_top_k, "{term:?}");
+            let works_with_draws = match needed {
+                None => true,
+                Some(TargetClasses::Drawn { temperature }) => temperature == 2.0,
+                Some(TargetClasses::Kept | TargetClasses::All) => false,
+            };
+            assert_eq!(works(Some(&drawn)), works_with_draws, "{term:?}");
+        }
+    }
+}
+
+/// Value and gradient of the one term `kind` at `temperature`, for a student whose logits are `student`.
+fn computed(
+    kind: &str,
+    temperature: f64,
+    student: &Tensor,
+    soft_targets: &TeacherLogits,
+) -> (f64, Tensor) {
+    let logits = student.copy().set_requires_grad(true);
+    let targets = Targets {
+        labels: &Tensor::zeros([student.size()[0]], (Kind::Int64, Device::Cpu)),
+        mixed: None,
+        soft_targets: Some(soft_targets),
+        epoch: 1,
+    };
+    let terms = terms(serde_json::json!([{"kind": kind, "temperature": temperature}]));
+    let loss = loss(&terms, &logits, &targets).unwrap();
+    let gradients = Tensor::run_backward(&[&loss.total], &[&logits], false, false);
+    (number(&loss.total), gradients[0].shallow_clone())
+}
+
+#[test]
+fn drawn_classes_count_with_their_shares() {
+    let case = &golden()[0];
+    let targets = draws(&case.teacher, "sampled-7-t3");
+    let drawn: Vec<u32> = targets.kept_classes().collect();
+    let mut shares = vec![vec![0.0f32; 4]; case.teacher.len()];
+    for (shares, drawn) in shares.iter_mut().zip(drawn.chunks_exact(7)) {
+        for class in drawn {
+            shares[*class as usize] += 1.0 / 7.0;
+        }
+    }
+    let student = matrix(&case.student).set_requires_grad(true);
+    let log_probabilities = (&student / 3.0).log_softmax(-1, Kind::Float);
+    let sum = (log_probabilities * matrix(&shares)).sum(Kind::Float);
+    let expected = sum * (-9.0 / case.student.len() as f64);
+    let gradients = Tensor::run_backward(&[&expected], &[&student], false, false);
+    let teacher = TeacherLogits::new(&targets).unwrap();
+    for kind in ["soft_cross_entropy", "kd"] {
+        let (value, gradient) = computed(kind, 3.0, &matrix(&case.student), &teacher);
+        assert!((value - number(&expected)).abs() < 1e-5, "{kind}: {value}");
+        let difference = number(&(gradient - &gradients[0]).abs().max());
+        assert!(difference < 1e-6, "{kind}: {difference}");
+    }
+}
+
+/// The mean over many draws is within five standard deviations of the value and the gradient with all logits.
+#[test]
+fn drawn_classes_give_value_and_gradient_without_bias() {
+    let student = vec![0.5f32, -1.0, 2.0, 0.0, 1.0];
+    let logits = vec![2.0f32, -1.0, 0.5, 3.0, -2.0];
+    let rows = 20_000;
+    let repeated = matrix(&vec![student.clone(); rows]);
+    for (temperature, encoding) in [(1.0, "sampled-3"), (4.0, "sampled-3-t4")] {
+        let drawn = draws(&vec![logits.clone(); rows], encoding);
+        let drawn = TeacherLogits::new(&drawn).unwrap();
+        let all = teacher(std::slice::from_ref(&logits), Encoding::F32);
+        let single = matrix(std::slice::from_ref(&student));
+        let (exact, exact_gradient) = computed("soft_cross_entropy", temperature, &single, &all);
+        let exact_gradient = Vec::<f32>::try_from(exact_gradient.reshape([-1])).unwrap();
+
+        let probabilities = all.probabilities(temperature).unwrap();
+        let log_student = (&single / temperature).log_softmax(-1, Kind::Float);
+        let mean = number(&(&probabilities * &log_student).sum(Kind::Double));
+        let square = number(&(&probabilities * log_student.square()).sum(Kind::Double));
+        let draws = 3.0 * rows as f64;
+        let deviation = temperature.powi(2) * ((square - mean * mean) / draws).sqrt();
+        let probabilities = Vec::<f32>::try_from(probabilities.reshape([-1])).unwrap();
+        for kind in ["soft_cross_entropy", "kd"] {
+            let (value, gradient) = computed(kind, temperature, &repeated, &drawn);
+            let off = (value - exact).abs();
+            assert!(
+                off < 5.0 * deviation + 1e-5,
+                "{kind}: {value} is not {exact}"
+            );
+            // Each row has the share 1 / rows of the mean.
+            let sum = gradient.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+            let sum = Vec::<f64>::try_from(sum).unwrap();
+            for (class, (found, exact)) in sum.iter().zip(&exact_gradient).enumerate() {
+                let probability = f64::from(probabilities[class]);
+                let deviation = temperature * (probability * (1.0 - probability) / draws).sqrt();
+                let off = (found - f64::from(*exact)).abs();
+                assert!(
+                    off < 5.0 * deviation + 1e-5,
+                    "{kind}, class {class}: {found} is not {exact}"
+                );
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
     let scene = Scene::new();
     // Full precision, because the test compares all bits.
     let teacher = scene.teacher_with("f32");
-    for encoding in ["f32", "f16", "top-3"] {
+    // The losses have the temperature 2.
+    for encoding in ["f32", "f16", "top-3", "sampled-6-t2"] {
         let from = encoded(&teacher, encoding);
         let targets = scene.path(&format!("targets-{encoding}"));
         let folder = format!("soft_targets.folder={:?}", targets.display().to_string());
@@ -43,6 +44,7 @@ fn live_record_and_recorded_give_the_same_student_and_other_views_another() {
         fs::read(scene.path(&format!("live-{encoding}/artifact/weights.safetensors"))).unwrap()
     };
     assert!(live("f32") != live("f16") && live("f16") != live("top-3"));
+    assert!(live("f32") != live("sampled-6-t2"));
     // Negative controls: other views and other recordings give other bits.
     let from = endpoints(&teacher);
     let (other, _) = scene.run("other views", &[&from, "soft_targets.view_seed=2"]);

@@ -27,6 +27,24 @@ fn a_batch_that_does_not_fit_a_message_is_split_and_leaves_no_trace() {
 }
 
 #[test]
+fn the_parts_of_a_batch_draw_what_the_whole_batch_draws() {
+    let scene = Scene::new(SIZE);
+    let large = scene.teacher(&[]);
+    let small = scene.teacher(&["grpc.max_message_bytes=60000", "grpc.credit=1"]);
+    let run = |name: &str, teacher, encoding: &str| {
+        // Every epoch has other views, and so other draws.
+        let encoding = format!("teacher.encoding={encoding}");
+        let settings = [BATCH, "phases[0].epochs=2", &encoding];
+        scene.run(name, &[address(teacher)], &settings).succeed();
+        student(&scene.path(name))
+    };
+    let whole = run("whole", &large, "sampled-8-t2");
+    assert!(run("split", &small, "sampled-8-t2") == whole);
+    assert_eq!(small.answered(), 2.0 * large.answered());
+    assert!(run("more draws", &small, "sampled-9-t2") != whole);
+}
+
+#[test]
 fn a_batch_whose_parts_would_be_small_is_refused_before_the_first_step() {
     let scene = Scene::new(SIZE);
     // 51 images.
