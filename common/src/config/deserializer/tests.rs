@@ -19,6 +19,7 @@ struct Everything {
     small: u8,
     signed: i64,
     real: f64,
+    maybe_real: Option<f64>,
     texts: Vec<String>,
     pair: [usize; 2],
     policy: Option<Policy>,
@@ -70,7 +71,7 @@ struct Model {
 
 /// Deserializes `file` with `settings` applied.
 fn read(file: Value, settings: &[(&str, &str)]) -> Result<Everything, String> {
-    let mut tree = Node::from(file);
+    let mut tree = Node::from(toml::Value::try_from(file).unwrap());
     for (key, text) in settings {
         let line = format!("{key}=");
         let (path, _) = KeyPath::before_equals(&line).unwrap();
@@ -171,7 +172,19 @@ fn what_does_not_fit_a_type_is_refused() {
         ),
         ("small", "256", "invalid value: integer `256`, expected u8"),
         ("small", "", "invalid type: string \"\", expected u8"),
-        ("real", "nan", "invalid type: string \"nan\", expected f64"),
+        ("real", "nan", "no key takes nan or an infinity"),
+        ("real", "-inf", "no key takes nan or an infinity"),
+        ("maybe_real", "nan", "no key takes nan or an infinity"),
+        (
+            "maybe_real",
+            "none",
+            "invalid type: string \"none\", expected f64",
+        ),
+        (
+            "models.m",
+            "{ threads = nan }",
+            "no key takes nan or an infinity",
+        ),
         ("texts", "a", "expected a sequence"),
         ("pair", "[1, 2, 3]", "invalid length 3"),
         ("policy", "newest", "unknown variant `newest`"),
@@ -212,6 +225,20 @@ fn an_inline_table_changes_single_keys_of_a_table_and_replaces_a_variant() {
     for setting in [("loss", "{ temperature = 3 }"), ("loss.temperature", "3")] {
         let config = read(file(), &[setting]).unwrap();
         assert_eq!(config.loss, Some(Loss::Soft { temperature: 3.0 }));
+    }
+    for settings in [
+        &[("loss", "{ kind = 'hard' }")][..],
+        &[("loss.temperature", "3"), ("loss", "{ kind = 'hard' }")],
+        &[("loss.kind", "'soft'"), ("loss", "{ kind = 'hard' }")],
+    ] {
+        assert_eq!(read(file(), settings).unwrap().loss, Some(Loss::Hard {}));
+    }
+    for settings in [
+        &[("loss", "{ kind = 'soft' }")][..],
+        &[("loss.kind", "soft"), ("loss", "{ kind = 'soft' }")],
+    ] {
+        let loss = read(file(), settings).unwrap().loss;
+        assert_eq!(loss, Some(Loss::Soft { temperature: 2.0 }));
     }
     let config = read(file(), &[("loss", "{ kind = 'hard' }"), ("loss", "7")]);
     assert!(config.is_err());
