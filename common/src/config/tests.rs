@@ -187,8 +187,9 @@ fn a_missing_key_and_others_are_reported_together() {
 
 #[test]
 fn what_is_not_toml_or_not_there_names_the_file() {
-    let error = load("mode = ", &[], &[]).unwrap_err();
+    let error = load("# A comment\nmode = slow", &[], &[]).unwrap_err();
     assert!(error.contains("cannot read the configuration"), "{error}");
+    assert!(error.contains("line 2, column 8"), "{error}");
     let layers = Layers {
         file: Some("/nowhere/x.toml".into()),
         ..Layers::shipped(SHIPPED)

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, mem};
 
+use ::config::{File, FileFormat, Map, Source as _, ValueKind};
 use serde_json::{Number, Value};
-use toml::Value as Toml;
 
 use super::key_path::{KeyPath, Step};
 
@@ -42,9 +42,11 @@ impl Node {
     /// Parses a TOML document.
     ///
     /// # Errors
-    /// The position and the cause.
-    pub(super) fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        text.parse::<toml::Table>().map(Self::from)
+    /// The cause, with line and column if `text` is not TOML.
+    pub(super) fn parse(text: &str) -> Result<Self, ::config::ConfigError> {
+        File::from_str(text, FileFormat::Toml)
+            .collect()
+            .map(Self::from)
     }
 
     /// Sets `text` at `path` and creates missing tables on the way.
@@ -248,32 +250,35 @@ fn differ_in_kind(lower: &BTreeMap<String, Node>, upper: &BTreeMap<String, Node>
 
 /// Parses `text` as one TOML value.
 fn parse_value(text: &str) -> Option<Node> {
-    let mut table: toml::Table = format!("value = {text}").parse().ok()?;
+    let Node::Table(mut table) = Node::parse(&format!("value = {text}")).ok()? else {
+        return None;
+    };
     // More than one key: the text has several lines, with keys of its own.
-    let value = table.remove("value").filter(|_| table.is_empty())?;
-    Some(value.into())
+    table.remove("value").filter(|_| table.is_empty())
 }
 
-impl From<toml::Table> for Node {
-    fn from(table: toml::Table) -> Self {
+impl From<Map<String, ::config::Value>> for Node {
+    fn from(table: Map<String, ::config::Value>) -> Self {
         let entries = table.into_iter();
         Self::Table(entries.map(|(key, value)| (key, value.into())).collect())
     }
 }
 
-impl From<Toml> for Node {
-    fn from(value: Toml) -> Self {
-        match value {
-            Toml::Table(table) => table.into(),
-            Toml::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
-            Toml::String(text) => Self::Scalar(text.into()),
-            Toml::Integer(number) => Self::Scalar(number.into()),
-            Toml::Boolean(truth) => Self::Scalar(truth.into()),
-            Toml::Datetime(time) => Self::Scalar(time.to_string().into()),
-            Toml::Float(number) => match Number::from_f64(number) {
+impl From<::config::Value> for Node {
+    fn from(value: ::config::Value) -> Self {
+        match value.kind {
+            ValueKind::Table(table) => table.into(),
+            ValueKind::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            ValueKind::String(text) => Self::Scalar(text.into()),
+            ValueKind::I64(number) => Self::Scalar(number.into()),
+            ValueKind::Boolean(truth) => Self::Scalar(truth.into()),
+            ValueKind::Float(number) => match Number::from_f64(number) {
                 Some(number) => Self::Scalar(number.into()),
-                None => Self::NotFinite(Toml::Float(number).to_string()),
+                // Rust writes `NaN`; TOML writes `nan`.
+                None => Self::NotFinite(number.to_string().to_lowercase()),
             },
+            // TOML has no other kinds: no null, and no integers beyond `i64`.
+            other => Self::Scalar(other.to_string().into()),
         }
     }
 }
