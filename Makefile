@@ -16,10 +16,11 @@ demo: setup ## Trains a teacher, distils a student from it, serves the student
 	cargo build --release --locked
 	target/release/retort demo $(ARGS)
 
-# The tests start the services, so build the binaries first; both share the release artifacts.
+# The tests start the services, so build the binaries first. --all-targets gives dependencies the features that tests need
+# (tokio's test-util), so that cargo test compiles none of them again.
 test: ## Runs all tests, including those with third-party clients
 	scripts/setup --tests
-	cargo build --release --locked --workspace
+	cargo build --release --locked --workspace --all-targets
 	cargo test --release --locked --workspace $(ARGS)
 
 lint: ## Checks formatting, clippy and the gRPC contracts

@@ -1,8 +1,5 @@
-//! Makes binaries and tests find libtorch at run time, without `LD_LIBRARY_PATH`.
+//! Makes binaries and tests find libtorch at run time.
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = std::env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
-    }
+    torch_build::set_rpath();
 }

@@ -22,6 +22,16 @@ pub(crate) fn text_table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// The cells of each line that are not empty. A cell contains no two spaces in a row.
+#[cfg(test)]
+pub(crate) fn cells(table: &str) -> Vec<Vec<&str>> {
+    let lines = table.lines().map(|line| {
+        let cells = line.split("  ").map(str::trim);
+        cells.filter(|cell| !cell.is_empty()).collect()
+    });
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ::config::{Config, File, FileFormat};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 mod deserializer;
 mod key_path;
@@ -62,7 +60,8 @@ impl Layers {
         }
     }
 
-    /// Merges the layers and reads `T` from them.
+    /// Merges the layers and reads `T` from them. A table overrides single keys of the table below it; if both
+    /// have a `kind`, and not the same, it replaces the table.
     ///
     /// The type of a key decides how a value of the environment or a flag is read. For a text key (string,
     /// path, address, enum) the value is the text as typed, or the content of a TOML string in quotes. For
@@ -102,8 +101,9 @@ impl Layers {
         text: &str,
         flags: impl FnOnce(&mut T),
     ) -> Result<T, ConfigError> {
-        let shipped = self.merge(&[self.shipped])?;
-        let mut merged = self.merge(&[self.shipped, text])?;
+        let shipped = self.parse(self.shipped)?;
+        let mut merged = shipped.clone();
+        merged.merge(self.parse(text)?);
         let mut problems = Problems::default();
         self.apply_settings::<T>(&mut merged, &mut problems);
         let value = read_tolerantly::<T>(merged, &shipped, &mut problems);
@@ -122,14 +122,8 @@ impl Layers {
         })
     }
 
-    /// Merges files, the lowest layer first.
-    fn merge(&self, texts: &[&str]) -> Result<Node, ConfigError> {
-        let mut builder = Config::builder();
-        for text in texts {
-            builder = builder.add_source(File::from_str(text, FileFormat::Toml));
-        }
-        let built = builder.build().and_then(Config::try_deserialize::<Value>);
-        built.map(Node::from).map_err(|error| {
+    fn parse(&self, text: &str) -> Result<Node, ConfigError> {
+        Node::parse(text).map_err(|error| {
             let file = self.file.as_deref();
             ConfigError::Unreadable {
                 file: file.unwrap_or(Path::new("(no file)")).to_owned(),

@@ -1,25 +1,10 @@
-//! Compiles the C interface to libtorch's runner of exported programs, and sets an rpath, so that binaries and tests
-//! find libtorch without `LD_LIBRARY_PATH`.
-
-use std::env;
+//! Compiles the C interface to libtorch's runner of exported programs.
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=shim");
-    // Without LIBTORCH, torch-sys explains what to do.
-    let Ok(libtorch) = env::var("LIBTORCH") else {
-        return;
+    let shim = torch_build::Shim {
+        library: "torch_programs_shim",
+        source: "model_runner.cpp",
+        headers: &["include", "include/torch/csrc/api/include"],
     };
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .file("shim/model_runner.cpp")
-        // System headers, so that only the shim's own code is checked for warnings.
-        .flag(format!("-isystem{libtorch}/include"))
-        .flag(format!("-isystem{libtorch}/include/torch/csrc/api/include"))
-        .compile("torch_programs_shim");
-    println!("cargo:rustc-link-search=native={libtorch}/lib");
-    println!("cargo:rustc-link-lib=torch_cpu");
-    println!("cargo:rustc-link-lib=c10");
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+    shim.compile();
 }

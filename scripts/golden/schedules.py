@@ -84,24 +84,17 @@ def warm_up_cosine(epochs, steps_per_epoch, warm_up_epochs, learning_rate, final
 
 
 def step(epochs, steps_per_epoch, learning_rate, step_size, gamma=0.1):
-    schedule = {
-        "kind": "step",
-        "learning_rate": learning_rate,
-        "step_size": step_size,
-        "gamma": gamma,
-    }
-    make = lambda optimizer: StepLR(optimizer, step_size=step_size, gamma=gamma)
-    return case(schedule, epochs, steps_per_epoch, learning_rate, make, by_epoch=True)
+    return decay("step", StepLR, epochs, steps_per_epoch, learning_rate, gamma, step_size=step_size)
 
 
 def multi_step(epochs, steps_per_epoch, learning_rate, milestones, gamma=0.1):
-    schedule = {
-        "kind": "multi_step",
-        "learning_rate": learning_rate,
-        "milestones": milestones,
-        "gamma": gamma,
-    }
-    make = lambda optimizer: MultiStepLR(optimizer, milestones=milestones, gamma=gamma)
+    return decay("multi_step", MultiStepLR, epochs, steps_per_epoch, learning_rate, gamma, milestones=milestones)
+
+
+def decay(kind, scheduler, epochs, steps_per_epoch, learning_rate, gamma, **when):
+    """Multiplies by gamma at the end of some epochs."""
+    schedule = {"kind": kind, "learning_rate": learning_rate, **when, "gamma": gamma}
+    make = lambda optimizer: scheduler(optimizer, gamma=gamma, **when)
     return case(schedule, epochs, steps_per_epoch, learning_rate, make, by_epoch=True)
 
 

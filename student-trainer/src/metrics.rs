@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use proto::runs::v1::RunState;
 
 use crate::{
     config::PhaseKind,
     events::{EventSink, RunEvent},
+    service::store::StoredState,
 };
 
 /// Every metric of the trainer.
@@ -19,7 +19,8 @@ use crate::{
 pub enum Metric {
     /// Gauge by `state`, which is `queued` or `running`: runs that have not ended.
     Runs,
-    /// Counter by `outcome`, which is `succeeded`, `failed` or `cancelled`: runs that have ended.
+    /// Counter by `outcome`, which is `succeeded`, `failed`, `withheld` (the run is complete, and its publish gate
+    /// withheld its model) or `cancelled`: runs that have ended.
     RunsEnded,
     /// Gauge by `kind`, which is `supervised`, `distill` or `fine_tune`: 1 for the current phase.
     Phase,
@@ -123,7 +124,9 @@ impl Metric {
     const fn help(self) -> &'static str {
         match self {
             Self::Runs => "Runs that have not ended, by state: queued or running.",
-            Self::RunsEnded => "Runs that have ended, by outcome: succeeded, failed or cancelled.",
+            Self::RunsEnded => {
+                "Runs that have ended, by outcome: succeeded, failed, withheld or cancelled."
+            }
             Self::Phase => "1 for the kind of the current phase.",
             Self::PhaseEpochs => "Epochs of the current phase.",
             Self::EpochSteps => "Steps of an epoch of the current phase.",
@@ -192,7 +195,7 @@ impl Metric {
                 }
             }
             Self::RunsEnded => {
-                for outcome in ["succeeded", "failed", "cancelled"] {
+                for outcome in ["succeeded", "failed", "withheld", "cancelled"] {
                     counter!(self.name(), "outcome" => outcome).increment(0);
                 }
             }
@@ -303,9 +306,9 @@ impl Drop for CurrentRunGauges {
     }
 }
 
-/// Counts a run's change of state.
-pub(crate) fn run_changed(before: RunState, now: RunState) {
-    if let Some(state) = unfinished(before) {
+/// Counts a run's change of state; `before` is `None` for a run that the service did not have.
+pub(crate) fn run_changed(before: Option<StoredState>, now: StoredState) {
+    if let Some(state) = before.and_then(unfinished) {
         gauge!(Metric::Runs.name(), "state" => state).decrement(1);
     }
     if let Some(state) = unfinished(now) {
@@ -316,22 +319,24 @@ pub(crate) fn run_changed(before: RunState, now: RunState) {
     }
 }
 
-const fn unfinished(state: RunState) -> Option<&'static str> {
+const fn unfinished(state: StoredState) -> Option<&'static str> {
     match state {
-        RunState::Queued => Some("queued"),
-        RunState::Running => Some("running"),
-        RunState::Unspecified | RunState::Succeeded | RunState::Failed | RunState::Cancelled => {
-            None
-        }
+        StoredState::Queued => Some("queued"),
+        StoredState::Running => Some("running"),
+        StoredState::Succeeded
+        | StoredState::Failed
+        | StoredState::Withheld
+        | StoredState::Cancelled => None,
     }
 }
 
-const fn outcome(state: RunState) -> Option<&'static str> {
+const fn outcome(state: StoredState) -> Option<&'static str> {
     match state {
-        RunState::Succeeded => Some("succeeded"),
-        RunState::Failed => Some("failed"),
-        RunState::Cancelled => Some("cancelled"),
-        RunState::Unspecified | RunState::Queued | RunState::Running => None,
+        StoredState::Succeeded => Some("succeeded"),
+        StoredState::Failed => Some("failed"),
+        StoredState::Withheld => Some("withheld"),
+        StoredState::Cancelled => Some("cancelled"),
+        StoredState::Queued | StoredState::Running => None,
     }
 }
 

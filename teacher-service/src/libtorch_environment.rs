@@ -4,11 +4,8 @@
 
 use std::{env, io};
 
-use common::process_environment;
+use common::process_environment::{self, TENSOR_SETTINGS};
 use serde::Deserialize;
-
-/// How OpenMP's threads wait for each other.
-const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
 
 /// The newest instruction set that libtorch may use; each includes those before it. Different machines with
 /// the same limit give the same bits.
@@ -25,10 +22,9 @@ pub enum CpuIsa {
     Avx512Bf16,
 }
 
-/// Ensures that the environment limits the instruction set and, unless it sets a wait policy, lets idle OpenMP
-/// threads sleep instead of spin, because a service shares its machine. ONNX Runtime reports nothing to its
-/// vendor unless the environment says otherwise. If a variable is missing, executes the
-/// program again (same process id, same arguments) with the variables set.
+/// Ensures that the environment limits the instruction set and contains [`TENSOR_SETTINGS`], except variables
+/// that are set already. ONNX Runtime reports nothing to its vendor unless the environment says otherwise. If a
+/// variable is missing, executes the program again (same process id, same arguments) with the variables set.
 ///
 /// # Errors
 /// If the program cannot be executed.
@@ -39,15 +35,9 @@ pub fn settle(cpu_isa: CpuIsa) -> io::Result<()> {
         .flatten()
         .filter(|(name, value)| env::var(name).as_deref() != Ok(*value))
         .collect();
-    if env::var_os(WAIT_POLICY).is_none() {
-        missing.push((WAIT_POLICY, "passive"));
-    }
+    missing.extend(process_environment::missing(&TENSOR_SETTINGS));
     #[cfg(feature = "onnx")]
-    missing.extend(
-        onnx_runtime::ENVIRONMENT
-            .into_iter()
-            .filter(|(name, _)| env::var_os(name).is_none()),
-    );
+    missing.extend(process_environment::missing(&onnx_runtime::ENVIRONMENT));
     process_environment::add(missing)
 }
 

@@ -22,7 +22,9 @@ use soft_targets::tensor_from_wire;
 use teacher_service::{
     config::TeacherConfig,
     inspect::{self, DataChoice, Stage},
-    libtorch_environment, serve,
+    libtorch_environment,
+    model::format::ModelFormat,
+    serve,
 };
 use tokio::runtime::Builder;
 
@@ -141,6 +143,11 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 
 /// Must be called before any thread exists and before libtorch is used, because this may execute the program again.
 fn settle_environment(config: &TeacherConfig) -> anyhow::Result<()> {
+    let model = &config.model;
+    // An inference server computes elsewhere. A format that cannot be detected is reported when the model is opened.
+    if let Ok(ModelFormat::InferenceServer) = model.format.resolve(&model.path) {
+        return Ok(());
+    }
     libtorch_environment::settle(config.compute.cpu_isa)
         .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))
 }

@@ -87,10 +87,36 @@ pub(super) fn reliability_diagram(calibrations: &[(&'static str, Calibration)]) 
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::{
         super::tested::example::{LABELS, model},
         *,
     };
+
+    /// Written by `scripts/golden/evaluation.py`, with fractions.
+    #[derive(Deserialize)]
+    struct Golden {
+        confidences: Vec<f64>,
+        correct: Vec<bool>,
+        error: f64,
+    }
+
+    #[test]
+    fn the_error_is_that_of_its_definition() {
+        let golden = include_str!("../../tests/golden/calibration.json");
+        let golden: Vec<Golden> = serde_json::from_str(golden).unwrap();
+        assert_eq!(golden.len(), 3);
+        for case in golden {
+            let mut model = model([0; 6]);
+            model.predictions = vec![0; case.correct.len()];
+            model.confidences = Some(case.confidences);
+            let labels = case.correct.iter().map(|correct| usize::from(!correct));
+            let labels: Vec<_> = labels.map(Some).collect();
+            let found = Calibration::new(&model, &labels).unwrap();
+            assert!((found.error - case.error).abs() < 1e-12, "{found:?}");
+        }
+    }
 
     #[test]
     fn the_error_is_the_mean_gap_between_accuracy_and_confidence() {

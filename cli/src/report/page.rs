@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::{
     calibration::{Calibration, calibrations, reliability_diagram},
-    classes::{self, ClassRow, classes},
+    classes::{self, classes},
     confusion::Confusion,
     mistakes::{Mistake, mistakes},
     sizes::cost_charts,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     comparison::{Figures, HEADINGS, Row},
-    page::{Chart, colour_rules, phase_charts},
+    page::{Chart, Table, colour_rules, phase_charts},
     runs::RunHistory,
 };
 
@@ -42,8 +42,8 @@ pub(crate) struct Report<'a> {
 #[template(path = "report.html")]
 struct Page<'a> {
     report: &'a Report<'a>,
-    headings: [&'static str; 6],
-    rows: Vec<Row>,
+    /// `None` if there are no models.
+    models: Option<Table>,
     costs: Vec<Chart>,
     colour_rules: String,
     runs: Vec<RunCharts<'a>>,
@@ -60,8 +60,7 @@ struct RunCharts<'a> {
 struct Answers<'a> {
     class_names: &'a [String],
     is_labelled: bool,
-    class_headings: [&'static str; 7],
-    classes: Vec<ClassRow<'a>>,
+    classes: Table,
     more_classes: usize,
     confusion: Confusion<'a>,
     /// Names and expected calibration errors in percent.
@@ -75,14 +74,13 @@ struct Answers<'a> {
 impl Report<'_> {
     /// The whole page.
     pub(crate) fn to_html(&self) -> String {
-        let rows = self
-            .models
-            .iter()
-            .map(|(name, figures)| Row::new(name, figures));
+        let rows = self.models.iter().map(|(name, figures)| {
+            let row = Row::new(name, figures);
+            (row.name, row.cells)
+        });
         let page = Page {
             report: self,
-            headings: HEADINGS,
-            rows: rows.collect(),
+            models: (!self.models.is_empty()).then(|| Table::new(HEADINGS, rows)),
             costs: cost_charts(&self.models),
             colour_rules: colour_rules(),
             runs: self.runs.iter().map(RunCharts::new).collect(),
@@ -114,8 +112,10 @@ impl<'a> Answers<'a> {
         Self {
             class_names: tested.class_names,
             is_labelled: tested.is_labelled(),
-            class_headings: classes::HEADINGS,
-            classes,
+            classes: Table::new(
+                classes::HEADINGS,
+                classes.into_iter().map(|row| (row.name, row.cells)),
+            ),
             more_classes,
             confusion: Confusion::new(tested),
             calibration_errors: calibrations.iter().map(error).collect(),

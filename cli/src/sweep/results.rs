@@ -80,7 +80,7 @@ fn mean(values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::{super::plan, *};
-    use crate::run_config::RunConfigText;
+    use crate::{run_config::RunConfigText, text_table::cells};
 
     #[test]
     fn mean_and_deviation_are_those_of_each_setting() {
@@ -101,15 +101,7 @@ mod tests {
             run(1, None, 7.0),
         ];
         let table = table(&settings, &figures);
-        let lines: Vec<Vec<&str>> = table
-            .lines()
-            .map(|line| {
-                line.split("  ")
-                    .map(str::trim)
-                    .filter(|it| !it.is_empty())
-                    .collect()
-            })
-            .collect();
+        let lines = cells(&table);
         assert_eq!(
             lines[1],
             [

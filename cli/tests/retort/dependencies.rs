@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
-    &["common", "proto", "tensorboard", "tensors"],
+    &["common", "proto", "tensorboard", "tensors", "torch-build"],
     &["artifacts", "datasets", "networks", "server", "torch-cuda"],
     &[
         "onnx-runtime",

@@ -12,7 +12,7 @@ use test_support::{Process, built_beside};
 use crate::distill::{Scene, text};
 
 /// Starts a service with a ready file; returns it with the address of its gRPC port.
-fn start(program: &str, folder: &Path, arguments: &[String]) -> (Process, String) {
+pub fn start(program: &str, folder: &Path, arguments: &[String]) -> (Process, String) {
     let ready_file = folder.join(format!("{program}.ready.json"));
     let mut command = Command::new(built_beside(env!("CARGO_BIN_EXE_retort"), program));
     command.arg("serve").args(arguments);

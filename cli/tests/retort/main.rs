@@ -14,5 +14,6 @@ mod models;
 mod predict;
 mod serve;
 mod student;
+mod sweep;
 mod targets;
 mod teacher;

@@ -12,6 +12,8 @@ use serde_json::{Error, Value};
 
 use super::tree::Node;
 
+const NOT_FINITE: &str = "no key takes nan or an infinity; give a finite number, or remove the key";
+
 impl Node {
     /// The node as the value of a text key.
     fn into_text(self) -> Self {
@@ -38,6 +40,7 @@ impl<'de> Deserializer<'de> for Node {
         match self {
             Self::Typed(typed) => typed.into_toml().deserialize_any(visitor),
             Self::Scalar(value) => value.deserialize_any(visitor),
+            Self::NotFinite(_) => Err(Error::custom(NOT_FINITE)),
             Self::List(items) => {
                 let mut items = SeqDeserializer::new(items.into_iter());
                 let value = visitor.visit_seq(&mut items)?;
@@ -108,6 +111,7 @@ impl<'de> Deserializer<'de> for Node {
             )),
             Self::List(_) => Err(Error::invalid_type(Unexpected::Seq, &"a word or a table")),
             Self::Scalar(value) => value.deserialize_enum(name, variants, visitor),
+            Self::NotFinite(_) => Err(Error::custom(NOT_FINITE)),
             // Unreachable: typed nodes are replaced above.
             Self::Typed(_) => Err(Error::custom("is not resolved")),
         }

@@ -84,6 +84,77 @@ fn later_layers_win_key_by_key() {
     assert_eq!(config.phases[0].epochs, 6);
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Training {
+    seed: u64,
+    loss: Loss,
+    clip_norm: Option<f64>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Loss {
+    Soft {
+        temperature: f64,
+        #[serde(default)]
+        weight: Option<f64>,
+    },
+    Hard {
+        #[serde(default)]
+        smoothing: f64,
+    },
+}
+
+impl Validate for Training {
+    fn validate(&self, _: &mut Problems) {}
+}
+
+fn load_training(text: &str) -> Result<Training, String> {
+    let shipped = "seed = 1\n[loss]\nkind = \"soft\"\ntemperature = 2.0\nweight = 0.5";
+    let layers = Layers::shipped(shipped);
+    layers.load_text(text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_table_of_another_kind_replaces_the_one_below_it() {
+    let soft = |temperature| Loss::Soft {
+        temperature,
+        weight: Some(0.5),
+    };
+    for (text, loss) in [
+        ("", soft(2.0)),
+        ("loss.temperature = 4.0", soft(4.0)),
+        ("loss = { kind = \"soft\", temperature = 4.0 }", soft(4.0)),
+        (
+            "loss = { kind = \"hard\", smoothing = 0.1 }",
+            Loss::Hard { smoothing: 0.1 },
+        ),
+    ] {
+        let training = load_training(text).unwrap();
+        assert_eq!((training.seed, training.loss), (1, loss), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_a_problem_of_its_key_and_not_an_unset_key() {
+    let unset = load_training("").unwrap();
+    assert_eq!(unset.clip_norm, None);
+    for (text, problem) in [
+        ("clip_norm = nan", "clip_norm = nan: no key takes nan"),
+        ("clip_norm = -inf", "clip_norm = -inf: no key takes nan"),
+        ("seed = inf", "seed = inf: no key takes nan"),
+        ("loss.weight = nan", "loss.weight = nan: no key takes nan"),
+        ("loss.temperature = +nan", "loss.temperature = nan: no key"),
+    ] {
+        let error = load_training(text).unwrap_err();
+        assert!(error.contains("1 problem in"), "{error}");
+        assert!(error.contains(problem), "{problem} is not in: {error}");
+    }
+    let error = load_training("clip_norm = nan\nloss.weight = inf\ntypo = 1").unwrap_err();
+    assert!(error.contains("3 problems"), "{error}");
+}
+
 #[test]
 fn every_problem_is_reported_at_once_with_key_value_and_what_is_allowed() {
     let error = load(
@@ -116,8 +187,9 @@ fn a_missing_key_and_others_are_reported_together() {
 
 #[test]
 fn what_is_not_toml_or_not_there_names_the_file() {
-    let error = load("mode = ", &[], &[]).unwrap_err();
+    let error = load("# A comment\nmode = slow", &[], &[]).unwrap_err();
     assert!(error.contains("cannot read the configuration"), "{error}");
+    assert!(error.contains("line 2, column 8"), "{error}");
     let layers = Layers {
         file: Some("/nowhere/x.toml".into()),
         ..Layers::shipped(SHIPPED)

@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, mem};
 
-use ::config::{Config, File, FileFormat};
-use serde_json::Value;
+use ::config::{File, FileFormat, Map, Source as _, ValueKind};
+use serde_json::{Number, Value};
 
 use super::key_path::{KeyPath, Step};
 
 /// Messages show at most this many characters of a value.
 const LONGEST_VALUE: usize = 80;
+
+/// The key that says which of several types a table is; each type has keys of its own.
+const KIND: &str = "kind";
 
 /// A node of a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +20,10 @@ pub(super) enum Node {
     Table(BTreeMap<String, Node>),
     /// Values in order.
     List(Vec<Node>),
-    /// A string, number or boolean from a file.
+    /// A string, finite number or boolean from a file.
     Scalar(Value),
+    /// `nan`, `inf` or `-inf` from a file. No key takes them.
+    NotFinite(String),
     /// Text from an environment variable or a flag.
     Typed(Typed),
 }
@@ -28,11 +33,22 @@ pub(super) enum Node {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Typed {
     text: String,
-    /// The table that lower layers have at this key. An inline table in `text` overrides single keys of it.
+    /// The table that lower layers have at this key. An inline table in `text` overrides single keys of it, or
+    /// replaces it if it is of another kind.
     under: Option<Box<Node>>,
 }
 
 impl Node {
+    /// Parses a TOML document.
+    ///
+    /// # Errors
+    /// The cause, with line and column if `text` is not TOML.
+    pub(super) fn parse(text: &str) -> Result<Self, ::config::ConfigError> {
+        File::from_str(text, FileFormat::Toml)
+            .collect()
+            .map(Self::from)
+    }
+
     /// Sets `text` at `path` and creates missing tables on the way.
     ///
     /// # Errors
@@ -87,10 +103,11 @@ impl Node {
         mem::replace(self, Self::EMPTY)
     }
 
-    /// Overrides the values of `self` by those of `upper`, key by key.
-    fn merge(&mut self, upper: Self) {
+    /// Overrides the values of `self` by those of `upper`, key by key. A table whose `kind` differs replaces the
+    /// other table, because the keys of one kind have no meaning for another.
+    pub(super) fn merge(&mut self, upper: Self) {
         match (self, upper) {
-            (Self::Table(table), Self::Table(upper)) => {
+            (Self::Table(table), Self::Table(upper)) if !differ_in_kind(table, &upper) => {
                 for (key, value) in upper {
                     table.entry(key).or_insert(Self::EMPTY).merge(value);
                 }
@@ -123,6 +140,15 @@ impl Node {
         }
     }
 
+    /// The content of a string.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Scalar(Value::String(text)) => Some(text.clone()),
+            Self::Typed(typed) => Some(typed.clone().into_text()),
+            _ => None,
+        }
+    }
+
     /// The value at `path`, or the typed text that contains it, as messages show it.
     pub(super) fn shown(&self, path: &KeyPath) -> Option<String> {
         let (steps, node) = self.walk(path);
@@ -130,6 +156,7 @@ impl Node {
         let node = node.filter(|node| reached || matches!(node, Self::Typed(_)))?;
         let text = match node {
             Self::Typed(typed) => typed.text.clone(),
+            Self::NotFinite(text) => text.clone(),
             other => Value::from(other.clone()).to_string(),
         };
         Some(match text.char_indices().nth(LONGEST_VALUE) {
@@ -188,7 +215,7 @@ impl Typed {
         if !self.text.starts_with(['"', '\'']) {
             return None;
         }
-        match parse(&self.text)? {
+        match parse_value(&self.text)? {
             Node::Scalar(Value::String(text)) => Some(text),
             _ => None,
         }
@@ -196,7 +223,7 @@ impl Typed {
 
     /// The text read as TOML, or as a string if it is not TOML. Ignores the table of lower layers.
     pub(super) fn into_value(self) -> Node {
-        parse(&self.text).unwrap_or(Node::Scalar(Value::String(self.text)))
+        parse_value(&self.text).unwrap_or(Node::Scalar(Value::String(self.text)))
     }
 
     /// Like [`into_value`](Self::into_value), but merges an inline table into the table of lower layers.
@@ -213,33 +240,50 @@ impl Typed {
     }
 }
 
+/// Whether both tables have a `kind`, and not the same.
+fn differ_in_kind(lower: &BTreeMap<String, Node>, upper: &BTreeMap<String, Node>) -> bool {
+    let kind = |table: &BTreeMap<String, Node>| table.get(KIND)?.text();
+    kind(lower)
+        .zip(kind(upper))
+        .is_some_and(|(lower, upper)| lower != upper)
+}
+
 /// Parses `text` as one TOML value.
-fn parse(text: &str) -> Option<Node> {
-    let source = File::from_str(&format!("value = {text}"), FileFormat::Toml);
-    let config = Config::builder().add_source(source).build().ok()?;
-    let Ok(Value::Object(mut table)) = config.try_deserialize() else {
+fn parse_value(text: &str) -> Option<Node> {
+    let Node::Table(mut table) = Node::parse(&format!("value = {text}")).ok()? else {
         return None;
     };
     // More than one key: the text has several lines, with keys of its own.
-    let value = table.remove("value").filter(|_| table.is_empty())?;
-    // TOML's infinities and NaN have no JSON value and become null.
-    Some(value).filter(|value| !value.is_null()).map(Node::from)
+    table.remove("value").filter(|_| table.is_empty())
 }
 
-impl From<Value> for Node {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Object(table) => {
-                let entries = table.into_iter();
-                Self::Table(entries.map(|(key, value)| (key, value.into())).collect())
-            }
-            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
-            scalar => Self::Scalar(scalar),
+impl From<Map<String, ::config::Value>> for Node {
+    fn from(table: Map<String, ::config::Value>) -> Self {
+        let entries = table.into_iter();
+        Self::Table(entries.map(|(key, value)| (key, value.into())).collect())
+    }
+}
+
+impl From<::config::Value> for Node {
+    fn from(value: ::config::Value) -> Self {
+        match value.kind {
+            ValueKind::Table(table) => table.into(),
+            ValueKind::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            ValueKind::String(text) => Self::Scalar(text.into()),
+            ValueKind::I64(number) => Self::Scalar(number.into()),
+            ValueKind::Boolean(truth) => Self::Scalar(truth.into()),
+            ValueKind::Float(number) => match Number::from_f64(number) {
+                Some(number) => Self::Scalar(number.into()),
+                // Rust writes `NaN`; TOML writes `nan`.
+                None => Self::NotFinite(number.to_string().to_lowercase()),
+            },
+            // TOML has no other kinds: no null, and no integers beyond `i64`.
+            other => Self::Scalar(other.to_string().into()),
         }
     }
 }
 
-/// For messages: typed text becomes a string.
+/// For messages: typed text and what is not finite become strings.
 impl From<Node> for Value {
     fn from(node: Node) -> Self {
         match node {
@@ -249,6 +293,7 @@ impl From<Node> for Value {
             }
             Node::List(items) => Self::Array(items.into_iter().map(Self::from).collect()),
             Node::Scalar(value) => value,
+            Node::NotFinite(text) => Self::String(text),
             Node::Typed(typed) => Self::String(typed.text),
         }
     }

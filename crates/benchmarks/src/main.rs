@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::{
     output::{self, Messages, OutputError},
-    process_environment,
+    process_environment::{self, TENSOR_SETTINGS},
     shutdown::Signals,
 };
 use mimalloc::MiMalloc;
@@ -102,8 +102,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Encodings(arguments) => measure(encodings::execute(&arguments)),
         Command::Serve(arguments) => measure(serve::execute(*arguments)),
         Command::Part(part) => {
-            process_environment::require(&onnx_runtime::ENVIRONMENT)
-                .context("cannot restart with the variables of ONNX Runtime set")?;
+            // As the services set them.
+            let settings = [&TENSOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
+            process_environment::require(&settings)
+                .context("cannot restart with the variables of the libraries set")?;
             part.execute()?;
             Ok(ExitCode::SUCCESS)
         }

@@ -83,7 +83,12 @@ impl<'s> BatchAssembler<'s> {
     /// # Panics
     /// If a sample is not in the source.
     pub fn assemble(&self, samples: &[u32]) -> Result<Batch, SampleError> {
-        let (labels, mixed) = self.labels(samples);
+        let shown = samples.iter().map(|&sample| Shown {
+            sample,
+            mix: self.mix(sample),
+        });
+        let shown: Vec<Shown> = shown.collect();
+        let (labels, mixed) = self.labels(&shown);
         let mut batch = Batch {
             samples: samples.to_vec(),
             values: self.zeros(samples, &self.targets.student),
@@ -94,12 +99,12 @@ impl<'s> BatchAssembler<'s> {
         let teacher = self.targets.teacher.as_ref();
         batch.teacher_values = teacher.map(|teacher| self.zeros(samples, teacher));
         match (&mut batch.values, &mut batch.teacher_values) {
-            (Values::Uint8(student), None) => self.render(samples, student, &mut [])?,
+            (Values::Uint8(student), None) => self.render(&shown, student, &mut [])?,
             (Values::Uint8(student), Some(Values::Uint8(teacher))) => {
-                self.render(samples, student, teacher)?;
+                self.render(&shown, student, teacher)?;
             }
             (Values::Fp32(rows), teacher) => {
-                self.copy_rows(samples, rows)?;
+                self.copy_rows(&shown, rows)?;
                 if let Some(Values::Fp32(teacher)) = teacher {
                     teacher.copy_from_slice(rows);
                 }
@@ -118,7 +123,7 @@ impl<'s> BatchAssembler<'s> {
     /// Renders each sample for the student and, if `teacher` is not empty, for the teacher.
     fn render(
         &self,
-        samples: &[u32],
+        samples: &[Shown],
         student: &mut [u8],
         teacher: &mut [u8],
     ) -> Result<(), SampleError> {
@@ -126,9 +131,9 @@ impl<'s> BatchAssembler<'s> {
         let teacher_target = self.targets.teacher.as_ref();
         let teacher_shape = teacher_target.map(|target| target.image_shape());
         let size = |shape: [usize; 3]| shape.iter().product::<usize>();
-        let one = |canvas: &mut Canvas, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
-            self.show(&mut canvas.renderer, sample, student, teacher)?;
-            let Some(mix) = self.mix(sample).filter(|mix| !mix.is_empty()) else {
+        let one = |canvas: &mut Canvas, shown: &Shown, student: &mut [u8], teacher: &mut [u8]| {
+            self.show(&mut canvas.renderer, shown.sample, student, teacher)?;
+            let Some(mix) = shown.mix.filter(|mix| !mix.is_empty()) else {
                 return Ok(());
             };
             let Canvas { renderer, partner } = canvas;
@@ -148,21 +153,21 @@ impl<'s> BatchAssembler<'s> {
                 return student
                     .par_chunks_exact_mut(students)
                     .zip(samples)
-                    .try_for_each_init(Canvas::default, |canvas, (student, sample)| {
-                        one(canvas, *sample, student, &mut [])
+                    .try_for_each_init(Canvas::default, |canvas, (student, shown)| {
+                        one(canvas, shown, student, &mut [])
                     });
             }
             let mut canvas = Canvas::default();
             let mut pairs = student.chunks_exact_mut(students).zip(samples);
             return pairs
-                .try_for_each(|(student, sample)| one(&mut canvas, *sample, student, &mut []));
+                .try_for_each(|(student, shown)| one(&mut canvas, shown, student, &mut []));
         };
         student
             .par_chunks_exact_mut(students)
             .zip(teacher.par_chunks_exact_mut(size(teacher_shape)))
             .zip(samples)
-            .try_for_each_init(Canvas::default, |canvas, ((student, teacher), sample)| {
-                one(canvas, *sample, student, teacher)
+            .try_for_each_init(Canvas::default, |canvas, ((student, teacher), shown)| {
+                one(canvas, shown, student, teacher)
             })
     }
 
@@ -196,7 +201,7 @@ impl<'s> BatchAssembler<'s> {
         }
     }
 
-    /// How the view mixes `sample`.
+    /// Draws how the view mixes `sample`.
     fn mix(&self, sample: u32) -> Option<Mix> {
         if !self.augmentation.mixes() {
             return None;
@@ -213,10 +218,10 @@ impl<'s> BatchAssembler<'s> {
     }
 
     /// The labels of `samples` with the larger weight and, if the view mixes samples, the other ones.
-    fn labels(&self, samples: &[u32]) -> (Vec<i64>, Option<MixedLabels>) {
+    fn labels(&self, samples: &[Shown]) -> (Vec<i64>, Option<MixedLabels>) {
         let label = |sample: u32| self.source.label(sample).map_or(IGNORED_LABEL, i64::from);
-        let own: Vec<i64> = samples.iter().map(|sample| label(*sample)).collect();
-        let mixes: Option<Vec<Mix>> = samples.iter().map(|sample| self.mix(*sample)).collect();
+        let own: Vec<i64> = samples.iter().map(|shown| label(shown.sample)).collect();
+        let mixes: Option<Vec<Mix>> = samples.iter().map(|shown| shown.mix).collect();
         let Some(mixes) = mixes.filter(|mixes| !mixes.is_empty()) else {
             return (own, None);
         };
@@ -232,11 +237,11 @@ impl<'s> BatchAssembler<'s> {
         (first, Some(MixedLabels { labels, weights }))
     }
 
-    fn copy_rows(&self, samples: &[u32], rows: &mut [f32]) -> Result<(), SampleError> {
+    fn copy_rows(&self, samples: &[Shown], rows: &mut [f32]) -> Result<(), SampleError> {
         let values = self.targets.student.shape.iter().product::<usize>();
-        for (sample, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
-            to.copy_from_slice(&self.read_row(*sample)?);
-            if let Some(mix) = self.mix(*sample) {
+        for (shown, to) in samples.iter().zip(rows.chunks_exact_mut(values)) {
+            to.copy_from_slice(&self.read_row(shown.sample)?);
+            if let Some(mix) = shown.mix {
                 mix.apply(to, &self.read_row(mix.partner)?, [1, 1, values]);
             }
         }
@@ -249,6 +254,13 @@ impl<'s> BatchAssembler<'s> {
             Sample::Image(_) => unreachable!("a source of rows gives rows"),
         }
     }
+}
+
+/// A sample and how the view mixes it.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    sample: u32,
+    mix: Option<Mix>,
 }
 
 /// What one thread renders with.

@@ -5,6 +5,7 @@
 //! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
 //!   of runs.
 //! - [`published`]: the weights of published networks, and their logits.
+//! - [`event_files`]: event files as the real TensorBoard reads them.
 //! - [`NameServer`]: a DNS server whose answers a test changes.
 //! - [`damage`]: damaged inputs for property tests of parsers.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
@@ -26,6 +27,7 @@ pub mod certificates;
 mod conditions;
 pub mod damage;
 mod data;
+pub mod event_files;
 pub mod held_file;
 mod inference;
 mod metrics_page;

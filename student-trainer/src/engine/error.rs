@@ -34,7 +34,8 @@ pub enum EngineError {
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{what} in phase {phase} ({kind}), epoch {epoch}, step {step}, at learning rate {learning_rate:.2e}; lower \
-     the learning rate"
+     phases[{phase}]'s learning rate or set its gradient_clip_norm, and choose another output folder, because a run \
+     with other settings does not resume"
 )]
 pub struct Divergence {
     /// The value that is not finite.

@@ -77,7 +77,44 @@ fn divergence(teacher: &[f64], model: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    /// Written by `scripts/golden/evaluation.py`, with 50 digits.
+    #[derive(Deserialize)]
+    struct Golden {
+        classes: usize,
+        teacher: Vec<Vec<f32>>,
+        student: Vec<Vec<f32>>,
+        predictions: Vec<u32>,
+        confidences: Vec<f64>,
+        divergences: Vec<f64>,
+    }
+
+    #[test]
+    fn probabilities_and_divergences_are_those_of_their_definitions() {
+        let golden = include_str!("../../tests/golden/evaluation.json");
+        let golden: Golden = serde_json::from_str(golden).unwrap();
+        let teacher = TeacherLogits {
+            logits: golden.teacher.concat(),
+            classes: golden.classes,
+        };
+        let mut outputs = Outputs::default();
+        let student = golden.student.concat();
+        outputs.add(&student, golden.classes, Some(&teacher));
+        assert_eq!(outputs.predictions, golden.predictions);
+        for (found, expected) in [
+            (outputs.confidences, golden.confidences),
+            (outputs.divergences, golden.divergences),
+        ] {
+            assert_eq!(found.len(), golden.student.len());
+            for (found, expected) in found.into_iter().zip(expected) {
+                let difference = (f64::from(found) - expected).abs();
+                assert!(difference <= 1e-6 * (1.0 + expected), "{found} {expected}");
+            }
+        }
+    }
 
     #[test]
     fn probabilities_and_divergences_are_those_of_pytorch() {

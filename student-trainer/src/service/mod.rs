@@ -43,7 +43,7 @@ mod queued_run;
 mod run_folders;
 mod run_id;
 mod serve_error;
-mod store;
+pub(crate) mod store;
 
 /// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);

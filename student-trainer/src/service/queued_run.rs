@@ -67,7 +67,7 @@ impl QueuedRun {
         };
         // A run that had ended was counted when it ended.
         if !run.has_ended() {
-            metrics::run_changed(RunState::Unspecified, run.state());
+            metrics::run_changed(None, run.stored().state);
         }
         past.into_iter().for_each(|event| run.record(event));
         run.log.record(Event::StateChanged(run.to_proto()));
@@ -162,7 +162,7 @@ impl QueuedRun {
 
     fn change(&self, state: StoredState, reason: String) {
         let mut status = self.lock();
-        metrics::run_changed(status.stored.state.into(), state.into());
+        metrics::run_changed(Some(status.stored.state), state);
         status.stored.state = state;
         status.stored.reason = reason;
         if let Err(error) = self.store.write(&status.stored) {

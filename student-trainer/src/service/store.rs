@@ -45,7 +45,7 @@ pub(super) struct StoredRun {
 /// [`RunState`] as text; [`Withheld`](Self::Withheld) is a failure of its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum StoredState {
+pub(crate) enum StoredState {
     Queued,
     Running,
     Succeeded,

@@ -350,6 +350,31 @@ async fn a_run_without_data_fails_and_names_the_file() {
 }
 
 #[tokio::test]
+async fn a_run_whose_model_is_withheld_does_not_count_as_failed() {
+    let mut trainer = Trainer::start().await;
+    let publish = format!(
+        "[publish]\nendpoint = \"{}\"\nmodel = \"m\"\ngate = {{ max_latency_us = 0.001 }}",
+        test_support::unused_address()
+    );
+    let config = trainer
+        .config(1)
+        .replace("export = { onnx = false }", "export = { onnx = true }");
+    let config = format!("{config}\n{publish}");
+    let run = trainer.submit("a", config).await.unwrap();
+    let events = all(trainer.watch(&run).await).await;
+    let (state, reason) = ended(&events);
+    assert_eq!(state, RunState::Failed);
+    assert!(
+        reason.contains("publish.gate.max_latency_us = 0.001"),
+        "{reason}"
+    );
+    for (outcome, runs) in [("withheld", 1.0), ("failed", 0.0), ("succeeded", 0.0)] {
+        let line = format!("retort_trainer_runs_ended_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(metric(trainer.metrics, &line), runs, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_is_set_for_a_text_key_is_text() {
     let mut trainer = Trainer::start().await;
     let config_toml = trainer.config(1);

@@ -269,7 +269,7 @@ fn unusable_data_are_named() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_ends_the_run_with_step_and_rate() {
+fn a_loss_that_is_not_finite_ends_the_run_with_step_rate_and_last_good_checkpoint() {
     let scene = Scene::new();
     let rate = "phases[0].schedule.max_learning_rate=1e30";
     let said = scene.failure("run", &[rate, "precision=\"f32\""]);
@@ -278,6 +278,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_step_and_rate() {
         "phase 0 (supervised)",
         // The first step makes the weights so large that the second overflows.
         "epoch 1, step 2, at learning rate",
+        "lower phases[0]'s learning rate or set its gradient_clip_norm",
         "there is no checkpoint yet",
     ] {
         assert!(said.contains(part), "{part} is not in: {said}");
@@ -288,6 +289,7 @@ fn a_loss_that_is_not_finite_ends_the_run_with_step_and_rate() {
     let checkpoint = scene.path("later/checkpoints/step-0000000010.safetensors");
     for part in [
         "phase 1 (fine_tune), epoch 1, step 2, at learning rate 1.00e30",
+        "lower phases[1]'s learning rate or set its gradient_clip_norm, and choose another output folder",
         &format!("the last good checkpoint is {}", checkpoint.display()),
     ] {
         assert!(said.contains(part), "{part} is not in: {said}");

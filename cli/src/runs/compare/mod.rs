@@ -110,7 +110,10 @@ fn cut(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::run_folder::tests::{EPOCH_1, EPOCH_2, STARTED, write_run};
+    use crate::{
+        run_folder::tests::{EPOCH_1, EPOCH_2, STARTED, write_run},
+        text_table::cells,
+    };
 
     use super::*;
 
@@ -126,15 +129,7 @@ mod tests {
     fn runs_are_listed_with_the_settings_in_which_they_differ() {
         let folder = tempfile::tempdir().unwrap();
         let text = comparison(folder.path()).text();
-        let lines: Vec<Vec<&str>> = text
-            .lines()
-            .map(|line| {
-                line.split("  ")
-                    .map(str::trim)
-                    .filter(|it| !it.is_empty())
-                    .collect()
-            })
-            .collect();
+        let lines = cells(&text);
         assert_eq!(lines[1][..2], ["a", "finished"]);
         assert!(
             lines[1].contains(&"80.00 %") && lines[1].contains(&"12.5 s"),

@@ -3,32 +3,25 @@
 use askama::Template;
 use proto::runs::v1::EpochFinished;
 
-use super::{Comparison, Difference, row};
+use super::{Comparison, row};
 use crate::{
-    page::{Chart, Series, Unit, colour_rules},
+    page::{Chart, Series, Table, Unit, colour_rules},
     runs::RunHistory,
 };
 
 /// What the template `compare.html` shows.
 #[derive(Template)]
 #[template(path = "compare.html")]
-pub(super) struct Page<'a> {
-    names: &'a [String],
-    headings: [&'static str; 7],
-    rows: Vec<Row<'a>>,
-    differences: &'a [Difference],
+pub(super) struct Page {
+    runs: Table,
+    /// `None` if the runs have the same settings.
+    differences: Option<Table>,
     charts: [Chart; 3],
     colour_rules: String,
 }
 
-struct Row<'a> {
-    name: &'a str,
-    state: &'static str,
-    cells: [String; 7],
-}
-
-impl<'a> Page<'a> {
-    pub(super) fn new(comparison: &'a Comparison) -> Self {
+impl Page {
+    pub(super) fn new(comparison: &Comparison) -> Self {
         let runs = || comparison.names.iter().zip(&comparison.runs);
         let chart = |title: &str, unit, value: fn(&EpochFinished) -> Option<f64>| Chart {
             title: title.to_owned(),
@@ -39,16 +32,18 @@ impl<'a> Page<'a> {
             unit,
         };
         Self {
-            names: &comparison.names,
-            headings: row::HEADINGS,
-            rows: runs()
-                .map(|(name, run)| Row {
-                    name,
-                    state: row::state(run),
-                    cells: row::cells(run),
-                })
-                .collect(),
-            differences: &comparison.differences,
+            runs: Table::new(
+                ["state"].into_iter().chain(row::HEADINGS),
+                runs().map(|(name, run)| {
+                    let state = [row::state(run).to_owned()];
+                    (name, state.into_iter().chain(row::cells(run)))
+                }),
+            ),
+            differences: (!comparison.differences.is_empty()).then(|| {
+                let rows = comparison.differences.iter();
+                let rows = rows.map(|row| (&row.key, row.values.iter().cloned()));
+                Table::new(&comparison.names, rows)
+            }),
             charts: [
                 chart("Validation accuracy", Unit::Percent, |epoch| {
                     epoch.validation_accuracy

@@ -2,7 +2,6 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use proptest::{prelude::*, string::string_regex};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::*;
 use crate::config::key_path::KeyPath;
@@ -19,6 +18,7 @@ struct Everything {
     small: u8,
     signed: i64,
     real: f64,
+    maybe_real: Option<f64>,
     texts: Vec<String>,
     pair: [usize; 2],
     policy: Option<Policy>,
@@ -69,8 +69,8 @@ struct Model {
 }
 
 /// Deserializes `file` with `settings` applied.
-fn read(file: Value, settings: &[(&str, &str)]) -> Result<Everything, String> {
-    let mut tree = Node::from(file);
+fn read(file: &str, settings: &[(&str, &str)]) -> Result<Everything, String> {
+    let mut tree = Node::parse(file).unwrap();
     for (key, text) in settings {
         let line = format!("{key}=");
         let (path, _) = KeyPath::before_equals(&line).unwrap();
@@ -80,7 +80,7 @@ fn read(file: Value, settings: &[(&str, &str)]) -> Result<Everything, String> {
 }
 
 fn set(key: &str, text: &str) -> Everything {
-    read(json!({}), &[(key, text)]).unwrap()
+    read("", &[(key, text)]).unwrap()
 }
 
 #[test]
@@ -171,7 +171,19 @@ fn what_does_not_fit_a_type_is_refused() {
         ),
         ("small", "256", "invalid value: integer `256`, expected u8"),
         ("small", "", "invalid type: string \"\", expected u8"),
-        ("real", "nan", "invalid type: string \"nan\", expected f64"),
+        ("real", "nan", "no key takes nan or an infinity"),
+        ("real", "-inf", "no key takes nan or an infinity"),
+        ("maybe_real", "nan", "no key takes nan or an infinity"),
+        (
+            "maybe_real",
+            "none",
+            "invalid type: string \"none\", expected f64",
+        ),
+        (
+            "models.m",
+            "{ threads = nan }",
+            "no key takes nan or an infinity",
+        ),
         ("texts", "a", "expected a sequence"),
         ("pair", "[1, 2, 3]", "invalid length 3"),
         ("policy", "newest", "unknown variant `newest`"),
@@ -181,39 +193,47 @@ fn what_does_not_fit_a_type_is_refused() {
         ("nothing", "1", "unknown field `nothing`"),
         ("models.m.nothing", "1", "unknown field `nothing`"),
     ] {
-        let error = read(json!({}), &[(key, text)]).unwrap_err();
+        let error = read("", &[(key, text)]).unwrap_err();
         assert!(error.contains(problem), "{key}={text}: {error}");
     }
 }
 
 #[test]
 fn an_inline_table_changes_single_keys_of_a_table_and_replaces_a_variant() {
-    let file = || {
-        json!({
-            "policy": { "latest": { "number": 1 } },
-            "loss": { "kind": "soft", "temperature": 2.0 },
-            "models": { "a": { "threads": 1, "label": "x" } },
-        })
-    };
-    let config = read(file(), &[("models.a", "{ threads = 2 }")]).unwrap();
+    let file = "
+        policy = { latest = { number = 1 } }
+        loss = { kind = 'soft', temperature = 2.0 }
+        models = { a = { threads = 1, label = 'x' } }
+    ";
+    let config = read(file, &[("models.a", "{ threads = 2 }")]).unwrap();
     let label = config.models["a"].label.as_deref();
     assert_eq!((config.models["a"].threads, label), (Some(2), Some("x")));
-    let config = read(
-        file(),
-        &[("models", "{ b = {} }"), ("models.a.label", "12")],
-    )
-    .unwrap();
+    let config = read(file, &[("models", "{ b = {} }"), ("models.a.label", "12")]).unwrap();
     assert_eq!(config.models["a"].label.as_deref(), Some("12"));
     assert!(config.models.contains_key("b"));
-    let config = read(file(), &[("policy", "{ all = {} }")]).unwrap();
+    let config = read(file, &[("policy", "{ all = {} }")]).unwrap();
     assert_eq!(config.policy, Some(Policy::All {}));
-    let config = read(file(), &[("policy.latest.number", "3")]).unwrap();
+    let config = read(file, &[("policy.latest.number", "3")]).unwrap();
     assert_eq!(config.policy, Some(Policy::Latest { number: 3 }));
     for setting in [("loss", "{ temperature = 3 }"), ("loss.temperature", "3")] {
-        let config = read(file(), &[setting]).unwrap();
+        let config = read(file, &[setting]).unwrap();
         assert_eq!(config.loss, Some(Loss::Soft { temperature: 3.0 }));
     }
-    let config = read(file(), &[("loss", "{ kind = 'hard' }"), ("loss", "7")]);
+    for settings in [
+        &[("loss", "{ kind = 'hard' }")][..],
+        &[("loss.temperature", "3"), ("loss", "{ kind = 'hard' }")],
+        &[("loss.kind", "'soft'"), ("loss", "{ kind = 'hard' }")],
+    ] {
+        assert_eq!(read(file, settings).unwrap().loss, Some(Loss::Hard {}));
+    }
+    for settings in [
+        &[("loss", "{ kind = 'soft' }")][..],
+        &[("loss.kind", "soft"), ("loss", "{ kind = 'soft' }")],
+    ] {
+        let loss = read(file, settings).unwrap().loss;
+        assert_eq!(loss, Some(Loss::Soft { temperature: 2.0 }));
+    }
+    let config = read(file, &[("loss", "{ kind = 'hard' }"), ("loss", "7")]);
     assert!(config.is_err());
     assert_eq!(set("loss.kind", "hard").loss, Some(Loss::Hard {}));
 }
@@ -221,17 +241,11 @@ fn an_inline_table_changes_single_keys_of_a_table_and_replaces_a_variant() {
 #[test]
 fn the_last_setting_of_a_key_wins() {
     let settings = [("models.a", "{ threads = 2 }"), ("models.a.threads", "3")];
-    assert_eq!(
-        read(json!({}), &settings).unwrap().models["a"].threads,
-        Some(3)
-    );
+    assert_eq!(read("", &settings).unwrap().models["a"].threads, Some(3));
     let settings = [("models.a.threads", "3"), ("models.a", "{ threads = 2 }")];
+    assert_eq!(read("", &settings).unwrap().models["a"].threads, Some(2));
     assert_eq!(
-        read(json!({}), &settings).unwrap().models["a"].threads,
-        Some(2)
-    );
-    assert_eq!(
-        read(json!({ "text": "a" }), &[("text", "1"), ("text", "2")])
+        read("text = 'a'", &[("text", "1"), ("text", "2")])
             .unwrap()
             .text,
         "2"
@@ -269,6 +283,6 @@ proptest! {
         text in prop_oneof![any::<String>(), string_regex("[\\[\\]{}\"'=,0-9.a \n-]{0,20}").unwrap()],
     ) {
         // Accepted or rejected, without a panic.
-        let _ = read(json!({ "models": { "m": {} } }), &[(key, &text)]);
+        let _ = read("models.m = {}", &[(key, &text)]);
     }
 }

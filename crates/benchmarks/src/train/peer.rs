@@ -3,19 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, ensure};
-use common::atomic_file;
+use common::{atomic_file, process_environment::KEPT_MEMORY};
 use networks::{NetworkSpec, cost};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::workload::{Amount, BATCH_SIZE, Workload, optimizer, schedule};
 use crate::{process::Program, recipe};
-
-/// The variables that make glibc keep freed memory, as the trainer sets them. They make PyTorch faster, too.
-const ENVIRONMENT: [(&str, &str); 2] = [
-    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
-    ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
-];
 
 /// The program that trains with PyTorch.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +93,8 @@ impl Peer<'_> {
         atomic_file::write(&file, &serde_json::to_vec(&job)?)
             .with_context(|| file.display().to_string())?;
         let program = Program::script(self.program)?.arg(&file).on_cores(cores);
-        let program = ENVIRONMENT
+        // As the trainer sets them. They make PyTorch faster, too.
+        let program = KEPT_MEMORY
             .iter()
             .fold(program, |program, (name, value)| program.env(name, value));
         let figures: PeerFigures = program.figures().await?;

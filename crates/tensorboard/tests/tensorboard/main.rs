@@ -5,26 +5,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tensorboard::{EventLog, event::Value, histogram};
-
-/// What TensorBoard reads in `folder`.
-fn read(folder: &Path) -> Json {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("../../.deps/python/bin/python");
-    assert!(python.exists(), "run scripts/setup --tests first");
-    let output = Command::new(python)
-        .arg(root.join("tests/tensorboard/read_events.py"))
-        .arg(folder)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
+use test_support::event_files::read;
 
 fn append(log: &mut EventLog, step: u64) {
     let loss = Value::scalar("loss/train", 1.0 / step as f64);

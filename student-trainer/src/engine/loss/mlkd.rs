@@ -22,12 +22,8 @@ pub(super) fn batch_level(
     teacher: &Tensor,
     temperatures: &[f64],
 ) -> Result<Tensor, TchError> {
-    mean(temperatures, |temperature| {
-        let similarities = |logits: &Tensor| {
-            let probabilities = softened(logits, temperature)?;
-            probabilities.f_matmul(&probabilities.f_transpose(0, 1)?)
-        };
-        distance(&similarities(teacher)?, &similarities(logits)?)
+    similarity_level(logits, teacher, temperatures, |probabilities| {
+        probabilities.f_matmul(&probabilities.f_transpose(0, 1)?)
     })
 }
 
@@ -38,12 +34,23 @@ pub(super) fn class_level(
     teacher: &Tensor,
     temperatures: &[f64],
 ) -> Result<Tensor, TchError> {
+    similarity_level(logits, teacher, temperatures, |probabilities| {
+        probabilities.f_transpose(0, 1)?.f_matmul(probabilities)
+    })
+}
+
+/// The distance of the teacher's similarities from the student's; `similarities` computes a square matrix from
+/// probabilities [batch, classes].
+fn similarity_level(
+    logits: &Tensor,
+    teacher: &Tensor,
+    temperatures: &[f64],
+    similarities: impl Fn(&Tensor) -> Result<Tensor, TchError>,
+) -> Result<Tensor, TchError> {
     mean(temperatures, |temperature| {
-        let similarities = |logits: &Tensor| {
-            let probabilities = softened(logits, temperature)?;
-            probabilities.f_transpose(0, 1)?.f_matmul(&probabilities)
-        };
-        distance(&similarities(teacher)?, &similarities(logits)?)
+        let teacher = similarities(&softened(teacher, temperature)?)?;
+        let student = similarities(&softened(logits, temperature)?)?;
+        distance(&teacher, &student)
     })
 }
 

@@ -1,8 +1,9 @@
 //! Curves of interrupted runs in TensorBoard.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
+use test_support::event_files;
 
 use super::scene::{EPOCHS, PHASES, Place, STEPS, Scene, events};
 
@@ -23,7 +24,7 @@ fn tensorboard_shows_every_step_of_a_killed_run_once() {
     }
 
     let folder = scene.path("run");
-    let shown = shown(&folder.join("tensorboard"));
+    let shown = event_files::read(&folder.join("tensorboard"));
     let scalars = &shown["scalars"];
     for (tag, event, key) in [
         ("loss/train", "step_progress", "loss"),
@@ -57,21 +58,6 @@ fn tensorboard_shows_every_step_of_a_killed_run_once() {
         let steps: Vec<u64> = points(histogram).map(|(step, _)| step).collect();
         assert_eq!(steps, epochs, "{tag}");
     }
-}
-
-/// What TensorBoard reads in `folder`.
-fn shown(folder: &Path) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let python = root.join(".deps/python/bin/python");
-    assert!(python.exists(), "run scripts/setup --tests first");
-    let output = Command::new(python)
-        .arg(root.join("crates/tensorboard/tests/tensorboard/read_events.py"))
-        .arg(folder)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// (step, value) of each point of a curve.

@@ -1,17 +1,22 @@
 //! A teacher that answers and stops while its artifact is still loading.
 
-use std::{path::Path, process::Command};
+use std::{net::TcpListener, path::Path, process::Command};
+
+use common::process_environment::TENSOR_SETTINGS;
 use test_support::held_file::HeldFile;
 use test_support::{http_get, unused_address};
 
 use super::run;
 use crate::support::{BINARY, Process, SMALL, eventually, write_artifact};
 
-/// Starts a teacher whose weights cannot be opened yet. Returns its addresses `[gRPC, metrics]`.
-fn load(artifact: &Path, ready_file: &Path) -> (Process, [String; 2]) {
+/// Starts a teacher whose model cannot be opened yet. Returns its addresses `[gRPC, metrics]`.
+fn load(model: &Path, ready_file: &Path) -> (Process, [String; 2]) {
     let addresses = [unused_address(), unused_address()];
     let mut command = Command::new(BINARY);
-    command.arg("serve").arg("--model").arg(artifact);
+    command.arg("serve").arg("--model").arg(model);
+    for (name, _) in TENSOR_SETTINGS {
+        command.env_remove(name);
+    }
     for (key, address) in ["grpc", "metrics"].iter().zip(&addresses) {
         command.args(["--set", &format!("{key}.listen={address}")]);
     }
@@ -62,4 +67,25 @@ fn a_loading_teacher_stops_on_sigterm() {
     let (mut process, _) = load(&artifact, &folder.path().join("ready.json"));
     process.signal("TERM");
     assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+}
+
+#[test]
+fn only_a_teacher_that_computes_here_gets_the_settings_for_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let _held = HeldFile::hold(&artifact.join("weights.safetensors"));
+    // An inference server that accepts connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = format!("grpc://{}/rows", silent.local_addr().unwrap());
+    for (model, computes_here) in [(artifact.as_path(), true), (Path::new(&remote), false)] {
+        let (process, _) = load(model, &folder.path().join("ready.json"));
+        let environment = std::fs::read(format!("/proc/{}/environ", process.id())).unwrap();
+        let environment = String::from_utf8_lossy(&environment);
+        for (name, value) in TENSOR_SETTINGS {
+            let setting = format!("{name}={value}");
+            let is_set = environment.split('\0').any(|variable| variable == setting);
+            assert_eq!(is_set, computes_here, "{setting} for {}", model.display());
+        }
+    }
 }

@@ -1,0 +1,49 @@
+//! What the build scripts of crates that link libtorch have in common.
+
+// Cargo reads the instructions of a build script from its standard output.
+#![allow(clippy::print_stdout)]
+
+use std::env;
+
+/// Makes binaries and tests find libtorch at run time, without `LD_LIBRARY_PATH`. Returns the folder of libtorch, or
+/// `None` if `LIBTORCH` is not set; torch-sys then explains what to do.
+pub fn set_rpath() -> Option<String> {
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    let libtorch = env::var("LIBTORCH").ok()?;
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+    Some(libtorch)
+}
+
+/// C++ around libtorch, with a C interface.
+#[derive(Debug, Clone, Copy)]
+pub struct Shim<'a> {
+    /// Name of the library that it becomes.
+    pub library: &'a str,
+    /// The file, in the folder `shim` of the crate.
+    pub source: &'a str,
+    /// Folders with headers, in the folder of libtorch.
+    pub headers: &'a [&'a str],
+}
+
+impl Shim<'_> {
+    /// Compiles the shim and links it and libtorch, with an rpath. Does nothing if `LIBTORCH` is not set.
+    pub fn compile(self) {
+        println!("cargo:rerun-if-changed=shim");
+        let Some(libtorch) = set_rpath() else {
+            return;
+        };
+        let mut build = cc::Build::new();
+        build
+            .cpp(true)
+            .std("c++17")
+            .file(format!("shim/{}", self.source));
+        for headers in self.headers {
+            // System headers, so that only the shim's own code is checked for warnings.
+            build.flag(format!("-isystem{libtorch}/{headers}"));
+        }
+        build.compile(self.library);
+        println!("cargo:rustc-link-search=native={libtorch}/lib");
+        println!("cargo:rustc-link-lib=torch_cpu");
+        println!("cargo:rustc-link-lib=c10");
+    }
+}
