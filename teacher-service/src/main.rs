@@ -112,8 +112,10 @@ struct Inspect {
     json: bool,
 }
 
+const NAME: &str = "teacher-service";
+
 fn main() -> ExitCode {
-    program::run("teacher-service", |arguments: Arguments| {
+    program::run(NAME, |arguments: Arguments| {
         match arguments.command {
             Command::Serve(arguments) => serve(arguments),
             Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
@@ -132,6 +134,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     settle_environment(&config)?;
 
     let _log = telemetry::init(arguments.log_format);
+    let _traces = traces::init(NAME)?;
     let threads = cores::available().min(MAX_NETWORK_THREADS);
     let runtime = program::start_runtime(Builder::new_multi_thread().worker_threads(threads))?;
     let shutdown = program::shutdown_token(&runtime)?;

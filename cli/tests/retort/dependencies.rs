@@ -9,8 +9,9 @@ use std::{
 use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["common", "proto", "tensorboard", "tensors"],
+    &["traces"],
     &["artifacts", "datasets", "networks", "server", "torch-cuda"],
     &[
         "onnx-runtime",
@@ -59,7 +60,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 12] = [
+const WITHOUT_LIBTORCH: [&str; 13] = [
     "artifacts",
     "cli",
     "common",
@@ -72,6 +73,7 @@ const WITHOUT_LIBTORCH: [&str; 12] = [
     "teacher-pool",
     "tensorboard",
     "tensors",
+    "traces",
 ];
 
 /// A provider of cryptography besides ring. rustls panics if a program links both and chooses none.

@@ -14,6 +14,7 @@ use soft_targets::consumption::ConsumedStep;
 use tch::Tensor;
 use tokio_util::sync::CancellationToken;
 use torch_networks::{Mode, Precision, TorchNetwork, to_device};
+use traces::Span;
 
 use super::{
     TorchError,
@@ -163,6 +164,8 @@ impl<'r> Phase<'r> {
     fn train_epoch(&mut self, batches: &Receiver<LoadingResult<'_>>) -> Result<(), EngineError> {
         let BatchPlan { phase, seed, .. } = self.context.batches;
         let epoch = self.progress.epoch;
+        let span = Span::begin("epoch").with("retort.epoch", epoch as i64 + 1);
+        let _entered = span.enter();
         let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {

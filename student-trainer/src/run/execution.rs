@@ -16,6 +16,7 @@ use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_networks::numerics;
+use traces::Span;
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},
@@ -345,6 +346,10 @@ impl Run<'_> {
         let mut resumed = self.resumed.as_ref();
         let mut records = resumed.map_or_else(Vec::new, |it| it.run.phases.clone());
         for (index, phase) in self.config.phases.iter().enumerate().skip(records.len()) {
+            let span = Span::begin("phase")
+                .with("retort.phase.index", index as i64)
+                .with("retort.phase.kind", phase.kind().to_string());
+            let _entered = span.enter();
             let checkpoints = PhaseCheckpoints {
                 run: self,
                 phase: index,
