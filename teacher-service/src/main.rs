@@ -115,13 +115,11 @@ struct Inspect {
 const NAME: &str = "teacher-service";
 
 fn main() -> ExitCode {
-    program::run(NAME, |arguments: Arguments| {
-        match arguments.command {
-            Command::Serve(arguments) => serve(arguments),
-            Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
-            Command::Describe(peer) => describe(&peer),
-            Command::Inspect(arguments) => inspect(arguments),
-        }
+    program::run(NAME, |arguments: Arguments| match arguments.command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
+        Command::Describe(peer) => describe(&peer),
+        Command::Inspect(arguments) => inspect(arguments),
     })
 }
 

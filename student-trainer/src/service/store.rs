@@ -246,7 +246,11 @@ mod tests {
         for (run, version, names_trace) in [
             (&without, "\"format_version\": 1,", false),
             (&with, "\"format_version\": 2,", true),
-            (&with.clone().in_trace(None), "\"format_version\": 1,", false),
+            (
+                &with.clone().in_trace(None),
+                "\"format_version\": 1,",
+                false,
+            ),
         ] {
             store.write(run).unwrap();
             let text = fs::read_to_string(store.file(&run.run_id)).unwrap();
