@@ -175,7 +175,8 @@ async fn nothing_is_sent_unless_a_collector_is_named_and_the_trace_is_sampled() 
     let collector = TraceCollector::start();
     let [endpoint, delay] = collector.environment();
     let off = ("OTEL_TRACES_EXPORTER", "none".to_owned());
-    for environment in [&[][..], &[endpoint.clone(), delay.clone(), off]] {
+    let disabled = [endpoint.clone(), delay.clone(), off];
+    for environment in [&[][..], &disabled[..]] {
         let service = serving(environment, &[]).await;
         infer(&service, infer_request(1).0, &traceparent(6)).await;
         assert!(!service.metrics().contains("retort_trace"));
