@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 7] = [
     &["artifacts", "datasets", "networks", "server", "torch-cuda"],
     &[
         "onnx-runtime",
+        "retort-client",
         "soft-targets",
         "test-support",
         "torch-networks",
@@ -50,6 +51,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
             "cli",
             "inference-service",
             "proto",
+            "retort-client",
             "server",
             "student-trainer",
             "teacher-pool",
@@ -60,7 +62,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 13] = [
+const WITHOUT_LIBTORCH: [&str; 14] = [
     "artifacts",
     "cli",
     "common",
@@ -68,6 +70,7 @@ const WITHOUT_LIBTORCH: [&str; 13] = [
     "inference-service",
     "networks",
     "onnx-runtime",
+    "retort-client",
     "server",
     "soft-targets",
     "teacher-pool",

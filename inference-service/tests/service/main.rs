@@ -3,6 +3,7 @@
 mod admission;
 mod bad_requests;
 mod classification;
+mod client;
 mod clients;
 mod demo_page;
 mod full_house;
