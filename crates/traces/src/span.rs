@@ -84,11 +84,6 @@ impl Span {
         self.set(key, value);
         self
     }
-
-    /// Another handle to the span.
-    pub fn scope(&self) -> Scope {
-        self.0.clone()
-    }
 }
 
 impl Deref for Span {
