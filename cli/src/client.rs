@@ -1,7 +1,8 @@
 //! A service at an address. Every error names both.
 
+use retort_client::{Client, ClientError, ClientOptions};
 use server::security::client::{Channel, ConnectError, CredentialArguments, Credentials};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::CliError;
 
@@ -59,6 +60,40 @@ impl Remote {
             },
             error => error.into(),
         })
+    }
+
+    /// A client of an inference service, which connects when it is used.
+    pub(crate) fn inference_client(&self) -> Result<Client, CliError> {
+        let options = ClientOptions {
+            credentials: self.credentials.clone(),
+            ..ClientOptions::default()
+        };
+        Ok(Client::new(&self.address, options)?)
+    }
+
+    /// For `map_err`: converts the error of [`inference_client`](Self::inference_client).
+    pub(crate) fn failed(&self) -> impl Fn(ClientError) -> CliError {
+        |error| match error {
+            ClientError::Connect(error) => error.into(),
+            ClientError::Unreachable { reason, .. } => CliError::Unreachable {
+                service: self.service,
+                address: self.address.clone(),
+                reason,
+            },
+            ClientError::Refused { code, message, .. } => CliError::Refused {
+                service: self.service,
+                address: self.address.clone(),
+                code,
+                message,
+            },
+            ClientError::Deadline { limit, .. } => CliError::Refused {
+                service: self.service,
+                address: self.address.clone(),
+                code: Code::DeadlineExceeded,
+                message: format!("no answer within {limit:?}"),
+            },
+            ClientError::Answer { problem, .. } => self.invalid_answer(problem),
+        }
     }
 
     /// For `map_err`: converts the status that the service returned.

@@ -3,18 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use artifacts::manifest::{ArtifactManifest, Preprocessing};
-use bytes::Bytes;
 use proto::{
     inference::{
-        ModelConfig, ModelConfigRequest, ModelInferRequest, ModelMetadataRequest,
-        ModelMetadataResponse, ModelParameter, ModelStatisticsRequest,
-        grpc_inference_service_client::GrpcInferenceServiceClient,
-        model_infer_request::InferInputTensor, model_metadata_response::TensorMetadata,
+        ModelConfig, ModelMetadataResponse, ModelParameter, model_metadata_response::TensorMetadata,
     },
     publish::v1::{
         ListVersionsRequest, ModelVersion, publisher_service_client::PublisherServiceClient,
     },
 };
+use retort_client::{Client, InferRequest, Tensor};
 use serde::de::DeserializeOwned;
 use server::security::client::Channel;
 use tonic::Request;
@@ -60,9 +57,9 @@ impl From<ArtifactManifest> for ModelDescription {
 #[derive(Debug, Clone)]
 pub(crate) struct ServedModel {
     remote: Remote,
-    client: GrpcInferenceServiceClient<Channel>,
+    client: Client,
     model: String,
-    version: String,
+    version: Option<u64>,
     input: String,
     output: String,
     /// Of one sample.
@@ -76,18 +73,9 @@ impl ServedModel {
         model: &str,
         version: Option<u64>,
     ) -> Result<Self, CliError> {
-        let mut client = GrpcInferenceServiceClient::new(remote.connect().await?);
-        let version = version
-            .map(|version| version.to_string())
-            .unwrap_or_default();
-        let metadata = client
-            .model_metadata(with_deadline(ModelMetadataRequest {
-                name: model.to_owned(),
-                version: version.clone(),
-            }))
-            .await
-            .map_err(remote.refused())?
-            .into_inner();
+        let client = remote.inference_client()?;
+        let metadata = client.metadata(model, version).await;
+        let metadata = metadata.map_err(remote.failed())?;
         let (input, output, shape) =
             interface(&metadata).map_err(|problem| remote.invalid_answer(problem))?;
         Ok(Self {
@@ -115,14 +103,8 @@ impl ServedModel {
     }
 
     async fn config(&self) -> Result<ModelConfig, CliError> {
-        let request = ModelConfigRequest {
-            name: self.model.clone(),
-            version: self.version.clone(),
-        };
-        let mut client = self.client.clone();
-        let response = client.model_config(with_deadline(request)).await;
-        let response = response.map_err(self.remote.refused())?.into_inner();
-        Ok(response.config.unwrap_or_default())
+        let config = self.client.config(&self.model, self.version).await;
+        config.map_err(self.remote.failed())
     }
 
     /// Shape of one sample: [channels, height, width] or [values].
@@ -133,17 +115,14 @@ impl ServedModel {
     /// Logits [samples, classes] of whole samples, given as the model's input: [samples, channels, height, width],
     /// normalized, or [samples, values].
     pub(crate) async fn infer(&self, samples: &[f32]) -> Result<Vec<f32>, CliError> {
-        let request = self.request(samples);
-        let mut client = self.client.clone();
-        let response = client.model_infer(with_deadline(request)).await;
-        let response = response.map_err(self.remote.refused())?.into_inner();
-        let position = response
-            .outputs
-            .iter()
-            .position(|output| output.name == self.output);
-        let raw = position.and_then(|position| response.raw_output_contents.get(position));
-        raw.and_then(read_floats).ok_or_else(|| {
-            let problem = format!("no raw FP32 output `{}`", self.output);
+        let request = self.request(samples)?;
+        let response = self.client.infer(&request).await;
+        let response = response.map_err(self.remote.failed())?;
+        let output = response.output(&self.output);
+        let logits = output.and_then(|output| output.values::<f32>().ok());
+        let logits = logits.filter(|logits| !logits.is_empty());
+        logits.ok_or_else(|| {
+            let problem = format!("no FP32 output `{}`", self.output);
             self.remote.invalid_answer(problem)
         })
     }
@@ -151,40 +130,24 @@ impl ServedModel {
     /// The number of samples that the server has answered, according to its own statistics. Without a
     /// version, the sum of all versions of the model.
     pub(crate) async fn inference_count(&self) -> Result<u64, CliError> {
-        let request = ModelStatisticsRequest {
-            name: self.model.clone(),
-            version: self.version.clone(),
-        };
-        let mut client = self.client.clone();
-        let response = client.model_statistics(with_deadline(request)).await;
-        let statistics = response
-            .map_err(self.remote.refused())?
-            .into_inner()
-            .model_stats;
+        let statistics = self.client.statistics(&self.model, self.version).await;
+        let statistics = statistics.map_err(self.remote.failed())?;
         Ok(statistics.iter().map(|model| model.inference_count).sum())
     }
 
-    fn request(&self, samples: &[f32]) -> ModelInferRequest {
+    fn request(&self, samples: &[f32]) -> Result<InferRequest, CliError> {
         let count = samples.len() / self.shape.iter().product::<usize>();
-        let shape = [count].into_iter().chain(self.shape.iter().copied());
-        let input = InferInputTensor {
-            name: self.input.clone(),
-            datatype: FP32.to_owned(),
-            // Does not truncate: memory holds the samples.
-            shape: shape.map(|dimension| dimension as i64).collect(),
-            ..InferInputTensor::default()
-        };
-        let bytes: Vec<u8> = samples
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
+        let shape: Vec<usize> = [count]
+            .into_iter()
+            .chain(self.shape.iter().copied())
             .collect();
-        ModelInferRequest {
-            model_name: self.model.clone(),
-            model_version: self.version.clone(),
-            inputs: vec![input],
-            raw_input_contents: vec![Bytes::from(bytes)],
-            ..ModelInferRequest::default()
-        }
+        let input = Tensor::new(&self.input, &shape, samples);
+        Ok(InferRequest {
+            model: self.model.clone(),
+            version: self.version,
+            inputs: vec![input.map_err(|error| CliError::Usage(error.to_string()))?],
+            ..InferRequest::default()
+        })
     }
 }
 
@@ -286,16 +249,6 @@ fn sample_shape(input: &TensorMetadata) -> Result<Vec<usize>, String> {
         .ok_or_else(wrong)
 }
 
-fn read_floats(raw: &Bytes) -> Option<Vec<f32>> {
-    let (floats, rest) = raw.as_chunks::<4>();
-    (rest.is_empty() && !floats.is_empty()).then(|| {
-        floats
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,13 +323,5 @@ mod tests {
                 "{shape:?} {datatype}"
             );
         }
-    }
-
-    #[test]
-    fn raw_contents_are_little_endian_floats() {
-        let raw = Bytes::from_static(&[0, 0, 128, 63, 0, 0, 0, 192]);
-        assert_eq!(read_floats(&raw), Some(vec![1.0, -2.0]));
-        assert_eq!(read_floats(&raw.slice(..7)), None);
-        assert_eq!(read_floats(&Bytes::new()), None);
     }
 }

@@ -4,6 +4,7 @@
 //! as child processes; `student` loads ONNX Runtime to measure networks.
 
 use clap::{Parser, Subcommand};
+use traces::Span;
 
 mod bench;
 mod class_list;
@@ -104,23 +105,60 @@ enum Command {
 /// # Errors
 /// The message is one line; [`CliError::exit_code`] is the process's exit code.
 pub async fn execute(cli: Cli) -> Result<(), CliError> {
-    match cli.command {
-        Command::Demo(arguments) => demo::execute(arguments).await,
-        Command::Distill(arguments) => distill::execute(arguments).await,
-        Command::Init(arguments) => distill::init(arguments).await,
-        Command::Serve(arguments) => serve::execute(arguments).await,
-        Command::Student(arguments) => student::execute(arguments),
-        Command::Run(arguments) => runs::run(arguments).await,
-        Command::Runs(arguments) => runs::execute(arguments).await,
-        Command::Predict(arguments) => predict::execute(arguments).await,
-        Command::Models(arguments) => models::execute(arguments).await,
-        Command::Bench(arguments) => bench::execute(arguments),
-        Command::Tokens(arguments) => tokens::execute(arguments),
-        Command::Record(arguments) => record::execute(&arguments),
-        Command::Targets(arguments) => targets::execute(arguments),
-        Command::Teacher(arguments) => teacher::execute(arguments),
-        Command::Data(arguments) => data::execute(arguments),
-        Command::Report(arguments) => report::execute(&arguments),
-        Command::Sweep(arguments) => sweep::execute(arguments).await,
+    let Some(name) = cli.command.traced() else {
+        return cli.command.execute().await;
+    };
+    let span = Span::begin(name);
+    let done = span.around(cli.command.execute()).await;
+    if let Err(error) = &done {
+        span.fail(error);
+    }
+    done
+}
+
+impl Command {
+    /// The name of the command's span, if the command calls services.
+    fn traced(&self) -> Option<&'static str> {
+        match self {
+            Self::Demo(_) => Some("retort demo"),
+            Self::Distill(_) => Some("retort distill"),
+            Self::Run(_) => Some("retort run"),
+            Self::Runs(_) => Some("retort runs"),
+            Self::Predict(_) => Some("retort predict"),
+            Self::Models(_) => Some("retort models"),
+            Self::Sweep(_) => Some("retort sweep"),
+            Self::Init(_)
+            | Self::Serve(_)
+            | Self::Student(_)
+            | Self::Bench(_)
+            | Self::Tokens(_)
+            | Self::Record(_)
+            | Self::Targets(_)
+            | Self::Teacher(_)
+            | Self::Data(_)
+            | Self::Report(_) => None,
+        }
+    }
+
+    async fn execute(self) -> Result<(), CliError> {
+        match self {
+            Self::Demo(arguments) => demo::execute(arguments).await,
+            Self::Distill(arguments) => distill::execute(arguments).await,
+            Self::Init(arguments) => distill::init(arguments).await,
+            Self::Serve(arguments) => serve::execute(arguments).await,
+            Self::Student(arguments) => student::execute(arguments),
+            Self::Run(arguments) => runs::run(arguments).await,
+            Self::Runs(arguments) => runs::execute(arguments).await,
+            Self::Predict(arguments) => predict::execute(arguments).await,
+            Self::Models(arguments) => models::execute(arguments).await,
+            Self::Bench(arguments) => bench::execute(arguments),
+            Self::Tokens(arguments) => tokens::execute(arguments),
+            Self::Record(arguments) => record::execute(&arguments),
+            Self::Targets(arguments) => targets::execute(arguments),
+            Self::Teacher(arguments) => teacher::execute(arguments),
+            Self::Data(arguments) => data::execute(arguments),
+            Self::Report(arguments) => report::execute(&arguments),
+            Self::Sweep(arguments) => sweep::execute(arguments).await,
+        }
     }
 }

@@ -12,6 +12,13 @@ async fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return output::report_command_line("retort", &error, EXIT_USAGE),
     };
+    let _traces = match traces::init("retort") {
+        Ok(traces) => traces,
+        Err(error) => {
+            writeln!(Messages, "error: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     match cli::execute(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(CliError::Output(error)) => error.report("retort"),

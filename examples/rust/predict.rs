@@ -11,10 +11,7 @@ use anyhow::{Context, ensure};
 use artifacts::manifest::{ArtifactManifest, ImageInput};
 use clap::Parser;
 use datasets::Normalization;
-use proto::inference::{
-    ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
-    model_infer_request::InferInputTensor,
-};
+use retort_client::{Client, ClientOptions, InferRequest, Tensor};
 use server::security::client::CredentialArguments;
 
 /// Predicts images or rows of numbers with a model that an inference service serves.
@@ -47,21 +44,21 @@ async fn main() -> anyhow::Result<()> {
     let manifest = ArtifactManifest::from_json(&json)?;
     let (kind, values) = read_samples(&arguments, &manifest)?;
 
-    let credentials = arguments.credentials.credentials()?;
-    let channel = credentials.connect(&arguments.url).await?;
-    let mut client = GrpcInferenceServiceClient::new(channel);
-    let request = request(&arguments.model, &values, &manifest)?;
-    let response = client.model_infer(request).await?.into_inner();
+    let options = ClientOptions {
+        credentials: arguments.credentials.credentials()?,
+        ..ClientOptions::default()
+    };
+    let client = Client::new(&arguments.url, options)?;
+    let request = InferRequest {
+        model: arguments.model,
+        inputs: vec![input(&values, &manifest)?],
+        ..InferRequest::default()
+    };
+    let response = client.infer(&request).await?;
 
-    println!(
-        "{}, version {}",
-        response.model_name, response.model_version
-    );
-    let (logits, _) = response.raw_output_contents[0].as_chunks();
-    let logits: Vec<f32> = logits
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
+    println!("{}, version {}", response.model, response.version);
+    let logits = response.outputs.first();
+    let logits: Vec<f32> = logits.context("the answer has no output")?.values()?;
     for (index, row) in logits.chunks(manifest.class_names.len()).enumerate() {
         let (class, probability) = most_probable(row);
         let name = &manifest.class_names[class];
@@ -112,31 +109,14 @@ fn read_pixels(
     Ok(idx[IDX_HEADER..].iter().copied().take(bytes).collect())
 }
 
-fn request(
-    model: &str,
-    values: &[f32],
-    manifest: &ArtifactManifest,
-) -> anyhow::Result<ModelInferRequest> {
+/// The samples as the model's input.
+fn input(values: &[f32], manifest: &ArtifactManifest) -> anyhow::Result<Tensor> {
     let input = manifest.input();
     let sample = input.dimensions.sample_shape();
     let sample = sample.context("the model's input has no fixed shape")?;
     let samples = values.len() / sample.iter().product::<usize>();
-    let shape = [samples].into_iter().chain(sample);
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    Ok(ModelInferRequest {
-        model_name: model.to_owned(),
-        inputs: vec![InferInputTensor {
-            name: input.name.clone(),
-            datatype: input.data_type.to_string(),
-            shape: shape.map(|size| size as i64).collect(),
-            ..InferInputTensor::default()
-        }],
-        raw_input_contents: vec![bytes.into()],
-        ..ModelInferRequest::default()
-    })
+    let shape: Vec<usize> = [samples].into_iter().chain(sample).collect();
+    Ok(Tensor::new(&input.name, &shape, values)?)
 }
 
 /// The class with the largest logit, and its probability.

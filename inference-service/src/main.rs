@@ -95,6 +95,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         }
     })?;
     let _log = telemetry::init(arguments.log_format);
+    let _traces = traces::init(NAME)?;
     let runtime = runtime()?;
     let shutdown = program::shutdown_token(&runtime)?;
     let ready_file = arguments.service.ready_file.as_deref();

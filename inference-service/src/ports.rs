@@ -18,6 +18,7 @@ use server::{
     },
     metrics_server,
     security::{GuardedPort, Rules, Security, SecurityError, Staleness},
+    trace_layer::{TraceLayer, TracedProtocol},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -222,6 +223,7 @@ impl Shared<'_> {
             .layer(ArrivalLimit::new(read_timeout, &STREAMS, self.stop.clone()))
             .layer(self.refusals.clone())
             .layer(port.layer)
+            .layer(TraceLayer(TracedProtocol::Grpc))
             .layer(self.started.layer(Protocol::Grpc))
             .layer(Reasons)
             .layer(direct)
@@ -235,6 +237,7 @@ impl Shared<'_> {
     fn serve_http(&self, port: GuardedPort, classifier: Arc<Classifier>, servers: &mut Servers) {
         let config = &self.config.http;
         let router = http::router(Arc::clone(&self.inference), classifier, config)
+            .layer(TraceLayer(TracedProtocol::Http))
             .layer(self.started.layer(Protocol::Http))
             .layer(port.layer)
             .layer(self.refusals.clone());

@@ -30,6 +30,7 @@ use student_trainer::{
     soft_targets::record,
 };
 use tokio::runtime::{Builder, Runtime};
+use traces::Span;
 use tracing::{info, warn};
 
 mod process_environment;
@@ -116,8 +117,10 @@ struct Serve {
     service: ServeArguments,
 }
 
+const NAME: &str = "student-trainer";
+
 fn main() -> ExitCode {
-    program::run("student-trainer", execute)
+    program::run(NAME, execute)
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
@@ -127,6 +130,8 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     if computes && let Err(error) = process_environment::prepare() {
         warn!(%error, "training will be slower than it could be");
     }
+    // Not for a health check, which is over before anything could be sent.
+    let _traces = computes.then(|| traces::init(NAME)).transpose()?;
     let mut runtime = Builder::new_multi_thread();
     program::with_runtime(runtime.worker_threads(2), |runtime| {
         execute_on(runtime, cli.command)
@@ -176,6 +181,8 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         runtime.spawn(metrics_server::serve(port, recorder, security.staleness()));
     }
     let events = progress::sink(std::io::stderr().is_terminal());
+    let span = Span::begin("run");
+    let _entered = span.enter();
     let context = RunContext {
         folder: &folder,
         resume: if arguments.allow_other_bits {

@@ -114,14 +114,14 @@ struct Inspect {
     json: bool,
 }
 
+const NAME: &str = "teacher-service";
+
 fn main() -> ExitCode {
-    program::run("teacher-service", |arguments: Arguments| {
-        match arguments.command {
-            Command::Serve(arguments) => serve(arguments),
-            Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
-            Command::Describe(peer) => describe(&peer),
-            Command::Inspect(arguments) => inspect(arguments),
-        }
+    program::run(NAME, |arguments: Arguments| match arguments.command {
+        Command::Serve(arguments) => serve(arguments),
+        Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
+        Command::Describe(peer) => describe(&peer),
+        Command::Inspect(arguments) => inspect(arguments),
     })
 }
 
@@ -134,6 +134,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     settle_environment(&config)?;
 
     let _log = telemetry::init(arguments.log_format);
+    let _traces = traces::init(NAME)?;
     let threads = cores::available().min(MAX_NETWORK_THREADS);
     let runtime = program::start_runtime(Builder::new_multi_thread().worker_threads(threads))?;
     let shutdown = program::shutdown_token(&runtime)?;

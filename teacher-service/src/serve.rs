@@ -15,6 +15,7 @@ use server::{
     listen::{ArrivalLimit, TimedUnit, http2},
     metrics_server,
     security::{GuardedPort, Rules, Scope, Security, SecurityError},
+    trace_layer::{TraceLayer, TracedProtocol},
 };
 use tokio::{
     task::{JoinError, JoinHandle},
@@ -172,6 +173,7 @@ fn serve(
         .max_concurrent_streams(MAX_CALLS_PER_CONNECTION)
         .layer(ArrivalLimit::new(read_timeout, &STREAMS, stop.clone()))
         .layer(port.layer)
+        .layer(TraceLayer(TracedProtocol::Grpc))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(teacher);

@@ -9,11 +9,13 @@ use std::{
 use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["common", "proto", "tensorboard", "tensors", "torch-build"],
+    &["traces"],
     &["artifacts", "datasets", "networks", "server", "torch-cuda"],
     &[
         "onnx-runtime",
+        "retort-client",
         "soft-targets",
         "test-support",
         "torch-networks",
@@ -49,6 +51,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
             "cli",
             "inference-service",
             "proto",
+            "retort-client",
             "server",
             "student-trainer",
             "teacher-pool",
@@ -59,7 +62,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 12] = [
+const WITHOUT_LIBTORCH: [&str; 14] = [
     "artifacts",
     "cli",
     "common",
@@ -67,11 +70,13 @@ const WITHOUT_LIBTORCH: [&str; 12] = [
     "inference-service",
     "networks",
     "onnx-runtime",
+    "retort-client",
     "server",
     "soft-targets",
     "teacher-pool",
     "tensorboard",
     "tensors",
+    "traces",
 ];
 
 /// A provider of cryptography besides ring. rustls panics if a program links both and chooses none.

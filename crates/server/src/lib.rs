@@ -12,4 +12,5 @@ pub mod metrics_server;
 pub mod program;
 pub mod raw_codec;
 pub mod security;
+pub mod trace_layer;
 pub mod upload;

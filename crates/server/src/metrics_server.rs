@@ -50,7 +50,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// The media type of Prometheus's text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// Serves the metrics that `handle` renders, and those of `staleness` and of the log, until the future
+/// Serves the metrics that `handle` renders, and those of `staleness`, the log and traces, until the future
 /// is dropped.
 pub async fn serve(port: GuardedPort, handle: PrometheusHandle, staleness: Staleness) {
     let upkeep = handle.clone();
@@ -62,7 +62,8 @@ pub async fn serve(port: GuardedPort, handle: PrometheusHandle, staleness: Stale
         }
     };
     let render = move || {
-        let text = handle.render() + &staleness.render() + &telemetry::metrics();
+        let text =
+            handle.render() + &staleness.render() + &telemetry::metrics() + &traces::metrics();
         future::ready(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
     };
     let router = Router::new()

@@ -33,7 +33,7 @@ pub(crate) async fn run(mut directory: Directory, shared: Arc<Shared>) {
                     listed: listed.subscribe(),
                     shared: Arc::clone(&shared),
                 };
-                tokio::spawn(member.run())
+                tokio::spawn(traces::carried(member.run()))
             });
         }
         tokio::select! {

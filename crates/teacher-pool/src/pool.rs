@@ -73,7 +73,9 @@ impl TeacherPool {
             instances: Instances::default(),
             closed,
         });
-        tokio::spawn(discovery::run(directory, Arc::clone(&shared)));
+        // The streams to teachers belong to the trace of the run.
+        let discovery = discovery::run(directory, Arc::clone(&shared));
+        tokio::spawn(traces::carried(discovery));
         watchdog::until_first_teacher(&shared).await?;
         tokio::spawn(watchdog::run(Arc::clone(&shared)));
         tokio::spawn(hedging::run(Arc::clone(&shared)));

@@ -8,6 +8,7 @@
 //! - [`event_files`]: event files as the real TensorBoard reads them.
 //! - [`NameServer`]: a DNS server whose answers a test changes.
 //! - [`damage`]: damaged inputs for property tests of parsers.
+//! - [`TraceCollector`]: receives traces over OTLP.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
 //! - [`certificates`], [`refusals`]: keys and tokens, and the checks that a port rejects wrong ones.
 //! - [`process_life`]: checks of how a service starts, logs and stops.
@@ -40,6 +41,7 @@ pub mod refusals;
 mod relay;
 pub mod run_toml;
 mod teacher;
+mod trace_collector;
 pub mod wrapper;
 
 pub use addresses::{own_host, unused_address};
@@ -51,3 +53,4 @@ pub use name_server::NameServer;
 pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
 pub use teacher::{Teacher, write_artifact};
+pub use trace_collector::{CollectedSpan, TraceCollector};

@@ -21,10 +21,20 @@ impl Teacher {
 
     /// [`start`](Self::start) at the given address.
     pub fn start_at(binary: &Path, artifact: &Path, listen: &str, settings: &[&str]) -> Self {
+        Self::launch(Command::new(binary), artifact, listen, settings)
+    }
+
+    /// [`start`](Self::start) with further environment variables.
+    pub fn start_in(binary: &Path, artifact: &Path, environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(binary);
+        command.envs(environment.iter().cloned());
+        Self::launch(command, artifact, "127.0.0.1:0", &[])
+    }
+
+    fn launch(mut command: Command, artifact: &Path, listen: &str, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ready_file = folder.path().join("ready.json");
         let listen = format!("grpc.listen={listen}");
-        let mut command = Command::new(binary);
         command.arg("serve").arg("--model").arg(artifact);
         command.arg("--ready-file").arg(&ready_file);
         let fixed = [

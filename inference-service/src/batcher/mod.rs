@@ -3,18 +3,20 @@
 
 mod queue;
 mod replies;
+mod spans;
 mod worker;
 
 use std::{
     io,
     sync::{Arc, Weak},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use onnx_runtime::Session;
 use tokio::sync::{oneshot, watch};
+use traces::Scope;
 
 use crate::{config::ModelConfig, statistics::VersionStatistics};
 use queue::JobQueue;
@@ -44,8 +46,32 @@ pub(crate) struct Job {
     pub(crate) enqueued: Instant,
     /// When the caller stops waiting.
     pub(crate) deadline: Option<Instant>,
-    /// Receives the logits, little-endian f32 [samples, classes]. Closed if the caller cancels.
+    /// The span of the request.
+    pub(crate) scope: Scope,
+    /// Receives the logits. Closed if the caller cancels.
     pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// The answer to a [`Job`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Computed {
+    /// Little-endian f32 [samples, classes].
+    pub(crate) logits: Bytes,
+    pub(crate) times: ComputeTimes,
+}
+
+/// Where a request spent its time in the batcher, in the terms of Triton's statistics. The computation's times are
+/// those of the whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ComputeTimes {
+    /// In the queue.
+    pub(crate) queue: Duration,
+    /// To assemble the batch.
+    pub(crate) compute_input: Duration,
+    /// In ONNX Runtime.
+    pub(crate) compute_infer: Duration,
+    /// To split the result.
+    pub(crate) compute_output: Duration,
 }
 
 /// The queue of one model version and its session threads.

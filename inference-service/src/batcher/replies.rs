@@ -1,12 +1,12 @@
 //! Passes answers from session threads to the waiting requests.
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Computed;
 use crate::error::InferenceError;
 
 /// The answer to one request.
-pub(super) type Answer = Result<Bytes, InferenceError>;
+pub(super) type Answer = Result<Computed, InferenceError>;
 
 /// A channel for the answers of a batch.
 ///

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use onnx_runtime::{Session, SessionError};
 use tokio::sync::watch;
+use traces::Interval;
 use tracing::error;
 
-use super::{InputValues, Job, queue::JobQueue, replies::Replies};
+use super::{ComputeTimes, Computed, InputValues, Job, queue::JobQueue, replies::Replies, spans};
 use crate::{
     error::InferenceError,
     statistics::{Execution, VersionStatistics},
@@ -46,11 +47,18 @@ impl Worker {
         let gathered = Instant::now();
         let logits = self.run(input, samples);
         let computed = Instant::now();
+        let computing = Interval {
+            began,
+            ended: computed,
+        };
         let logits = match logits {
             Ok(logits) => to_le_bytes(&logits),
-            Err(error) => return self.fail(batch, &error),
+            Err(error) => {
+                spans::add(batch, samples, computing);
+                return self.fail(batch, &error);
+            }
         };
-        // Before the answers are sent, so that statistics requested afterwards include these requests.
+        // Before the answers are sent, so that statistics and traces requested afterwards include these requests.
         let execution = Execution {
             samples,
             batches: if self.deterministic { samples } else { 1 },
@@ -60,10 +68,19 @@ impl Worker {
         };
         let queued = batch.iter().map(|job| began - job.enqueued);
         self.statistics.executed(&execution, queued);
+        spans::add(batch, samples, computing);
         let bytes_per_sample = logits.len() / samples;
         let mut remaining = logits;
         let answered = batch.drain(..).map(|job| {
-            let answer = remaining.split_to(job.samples * bytes_per_sample);
+            let answer = Computed {
+                logits: remaining.split_to(job.samples * bytes_per_sample),
+                times: ComputeTimes {
+                    queue: began - job.enqueued,
+                    compute_input: execution.gathering,
+                    compute_infer: execution.computing,
+                    compute_output: execution.scattering,
+                },
+            };
             (job.reply, Ok(answer))
         });
         self.replies.send(answered.collect());

@@ -132,6 +132,7 @@ impl Classifier {
                 values_field: "images",
             }],
             outputs: Vec::new(),
+            timing: false,
         };
         let response = inference.infer_with(&version, request).await?;
         let names = &version.manifest.class_names;

@@ -21,6 +21,7 @@ use crate::{
     error::InferenceError,
     inference::{
         F32, Inference, InferenceRequest, InferenceResponse, InputTensor, RequestId, invalid,
+        server_times::TIMING,
         unsupported::{self, ParameterValue},
     },
     loaded_version::LoadedVersion,
@@ -58,11 +59,11 @@ impl Caller {
 /// Triton's parameter that marks the last response of a request.
 const FINAL_RESPONSE: &str = "triton_final_response";
 
-/// Converts a message to a request. Parameters other than [`TIMEOUT`] and those of [`unsupported`] are
+/// Converts a message to a request. Parameters other than [`TIMEOUT`], [`TIMING`] and those of [`unsupported`] are
 /// ignored.
 ///
 /// # Errors
-/// [`InferenceError::Invalid`] for an invalid time-out or an unsupported parameter.
+/// [`InferenceError::Invalid`] for an invalid parameter or an unsupported one.
 pub(super) fn to_request(
     message: ModelInferRequest,
     caller: &Caller,
@@ -75,6 +76,10 @@ pub(super) fn to_request(
         .transpose()?;
     let timeout = timeout.filter(|timeout| !timeout.is_zero());
     let timeout = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let timing = message
+        .parameters
+        .get(TIMING)
+        .map_or(Ok(false), read_timing)?;
     let mut raw = message.raw_input_contents.into_iter();
     let mut inputs: Vec<_> = message
         .inputs
@@ -99,6 +104,7 @@ pub(super) fn to_request(
             .into_iter()
             .map(|output| output.name)
             .collect(),
+        timing,
     })
 }
 
@@ -141,7 +147,16 @@ pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
         shape: vec![response.samples as i64, response.classes as i64],
         ..InferOutputTensor::default()
     };
+    let times = response.times.iter().flat_map(|times| times.parameters());
+    let parameters = times.map(|(name, nanoseconds)| {
+        let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
+        let parameter = InferParameter {
+            parameter_choice: Some(ParameterChoice::Int64Param(nanoseconds)),
+        };
+        (name.to_owned(), parameter)
+    });
     ModelInferResponse {
+        parameters: parameters.collect(),
         model_name: response.model,
         model_version: response.version.to_string(),
         id: response.id,
@@ -262,6 +277,13 @@ fn read_timeout(parameter: &InferParameter) -> Result<Duration, InferenceError> 
         let problem = "must be an integer of 0 or more, in microseconds";
         invalid("parameters.timeout", problem)
     })
+}
+
+fn read_timing(parameter: &InferParameter) -> Result<bool, InferenceError> {
+    match parameter.parameter_choice {
+        Some(ParameterChoice::BoolParam(on)) => Ok(on),
+        _ => Err(invalid("parameters.timing", "must be true or false")),
+    }
 }
 
 #[cfg(test)]

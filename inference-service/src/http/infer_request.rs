@@ -56,6 +56,8 @@ struct RequestParameters {
     binary_data_output: Option<bool>,
     /// Triton's longest time for the request, microseconds; 0 for no limit.
     timeout: Option<u64>,
+    /// Whether the response has the server's times.
+    timing: Option<bool>,
     sequence_id: Option<ParameterValue>,
     sequence_start: Option<ParameterValue>,
     sequence_end: Option<ParameterValue>,
@@ -125,6 +127,7 @@ pub(super) fn parse(
                 .into_iter()
                 .map(|output| output.name)
                 .collect(),
+            timing: request.parameters.timing.unwrap_or(false),
         },
         binary_output,
     })

@@ -1,5 +1,7 @@
 //! Formats the response to a request for inference: JSON, with the logits in it or after it.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     http::{HeaderValue, header},
@@ -17,6 +19,8 @@ struct ResponseJson<'r> {
     model_version: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     id: &'r str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    parameters: BTreeMap<&'static str, u64>,
     outputs: [OutputJson; 1],
 }
 
@@ -52,6 +56,11 @@ pub(super) fn respond(response: &InferenceResponse, binary: bool) -> Result<Resp
         model_name: &response.model,
         model_version: response.version.to_string(),
         id: &response.id,
+        parameters: response
+            .times
+            .iter()
+            .flat_map(|times| times.parameters())
+            .collect(),
         outputs: [OutputJson {
             name: OUTPUT_NAME,
             datatype: F32,
@@ -88,6 +97,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::inference::server_times;
 
     fn response(logits: &[f32]) -> InferenceResponse {
         let bytes: Vec<u8> = logits
@@ -101,6 +111,7 @@ mod tests {
             samples: 1,
             classes: logits.len(),
             logits: Bytes::from(bytes),
+            times: None,
         }
     }
 
@@ -128,6 +139,23 @@ mod tests {
             (&json!("digits"), &json!("3"), &json!("an id"))
         );
         assert_eq!(answer["outputs"][0]["shape"], json!([1, 3]));
+        assert_eq!(answer.get("parameters"), None);
+    }
+
+    #[tokio::test]
+    async fn the_servers_times_are_parameters() {
+        let mut sent = response(&[1.0]);
+        sent.times = Some(server_times::example());
+        let answer = body(respond(&sent, false).unwrap()).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let expected = json!({
+            "request_ns": 15,
+            "queue_ns": 1,
+            "compute_input_ns": 2,
+            "compute_infer_ns": 3,
+            "compute_output_ns": 4,
+        });
+        assert_eq!(answer["parameters"], expected);
     }
 
     #[tokio::test]

@@ -3,16 +3,18 @@
 mod access_log;
 mod request;
 mod request_id;
+pub(crate) mod server_times;
 pub(crate) mod unsupported;
 
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout_at};
+use traces::Scope;
 use tracing::{Instrument, debug_span};
 
 use crate::{
-    batcher::{Job, PushError},
+    batcher::{Computed, Job, PushError},
     catalog::Catalog,
     error::InferenceError,
     loaded_version::LoadedVersion,
@@ -24,6 +26,7 @@ use access_log::LogEntry;
 #[cfg(test)]
 pub(crate) use request::Input;
 use request_id::RequestName;
+use server_times::ServerTimes;
 
 pub(crate) use request::{F32, InferenceRequest, InputTensor, invalid};
 pub(crate) use request_id::RequestId;
@@ -50,6 +53,8 @@ pub(crate) struct InferenceResponse {
     pub(crate) classes: usize,
     /// Little-endian f32 [samples, classes].
     pub(crate) logits: Bytes,
+    /// If the request asks for them.
+    pub(crate) times: Option<ServerTimes>,
 }
 
 impl Inference {
@@ -131,6 +136,7 @@ async fn compute(
         let timeout = batching.default_timeout()?;
         arrived.checked_add(timeout)
     });
+    let timing = request.timing;
     let (input, echo) = request.check(&version.interface, batching.max_batch_size)?;
     let (reply, answer) = oneshot::channel();
     let job = Job {
@@ -138,6 +144,7 @@ async fn compute(
         samples: input.samples,
         enqueued: arrived,
         deadline,
+        scope: Scope::current(),
         reply,
     };
     let stopped = || InferenceError::WorkerStopped {
@@ -155,7 +162,7 @@ async fn compute(
             .await
             .map_err(|_| InferenceError::DeadlineExceeded)?,
     };
-    let logits = answer.map_err(|_| stopped())??;
+    let Computed { logits, times } = answer.map_err(|_| stopped())??;
     Ok(InferenceResponse {
         model: echo.model,
         version: version.version,
@@ -163,5 +170,9 @@ async fn compute(
         samples: input.samples,
         classes: version.interface.classes,
         logits,
+        times: timing.then(|| ServerTimes {
+            request: arrived.elapsed(),
+            compute: times,
+        }),
     })
 }

@@ -25,6 +25,8 @@ pub(crate) struct InferenceRequest {
     pub(crate) inputs: Vec<InputTensor>,
     /// Names of the requested outputs; empty for all.
     pub(crate) outputs: Vec<String>,
+    /// Whether the response has the server's times.
+    pub(crate) timing: bool,
 }
 
 /// A tensor of a request.

@@ -138,7 +138,7 @@ impl Metric {
 pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals, staleness: Staleness) -> Router {
     let render = move || {
         let models = text::render(&catalog.models(), &refusals);
-        let text = models + &staleness.render() + &telemetry::metrics();
+        let text = models + &staleness.render() + &telemetry::metrics() + &traces::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };
     Router::new().route("/metrics", get(render))

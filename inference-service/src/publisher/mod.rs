@@ -69,14 +69,14 @@ pub(crate) struct ListedVersion {
     pub(crate) state: VersionState,
 }
 
-/// Runs a change as a task, so that it is completed even if its caller disconnects.
+/// Runs a change as a task of the caller's trace, so that it is completed even if its caller disconnects.
 ///
 /// # Errors
 /// The error of the change, or [`PublishError::Internal`] if it panics.
 pub(crate) async fn run_to_completion<T: Send + 'static>(
     change: impl Future<Output = Result<T, PublishError>> + Send + 'static,
 ) -> Result<T, PublishError> {
-    let done = tokio::spawn(change).await;
+    let done = tokio::spawn(traces::carried(change)).await;
     done.map_err(|_| PublishError::Internal)?
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use artifacts::model_store::{ModelName, ModelStore};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
+use traces::Span;
 use tracing::{error, warn};
 
 use super::{
@@ -79,7 +80,8 @@ impl<'p> Swap<'p> {
                 let prepared = self.load(candidate).await?;
                 let name = self.model.clone();
                 let store = move |store: &ModelStore| store.commit(&name, &onnx, &manifest);
-                let version = self.publisher.blocking(store).await?;
+                let store = self.publisher.blocking(store);
+                let version = Span::begin("store model").around(store).await?;
                 self.start(version, prepared)
             }
             Source::Stored(version) => {
@@ -103,7 +105,8 @@ impl<'p> Swap<'p> {
             store.activate(&name, version)?;
             Ok(stored)
         };
-        let stored = self.publisher.blocking(activate).await?;
+        let activate = self.publisher.blocking(activate);
+        let stored = Span::begin("activate model").around(activate).await?;
         self.retire(active, &stored).await;
         Ok(())
     }
@@ -161,9 +164,9 @@ impl<'p> Swap<'p> {
 
     /// Loads `candidate`, for which it makes room.
     async fn load(&mut self, candidate: Candidate) -> Result<Prepared, PublishError> {
-        let checked = candidate.check().await?;
+        let checked = Span::begin("check model").around(candidate.check()).await?;
         self.make_room(&checked).await?;
-        checked.load().await
+        Span::begin("load model").around(checked.load()).await
     }
 
     async fn stored_candidate(&self, version: u64) -> Result<Candidate, PublishError> {

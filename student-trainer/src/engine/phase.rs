@@ -11,6 +11,7 @@ use rand::Rng;
 use soft_targets::consumption::ConsumedStep;
 use tch::Tensor;
 use torch_networks::{FakeQuantizedNetwork, Mode, TorchNetwork, to_device};
+use traces::Span;
 
 use super::{
     TorchError,
@@ -143,6 +144,8 @@ impl<'r> Phase<'r> {
     fn train_epoch(&mut self, batches: &Receiver<LoadingResult<'_>>) -> Result<(), EngineError> {
         let BatchPlan { phase, seed, .. } = self.context.batches;
         let epoch = self.progress.epoch;
+        let span = Span::begin("epoch").with("retort.epoch", epoch as i64 + 1);
+        let _entered = span.enter();
         let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {

@@ -13,6 +13,7 @@ use networks::{
 use onnx_runtime::{CalibrationError, ModelInterface, Session, SessionOptions};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use traces::{Parent, Span, SpanKind};
 
 use super::{error::RunError, folder::RunFolder, manifest::RunManifest, model_folder::ModelFolder};
 use crate::{
@@ -110,8 +111,11 @@ impl Delivery<'_> {
         let Some(config) = &self.config.publish else {
             return Ok(());
         };
+        let span = Span::begin_as(SpanKind::Client, "check publish", Parent::Current);
+        let _entered = span.enter();
         let check = publish::check(config, upload, largest_manifest, self.cancel);
-        let checked = self.runtime.block_on(check)?;
+        let checked = self.runtime.block_on(check);
+        let checked = checked.inspect_err(|error| span.fail(error))?;
         match checked {
             PublishCheck::Passed { warnings } => self.warn_of_publish(warnings),
             PublishCheck::NotAsked { reason } => self.notices.notice(format!(
@@ -166,6 +170,8 @@ impl Delivery<'_> {
         trained: Option<&Ranges>,
         run: &mut RunManifest,
     ) -> Result<ModelUpload, RunError> {
+        let span = Span::begin("export");
+        let _entered = span.enter();
         let model = self.to_onnx(network, weights)?;
         let int8 = self.quantize(&model, network, trained)?;
         let folder = ModelFolder::new(self.folder.artifact());
@@ -341,8 +347,12 @@ impl Delivery<'_> {
             PublishedPrecision::F32 => self.folder.artifact(),
             PublishedPrecision::Int8 => self.folder.int8_artifact(),
         };
+        let span = Span::begin_as(SpanKind::Client, "publish", Parent::Current)
+            .with("retort.model", config.model.clone());
+        let _entered = span.enter();
         let publish = publish::publish(config, upload, &artifact, self.cancel);
-        let published = self.runtime.block_on(publish)?;
+        let published = self.runtime.block_on(publish);
+        let published = published.inspect_err(|error| span.fail(error))?;
         let how = if published.already_published {
             "was published before as"
         } else {

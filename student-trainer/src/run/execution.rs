@@ -18,6 +18,7 @@ use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_networks::numerics;
+use traces::Span;
 
 use super::{
     checkpoint::{Checkpoint, Circumstances, RunProgress},
@@ -350,6 +351,10 @@ impl Run<'_> {
         let mut ranges = None;
         let mut records = resumed.map_or_else(Vec::new, |it| it.run.phases.clone());
         for (index, phase) in self.config.phases.iter().enumerate().skip(records.len()) {
+            let span = Span::begin("phase")
+                .with("retort.phase.index", index as i64)
+                .with("retort.phase.kind", phase.kind().to_string());
+            let _entered = span.enter();
             ranges = self.ranges(phase, network, resumed)?;
             let checkpoints = PhaseCheckpoints {
                 run: self,

@@ -16,6 +16,7 @@ use server::{
     listen::{ArrivalLimit, http2},
     metrics_server,
     security::{GuardedPort, Rules, Scope, Security},
+    trace_layer::{TraceLayer, TracedProtocol},
 };
 use tokio::{
     runtime::Handle,
@@ -125,6 +126,7 @@ fn start(
         // No call about runs takes more than one message.
         .layer(ArrivalLimit::new(read_timeout, &[], stop.clone()))
         .layer(port.layer)
+        .layer(TraceLayer(TracedProtocol::Grpc))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(runs);

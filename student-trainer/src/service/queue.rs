@@ -9,8 +9,9 @@ use std::{
     thread,
 };
 
-use proto::runs::v1::Run;
+use proto::runs::v1::{Run, RunState};
 use tokio_util::sync::CancellationToken;
+use traces::{Parent, Scope, Span, SpanKind};
 use tracing::{info, warn};
 
 use super::{
@@ -117,7 +118,7 @@ impl RunQueue {
     }
 
     /// Creates a folder `name` (or `name-2`, `name-3`, … if it exists) and queues the run. The run is on
-    /// disk when this returns.
+    /// disk when this returns. It becomes a part of the caller's trace.
     pub(super) fn submit(
         &self,
         name: &str,
@@ -131,6 +132,7 @@ impl RunQueue {
         state.check_room(&self.limits)?;
         let (id, folder) = run_folders::allocate(&self.runs_folder, name)?;
         let stored = StoredRun::queued(state.next_number, &id, name, config_toml);
+        let stored = stored.in_trace(Scope::current().context());
         if let Err(error) = self.shared.store.write(&stored) {
             // The folder is new and empty.
             let _ = std::fs::remove_dir(&folder);
@@ -173,14 +175,15 @@ impl RunQueue {
         Ok(record)
     }
 
-    /// Queues a failed, withheld or cancelled run again; it resumes from its last checkpoint.
+    /// Queues a failed, withheld or cancelled run again, in the trace of the caller; it resumes from its last
+    /// checkpoint.
     pub(super) fn resume(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let mut state = self.shared.lock();
         if state.closed {
             return Err(RequestError::ShuttingDown);
         }
         let ended = state.find(id)?;
-        let mut stored = ended.stored();
+        let mut stored = ended.stored().in_trace(Scope::current().context());
         if !stored.state.can_resume() {
             return Err(RequestError::NothingToResume {
                 id: id.to_string(),
@@ -298,7 +301,16 @@ impl Shared {
                     record.record(event);
                 })
             };
-            let config_toml = record.config_toml();
+            let StoredRun {
+                config_toml,
+                trace,
+                name,
+                ..
+            } = record.stored();
+            let span = Span::begin_as(SpanKind::Consumer, "run", Parent::Remote(trace.as_ref()))
+                .with("retort.run.id", record.id().to_string())
+                .with("retort.run.name", name);
+            let _entered = span.enter();
             let assignment = Assignment {
                 config_toml: &config_toml,
                 folder: record.folder(),
@@ -319,6 +331,9 @@ impl Shared {
             }
             record.close();
             let Run { run_id, reason, .. } = record.to_proto();
+            if record.state() == RunState::Failed {
+                span.fail(&reason);
+            }
             info!(
                 run = run_id,
                 state = record.state().as_str_name(),

@@ -87,10 +87,6 @@ impl QueuedRun {
         self.lock().stored.clone()
     }
 
-    pub(super) fn config_toml(&self) -> String {
-        self.lock().stored.config_toml.clone()
-    }
-
     pub(super) fn state(&self) -> RunState {
         self.lock().stored.state.into()
     }

@@ -9,12 +9,15 @@ use std::{
 use common::{atomic_file, file_lock::FileLock, folders};
 use proto::runs::v1::RunState;
 use serde::{Deserialize, Serialize};
+use traces::TraceContext;
 use tracing::warn;
 
 use super::{run_id::RunId, serve_error::ServeError};
 
-/// The format that is written, and the newest that is read.
-const FORMAT_VERSION: u32 = 1;
+/// The newest format that is read, and that of files with a trace. Other files have the format before, which an
+/// older trainer reads.
+const FORMAT_VERSION: u32 = 2;
+const FORMAT_WITHOUT_TRACE: u32 = 1;
 
 /// Below the runs' folder; no run's name begins with a dot.
 const FOLDER: &str = ".queue";
@@ -40,6 +43,9 @@ pub(super) struct StoredRun {
     pub(super) reason: String,
     /// The resolved configuration.
     pub(super) config_toml: String,
+    /// The span of the call that submitted or resumed the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// [`RunState`] as text; [`Withheld`](Self::Withheld) is a failure of its own kind.
@@ -127,13 +133,27 @@ impl StoredRun {
     /// A waiting run.
     pub(super) fn queued(number: u64, run_id: &RunId, name: &str, config_toml: String) -> Self {
         Self {
-            format_version: FORMAT_VERSION,
+            format_version: FORMAT_WITHOUT_TRACE,
             number,
             run_id: run_id.to_string(),
             name: name.to_owned(),
             state: StoredState::Queued,
             reason: String::new(),
             config_toml,
+            trace: None,
+        }
+    }
+
+    /// The same run as part of another trace, or of none.
+    pub(super) fn in_trace(self, trace: Option<TraceContext>) -> Self {
+        let format_version = match trace {
+            None => FORMAT_WITHOUT_TRACE,
+            Some(_) => FORMAT_VERSION,
+        };
+        Self {
+            format_version,
+            trace,
+            ..self
         }
     }
 }
@@ -215,6 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn a_run_keeps_its_trace_and_has_the_new_format_only_with_one() {
+        let runs = tempfile::tempdir().unwrap();
+        let (store, _) = QueueStore::open(runs.path()).unwrap();
+        let trace = r#"{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}"#;
+        let trace: TraceContext = serde_json::from_str(trace).unwrap();
+        let without = StoredRun::queued(1, &RunId::new("a"), "a", "seed = 1".to_owned());
+        let with = StoredRun::queued(2, &RunId::new("b"), "b", "seed = 1".to_owned());
+        let with = with.in_trace(Some(trace));
+        for (run, version, names_trace) in [
+            (&without, "\"format_version\": 1,", false),
+            (&with, "\"format_version\": 2,", true),
+            (
+                &with.clone().in_trace(None),
+                "\"format_version\": 1,",
+                false,
+            ),
+        ] {
+            store.write(run).unwrap();
+            let text = fs::read_to_string(store.file(&run.run_id)).unwrap();
+            assert!(text.contains(version), "{text}");
+            assert_eq!(text.contains("traceparent"), names_trace, "{text}");
+        }
+        store.write(&with).unwrap();
+        drop(store);
+        assert_eq!(QueueStore::open(runs.path()).unwrap().1, [without, with]);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_used_is_left_out_and_left_alone() {
         let runs = tempfile::tempdir().unwrap();
         let (store, _) = QueueStore::open(runs.path()).unwrap();
@@ -229,8 +277,8 @@ mod tests {
             ("cut.json", "{", "EOF"),
             (
                 "newer.json",
-                "{\"format_version\": 2}",
-                "format_version 2 is newer",
+                "{\"format_version\": 3}",
+                "format_version 3 is newer",
             ),
             ("fields.json", "{\"format_version\": 1}", "missing field"),
             ("copy.json", &text, "it holds the run `good`"),

@@ -13,3 +13,4 @@ mod runs;
 mod security;
 mod small_disk;
 mod teachers;
+mod traces;

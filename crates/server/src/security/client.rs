@@ -22,6 +22,7 @@ use super::{
 };
 use crate::grpc::{self, InvalidAddress, root_cause};
 use common::{config::Problems, os_text};
+use traces::Scope;
 
 /// A connection whose calls contain the client's token.
 pub type Channel = InterceptedService<transport::Channel, Bearer>;
@@ -153,7 +154,7 @@ impl ConnectError {
     }
 }
 
-/// Adds the token, if there is one, to every call.
+/// Adds the token, if there is one, to every call, and the headers that name the current span.
 #[derive(Debug, Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -162,6 +163,9 @@ impl Interceptor for Bearer {
         if let Some(token) = &self.0 {
             let name = header::AUTHORIZATION.as_str();
             request.metadata_mut().insert(name, token.clone());
+        }
+        if let Some(context) = Scope::current().context() {
+            context.insert_into(request.metadata_mut().as_mut());
         }
         Ok(request)
     }

@@ -1,12 +1,11 @@
 use std::{sync::Arc, thread, time::Duration};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::batcher::InputValues;
+use crate::batcher::{Computed, InputValues};
 
-type Reply = oneshot::Receiver<Result<Bytes, InferenceError>>;
+type Reply = oneshot::Receiver<Result<Computed, InferenceError>>;
 
 fn queue(max_batch_size: usize, delay: Duration, max_queue_size: usize) -> JobQueue {
     JobQueue::new(BatchingConfig {
@@ -24,6 +23,7 @@ fn job(samples: usize) -> (Job, Reply) {
         samples,
         enqueued: Instant::now(),
         deadline: None,
+        scope: Default::default(),
         reply,
     };
     (job, answer)

@@ -3,7 +3,7 @@ use onnx_runtime::ModelInterface;
 use proto::inference::model_infer_request::InferRequestedOutputTensor;
 
 use super::*;
-use crate::inference::Input;
+use crate::inference::{Input, server_times};
 
 fn interface() -> ModelInterface {
     ModelInterface {
@@ -209,7 +209,9 @@ fn the_response_has_the_id_and_the_version() {
         samples: 2,
         classes: 4,
         logits: logits.clone(),
+        times: None,
     });
+    assert!(response.parameters.is_empty());
     assert_eq!(
         (response.id.as_str(), response.model_name.as_str()),
         ("an id", "m")
@@ -218,6 +220,50 @@ fn the_response_has_the_id_and_the_version() {
     assert_eq!(response.outputs[0].shape, [2, 4]);
     assert_eq!(response.outputs[0].datatype, "FP32");
     assert_eq!(response.raw_output_contents, [logits]);
+}
+
+#[test]
+fn the_servers_times_are_parameters_of_the_response() {
+    let response = to_message(InferenceResponse {
+        model: "m".into(),
+        version: 1,
+        id: String::new(),
+        samples: 0,
+        classes: 4,
+        logits: Bytes::new(),
+        times: Some(server_times::example()),
+    });
+    let time = |name: &str| match response.parameters[name].parameter_choice {
+        Some(ParameterChoice::Int64Param(nanoseconds)) => nanoseconds,
+        ref other => panic!("{name}: {other:?}"),
+    };
+    let names = ["queue", "compute_input", "compute_infer", "compute_output"];
+    let times = names.map(|name| time(&format!("{name}_ns")));
+    assert_eq!((times, time("request_ns")), ([1, 2, 3, 4], 15));
+    assert_eq!(response.parameters.len(), 5);
+}
+
+#[test]
+fn timing_is_a_boolean() {
+    for (choice, expected) in [
+        (Some(ParameterChoice::BoolParam(true)), Some(true)),
+        (Some(ParameterChoice::BoolParam(false)), Some(false)),
+        (Some(ParameterChoice::Int64Param(1)), None),
+        (Some(ParameterChoice::StringParam("true".into())), None),
+        (None, None),
+    ] {
+        let parameter = InferParameter {
+            parameter_choice: choice.clone(),
+        };
+        match (read_timing(&parameter), expected) {
+            (Ok(timing), Some(expected)) => assert_eq!(timing, expected),
+            (Err(error), None) => {
+                let problem = "parameters.timing: must be true or false";
+                assert_eq!(error.to_string(), problem);
+            }
+            (other, _) => panic!("{choice:?}: {other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -50,6 +50,19 @@ fn numbers_in_the_json_are_taken() {
 }
 
 #[test]
+fn the_servers_times_are_asked_for_with_a_parameter() {
+    for (parameters, expected) in [
+        ("{}", false),
+        (r#"{"timing": false}"#, false),
+        (r#"{"timing": true}"#, true),
+    ] {
+        let json = format!(r#"{{"inputs": [{INPUT}], "parameters": {parameters}}}"#);
+        let parsed = parse_json(&json).unwrap();
+        assert_eq!(parsed.request.timing, expected, "{parameters}");
+    }
+}
+
+#[test]
 fn bytes_behind_the_json_are_taken() {
     let json = r#"{"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 2],
         "parameters": {"binary_data_size": 8}}], "parameters": {"binary_data_output": true}}"#;
@@ -156,6 +169,10 @@ fn errors_name_the_invalid_field() {
         (
             format!(r#"{{"inputs": [{INPUT}], "parameters": {{"timeout": -1}}}}"#),
             "parameters.timeout: ",
+        ),
+        (
+            format!(r#"{{"inputs": [{INPUT}], "parameters": {{"timing": 1}}}}"#),
+            "parameters.timing: ",
         ),
         (
             format!(r#"{{"inputs": [{INPUT}], "inputs": []}}"#),

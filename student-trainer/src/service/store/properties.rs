@@ -11,6 +11,8 @@ fn valid() -> Vec<u8> {
     let mut run = StoredRun::queued(7, &RunId::new("n-7"), "n", config);
     run.state = StoredState::Failed;
     run.reason = "a \"reason\"\u{e9}\n".to_owned();
+    let trace = r#"{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}"#;
+    let run = run.in_trace(serde_json::from_str(trace).unwrap());
     serde_json::to_vec_pretty(&run).unwrap()
 }
 
