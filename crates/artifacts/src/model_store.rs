@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -197,8 +198,8 @@ pub struct StoreOptions {
     pub cache: PathBuf,
     /// Limit of the copies together, bytes.
     pub max_cache_bytes: u64,
-    /// How long a failed request to a bucket is repeated.
-    pub patience: std::time::Duration,
+    /// How long a request to a bucket is repeated if it fails, or waits for an answer.
+    pub patience: Duration,
 }
 
 /// Opens the store at `location`.

@@ -14,7 +14,7 @@ pub struct ModelStoreConfig {
     pub access: Access,
     /// Time between two looks for changes that other services made, milliseconds.
     pub poll_interval_milliseconds: u64,
-    /// How long a failed request to a bucket is repeated, seconds.
+    /// How long a request to a bucket is repeated if it fails, or waits for an answer, seconds.
     pub patience_seconds: u64,
     /// Folder for copies of the models in a bucket.
     pub cache: PathBuf,

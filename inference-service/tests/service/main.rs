@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_requests;
+mod buckets;
 mod classification;
 mod clients;
 mod demo_page;
@@ -23,6 +24,7 @@ mod rows;
 mod security;
 mod serving;
 mod settings;
+mod shared_folder;
 mod stale_credentials;
 mod starting;
 mod streams;

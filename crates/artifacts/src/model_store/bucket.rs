@@ -23,7 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use common::digest::Sha256;
-use object_store::{Error, ObjectStore, PutMode, UpdateVersion};
+use object_store::{ObjectStore, PutMode, UpdateVersion};
 
 use super::{
     Access, ActiveVersion, BucketLocation, ModelName, ModelState, ModelStore, StoreError,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::manifest::ArtifactManifest;
 use cache::Cache;
-use objects::Objects;
+use objects::{Objects, generic};
 
 mod cache;
 mod connection;
@@ -72,7 +72,7 @@ impl BucketStore {
         options: &StoreOptions,
     ) -> Result<Self, StoreError> {
         let store = Self {
-            objects: Objects::new(store, url)?,
+            objects: Objects::new(store, url, options.patience)?,
             cache: Cache::open(&options.cache, options.max_cache_bytes)?,
             access: options.access,
         };
@@ -252,10 +252,7 @@ impl ModelStore for BucketStore {
             // Another process may take the upload for what an interrupted publish left.
             return Err(StoreError::Unavailable {
                 url: self.objects.url(&upload).display().to_string(),
-                source: Error::Generic {
-                    store: "model store",
-                    source: "the upload took too long".into(),
-                },
+                source: generic("the upload took too long".to_owned()),
             });
         }
         let version = self.commit_from(model, newest + 1, &manifest.to_json().into())?;

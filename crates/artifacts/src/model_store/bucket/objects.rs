@@ -1,7 +1,7 @@
 //! Requests for the objects of a store. They run on a thread of their own, so they do not hold up the caller's other
 //! tasks, and callers wait without an async runtime.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -9,7 +9,10 @@ use object_store::{
     Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
     WriteMultipart, path::Path,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
 
 use super::names::{self, ModelObjects};
 use crate::model_store::{ModelName, StoreError, io_error};
@@ -23,11 +26,17 @@ const PARTS_IN_FLIGHT: usize = 4;
 /// Largest manifest that is read; an inference service allows no larger one.
 const LARGEST_RECORD: u64 = 1 << 28;
 
+/// More time than the pause before the last attempt of a request, so that its error is reported.
+const MARGIN: Duration = Duration::from_secs(3);
+
 /// The objects below the store's prefix.
 #[derive(Debug)]
 pub(super) struct Objects {
     store: Arc<dyn ObjectStore>,
     url: String,
+    /// Time limit of small requests. Without it, a server that takes a request and never answers goes unnoticed for
+    /// long.
+    limit: Duration,
     /// `None` only while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -40,8 +49,12 @@ pub(super) struct Record {
 }
 
 impl Objects {
-    /// The objects of `store`, which `url` names in errors.
-    pub(super) fn new(store: Arc<dyn ObjectStore>, url: String) -> Result<Self, StoreError> {
+    /// The objects of `store`, which `url` names in errors. The store repeats failed requests for `patience`.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        url: String,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
         let mut builder = Builder::new_multi_thread();
         let builder = builder.worker_threads(1).thread_name("model-store");
         let runtime = builder.enable_all().build();
@@ -49,6 +62,7 @@ impl Objects {
         Ok(Self {
             store,
             url,
+            limit: patience + MARGIN,
             runtime: Some(runtime),
         })
     }
@@ -75,7 +89,7 @@ impl Objects {
 
     fn listed(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, StoreError> {
         let listed = self.store.list(Some(prefix)).try_collect();
-        self.wait(prefix, listed)
+        self.wait_briefly(prefix, listed)
     }
 
     /// A manifest or `active.json`, if it exists.
@@ -99,7 +113,7 @@ impl Objects {
                 read => read.map(Some),
             }
         };
-        self.wait(path, read)
+        self.wait_briefly(path, read)
     }
 
     /// A file of `size` bytes.
@@ -124,7 +138,7 @@ impl Objects {
                 Err(error) => Err(error),
             }
         };
-        self.wait(path, put)
+        self.wait_briefly(path, put)
     }
 
     /// Uploads a file of any size.
@@ -157,7 +171,20 @@ impl Objects {
                 removed => removed,
             }
         };
-        self.wait(path, remove)
+        self.wait_briefly(path, remove)
+    }
+
+    /// Waits for a small request. Must not be called on a thread of an async runtime.
+    fn wait_briefly<T>(
+        &self,
+        path: &Path,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, StoreError> {
+        let limited = async {
+            let no_answer = |_| generic(format!("no answer within {:?}", self.limit));
+            timeout(self.limit, request).await.map_err(no_answer)?
+        };
+        self.wait(path, limited)
     }
 
     /// Waits for a request. Must not be called on a thread of an async runtime.
@@ -187,8 +214,15 @@ impl Drop for Objects {
 }
 
 fn too_large(size: u64, allowed: u64) -> Error {
+    generic(format!(
+        "it has {size} bytes; at most {allowed} are expected"
+    ))
+}
+
+/// An error that the object store does not report itself.
+pub(super) fn generic(problem: String) -> Error {
     Error::Generic {
         store: "model store",
-        source: format!("it has {size} bytes; at most {allowed} are expected").into(),
+        source: problem.into(),
     }
 }

@@ -45,7 +45,7 @@ impl Bucket {
             access,
             cache: self.cache(),
             max_cache_bytes: 1 << 20,
-            patience: Duration::ZERO,
+            patience: Duration::from_secs(60),
         };
         BucketStore::over(objects, "s3://bucket/models".to_owned(), &options)
     }
