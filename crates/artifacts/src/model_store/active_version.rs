@@ -45,6 +45,14 @@ impl ActiveVersion {
         }
     }
 
+    /// The content once `version`, which does not serve, is deleted: no later version gets its number.
+    pub(super) fn without(self, version: u64) -> Self {
+        Self {
+            newest_served: self.newest_served.max(version),
+            ..self
+        }
+    }
+
     /// Whether the active version exists.
     pub(super) fn exists(&self) -> bool {
         self.version > self.newest_deleted

@@ -300,12 +300,9 @@ impl ModelStore for BucketStore {
             if active.version == version && active.exists() {
                 return Err(changed(model));
             }
-            if active.newest_served < version {
-                // So that no later version gets the number: readers may have this one loaded.
-                let noted = ActiveVersion {
-                    newest_served: version,
-                    ..active
-                };
+            // Readers may have it loaded, so no other version may get its number.
+            let noted = active.without(version);
+            if noted != active {
                 self.write_active(model, Some((active, tag)), noted)?;
             }
         }

@@ -124,7 +124,8 @@ mod tests {
             let Ok(StoreLocation::Bucket(found)) = parse(text) else {
                 panic!("{text} is a bucket");
             };
-            let parts = (found.provider, found.bucket.as_str(), found.prefix.as_ref());
+            let found_prefix: &str = found.prefix.as_ref();
+            let parts = (found.provider, found.bucket.as_str(), found_prefix);
             assert_eq!(parts, (provider, "b", prefix));
             assert_eq!(found.to_string(), shown);
         }

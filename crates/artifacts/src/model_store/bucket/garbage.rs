@@ -6,7 +6,7 @@
 //! new one with the same content along.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -69,15 +69,15 @@ fn superfluous<'u>(
     needed: &BTreeSet<Sha256>,
     now: SystemTime,
 ) -> Vec<&'u Path> {
-    let same = |upload: &Upload| {
-        let same = uploads
-            .iter()
-            .filter(move |other| other.sha256 == upload.sha256);
-        same.max_by(|a, b| (a.uploaded, &a.path).cmp(&(b.uploaded, &b.path)))
-    };
+    let mut newest: BTreeMap<&Sha256, &Upload> = BTreeMap::new();
+    for upload in uploads {
+        let found = newest.entry(&upload.sha256).or_insert(upload);
+        if upload.uploaded > found.uploaded {
+            *found = upload;
+        }
+    }
     let is_needed = |upload: &Upload| {
-        needed.contains(&upload.sha256)
-            && same(upload).is_none_or(|newest| newest.path == upload.path)
+        needed.contains(&upload.sha256) && newest[&upload.sha256].path == upload.path
     };
     let old = uploads.iter().filter(|upload| is_old(upload, now));
     old.filter(|upload| !is_needed(upload))
