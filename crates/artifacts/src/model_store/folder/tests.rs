@@ -327,3 +327,65 @@ fn a_version_with_an_unreachable_manifest_is_damaged_and_not_half_written() {
     store.delete(&model, 1).unwrap();
     assert_eq!(numbers(&store, &model), Vec::<u64>::new());
 }
+
+#[test]
+fn readers_take_no_lock_see_every_change_and_make_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let writer = FolderStore::open(folder.path()).unwrap();
+    let reader = FolderStore::read_only(folder.path());
+    assert!(reader.is_shared() && !writer.is_shared());
+    assert!(reader.states().unwrap().is_empty());
+    let mut last = reader.states().unwrap();
+    let steps: [(&str, &dyn Fn()); 5] = [
+        ("a commit", &|| {
+            assert_eq!(writer.commit(&model, b"one", &manifest(b"one")).unwrap(), 1);
+        }),
+        ("an activation", &|| writer.activate(&model, 1).unwrap()),
+        ("another version", &|| {
+            assert_eq!(writer.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+        }),
+        ("its activation", &|| writer.activate(&model, 2).unwrap()),
+        ("a deletion", &|| writer.delete(&model, 1).unwrap()),
+    ];
+    for (step, change) in steps {
+        change();
+        let now = reader.states().unwrap();
+        assert_ne!(now, last, "{step}");
+        assert_eq!(reader.states().unwrap(), now, "{step}");
+        last = now;
+    }
+    fs::create_dir(folder.path().join("digits/3")).unwrap();
+    assert_eq!(reader.states().unwrap(), last, "a half-written version");
+    assert_eq!(reader.onnx(&model, 2, &manifest(b"two")).unwrap(), b"two");
+    for result in [
+        reader.commit(&model, b"new", &manifest(b"new")).map(drop),
+        reader.delete(&model, 2),
+        reader.delete_model(&model).map(drop),
+    ] {
+        assert!(matches!(result, Err(StoreError::ReadOnly)), "{result:?}");
+    }
+    reader.activate(&model, 2).expect("it is active already");
+    assert_eq!(reader.states().unwrap(), last);
+
+    let missing = FolderStore::read_only(&folder.path().join("missing"));
+    assert!(missing.models().unwrap().is_empty());
+    assert!(!folder.path().join("missing").exists());
+}
+
+#[test]
+fn an_activation_that_another_one_overtook_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = FolderStore::open(folder.path()).unwrap();
+    for bytes in [b"one", b"two"] {
+        store.commit(&model, bytes, &manifest(bytes)).unwrap();
+    }
+    let before = store.active(&model).unwrap();
+    store.activate(&model, 2).unwrap();
+    let refused = store.replace_active(&model, 1, before).unwrap_err();
+    assert!(matches!(refused, StoreError::Changed { .. }), "{refused}");
+    assert_eq!(store.active(&model).unwrap().unwrap().version, 2);
+    // What it asks for is done.
+    store.replace_active(&model, 2, before).unwrap();
+}
