@@ -85,12 +85,16 @@ impl Publisher {
         is_activated: bool,
     ) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
-        let stored = self.stored(model).await?;
-        if stored.versions.is_empty() {
-            info!(%model, "deleted by another process");
-            self.catalog.remove(model);
+        let name = model.clone();
+        let versions = self.blocking(move |store| store.version_numbers(&name));
+        if versions.await?.is_empty() {
+            if self.catalog.models().contains_key(model) {
+                info!(%model, "deleted by another process");
+                self.catalog.remove(model);
+            }
             return Ok(());
         }
+        let stored = self.stored(model).await?;
         let serving = self.catalog.serving(model);
         // A model that was unloaded here stays unloaded until a version of it is activated.
         let Some(active) = stored.active.filter(|_| is_activated || serving.is_some()) else {

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The versions of one model in the store.
 pub(super) struct Stored {
     /// The versions, in ascending order.
-    pub(super) versions: Vec<u64>,
+    versions: Vec<u64>,
     pub(super) active: Option<ActiveVersion>,
     /// Whether another process may be about to activate a version.
     is_shared: bool,
