@@ -81,7 +81,10 @@ pub async fn run(
     onnx_runtime::load_library()?;
 
     let catalog = Arc::new(Catalog::default());
-    let store = open_store(config).await?;
+    let store = tokio::select! {
+        opened = open_store(config) => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
     let inference = Arc::new(Inference::new(catalog, readiness, config.log.access));

@@ -79,7 +79,11 @@ impl BucketStore {
         // Also for a reader: it fails here if the bucket cannot be listed.
         let models = store.objects.list()?;
         if store.check_writable().is_ok() {
-            models.keys().for_each(|model| store.tidy(model));
+            for (model, objects) in models {
+                if objects.uploads.len() > objects.versions.len() {
+                    store.tidy(&model);
+                }
+            }
         }
         Ok(store)
     }
