@@ -210,11 +210,12 @@ pub fn open(
     location: &StoreLocation,
     options: &StoreOptions,
 ) -> Result<Box<dyn ModelStore>, StoreError> {
-    Ok(match (location, options.access) {
+    let store: Box<dyn ModelStore> = match (location, options.access) {
         (StoreLocation::Folder(root), Access::ReadWrite) => Box::new(FolderStore::open(root)?),
         (StoreLocation::Folder(root), Access::ReadOnly) => Box::new(FolderStore::read_only(root)),
         (StoreLocation::Bucket(location), _) => Box::new(BucketStore::open(location, options)?),
-    })
+    };
+    Ok(store)
 }
 
 /// A committed version in the store.

@@ -41,7 +41,7 @@ pub(super) fn connect(
     };
     let bucket = &location.bucket;
     let prefix = location.prefix.clone();
-    Ok(match location.provider {
+    let objects: Arc<dyn ObjectStore> = match location.provider {
         Provider::S3 => {
             let builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
             Arc::new(PrefixStore::new(builder.with_retry(retry).build()?, prefix))
@@ -54,5 +54,6 @@ pub(super) fn connect(
             let builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
             Arc::new(PrefixStore::new(builder.with_retry(retry).build()?, prefix))
         }
-    })
+    };
+    Ok(objects)
 }
