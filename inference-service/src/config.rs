@@ -1,11 +1,13 @@
 //! Configuration of the service: `configs/inference-service.toml` and its overrides.
 
 mod model;
+mod model_store;
 mod ports;
 mod publish;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use artifacts::model_store::{InvalidLocation, StoreLocation};
 use common::config::{Problems, Validate};
 use serde::Deserialize;
 use server::{
@@ -17,6 +19,7 @@ use server::{
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
+pub use model_store::ModelStoreConfig;
 pub use ports::{AdminConfig, GrpcConfig, HttpConfig, ModelControl};
 pub use publish::PublishConfig;
 
@@ -24,7 +27,7 @@ pub use publish::PublishConfig;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceConfig {
-    /// Folder of the model store.
+    /// Folder or URL of the model store.
     pub store: PathBuf,
     /// When the service is ready.
     pub readiness: ReadinessPolicy,
@@ -55,6 +58,8 @@ pub struct InferenceConfig {
     pub memory: MemoryConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// How the service uses its model store.
+    pub model_store: ModelStoreConfig,
     /// Limits on published models.
     pub publish: PublishConfig,
     /// How the service stops.
@@ -181,6 +186,14 @@ impl InferenceConfig {
         }
     }
 
+    /// Where the model store is.
+    ///
+    /// # Errors
+    /// If `store` is neither a folder nor the URL of a bucket.
+    pub fn store_location(&self) -> Result<StoreLocation, InvalidLocation> {
+        StoreLocation::parse(&self.store)
+    }
+
     /// Listen settings of the gRPC port.
     pub fn grpc_port(&self) -> ListenConfig {
         ListenConfig {
@@ -213,14 +226,11 @@ impl Validate for InferenceConfig {
     const NAMED_TABLES: &'static [&'static str] = &["models"];
 
     fn validate(&self, problems: &mut Problems) {
-        let store = self.store.display();
-        let has_store = !self.store.as_os_str().is_empty();
-        problems.require(
-            has_store,
-            "store",
-            format!("\"{store}\""),
-            "must be a folder for the models",
-        );
+        if let Err(error) = self.store_location() {
+            let store = self.store.display();
+            problems.add("store", format!("\"{store}\""), &error.to_string());
+        }
+        self.model_store.validate(problems);
         let ports = [
             self.grpc_port(),
             self.http_port(),

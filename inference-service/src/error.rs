@@ -240,6 +240,9 @@ impl PublishError {
                 Reason::ModelNotFound
             }
             P::Store(StoreError::NoSuchVersion { .. }) => Reason::VersionNotFound,
+            P::Store(StoreError::Changed { .. }) => Reason::ModelChanged,
+            P::Store(StoreError::ReadOnly) => Reason::StoreReadOnly,
+            P::Store(StoreError::Unavailable { .. }) => Reason::StoreUnavailable,
             P::Store(
                 StoreError::InUse { .. }
                 | StoreError::Io { .. }

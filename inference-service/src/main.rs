@@ -11,8 +11,8 @@ use common::{
 };
 use inference_service::{config::InferenceConfig, serve};
 use mimalloc::MiMalloc;
-use server::program::{self, PeerArguments, ProgramError, ServeArguments};
-use tokio::runtime::{Builder, Runtime};
+use server::program::{self, PeerArguments, ServeArguments};
+use tokio::runtime::Builder;
 
 /// Buffers of requests are allocated on one thread and freed on another, which this allocator does
 /// without locks.
@@ -51,13 +51,14 @@ enum Command {
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   inference-service serve --store models
+  inference-service serve --store s3://bucket/models
   inference-service serve --set batching.max_batch_size=16 --set runtime.instances=2
   inference-service serve --set 'models.\"v1.0\".max_batch_size=4'
   RETORT_INFERENCE__GRPC__LISTEN=0.0.0.0:8001 inference-service serve --config inference.toml
 configs/inference-service.toml explains every key.")]
 struct Serve {
-    /// Folder of the model store; takes precedence over --set store=DIR.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the model store, or URL of a bucket (s3://, gs://, az://); takes precedence over --set store=DIR.
+    #[arg(long, value_name = "DIR|URL")]
     store: Option<PathBuf>,
     #[command(flatten)]
     service: ServeArguments,
@@ -96,10 +97,12 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
     })?;
     let _log = telemetry::init(arguments.log_format);
     let _traces = traces::init(NAME)?;
-    let runtime = runtime()?;
-    let shutdown = program::shutdown_token(&runtime)?;
     let ready_file = arguments.service.ready_file.as_deref();
-    Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)
+    // The runtime ends in time even if a request to the model store gets no answer.
+    program::with_runtime(&mut runtime(), |runtime| -> anyhow::Result<()> {
+        let shutdown = program::shutdown_token(runtime)?;
+        Ok(runtime.block_on(serve::run(&config, ready_file, shutdown))?)
+    })?
 }
 
 /// The async runtime, which serves the ports. Batches are computed on other threads.
@@ -107,11 +110,12 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 /// With one or two cores it has one thread, which runs tasks in the order in which they were woken: it writes all
 /// answers of a batch, several per system call, before it reads anything else. The threads of a pool run the
 /// most recently woken task first, and write every answer on its own.
-fn runtime() -> Result<Runtime, ProgramError> {
+fn runtime() -> Builder {
     let cores = cores::available();
     let mut builder = match cores {
         1 | 2 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
-    program::start_runtime(builder.worker_threads(cores.div_ceil(2)))
+    builder.worker_threads(cores.div_ceil(2));
+    builder
 }

@@ -2,7 +2,9 @@
 
 use std::{future, io, path::Path, sync::Arc};
 
-use artifacts::model_store::{ModelStore, StoreError};
+use artifacts::model_store::{
+    self, Access, InvalidLocation, ModelStore, StoreError, StoreLocation,
+};
 use common::{
     ready_file::ReadyFile,
     writable_folder::{self, FolderError},
@@ -10,7 +12,7 @@ use common::{
 use onnx_runtime::LibraryError;
 use server::security::SecurityError;
 use tokio::{
-    task::JoinError,
+    task::{self, JoinError},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -37,12 +39,15 @@ pub enum ServerError {
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The model store's folder cannot be written.
+    /// The folder of the model store, or of its copies, cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The model store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The setting names no store.
+    #[error("store: {0}")]
+    Location(#[source] InvalidLocation),
     /// The stored models cannot be read.
     #[error("cannot load the stored models: {0}")]
     Restore(#[source] PublishError),
@@ -76,8 +81,10 @@ pub async fn run(
     onnx_runtime::load_library()?;
 
     let catalog = Arc::new(Catalog::default());
-    writable_folder::check("store", &config.store)?;
-    let store = ModelStore::open(&config.store)?;
+    let store = tokio::select! {
+        opened = open_store(config) => opened?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
     let inference = Arc::new(Inference::new(catalog, readiness, config.log.access));
@@ -93,16 +100,19 @@ pub async fn run(
     let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
     info!(%grpc, %http, %admin, %metrics, "listening");
 
-    tokio::select! {
-        restored = publisher.restore() => restored.map_err(ServerError::Restore)?,
-        () = shutdown.cancelled() => {}
+    let restored = tokio::select! {
+        restored = publisher.restore() => Some(restored.map_err(ServerError::Restore)?),
+        () = shutdown.cancelled() => None,
         Some(ended) = servers.join_next() => return Err(stopped(ended)),
-    }
-    if !shutdown.is_cancelled() {
+    };
+    if let Some(states) = restored.filter(|_| !shutdown.is_cancelled()) {
         shared.started.set();
         inference.readiness.start();
         health.set_serving(inference.readiness.is_ready());
         tokio::spawn(Arc::clone(&publisher).retry());
+        if let Some(states) = states {
+            tokio::spawn(Arc::clone(&publisher).follow(states));
+        }
         if let Some(file) = &mut ready_file {
             file.write(&addresses).map_err(ServerError::ReadyFile)?;
         }
@@ -130,6 +140,23 @@ pub async fn run(
         Err(_) => warn!("stopped; not every request was answered in time"),
     }
     Ok(())
+}
+
+/// Opens the model store on a blocking thread: a bucket may take seconds to answer.
+async fn open_store(config: &InferenceConfig) -> Result<Box<dyn ModelStore>, ServerError> {
+    let location = config.store_location().map_err(ServerError::Location)?;
+    let options = config.model_store.options();
+    match (&location, options.access) {
+        (StoreLocation::Folder(folder), Access::ReadWrite) => {
+            writable_folder::check("store", folder)?;
+        }
+        (StoreLocation::Folder(_), Access::ReadOnly) => {}
+        (StoreLocation::Bucket(_), _) => {
+            writable_folder::check("model_store.cache", &options.cache)?;
+        }
+    }
+    let opened = task::spawn_blocking(move || model_store::open(&location, &options)).await;
+    Ok(opened.map_err(|_| ServerError::Stopped("model store"))??)
 }
 
 fn stopped(ended: Result<&'static str, JoinError>) -> ServerError {

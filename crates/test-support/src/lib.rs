@@ -1,6 +1,7 @@
 //! Test support that several crates share. No crate that ships depends on it.
 //!
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
+//! - [`Bucket`]: a bucket of a real object store.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
 //!   of runs.
@@ -24,6 +25,7 @@
 )]
 
 mod addresses;
+mod bucket;
 pub mod certificates;
 mod conditions;
 pub mod damage;
@@ -45,6 +47,7 @@ mod trace_collector;
 pub mod wrapper;
 
 pub use addresses::{own_host, unused_address};
+pub use bucket::Bucket;
 pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
 pub use data::{TABLE_CENTERS, TABLE_CLASSES, TABLE_SPREAD, class_names, write_idx, write_table};
 pub use inference::InferenceService;

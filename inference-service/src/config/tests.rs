@@ -131,6 +131,13 @@ fn names_of_models_keep_capitals_and_dots() {
 fn every_key_has_a_range() {
     for bad in [
         "store=",
+        "store=http://bucket/models",
+        "store=s3://",
+        "model_store.access=write_only",
+        "model_store.poll_interval_milliseconds=9",
+        "model_store.patience_seconds=241",
+        "model_store.cache=",
+        "model_store.max_cache_bytes=-1",
         "readiness=some_models",
         "grpc.listen=localhost",
         "grpc.max_message_bytes=1",

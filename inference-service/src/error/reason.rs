@@ -31,6 +31,7 @@ pub enum Reason {
     MemoryLimit,
     MessageTooLarge,
     MethodNotAllowed,
+    ModelChanged,
     ModelNotFound,
     ModelNotLoaded,
     ModelRefused,
@@ -40,6 +41,8 @@ pub enum Reason {
     OutputNotFinite,
     QueueFull,
     StoreFailed,
+    StoreReadOnly,
+    StoreUnavailable,
     TeacherUnavailable,
     TooLarge,
     TooManyFields,
@@ -52,7 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, sorted by name.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
         Self::DeadlineExceeded,
@@ -73,6 +76,7 @@ impl Reason {
         Self::MemoryLimit,
         Self::MessageTooLarge,
         Self::MethodNotAllowed,
+        Self::ModelChanged,
         Self::ModelNotFound,
         Self::ModelNotLoaded,
         Self::ModelRefused,
@@ -82,6 +86,8 @@ impl Reason {
         Self::OutputNotFinite,
         Self::QueueFull,
         Self::StoreFailed,
+        Self::StoreReadOnly,
+        Self::StoreUnavailable,
         Self::TeacherUnavailable,
         Self::TooLarge,
         Self::TooManyFields,
@@ -144,6 +150,7 @@ impl Reason {
                 G::Unimplemented,
                 H::METHOD_NOT_ALLOWED,
             ),
+            Self::ModelChanged => ("MODEL_CHANGED", G::Aborted, H::CONFLICT),
             Self::ModelNotFound => ("MODEL_NOT_FOUND", G::NotFound, H::NOT_FOUND),
             Self::ModelNotLoaded => ("MODEL_NOT_LOADED", G::Unavailable, H::SERVICE_UNAVAILABLE),
             Self::ModelRefused => ("MODEL_REFUSED", G::InvalidArgument, H::BAD_REQUEST),
@@ -157,6 +164,8 @@ impl Reason {
             Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", G::InvalidArgument, H::BAD_REQUEST),
             Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
             Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
+            Self::StoreReadOnly => ("STORE_READ_ONLY", G::FailedPrecondition, H::CONFLICT),
+            Self::StoreUnavailable => ("STORE_UNAVAILABLE", G::Unavailable, H::SERVICE_UNAVAILABLE),
             Self::TeacherUnavailable => (
                 "TEACHER_UNAVAILABLE",
                 G::Unavailable,

@@ -19,7 +19,7 @@ fn is_transient(error: &PublishError) -> bool {
     match error {
         PublishError::LoadTimedOut { .. }
         | PublishError::Memory { .. }
-        | PublishError::Store(StoreError::Io { .. })
+        | PublishError::Store(StoreError::Io { .. } | StoreError::Unavailable { .. })
         // The system refused a thread, or a thread panicked.
         | PublishError::Internal => true,
         PublishError::Session(error) => match error {
@@ -33,6 +33,8 @@ fn is_transient(error: &PublishError) -> bool {
         },
         PublishError::Store(
             StoreError::InUse { .. }
+            | StoreError::ReadOnly
+            | StoreError::Changed { .. }
             | StoreError::NoSuchModel { .. }
             | StoreError::NoSuchVersion { .. }
             | StoreError::Manifest { .. }

@@ -1,9 +1,11 @@
 //! Publishes models and changes which of their versions serve.
 //!
 //! Changes run one at a time. A change that has begun is completed even if its caller disconnects. If it
-//! fails, the versions that served before continue to serve.
+//! fails, the versions that served before continue to serve. If other processes change the store too, `follow` serves
+//! what they activate.
 
 mod failure;
+mod follow;
 mod loading;
 mod progress;
 mod restore;
@@ -33,7 +35,7 @@ pub use loading::warm_up;
 /// Changes the stored versions and those that serve.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    store: ModelStore,
+    store: Box<dyn ModelStore>,
     catalog: Arc<Catalog>,
     config: InferenceConfig,
     /// Locked during a change.
@@ -81,7 +83,11 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
 }
 
 impl Publisher {
-    pub(crate) fn new(store: ModelStore, catalog: Arc<Catalog>, config: &InferenceConfig) -> Self {
+    pub(crate) fn new(
+        store: Box<dyn ModelStore>,
+        catalog: Arc<Catalog>,
+        config: &InferenceConfig,
+    ) -> Self {
         Self {
             store,
             catalog,
@@ -100,6 +106,7 @@ impl Publisher {
         self: Arc<Self>,
         upload: Upload,
     ) -> Result<Published, PublishError> {
+        self.store.check_writable()?;
         let _change = self.change.lock().await;
         let Upload {
             model,
@@ -133,7 +140,7 @@ impl Publisher {
     ) -> Result<Option<Published>, PublishError> {
         let (name, manifest) = (model.clone(), manifest.clone());
         let find =
-            move |store: &ModelStore| Ok((store.find(&name, &manifest)?, store.active(&name)?));
+            move |store: &dyn ModelStore| Ok((store.find(&name, &manifest)?, store.active(&name)?));
         let (same, active) = self.blocking(find).await?;
         let Some(version) = same else {
             return Ok(None);
@@ -144,8 +151,11 @@ impl Publisher {
             serving,
         };
         let was_served = active.is_some_and(|active| active.newest_served >= version);
+        let is_active = active.is_some_and(|active| active.version == version);
         match self.catalog.serving(model) {
-            Some(serving) if serving == version => return Ok(Some(published(version))),
+            Some(serving) if serving == version && is_active => {
+                return Ok(Some(published(version)));
+            }
             Some(serving) if keep_active && was_served => return Ok(Some(published(serving))),
             _ => {}
         }
@@ -171,7 +181,10 @@ impl Publisher {
     ) -> Result<u64, PublishError> {
         let _change = self.change.lock().await;
         let previous = self.catalog.serving(&model).unwrap_or(0);
-        if previous != version {
+        let name = model.clone();
+        // Another process may have activated a version that this one does not serve yet.
+        let active = self.blocking(move |store| store.active(&name)).await?;
+        if previous != version || active.is_none_or(|active| active.version != version) {
             self.make_active(&model, version).await?;
             info!(%model, version, previous, "activated");
         }
@@ -186,16 +199,19 @@ impl Publisher {
     ) -> Result<(), PublishError> {
         let _change = self.change.lock().await;
         let name = model.clone();
-        let choose = move |store: &ModelStore| match (version, store.active(&name)?) {
-            (Some(version), _) => Ok(Some(version)),
-            (None, Some(active)) => Ok(Some(active.version)),
-            (None, None) => Ok(store.version_numbers(&name)?.last().copied()),
+        let choose = move |store: &dyn ModelStore| match (version, store.active(&name)?) {
+            (Some(version), _) => Ok(Some(Source::Stored(version))),
+            (None, Some(active)) => Ok(Some(Source::Active(active.version))),
+            (None, None) => {
+                let newest = store.version_numbers(&name)?.last().copied();
+                Ok(newest.map(Source::Stored))
+            }
         };
-        let version = self.blocking(choose).await?;
-        let version = version.ok_or_else(|| PublishError::NothingStored {
+        let source = self.blocking(choose).await?;
+        let source = source.ok_or_else(|| PublishError::NothingStored {
             model: model.clone(),
         })?;
-        self.make_active(&model, version).await?;
+        let version = Swap::new(&self, &model).run(source).await?;
         info!(%model, version, "loaded");
         Ok(())
     }
@@ -262,7 +278,7 @@ impl Publisher {
                 let active = active.map(|active| active.version);
                 let stored = match version {
                     None => store.versions(&model)?,
-                    Some(version) => store.stored(&model, version).into_iter().collect(),
+                    Some(version) => store.stored(&model, version)?.into_iter().collect(),
                 };
                 let served = served.get(&model);
                 listed.extend(stored.into_iter().map(|stored| ListedVersion {
@@ -335,10 +351,10 @@ impl Publisher {
     /// Runs `work`, which accesses files, on a blocking thread.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&ModelStore) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&dyn ModelStore) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, PublishError> {
         let publisher = Arc::clone(self);
-        let done = task::spawn_blocking(move || work(&publisher.store)).await;
+        let done = task::spawn_blocking(move || work(&*publisher.store)).await;
         Ok(done.map_err(|_| PublishError::Internal)??)
     }
 }

@@ -7,7 +7,12 @@ use server::back_off::BackOff;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::{Publisher, progress::Progress};
+use super::{
+    Publisher,
+    follow::States,
+    progress::Progress,
+    swap::{Source, Swap},
+};
 use crate::{catalog::LoadFailure, error::PublishError};
 
 /// Bounds of the pauses between attempts to load a model.
@@ -15,10 +20,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The versions of one model in the store.
-struct Stored {
+pub(super) struct Stored {
     /// The versions, in ascending order.
     versions: Vec<u64>,
-    active: Option<ActiveVersion>,
+    pub(super) active: Option<ActiveVersion>,
+    /// Whether another process may be about to activate a version.
+    is_shared: bool,
 }
 
 /// The attempts to load a model.
@@ -32,9 +39,16 @@ impl Publisher {
     /// committed but did not activate. A model that cannot be loaded is reported and does not affect the
     /// others.
     ///
+    /// If other processes may change the store, returns its state before that, for [`follow`](Self::follow).
+    ///
     /// # Errors
     /// If the models of the store cannot be listed.
-    pub(crate) async fn restore(self: &Arc<Self>) -> Result<(), PublishError> {
+    pub(crate) async fn restore(self: &Arc<Self>) -> Result<Option<States>, PublishError> {
+        let states = if self.store.is_shared() {
+            Some(self.blocking(|store| store.states()).await?)
+        } else {
+            None
+        };
         let models = self.blocking(|store| store.models()).await?;
         for name in self.config.models.keys() {
             if !models.iter().any(|model| model.as_str() == name) {
@@ -55,7 +69,7 @@ impl Publisher {
         for model in &models {
             progress.watch(model, self.load_again(model)).await;
         }
-        Ok(())
+        Ok(states)
     }
 
     /// Loads models that failed for a transient reason again, with exponential back-off, as long as they
@@ -106,7 +120,7 @@ impl Publisher {
         let Some(wanted) = stored.wanted() else {
             return self.catalog.unload(model);
         };
-        let Err(error) = self.make_active(model, wanted).await else {
+        let Err(error) = self.serve_again(model, wanted).await else {
             info!(%model, version = wanted, "loaded");
             return;
         };
@@ -116,7 +130,7 @@ impl Publisher {
         };
         // No client got an acknowledgement for `wanted`, so the version before it may serve.
         warn!(%model, version = wanted, "cannot be activated: {error}");
-        match self.make_active(model, active).await {
+        match self.serve_again(model, active).await {
             Ok(()) => {
                 let failure = LoadFailure {
                     reason: error.to_string(),
@@ -128,23 +142,48 @@ impl Publisher {
         }
     }
 
+    /// Serves a version that should answer. The caller holds `change`.
+    async fn serve_again(
+        self: &Arc<Self>,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(), PublishError> {
+        let source = if self.store.is_shared() {
+            Source::Active(version)
+        } else {
+            Source::Stored(version)
+        };
+        Swap::new(self, model).run(source).await.map(drop)
+    }
+
     /// Reads the versions of a model from the store. The catalog gets the version numbers even if
     /// active.json cannot be read.
-    async fn stored(self: &Arc<Self>, model: &ModelName) -> Result<Stored, PublishError> {
+    pub(super) async fn stored(
+        self: &Arc<Self>,
+        model: &ModelName,
+    ) -> Result<Stored, PublishError> {
         let name = model.clone();
         let versions = self.blocking(move |store| store.version_numbers(&name));
         let versions = versions.await?;
         self.catalog.store(model, &versions);
         let name = model.clone();
         let active = self.blocking(move |store| store.active(&name)).await?;
-        Ok(Stored { versions, active })
+        Ok(Stored {
+            versions,
+            active,
+            is_shared: self.store.is_shared(),
+        })
     }
 }
 
 impl Stored {
     /// The version that has to serve: the newest one if it never served, because it passed every check and
-    /// only its activation was interrupted; otherwise the active one.
+    /// only its activation was interrupted; otherwise the active one. In a shared store, the publish of the newest
+    /// one may still be going on, so always the active one.
     fn wanted(&self) -> Option<u64> {
+        if self.is_shared {
+            return self.active.map(|active| active.version);
+        }
         let newest_served = self.active.map_or(0, |active| active.newest_served);
         let newest = self.versions.last().copied();
         let active = self.active.map(|active| active.version);

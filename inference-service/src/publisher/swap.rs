@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use artifacts::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{ActiveVersion, ModelName, ModelStore, StoreError};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use traces::Span;
@@ -28,12 +28,23 @@ pub(super) enum Source {
     Upload(Candidate),
     /// A version in the store.
     Stored(u64),
+    /// The version that is active in the store.
+    Active(u64),
+}
+
+/// What a commit writes to the store.
+#[derive(Clone, Copy)]
+enum Activation {
+    /// `active.json`, if it is still `before`.
+    Replace { before: Option<ActiveVersion> },
+    /// Nothing: the version is active there.
+    Done,
 }
 
 /// Replaces the versions of one model that answer.
 ///
-/// A swap loads the new active version (`prepare`), writes `active.json` and routes requests to the version
-/// (`commit`), then unloads the versions that the model's policy does not keep and loads those that it
+/// A swap loads the new active version (`prepare`), writes `active.json` if the version is not active there, and
+/// routes requests to the version (`commit`), then unloads the versions that the model's policy does not keep and loads those that it
 /// adds (`retire`). If a step before the commit fails, the old versions continue to answer; if
 /// `prepare` unloaded them to make room, `roll_back` loads the old active version again.
 pub(super) struct Swap<'p> {
@@ -66,10 +77,28 @@ impl<'p> Swap<'p> {
     }
 
     async fn prepare_and_commit(&mut self, source: Source) -> Result<u64, PublishError> {
+        let is_upload = matches!(source, Source::Upload(_));
+        let activation = self.activation(&source).await?;
         let active = self.prepare(source).await?;
         let version = active.version;
-        self.commit(active).await?;
-        Ok(version)
+        let committed = self.commit(active, activation).await;
+        if let Err(PublishError::Store(StoreError::Changed { .. })) = committed
+            && is_upload
+        {
+            self.withdraw(version).await;
+        }
+        committed.map(|()| version)
+    }
+
+    /// Reads what the new version replaces, before the time that it takes to load it.
+    async fn activation(&self, source: &Source) -> Result<Activation, PublishError> {
+        if matches!(source, Source::Active(_)) {
+            return Ok(Activation::Done);
+        }
+        let name = self.model.clone();
+        let before = self.publisher.blocking(move |store| store.active(&name));
+        let before = before.await?;
+        Ok(Activation::Replace { before })
     }
 
     /// Loads the new active version, unless it is loaded already.
@@ -79,12 +108,12 @@ impl<'p> Swap<'p> {
                 let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
                 let prepared = self.load(candidate).await?;
                 let name = self.model.clone();
-                let store = move |store: &ModelStore| store.commit(&name, &onnx, &manifest);
+                let store = move |store: &dyn ModelStore| store.commit(&name, &onnx, &manifest);
                 let store = self.publisher.blocking(store);
                 let version = Span::begin("store model").around(store).await?;
                 self.start(version, prepared)
             }
-            Source::Stored(version) => {
+            Source::Stored(version) | Source::Active(version) => {
                 let loaded = self.catalog().answering(self.model).remove(&version);
                 if let Some(loaded) = loaded {
                     return Ok(loaded);
@@ -98,17 +127,32 @@ impl<'p> Swap<'p> {
     }
 
     /// Makes `active` the active version, also after a restart.
-    async fn commit(&self, active: Arc<LoadedVersion>) -> Result<(), PublishError> {
+    async fn commit(
+        &self,
+        active: Arc<LoadedVersion>,
+        activation: Activation,
+    ) -> Result<(), PublishError> {
         let (name, version) = (self.model.clone(), active.version);
-        let activate = move |store: &ModelStore| {
+        let activate = move |store: &dyn ModelStore| {
             let stored = store.version_numbers(&name)?;
-            store.activate(&name, version)?;
+            if let Activation::Replace { before } = activation {
+                store.replace_active(&name, version, before)?;
+            }
             Ok(stored)
         };
         let activate = self.publisher.blocking(activate);
         let stored = Span::begin("activate model").around(activate).await?;
         self.retire(active, &stored).await;
         Ok(())
+    }
+
+    /// Deletes the version of an upload that is refused because another process activated a version meanwhile.
+    async fn withdraw(&self, version: u64) {
+        let (name, model) = (self.model.clone(), self.model);
+        let delete = move |store: &dyn ModelStore| store.delete(&name, version);
+        if let Err(error) = self.publisher.blocking(delete).await {
+            warn!(%model, version, "the version never served and cannot be deleted: {error}");
+        }
     }
 
     /// Serves `active` and the loaded versions that the policy keeps; the others finish the requests that
@@ -148,7 +192,7 @@ impl<'p> Swap<'p> {
                 let _loading = Loading::begin(self.catalog(), self.model, version);
                 self.load_beside(version).await?
             };
-            self.commit(active).await
+            self.commit(active, Activation::Done).await
         };
         if let Err(error) = restored.await {
             self.publisher.fail(self.model, Some(version), &error);
@@ -171,7 +215,7 @@ impl<'p> Swap<'p> {
 
     async fn stored_candidate(&self, version: u64) -> Result<Candidate, PublishError> {
         let name = self.model.clone();
-        let read = move |store: &ModelStore| {
+        let read = move |store: &dyn ModelStore| {
             let manifest = store.manifest(&name, version)?;
             let onnx = store.onnx(&name, version, &manifest)?;
             Ok((Bytes::from(onnx), Arc::new(manifest)))

@@ -21,6 +21,7 @@ impl Publisher {
             manifest,
             ..
         } = upload;
+        self.store.check_writable()?;
         let candidate = self.candidate(&model, onnx, Arc::new(manifest));
         let checked = candidate.check().await?;
         // The versions that are loaded now may be unloaded by the time of the publish.
@@ -35,7 +36,7 @@ impl Publisher {
         manifest: &ArtifactManifest,
     ) -> Vec<String> {
         let name = model.clone();
-        let active = move |store: &ModelStore| {
+        let active = move |store: &dyn ModelStore| {
             let active = store.active(&name)?;
             let manifest = active.map(|active| store.manifest(&name, active.version));
             Ok(active.zip(manifest.transpose()?))

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_requests;
+mod buckets;
 mod classification;
 mod client;
 mod clients;
@@ -25,6 +26,7 @@ mod security;
 mod server_times;
 mod serving;
 mod settings;
+mod shared_folder;
 mod stale_credentials;
 mod starting;
 mod streams;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use artifacts::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{FolderStore, ModelName, ModelStore};
 use proto::inference::{
     ModelReadyRequest, RepositoryIndexRequest, RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest, ServerReadyRequest,
@@ -21,7 +21,7 @@ const OTHER: &str = "letters";
 /// A store with `models`, each with one active version.
 fn stored(models: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let store = ModelStore::open(folder.path()).expect("it can be made");
+    let store = FolderStore::open(folder.path()).expect("it can be made");
     for model in models {
         commit(&store, model, 1);
     }
@@ -29,7 +29,7 @@ fn stored(models: &[&str]) -> TempDir {
 }
 
 /// Stores and activates [`Artifact::constant`] of `n`.
-fn commit(store: &ModelStore, model: &str, n: u64) {
+fn commit(store: &FolderStore, model: &str, n: u64) {
     let name = ModelName::new(model).expect("a name");
     let artifact = Artifact::constant(n);
     let version = store.commit(&name, &artifact.onnx, &artifact.parsed());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use artifacts::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{FolderStore, ModelName, ModelStore};
 use proto::inference::ModelReadyRequest;
 
 use crate::support::{
@@ -49,7 +49,7 @@ async fn the_next_start_completes_a_publish_that_was_interrupted_before_its_acti
     let models = tempfile::tempdir().unwrap();
     let (first, second) = (Artifact::new(1), Artifact::new(2));
     let name = ModelName::new(MODEL).unwrap();
-    let store = ModelStore::open(models.path()).unwrap();
+    let store = FolderStore::open(models.path()).unwrap();
     store.commit(&name, &first.onnx, &first.parsed()).unwrap();
     store.activate(&name, 1).unwrap();
     store.commit(&name, &second.onnx, &second.parsed()).unwrap();
@@ -72,7 +72,7 @@ async fn the_next_start_completes_a_publish_that_was_interrupted_before_its_acti
 async fn a_damaged_model_does_not_affect_the_others() {
     let models = tempfile::tempdir().unwrap();
     let artifact = Artifact::new(1);
-    let store = ModelStore::open(models.path()).unwrap();
+    let store = FolderStore::open(models.path()).unwrap();
     for name in [MODEL, "damaged"] {
         let name = ModelName::new(name).unwrap();
         store

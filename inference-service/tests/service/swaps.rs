@@ -15,7 +15,7 @@ use crate::support::{Artifact, Load, MODEL, Service, ServiceOptions, infer_reque
 const MEGABYTE: u64 = 1 << 20;
 
 /// The version that a response names, which its logits encode too.
-fn encoded(response: &ModelInferResponse) -> u64 {
+pub fn encoded(response: &ModelInferResponse) -> u64 {
     let version: u64 = response.model_version.parse().expect("it is a number");
     let (logits, _) = response.raw_output_contents[0].as_chunks();
     let logits: Vec<f32> = logits

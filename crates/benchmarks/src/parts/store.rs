@@ -6,7 +6,7 @@ use artifacts::{
     manifest::{
         ArtifactManifest, FORMAT_VERSION, GoldenBatch, OnnxFile, Preprocessing, Provenance,
     },
-    model_store::{ModelName, ModelStore},
+    model_store::{FolderStore, ModelName, ModelStore},
 };
 use clap::Args;
 use common::digest::Sha256;
@@ -39,7 +39,7 @@ pub(super) fn write(arguments: &StoreArguments) -> anyhow::Result<()> {
     let spec = arguments.network.spec();
     let onnx = networks::onnx::export(&spec, &Weights::initial(&spec, SEED)?)?;
     let manifest = manifest(&spec, &onnx)?;
-    let store = ModelStore::open(&arguments.output)?;
+    let store = FolderStore::open(&arguments.output)?;
     let version = store.commit(&arguments.model, &onnx, &manifest)?;
     Ok(store.activate(&arguments.model, version)?)
 }

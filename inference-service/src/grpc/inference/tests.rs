@@ -1,4 +1,4 @@
-use artifacts::model_store::{ModelName, ModelStore};
+use artifacts::model_store::{FolderStore, ModelName};
 use proto::inference::model_infer_request::InferInputTensor;
 use tonic::Code;
 
@@ -19,8 +19,8 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let model = ModelName::new("m").unwrap();
     let of_model = config.model("m");
     let loaded = test_model::without_sessions_configured(&catalog, &model, 1, of_model);
-    let store = ModelStore::open(tempfile::tempdir().unwrap().path()).unwrap();
-    let publisher = Publisher::new(store, Arc::clone(&catalog), &config);
+    let store = FolderStore::open(tempfile::tempdir().unwrap().path()).unwrap();
+    let publisher = Publisher::new(Box::new(store), Arc::clone(&catalog), &config);
     catalog.serve(&model, 1, [(1, loaded)].into(), [(1, None)].into());
     let readiness = Readiness::new(Arc::clone(&catalog), ReadinessPolicy::AllModels);
     readiness.start();

@@ -1,34 +1,9 @@
 use std::os::unix::{ffi::OsStrExt, fs::symlink};
 
 use super::*;
+use crate::model_store::test_model::{manifest, name};
 
-fn manifest(onnx: &[u8]) -> ArtifactManifest {
-    let json = serde_json::json!({
-        "format_version": 2,
-        "onnx": {"sha256": Sha256::of(onnx), "size": onnx.len()},
-        "signature": {
-            "inputs": [{"name": "input", "data_type": "FP32", "dimensions": ["batch", 1, 1, 1]}],
-            "outputs": [{"name": "logits", "data_type": "FP32", "dimensions": ["batch", 1]}],
-        },
-        "class_names": ["a"],
-        "preprocessing": {"mean": [0.0], "std": [1.0]},
-        "golden_batch": {
-            "data_type": "UINT8", "samples": "AA==", "logits": [[0.5]], "tolerance": 1e-4,
-        },
-        "network": {},
-        "provenance": {
-            "run": "r", "seed": 1, "config_sha256": Sha256::of(b""), "dataset": "d",
-            "teacher": null, "metrics": {},
-        },
-    });
-    ArtifactManifest::from_json(json.to_string().as_bytes()).unwrap()
-}
-
-fn name(text: &str) -> ModelName {
-    ModelName::new(text).unwrap()
-}
-
-fn numbers(store: &ModelStore, model: &ModelName) -> Vec<u64> {
+fn numbers(store: &FolderStore, model: &ModelName) -> Vec<u64> {
     let versions = store.versions(model).unwrap();
     versions.iter().map(|stored| stored.version).collect()
 }
@@ -37,7 +12,7 @@ fn numbers(store: &ModelStore, model: &ModelName) -> Vec<u64> {
 fn versions_are_numbered_kept_and_activated() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert_eq!(store.commit(&model, b"one", &manifest(b"one")).unwrap(), 1);
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
     assert_eq!(store.active(&model).unwrap(), None);
@@ -45,7 +20,7 @@ fn versions_are_numbered_kept_and_activated() {
     store.activate(&model, 1).unwrap();
     drop(store);
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
     assert_eq!(numbers(&store, &model), [1, 2]);
     let active = store.active(&model).unwrap().unwrap();
@@ -58,7 +33,7 @@ fn versions_are_numbered_kept_and_activated() {
 fn the_number_of_a_deleted_version_is_not_reused() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     for bytes in [b"one", b"two"] {
         let version = store.commit(&model, bytes, &manifest(bytes)).unwrap();
         store.activate(&model, version).unwrap();
@@ -79,7 +54,7 @@ fn the_number_of_a_deleted_version_is_not_reused() {
 fn half_written_versions_are_skipped_and_removed_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     let half = folder.path().join("digits/2");
     fs::create_dir(&half).unwrap();
@@ -89,7 +64,7 @@ fn half_written_versions_are_skipped_and_removed_at_the_next_start() {
 
     assert_eq!(numbers(&store, &model), [1]);
     drop(store);
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert!(!half.exists() && foreign.exists());
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
 }
@@ -98,7 +73,7 @@ fn half_written_versions_are_skipped_and_removed_at_the_next_start() {
 fn errors_name_the_damaged_file() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     store.activate(&model, 1).unwrap();
     let stored = store.manifest(&model, 1).unwrap();
@@ -118,7 +93,7 @@ fn errors_name_the_damaged_file() {
     let [damaged, whole] = store.versions(&model).unwrap().try_into().unwrap();
     assert_eq!((damaged.version, damaged.manifest), (1, None));
     assert_eq!(whole.manifest, Some(manifest(b"two")));
-    assert!(store.stored(&model, 3).is_none());
+    assert!(store.stored(&model, 3).unwrap().is_none());
     store.delete(&model, 1).unwrap();
     assert_eq!(numbers(&store, &model), [2]);
 
@@ -138,7 +113,7 @@ fn errors_name_the_damaged_file() {
 fn models_are_equal_by_file_and_manifest_regardless_of_provenance() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     let first = manifest(b"one");
     store.commit(&model, b"one", &first).unwrap();
     let mut renamed = first.clone();
@@ -156,11 +131,11 @@ fn models_are_equal_by_file_and_manifest_regardless_of_provenance() {
 #[test]
 fn one_process_at_a_time_can_open_a_store() {
     let folder = tempfile::tempdir().unwrap();
-    let store = ModelStore::open(folder.path()).unwrap();
-    let second = ModelStore::open(folder.path());
+    let store = FolderStore::open(folder.path()).unwrap();
+    let second = FolderStore::open(folder.path());
     assert!(matches!(second, Err(StoreError::InUse { .. })));
     drop(store);
-    ModelStore::open(folder.path()).unwrap();
+    FolderStore::open(folder.path()).unwrap();
 }
 
 #[test]
@@ -199,7 +174,7 @@ fn a_version_has_one_spelling() {
 fn the_numbers_of_a_deleted_model_are_not_reused() {
     let folder = tempfile::tempdir().unwrap();
     let (model, other) = (name("digits"), name("letters"));
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     for bytes in [b"one", b"two"] {
         let version = store.commit(&model, bytes, &manifest(bytes)).unwrap();
         store.activate(&model, version).unwrap();
@@ -215,7 +190,7 @@ fn the_numbers_of_a_deleted_model_are_not_reused() {
     assert_eq!(left.len(), 1, "{left:?}");
     drop(store);
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert_eq!(store.commit(&model, b"new", &manifest(b"new")).unwrap(), 3);
     assert_eq!(store.commit(&other, b"two", &manifest(b"two")).unwrap(), 2);
     // Works before the first activation, and a second time.
@@ -227,7 +202,7 @@ fn the_numbers_of_a_deleted_model_are_not_reused() {
 fn a_model_of_damaged_files_can_be_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     store.commit(&model, b"two", &manifest(b"two")).unwrap();
     fs::write(folder.path().join("digits/active.json"), b"{").unwrap();
@@ -242,7 +217,7 @@ fn a_model_of_damaged_files_can_be_deleted() {
 fn the_next_start_completes_an_interrupted_deletion() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     store.activate(&model, 1).unwrap();
     drop(store);
@@ -250,7 +225,7 @@ fn the_next_start_completes_an_interrupted_deletion() {
     fs::rename(folder.path().join("digits"), &half).unwrap();
     fs::remove_file(half.join("1/manifest.json")).unwrap();
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert!(!half.exists());
     assert!(store.models().unwrap().is_empty());
 }
@@ -260,8 +235,8 @@ fn linked_models_and_versions_work_like_others() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let (here, linked) = (name("here"), name("linked"));
-    let other = ModelStore::open(elsewhere.path()).unwrap();
-    let store = ModelStore::open(folder.path()).unwrap();
+    let other = FolderStore::open(elsewhere.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     other.commit(&here, b"one", &manifest(b"one")).unwrap();
     fs::create_dir(folder.path().join("here")).unwrap();
     symlink(
@@ -272,7 +247,7 @@ fn linked_models_and_versions_work_like_others() {
     symlink(elsewhere.path().join("here"), folder.path().join("linked")).unwrap();
     drop(store);
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert_eq!(store.models().unwrap(), [here.clone(), linked.clone()]);
     for model in [&here, &linked] {
         assert_eq!(numbers(&store, model), [1]);
@@ -294,7 +269,7 @@ fn linked_models_and_versions_work_like_others() {
 fn dangling_links_and_unusual_names_are_ignored_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     drop(store);
     let path = |name: &str| folder.path().join(name);
@@ -311,7 +286,7 @@ fn dangling_links_and_unusual_names_are_ignored_and_kept() {
         fs::create_dir(path(odd)).unwrap();
     }
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
     assert_eq!(numbers(&store, &model), [1]);
     // The new version gets an unused number.
@@ -334,14 +309,14 @@ fn dangling_links_and_unusual_names_are_ignored_and_kept() {
 fn a_version_with_an_unreachable_manifest_is_damaged_and_not_half_written() {
     let folder = tempfile::tempdir().unwrap();
     let model = name("digits");
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     store.commit(&model, b"one", &manifest(b"one")).unwrap();
     drop(store);
     let file = folder.path().join("digits/1/manifest.json");
     fs::remove_file(&file).unwrap();
     symlink("/nowhere/manifest.json", &file).unwrap();
 
-    let store = ModelStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path()).unwrap();
     let [damaged] = store.versions(&model).unwrap().try_into().unwrap();
     assert_eq!((damaged.version, damaged.manifest), (1, None));
     let error = store.manifest(&model, 1).unwrap_err().to_string();
@@ -351,4 +326,66 @@ fn a_version_with_an_unreachable_manifest_is_damaged_and_not_half_written() {
     );
     store.delete(&model, 1).unwrap();
     assert_eq!(numbers(&store, &model), Vec::<u64>::new());
+}
+
+#[test]
+fn readers_take_no_lock_see_every_change_and_make_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let writer = FolderStore::open(folder.path()).unwrap();
+    let reader = FolderStore::read_only(folder.path());
+    assert!(reader.is_shared() && !writer.is_shared());
+    assert!(reader.states().unwrap().is_empty());
+    let mut last = reader.states().unwrap();
+    let steps: [(&str, &dyn Fn()); 5] = [
+        ("a commit", &|| {
+            assert_eq!(writer.commit(&model, b"one", &manifest(b"one")).unwrap(), 1);
+        }),
+        ("an activation", &|| writer.activate(&model, 1).unwrap()),
+        ("another version", &|| {
+            assert_eq!(writer.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+        }),
+        ("its activation", &|| writer.activate(&model, 2).unwrap()),
+        ("a deletion", &|| writer.delete(&model, 1).unwrap()),
+    ];
+    for (step, change) in steps {
+        change();
+        let now = reader.states().unwrap();
+        assert_ne!(now, last, "{step}");
+        assert_eq!(reader.states().unwrap(), now, "{step}");
+        last = now;
+    }
+    fs::create_dir(folder.path().join("digits/3")).unwrap();
+    assert_eq!(reader.states().unwrap(), last, "a half-written version");
+    assert_eq!(reader.onnx(&model, 2, &manifest(b"two")).unwrap(), b"two");
+    for result in [
+        reader.commit(&model, b"new", &manifest(b"new")).map(drop),
+        reader.delete(&model, 2),
+        reader.delete_model(&model).map(drop),
+    ] {
+        assert!(matches!(result, Err(StoreError::ReadOnly)), "{result:?}");
+    }
+    reader.activate(&model, 2).expect("it is active already");
+    assert_eq!(reader.states().unwrap(), last);
+
+    let missing = FolderStore::read_only(&folder.path().join("missing"));
+    assert!(missing.models().unwrap().is_empty());
+    assert!(!folder.path().join("missing").exists());
+}
+
+#[test]
+fn an_activation_that_another_one_overtook_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = FolderStore::open(folder.path()).unwrap();
+    for bytes in [b"one", b"two"] {
+        store.commit(&model, bytes, &manifest(bytes)).unwrap();
+    }
+    let before = store.active(&model).unwrap();
+    store.activate(&model, 2).unwrap();
+    let refused = store.replace_active(&model, 1, before).unwrap_err();
+    assert!(matches!(refused, StoreError::Changed { .. }), "{refused}");
+    assert_eq!(store.active(&model).unwrap().unwrap().version, 2);
+    // What it asks for is done.
+    store.replace_active(&model, 2, before).unwrap();
 }

@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::{ModelName, ModelStore, StoreError, io_error, read_if_present};
+use super::{FolderStore, ModelName, ModelStore, StoreError, io_error, read_if_present};
 use common::atomic_file;
 
 const DELETED_FILE: &str = ".deleted.json";
@@ -41,12 +41,12 @@ impl Default for Deleted {
     }
 }
 
-impl ModelStore {
+impl FolderStore {
     /// Removes the folder of a model with all its content. Returns the committed versions that it had.
     ///
     /// # Errors
     /// [`StoreError::NoSuchModel`], or [`StoreError::Io`]; the model is complete then.
-    pub fn delete_model(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
+    pub(super) fn remove_model(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
         let folder = self.model_folder(model);
         if fs::symlink_metadata(&folder).is_err() {
             return Err(StoreError::NoSuchModel {

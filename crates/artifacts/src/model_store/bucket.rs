@@ -1,0 +1,372 @@
+//! A model store in a bucket, which any number of processes read and write.
+//!
+//! ```text
+//! <prefix>/<model>/onnx/<sha256>/<id>.onnx   uploads, each under a name of its own
+//!                 /<version>/manifest.json   written last and never replaced: the commit mark
+//!                 /active.json               the version that serves; replaced only where it is unchanged
+//! ```
+//!
+//! An object store has neither locks nor renames. What decides between two writers is a small conditional request:
+//! a version's number belongs to the writer that creates its `manifest.json` (`If-None-Match: *`), and `active.json`
+//! is replaced only in the state that the writer read (`If-Match`). A writer that ends between two requests leaves an
+//! upload without a manifest, or a version that never served; readers see neither, and [`garbage`] removes uploads.
+//!
+//! The lost reply to a conditional request looks like another writer's success, so a writer that is refused reads
+//! the object again and compares.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use common::digest::Sha256;
+use object_store::{ObjectStore, PutMode, UpdateVersion};
+
+use super::{
+    Access, ActiveVersion, BucketLocation, ModelName, ModelState, ModelStore, StoreError,
+    StoreOptions, newest_equal,
+};
+use crate::manifest::ArtifactManifest;
+use cache::Cache;
+use objects::{Objects, generic};
+
+mod cache;
+mod connection;
+#[cfg(test)]
+mod dying_store;
+mod garbage;
+mod names;
+mod objects;
+
+/// A model store in a bucket. Each process keeps copies of the models that it loaded in a local folder.
+#[derive(Debug)]
+pub struct BucketStore {
+    objects: Objects,
+    cache: Cache,
+    access: Access,
+}
+
+/// `active.json`, and the condition under which it is replaced.
+type Active = (ActiveVersion, UpdateVersion);
+
+impl BucketStore {
+    /// Connects to the store at `location`. If `options` permit writing, removes what interrupted publishes left.
+    ///
+    /// # Errors
+    /// If the environment has no valid credentials, the bucket does not answer, or the cache's folder cannot be
+    /// made.
+    pub fn open(location: &BucketLocation, options: &StoreOptions) -> Result<Self, StoreError> {
+        let url = location.to_string();
+        match connection::connect(location, options.patience) {
+            Ok(store) => Self::over(store, url, options),
+            Err(source) => Err(StoreError::Unavailable { url, source }),
+        }
+    }
+
+    fn over(
+        store: Arc<dyn ObjectStore>,
+        url: String,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
+        let store = Self {
+            objects: Objects::new(store, url, options.patience)?,
+            cache: Cache::open(&options.cache, options.max_cache_bytes)?,
+            access: options.access,
+        };
+        // Also for a reader: it fails here if the bucket cannot be listed.
+        let models = store.objects.list()?;
+        if store.check_writable().is_ok() {
+            for (model, objects) in models {
+                if objects.uploads.len() > objects.versions.len() {
+                    store.tidy(&model);
+                }
+            }
+        }
+        Ok(store)
+    }
+
+    /// `active.json`, also of a deleted model.
+    fn read_active(&self, model: &ModelName) -> Result<Option<Active>, StoreError> {
+        let path = names::active(model);
+        let Some(found) = self.objects.read(&path)? else {
+            return Ok(None);
+        };
+        let active = ActiveVersion::from_json(&self.objects.url(&path), &found.bytes)?;
+        Ok(Some((active, found.tag)))
+    }
+
+    /// Replaces `active.json` if it is still `before`.
+    fn write_active(
+        &self,
+        model: &ModelName,
+        before: Option<Active>,
+        active: ActiveVersion,
+    ) -> Result<(), StoreError> {
+        let mode = match before {
+            Some((_, tag)) => PutMode::Update(tag),
+            None => PutMode::Create,
+        };
+        let path = names::active(model);
+        if self.objects.put(&path, active.to_json().into(), mode)? {
+            return Ok(());
+        }
+        match self.read_active(model)? {
+            Some((now, _)) if now == active => Ok(()),
+            _ => Err(changed(model)),
+        }
+    }
+
+    /// All objects of a model.
+    fn list_model(&self, model: &ModelName) -> Result<names::ModelObjects, StoreError> {
+        self.objects.list_model(model, &model.as_str().into())
+    }
+
+    /// Creates the manifest of the first free number from `version`, and returns the number.
+    fn commit_from(
+        &self,
+        model: &ModelName,
+        mut version: u64,
+        manifest: &Bytes,
+    ) -> Result<u64, StoreError> {
+        loop {
+            let path = names::manifest(model, version);
+            if self.objects.put(&path, manifest.clone(), PutMode::Create)? {
+                return Ok(version);
+            }
+            let found = self.objects.read(&path)?;
+            if found.is_some_and(|found| found.bytes == manifest) {
+                return Ok(version);
+            }
+            version += 1;
+        }
+    }
+}
+
+impl ModelStore for BucketStore {
+    fn models(&self) -> Result<Vec<ModelName>, StoreError> {
+        Ok(self.states()?.into_keys().collect())
+    }
+
+    fn version_numbers(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
+        let active = self.read_active(model)?;
+        let versions = self.list_model(model)?.versions;
+        Ok(existing(versions, active.as_ref()))
+    }
+
+    fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError> {
+        let path = names::manifest(model, version);
+        let Some(found) = self.objects.read(&path)? else {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        };
+        ArtifactManifest::from_json(&found.bytes).map_err(|source| StoreError::Manifest {
+            path: self.objects.url(&path),
+            source,
+        })
+    }
+
+    fn onnx(
+        &self,
+        model: &ModelName,
+        _version: u64,
+        manifest: &ArtifactManifest,
+    ) -> Result<Vec<u8>, StoreError> {
+        let expected = &manifest.onnx;
+        if let Some(onnx) = self.cache.read(&expected.sha256) {
+            return Ok(onnx);
+        }
+        let folder = names::uploads(model, &expected.sha256);
+        let corrupt = |path: &object_store::path::Path, problem: String| StoreError::Corrupt {
+            path: self.objects.url(path),
+            problem,
+        };
+        // All uploads in the folder have the same content.
+        let uploads = self.objects.list_model(model, &folder)?.uploads;
+        let Some(upload) = uploads.into_iter().max_by_key(|upload| upload.uploaded) else {
+            return Err(corrupt(&folder, "the model's file is missing".to_owned()));
+        };
+        let path = upload.path;
+        if upload.size != expected.size {
+            let (found, expected) = (upload.size, expected.size);
+            let problem = format!("it has {found} bytes, the manifest says {expected}");
+            return Err(corrupt(&path, problem));
+        }
+        let onnx = self.objects.download(&path, expected.size)?;
+        let found = Sha256::of(&onnx);
+        if found != expected.sha256 {
+            let expected = &expected.sha256;
+            let problem = format!("its SHA-256 is {found}, the manifest says {expected}");
+            return Err(corrupt(&path, problem));
+        }
+        self.cache.insert(&found, &onnx);
+        Ok(onnx.into())
+    }
+
+    fn active(&self, model: &ModelName) -> Result<Option<ActiveVersion>, StoreError> {
+        let active = self.read_active(model)?.map(|(active, _)| active);
+        Ok(active.filter(ActiveVersion::exists))
+    }
+
+    fn states(&self) -> Result<BTreeMap<ModelName, ModelState>, StoreError> {
+        let models = self.objects.list()?.into_iter();
+        let models = models.filter(|(_, objects)| !objects.versions.is_empty());
+        Ok(models
+            .map(|(model, objects)| {
+                let state = ModelState {
+                    active: objects.active,
+                    versions: objects.versions.into_iter().collect(),
+                };
+                (model, state)
+            })
+            .collect())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(StoreError::ReadOnly),
+        }
+    }
+
+    fn commit(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+    ) -> Result<u64, StoreError> {
+        self.check_writable()?;
+        let began = Instant::now();
+        let sha256 = &manifest.onnx.sha256;
+        let upload = names::upload(model, sha256, &random_id());
+        self.objects.upload(&upload, onnx)?;
+        let active = self.read_active(model)?;
+        let newest_served = active.map_or(0, |(active, _)| active.newest_served);
+        let newest_stored = self.list_model(model)?.versions.last().copied();
+        let newest = newest_served.max(newest_stored.unwrap_or(0));
+        if began.elapsed() > garbage::LONGEST_PUBLISH {
+            // Another process may take the upload for what an interrupted publish left.
+            return Err(StoreError::Unavailable {
+                url: self.objects.url(&upload).display().to_string(),
+                source: generic("the upload took too long".to_owned()),
+            });
+        }
+        let version = self.commit_from(model, newest + 1, &manifest.to_json().into())?;
+        self.cache.insert(sha256, onnx);
+        self.tidy(model);
+        Ok(version)
+    }
+
+    fn replace_active(
+        &self,
+        model: &ModelName,
+        version: u64,
+        before: Option<ActiveVersion>,
+    ) -> Result<(), StoreError> {
+        let found = self.read_active(model)?;
+        let now = found.as_ref().map(|(active, _)| *active);
+        let active = now.filter(ActiveVersion::exists);
+        if active.is_some_and(|active| active.version == version) {
+            return Ok(());
+        }
+        self.check_writable()?;
+        if active != before {
+            return Err(changed(model));
+        }
+        self.manifest(model, version)?;
+        if now.is_some_and(|now| version <= now.newest_deleted) {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        }
+        self.write_active(model, found, ActiveVersion::activated(now, version))
+    }
+
+    fn delete(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let manifest = names::manifest(model, version);
+        if self.objects.read(&manifest)?.is_none() {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        }
+        if let Some((active, tag)) = self.read_active(model)? {
+            if active.version == version && active.exists() {
+                return Err(changed(model));
+            }
+            // Readers may have it loaded, so no other version may get its number.
+            let noted = active.without(version);
+            if noted != active {
+                self.write_active(model, Some((active, tag)), noted)?;
+            }
+        }
+        self.objects.remove(&manifest)?;
+        self.tidy(model);
+        Ok(())
+    }
+
+    /// The new `active.json` deletes all versions at once; what follows only removes their objects.
+    fn delete_model(&self, model: &ModelName) -> Result<Vec<u64>, StoreError> {
+        self.check_writable()?;
+        let found = self.read_active(model)?;
+        let versions = self.list_model(model)?.versions;
+        let newest_stored = versions.last().copied();
+        let existing = existing(versions, found.as_ref());
+        let Some(newest) = newest_stored.filter(|_| !existing.is_empty()) else {
+            return Err(StoreError::NoSuchModel {
+                model: model.clone(),
+            });
+        };
+        let now = found.as_ref().map(|(active, _)| *active);
+        self.write_active(model, found, ActiveVersion::deleted(now, newest))?;
+        self.tidy(model);
+        Ok(existing)
+    }
+
+    /// Reads no manifest if the file was never uploaded.
+    fn find(
+        &self,
+        model: &ModelName,
+        manifest: &ArtifactManifest,
+    ) -> Result<Option<u64>, StoreError> {
+        let folder = names::uploads(model, &manifest.onnx.sha256);
+        if self.objects.list_model(model, &folder)?.uploads.is_empty() {
+            return Ok(None);
+        }
+        newest_equal(self, model, manifest)
+    }
+}
+
+/// The versions that the model's deletion did not delete, in ascending order.
+fn existing(versions: BTreeSet<u64>, active: Option<&Active>) -> Vec<u64> {
+    let newest_deleted = active.map_or(0, |(active, _)| active.newest_deleted);
+    let mut versions: Vec<u64> = versions.into_iter().collect();
+    versions.retain(|version| *version > newest_deleted);
+    versions
+}
+
+fn changed(model: &ModelName) -> StoreError {
+    StoreError::Changed {
+        model: model.clone(),
+    }
+}
+
+/// Names an upload; no result depends on it.
+fn random_id() -> String {
+    // The standard library's hashers have random keys.
+    let random = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", random(), random())
+}
+
+#[cfg(test)]
+mod tests;

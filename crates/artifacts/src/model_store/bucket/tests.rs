@@ -1,0 +1,373 @@
+use std::{collections::HashSet, path::PathBuf, thread, time::Duration};
+
+use futures::TryStreamExt;
+use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+use tempfile::TempDir;
+
+use super::*;
+use crate::model_store::test_model::{manifest, name};
+use dying_store::DyingStore;
+
+/// A bucket without a server. Every process has a cache of its own.
+struct Bucket {
+    objects: Arc<InMemory>,
+    folder: TempDir,
+}
+
+impl Bucket {
+    fn new() -> Self {
+        Self {
+            objects: Arc::default(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A bucket whose only model has version 1, which is active.
+    fn with_model(model: &ModelName) -> Self {
+        let bucket = Self::new();
+        let store = bucket.open();
+        assert_eq!(store.commit(model, b"one", &manifest(b"one")).unwrap(), 1);
+        store.activate(model, 1).unwrap();
+        bucket
+    }
+
+    fn open(&self) -> BucketStore {
+        self.open_over(Arc::clone(&self.objects) as _, Access::ReadWrite)
+            .unwrap()
+    }
+
+    fn open_over(
+        &self,
+        objects: Arc<dyn ObjectStore>,
+        access: Access,
+    ) -> Result<BucketStore, StoreError> {
+        let options = StoreOptions {
+            access,
+            cache: self.cache(),
+            max_cache_bytes: 1 << 20,
+            patience: Duration::from_secs(60),
+        };
+        BucketStore::over(objects, "s3://bucket/models".to_owned(), &options)
+    }
+
+    /// A process that is killed after some requests.
+    fn dying(&self, requests: usize, loses_reply: bool) -> Result<BucketStore, StoreError> {
+        let objects = DyingStore::after(requests, loses_reply, &self.objects);
+        self.open_over(objects, Access::ReadWrite)
+    }
+
+    fn cache(&self) -> PathBuf {
+        let unused = tempfile::tempdir_in(self.folder.path()).unwrap();
+        unused.keep()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listed = futures::executor::block_on(self.objects.list(None).try_collect::<Vec<_>>());
+        let names = listed.unwrap().into_iter();
+        names.map(|object| object.location.to_string()).collect()
+    }
+}
+
+fn active_version(store: &BucketStore, model: &ModelName) -> Option<u64> {
+    let active = store.active(model).unwrap();
+    active.map(|active| active.version)
+}
+
+/// What a publisher does, with the active version that it saw first.
+fn publish(store: &BucketStore, model: &ModelName, onnx: &[u8]) -> Result<u64, StoreError> {
+    let before = store.active(model)?;
+    let version = match store.find(model, &manifest(onnx))? {
+        Some(version) => version,
+        None => store.commit(model, onnx, &manifest(onnx))?,
+    };
+    store.replace_active(model, version, before)?;
+    Ok(version)
+}
+
+#[test]
+fn versions_are_numbered_kept_and_activated() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    assert_eq!(active_version(&store, &model), Some(1));
+    store.activate(&model, 2).unwrap();
+    store.activate(&model, 1).unwrap();
+
+    let store = bucket.open();
+    assert_eq!(store.models().unwrap(), std::slice::from_ref(&model));
+    assert_eq!(store.version_numbers(&model).unwrap(), [1, 2]);
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 2));
+    assert_eq!(store.manifest(&model, 2).unwrap(), manifest(b"two"));
+    assert_eq!(store.onnx(&model, 2, &manifest(b"two")).unwrap(), b"two");
+    assert_eq!(store.find(&model, &manifest(b"one")).unwrap(), Some(1));
+    assert_eq!(store.find(&model, &manifest(b"new")).unwrap(), None);
+    assert!(matches!(
+        store.activate(&model, 3),
+        Err(StoreError::NoSuchVersion { version: 3, .. })
+    ));
+}
+
+#[test]
+fn a_file_of_several_parts_comes_back_whole() {
+    let model = name("digits");
+    let bucket = Bucket::new();
+    let onnx: Vec<u8> = (0..(17 << 20)).map(|i| (i / 3) as u8).collect();
+    let store = bucket.open();
+    let version = store.commit(&model, &onnx, &manifest(&onnx)).unwrap();
+    // The file is too large for the cache.
+    let found = bucket.open().onnx(&model, version, &manifest(&onnx));
+    assert!(found.unwrap() == onnx);
+}
+
+#[test]
+fn writers_at_the_same_time_get_different_numbers_and_one_of_them_activates() {
+    const WRITERS: u64 = 8;
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let before = bucket.open().active(&model).unwrap();
+    let results: Vec<_> = thread::scope(|scope| {
+        let (bucket, model) = (&bucket, &model);
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let onnx = writer.to_le_bytes();
+                    let store = bucket.open();
+                    let version = store.commit(model, &onnx, &manifest(&onnx)).unwrap();
+                    (version, store.replace_active(model, version, before))
+                })
+            })
+            .collect();
+        let ended = writers.into_iter().map(|writer| writer.join().unwrap());
+        ended.collect()
+    });
+    let numbers: HashSet<u64> = results.iter().map(|(version, _)| *version).collect();
+    assert_eq!(numbers, (2..2 + WRITERS).collect());
+    let winners: Vec<_> = results.iter().filter(|(_, done)| done.is_ok()).collect();
+    let [(winner, _)] = winners[..] else {
+        panic!("{results:?}");
+    };
+    let store = bucket.open();
+    assert_eq!(active_version(&store, &model), Some(*winner));
+    for (version, done) in &results {
+        let lost = matches!(done, Err(StoreError::Changed { .. }));
+        assert_eq!(lost, version != winner, "{results:?}");
+        // A second attempt sees what the winner did.
+        store.activate(&model, *version).unwrap();
+    }
+}
+
+#[test]
+fn readers_see_every_change_and_no_other() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let reader = bucket
+        .open_over(Arc::clone(&bucket.objects) as _, Access::ReadOnly)
+        .unwrap();
+    let writer = bucket.open();
+    let mut last = reader.states().unwrap();
+    assert_eq!(reader.states().unwrap(), last);
+    let steps: [(&str, &dyn Fn()); 4] = [
+        ("a commit", &|| {
+            assert_eq!(writer.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+        }),
+        ("an activation", &|| writer.activate(&model, 2).unwrap()),
+        ("a roll-back", &|| writer.activate(&model, 1).unwrap()),
+        ("a deletion", &|| writer.delete(&model, 2).unwrap()),
+    ];
+    for (step, change) in steps {
+        change();
+        let now = reader.states().unwrap();
+        assert_ne!(now, last, "{step}");
+        last = now;
+    }
+    // It is active already.
+    writer.activate(&model, 1).unwrap();
+    assert_eq!(reader.states().unwrap(), last);
+    writer.delete_model(&model).unwrap();
+    assert!(reader.states().unwrap().is_empty());
+    assert!(reader.models().unwrap().is_empty());
+
+    for result in [
+        reader.commit(&model, b"two", &manifest(b"two")).map(drop),
+        reader.delete(&model, 1),
+        reader.delete_model(&model).map(drop),
+    ] {
+        assert!(matches!(result, Err(StoreError::ReadOnly)), "{result:?}");
+    }
+}
+
+#[test]
+fn a_writer_that_is_killed_at_any_step_leaves_the_old_version_or_the_new_one() {
+    let model = name("digits");
+    for loses_reply in [false, true] {
+        for requests in 0.. {
+            let case = format!("{requests} requests, loses_reply = {loses_reply}");
+            let bucket = Bucket::with_model(&model);
+            let publish_and_die = || publish(&bucket.dying(requests, loses_reply)?, &model, b"two");
+            let published = publish_and_die();
+
+            let store = bucket.open();
+            let serving = active_version(&store, &model).expect(&case);
+            assert!(serving == 1 || serving == 2, "{case}: {serving}");
+            assert!(published.is_err() || serving == 2, "{case}");
+            let stored = store.manifest(&model, serving).expect(&case);
+            let onnx = store.onnx(&model, serving, &stored).expect(&case);
+            assert_eq!(Sha256::of(&onnx), stored.onnx.sha256, "{case}");
+
+            // The publisher tries again, with the same model or with another one.
+            assert_eq!(publish(&store, &model, b"two").expect(&case), 2);
+            assert_eq!(publish(&store, &model, b"three").expect(&case), 3);
+            let numbers = store.version_numbers(&model).expect(&case);
+            assert_eq!(numbers, [1, 2, 3], "{case}");
+            if published.is_ok() {
+                assert!(requests > 5, "a publish takes more requests");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deletion_that_is_killed_at_any_step_leaves_a_whole_model_or_none() {
+    let model = name("digits");
+    for loses_reply in [false, true] {
+        for requests in 0.. {
+            let case = format!("{requests} requests, loses_reply = {loses_reply}");
+            let bucket = Bucket::with_model(&model);
+            publish(&bucket.open(), &model, b"two").unwrap();
+            let delete_and_die = || bucket.dying(requests, loses_reply)?.delete_model(&model);
+            let deleted = delete_and_die();
+            let tidied = !bucket
+                .names()
+                .iter()
+                .any(|name| name.ends_with("manifest.json"));
+
+            let store = bucket.open();
+            let versions = store.version_numbers(&model).expect(&case);
+            match active_version(&store, &model) {
+                Some(active) => assert_eq!((active, &versions[..]), (2, &[1, 2][..]), "{case}"),
+                None => assert!(versions.is_empty(), "{case}: {versions:?}"),
+            }
+            assert!(deleted.is_err() || versions.is_empty(), "{case}");
+            assert_eq!(publish(&store, &model, b"new").expect(&case), 3, "{case}");
+            assert_eq!(active_version(&store, &model), Some(3), "{case}");
+            if tidied {
+                assert!(requests > 3, "a deletion takes more requests");
+                break;
+            }
+        }
+    }
+}
+
+/// The client repeats a request whose reply was lost, and is told that the condition does not hold.
+#[test]
+fn a_writer_recognizes_its_own_success() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    let two = Bytes::from(manifest(b"two").to_json());
+    assert_eq!(store.commit_from(&model, 2, &two).unwrap(), 2);
+    assert_eq!(store.commit_from(&model, 2, &two).unwrap(), 2);
+    let other = Bytes::from(manifest(b"other").to_json());
+    assert_eq!(store.commit_from(&model, 2, &other).unwrap(), 3);
+
+    let before = || store.read_active(&model).unwrap();
+    let (found, stale) = (before(), before());
+    let active = ActiveVersion::activated(found.as_ref().map(|(active, _)| *active), 2);
+    store.write_active(&model, found, active).unwrap();
+    store.write_active(&model, stale, active).unwrap();
+    let stale = Some((
+        active,
+        UpdateVersion {
+            e_tag: Some("\"stale\"".to_owned()),
+            version: None,
+        },
+    ));
+    let other = ActiveVersion::activated(Some(active), 3);
+    let refused = store.write_active(&model, stale, other).unwrap_err();
+    assert!(matches!(refused, StoreError::Changed { .. }), "{refused}");
+    assert_eq!(active_version(&store, &model), Some(2));
+}
+
+#[test]
+fn the_number_of_a_deleted_version_is_not_reused() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    // It never serves, but readers may have loaded it beside the active version.
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    store.delete(&model, 2).unwrap();
+    assert_eq!(store.version_numbers(&model).unwrap(), [1]);
+    assert!(matches!(
+        store.delete(&model, 2),
+        Err(StoreError::NoSuchVersion { version: 2, .. })
+    ));
+    assert!(matches!(
+        store.delete(&model, 1),
+        Err(StoreError::Changed { .. })
+    ));
+    assert_eq!(publish(&store, &model, b"new").unwrap(), 3);
+
+    assert_eq!(store.delete_model(&model).unwrap(), [1, 3]);
+    assert_eq!(active_version(&store, &model), None);
+    let again = store.delete_model(&model).unwrap_err();
+    assert!(matches!(again, StoreError::NoSuchModel { .. }), "{again}");
+    assert_eq!(publish(&store, &model, b"new").unwrap(), 4);
+}
+
+#[test]
+fn a_model_is_read_from_the_cache_and_verified() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let stored = manifest(b"one");
+    let reader = bucket.open();
+    let upload = bucket.names().into_iter();
+    let upload: Vec<String> = upload.filter(|name| name.ends_with(".onnx")).collect();
+    let [upload] = &upload[..] else {
+        panic!("{upload:?}");
+    };
+    let upload = Path::from(upload.as_str());
+    let overwrite = |bytes: &'static [u8]| {
+        futures::executor::block_on(bucket.objects.put(&upload, bytes.into())).unwrap();
+    };
+    for (damaged, problem) in [
+        (&b"on1"[..], "its SHA-256 is"),
+        (&b"longer"[..], "it has 6 bytes, the manifest says 3"),
+    ] {
+        overwrite(damaged);
+        let error = reader.onnx(&model, 1, &stored).unwrap_err();
+        assert!(error.is_damage(), "{error}");
+        let error = error.to_string();
+        let name = format!("s3://bucket/models/{upload}");
+        assert!(error.contains(problem) && error.contains(&name), "{error}");
+    }
+    overwrite(b"one");
+    assert_eq!(reader.onnx(&model, 1, &stored).unwrap(), b"one");
+    futures::executor::block_on(bucket.objects.delete(&upload)).unwrap();
+    assert_eq!(reader.onnx(&model, 1, &stored).unwrap(), b"one");
+    let error = bucket.open().onnx(&model, 1, &stored).unwrap_err();
+    assert!(error.is_damage(), "{error}");
+}
+
+#[test]
+fn a_bucket_that_does_not_answer_is_unavailable_and_not_damaged() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let error = bucket.dying(0, false).unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    // One request opens it.
+    let store = bucket.dying(1, false).unwrap();
+    for error in [
+        store.versions(&model).map(drop),
+        store.find(&model, &manifest(b"one")).map(drop),
+        store.stored(&model, 1).map(drop),
+        store.active(&model).map(drop),
+        store.activate(&model, 1),
+    ] {
+        let error = error.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(!error.is_damage() && error.to_string().contains("s3://bucket/models"));
+    }
+}
