@@ -39,6 +39,9 @@ pub struct LossTerm {
     /// Standardization in Knowledge Distillation".
     #[serde(default, skip_serializing_if = "is_default")]
     pub standardize: bool,
+    /// The teacher that it learns from, or the ensemble or route of teachers; not needed if the run has one teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// What a term needs besides the student's logits.
@@ -89,6 +92,7 @@ impl LossConfig {
             },
             weight: term.weight * alpha,
             standardize: term.standardize,
+            teacher: term.teacher.clone(),
         };
         let hard = LossTerm {
             kind: LossKind::CrossEntropy {
@@ -96,6 +100,7 @@ impl LossConfig {
             },
             weight: term.weight * (1.0 - alpha),
             standardize: false,
+            teacher: None,
         };
         if alpha < 1.0 {
             vec![soft, hard]
@@ -205,6 +210,9 @@ impl LossTerm {
         let fits = !self.standardize || self.kind.needs().soft_targets.is_some();
         let message = "is allowed for terms with soft targets only";
         problems.require(fits, &format!("{key}.standardize"), true, message);
+        if let (Some(teacher), None) = (&self.teacher, self.kind.needs().soft_targets) {
+            problems.add(format!("{key}.teacher"), teacher, message);
+        }
         self.kind.validate(key, problems);
     }
 }
@@ -220,12 +228,6 @@ impl NamedTerm {
         }
     }
 
-    /// Whether `encoding` drops logits of `classes` classes that the term needs.
-    pub fn lacks_logits(&self, encoding: Encoding, classes: usize) -> bool {
-        let needs_all = self.term.needs().soft_targets == Some(TargetClasses::All);
-        needs_all && encoding.kept(classes) < classes
-    }
-
     /// Adds a problem if the term has no value for samples that are mixed with others.
     pub(super) fn validate_mixing(&self, problems: &mut Problems) {
         let message = "treats the class of the label unlike the others, but samples that \
@@ -234,9 +236,10 @@ impl NamedTerm {
         problems.require(fits, &self.key, self.kind(), message);
     }
 
-    /// Adds a problem if `encoding`, the value of `encoding_key`, drops logits that the term needs.
+    /// Adds a problem unless `fits`: `encoding`, the value of `encoding_key`, drops logits that the term needs.
     pub(super) fn validate_encoding(
         &self,
+        fits: bool,
         encoding_key: &str,
         encoding: Encoding,
         classes: usize,
@@ -247,7 +250,6 @@ impl NamedTerm {
             "needs the teacher's logits of all classes, but {encoding_key} = {encoding} keeps {kept} of {classes}; \
              use \"f32\" or \"f16\""
         );
-        let fits = !self.lacks_logits(encoding, classes);
         problems.require(fits, &self.key, self.kind(), &message);
     }
 }

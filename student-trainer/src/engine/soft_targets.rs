@@ -15,6 +15,17 @@ pub enum TeacherLogits {
     Dense(Tensor),
     /// Some of the classes.
     TopK(TopK),
+    /// The arithmetic mean of the probabilities of several teachers.
+    Mixture(Vec<Component>),
+}
+
+/// A teacher of a mixture.
+#[derive(Debug)]
+pub struct Component {
+    /// Logarithm of its weight. The weights of a mixture add up to 1.
+    pub log_weight: f64,
+    /// f32 [batch, classes]
+    pub logits: Tensor,
 }
 
 /// Top-k soft targets of a batch.
@@ -80,11 +91,41 @@ impl TeacherLogits {
                     .map(|bucket| bucket.moved_to(device))
                     .transpose()?,
             }),
+            Self::Mixture(components) => {
+                let moved = |component: Component| -> Result<Component, TchError> {
+                    Ok(Component {
+                        logits: to_device(component.logits, device)?,
+                        ..component
+                    })
+                };
+                let components = components.into_iter().map(moved);
+                Self::Mixture(components.collect::<Result<_, TchError>>()?)
+            }
         })
     }
 
+    /// The same tensors once more.
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Dense(logits) => Self::Dense(logits.shallow_clone()),
+            Self::TopK(top) => Self::TopK(TopK {
+                logits: top.logits.shallow_clone(),
+                kept_classes: top.kept_classes.shallow_clone(),
+                tail_bucket: top.tail_bucket.as_ref().map(TailBucket::shallow_clone),
+            }),
+            Self::Mixture(components) => {
+                let components = components.iter().map(|component| Component {
+                    log_weight: component.log_weight,
+                    logits: component.logits.shallow_clone(),
+                });
+                Self::Mixture(components.collect())
+            }
+        }
+    }
+
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
-    /// tail bucket what [`soft_targets::TailBucket`] estimates. f32 [batch, outcomes].
+    /// tail bucket what [`soft_targets::TailBucket`] estimates; of a mixture with the weights w_i,
+    /// log Σ w_i softmax(z_i / T). f32 [batch, outcomes].
     pub fn softened(&self, temperature: f64) -> Result<Tensor, TchError> {
         match self {
             Self::Dense(logits) => logits.f_div_scalar(temperature),
@@ -95,10 +136,21 @@ impl TeacherLogits {
                     Some(bucket) => Tensor::f_cat(&[kept, bucket.softened(temperature)?], 1),
                 }
             }
+            Self::Mixture(components) => {
+                let weighted = |component: &Component| -> Result<Tensor, TchError> {
+                    let softened = component.logits.f_div_scalar(temperature)?;
+                    let log_probabilities = softened.f_log_softmax(-1, Kind::Float)?;
+                    log_probabilities.f_add_scalar(component.log_weight)
+                };
+                let weighted = components.iter().map(weighted);
+                let weighted: Vec<Tensor> = weighted.collect::<Result<_, TchError>>()?;
+                Tensor::f_stack(&weighted, 0)?.f_logsumexp([0], false)
+            }
         }
     }
 
-    /// The logits of all classes, f32 [batch, classes].
+    /// The logits of all classes, f32 [batch, classes]; of a mixture, the logarithms of its probabilities at the
+    /// temperature 1.
     ///
     /// # Errors
     /// If some were not kept: configurations whose losses need them are refused.
@@ -115,6 +167,7 @@ impl TeacherLogits {
                 let logits = top.logits.f_zeros_like()?;
                 logits.f_scatter(1, &top.kept_classes, &top.logits)
             }
+            Self::Mixture(_) => self.softened(1.0),
         }
     }
 
@@ -135,6 +188,14 @@ impl TeacherLogits {
 }
 
 impl TailBucket {
+    fn shallow_clone(&self) -> Self {
+        Self {
+            log_mass: self.log_mass.shallow_clone(),
+            mean_logit: self.mean_logit.shallow_clone(),
+            classes: self.classes,
+        }
+    }
+
     fn moved_to(self, device: Device) -> Result<Self, TchError> {
         Ok(Self {
             log_mass: to_device(self.log_mass, device)?,

@@ -185,7 +185,9 @@ pub fn evaluate(
     let live = match (&config, &arguments.live_teacher) {
         (Some(config), Some(name)) => {
             let notices = EventSink::none().notices();
-            let teacher = LiveTeacher::connect(config, &test, None, &notices, cancel, runtime)?;
+            let called = Some(name.as_str());
+            let teacher =
+                LiveTeacher::connect(config, called, &test, None, &notices, cancel, runtime)?;
             let logits = teacher.logits(&test)?;
             Some((name, TeacherLogits { logits, classes }))
         }

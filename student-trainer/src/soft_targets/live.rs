@@ -1,7 +1,7 @@
 //! Teachers that are asked for every batch.
 
 use bytes::Bytes;
-use datasets::{Target, Values};
+use datasets::Target;
 use soft_targets::{ClassOrder, SoftTargets};
 use teacher_pool::{TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,8 @@ pub struct BatchRequest<'b> {
     pub view: Option<u32>,
     /// Positions in the data set.
     pub samples: &'b [u32],
-    /// The samples as the teacher sees them, row-major.
-    pub values: Values,
+    /// The samples as the teacher sees them, row-major, little-endian; not needed by a recording.
+    pub values: Bytes,
 }
 
 /// The soft targets of a batch, which may not have arrived yet.
@@ -68,13 +68,12 @@ impl<'r> LiveTargets<'r> {
         if let Some(targets) = recorded {
             return PendingSoftTargets::Ready(targets);
         }
-        let pixels = values.into_bytes();
         let (pixels, images) = match view {
-            Some(_) => padding::pad(pixels, samples.len()),
-            None => (pixels, samples.len()),
+            Some(_) => padding::pad(values, samples.len()),
+            None => (values, samples.len()),
         };
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), images),
+            ticket: self.pool.submit(pixels, images),
             view,
             samples: samples.to_vec(),
             fallback: self.fallback,
