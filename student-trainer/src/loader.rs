@@ -19,7 +19,7 @@ use rendering::{RenderedBatch, Rendering};
 use crate::{
     config::FixedViews,
     input_buffers::{InputBuffer, InputBuffers},
-    soft_targets::{AskedTeacher, PhaseTargets, TeacherBatch},
+    soft_targets::{PendingAnswer, PhaseTargets, TeacherBatch},
 };
 
 mod rendering;
@@ -85,7 +85,7 @@ pub struct LoadedBatch<'d> {
     pub mixed: Option<MixedLabels>,
     /// The logits of the run's teachers, in order, for exactly this view of the samples: see [`PhaseTargets::ask`].
     /// Empty if the loss needs none.
-    pub soft_targets: Vec<Option<AskedTeacher<'d>>>,
+    pub soft_targets: Vec<Option<PendingAnswer<'d>>>,
 }
 
 impl<'d> BatchPlan<'d> {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{ClassRoute, EnsembleMean, LossTerm, TeacherEnsemble, TermTeachers},
-    soft_targets::{AskedTeacher, TeacherAnswer},
+    soft_targets::{PendingAnswer, TeacherAnswer},
 };
 
 /// The sources of a phase's terms, each once.
@@ -80,7 +80,7 @@ impl TermSources {
 /// # Errors
 /// Of the first teacher that has none, or if libtorch fails.
 pub fn answers(
-    asked: Vec<Option<AskedTeacher<'_>>>,
+    asked: Vec<Option<PendingAnswer<'_>>>,
     cancel: &CancellationToken,
     device: Device,
 ) -> Result<Vec<Option<Answer>>, EngineError> {

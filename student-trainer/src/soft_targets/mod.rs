@@ -36,7 +36,7 @@ pub use error::SoftTargetError;
 pub use fallback::Fallback;
 pub use live::{AskedTeachers, BatchRequest, LiveTargets, PendingSoftTargets};
 pub use live_predictions::LiveTeacher;
-pub use phase_targets::{AskedTeacher, PhaseTargets, TeacherAnswer, TeacherBatch};
+pub use phase_targets::{PendingAnswer, PhaseTargets, TeacherAnswer, TeacherBatch};
 pub use recorded::RecordedTargets;
 pub use recorder::{Progress, Recorder};
 pub use source::SoftTargetSource;

@@ -49,7 +49,7 @@ pub struct TeacherBatch<'b> {
 
 /// The samples of a batch that one teacher got.
 #[must_use = "dropping it drops the answer"]
-pub struct AskedTeacher<'r> {
+pub struct PendingAnswer<'r> {
     name: Option<&'r str>,
     rows: Option<Vec<usize>>,
     targets: PendingSoftTargets<'r>,
@@ -139,7 +139,7 @@ impl<'r> PhaseTargets<'r> {
 
     /// Asks for the soft targets of a batch: in the order of the run's teachers, `None` for those that get no sample.
     /// Does not wait for teachers, but waits for a view that is still being recorded.
-    pub fn ask(&self, batch: &TeacherBatch<'_>) -> Vec<Option<AskedTeacher<'r>>> {
+    pub fn ask(&self, batch: &TeacherBatch<'_>) -> Vec<Option<PendingAnswer<'r>>> {
         let teachers = self.teachers.iter().enumerate();
         teachers
             .map(|(position, teacher)| teacher.as_ref()?.ask(position, batch))
@@ -152,7 +152,7 @@ impl<'r> PhaseTargets<'r> {
 }
 
 impl<'r> PhaseTeacher<'r> {
-    fn ask(&self, position: usize, batch: &TeacherBatch<'_>) -> Option<AskedTeacher<'r>> {
+    fn ask(&self, position: usize, batch: &TeacherBatch<'_>) -> Option<PendingAnswer<'r>> {
         let values = self.input.map(|input| &batch.values[input]);
         let rows = self.routes.as_ref().map(|routes| {
             let is_sent = |label: i64| routes.iter().any(|it| it.teacher(label) == position);
@@ -181,8 +181,8 @@ impl<'r> PhaseTeacher<'r> {
         Some(self.asked(Some(rows), targets))
     }
 
-    fn asked(&self, rows: Option<Vec<usize>>, targets: PendingSoftTargets<'r>) -> AskedTeacher<'r> {
-        AskedTeacher {
+    fn asked(&self, rows: Option<Vec<usize>>, targets: PendingSoftTargets<'r>) -> PendingAnswer<'r> {
+        PendingAnswer {
             name: self.name,
             rows,
             targets,
@@ -190,7 +190,7 @@ impl<'r> PhaseTeacher<'r> {
     }
 }
 
-impl AskedTeacher<'_> {
+impl PendingAnswer<'_> {
     /// Waits for the soft targets. Blocks: must not be called from an async task.
     ///
     /// # Errors

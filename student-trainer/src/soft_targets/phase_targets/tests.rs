@@ -60,8 +60,8 @@ fn a_teacher_gets_the_samples_of_its_routes_unless_a_term_needs_it_for_all() {
 #[test]
 fn rows_are_selected_whole_and_in_order() {
     let values = Bytes::from((0..12).collect::<Vec<u8>>());
-    assert_eq!(select(&values, 4, &[1, 3]), [3, 4, 5, 9, 10, 11][..]);
-    assert_eq!(select(&values, 6, &[0]), [0, 1][..]);
+    assert_eq!(select(&values, 4, &[1, 3]), [3_u8, 4, 5, 9, 10, 11][..]);
+    assert_eq!(select(&values, 6, &[0]), [0_u8, 1][..]);
 }
 
 #[test]
