@@ -77,18 +77,21 @@ impl<'d> Rendering<'d> {
             Bytes::new()
         };
         let with_student = with_student.map_or_else(Bytes::new, to_bytes);
-        let for_teachers = self.inputs.iter().map(|rendered| {
-            Ok(match rendered {
-                Rendered::AsStudent => student.clone(),
-                Rendered::WithStudent => with_student.clone(),
-                Rendered::Alone(assembler) => {
-                    let batch = assembler.assemble(samples)?;
-                    to_bytes(batch.teacher_values.unwrap_or(batch.values))
-                }
-            })
-        });
+        let for_teachers = self
+            .inputs
+            .iter()
+            .map(|rendered| -> Result<_, SampleError> {
+                Ok(match rendered {
+                    Rendered::AsStudent => student.clone(),
+                    Rendered::WithStudent => with_student.clone(),
+                    Rendered::Alone(assembler) => {
+                        let batch = assembler.assemble(samples)?;
+                        to_bytes(batch.teacher_values.unwrap_or(batch.values))
+                    }
+                })
+            });
         Ok(RenderedBatch {
-            for_teachers: for_teachers.collect::<Result<_, SampleError>>()?,
+            for_teachers: for_teachers.collect::<Result<_, _>>()?,
             batch,
         })
     }

@@ -181,7 +181,11 @@ impl<'r> PhaseTeacher<'r> {
         Some(self.asked(Some(rows), targets))
     }
 
-    fn asked(&self, rows: Option<Vec<usize>>, targets: PendingSoftTargets<'r>) -> PendingAnswer<'r> {
+    fn asked(
+        &self,
+        rows: Option<Vec<usize>>,
+        targets: PendingSoftTargets<'r>,
+    ) -> PendingAnswer<'r> {
         PendingAnswer {
             name: self.name,
             rows,
