@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use common::digest::Sha256;
 use toml::{Table, Value};
 
 use super::checkpoint::Circumstances;
@@ -236,6 +235,7 @@ fn difference(
 
 #[cfg(test)]
 mod tests {
+    use common::digest::Sha256;
     use test_support::run_toml::{PhaseToml, RunToml};
 
     use super::*;
