@@ -147,7 +147,7 @@ fn a_run_with_two_teachers_killed_ten_times_in_each_phase_gives_the_student_of_a
     let [big_pool, wide_pool] = Scene::both_teachers(&big, &wide);
     let options = [
         big_pool.as_str(),
-        &wide_pool,
+        wide_pool.as_str(),
         "data.augmentation.mixup={ alpha = 0.2 }",
         "phases[0].ema={ decay = 0.99, warm_up = true }",
         "phases[1].ema={ decay = 0.9 }",
