@@ -171,10 +171,10 @@ mod tests {
         let texts = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&texts);
         let sink = EventSink::new(move |event| {
-            let RunEvent::Notice { text } = event else {
-                panic!("{event:?}");
-            };
-            received.lock().unwrap().push(text);
+            match event {
+                RunEvent::Notice { text } => received.lock().unwrap().push(text),
+                other => panic!("{other:?}"),
+            }
         });
         let notices = sink.notices();
         notices.about("teacher big").notice("left");
