@@ -170,11 +170,9 @@ mod tests {
     fn messages_about_a_subject_name_it() {
         let texts = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&texts);
-        let sink = EventSink::new(move |event| {
-            match event {
-                RunEvent::Notice { text } => received.lock().unwrap().push(text),
-                other => panic!("{other:?}"),
-            }
+        let sink = EventSink::new(move |event| match event {
+            RunEvent::Notice { text } => received.lock().unwrap().push(text),
+            other => panic!("{other:?}"),
         });
         let notices = sink.notices();
         notices.about("teacher big").notice("left");
