@@ -145,4 +145,38 @@ impl NoticeSender {
     pub fn notice(&self, text: impl Into<String>) {
         self.0.send(RunEvent::Notice { text: text.into() });
     }
+
+    /// A handle whose messages begin with `subject` and a colon.
+    pub fn about(&self, subject: &str) -> Self {
+        let (Self(sink), subject) = (self.clone(), subject.to_owned());
+        Self(EventSink::new(move |event| {
+            sink.send(match event {
+                RunEvent::Notice { text } => RunEvent::Notice {
+                    text: format!("{subject}: {text}"),
+                },
+                event => event,
+            });
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn messages_about_a_subject_name_it() {
+        let texts = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&texts);
+        let sink = EventSink::new(move |event| match event {
+            RunEvent::Notice { text } => received.lock().unwrap().push(text),
+            other => panic!("{other:?}"),
+        });
+        let notices = sink.notices();
+        notices.about("teacher big").notice("left");
+        notices.notice("done");
+        assert_eq!(*texts.lock().unwrap(), ["teacher big: left", "done"]);
+    }
 }

@@ -10,16 +10,19 @@ use std::{
 };
 
 use datasets::{
-    Augmentation, BatchAssembler, EpochSampler, MixedLabels, Normalization, SampleError, Source,
-    Targets, View,
+    Augmentation, Batch, EpochSampler, MixedLabels, Normalization, SampleError, Source, View,
 };
 use networks::Shape;
+
+use rendering::{RenderedBatch, Rendering};
 
 use crate::{
     config::FixedViews,
     input_buffers::{InputBuffer, InputBuffers},
-    soft_targets::{BatchRequest, PendingSoftTargets, SoftTargetSource},
+    soft_targets::{PendingAnswer, PhaseTargets, TeacherBatch},
 };
+
+mod rendering;
 
 /// Batches loaded ahead of training in a phase without soft targets.
 const PREFETCH: usize = 4;
@@ -37,8 +40,8 @@ pub struct BatchPlan<'d> {
     pub epochs: usize,
     /// Samples per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// The source of soft targets, if the loss needs them.
-    pub soft_targets: Option<SoftTargetSource<'d>>,
+    /// The soft targets, if the loss needs them.
+    pub soft_targets: Option<&'d PhaseTargets<'d>>,
     /// The views of the samples; by default every epoch has a new one.
     pub views: Option<FixedViews>,
 }
@@ -80,8 +83,9 @@ pub struct LoadedBatch<'d> {
     pub labels: Vec<i64>,
     /// The labels of the samples that these are mixed with, if they are.
     pub mixed: Option<MixedLabels>,
-    /// The teacher's logits for exactly this view of the samples.
-    pub soft_targets: Option<PendingSoftTargets<'d>>,
+    /// The logits of the run's teachers, in order, for exactly this view of the samples: see [`PhaseTargets::ask`].
+    /// Empty if the loss needs none.
+    pub soft_targets: Vec<Option<PendingAnswer<'d>>>,
 }
 
 impl<'d> BatchPlan<'d> {
@@ -100,9 +104,7 @@ impl<'d> BatchPlan<'d> {
     where
         'd: 'scope,
     {
-        let ahead = self
-            .soft_targets
-            .map_or(PREFETCH, |source| source.prefetch());
+        let ahead = self.soft_targets.map_or(PREFETCH, PhaseTargets::prefetch);
         // The loader holds one more batch while it waits for space in the channel.
         let (sender, receiver) = sync_channel(ahead.saturating_sub(1));
         scope.spawn(move || self.run(start, &sender));
@@ -136,14 +138,20 @@ impl<'d> BatchPlan<'d> {
                 augmentation,
                 ..
             } = self.samples;
-            let teacher = self.soft_targets.and_then(|source| source.teacher_input());
-            let targets = Targets::new(&input.dimensions(), teacher);
-            let assembler = BatchAssembler::new(source, augmentation, view, targets);
+            let inputs = self.soft_targets.map(PhaseTargets::inputs);
+            let shape = input.dimensions();
+            let rendering = Rendering::new(
+                source,
+                augmentation,
+                view,
+                &shape,
+                inputs.unwrap_or_default(),
+            );
             let count = source.len();
             let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
             let done = if epoch == start.epoch { start.step } else { 0 };
             for samples in sampler.iter().skip(done) {
-                let batch = self.make(epoch, view, &assembler, samples, buffers.take());
+                let batch = self.make(epoch, view, &rendering, samples, buffers.take());
                 let is_last = batch.is_err();
                 // Sending fails if training ended early.
                 if sender.send(batch).is_err() || is_last {
@@ -157,25 +165,38 @@ impl<'d> BatchPlan<'d> {
         &self,
         epoch: usize,
         view: View,
-        assembler: &BatchAssembler<'_>,
+        rendering: &Rendering<'_>,
         samples: &[u32],
         mut input: InputBuffer,
     ) -> LoadingResult<'d> {
-        let batch = assembler.assemble(samples)?;
-        let normalization = self.samples.normalization;
-        normalization.apply_to(&batch.values, &self.samples.input.dimensions(), &mut input);
-        let request = BatchRequest {
-            view,
-            samples,
-            values: batch.teacher_values.unwrap_or(batch.values),
-        };
+        let TrainingSamples {
+            input: shape,
+            normalization,
+            ..
+        } = self.samples;
+        let rendered = rendering.render(samples, |values| {
+            normalization.apply_to(values, &shape.dimensions(), &mut input);
+        });
+        let RenderedBatch {
+            batch,
+            for_teachers,
+        } = rendered?;
+        let Batch { labels, mixed, .. } = batch;
+        let soft_targets = self.soft_targets.map(|targets| {
+            targets.ask(&TeacherBatch {
+                view,
+                samples,
+                labels: &labels,
+                values: &for_teachers,
+            })
+        });
         Ok(LoadedBatch {
             epoch,
             samples: batch.samples,
             input,
-            labels: batch.labels,
-            mixed: batch.mixed,
-            soft_targets: self.soft_targets.map(|source| source.ask(request)),
+            labels,
+            mixed,
+            soft_targets: soft_targets.unwrap_or_default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The `student-trainer` program: executes one run, or serves the run service.
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     io::IsTerminal,
     net::SocketAddr,
@@ -219,20 +220,18 @@ fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow
         }
     })
     .notices();
-    let mut progress = RecordingProgress::new(std::io::stderr().is_terminal());
+    let progress = RefCell::new(RecordingProgress::new(std::io::stderr().is_terminal()));
     let recorded = record::record(
         &config,
         &notices,
         &cancel,
         runtime.handle(),
-        RecordingProgress::plan,
-        |work, done| progress.show(work, done),
+        |plan| progress.borrow_mut().begin(plan),
+        |work, done| progress.borrow_mut().show(work, done),
     );
-    progress.finish();
-    writeln!(
-        Messages,
-        "the recording {} is complete",
-        recorded?.display()
-    );
+    progress.borrow().finish();
+    for folder in recorded? {
+        writeln!(Messages, "the recording {} is complete", folder.display());
+    }
     Ok(())
 }

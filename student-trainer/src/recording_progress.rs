@@ -36,8 +36,10 @@ impl RecordingProgress {
         }
     }
 
-    /// Prints what will be recorded and the space that it takes.
-    pub fn plan(plan: &RecordingPlan) {
+    /// Begins with another recording: prints what will be recorded and the space that it takes.
+    pub fn begin(&mut self, plan: &RecordingPlan) {
+        self.finish();
+        *self = Self::new(self.is_terminal);
         writeln!(
             Messages,
             "recording {} views of {} images as {}: {} bytes an image, {} to write to {}, {} free",

@@ -126,10 +126,11 @@ fn introduction(run: &RunFolder, summary: Option<&DistillSummary>) -> String {
     let key = |table: &str, key: &str| Some(run.config.get(table)?.get(key)?.as_str()?.to_owned());
     let network = key("network", "preset");
     let network = network.map_or_else(String::new, |preset| format!(", a `{preset}` network,"));
-    let teacher = run.manifest.as_ref().and_then(|it| it.teacher.as_ref());
-    let teacher = match (summary, teacher) {
+    let manifest = run.manifest.as_ref();
+    let teachers = manifest.and_then(|manifest| manifest.teachers_text());
+    let teacher = match (summary, teachers) {
         (Some(summary), _) => format!("was distilled from {}", summary.teacher),
-        (None, Some(teacher)) => format!("was distilled from the teacher {:.12}", teacher.model_id),
+        (None, Some(teachers)) => format!("was distilled from {teachers}"),
         (None, None) => "was trained".to_owned(),
     };
     let data = key("data", "path").unwrap_or_default();

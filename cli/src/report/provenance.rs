@@ -24,9 +24,10 @@ pub(crate) fn provenance(run: &RunFolder) -> Vec<(&'static str, String)> {
         true => "yes: the same configuration gives the same bytes on a machine of this kind",
         false => "no",
     };
-    let teacher = manifest.teacher.as_ref();
     let aware = run.quantization_aware_phases().into_iter();
     let aware: Vec<_> = aware.map(|phase| phase.to_string()).collect();
+    let model_ids = manifest.of_teachers(|teacher| teacher.model_id.clone());
+    let teachers_numerics = manifest.of_teachers(|teacher| teacher.numerics.clone());
     let facts = [
         ("run", Some(run.path.display().to_string())),
         ("Retort", Some(manifest.retort_version.clone())),
@@ -40,8 +41,8 @@ pub(crate) fn provenance(run: &RunFolder) -> Vec<(&'static str, String)> {
             (!aware.is_empty()).then(|| aware.join(", ")),
         ),
         ("data's fingerprint", Some(manifest.dataset.clone())),
-        ("teacher's model id", teacher.map(|it| it.model_id.clone())),
-        ("teacher's numerics", teacher.map(|it| it.numerics.clone())),
+        ("teacher's model id", model_ids),
+        ("teacher's numerics", teachers_numerics),
         ("student's model id", Some(manifest.model_id.clone())),
         ("model.onnx, SHA-256", manifest.onnx_sha256.clone()),
         (

@@ -4,6 +4,7 @@
 //! consumed data can therefore be recomputed without the trainer and without libtorch.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -17,7 +18,11 @@ use serde::{
 };
 use soft_targets::consumption::{ConsumedStep, Consumption};
 
+use teachers::{CombinedTeachers, PhaseTeachers};
+
 use crate::CliError;
+
+mod teachers;
 
 /// The newest format of manifests that this build reads.
 const MANIFEST_FORMAT: u32 = 1;
@@ -31,6 +36,8 @@ struct Config {
     phases: Vec<Phase>,
     #[serde(default)]
     soft_targets: SoftTargets,
+    #[serde(flatten)]
+    teachers: CombinedTeachers,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,6 +65,8 @@ enum Loss {
 #[derive(Debug, Deserialize)]
 struct LossTerm {
     kind: String,
+    /// The teacher, ensemble or route that it learns from, if it says so.
+    teacher: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -79,6 +88,9 @@ struct Manifest {
     /// Training samples with a label, if not all have one.
     labelled_samples: Option<u32>,
     teacher: Option<Teacher>,
+    /// Named teachers.
+    #[serde(default)]
+    teachers: BTreeMap<String, NamedTeacher>,
     model_id: String,
     onnx_sha256: Option<Sha256>,
     /// Digest of the model in int8, if the run wrote one.
@@ -89,6 +101,11 @@ struct Manifest {
 #[derive(Debug, Deserialize)]
 struct Teacher {
     model_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct NamedTeacher {
+    identity: Teacher,
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,13 +265,7 @@ impl FinishedRun {
         phase: &Phase,
         record: &PhaseRecord,
     ) -> Result<String, String> {
-        let teacher = match (phase.needs_soft_targets(), &self.manifest.teacher) {
-            (false, _) => None,
-            (true, Some(teacher)) => Some(&*teacher.model_id),
-            (true, None) => {
-                return Err(format!("phase {} needs a teacher, but had none", index + 1));
-            }
-        };
+        let teachers = self.teachers_of(index, phase)?;
         let samples = self.manifest.samples_of(phase);
         let epochs = phase.epochs_of(record.consumed_samples, samples);
         let total = u64::from(samples) * u64::from(epochs);
@@ -265,7 +276,8 @@ impl FinishedRun {
                 record.consumed_samples,
             ));
         }
-        let expected = self.expected(index as u64, phase, epochs, teacher)?;
+        let teacher = teachers.as_ref().map(PhaseTeachers::record);
+        let expected = self.expected(index as u64, phase, epochs, teacher.as_deref())?;
         if record.consumed_sha256 != expected.sha256 {
             return Err(format!(
                 "phase {} did not consume each (sample, view, teacher) exactly once and in order: \
@@ -275,13 +287,51 @@ impl FinishedRun {
                 expected.sha256
             ));
         }
-        let source = match teacher {
-            Some(model_id) => format!("with soft targets of model {}…", shortened(model_id)),
+        let source = match &teachers {
+            Some(teachers) => format!("with soft targets of {}", teachers.describe()),
             None => "with hard labels alone".to_owned(),
         };
         Ok(format!(
             "{epochs} epochs of {samples} samples, each used exactly once per epoch, {source}"
         ))
+    }
+
+    /// The teachers that the phase at `index` must have used.
+    fn teachers_of(
+        &self,
+        index: usize,
+        phase: &Phase,
+    ) -> Result<Option<PhaseTeachers<'_>>, String> {
+        let number = index + 1;
+        if !phase.needs_soft_targets() {
+            return Ok(None);
+        }
+        if let Some(teacher) = &self.manifest.teacher {
+            return Ok(Some(PhaseTeachers::Single(&teacher.model_id)));
+        }
+        let known = &self.manifest.teachers;
+        if known.is_empty() {
+            return Err(format!("phase {number} needs a teacher, but had none"));
+        }
+        let soft = phase
+            .terms()
+            .iter()
+            .filter(|term| term.needs_soft_targets());
+        let mut used = BTreeMap::new();
+        for term in soft {
+            let names = match &term.teacher {
+                Some(name) => self.config.teachers.members(name),
+                None => known.keys().map(String::as_str).collect(),
+            };
+            for name in names {
+                let teacher = known.get_key_value(name);
+                let (name, teacher) = teacher.ok_or_else(|| {
+                    format!("phase {number} needs the teacher {name}, but had none of that name")
+                })?;
+                used.insert(&**name, &*teacher.identity.model_id);
+            }
+        }
+        Ok(Some(PhaseTeachers::Named(used)))
     }
 
     /// Computes the digest of the data that the phase must have consumed in `epochs` epochs.
@@ -368,13 +418,22 @@ impl Manifest {
     }
 }
 
-impl Phase {
+impl LossTerm {
     fn needs_soft_targets(&self) -> bool {
-        let terms = match &self.loss {
+        self.kind != "cross_entropy"
+    }
+}
+
+impl Phase {
+    fn terms(&self) -> &[LossTerm] {
+        match &self.loss {
             Loss::Single(term) => std::slice::from_ref(term),
             Loss::Sum(terms) => terms,
-        };
-        terms.iter().any(|term| term.kind != "cross_entropy")
+        }
+    }
+
+    fn needs_soft_targets(&self) -> bool {
+        self.terms().iter().any(LossTerm::needs_soft_targets)
     }
 
     /// The epochs in which the phase consumed `consumed` samples, each of `samples`: all that are configured, or at
@@ -397,11 +456,6 @@ fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> CliError {
     let first_line = error.to_string();
     let first_line = first_line.lines().next().unwrap_or_default();
     CliError::Usage(format!("{} cannot be read: {first_line}", file.display()))
-}
-
-/// Enough to recognize an id.
-fn shortened(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 #[cfg(test)]

@@ -135,8 +135,11 @@ pub struct Provenance {
     pub config_sha256: Sha256,
     /// Fingerprint of the training data.
     pub dataset: String,
-    /// `None` if the model was trained without a teacher.
+    /// `None` if the model was trained without a teacher, or with named ones.
     pub teacher: Option<TeacherIdentity>,
+    /// The named teachers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub teachers: BTreeMap<String, TeacherIdentity>,
     /// Whether the same configuration reproduces the same bits; `None` if the manifest is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_reproducible: Option<bool>,

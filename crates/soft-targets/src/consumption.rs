@@ -4,6 +4,8 @@
 //! configuration alone. Equal digests prove that each (sample, view, teacher)
 //! was used exactly once and in order, whatever happened in between.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256 as Hasher};
 
@@ -13,7 +15,8 @@ use common::digest::Sha256;
 /// and of one step's record; the first link is 32 zeros.
 ///
 /// A record is phase, epoch, view and number of samples as u64, the samples as u32, all
-/// little-endian, then the model id of the teacher if the step used soft targets.
+/// little-endian, then the model id of the teacher if the step used soft targets; with named teachers,
+/// [`named_teachers`] of those that the phase uses.
 ///
 /// A chain and not one long hash: the state of a chain is a digest, which a file can store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +39,7 @@ pub struct ConsumedStep<'s> {
     pub view: u64,
     /// Positions in the training images, in the batch's order.
     pub samples: &'s [u32],
-    /// Model id of the teacher whose soft targets were used.
+    /// Model id of the teacher whose soft targets were used, or [`named_teachers`].
     pub teacher: Option<&'s str>,
 }
 
@@ -65,6 +68,12 @@ impl Consumption {
         self.sha256 = Sha256::from_bytes(hasher.finalize().into());
         self.samples += count;
     }
+}
+
+/// The teachers of a step by name, with the model id of each, as [`ConsumedStep::teacher`]: a JSON object.
+pub fn named_teachers(model_ids: &BTreeMap<&str, &str>) -> String {
+    // Holds: keys and values are strings.
+    serde_json::to_string(model_ids).expect("a map of strings serializes")
 }
 
 #[cfg(test)]
@@ -123,6 +132,21 @@ mod tests {
             assert_ne!(after(&[step, STEP]), after(&[STEP, step]));
         }
         assert_ne!(after(&[STEP, STEP]), after(&[STEP]));
+    }
+
+    #[test]
+    fn named_teachers_are_in_the_record_with_their_names() {
+        let big = named_teachers(&BTreeMap::from([("wide", "b"), ("big", "a")]));
+        assert_eq!(big, r#"{"big":"a","wide":"b"}"#);
+        let exchanged = named_teachers(&BTreeMap::from([("big", "b"), ("wide", "a")]));
+        let with = |teacher: &str| {
+            after(&[ConsumedStep {
+                teacher: Some(teacher),
+                ..STEP
+            }])
+        };
+        assert_ne!(with(&big), with(&exchanged));
+        assert_ne!(with(&big), with("a"));
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub enum StoreError {
     /// Several recordings fit a run.
     #[error(
         "several recordings in {} fit this run: {}; say which with soft_targets.encoding or \
-         soft_targets.teacher", store.display(), names.join(", ")
+         soft_targets.teacher (of named teachers, soft_targets.teachers.NAME)", store.display(), names.join(", ")
     )]
     Ambiguous {
         /// The folder of recordings.

@@ -1,4 +1,4 @@
-//! The `[teacher]` table of a run's configuration.
+//! The `[teacher]` table of a run's configuration, or one of `[teachers]`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -111,30 +111,29 @@ impl PoolConfig {
         Duration::from_secs(self.answer_timeout_seconds)
     }
 
-    /// Adds the problems of the table to `problems`, under the keys of `[teacher]`.
-    pub fn validate(&self, problems: &mut Problems) {
+    /// Adds the problems to `problems`, under the keys of `table`: `teacher`, or `teachers.NAME`.
+    pub fn validate(&self, table: &str, problems: &mut Problems) {
+        let key = |name: &str| format!("{table}.{name}");
         let count = self.endpoints.len();
-        problems.require(count > 0, "teacher.endpoints", "[]", "needs at least one");
+        problems.require(count > 0, &key("endpoints"), "[]", "needs at least one");
         let credentials = self.credentials();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             if let Err(error) = credentials.check_address(endpoint) {
-                let key = format!("teacher.endpoints[{index}]");
+                let key = key(&format!("endpoints[{index}]"));
                 problems.add(key, endpoint, &error.to_string());
             }
         }
-        for (key, seconds) in [
-            ("teacher.wait_timeout_seconds", self.wait_timeout_seconds),
-            (
-                "teacher.answer_timeout_seconds",
-                self.answer_timeout_seconds,
-            ),
+        for (name, seconds) in [
+            ("wait_timeout_seconds", self.wait_timeout_seconds),
+            ("answer_timeout_seconds", self.answer_timeout_seconds),
         ] {
             let fits = (1..=MAX_TIMEOUT_SECONDS).contains(&seconds);
-            problems.require(fits, key, seconds, "must be from 1 to 604800 (a week)");
+            let allowed = "must be from 1 to 604800 (a week)";
+            problems.require(fits, &key(name), seconds, allowed);
         }
         let prefetch = self.prefetch;
         let allowed = "must be from 1 to 1024";
         let fits = (1..=1024).contains(&prefetch);
-        problems.require(fits, "teacher.prefetch", prefetch, allowed);
+        problems.require(fits, &key("prefetch"), prefetch, allowed);
     }
 }

@@ -41,6 +41,9 @@ pub struct LossTerm {
     /// Standardization in Knowledge Distillation".
     #[serde(default, skip_serializing_if = "is_default")]
     pub standardize: bool,
+    /// The teacher that it learns from, or the ensemble or route of teachers; not needed if the run has one teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// What a term needs besides the student's logits.
@@ -97,6 +100,7 @@ impl LossConfig {
             },
             weight: term.weight * alpha,
             standardize: term.standardize,
+            teacher: term.teacher.clone(),
         };
         let hard = LossTerm {
             kind: LossKind::CrossEntropy {
@@ -104,6 +108,7 @@ impl LossConfig {
             },
             weight: term.weight * (1.0 - alpha),
             standardize: false,
+            teacher: None,
         };
         if alpha < 1.0 {
             vec![soft, hard]
@@ -213,6 +218,9 @@ impl LossTerm {
         let fits = !self.standardize || self.kind.needs().soft_targets.is_some();
         let message = "is allowed for terms with soft targets only";
         problems.require(fits, &format!("{key}.standardize"), true, message);
+        if let (Some(teacher), None) = (&self.teacher, self.kind.needs().soft_targets) {
+            problems.add(format!("{key}.teacher"), teacher, message);
+        }
         self.kind.validate(key, problems);
     }
 }
@@ -228,12 +236,6 @@ impl NamedTerm {
         }
     }
 
-    /// What the term needs and soft targets of `classes` classes in `encoding` do not have; `None` if they have
-    /// all of it.
-    pub fn unmet_need(&self, encoding: Encoding, classes: usize) -> Option<UnmetNeed> {
-        UnmetNeed::of(self.term.needs().soft_targets?, encoding, classes)
-    }
-
     /// Adds a problem if the term has no value for samples that are mixed with others.
     pub(super) fn validate_mixing(&self, problems: &mut Problems) {
         let message = "treats the class of the label unlike the others, but samples that \
@@ -242,19 +244,19 @@ impl NamedTerm {
         problems.require(fits, &self.key, self.kind(), message);
     }
 
-    /// Adds a problem if `encoding`, the value of `encoding_key`, does not have what the term needs.
+    /// Adds a problem if `encoding`, the value of `encoding_key`, does not have what the term needs: `unmet`.
     pub(super) fn validate_encoding(
         &self,
+        unmet: Option<UnmetNeed>,
         encoding_key: &str,
         encoding: Encoding,
-        classes: usize,
         problems: &mut Problems,
     ) {
         let Some(UnmetNeed {
             needed,
             found,
             instead,
-        }) = self.unmet_need(encoding, classes)
+        }) = unmet
         else {
             return;
         };

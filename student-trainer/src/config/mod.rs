@@ -5,14 +5,17 @@ mod data;
 mod data_format;
 mod early_stopping;
 mod ema;
+mod ensemble;
 mod int8;
 mod loss;
 mod optimizer;
 mod phase;
 mod publish_gate;
+mod route;
 mod run;
 mod schedule;
 mod soft_targets;
+mod teachers;
 mod trainer;
 
 pub use self::soft_targets::{
@@ -23,6 +26,7 @@ pub use data::DataConfig;
 pub use data_format::DataFormat;
 pub use early_stopping::EarlyStoppingConfig;
 pub use ema::EmaConfig;
+pub use ensemble::{EnsembleConfig, EnsembleMean};
 pub use int8::{Int8Config, PublishedPrecision};
 pub use loss::{
     DistConfig, DkdConfig, LossConfig, LossKind, LossTerm, NamedTerm, Needs, RldConfig,
@@ -31,8 +35,10 @@ pub use loss::{
 pub use optimizer::{DecayedParameters, OptimizerConfig};
 pub use phase::{PhaseConfig, PhaseKind};
 pub use publish_gate::PublishGateConfig;
+pub use route::{RouteBy, RouteConfig};
 pub use run::{CheckpointConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig};
 pub use schedule::ScheduleConfig;
+pub use teachers::{ClassRoute, ConfiguredTeacher, TeacherEnsemble, TermTeachers};
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

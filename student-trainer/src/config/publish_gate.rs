@@ -45,7 +45,7 @@ impl PublishGateConfig {
         self.needs_accuracy().or(agreement)
     }
 
-    pub(super) fn validate(&self, has_teacher: bool, problems: &mut Problems) {
+    pub(super) fn validate(&self, has_one_teacher: bool, problems: &mut Problems) {
         for (key, share) in [
             ("publish.gate.min_accuracy", self.min_accuracy),
             ("publish.gate.min_agreement", self.min_agreement),
@@ -57,9 +57,10 @@ impl PublishGateConfig {
             }
         }
         if let Some(agreement) = self.min_agreement {
-            let needed =
-                "needs [teacher], which is asked for the classes of the validation samples";
-            problems.require(has_teacher, "publish.gate.min_agreement", agreement, needed);
+            let key = "publish.gate.min_agreement";
+            let needed = "needs [teacher] or a single named teacher, which is asked for the classes of the validation \
+                          samples";
+            problems.require(has_one_teacher, key, agreement, needed);
         }
         if let Some(latency) = self.max_latency_us {
             let fits = latency.is_finite() && latency > 0.0;

@@ -1,6 +1,7 @@
 //! Configuration of one run.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -18,8 +19,8 @@ use server::security::{
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
 use super::{
-    ClassNames, DataConfig, Fallback, Int8Config, NamedTerm, PhaseConfig, PublishGateConfig,
-    PublishedPrecision, SoftTargetsConfig, SoftTargetsMode,
+    ClassNames, DataConfig, EnsembleConfig, Fallback, Int8Config, NamedTerm, PhaseConfig,
+    PublishGateConfig, PublishedPrecision, RouteConfig, SoftTargetsConfig, SoftTargetsMode,
 };
 
 const SHIPPED: &str = include_str!("../../../configs/run.toml");
@@ -46,9 +47,18 @@ pub struct RunConfig {
     pub initial_weights: Option<InitialWeightsConfig>,
     /// The phases, in order.
     pub phases: Vec<PhaseConfig>,
-    /// The teachers; needed if a phase's loss needs soft targets.
+    /// The teacher, if there is one; a phase whose loss needs soft targets needs it or `teachers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PoolConfig>,
+    /// Named teachers, instead of `teacher`: the terms of losses say whose soft targets they need.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub teachers: BTreeMap<String, PoolConfig>,
+    /// Weighted means of named teachers, which terms can name too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ensembles: BTreeMap<String, EnsembleConfig>,
+    /// Named teachers that each get some of the samples; terms can name them too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, RouteConfig>,
     /// Views and recordings; by default teachers are asked for every batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_targets: Option<SoftTargetsConfig>,
@@ -172,8 +182,8 @@ impl RunConfig {
     /// All files that cannot be used.
     pub fn check_credentials(&self) -> Result<(), ConfigError> {
         let mut problems = Problems::default();
-        if let Some(teacher) = &self.teacher {
-            teacher.credentials().validate("teacher", &mut problems);
+        for (table, pool) in self.pools() {
+            pool.credentials().validate(&table, &mut problems);
         }
         if let Some(publish) = &self.publish {
             publish.credentials().validate("publish", &mut problems);
@@ -197,11 +207,11 @@ impl RunConfig {
         let gate = self.publish.iter().flat_map(|publish| &publish.gate);
         let baseline = gate.flat_map(|gate| &gate.baseline);
         paths.extend(baseline.map(|folder| ("publish.gate.baseline".to_owned(), folder.as_path())));
-        let teacher = self.teacher.as_ref();
-        let teacher = teacher.map(|pool| ("teacher", &pool.token_file, &pool.tls));
+        let teachers = self.pools().into_iter();
+        let teachers = teachers.map(|(table, pool)| (table, &pool.token_file, &pool.tls));
         let publish = self.publish.as_ref();
-        let publish = publish.map(|to| ("publish", &to.token_file, &to.tls));
-        for (table, token_file, tls) in teacher.into_iter().chain(publish) {
+        let publish = publish.map(|to| ("publish".to_owned(), &to.token_file, &to.tls));
+        for (table, token_file, tls) in teachers.chain(publish) {
             let token_file = token_file.iter().map(|file| ("token_file", file.as_path()));
             paths.extend(token_file.map(|(key, file)| (format!("{table}.{key}"), file)));
             let tls = tls.iter().flat_map(ClientTls::files);
@@ -214,6 +224,14 @@ impl RunConfig {
     pub fn to_toml(&self) -> String {
         // Holds: every key is a string, and validated integers fit TOML's 64 signed bits.
         toml::to_string(self).expect("a validated configuration is TOML")
+    }
+
+    /// The teachers, each with the name of its table.
+    fn pools(&self) -> Vec<(String, &PoolConfig)> {
+        let single = self.teacher.iter().map(|pool| ("teacher".to_owned(), pool));
+        let named = self.teachers.iter();
+        let named = named.map(|(name, pool)| (format!("teachers.{name}"), pool));
+        single.chain(named).collect()
     }
 
     /// The terms of the losses of all phases.
@@ -256,35 +274,41 @@ impl RunConfig {
     ///
     /// # Errors
     /// What is missing or contradictory.
-    pub fn can_record(&self) -> Result<(), &'static str> {
+    pub fn can_record(&self) -> Result<(), String> {
         if !self.needs_soft_targets() {
-            return Err("no phase needs any");
+            return Err("no phase needs any".to_owned());
         }
-        let teacher = self.teacher.as_ref().ok_or("[teacher] is missing")?;
+        let pools = self.pools();
+        if pools.is_empty() {
+            return Err("[teacher] is missing".to_owned());
+        }
         let targets = self.soft_targets.as_ref();
         let targets = targets.ok_or("[soft_targets] is missing")?;
         if targets.folder.is_none() {
-            return Err("soft_targets.folder is missing");
+            return Err("soft_targets.folder is missing".to_owned());
         }
         if targets.views.is_none() {
-            return Err("soft_targets.views is missing");
+            return Err("soft_targets.views is missing".to_owned());
         }
-        if teacher.numerics != NumericsPolicy::Same {
-            return Err("teacher.numerics must be \"same\"");
-        }
-        if targets
-            .encoding
-            .is_some_and(|encoding| encoding != teacher.encoding)
-        {
-            return Err(
-                "soft_targets.encoding must be teacher.encoding: a recording contains the teacher's answers unchanged",
-            );
+        for (table, pool) in pools {
+            if pool.numerics != NumericsPolicy::Same {
+                return Err(format!("{table}.numerics must be \"same\""));
+            }
+            let encoding = targets.encoding;
+            if encoding.is_some_and(|encoding| encoding != pool.encoding) {
+                return Err(format!(
+                    "soft_targets.encoding must be {table}.encoding: a recording contains the teacher's answers \
+                     unchanged"
+                ));
+            }
         }
         Ok(())
     }
 }
 
 impl Validate for RunConfig {
+    const NAMED_TABLES: &'static [&'static str] = &["teachers", "ensembles", "routes"];
+
     fn validate(&self, problems: &mut Problems) {
         let fits = i64::try_from(self.seed).is_ok();
         problems.require(fits, "seed", self.seed, "must be below 2^63");
@@ -309,16 +333,7 @@ impl Validate for RunConfig {
             phase.validate(&format!("phases[{index}]"), problems);
         }
         self.validate_quantization(problems);
-        match &self.teacher {
-            Some(pool) => pool.validate(problems),
-            None => {
-                let mut terms = self.loss_terms().filter(|_| self.needs_teacher());
-                if let Some(term) = terms.find(|it| it.term.needs().soft_targets.is_some()) {
-                    let message = format!("is missing, and {term} needs a teacher's soft targets");
-                    problems.add("teacher", "(none)", &message);
-                }
-            }
-        }
+        self.validate_teachers(problems);
         self.validate_encodings(problems);
         if self.data.augmentation.mixes() {
             for term in self.loss_terms() {
@@ -326,12 +341,12 @@ impl Validate for RunConfig {
             }
         }
         if let Some(targets) = &self.soft_targets {
-            targets.validate(self.teacher.as_ref(), problems);
+            targets.validate(&self.pools(), problems);
         }
         self.checkpoints.validate(problems);
         self.export.validate(problems);
         if let Some(publish) = &self.publish {
-            publish.validate(self.teacher.is_some(), problems);
+            publish.validate(self.pools().len() == 1, problems);
             let needed = "must be true where [publish] is given";
             problems.require(self.export.onnx, "export.onnx", false, needed);
             let fits = publish.precision == PublishedPrecision::F32 || self.export.int8.is_some();
@@ -341,21 +356,6 @@ impl Validate for RunConfig {
 }
 
 impl RunConfig {
-    /// Checks that the encodings in use have what the losses need.
-    fn validate_encodings(&self, problems: &mut Problems) {
-        let teacher = self.teacher.as_ref().filter(|_| self.needs_teacher());
-        let recording = self.soft_targets.as_ref();
-        let recording = recording.filter(|targets| targets.mode != SoftTargetsMode::Live);
-        let of_teacher = teacher.map(|pool| ("teacher.encoding", pool.encoding));
-        let of_recording = recording.and_then(|targets| targets.encoding);
-        let of_recording = of_recording.map(|encoding| ("soft_targets.encoding", encoding));
-        for (key, encoding) in of_teacher.into_iter().chain(of_recording) {
-            for term in self.loss_terms() {
-                term.validate_encoding(key, encoding, self.network.classes, problems);
-            }
-        }
-    }
-
     /// Checks that the ranges of quantization-aware phases are those of the model in int8.
     fn validate_quantization(&self, problems: &mut Problems) {
         let mut phases = self.phases.iter();
@@ -452,7 +452,7 @@ impl PublishConfig {
         }
     }
 
-    fn validate(&self, has_teacher: bool, problems: &mut Problems) {
+    fn validate(&self, has_one_teacher: bool, problems: &mut Problems) {
         if let Err(error) = self.credentials().check_address(&self.endpoint) {
             problems.add("publish.endpoint", &self.endpoint, &error.to_string());
         }
@@ -460,7 +460,7 @@ impl PublishConfig {
             problems.add("publish.model", &self.model, &error.to_string());
         }
         if let Some(gate) = &self.gate {
-            gate.validate(has_teacher, problems);
+            gate.validate(has_one_teacher, problems);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `[soft_targets]` of a run: views and recordings.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use common::config::{Problems, is_default};
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,9 @@ pub struct SoftTargetsConfig {
     /// Whether a teacher's class names must match those of the data.
     #[serde(default, skip_serializing_if = "is_default")]
     pub class_names: ClassNames,
+    /// As `teacher`, for each named teacher.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub teachers: BTreeMap<String, String>,
 }
 
 /// Whether a teacher's class names must match those of the data.
@@ -115,7 +121,8 @@ impl SoftTargetsConfig {
         Some((self.folder.as_deref()?, self.fixed_views()?))
     }
 
-    pub(super) fn validate(&self, teacher: Option<&PoolConfig>, problems: &mut Problems) {
+    /// Adds its problems. `pools` are the teachers, each with the name of its table.
+    pub(super) fn validate(&self, pools: &[(String, &PoolConfig)], problems: &mut Problems) {
         if let Some(views) = self.views {
             let allowed = format!("must be from 1 to {MAX_VIEWS}");
             let fits = (1..=MAX_VIEWS).contains(&views);
@@ -145,21 +152,22 @@ impl SoftTargetsConfig {
             needed,
         );
         problems.require(self.views.is_some(), "soft_targets.views", "(none)", needed);
-        let (SoftTargetsMode::Record, Some(teacher)) = (self.mode, teacher) else {
+        if self.mode != SoftTargetsMode::Record {
             return;
-        };
-        if let Some(encoding) = self
-            .encoding
-            .filter(|encoding| *encoding != teacher.encoding)
-        {
-            let message = format!(
-                "must be teacher.encoding, {}: a recording contains the teacher's answers unchanged",
-                teacher.encoding
-            );
-            problems.add("soft_targets.encoding", encoding, &message);
         }
-        let same = teacher.numerics == NumericsPolicy::Same;
-        let message = "must be \"same\": a recording holds the logits of one teacher, bit for bit";
-        problems.require(same, "teacher.numerics", "any", message);
+        for (table, pool) in pools {
+            let encoding = self.encoding.filter(|encoding| *encoding != pool.encoding);
+            if let Some(encoding) = encoding {
+                let message = format!(
+                    "must be {table}.encoding, {}: a recording contains the teacher's answers unchanged",
+                    pool.encoding
+                );
+                problems.add("soft_targets.encoding", encoding, &message);
+            }
+            let same = pool.numerics == NumericsPolicy::Same;
+            let message =
+                "must be \"same\": a recording holds the logits of one teacher, bit for bit";
+            problems.require(same, &format!("{table}.numerics"), "any", message);
+        }
     }
 }

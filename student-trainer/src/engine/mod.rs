@@ -14,6 +14,7 @@ mod phase;
 mod schedule;
 mod soft_targets;
 mod state;
+mod term_sources;
 mod updater;
 
 #[cfg(test)]

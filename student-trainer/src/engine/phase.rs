@@ -19,20 +19,20 @@ use super::{
     gradients::{self, Accumulation},
     inference::input_tensor,
     interval::{BatchOutput, Interval},
-    loss::{Targets, loss},
+    loss::{Targets, Term, loss},
     meter::Totals,
     mixed_labels::MixedTargets,
     optimizer::Step,
     schedule::Schedule,
-    soft_targets::TeacherLogits,
     state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState},
+    term_sources::{TermSources, answers},
     updater::Updater,
 };
 use crate::{
-    config::LossTerm,
     events::{EpochFinished, PhaseStarted, RunEvent, StepProgress, TermLoss},
     loader::{BatchPlan, LoadedBatch, LoadingResult, Position},
     metrics,
+    soft_targets::PhaseTargets,
 };
 
 pub use context::PhaseContext;
@@ -81,7 +81,9 @@ struct Phase<'r> {
     network: &'r TorchNetwork,
     /// Its form in int8, if the phase is quantization-aware.
     quantized: Option<FakeQuantizedNetwork>,
-    loss_terms: Vec<LossTerm>,
+    loss_terms: Vec<Term>,
+    /// What the terms learn from.
+    sources: TermSources,
     updater: Updater<'r>,
     accumulation: Accumulation,
     schedule: Schedule,
@@ -113,11 +115,15 @@ impl<'r> Phase<'r> {
                 state.progress.clone()
             }
         };
+        let soft_targets = context.batches.soft_targets;
+        let teachers = soft_targets.map(PhaseTargets::terms).unwrap_or_default();
+        let (sources, loss_terms) = TermSources::new(config.loss.terms(), teachers);
         Ok(Self {
             context,
             network,
             quantized: context.quantized(network)?,
-            loss_terms: config.loss.terms(),
+            loss_terms,
+            sources,
             updater: Updater::new(network, config, context.resumed)?,
             accumulation,
             schedule: Schedule::new(config.schedule.clone(), config.epochs, steps_per_epoch),
@@ -243,7 +249,7 @@ impl<'r> Phase<'r> {
                     .fixed_view(epoch)
                     .map_or(epoch as u64, |(_, view)| view.into()),
                 samples,
-                teacher: plan.soft_targets.map(|source| &*source.teacher().model_id),
+                teacher: plan.soft_targets.map(PhaseTargets::consumed),
             });
         }
         let took = self.step_ended.elapsed();
@@ -276,16 +282,13 @@ impl<'r> Phase<'r> {
         };
         // Only now: the student's forward pass does not need them.
         let waiting = Instant::now();
-        let pending = batch.soft_targets;
-        let soft_targets = match pending.map(|pending| pending.wait(self.context.cancel)) {
-            None => None,
-            Some(answer) => Some(TeacherLogits::new(&answer?)?.moved_to(device)?),
-        };
+        let answers = answers(batch.soft_targets, self.context.cancel, device)?;
+        let soft_targets = self.sources.targets(&answers, &batch.labels)?;
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,
             mixed: mixed.as_ref(),
-            soft_targets: soft_targets.as_ref(),
+            soft_targets: &soft_targets,
             epoch: self.progress.epoch + 1,
         };
         let loss = loss(&self.loss_terms, &logits, &targets)?;
@@ -314,7 +317,7 @@ impl<'r> Phase<'r> {
         let totals = self.read_interval()?;
         let interval = &self.interval;
         let seconds = interval.started.elapsed().as_secs_f64().max(1e-9);
-        let source = self.context.batches.soft_targets;
+        let soft_targets = self.context.batches.soft_targets;
         let trained = totals.samples - interval.samples_before;
         self.context
             .events
@@ -330,7 +333,7 @@ impl<'r> Phase<'r> {
                 samples_per_second: trained as f64 / seconds,
                 teacher_wait_share: interval.waited.as_secs_f64() / seconds,
                 data_wait_share: interval.waited_for_data.as_secs_f64() / seconds,
-                teachers: source.map_or(0, |source| source.teachers()),
+                teachers: soft_targets.map_or(0, PhaseTargets::connected),
             }));
         self.progress.reported += totals;
         self.interval = Interval::start(self.progress.step, Totals::default())?;
@@ -339,7 +342,7 @@ impl<'r> Phase<'r> {
 
     /// The mean of each term of the loss, if there are several.
     fn term_losses(&self, totals: &Totals) -> Vec<TermLoss> {
-        let kinds = self.loss_terms.iter().map(|term| term.kind.as_str());
+        let kinds = self.loss_terms.iter().map(|term| term.config.kind.as_str());
         kinds
             .zip(totals.terms())
             .map(|(kind, loss)| TermLoss {

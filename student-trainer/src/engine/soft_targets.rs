@@ -18,6 +18,17 @@ pub enum TeacherLogits {
     TopK(TopK),
     /// No logits, but classes that were drawn from the probabilities.
     Drawn(Drawn),
+    /// The arithmetic mean of the probabilities of several teachers.
+    Mixture(Vec<Component>),
+}
+
+/// A teacher of a mixture.
+#[derive(Debug)]
+pub struct Component {
+    /// Logarithm of its weight. The weights of a mixture add up to 1.
+    pub log_weight: f64,
+    /// f32 [batch, classes]
+    pub logits: Tensor,
 }
 
 /// Top-k soft targets of a batch.
@@ -102,6 +113,16 @@ impl TeacherLogits {
                 classes: to_device(drawn.classes, device)?,
                 ..drawn
             }),
+            Self::Mixture(components) => {
+                let moved = |component: Component| -> Result<Component, TchError> {
+                    Ok(Component {
+                        logits: to_device(component.logits, device)?,
+                        ..component
+                    })
+                };
+                let components = components.into_iter().map(moved);
+                Self::Mixture(components.collect::<Result<_, TchError>>()?)
+            }
         })
     }
 
@@ -125,8 +146,32 @@ impl TeacherLogits {
         Tensor::f_full(&size, 1.0 / size[1] as f64, (Kind::Float, device))
     }
 
+    /// The same tensors once more.
+    pub fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Dense(logits) => Self::Dense(logits.shallow_clone()),
+            Self::TopK(top) => Self::TopK(TopK {
+                logits: top.logits.shallow_clone(),
+                kept_classes: top.kept_classes.shallow_clone(),
+                tail_bucket: top.tail_bucket.as_ref().map(TailBucket::shallow_clone),
+            }),
+            Self::Drawn(drawn) => Self::Drawn(Drawn {
+                classes: drawn.classes.shallow_clone(),
+                temperature: drawn.temperature,
+            }),
+            Self::Mixture(components) => {
+                let components = components.iter().map(|component| Component {
+                    log_weight: component.log_weight,
+                    logits: component.logits.shallow_clone(),
+                });
+                Self::Mixture(components.collect())
+            }
+        }
+    }
+
     /// Unnormalized log-probabilities of the outcomes at `temperature`: z_t / T of a class, and of the
-    /// tail bucket what [`soft_targets::TailBucket`] estimates. f32 [batch, outcomes].
+    /// tail bucket what [`soft_targets::TailBucket`] estimates; of a mixture with the weights w_i,
+    /// log Σ w_i softmax(z_i / T). f32 [batch, outcomes].
     ///
     /// # Errors
     /// If classes were drawn: configurations whose losses need logits are refused.
@@ -141,10 +186,21 @@ impl TeacherLogits {
                     Some(bucket) => Tensor::f_cat(&[kept, bucket.softened(temperature)?], 1),
                 }
             }
+            Self::Mixture(components) => {
+                let weighted = |component: &Component| -> Result<Tensor, TchError> {
+                    let softened = component.logits.f_div_scalar(temperature)?;
+                    let log_probabilities = softened.f_log_softmax(-1, Kind::Float)?;
+                    log_probabilities.f_add_scalar(component.log_weight)
+                };
+                let weighted = components.iter().map(weighted);
+                let weighted: Vec<Tensor> = weighted.collect::<Result<_, TchError>>()?;
+                Tensor::f_stack(&weighted, 0)?.f_logsumexp([0], false)
+            }
         }
     }
 
-    /// The logits of all classes, f32 [batch, classes].
+    /// The logits of all classes, f32 [batch, classes]; of a mixture, the logarithms of its probabilities at the
+    /// temperature 1.
     ///
     /// # Errors
     /// If some were not kept: configurations whose losses need them are refused.
@@ -162,6 +218,7 @@ impl TeacherLogits {
                 logits.f_scatter(1, &top.kept_classes, &top.logits)
             }
             Self::Drawn(_) => Err(no_logits()),
+            Self::Mixture(_) => self.softened(1.0),
         }
     }
 
@@ -170,7 +227,7 @@ impl TeacherLogits {
     /// flow through.
     pub fn of_student(&self, log_probabilities: Tensor) -> Result<Tensor, TchError> {
         let top = match self {
-            Self::Dense(_) => return Ok(log_probabilities),
+            Self::Dense(_) | Self::Mixture(_) => return Ok(log_probabilities),
             Self::Drawn(drawn) => return log_probabilities.f_gather(1, &drawn.classes, false),
             Self::TopK(top) => top,
         };
@@ -185,6 +242,14 @@ impl TeacherLogits {
 }
 
 impl TailBucket {
+    fn shallow_clone(&self) -> Self {
+        Self {
+            log_mass: self.log_mass.shallow_clone(),
+            mean_logit: self.mean_logit.shallow_clone(),
+            classes: self.classes,
+        }
+    }
+
     fn moved_to(self, device: Device) -> Result<Self, TchError> {
         Ok(Self {
             log_mass: to_device(self.log_mass, device)?,

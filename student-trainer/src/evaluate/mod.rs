@@ -39,7 +39,7 @@ pub struct EvaluateArguments {
     /// A run's configuration; its data is used instead of --data.
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
     pub config: Option<PathBuf>,
-    /// Also evaluates the teachers that --config names, under this name.
+    /// Also evaluates the teacher of --config, under this name; of several named teachers, the one that has it.
     #[arg(long, value_name = "NAME", requires = "config")]
     pub live_teacher: Option<String>,
     /// A run's folder, or a folder with weights.safetensors and model.toml; may be repeated.
@@ -185,7 +185,9 @@ pub fn evaluate(
     let live = match (&config, &arguments.live_teacher) {
         (Some(config), Some(name)) => {
             let notices = EventSink::none().notices();
-            let teacher = LiveTeacher::connect(config, &test, None, &notices, cancel, runtime)?;
+            let called = Some(name.as_str());
+            let teacher =
+                LiveTeacher::connect(config, called, &test, None, &notices, cancel, runtime)?;
             let logits = teacher.logits(&test)?;
             Some((name, TeacherLogits { logits, classes }))
         }

@@ -24,7 +24,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::manifest::PhaseRecord;
+use super::{
+    manifest::PhaseRecord,
+    teachers::{RunTeachers, UsedTeacher},
+};
 use crate::{
     config::PhaseKind,
     engine::{OptimizerState, PhaseProgress, PhaseState},
@@ -59,17 +62,34 @@ pub(super) struct RunProgress {
     /// The phases before it.
     pub(super) phases: Vec<PhaseRecord>,
     pub(super) circumstances: Circumstances,
-    /// The teacher whose soft targets were used so far.
+    /// The teacher whose soft targets were used so far, if it has no name.
     pub(super) teacher: Option<TeacherIdentity>,
     /// Digest of the order into which that teacher's classes were brought, if it is not that of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) class_order: Option<Sha256>,
+    /// The named teachers whose soft targets were used so far.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) teachers: BTreeMap<String, UsedTeacher>,
     /// False if the run allowed anything that may change the bits.
     pub(super) bit_reproducible: bool,
     /// Length of `metrics.jsonl` at this point.
     pub(super) metrics_bytes: u64,
     /// Wall-clock time of the run so far.
     pub(super) seconds: f64,
+}
+
+impl RunProgress {
+    /// The teachers whose soft targets were used so far.
+    pub(super) fn used_teachers(&self) -> RunTeachers {
+        let identity = self.teacher.clone();
+        RunTeachers {
+            single: identity.map(|identity| UsedTeacher {
+                identity,
+                class_order: self.class_order.clone(),
+            }),
+            named: self.teachers.clone(),
+        }
+    }
 }
 
 /// The circumstances that affect the bits of a run, besides its configuration and its teachers.
@@ -345,6 +365,7 @@ pub(super) mod tests {
                 },
                 teacher: None,
                 class_order: None,
+                teachers: BTreeMap::new(),
                 bit_reproducible: true,
                 metrics_bytes: 12,
                 seconds: 0.1 + 0.2,
@@ -388,6 +409,16 @@ pub(super) mod tests {
         let velocities = optimizer.remove("velocity").unwrap();
         let squares = ("exp_avg_sq".to_owned(), velocities.clone());
         *optimizer = BTreeMap::from([("exp_avg".to_owned(), velocities), squares]);
+        let identity = TeacherIdentity {
+            model_id: "m".to_owned(),
+            numerics: "n".to_owned(),
+            probe_sha256: "p".to_owned(),
+        };
+        let used = UsedTeacher {
+            identity,
+            class_order: Some(Sha256::of(b"o")),
+        };
+        checkpoint.run.teachers = BTreeMap::from([("big".to_owned(), used)]);
         *ema = Some(Weights::initial(&network(), step + 1).unwrap());
         *best = Some(Weights::initial(&network(), step + 2).unwrap());
         let range = Range {
@@ -420,6 +451,8 @@ pub(super) mod tests {
         assert!(slots.into_iter().eq(["network", "velocity"]));
         let progress = serde_json::to_value(&checkpoint.phase.progress).unwrap();
         assert!(progress.get("best_epoch").is_none(), "{progress}");
+        let run = serde_json::to_value(&checkpoint.run).unwrap();
+        assert!(run.get("teachers").is_none(), "{run}");
     }
 
     #[test]

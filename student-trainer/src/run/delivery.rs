@@ -29,6 +29,9 @@ use crate::{
 /// Upper bound for what the figures of a run add to the manifest of its model.
 const FIGURES_BYTES: usize = 2 << 10;
 
+/// Upper bound for what each named teacher adds.
+const TEACHER_BYTES: usize = 1 << 10;
+
 /// Of any tensor: how large and how costly a model in int8 is does not depend on the ranges of its activations.
 const ANY_RANGE: Range = Range {
     min: -1.0,
@@ -92,6 +95,7 @@ impl Delivery<'_> {
             config_sha256: self.config_sha256.clone(),
             dataset: self.data.fingerprint.clone(),
             teacher: None,
+            teachers: BTreeMap::new(),
             bit_reproducible: None,
             metrics: Default::default(),
         };
@@ -99,7 +103,7 @@ impl Delivery<'_> {
         let manifest_json = manifest.to_json();
         let more_golden = golden as u64 * export::golden_sample_bytes(spec);
         let largest_manifest_bytes =
-            manifest_json.len() as u64 + FIGURES_BYTES as u64 + more_golden;
+            manifest_json.len() as u64 + self.figures_bytes() as u64 + more_golden;
         let upload = ModelUpload {
             onnx: onnx.into(),
             manifest_json: manifest_json.into(),
@@ -134,9 +138,15 @@ impl Delivery<'_> {
         // Each line is indented one level deeper in the manifest.
         let depth = 2 * (self.config.data.class_names.len() + 1);
         let bytes = [names, network].map(|json| json.map_or(0, |json| json.len()));
-        let bytes = bytes.iter().sum::<usize>() + depth + 2 * FIGURES_BYTES;
+        let bytes = bytes.iter().sum::<usize>() + depth + 2 * self.figures_bytes();
         let wanted = self.config.export.golden_samples;
         export::golden_samples(wanted, bytes, &self.config.network)
+    }
+
+    fn figures_bytes(&self) -> usize {
+        let teachers = self.config.all_teachers();
+        let named = teachers.iter().filter(|teacher| teacher.name.is_some());
+        FIGURES_BYTES + named.count() * TEACHER_BYTES
     }
 
     fn published_precision(&self) -> PublishedPrecision {
@@ -285,12 +295,15 @@ impl Delivery<'_> {
         metrics: BTreeMap<String, f64>,
         run: &RunManifest,
     ) -> Result<ModelUpload, RunError> {
+        let teachers = run.teachers.iter();
+        let teachers = teachers.map(|(name, used)| (name.clone(), used.identity.clone()));
         let provenance = Provenance {
             run: run.name.clone(),
             seed: run.seed,
             config_sha256: run.config_sha256.clone(),
             dataset: run.dataset.clone(),
             teacher: run.teacher.clone(),
+            teachers: teachers.collect(),
             bit_reproducible: Some(run.bit_reproducible),
             metrics,
         };

@@ -14,7 +14,6 @@ use common::digest::Sha256;
 use datasets::{Source, Subset};
 use networks::{Weights, cost, model_id, onnx::Ranges};
 use onnx_runtime::SessionError;
-use teacher_pool::NumericsPolicy;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_networks::numerics;
@@ -34,6 +33,8 @@ use super::{
     model_folder::ModelFolder,
     publish_gate::PublishGate,
     resume::{self, ResumePolicy},
+    resumed_teachers,
+    teachers::RunTeachers,
     tensorboard::TensorBoard,
 };
 use crate::{
@@ -43,7 +44,9 @@ use crate::{
     export::ExportError,
     loader::{BatchPlan, TrainingSamples},
     metrics::CurrentRunGauges,
-    soft_targets::{SoftTargetEpochs, SoftTargetSource, SoftTargetSupply, SupplyContext},
+    soft_targets::{
+        PhaseTargets, SoftTargetEpochs, SoftTargetSource, SupplyContext, TeacherSupplies,
+    },
     training_data::TrainingData,
 };
 
@@ -189,18 +192,21 @@ impl Run<'_> {
         let delivery = self.delivery();
         let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
-        let supply = self.soft_targets()?;
-        let teacher = self.teacher(&supply)?;
+        let supplies = self.soft_targets()?;
+        let teachers = self.teachers_before();
+        let teachers = resumed_teachers::continued(teachers, &supplies, &self.config)?;
         let (phases, ranges) =
-            supply.while_training(|source| self.train(network, source, teacher.as_ref()))?;
+            supplies.while_training(|sources| self.train(network, sources, &teachers))?;
         // Disconnects from the teachers, which the rest of the run does not need.
-        drop(supply);
+        drop(supplies);
 
         let weights = network.weights()?;
         let artifact = ModelFolder::new(self.folder.artifact());
         artifact.write(&self.model_file(), &weights)?;
         let numerics = numerics(network, self.precision)?;
         let validation = self.data.validation.as_ref();
+        let single = teachers.single.as_ref();
+        let class_order = single.and_then(|teacher| teacher.class_order.clone());
         let mut manifest = RunManifest {
             format_version: manifest::FORMAT_VERSION,
             name: self.folder.name(),
@@ -218,8 +224,9 @@ impl Run<'_> {
                 .filter(|labelled| *labelled < self.data.train.len()),
             validation_samples: validation.map_or(0, Subset::len),
             validation_dataset: validation.map(|validation| validation.fingerprint().to_owned()),
-            class_order: teacher.as_ref().and_then(|it| it.class_order.clone()),
-            teacher: teacher.map(|teacher| teacher.identity),
+            class_order,
+            teacher: teachers.single.map(|teacher| teacher.identity),
+            teachers: teachers.named,
             bit_reproducible: self.is_bit_reproducible(),
             model_id: model_id(&self.config.network, &weights)?,
             parameters: Some(cost(&self.config.network)?.parameters),
@@ -233,7 +240,7 @@ impl Run<'_> {
         if self.config.export.onnx {
             let ranges = ranges.as_ref();
             let upload = delivery.export(network, &weights, ranges, &mut manifest)?;
-            let judged = gate.map(|gate| gate.judge(&upload.onnx, manifest.teacher.as_ref()));
+            let judged = gate.map(|gate| gate.judge(&upload.onnx, manifest.only_teacher()));
             manifest.publish_gate = judged.transpose()?;
             if !manifest.is_withheld() {
                 manifest.published_version = delivery.publish(&upload)?;
@@ -284,21 +291,26 @@ impl Run<'_> {
         }
     }
 
-    fn soft_targets(&self) -> Result<SoftTargetSupply<'_>, RunError> {
-        let context = SupplyContext {
+    fn soft_targets(&self) -> Result<TeacherSupplies<'_>, RunError> {
+        let teachers = self.config.all_teachers().into_iter();
+        let contexts = teachers.map(|teacher| SupplyContext {
             config: &self.config,
-            epochs: self.soft_target_epochs(),
-            teacher_before: self.teacher_before(),
+            teacher,
+            epochs: self.soft_target_epochs(teacher.position),
+            teacher_before: self.teacher_before(teacher.name),
             train: &self.data.train,
             cancel: self.context.cancel,
             runtime: self.context.runtime,
-        };
-        Ok(SoftTargetSupply::prepare(context, self.events.notices())?)
+        });
+        let notices = self.events.notices();
+        let cancel = self.context.cancel;
+        let supplies = TeacherSupplies::prepare(contexts.collect(), &notices, cancel);
+        Ok(supplies?)
     }
 
-    /// The epochs that still need soft targets.
-    fn soft_target_epochs(&self) -> SoftTargetEpochs {
-        SoftTargetEpochs::left(&self.config, |index| match &self.resumed {
+    /// The epochs that still need the soft targets of the teacher at position `teacher`.
+    fn soft_target_epochs(&self, teacher: usize) -> SoftTargetEpochs {
+        SoftTargetEpochs::left(&self.config, teacher, |index| match &self.resumed {
             Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
             Some(Checkpoint { run, phase }) if index == run.phase => {
                 let config = &self.config.phases[index];
@@ -312,40 +324,26 @@ impl Run<'_> {
         })
     }
 
-    /// The teacher whose soft targets the run uses, or used before it was interrupted.
-    fn teacher(&self, supply: &SoftTargetSupply<'_>) -> Result<Option<RunTeacher>, RunError> {
-        let before = self.resumed.as_ref().and_then(|resumed| {
-            let identity = resumed.run.teacher.clone()?;
-            let class_order = resumed.run.class_order.clone();
-            Some(RunTeacher {
-                identity,
-                class_order,
-            })
-        });
-        let Some(identity) = supply.teacher() else {
-            return Ok(before);
-        };
-        let now = RunTeacher {
-            identity: identity.clone(),
-            class_order: supply.class_order(),
-        };
-        if let Some(before) = before {
-            resume::check_teacher(&before.identity, &now.identity, self.mixes_numerics())?;
-            resume::check_class_order(before.class_order.as_ref(), now.class_order.as_ref())?;
-        }
-        Ok(Some(now))
+    /// The teachers whose soft targets the run used before it was interrupted.
+    fn teachers_before(&self) -> RunTeachers {
+        let resumed = self.resumed.as_ref();
+        resumed.map_or_else(RunTeachers::default, |it| it.run.used_teachers())
     }
 
-    fn teacher_before(&self) -> Option<&TeacherIdentity> {
-        self.resumed.as_ref()?.run.teacher.as_ref()
+    fn teacher_before(&self, name: Option<&str>) -> Option<&TeacherIdentity> {
+        let run = &self.resumed.as_ref()?.run;
+        match name {
+            Some(name) => Some(&run.teachers.get(name)?.identity),
+            None => run.teacher.as_ref(),
+        }
     }
 
     /// Trains all phases; also returns the ranges of the last one if it is quantization-aware.
     fn train(
         &self,
         network: &TorchNetwork,
-        soft_targets: Option<SoftTargetSource<'_>>,
-        teacher: Option<&RunTeacher>,
+        sources: &[Option<SoftTargetSource<'_>>],
+        teachers: &RunTeachers,
     ) -> Result<(Vec<PhaseRecord>, Option<Ranges>), RunError> {
         let mut resumed = self.resumed.as_ref();
         let mut ranges = None;
@@ -360,13 +358,14 @@ impl Run<'_> {
                 run: self,
                 phase: index,
                 records: &records,
-                teacher,
+                teachers,
             };
+            let soft_targets = PhaseTargets::new(&self.config, phase, sources);
             let context = PhaseContext {
                 config: phase,
                 precision: self.precision,
                 ranges: ranges.as_ref(),
-                batches: self.batches(index, phase, soft_targets),
+                batches: self.batches(index, phase, soft_targets.as_ref()),
                 validation: self.data.validation.as_ref(),
                 resumed: resumed.take().map(|it| &it.phase),
                 checkpoints: Some(&checkpoints),
@@ -387,7 +386,7 @@ impl Run<'_> {
         &'b self,
         index: usize,
         phase: &PhaseConfig,
-        soft_targets: Option<SoftTargetSource<'b>>,
+        soft_targets: Option<&'b PhaseTargets<'b>>,
     ) -> BatchPlan<'b> {
         let distils = phase.loss.needs_soft_targets();
         let views = self.config.soft_targets.as_ref();
@@ -403,7 +402,7 @@ impl Run<'_> {
             phase: index,
             epochs: phase.epochs,
             batch_size: phase.batch_size,
-            soft_targets: soft_targets.filter(|_| distils),
+            soft_targets,
             views: views.filter(|_| distils),
         }
     }
@@ -422,12 +421,10 @@ impl Run<'_> {
 
     /// Whether the same configuration will give the same bits.
     fn is_bit_reproducible(&self) -> bool {
-        self.same_bits && !(self.config.needs_teacher() && self.mixes_numerics())
-    }
-
-    fn mixes_numerics(&self) -> bool {
-        let teacher = self.config.teacher.as_ref();
-        teacher.is_some_and(|pool| pool.numerics == NumericsPolicy::Any)
+        let teachers = self.config.all_teachers();
+        let mut names = teachers.iter().map(|teacher| teacher.name);
+        let mixes_numerics = names.any(|name| self.config.mixes_numerics(name));
+        self.same_bits && !(self.config.needs_teacher() && mixes_numerics)
     }
 
     /// Wall-clock time of the run, including earlier processes.
@@ -456,20 +453,13 @@ impl Run<'_> {
     }
 }
 
-/// The teacher whose soft targets a run uses.
-struct RunTeacher {
-    identity: TeacherIdentity,
-    /// Digest of the order into which its classes are brought, if they are not in the order of the data.
-    class_order: Option<Sha256>,
-}
-
 /// Turns the states of one phase into checkpoints of the run.
 struct PhaseCheckpoints<'r> {
     run: &'r Run<'r>,
     phase: usize,
     /// Records of the phases before.
     records: &'r [PhaseRecord],
-    teacher: Option<&'r RunTeacher>,
+    teachers: &'r RunTeachers,
 }
 
 impl Checkpoints for PhaseCheckpoints<'_> {
@@ -479,6 +469,7 @@ impl Checkpoints for PhaseCheckpoints<'_> {
 
     fn keep(&self, state: PhaseState) -> io::Result<()> {
         let Self { run, phase, .. } = *self;
+        let single = self.teachers.single.as_ref();
         let config = &run.config.phases[phase];
         let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config);
         let step = run.steps_before(phase) + epochs + state.progress.step;
@@ -492,8 +483,9 @@ impl Checkpoints for PhaseCheckpoints<'_> {
                 kind: config.kind(),
                 phases: self.records.to_vec(),
                 circumstances: run.circumstances.clone(),
-                teacher: self.teacher.map(|teacher| teacher.identity.clone()),
-                class_order: self.teacher.and_then(|teacher| teacher.class_order.clone()),
+                teacher: single.map(|teacher| teacher.identity.clone()),
+                class_order: single.and_then(|teacher| teacher.class_order.clone()),
+                teachers: self.teachers.named.clone(),
                 bit_reproducible: run.is_bit_reproducible(),
                 metrics_bytes: run.metrics.sync()?,
                 seconds: run.seconds(),

@@ -8,7 +8,7 @@ use networks::ModelId;
 use serde::{Deserialize, Serialize};
 use soft_targets::consumption::Consumption;
 
-use super::gate_verdict::GateVerdict;
+use super::{gate_verdict::GateVerdict, teachers::UsedTeacher};
 use crate::{
     config::{PhaseConfig, PhaseKind},
     engine::{PhaseSummary, Precision},
@@ -57,11 +57,14 @@ pub struct RunManifest {
     /// Fingerprint of the validation samples, if there are any; manifests of older versions lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_dataset: Option<String>,
-    /// The teacher whose soft targets were used.
+    /// The teacher whose soft targets were used, if it has no name.
     pub teacher: Option<TeacherIdentity>,
     /// Digest of the order into which that teacher's classes were brought, if it is not that of the data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_order: Option<Sha256>,
+    /// The named teachers whose soft targets were used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub teachers: BTreeMap<String, UsedTeacher>,
     /// False if the run allowed teachers of different numerics, or was resumed under other numerics.
     pub bit_reproducible: bool,
     /// SHA-256 of architecture and final weights.
@@ -156,7 +159,7 @@ impl RunManifest {
 
     /// Returns pretty JSON with a final newline.
     pub fn to_json(&self) -> Vec<u8> {
-        // Holds: there are no maps, and non-finite floats become null.
+        // Holds: keys are strings, and non-finite floats become null.
         let mut json = serde_json::to_vec_pretty(self).expect("a manifest serializes");
         json.push(b'\n');
         json
@@ -166,6 +169,13 @@ impl RunManifest {
     pub(super) fn is_withheld(&self) -> bool {
         let verdict = self.publish_gate.as_ref();
         verdict.is_some_and(|verdict| !verdict.is_met())
+    }
+
+    /// The teacher, if the run has one alone.
+    pub(super) fn only_teacher(&self) -> Option<&TeacherIdentity> {
+        let named = self.teachers.values().map(|teacher| &teacher.identity);
+        let mut teachers = self.teacher.iter().chain(named);
+        teachers.next().filter(|_| teachers.next().is_none())
     }
 
     /// Samples trained on, over all phases and epochs.

@@ -16,6 +16,8 @@ mod metrics;
 mod model_folder;
 mod publish_gate;
 mod resume;
+mod resumed_teachers;
+mod teachers;
 mod tensorboard;
 
 use std::{io, path::Path};
@@ -31,6 +33,7 @@ pub use initial_weights::InitialWeightsError;
 pub use manifest::{PhaseRecord, RunManifest};
 pub use model_folder::{ModelFolder, ModelFolderError};
 pub use resume::{ResumeError, ResumePolicy};
+pub use teachers::UsedTeacher;
 
 use crate::events::RunEvent;
 

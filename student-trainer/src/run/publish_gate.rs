@@ -149,7 +149,7 @@ impl<'r> PublishGate<'r> {
             ..
         } = self.delivery;
         let connected =
-            LiveTeacher::connect(config, validation, teacher, notices, cancel, runtime)?;
+            LiveTeacher::connect(config, None, validation, teacher, notices, cancel, runtime)?;
         let logits = connected.logits(validation)?;
         let rows = logits.chunks_exact(config.network.classes);
         Ok(rows.map(classification::largest).collect())

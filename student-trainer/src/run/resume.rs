@@ -1,7 +1,7 @@
 //! Whether a run may resume from a checkpoint.
 
-use artifacts::manifest::TeacherIdentity;
-use common::digest::Sha256;
+use std::borrow::Cow;
+
 use toml::{Table, Value};
 
 use super::checkpoint::Circumstances;
@@ -69,10 +69,12 @@ pub enum ResumeError {
     },
     /// The teachers are not those of the interrupted run.
     #[error(
-        "cannot resume from the checkpoint: the teachers are {now}, those of the interrupted run \
-         were {before}"
+        "cannot resume from the checkpoint: the teachers{} are {now}, those of the interrupted run \
+         were {before}", called(name.as_deref())
     )]
     OtherTeacher {
+        /// The name of the teacher, if it has one.
+        name: Option<String>,
         /// Model and numerics in the checkpoint.
         before: String,
         /// Model and numerics now.
@@ -80,9 +82,13 @@ pub enum ResumeError {
     },
 }
 
+fn called(teacher: Option<&str>) -> String {
+    teacher.map_or_else(String::new, |name| format!(" called {name}"))
+}
+
 /// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
 /// addresses and time-outs.
-const MAY_CHANGE: [&str; 16] = [
+const MAY_CHANGE: [&str; 17] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
@@ -95,7 +101,8 @@ const MAY_CHANGE: [&str; 16] = [
     "soft_targets.fallback",
     "soft_targets.folder",
     "soft_targets.samples_per_shard",
-    // The checkpoint holds the identity of the teachers.
+    // The checkpoint holds the identity of the teachers. The keys of `teacher` are also those of each `teachers.NAME`.
+    "soft_targets.teachers",
     "teacher.answer_timeout_seconds",
     "teacher.endpoints",
     "teacher.name_server",
@@ -186,55 +193,13 @@ pub(super) fn check_circumstances(
     }
 }
 
-/// Compares the teachers. Their weights must be the same; their numerics may differ if the run mixes
-/// numerics anyway.
-///
-/// # Errors
-/// [`ResumeError::OtherTeacher`].
-pub(super) fn check_teacher(
-    before: &TeacherIdentity,
-    now: &TeacherIdentity,
-    mixes_numerics: bool,
-) -> Result<(), ResumeError> {
-    if before == now || (mixes_numerics && before.model_id == now.model_id) {
-        return Ok(());
+/// The key of `[teacher]` for one of `[teachers.NAME]`; another key as it is.
+fn of_any_teacher(key: &str) -> Cow<'_, str> {
+    let named = key.strip_prefix("teachers.");
+    match named.and_then(|named| named.split_once('.')) {
+        Some((_, key)) => format!("teacher.{key}").into(),
+        None => key.into(),
     }
-    let describe = |teacher: &TeacherIdentity| {
-        let TeacherIdentity {
-            model_id,
-            numerics,
-            probe_sha256,
-        } = teacher;
-        format!("model {model_id} with `{numerics}` (probe {probe_sha256})")
-    };
-    Err(ResumeError::OtherTeacher {
-        before: describe(before),
-        now: describe(now),
-    })
-}
-
-/// Compares the order into which a teacher's classes are brought with that of the interrupted run.
-///
-/// # Errors
-/// [`ResumeError::OtherTeacher`].
-pub(super) fn check_class_order(
-    before: Option<&Sha256>,
-    now: Option<&Sha256>,
-) -> Result<(), ResumeError> {
-    if before == now {
-        return Ok(());
-    }
-    let describe = |order: Option<&Sha256>| match order {
-        Some(order) => format!(
-            "of classes in another order than the data's ({})",
-            &order.as_str()[..12]
-        ),
-        None => "of classes in the data's order".to_owned(),
-    };
-    Err(ResumeError::OtherTeacher {
-        before: describe(before),
-        now: describe(now),
-    })
 }
 
 /// The first key that may not differ but does, with both values.
@@ -244,7 +209,7 @@ fn difference(
     now: Option<&Value>,
     policy: ResumePolicy,
 ) -> Option<(String, String, String)> {
-    let may_change = MAY_CHANGE.contains(&key)
+    let may_change = MAY_CHANGE.contains(&&*of_any_teacher(key))
         || (policy == ResumePolicy::OtherBits && DECIDE_ROUNDING_ALONE.contains(&key));
     if before == now || may_change {
         return None;
@@ -286,7 +251,8 @@ fn difference(
 
 #[cfg(test)]
 mod tests {
-    use test_support::run_toml::RunToml;
+    use common::digest::Sha256;
+    use test_support::run_toml::{PhaseToml, RunToml};
 
     use super::*;
 
@@ -381,6 +347,45 @@ mod tests {
         let error = check(aware, 20).unwrap_err().to_string();
         let expected = "export.int8.calibration_samples was 10 and is now 20";
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn named_teachers_may_be_elsewhere_but_not_weigh_more() {
+        let loss = "{ kind = \"kd\", temperature = 2, alpha = 1, teacher = \"both\" }";
+        let toml = RunToml {
+            phases: &[PhaseToml {
+                loss,
+                ..PhaseToml::default()
+            }],
+            tables: "[teachers.big]\nendpoints = [\"a:1\"]\n[teachers.wide]\nendpoints = [\"b:1\"]\n\
+                     [ensembles.both]\nteachers = { big = 0.7, wide = 0.3 }",
+            ..RunToml::default()
+        };
+        let toml = toml.to_string();
+        let before = RunConfig::from_toml(&toml).unwrap();
+        let check = |from: &str, to: &str| {
+            assert!(toml.contains(from));
+            let now = RunConfig::from_toml(&toml.replacen(from, to, 1)).unwrap();
+            check_config(&before, &now, ResumePolicy::SameBits)
+        };
+        check("b:1", "c:1").unwrap();
+        check("[ensembles", "prefetch = 2\n[ensembles").unwrap();
+        for (from, to, part) in [
+            ("0.3", "0.4", "ensembles.both.teachers.wide was 0.3"),
+            (
+                "[ensembles",
+                "numerics = \"any\"\n[ensembles",
+                "teachers.wide.numerics was",
+            ),
+            (
+                "[ensembles.both]",
+                "[ensembles.both]\nof = \"logits\"",
+                "ensembles.both.of was (not set)",
+            ),
+        ] {
+            let error = check(from, to).unwrap_err().to_string();
+            assert!(error.contains(part), "{part} is not in: {error}");
+        }
     }
 
     #[test]

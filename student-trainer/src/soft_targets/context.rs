@@ -15,16 +15,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
 use crate::{
-    config::{ClassNames, FixedViews, RunConfig, SoftTargetsConfig, SoftTargetsMode},
+    config::{
+        ClassNames, ConfiguredTeacher, FixedViews, PhaseConfig, RunConfig, SoftTargetsConfig,
+        SoftTargetsMode,
+    },
     events::NoticeSender,
     pool_observer::RunPoolObserver,
 };
 
-/// The parts of a run that its soft targets depend on.
+/// The parts of a run that the soft targets of one of its teachers depend on.
 pub struct SupplyContext<'r> {
     /// The run's configuration.
     pub config: &'r RunConfig,
-    /// The epochs that still need soft targets.
+    /// The teacher.
+    pub teacher: ConfiguredTeacher<'r>,
+    /// The epochs that still need its soft targets.
     pub epochs: SoftTargetEpochs,
     /// The teacher that a resumed run used before.
     pub teacher_before: Option<&'r TeacherIdentity>,
@@ -40,11 +45,7 @@ impl<'r> SupplyContext<'r> {
     /// Connects to the configured teachers. A resumed run only accepts the teacher that it used before.
     pub(super) fn connect(&self, notices: NoticeSender) -> Result<TeacherPool, SoftTargetError> {
         // Holds: a validated configuration that needs teachers names some.
-        let config = self
-            .config
-            .teacher
-            .clone()
-            .expect("teachers are configured");
+        let config = self.teacher.pool.expect("teachers are configured").clone();
         let expected = ExpectedTeacher {
             input: self.teacher_input(),
             classes: self.config.network.classes,
@@ -64,10 +65,14 @@ impl<'r> SupplyContext<'r> {
         )?)
     }
 
+    fn is_used_by(&self, phase: &PhaseConfig) -> bool {
+        self.config.phase_uses(phase, self.teacher.position)
+    }
+
     /// Number of views that the whole run uses, from the first: no more than it has epochs.
     pub(super) fn views_needed(&self, views: FixedViews) -> u32 {
         let phases = self.config.phases.iter();
-        let distilling = phases.filter(|phase| phase.loss.needs_soft_targets());
+        let distilling = phases.filter(|phase| self.is_used_by(phase));
         let epochs = distilling.map(|phase| phase.epochs).max().unwrap_or(0);
         views.count.min(u32::try_from(epochs).unwrap_or(u32::MAX))
     }
@@ -75,7 +80,7 @@ impl<'r> SupplyContext<'r> {
     /// Images per request of a recorder: the batch size of the first phase with soft targets.
     pub(super) fn batch_size(&self) -> usize {
         let mut phases = self.config.phases.iter();
-        let distilling = phases.find(|phase| phase.loss.needs_soft_targets());
+        let distilling = phases.find(|phase| self.is_used_by(phase));
         distilling.map_or(128, |phase| phase.batch_size)
     }
 
@@ -84,7 +89,7 @@ impl<'r> SupplyContext<'r> {
         let views = self.config.soft_targets.as_ref();
         let views = views.and_then(SoftTargetsConfig::fixed_views);
         let phases = self.config.phases.iter().enumerate();
-        let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
+        let distilling = phases.filter(|(_, phase)| self.is_used_by(phase));
         let largest = distilling.max_by_key(|(_, phase)| phase.batch_size);
         let (index, images) = largest.map_or((0, 1), |(index, phase)| (index, phase.batch_size));
         BatchSize {
@@ -136,7 +141,7 @@ impl<'r> SupplyContext<'r> {
 
     /// Number of batches that the teachers may have at a time.
     pub(super) fn prefetch(&self) -> usize {
-        self.config.teacher.as_ref().map_or(1, |pool| pool.prefetch)
+        self.teacher.pool.map_or(1, |pool| pool.prefetch)
     }
 
     /// What the teachers must take: images of any size, or rows as they are.
@@ -195,8 +200,9 @@ impl<'r> SupplyContext<'r> {
     }
 
     fn encoding(&self) -> Encoding {
-        let teacher = self.config.teacher.as_ref();
-        teacher.map_or(Encoding::F32, |teacher| teacher.encoding)
+        self.teacher
+            .pool
+            .map_or(Encoding::F32, |pool| pool.encoding)
     }
 
     pub(super) fn recordings(&self) -> (&'r SoftTargetsConfig, &'r Path, FixedViews) {
@@ -234,12 +240,14 @@ impl<'r> SupplyContext<'r> {
         Ok(recorded)
     }
 
-    /// Checks that `recording` has what the losses need.
+    /// Checks that `recording` has what the terms that learn from this teacher need.
     fn check_encoding(&self, recording: &Recording) -> Result<(), SoftTargetError> {
         let encoding = recording.identity().encoding;
-        let classes = self.config.network.classes;
-        let mut terms = self.config.loss_terms();
-        let unmet = terms.find_map(|term| Some((term.unmet_need(encoding, classes)?, term)));
+        let mut terms = self.config.loss_terms().filter(|term| {
+            let teachers = self.config.teachers_of(&term.term);
+            teachers.is_some_and(|it| it.positions().contains(&self.teacher.position))
+        });
+        let unmet = terms.find_map(|term| Some((self.config.unmet_need(&term, encoding)?, term)));
         match unmet {
             None => Ok(()),
             Some((need, term)) => Err(SoftTargetError::UnmetNeed {
@@ -273,7 +281,7 @@ impl<'r> SupplyContext<'r> {
         for damaged in &recordings.damaged {
             notices.notice(format!("left out: {damaged}"));
         }
-        let recording = recordings.find(&wanted, settings.teacher.as_deref())?;
+        let recording = recordings.find(&wanted, self.teacher.recording)?;
         self.check_encoding(&recording)?;
         let whose = format!("the recording {}", recording.folder().display());
         let order = self.class_order(recording.class_names(), &whose, notices)?;

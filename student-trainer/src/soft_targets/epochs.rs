@@ -9,15 +9,16 @@ use crate::config::{FixedViews, RunConfig};
 pub struct SoftTargetEpochs(Vec<Range<usize>>);
 
 impl SoftTargetEpochs {
-    /// The epochs of the whole run.
-    pub fn all(config: &RunConfig) -> Self {
-        Self::left(config, |_| 0)
+    /// The epochs of the whole run that need the teacher at position `teacher`.
+    pub fn all(config: &RunConfig, teacher: usize) -> Self {
+        Self::left(config, teacher, |_| 0)
     }
 
-    /// The epochs that remain after `done` epochs of each phase, which is named by its position.
-    pub fn left(config: &RunConfig, done: impl Fn(usize) -> usize) -> Self {
+    /// The epochs that remain after `done` epochs of each phase, which is named by its position, and that need the
+    /// teacher at position `teacher`.
+    pub fn left(config: &RunConfig, teacher: usize, done: impl Fn(usize) -> usize) -> Self {
         let phases = config.phases.iter().enumerate();
-        let distilling = phases.filter(|(_, phase)| phase.loss.needs_soft_targets());
+        let distilling = phases.filter(|(_, phase)| config.phase_uses(phase, teacher));
         Self(
             distilling
                 .map(|(index, phase)| done(index)..phase.epochs)
@@ -73,14 +74,47 @@ mod tests {
             ([7, 9, 1], 4, &[1]),
             ([7, 9, 2], 4, &[]),
         ] {
-            let left = SoftTargetEpochs::left(&config, |phase| done[phase]);
+            let left = SoftTargetEpochs::left(&config, 0, |phase| done[phase]);
             let seen = left.views(FixedViews { count, seed: 1 });
             assert!(seen.iter().eq(views), "{done:?}, {count}: {seen:?}");
             assert_eq!(left.is_empty(), views.is_empty());
         }
         assert_eq!(
-            SoftTargetEpochs::all(&config),
-            SoftTargetEpochs::left(&config, |_| 0)
+            SoftTargetEpochs::all(&config, 0),
+            SoftTargetEpochs::left(&config, 0, |_| 0)
         );
+    }
+
+    #[test]
+    fn a_teacher_is_needed_in_the_phases_whose_terms_learn_from_it() {
+        let phase = |epochs, loss| PhaseToml {
+            epochs,
+            loss,
+            ..PhaseToml::default()
+        };
+        let toml = RunToml {
+            phases: &[
+                phase(
+                    3,
+                    "{ kind = \"soft_cross_entropy\", temperature = 2, teacher = \"wide\" }",
+                ),
+                phase(
+                    2,
+                    "{ kind = \"kd\", temperature = 2, alpha = 1, teacher = \"both\" }",
+                ),
+            ],
+            tables: "[teachers]\nbig = { endpoints = [\"a:1\"] }\nwide = { endpoints = [\"b:1\"] }\n\
+                     [ensembles.both]\nteachers = { big = 1, wide = 1 }",
+            ..RunToml::default()
+        };
+        let config = RunConfig::from_toml(&toml.to_string()).unwrap();
+        let views = FixedViews { count: 9, seed: 1 };
+        let seen = |teacher| SoftTargetEpochs::all(&config, teacher).views(views).len();
+        assert_eq!([seen(0), seen(1)], [2, 3]);
+        // After the first phase, both have two epochs left.
+        for teacher in 0..2 {
+            let left = SoftTargetEpochs::left(&config, teacher, |phase| [3, 0][phase]);
+            assert_eq!(left.views(views).len(), 2);
+        }
     }
 }

@@ -61,6 +61,22 @@ pub enum SoftTargetError {
     /// A sample cannot be read; the text names its file.
     #[error(transparent)]
     Sample(#[from] SampleError),
+    /// An error of a named teacher.
+    #[error("teacher {name}: {error}")]
+    Named {
+        /// Its name.
+        name: String,
+        /// Its error.
+        error: Box<SoftTargetError>,
+    },
+    /// It is not clear which teacher is meant, or it cannot be reached.
+    #[error(
+        "the configuration has no teacher that can be asked, or several ({names}); name one of them"
+    )]
+    WhichTeacher {
+        /// The teachers of the configuration.
+        names: String,
+    },
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -71,11 +87,25 @@ impl SoftTargetError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
+            Self::Named { error, .. } => error.is_temporary(),
             Self::OtherClasses { .. }
+            | Self::WhichTeacher { .. }
             | Self::RenamedClasses(_)
             | Self::UnmetNeed { .. }
             | Self::Recording(_)
             | Self::Sample(_) => false,
+        }
+    }
+
+    /// Adds the name of the teacher, if it has one.
+    pub(super) fn of(self, teacher: Option<&str>) -> Self {
+        match (self, teacher) {
+            (Self::Cancelled, _) => Self::Cancelled,
+            (error, None) => error,
+            (error, Some(name)) => Self::Named {
+                name: name.to_owned(),
+                error: Box::new(error),
+            },
         }
     }
 
@@ -97,5 +127,23 @@ impl From<PoolError> for SoftTargetError {
             PoolError::Cancelled => Self::Cancelled,
             error => Self::Teacher(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_named_teacher_names_it_and_stays_as_temporary_as_it_was() {
+        let gone = || SoftTargetError::Teacher(PoolError::Closed);
+        let named = gone().of(Some("big"));
+        assert_eq!(named.to_string(), format!("teacher big: {}", gone()));
+        assert!(named.is_temporary());
+        let lasting = SoftTargetError::RenamedClasses("targets".into());
+        assert!(!lasting.of(Some("big")).is_temporary());
+        assert_eq!(gone().of(None).to_string(), gone().to_string());
+        let cancelled = SoftTargetError::Cancelled.of(Some("big"));
+        assert!(matches!(cancelled, SoftTargetError::Cancelled));
     }
 }

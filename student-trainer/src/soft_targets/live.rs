@@ -1,7 +1,7 @@
 //! Teachers that are asked for every batch.
 
 use bytes::Bytes;
-use datasets::{Target, Values, View};
+use datasets::{Target, View};
 use soft_targets::{ClassOrder, DrawSeeds, SoftTargets};
 use teacher_pool::{TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
@@ -27,8 +27,8 @@ pub struct BatchRequest<'b> {
     pub view: View,
     /// Positions in the data set.
     pub samples: &'b [u32],
-    /// The samples as the teacher sees them, row-major.
-    pub values: Values,
+    /// The samples as the teacher sees them, row-major, little-endian; not needed by a recording.
+    pub values: Bytes,
 }
 
 /// The soft targets of a batch, which may not have arrived yet.
@@ -79,16 +79,15 @@ impl<'r> LiveTargets<'r> {
         if let Some(targets) = recorded {
             return PendingSoftTargets::Ready(targets);
         }
-        let pixels = values.into_bytes();
         let (pixels, images) = match fixed_view {
-            Some(_) => padding::pad(pixels, samples.len()),
-            None => (pixels, samples.len()),
+            Some(_) => padding::pad(values, samples.len()),
+            None => (values, samples.len()),
         };
         // The copies that pad a batch need seeds too.
         let padded = samples.iter().copied().cycle().take(images);
         let seeds = DrawSeeds::of(self.pool.encoding(), view, padded);
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), images, seeds),
+            ticket: self.pool.submit(pixels, images, seeds),
             view: fixed_view,
             samples: samples.to_vec(),
             fallback: self.fallback,

@@ -4,15 +4,18 @@ use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use datasets::{Source, Subset, read_plain_for};
 use soft_targets::{ClassOrder, DrawSeeds, Encoding};
-use teacher_pool::{MIN_REQUEST_IMAGES, TeacherPool};
+use teacher_pool::{MIN_REQUEST_IMAGES, PoolConfig, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError, live::target_of,
 };
-use crate::{config::RunConfig, events::NoticeSender};
+use crate::{
+    config::{ConfiguredTeacher, RunConfig},
+    events::NoticeSender,
+};
 
-/// The connected teachers of a run's configuration.
+/// A connected teacher of a run's configuration.
 pub struct LiveTeacher {
     pool: TeacherPool,
     order: Option<ClassOrder>,
@@ -20,25 +23,35 @@ pub struct LiveTeacher {
 }
 
 impl LiveTeacher {
-    /// Connects to the teachers of `config` for samples like those of `samples`; only to `teacher` if it is given.
+    /// Connects to the teacher of `config` that is called `name`, or to its only one, for samples like those of
+    /// `samples`; only to `teacher` if it is given.
     ///
     /// # Errors
-    /// If no teacher can be reached, or none fits.
+    /// [`SoftTargetError::WhichTeacher`]; if no teacher can be reached, or none fits.
     pub fn connect(
         config: &RunConfig,
+        name: Option<&str>,
         samples: &Subset,
         teacher: Option<&TeacherIdentity>,
         notices: &NoticeSender,
         cancel: &CancellationToken,
         runtime: &tokio::runtime::Handle,
     ) -> Result<Self, SoftTargetError> {
-        let mut config = config.clone();
-        if let Some(pool) = &mut config.teacher {
-            // A prediction needs every logit.
-            pool.encoding = Encoding::F32;
-        }
+        let configured = config.teacher_called(name);
+        let configured = configured.ok_or_else(|| SoftTargetError::WhichTeacher {
+            names: all_names(config),
+        })?;
+        // A prediction needs every logit.
+        let pool = configured.pool.map(|pool| PoolConfig {
+            encoding: Encoding::F32,
+            ..pool.clone()
+        });
         let context = SupplyContext {
-            config: &config,
+            config,
+            teacher: ConfiguredTeacher {
+                pool: pool.as_ref(),
+                ..configured
+            },
             epochs: SoftTargetEpochs::default(),
             teacher_before: teacher,
             train: samples,
@@ -78,4 +91,14 @@ impl LiveTeacher {
         }
         Ok(logits)
     }
+}
+
+/// The names of the teachers of `config`.
+fn all_names(config: &RunConfig) -> String {
+    let teachers = config.all_teachers();
+    let names: Vec<_> = teachers.iter().filter_map(|teacher| teacher.name).collect();
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names.join(", ")
 }

@@ -1,8 +1,10 @@
 //! Where soft targets come from: teachers, or a recording of their logits.
 //!
-//! - [`SoftTargetSupply`]: everything that a run needs for its soft targets, by its configuration.
+//! - [`TeacherSupplies`]: everything that a run needs for its soft targets, by its configuration; for each teacher,
+//!   [`supply`] has its pool or its recording.
+//! - [`PhaseTargets`]: the teachers of a phase, and the samples of a batch that each gets.
 //! - [`SoftTargetEpochs`]: the epochs, and so the views, that still need soft targets.
-//! - [`SoftTargetSource`]: what a phase's loader asks: [`live`] teachers or a [`recorded`] view.
+//! - [`SoftTargetSource`]: what a phase asks of one teacher: its [`live`] pool or a [`recorded`] view.
 //! - [`fallback`]: what happens when no teacher is left.
 //! - [`recording_run`]: records missing shards while a run reads the recording.
 //! - [`recorder`]: asks teachers for the shards that a recording lacks.
@@ -19,11 +21,13 @@ mod fallback;
 mod live;
 mod live_predictions;
 mod padding;
+mod phase_targets;
 pub mod record;
 mod recorded;
 mod recorder;
 mod recording_run;
 mod source;
+mod supplies;
 mod supply;
 
 pub use context::SupplyContext;
@@ -32,7 +36,8 @@ pub use error::SoftTargetError;
 pub use fallback::Fallback;
 pub use live::{AskedTeachers, BatchRequest, LiveTargets, PendingSoftTargets};
 pub use live_predictions::LiveTeacher;
+pub use phase_targets::{PendingAnswer, PhaseTargets, TeacherAnswer, TeacherBatch};
 pub use recorded::RecordedTargets;
 pub use recorder::{Progress, Recorder};
 pub use source::SoftTargetSource;
-pub use supply::SoftTargetSupply;
+pub use supplies::{SuppliedTeacher, TeacherSupplies};

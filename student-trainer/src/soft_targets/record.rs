@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use soft_targets::{Encoding, Recording, ShardSpace, StoreError};
-use teacher_pool::PoolError;
+use soft_targets::{Encoding, Recording, ShardSpace};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +51,13 @@ pub struct Work {
 pub enum RecordError {
     /// The configuration lacks something, or contradicts itself.
     #[error("soft targets cannot be recorded: {0}")]
-    Config(&'static str),
+    Config(String),
     /// The images cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
     /// No teacher was found, or none is left; the text names the endpoints.
     #[error("{0}; run the same command again to record the missing shards")]
-    NoTeacher(PoolError),
+    NoTeacher(SoftTargetError),
     /// The soft targets do not fit the data, or the recording cannot be used.
     #[error(transparent)]
     SoftTargets(SoftTargetError),
@@ -70,21 +69,16 @@ pub enum RecordError {
 impl From<SoftTargetError> for RecordError {
     fn from(error: SoftTargetError) -> Self {
         match error {
-            SoftTargetError::Teacher(error) => Self::NoTeacher(error),
             SoftTargetError::Cancelled => Self::Stopped,
+            error if error.is_temporary() => Self::NoTeacher(error),
             error => Self::SoftTargets(error),
         }
     }
 }
 
-impl From<StoreError> for RecordError {
-    fn from(error: StoreError) -> Self {
-        SoftTargetError::from(error).into()
-    }
-}
-
-/// Records the soft targets that `config` trains with and that are not recorded yet. Calls `planned` once,
-/// before the first request, and `progress` after every batch. Returns the recording's folder.
+/// Records the soft targets that `config` trains with and that are not recorded yet, of one teacher after the other.
+/// Calls `planned` once for each, before its first request, and `progress` after every batch. Returns the folders of
+/// the recordings.
 ///
 /// # Errors
 /// A configuration without teachers, folder or views; a full disk; lost teachers; cancellation. Complete
@@ -94,19 +88,39 @@ pub fn record(
     notices: &NoticeSender,
     cancel: &CancellationToken,
     runtime: &Handle,
-    planned: impl FnOnce(&RecordingPlan),
+    mut planned: impl FnMut(&RecordingPlan),
     mut progress: impl FnMut(Work, Progress),
-) -> Result<PathBuf, RecordError> {
+) -> Result<Vec<PathBuf>, RecordError> {
     config.can_record().map_err(RecordError::Config)?;
     let data = TrainingData::load(config)?;
-    let context = SupplyContext {
-        config,
-        epochs: SoftTargetEpochs::all(config),
-        teacher_before: None,
-        train: &data.train,
-        cancel,
-        runtime,
-    };
+    let mut folders = Vec::new();
+    for teacher in config.all_teachers() {
+        let context = SupplyContext {
+            config,
+            teacher,
+            epochs: SoftTargetEpochs::all(config, teacher.position),
+            teacher_before: None,
+            train: &data.train,
+            cancel,
+            runtime,
+        };
+        let notices = match teacher.name {
+            Some(_) => notices.about(&teacher.to_string()),
+            None => notices.clone(),
+        };
+        let recorded = record_teacher(&context, &notices, &mut planned, &mut progress);
+        folders.push(recorded.map_err(|error| error.of(teacher.name))?);
+    }
+    Ok(folders)
+}
+
+/// Records the soft targets of one teacher.
+fn record_teacher(
+    context: &SupplyContext<'_>,
+    notices: &NoticeSender,
+    planned: &mut impl FnMut(&RecordingPlan),
+    progress: &mut impl FnMut(Work, Progress),
+) -> Result<PathBuf, SoftTargetError> {
     let pool = context.connect(notices.clone())?;
     let recording = context.open_or_create(&pool)?;
     let lock = recording.lock()?;
@@ -125,7 +139,7 @@ pub fn record(
     };
     let recorder = Recorder {
         recording: &recording,
-        source: &data.train,
+        source: context.train,
         input: context.input(),
         teachers: LiveTargets {
             pool: &pool,
@@ -135,7 +149,7 @@ pub fn record(
             order: None,
         },
         batch_size: context.batch_size(),
-        cancel,
+        cancel: context.cancel,
     };
     recorder.record(&shards, &lock, |done| progress(work, done))?;
     Ok(recording.folder().to_owned())
@@ -158,6 +172,8 @@ impl RecordingPlan {
 
 #[cfg(test)]
 mod tests {
+    use teacher_pool::PoolError;
+
     use super::*;
 
     #[test]

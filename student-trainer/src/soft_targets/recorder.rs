@@ -107,7 +107,11 @@ impl<'r> Recorder<'r> {
         let request = BatchRequest {
             view,
             samples,
-            values: batch.teacher_values.unwrap_or(batch.values),
+            values: batch
+                .teacher_values
+                .unwrap_or(batch.values)
+                .into_bytes()
+                .into(),
         };
         Ok(Asked {
             shard,

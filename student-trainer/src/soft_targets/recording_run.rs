@@ -1,6 +1,6 @@
 //! A recording that grows while the run reads it.
 
-use std::{collections::BTreeMap, thread, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use datasets::Subset;
 use networks::Shape;
@@ -27,7 +27,6 @@ pub(super) struct RecordingRun<'r> {
     input: Shape,
     batch_size: usize,
     prefetch: usize,
-    cancel: &'r CancellationToken,
     notices: NoticeSender,
 }
 
@@ -64,7 +63,6 @@ impl<'r> RecordingRun<'r> {
             input: context.input(),
             batch_size: context.batch_size(),
             prefetch: context.prefetch(),
-            cancel: context.cancel,
             notices,
         })
     }
@@ -74,15 +72,9 @@ impl<'r> RecordingRun<'r> {
         &self.recorded
     }
 
-    /// Records until `train` returns.
-    pub(super) fn while_recording<T>(&self, train: impl FnOnce() -> T) -> T {
-        let stop = self.cancel.child_token();
-        thread::scope(|scope| {
-            // Stops the recorder even if training fails or panics, because the scope waits for it.
-            let _stop = stop.clone().drop_guard();
-            scope.spawn(|| self.recorded.end(self.record(&stop)));
-            train()
-        })
+    /// Records what is missing, until `stop` is cancelled. What ended it, readers of [`Self::recorded`] learn.
+    pub(super) fn record_until(&self, stop: &CancellationToken) {
+        self.recorded.end(self.record(stop));
     }
 
     fn record(&self, stop: &CancellationToken) -> Result<(), SoftTargetError> {

@@ -1,4 +1,4 @@
-//! The soft targets of one run, as its configuration says.
+//! The soft targets of one teacher of a run, as its configuration says.
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
@@ -14,7 +14,7 @@ use crate::{
     events::NoticeSender,
 };
 
-/// Where a run's soft targets come from.
+/// Where the soft targets of one teacher come from.
 pub struct SoftTargetSupply<'r> {
     prefetch: usize,
     mode: SupplyMode<'r>,
@@ -83,24 +83,30 @@ impl<'r> SoftTargetSupply<'r> {
         order.map(ClassOrder::digest)
     }
 
-    /// Calls `train` with these soft targets. Records what is missing meanwhile, if the run is to record.
-    pub fn while_training<T>(&self, train: impl FnOnce(Option<SoftTargetSource<'_>>) -> T) -> T {
-        match &self.mode {
-            SupplyMode::None => train(None),
+    /// What a phase asks; `None` if no phase needs these soft targets any more.
+    pub(super) fn source(&self) -> Option<SoftTargetSource<'_>> {
+        Some(match &self.mode {
+            SupplyMode::None => return None,
             SupplyMode::Live {
                 pool,
                 fallback,
                 order,
-            } => train(Some(SoftTargetSource::Live(LiveTargets {
+            } => SoftTargetSource::Live(LiveTargets {
                 pool,
                 prefetch: self.prefetch,
                 fallback: fallback.as_deref(),
                 order: order.as_ref(),
-            }))),
-            SupplyMode::Recorded(recorded) => train(Some(SoftTargetSource::Recorded(recorded))),
-            SupplyMode::Record(run) => {
-                run.while_recording(|| train(Some(SoftTargetSource::Recorded(run.recorded()))))
-            }
+            }),
+            SupplyMode::Recorded(recorded) => SoftTargetSource::Recorded(recorded),
+            SupplyMode::Record(run) => SoftTargetSource::Recorded(run.recorded()),
+        })
+    }
+
+    /// What is to be recorded while the run trains, if anything.
+    pub(super) fn recording(&self) -> Option<&RecordingRun<'r>> {
+        match &self.mode {
+            SupplyMode::Record(run) => Some(run.as_ref()),
+            SupplyMode::None | SupplyMode::Live { .. } | SupplyMode::Recorded(_) => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod classes;
 mod losses;
+mod named_teachers;
 mod recording;
 mod sampled;
 mod scene;

@@ -4,6 +4,7 @@
 mod foreign_teacher;
 mod full_disk;
 mod kills;
+mod named_teachers;
 mod refusals;
 mod scene;
 mod service;

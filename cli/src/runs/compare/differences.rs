@@ -1,6 +1,9 @@
 //! The settings in which runs differ.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use toml::{Table, Value};
 
@@ -15,7 +18,8 @@ pub(super) struct Difference {
     pub values: Vec<String>,
 }
 
-/// Keys, and tables with all keys below them, that do not affect the student: addresses, time-outs, what is kept.
+/// Keys, and tables with all keys below them, that do not affect the student: addresses, time-outs, what is kept. The keys
+/// of `teacher` are also those of each `teachers.NAME`.
 const WITHOUT_EFFECT: [&str; 14] = [
     "checkpoints",
     "export",
@@ -34,7 +38,7 @@ const WITHOUT_EFFECT: [&str; 14] = [
 ];
 
 /// Names one of a run's inputs.
-type Input = fn(&RunManifest) -> Option<&String>;
+type Input = fn(&RunManifest) -> Option<String>;
 
 /// The settings in which `runs` differ, by key, and then the inputs that no key names.
 pub(super) fn differences(runs: &[RunFolder]) -> Vec<Difference> {
@@ -47,12 +51,12 @@ pub(super) fn differences(runs: &[RunFolder]) -> Vec<Difference> {
     });
     let inputs: [(&str, Input); 2] = [
         ("teacher's model id", |run| {
-            Some(&run.teacher.as_ref()?.model_id)
+            run.of_teachers(|teacher| teacher.model_id.clone())
         }),
-        ("data's fingerprint", |run| Some(&run.dataset)),
+        ("data's fingerprint", |run| Some(run.dataset.clone())),
     ];
     let inputs = inputs.into_iter().filter_map(|(name, input)| {
-        let of_run = |run: &'_ RunFolder| run.manifest.as_ref().and_then(input).cloned();
+        let of_run = |run: &'_ RunFolder| run.manifest.as_ref().and_then(input);
         // An unfinished run does not name its inputs yet.
         let values: Vec<Option<String>> = runs.iter().map(of_run).collect();
         let known: BTreeSet<&String> = values.iter().flatten().collect();
@@ -76,6 +80,15 @@ impl Difference {
     }
 }
 
+/// The key of `[teacher]` for one of `[teachers.NAME]`; another key as it is.
+fn of_any_teacher(key: &str) -> Cow<'_, str> {
+    let named = key.strip_prefix("teachers.");
+    match named.and_then(|named| named.split_once('.')) {
+        Some((_, key)) => format!("teacher.{key}").into(),
+        None => key.into(),
+    }
+}
+
 fn is_digest(value: &str) -> bool {
     value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -90,7 +103,7 @@ fn values(config: &Table) -> BTreeMap<String, String> {
 }
 
 fn collect(key: String, value: &Value, values: &mut BTreeMap<String, String>) {
-    if WITHOUT_EFFECT.contains(&&*key) {
+    if WITHOUT_EFFECT.contains(&&*of_any_teacher(&key)) {
         return;
     }
     match value {
@@ -116,6 +129,19 @@ fn collect(key: String, value: &Value, values: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_named_teachers_are_left_out_too() {
+        let config = "[teachers.big]\nendpoints = [\"a:1\"]\nencoding = \"f16\"\n\
+                      [ensembles.both.teachers]\nbig = 0.5";
+        let found = values(&config.parse().unwrap());
+        let expected = [
+            ("ensembles.both.teachers.big", "0.5"),
+            ("teachers.big.encoding", "f16"),
+        ];
+        let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(found, BTreeMap::from(expected));
+    }
 
     #[test]
     fn keys_are_those_that_can_be_set_and_addresses_are_left_out() {

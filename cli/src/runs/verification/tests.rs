@@ -110,6 +110,44 @@ fn a_run_that_consumed_what_it_should_is_verified() {
 }
 
 #[test]
+fn a_run_with_named_teachers_is_verified_with_those_that_each_phase_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = "[ensembles.both]\nteachers = { big = 0.7, wide = 0.3 }\n\
+                  [routes.by_class]\nby = \"class\"\ndefault = \"big\"\n\
+                  teachers = { wide = [\"cat\"] }\n";
+    for (loss, record) in [
+        ("kd\", teacher = \"both\"", r#"{"big":"b1","wide":"w1"}"#),
+        (
+            "kd\", teacher = \"by_class\"",
+            r#"{"big":"b1","wide":"w1"}"#,
+        ),
+        ("kd\", teacher = \"wide\"", r#"{"wide":"w1"}"#),
+    ] {
+        let config = CONFIG.replacen("kd\"", loss, 1) + tables;
+        let mut manifest = manifest(&config, 3);
+        manifest.as_object_mut().unwrap().remove("teacher");
+        let identity =
+            |model: &str| json!({ "model_id": model, "numerics": "f32", "probe_sha256": "p" });
+        manifest["teachers"] = json!({
+            "big": { "identity": identity("b1") },
+            "wide": { "identity": identity("w1"), "class_order": Sha256::of(b"o") },
+        });
+        manifest["phases"][0]["consumed_sha256"] = consumed(0, 3, 4, 3, Some(record));
+        write(folder.path(), &config, &manifest);
+        verify(folder.path()).unwrap();
+        // Of exchanged teachers, the digest is another.
+        manifest["teachers"]["wide"]["identity"] = identity("b1");
+        write(folder.path(), &config, &manifest);
+        let error = verify(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("exactly once and in order"), "{error}");
+        manifest["teachers"].as_object_mut().unwrap().remove("wide");
+        write(folder.path(), &config, &manifest);
+        let error = verify(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("needs the teacher wide"), "{error}");
+    }
+}
+
+#[test]
 fn a_phase_that_may_stop_early_consumed_whole_epochs() {
     let folder = tempfile::tempdir().unwrap();
     let stops = "epochs = 3\nearly_stopping = { patience = 1 }\n";

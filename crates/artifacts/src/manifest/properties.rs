@@ -26,6 +26,7 @@ fn valid() -> Vec<Vec<u8>> {
         "provenance": {
             "run": "demo", "seed": 1, "config_sha256": Sha256::of(b"c"), "dataset": "d",
             "teacher": {"model_id": "m", "numerics": "n", "probe_sha256": "p"},
+            "teachers": {"big": {"model_id": "m", "numerics": "n", "probe_sha256": "p"}},
             "bit_reproducible": true,
             "metrics": {"test_accuracy": 0.9},
         },

@@ -84,6 +84,7 @@ fn manifest(spec: &NetworkSpec, onnx: &[u8]) -> anyhow::Result<ArtifactManifest>
             config_sha256: Sha256::of(b""),
             dataset: "none".to_owned(),
             teacher: None,
+            teachers: BTreeMap::new(),
             bit_reproducible: None,
             metrics: BTreeMap::new(),
         },

@@ -17,7 +17,11 @@ pub struct UnmetNeed {
 
 impl UnmetNeed {
     /// Compares what a term needs with what `encoding` has of `classes` classes; `None` if it has all of it.
-    pub(super) fn of(needed: TargetClasses, encoding: Encoding, classes: usize) -> Option<Self> {
+    pub(in crate::config) fn of(
+        needed: TargetClasses,
+        encoding: Encoding,
+        classes: usize,
+    ) -> Option<Self> {
         let new = |needed: &str, found, instead: &str| {
             Some(Self {
                 needed: needed.to_owned(),

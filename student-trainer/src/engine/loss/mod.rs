@@ -25,15 +25,24 @@ use self::{
 use super::{mixed_labels::MixedTargets, soft_targets::TeacherLogits};
 use crate::config::{LossKind, LossTerm};
 
+/// A term of a loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Term {
+    /// Formula, parameters and weight.
+    pub config: LossTerm,
+    /// Position of its soft targets among [`Targets::soft_targets`], if it needs some.
+    pub soft_targets: usize,
+}
+
 /// The targets of a batch.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Targets<'t> {
     /// i64 [batch]
     pub labels: &'t Tensor,
     /// The other labels of mixed samples; only cross-entropy takes them into account.
     pub mixed: Option<&'t MixedTargets>,
-    /// The teacher's logits, if the loss needs them.
-    pub soft_targets: Option<&'t TeacherLogits>,
+    /// The logits of each teacher, or of teachers together, that terms learn from; none if the loss needs none.
+    pub soft_targets: &'t [TeacherLogits],
     /// Epoch of the phase, counted from 1.
     pub epoch: usize,
 }
@@ -51,7 +60,7 @@ pub struct Loss {
 ///
 /// # Errors
 /// If there are no terms, if soft targets or some of their logits are missing, or if libtorch fails.
-pub fn loss(terms: &[LossTerm], logits: &Tensor, targets: &Targets<'_>) -> Result<Loss, TchError> {
+pub fn loss(terms: &[Term], logits: &Tensor, targets: &Targets<'_>) -> Result<Loss, TchError> {
     let mut values: Vec<_> = terms
         .iter()
         .map(|term| weighted(term, logits, targets))
@@ -76,16 +85,18 @@ pub fn loss(terms: &[LossTerm], logits: &Tensor, targets: &Targets<'_>) -> Resul
 }
 
 /// A term times its weight in the current epoch.
-fn weighted(term: &LossTerm, logits: &Tensor, targets: &Targets<'_>) -> Result<Tensor, TchError> {
+fn weighted(term: &Term, logits: &Tensor, targets: &Targets<'_>) -> Result<Tensor, TchError> {
+    let targets = targets.of(term);
+    let term = &term.config;
     let value = if term.standardize {
         let teacher = TeacherLogits::Dense(standardized(&targets.all_logits()?)?);
         let targets = Targets {
-            soft_targets: Some(&teacher),
-            ..*targets
+            soft_targets: std::slice::from_ref(&teacher),
+            ..targets
         };
         value(&term.kind, &standardized(logits)?, &targets)?
     } else {
-        value(&term.kind, logits, targets)?
+        value(&term.kind, logits, &targets)?
     };
     let weight = term.weight * term.kind.warm_up(targets.epoch);
     if weight == 1.0 {
@@ -108,7 +119,11 @@ fn value(kind: &LossKind, logits: &Tensor, targets: &Targets<'_>) -> Result<Tens
         LossKind::Kd { temperature, .. } => kd(logits, teacher()?, *temperature),
         LossKind::Dkd(config) => dkd(*config, logits, &all_logits()?, labels),
         LossKind::Dist(config) => dist(*config, logits, &all_logits()?),
-        LossKind::Wttm { gamma } => wttm(logits, teacher()?, *gamma),
+        LossKind::Wttm { gamma } => match teacher()? {
+            // γ applies to the probabilities of the mixture, not to those of each teacher.
+            TeacherLogits::Mixture(_) => wttm(logits, &TeacherLogits::Dense(all_logits()?), *gamma),
+            teacher => wttm(logits, teacher, *gamma),
+        },
         LossKind::Rld(config) => rld(*config, logits, &all_logits()?, labels),
         LossKind::MseLogits {} => logits.f_mse_loss(&all_logits()?, Reduction::Mean),
         LossKind::MlkdInstance { temperatures } => instance_level(logits, teacher()?, temperatures),
@@ -118,9 +133,19 @@ fn value(kind: &LossKind, logits: &Tensor, targets: &Targets<'_>) -> Result<Tens
 }
 
 impl<'t> Targets<'t> {
+    /// With no soft targets but those of `term`.
+    fn of(&self, term: &Term) -> Self {
+        let own = self.soft_targets.get(term.soft_targets..=term.soft_targets);
+        Self {
+            soft_targets: own.unwrap_or_default(),
+            ..*self
+        }
+    }
+
+    /// The soft targets of the only term.
     fn teacher(&self) -> Result<&'t TeacherLogits, TchError> {
         let missing = || TchError::Shape("the loss needs soft targets".to_owned());
-        self.soft_targets.ok_or_else(missing)
+        self.soft_targets.first().ok_or_else(missing)
     }
 
     /// The teacher's logits of all classes, f32 [batch, classes].

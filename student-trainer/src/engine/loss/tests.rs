@@ -28,10 +28,10 @@ impl Golden {
         let targets = Targets {
             labels: &Tensor::from_slice(&self.labels),
             mixed: None,
-            soft_targets: Some(&teacher(&self.teacher, encoding)),
+            soft_targets: &[teacher(&self.teacher, encoding)],
             epoch: self.epoch,
         };
-        let loss = loss(&self.loss.terms(), &logits, &targets).unwrap();
+        let loss = loss(&with_one_teacher(&self.loss), &logits, &targets).unwrap();
         let gradients = Tensor::run_backward(&[&loss.total], &[&logits], true, false);
         (loss, gradients[0].shallow_clone())
     }
@@ -60,8 +60,19 @@ fn draws(rows: &[Vec<f32>], encoding: &str) -> SoftTargets {
     targets.unwrap()
 }
 
-fn terms(json: serde_json::Value) -> Vec<LossTerm> {
-    serde_json::from_value::<LossConfig>(json).unwrap().terms()
+fn terms(json: serde_json::Value) -> Vec<Term> {
+    with_one_teacher(&serde_json::from_value(json).unwrap())
+}
+
+/// The terms of a loss, all of which learn from one teacher.
+fn with_one_teacher(loss: &LossConfig) -> Vec<Term> {
+    let terms = loss.terms().into_iter();
+    terms
+        .map(|config| Term {
+            config,
+            soft_targets: 0,
+        })
+        .collect()
 }
 
 fn number(tensor: &Tensor) -> f64 {
@@ -118,11 +129,11 @@ fn a_term_without_what_it_needs_is_an_error_and_without_the_rest_it_is_not() {
     let case = &golden()[0];
     let logits = matrix(&case.student);
     let labels = Tensor::from_slice(&case.labels);
-    let top_2 = teacher(&case.teacher, "top-2-f32".parse().unwrap());
-    let drawn = TeacherLogits::new(&draws(&case.teacher, "sampled-3-t2")).unwrap();
+    let top_2 = [teacher(&case.teacher, "top-2-f32".parse().unwrap())];
+    let drawn = [TeacherLogits::new(&draws(&case.teacher, "sampled-3-t2")).unwrap()];
     for case in golden() {
-        for term in case.loss.terms() {
-            let works = |soft_targets| {
+        for term in with_one_teacher(&case.loss) {
+            let works = |soft_targets: &[TeacherLogits]| {
                 let targets = Targets {
                     labels: &labels,
                     mixed: None,
@@ -131,16 +142,16 @@ fn a_term_without_what_it_needs_is_an_error_and_without_the_rest_it_is_not() {
                 };
                 loss(std::slice::from_ref(&term), &logits, &targets).is_ok()
             };
-            let needed = term.needs().soft_targets;
-            assert_eq!(works(None), needed.is_none(), "{term:?}");
+            let needed = term.config.needs().soft_targets;
+            assert_eq!(works(&[]), needed.is_none(), "{term:?}");
             let works_with_top_k = needed != Some(TargetClasses::All);
-            assert_eq!(works(Some(&top_2)), works_with_top_k, "{term:?}");
+            assert_eq!(works(&top_2), works_with_top_k, "{term:?}");
             let works_with_draws = match needed {
                 None => true,
                 Some(TargetClasses::Drawn { temperature }) => temperature == 2.0,
                 Some(TargetClasses::Kept | TargetClasses::All) => false,
             };
-            assert_eq!(works(Some(&drawn)), works_with_draws, "{term:?}");
+            assert_eq!(works(&drawn), works_with_draws, "{term:?}");
         }
     }
 }
@@ -156,7 +167,7 @@ fn computed(
     let targets = Targets {
         labels: &Tensor::zeros([student.size()[0]], (Kind::Int64, Device::Cpu)),
         mixed: None,
-        soft_targets: Some(soft_targets),
+        soft_targets: std::slice::from_ref(soft_targets),
         epoch: 1,
     };
     let terms = terms(serde_json::json!([{"kind": kind, "temperature": temperature}]));
@@ -249,7 +260,7 @@ fn kd_outside_of_a_list_has_the_bits_of_its_terms_in_a_list() {
         let targets = Targets {
             labels: &Tensor::from_slice(&case.labels),
             mixed: None,
-            soft_targets: Some(&teacher(&case.teacher, Encoding::F32)),
+            soft_targets: &[teacher(&case.teacher, Encoding::F32)],
             epoch: 1,
         };
         let loss = loss(&terms(json), &matrix(&case.student), &targets).unwrap();
@@ -268,7 +279,7 @@ fn soft_terms_alone_do_not_read_the_labels() {
     let targets = Targets {
         labels: &Tensor::from_slice(&[datasets::IGNORED_LABEL; 5]),
         mixed: None,
-        soft_targets: Some(&teacher(&case.teacher, Encoding::F32)),
+        soft_targets: &[teacher(&case.teacher, Encoding::F32)],
         epoch: 1,
     };
     let terms = terms(serde_json::json!({"kind": "kd", "temperature": 4.0, "alpha": 1.0}));
@@ -280,16 +291,16 @@ fn soft_terms_alone_do_not_read_the_labels() {
 fn extreme_logits_give_finite_gradients() {
     let rows: [[f32; 4]; 3] = [[0.0; 4], [1e4, -1e4, 0.0, 0.0], [-300.0, 300.0, 299.0, 0.0]];
     let of_teacher = [rows[2], rows[0], rows[1]].map(Vec::from);
-    let soft_targets = teacher(&of_teacher, Encoding::F32);
+    let soft_targets = [teacher(&of_teacher, Encoding::F32)];
     for case in golden() {
         let logits = Tensor::from_slice2(&rows).set_requires_grad(true);
         let targets = Targets {
             labels: &Tensor::from_slice(&[0_i64, 1, 3]),
             mixed: None,
-            soft_targets: Some(&soft_targets),
+            soft_targets: &soft_targets,
             epoch: 1,
         };
-        let loss = loss(&case.loss.terms(), &logits, &targets).unwrap();
+        let loss = loss(&with_one_teacher(&case.loss), &logits, &targets).unwrap();
         let gradients = Tensor::run_backward(&[&loss.total], &[&logits], false, false);
         let sum = number(&gradients[0].sum(tch::Kind::Double)) + number(&loss.total);
         assert!(sum.is_finite(), "{}: {sum}", case.name);
@@ -323,7 +334,7 @@ fn mixed_labels_give_the_cross_entropy_with_their_probabilities() {
         let targets = Targets {
             labels: &labels,
             mixed: Some(&MixedTargets::new(&mixed, Device::Cpu).unwrap()),
-            soft_targets: None,
+            soft_targets: &[],
             epoch: 1,
         };
         let json = serde_json::json!({"kind": "cross_entropy", "label_smoothing": smoothing});

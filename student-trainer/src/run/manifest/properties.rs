@@ -12,6 +12,9 @@ fn valid() -> Vec<u8> {
         "precision": "f32", "numerics": "f32 on cpu", "probe_sha256": "p",
         "retort_version": "0.1.0", "dataset": "d", "initial_weights_sha256": digest, "train_samples": 10, "validation_samples": 2,
         "teacher": {"model_id": "m", "numerics": "n", "probe_sha256": "p"},
+        "teachers": {"big": {
+            "identity": {"model_id": "m", "numerics": "n", "probe_sha256": "p"}, "class_order": digest,
+        }},
         "bit_reproducible": false, "model_id": digest,
         "phases": [{
             "kind": "distill", "consumed_samples": 10, "consumed_sha256": digest,

@@ -87,6 +87,13 @@ impl Scene {
         Teacher::start(&TEACHER, &self.path("teacher"), &[&precision])
     }
 
+    /// Starts a teacher with `network` and other weights, in full precision; its artifact is called `name`.
+    pub fn other_teacher(&self, name: &str, network: &str) -> Teacher {
+        let artifact = self.path(name);
+        write_artifact(&artifact, network, 2);
+        Teacher::start(&TEACHER, &artifact, &["compute.precision=f32"])
+    }
+
     pub fn command(&self, command: &str, settings: &[&str]) -> Command {
         let mut process = Command::new(TRAINER);
         process.current_dir(self.path(""));

@@ -2,12 +2,14 @@
 
 use std::{fs, time::Instant};
 
-use test_support::{Process, run_toml::MOMENTUM};
+use test_support::{Process, Teacher, run_toml::MOMENTUM};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::scene::{EPOCHS, PHASES, Place, STEPS, Scene, checkpoints, fixed_address, stderr};
+use super::scene::{
+    EPOCHS, PHASES, Place, Result, STEPS, Scene, checkpoints, fixed_address, stderr,
+};
 
 /// Number of times that each phase is killed.
 const KILLS: usize = 10;
@@ -79,6 +81,29 @@ pub fn until_hit(name: &str, mut attempt: impl FnMut(&str) -> bool) {
     panic!("{MOST_ROUNDS} times too late");
 }
 
+/// Kills a run `times` times in each phase and checks that it ends with the results of the `undisturbed` one.
+fn survives_kills(
+    scene: &Scene,
+    teachers: &[&Teacher],
+    settings: &[&str],
+    times: usize,
+    undisturbed: &Result,
+) {
+    let mut random = random();
+    for kill_in_each_phase in 0..times {
+        until_hit(&format!("killed-{kill_in_each_phase}"), |name| {
+            let start = || Process::start(scene.command(name, teachers, settings));
+            let hit = interrupt(scene, name, 0..PHASES.len(), &mut random, start, kill);
+            if hit {
+                assert_eq!(scene.finish(name, teachers, settings), *undisturbed);
+                let verified = scene.verify(name);
+                assert!(verified.status.success(), "{}", stderr(&verified));
+            }
+            hit
+        });
+    }
+}
+
 #[test]
 fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run() {
     let scene = Scene::new();
@@ -88,19 +113,7 @@ fn a_run_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run(
     let other = scene.finish("other", &teachers, &["seed=2"]);
     assert_ne!(undisturbed, other, "another seed must give another student");
 
-    let mut random = random();
-    for kill_in_each_phase in 0..KILLS {
-        until_hit(&format!("killed-{kill_in_each_phase}"), |name| {
-            let start = || scene.start(name, &teachers);
-            let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
-            if hit {
-                assert_eq!(scene.finish(name, &teachers, &[]), undisturbed);
-                let verified = scene.verify(name);
-                assert!(verified.status.success(), "{}", stderr(&verified));
-            }
-            hit
-        });
-    }
+    survives_kills(&scene, &teachers, &[], KILLS, &undisturbed);
 }
 
 #[test]
@@ -121,15 +134,34 @@ fn a_killed_run_with_every_option_of_optimization_gives_the_student_of_an_undist
     );
     let undisturbed = scene.finish("undisturbed", &[], &OPTIONS);
     assert_ne!(undisturbed, plain);
-    let mut random = random();
-    until_hit("options", |name| {
-        let start = || Process::start(scene.command(name, &[], &OPTIONS));
-        let hit = interrupt(&scene, name, 0..PHASES.len(), &mut random, start, kill);
-        if hit {
-            assert_eq!(scene.finish(name, &[], &OPTIONS), undisturbed);
-        }
-        hit
-    });
+    survives_kills(&scene, &[], &OPTIONS, 1, &undisturbed);
+}
+
+#[test]
+fn a_run_with_two_teachers_killed_ten_times_in_each_phase_gives_the_student_of_an_undisturbed_run()
+{
+    let scene = Scene::with_two_teachers();
+    for _ in PHASES {
+        scene.replace(MOMENTUM, "{ kind = \"adamw\", weight_decay = 0.1 }");
+    }
+    let (big, wide) = (scene.teacher(), scene.wide_teacher());
+    let [big_pool, wide_pool] = Scene::both_teachers(&big, &wide);
+    let options = [
+        big_pool.as_str(),
+        wide_pool.as_str(),
+        "data.augmentation.mixup={ alpha = 0.2 }",
+        "phases[0].ema={ decay = 0.99, warm_up = true }",
+        "phases[1].ema={ decay = 0.9 }",
+        "phases[2].ema={ decay = 0.5 }",
+    ];
+    let undisturbed = scene.finish("undisturbed", &[], &options);
+    let other_weights = ["ensembles.both.teachers.big=0.6"];
+    let other = scene.finish("other", &[], &[&options[..], &other_weights[..]].concat());
+    assert_ne!(
+        undisturbed, other,
+        "other weights must give another student"
+    );
+    survives_kills(&scene, &[], &options, KILLS, &undisturbed);
 }
 
 #[test]

@@ -35,6 +35,8 @@ const VALIDATION_SAMPLES: usize = 60;
 const STUDENT: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"resnet\"\n\
                        widths = [4, 8]\nstem_stride = 2\ndropout = 0.1";
 const TEACHER_NETWORK: &str = "input = [1, 12, 12]\nclasses = 10\npreset = \"cnn\"\nwidths = [8]";
+/// Of the second teacher, which takes images of another size.
+const WIDE_NETWORK: &str = "input = [1, 8, 8]\nclasses = 10\npreset = \"cnn\"\nwidths = [6]";
 
 /// A folder with a data set, a teacher's artifact, a configuration and the folders of runs.
 pub struct Scene(tempfile::TempDir);
@@ -76,6 +78,28 @@ impl Scene {
         assert!(head.contains(soft) && !teacher.contains("[["));
         let config = head.replace(soft, "kind = \"cross_entropy\"");
         fs::write(scene.path("run.toml"), config).unwrap();
+        scene
+    }
+
+    /// A scene whose runs have two teachers, `big` and `wide`: the terms of the second phase learn from both together,
+    /// and for each sample from that of its class. See [`Self::both_teachers`].
+    pub fn with_two_teachers() -> Self {
+        let scene = Self::new();
+        write_artifact(&scene.path("wide"), WIDE_NETWORK, 3);
+        scene.replace(
+            "{ kind = \"kd\", temperature = 2.0, alpha = 0.9 }",
+            "[{ kind = \"kd\", temperature = 2.0, weight = 0.6, teacher = \"both\" }, \
+             { kind = \"kd\", temperature = 4.0, weight = 0.3, teacher = \"by_class\" }, \
+             { kind = \"cross_entropy\", weight = 0.1 }]",
+        );
+        scene.replace(
+            "[teacher]\nendpoints = []\nwait_timeout_seconds = 60",
+            "[teachers.big]\nendpoints = []\nwait_timeout_seconds = 60\n\
+             [teachers.wide]\nendpoints = []\nwait_timeout_seconds = 60\n\
+             [ensembles.both]\nteachers = { big = 0.7, wide = 0.3 }\n\
+             [routes.by_class]\nby = \"class\"\ndefault = \"wide\"\n\
+             teachers = { big = [\"Bag\", \"Coat\", \"Sandal\"] }",
+        );
         scene
     }
 
@@ -136,6 +160,17 @@ impl Scene {
         Teacher::start(&TEACHER, &self.path("teacher"), &[])
     }
 
+    /// Starts the second teacher of [`Self::with_two_teachers`].
+    pub fn wide_teacher(&self) -> Teacher {
+        Teacher::start(&TEACHER, &self.path("wide"), &[])
+    }
+
+    /// The settings of a run of [`Self::with_two_teachers`] with these teachers.
+    pub fn both_teachers(big: &Teacher, wide: &Teacher) -> [String; 2] {
+        [("big", big), ("wide", wide)]
+            .map(|(name, teacher)| format!("teachers.{name}.endpoints=[\"{}\"]", teacher.grpc))
+    }
+
     /// Starts a teacher with the same architecture and other weights.
     pub fn foreign_teacher(&self) -> Teacher {
         let artifact = self.path("foreign teacher");
@@ -164,6 +199,11 @@ impl Scene {
     /// Starts or resumes the run called `name`.
     pub fn start(&self, name: &str, teachers: &[&Teacher]) -> Process {
         Process::start(self.command(name, teachers, &[]))
+    }
+
+    /// Starts or resumes the run called `name` with `settings` alone.
+    pub fn start_with(&self, name: &str, settings: &[&str]) -> Process {
+        Process::start(self.command(name, &[], settings))
     }
 
     /// Starts or resumes the run called `name` and waits for its end.

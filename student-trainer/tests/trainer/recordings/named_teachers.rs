@@ -1,0 +1,209 @@
+//! Runs with several teachers: an ensemble of them, and a route by class.
+
+use std::fs;
+
+use test_support::{Process, Teacher, eventually};
+
+use super::scene::{SLOW_NETWORK, Scene, manifest};
+
+/// Another network and another size of images than the first teacher's.
+const WIDE_NETWORK: &str =
+    "input = [1, 14, 14]\nclasses = 10\npreset = \"cnn\"\nwidths = [24]\nstrides = [1]";
+
+const BOTH: &str = "ensembles.both={ teachers = { big = 0.7, wide = 0.3 } }";
+const BY_CLASS: &str = "routes.by_class={ by = \"class\", default = \"wide\", \
+                        teachers = { big = [\"Bag\", \"Coat\", \"Sandal\"] } }";
+/// The first phase learns from both teachers, the second from that of each sample's class.
+const LOSSES: [&str; 2] = [
+    "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"both\" }",
+    "phases[1].loss=[{ kind = \"kd\", temperature = 2.0, weight = 0.5, teacher = \"by_class\" }, \
+     { kind = \"cross_entropy\", weight = 0.5 }]",
+];
+
+struct Teachers {
+    big: Teacher,
+    wide: Teacher,
+}
+
+impl Teachers {
+    fn start(scene: &Scene) -> Self {
+        Self {
+            // Full precision, because the tests compare all bits.
+            big: scene.teacher_with("f32"),
+            wide: scene.other_teacher("wide", WIDE_NETWORK),
+        }
+    }
+
+    /// The settings of a run that uses them, besides ensemble and route.
+    fn settings(&self) -> Vec<String> {
+        let pools = [("big", &self.big), ("wide", &self.wide)];
+        let pools = pools.map(|(name, teacher)| {
+            let address = teacher.grpc;
+            format!("teachers.{name}={{ endpoints = [\"{address}\"], wait_timeout_seconds = 3 }}")
+        });
+        pools.into_iter().chain(LOSSES.map(str::to_owned)).collect()
+    }
+}
+
+fn with<'s>(settings: &'s [String], more: &[&'s str]) -> Vec<&'s str> {
+    let settings = settings.iter().map(String::as_str);
+    settings.chain(more.iter().copied()).collect()
+}
+
+/// The setting that names the recording of each teacher of the finished run `name`.
+fn recordings_of(scene: &Scene, name: &str) -> String {
+    let manifest = manifest(scene, name);
+    let teachers = &manifest["teachers"];
+    let digits = ["big", "wide"].map(|name| {
+        let model_id = teachers[name]["identity"]["model_id"].as_str().unwrap();
+        format!("{name} = \"{}\"", &model_id[..20])
+    });
+    format!("soft_targets.teachers={{ {} }}", digits.join(", "))
+}
+
+#[test]
+fn two_teachers_live_and_recorded_give_the_same_student_and_other_weights_another() {
+    let scene = Scene::new();
+    let teachers = Teachers::start(&scene);
+    let settings = teachers.settings();
+    let (live, _) = scene.run("live", &with(&settings, &[BOTH, BY_CLASS]));
+    // Negative controls: another ensemble, and another route.
+    for (name, ensemble, route) in [
+        ("weights", BOTH.replace("0.7", "0.6"), BY_CLASS.to_owned()),
+        (
+            "logits",
+            BOTH.replace("} }", "}, of = \"logits\" }"),
+            BY_CLASS.to_owned(),
+        ),
+        ("route", BOTH.to_owned(), BY_CLASS.replace("\"Bag\", ", "")),
+    ] {
+        let (other, _) = scene.run(name, &with(&settings, &[&ensemble, &route]));
+        assert!(other != live, "{name}: the same student");
+    }
+
+    let mode = "soft_targets.mode=record";
+    let (record, said) = scene.run("record", &with(&settings, &[BOTH, BY_CLASS, mode]));
+    assert!(record == live, "recording changes the student");
+    for name in ["big", "wide"] {
+        let part = format!("teacher {name}: recorded view 3 of 3");
+        assert!(said.contains(&part), "{part} is not in: {said}");
+    }
+    let answered = || [&teachers.big, &teachers.wide].map(Teacher::answered);
+    let before = answered();
+    // Both recordings are complete.
+    scene.record(&with(&settings, &[BOTH, BY_CLASS]));
+    assert_eq!(answered(), before);
+    let digits = recordings_of(&scene, "record");
+    drop(teachers);
+
+    let mode = "soft_targets.mode=recorded";
+    let [first, second] = LOSSES;
+    let recorded = |digits| [first, second, BOTH, BY_CLASS, mode, digits];
+    let (student, said) = scene.run("recorded", &recorded(digits.as_str()));
+    assert!(student == live, "replay changes the student");
+    assert!(said.contains("teacher wide: the recording"), "{said}");
+    let runs = ["live", "record", "recorded"].map(|name| manifest(&scene, name));
+    for run in &runs[1..] {
+        assert_eq!(run["teachers"], runs[0]["teachers"]);
+        for phase in 0..2 {
+            let digest = |run: &serde_json::Value| run["phases"][phase]["consumed_sha256"].clone();
+            assert_eq!(digest(run), digest(&runs[0]));
+        }
+    }
+    assert_eq!(runs[0]["teacher"], serde_json::Value::Null);
+    assert_ne!(
+        runs[0]["teachers"]["big"]["identity"],
+        runs[0]["teachers"]["wide"]["identity"]
+    );
+    // Exchanged recordings give another student.
+    let exchanged = digits
+        .replace("big", "other")
+        .replace("wide", "big")
+        .replace("other", "wide");
+    let (student, _) = scene.run("exchanged", &recorded(exchanged.as_str()));
+    assert!(student != live);
+}
+
+#[test]
+fn a_teacher_gets_only_the_samples_of_its_route() {
+    let scene = Scene::new();
+    let teachers = Teachers::start(&scene);
+    let settings = teachers.settings();
+    let route =
+        "routes.by_class={ by = \"class\", default = \"wide\", teachers = { big = [\"Bag\"] } }";
+    // With batches of one sample, a teacher answers as many batches as it gets samples.
+    let one_by_one = ["phases[0].epochs=1", "phases[0].batch_size=1"];
+    let losses = [
+        "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"by_class\" }",
+        "phases[1].loss=[{ kind = \"cross_entropy\" }]",
+    ];
+    let pools = &settings[..2];
+    let [epochs, batch_size] = one_by_one;
+    let [first, second] = losses;
+    let more = [route, epochs, batch_size, first, second];
+    scene.run("routed", &with(pools, &more));
+    let labels = fs::read(scene.path("data/train-labels-idx1-ubyte")).unwrap();
+    // After a header of 8 bytes; "Bag" is class 8.
+    let bags = labels[8..].iter().filter(|label| **label == 8).count();
+    let others = labels.len() - 8 - bags;
+    assert!(bags > 0 && others > bags);
+    assert_eq!(teachers.big.answered(), bags as f64);
+    assert_eq!(teachers.wide.answered(), others as f64);
+}
+
+/// Starts a run, waits until its first epoch is finished, and kills one of its teachers.
+fn lose_wide(scene: &Scene, name: &str, settings: &[&str], wide: &Teacher) -> Process {
+    let mut command = scene.command("run", settings);
+    command.arg("--output").arg(scene.path(name));
+    let run = Process::start(command);
+    eventually("the end of an epoch", || {
+        let metrics =
+            fs::read_to_string(scene.path(name).join("metrics.jsonl")).unwrap_or_default();
+        metrics.contains("epoch_finished").then_some(())
+    });
+    wide.process.signal("KILL");
+    run
+}
+
+#[test]
+fn a_run_that_loses_one_teacher_fails_by_its_name_or_continues_with_its_recording() {
+    let scene = Scene::with_teacher(SLOW_NETWORK);
+    let teachers = Teachers::start(&scene);
+    let settings = teachers.settings();
+    let (expected, _) = scene.run("undisturbed", &with(&settings, &[BOTH, BY_CLASS]));
+    scene.record(&with(&settings, &[BOTH, BY_CLASS]));
+    let digits = recordings_of(&scene, "undisturbed");
+
+    let none = with(&settings, &[BOTH, BY_CLASS]);
+    let mut run = lose_wide(&scene, "failed", &none, &teachers.wide);
+    let (status, said) = (run.wait(), run.stderr());
+    assert_eq!(status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    for part in [
+        "teacher wide: the teachers are gone, no answer for 3 s",
+        "to resume from",
+    ] {
+        assert!(last.contains(part), "{part} is not in: {said}");
+    }
+
+    let teachers = Teachers {
+        big: teachers.big,
+        wide: scene.other_teacher("wide", WIDE_NETWORK),
+    };
+    let settings = teachers.settings();
+    let fallback = "soft_targets.fallback=recorded";
+    let recorded = with(&settings, &[BOTH, BY_CLASS, fallback, &digits]);
+    let mut run = lose_wide(&scene, "continued", &recorded, &teachers.wide);
+    let (status, said) = (run.wait(), run.stderr());
+    assert!(status.success(), "{said}");
+    let part = "continuing with recorded soft targets";
+    let mut lines = said.lines();
+    let is_named = lines.any(|line| line.contains(part) && line.contains("teacher wide: "));
+    assert!(is_named, "{said}");
+    let student = fs::read(scene.path("continued/artifact/weights.safetensors")).unwrap();
+    assert!(student == expected, "other bits");
+    // The run that failed continues without the lost teacher.
+    let (student, said) = scene.run("failed", &recorded);
+    assert!(said.contains("resumes from step"), "{said}");
+    assert!(student == expected, "other bits");
+}
