@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from . import animals, efficientnet_lite0, elpv, estimate, fashion_mnist, libtorch, onnxruntime, pets, test_python
+from . import animals, efficientnet_lite0, elpv, estimate, fashion_mnist, kubernetes, libtorch, onnxruntime, pets, test_python
 from .part import SetupError, exclusive
 
 # The image build installs one part at a time.
@@ -14,9 +14,10 @@ OPTIONAL = {
     "elpv": elpv.install,
     "pets": pets.install,
     "animals": animals.install,
+    "kubernetes": kubernetes.install,
 }
 # What the tests need besides their Python packages.
-FOR_TESTS = ["efficientnet-lite0", "pets"]
+FOR_TESTS = ["efficientnet-lite0", "pets", "kubernetes"]
 
 
 def main() -> int:
