@@ -60,7 +60,7 @@ VALUES = [
     ["teacher.autoscaling.kind=vpa"],
     ["inference.replicas=two"],
     ["inference.replicas=2"],
-    ["inference.store.url=gs://bucket"],
+    ["inference.store.url=ftp://host"],
 ]
 
 COUNT = len(MISSPELT) + len(UNSAFE) + len(VALUES)

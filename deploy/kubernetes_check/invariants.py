@@ -101,7 +101,7 @@ class Project:
                     listening.add(int(value.rpartition(":")[2]))
                     if port_of(known[key]) != port_of(value):
                         yield f"{name} is {value}, but the configuration has {known[key]}"
-            elif not re.fullmatch(r"AWS_[A-Z_]+|RETORT_CA", name):
+            elif not re.fullmatch(r"AWS_(REGION|ENDPOINT_URL)|RETORT_CA", name):
                 yield f"unknown variable {name}"
         declared = {port["containerPort"] for port in container["ports"]}
         if not declared <= listening or (container["name"] in SERVICES and declared != listening):

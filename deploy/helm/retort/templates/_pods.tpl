@@ -151,7 +151,7 @@ startupProbe:
 livenessProbe:
   {{- $check | nindent 2 }}
   periodSeconds: 20
-  failureThreshold: 3
+  failureThreshold: 6
 readinessProbe:
   {{- $check | nindent 2 }}
   periodSeconds: 10
