@@ -9,6 +9,7 @@ from . import (
     elpv,
     estimate,
     fashion_mnist,
+    kubernetes,
     libtorch,
     onnxruntime,
     pets,
@@ -26,9 +27,10 @@ OPTIONAL = {
     "pets": pets.install,
     "animals": animals.install,
     "seaweedfs": seaweedfs.install,
+    "kubernetes": kubernetes.install,
 }
 # What the tests need besides their Python packages.
-FOR_TESTS = ["efficientnet-lite0", "pets", "seaweedfs"]
+FOR_TESTS = ["efficientnet-lite0", "pets", "seaweedfs", "kubernetes"]
 
 
 def main() -> int:

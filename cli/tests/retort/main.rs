@@ -1,4 +1,4 @@
-//! Tests `retort` as a process, and the dependencies of the whole workspace.
+//! Tests `retort` as a process, the dependencies of the whole workspace, and the manifests for Kubernetes.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -10,6 +10,7 @@ mod distill;
 mod distill_rows;
 mod import_circles;
 mod init;
+mod kubernetes;
 mod models;
 mod predict;
 mod serve;
