@@ -147,11 +147,7 @@ impl RunConfig {
         let needed = term.term.needs().soft_targets?;
         let teachers = self.teachers_of(&term.term);
         let combines = teachers.is_some_and(|teachers| teachers.combines());
-        let needed = if combines {
-            TargetClasses::All
-        } else {
-            needed
-        };
+        let needed = if combines { TargetClasses::All } else { needed };
         UnmetNeed::of(needed, encoding, self.network.classes)
     }
 
