@@ -33,6 +33,6 @@ pub use fallback::Fallback;
 pub use live::{AskedTeachers, BatchRequest, LiveTargets, PendingSoftTargets};
 pub use live_predictions::LiveTeacher;
 pub use recorded::RecordedTargets;
-pub use recorder::{Progress, Recorder};
+pub use recorder::{Progress, Recorded, Recorder};
 pub use source::SoftTargetSource;
 pub use supply::SoftTargetSupply;

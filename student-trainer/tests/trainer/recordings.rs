@@ -7,3 +7,4 @@ mod recording;
 mod sampled;
 mod scene;
 mod teachers_gone;
+mod workers;

@@ -10,8 +10,8 @@ use artifacts::manifest::TeacherIdentity;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use soft_targets::{
-    Fault, MAX_VIEWS, Recording, Recordings, Replay, ShardId, SoftTargets, StoreError, WantedRecording,
-    Worker, Written,
+    Fault, MAX_VIEWS, Recording, Recordings, Replay, ShardId, SoftTargets, StoreError,
+    WantedRecording, Worker, Written,
 };
 
 const ENCODINGS: [&str; 6] = ["f32", "f16", "top-2", "top-3-f32", "top-5", "sampled-3-t2"];
