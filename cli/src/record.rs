@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    num::NonZeroU32,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
@@ -15,6 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   retort record configs/demo/student.toml --set 'teacher.endpoints=[\"127.0.0.1:50051\"]' \\
       --set soft_targets.folder=targets --set soft_targets.views=4
+  retort record run.toml --index 0 --of 8
 
 The run itself then needs no teacher: --set soft_targets.mode=recorded. After an interruption the same
 command continues where it stopped. It needs `student-trainer` beside this program.";
@@ -29,6 +31,13 @@ pub struct RecordArguments {
     /// stands, or a TOML string in quotes; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
+    /// Records the share of this worker, from 0 to N - 1, instead of all shards. Workers can record at the same
+    /// time into one folder on a shared file system [default, with --of: the variable JOB_COMPLETION_INDEX].
+    #[arg(long, value_name = "I", requires = "of")]
+    index: Option<u32>,
+    /// Number of workers that record together.
+    #[arg(long, value_name = "N")]
+    of: Option<NonZeroU32>,
 }
 
 /// `retort record`: replaces this process by `student-trainer record`, which has the augmentation and the
@@ -43,6 +52,12 @@ pub(crate) fn execute(arguments: &RecordArguments) -> Result<(), CliError> {
     command.arg("record").arg(&arguments.config);
     for setting in &arguments.overrides {
         command.arg("--set").arg(setting);
+    }
+    if let Some(index) = arguments.index {
+        command.arg("--index").arg(index.to_string());
+    }
+    if let Some(of) = arguments.of {
+        command.arg("--of").arg(of.to_string());
     }
     // `exec` returns only if it failed.
     Err(CliError::file(program)(command.exec()))

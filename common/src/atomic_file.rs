@@ -24,6 +24,18 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.map_err(|error| name(path, &error))
 }
 
+/// Writes `bytes` to `path` like [`write()`], unless `path` exists: of several processes that write it at once,
+/// one succeeds. Works on network file systems, too.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if `path` exists; the errors of [`write()`].
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = temporary_file(path, |file| file.write_all(bytes));
+    let written = written.and_then(|file| Ok(file.persist_noclobber(path)?));
+    let written = written.and_then(|_| File::open(folder_of(path))?.sync_all());
+    written.map_err(|error| name(path, &error))
+}
+
 /// Writes `bytes` to `path` and returns the open file. Unlike [`write()`], this does not sync the folder,
 /// so a power failure may lose the file: a reader may remove the file and its folder as soon as the file
 /// is visible.
@@ -49,6 +61,14 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> io::Result<File> {
 }
 
 fn fill_in_place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<File> {
+    Ok(temporary_file(path, fill)?.persist(path)?)
+}
+
+/// A synced file beside `path`, with what `fill` writes, to be renamed to `path`.
+fn temporary_file(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<NamedTempFile> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let mut file = NamedTempFile::with_prefix_in(PREFIX, folder)?;
@@ -56,7 +76,7 @@ fn fill_in_place(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) ->
     let permissions = fs::Permissions::from_mode(0o644);
     file.as_file().set_permissions(permissions)?;
     file.as_file().sync_all()?;
-    Ok(file.persist(path)?)
+    Ok(file)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -107,6 +127,18 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), b"two");
             assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         }
+    }
+
+    #[test]
+    fn a_file_that_exists_is_kept_if_it_is_to_be_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.txt");
+        write_new(&path, b"one").unwrap();
+        let error = write_new(&path, b"two").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        assert!(error.to_string().contains("b.txt"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]

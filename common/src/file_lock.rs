@@ -5,18 +5,30 @@ use std::{
     ops::Deref,
 };
 
-/// An exclusive lock on a file or folder, released when this is dropped or its process ends.
+/// A lock on a file or folder, exclusive or shared with other processes, released when this is dropped or its process ends.
 #[derive(Debug)]
 pub struct FileLock(File);
 
 impl FileLock {
-    /// Locks the open `file` without waiting.
+    /// Locks the open `file` exclusively, without waiting.
     ///
     /// # Errors
     /// [`TryLockError::WouldBlock`] if this or another process holds a lock on the same file; I/O errors.
     #[allow(clippy::disallowed_methods, reason = "the one place that locks")]
     pub fn try_take(file: File) -> Result<Self, TryLockError> {
         file.try_lock()?;
+        Ok(Self(file))
+    }
+
+    /// Locks the open `file` without waiting, together with others that share the lock. On a network file
+    /// system `file` must be open for reading.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`] if this or another process holds an exclusive lock on the same file; I/O
+    /// errors.
+    #[allow(clippy::disallowed_methods, reason = "the one place that locks")]
+    pub fn try_share(file: File) -> Result<Self, TryLockError> {
+        file.try_lock_shared()?;
         Ok(Self(file))
     }
 }
@@ -54,5 +66,21 @@ mod tests {
         assert!(matches!(again(), Err(TryLockError::WouldBlock)));
         drop(lock);
         again().unwrap();
+    }
+    #[test]
+    fn a_shared_lock_keeps_out_an_exclusive_one_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".lock");
+        File::create(&path).unwrap();
+        let open = || File::open(&path).unwrap();
+        let shared = [(); 2].map(|()| FileLock::try_share(open()).unwrap());
+        let exclusive = || FileLock::try_take(open());
+        assert!(matches!(exclusive(), Err(TryLockError::WouldBlock)));
+        drop(shared);
+        let alone = exclusive().unwrap();
+        let shared = FileLock::try_share(open());
+        assert!(matches!(shared, Err(TryLockError::WouldBlock)));
+        drop(alone);
+        FileLock::try_share(open()).unwrap();
     }
 }

@@ -28,21 +28,25 @@ use student_trainer::{
     metrics,
     run::{self, ResumePolicy, RunContext, RunError},
     service,
-    soft_targets::record,
+    soft_targets::record::{self, RecordContext},
 };
 use tokio::runtime::{Builder, Runtime};
 use traces::Span;
 use tracing::{info, warn};
+use worker_arguments::WorkerArguments;
 
 mod process_environment;
 mod progress;
 mod recording_progress;
+mod worker_arguments;
 
 const EXAMPLES: &str = "\
 Examples:
   student-trainer run configs/demo/teacher.toml --output runs/teacher
   student-trainer run configs/demo/student.toml --set seed=2 --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
   student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4
+  student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4 \\
+      --index 0 --of 8
   student-trainer serve --set grpc.listen=127.0.0.1:0 --ready-file trainer.json
   student-trainer healthcheck 127.0.0.1:50052
   student-trainer evaluate --data .deps/fashion-mnist --model teacher=runs/teacher --teacher teacher \\
@@ -68,7 +72,7 @@ enum Command {
     /// Records a teacher's soft targets ahead of a run.
     ///
     /// Needs [teacher], and in [soft_targets] a folder and the number of views. After an interruption, the
-    /// same command records the missing shards.
+    /// same command records the missing shards. Several workers can record together: see --index.
     Record(RecordArguments),
     /// Serves the run service: clients submit, watch and cancel runs; runs are executed one at a time.
     Serve(Serve),
@@ -107,6 +111,8 @@ struct RecordArguments {
     /// quoted TOML string; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
+    #[command(flatten)]
+    worker: WorkerArguments,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +218,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
 }
 
 fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow::Result<()> {
+    let worker = arguments.worker.worker()?;
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
     let cancel = program::shutdown_token(runtime)?;
     let notices = EventSink::new(|event| {
@@ -221,17 +228,21 @@ fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow
     })
     .notices();
     let progress = RefCell::new(RecordingProgress::new(std::io::stderr().is_terminal()));
+    let context = RecordContext {
+        config: &config,
+        worker,
+        notices: &notices,
+        cancel: &cancel,
+        runtime: runtime.handle(),
+    };
     let recorded = record::record(
-        &config,
-        &notices,
-        &cancel,
-        runtime.handle(),
+        context,
         |plan| progress.borrow_mut().begin(plan),
         |work, done| progress.borrow_mut().show(work, done),
     );
     progress.borrow().finish();
-    for folder in recorded? {
-        writeln!(Messages, "the recording {} is complete", folder.display());
+    for summary in recorded? {
+        RecordingProgress::summarize(&summary);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use student_trainer::soft_targets::{
     Progress,
-    record::{RecordingPlan, Work},
+    record::{RecordingPlan, RecordingSummary, Work},
 };
 
 /// Time between two lines.
@@ -51,6 +51,14 @@ impl RecordingProgress {
             plan.folder.display(),
             human_bytes(plan.space.free)
         );
+        if !plan.worker.is_alone() {
+            let (share, shards) = (plan.share, plan.shards);
+            writeln!(
+                Messages,
+                "{} records {share} of the {shards} shards",
+                plan.worker
+            );
+        }
     }
 
     /// Shows the progress after a batch.
@@ -72,6 +80,29 @@ impl RecordingProgress {
                 Messages,
                 "{view}: {} of {} images, {rate:.0} images/s, {left:.0} s left",
                 progress.images, work.images
+            );
+        }
+    }
+
+    /// Prints what was recorded, and whether other workers still have to record shards.
+    pub fn summarize(summary: &RecordingSummary) {
+        let RecordingSummary {
+            folder,
+            recorded,
+            skipped,
+            missing,
+        } = summary;
+        let folder = folder.display();
+        writeln!(
+            Messages,
+            "recorded {recorded} shards, skipped {skipped} that were there"
+        );
+        if *missing == 0 {
+            writeln!(Messages, "the recording {folder} is complete");
+        } else {
+            writeln!(
+                Messages,
+                "the recording {folder} lacks {missing} shards of other workers"
             );
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Exit code for a wrong command line, as `clap` documents it.
-const USAGE_EXIT_CODE: u8 = 2;
+pub const USAGE_EXIT_CODE: u8 = 2;
 
 /// Exit code of a run that is complete, and whose model was not published because it misses a bound of its publish
 /// gate.

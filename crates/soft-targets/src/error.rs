@@ -6,7 +6,7 @@ use common::{disk_space::human_bytes, folders::Unusable};
 
 use crate::{
     limits::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS, RESERVED_BYTES},
-    shard::ShardFault,
+    shard::{ShardFault, ShardId},
 };
 
 /// Why recorded soft targets cannot be used; the text is one line and names the file or folder.
@@ -65,11 +65,26 @@ pub enum StoreError {
         /// Which limit it exceeds.
         problem: String,
     },
-    /// Another process records into it.
-    #[error("another process records into {}; wait until it is done, or stop it", folder.display())]
+    /// Another process does not release the recording.
+    #[error(
+        "another process has locked {}/.lock and does not release it; stop that process, then run the same \
+         command again", folder.display()
+    )]
     Locked {
         /// The recording's folder.
         folder: PathBuf,
+    },
+    /// Another process recorded a shard with other bytes.
+    #[error(
+        "{}/{shard} was recorded with other soft targets: its teacher reports the same model and numerics, but \
+         computes other bits; use teachers of one kind, and record into another soft_targets.folder",
+        folder.display()
+    )]
+    OtherTargets {
+        /// The recording's folder.
+        folder: PathBuf,
+        /// The shard.
+        shard: ShardId,
     },
     /// Shards are missing or damaged.
     #[error(

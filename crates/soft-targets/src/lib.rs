@@ -6,7 +6,8 @@
 //!   [`interpolation_from_wire`]: how its images are resized.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
-//!   so that students can be distilled without a teacher.
+//!   so that students can be distilled without a teacher. [`Worker`]: the share of one of several processes
+//!   that record together.
 //! - [`pack`](fn@pack), [`unpack`]: a recording as one file.
 //! - [`consumption`]: a digest of what training consumed.
 //!
@@ -29,11 +30,13 @@ mod limits;
 mod mapping;
 mod pack;
 mod recording;
+mod recording_lock;
 mod recordings;
 mod replay;
 mod shard;
 mod shard_space;
 mod tensor_spec;
+mod worker;
 
 pub use codec::{
     ClassMatch, ClassOrder, ClassesDiffer, DrawSeeds, EncodeError, Encoder, Encoding,
@@ -44,9 +47,11 @@ pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
 pub use interpolation::{interpolation_from_wire, interpolation_to_wire};
 pub use limits::{FORMAT_VERSION, MAX_VIEWS};
 pub use pack::{Packed, pack, unpack};
-pub use recording::{Recording, RecordingLock};
+pub use recording::{Recording, Written};
+pub use recording_lock::RecordingLock;
 pub use recordings::Recordings;
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};
 pub use shard_space::ShardSpace;
 pub use tensor_spec::{data_type_to_wire, tensor_from_wire, tensor_to_wire};
+pub use worker::{NoSuchWorker, Worker};

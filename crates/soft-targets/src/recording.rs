@@ -1,12 +1,12 @@
 //! The folder of one recording.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs, io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, digest::Sha256, disk_space, file_lock::FileLock, folders, os_text};
+use common::{atomic_file, digest::Sha256, disk_space, folders, os_text};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,12 +15,13 @@ use crate::{
     identity::{RecordedImages, RecordingIdentity},
     limits::{FORMAT_VERSION, MAX_SHARD_BYTES, MAX_SHARDS, MAX_VIEWS},
     mapping,
+    recording_lock::RecordingLock,
     shard::{Fault, ShardFault, ShardId, ShardLayout, view_folder},
     shard_space::ShardSpace,
+    worker::Worker,
 };
 
 const DESCRIPTION: &str = "recording.json";
-const LOCK: &str = ".lock";
 
 /// A recording, which may be incomplete.
 #[derive(Debug, Clone)]
@@ -54,10 +55,13 @@ fn class_names_digest(names: &[String]) -> Sha256 {
     Sha256::of(&serde_json::to_vec(names).expect("names serialize"))
 }
 
-/// The right to write to a recording. One process has it at a time.
-#[derive(Debug)]
-pub struct RecordingLock {
-    _lock: FileLock,
+/// Who recorded a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// This process.
+    Here,
+    /// Another process, with the same bytes.
+    Elsewhere,
 }
 
 impl Recording {
@@ -82,10 +86,10 @@ impl Recording {
 
     /// Opens the recording of `identity` below `store`, or creates it with logits in the order of
     /// `class_names`, which is empty if the names are not known. A recording that exists keeps its number of
-    /// samples per shard and its class names.
+    /// samples per shard and its class names. Of several processes, the first one creates it.
     ///
     /// # Errors
-    /// I/O errors, a description that cannot be read, [`StoreError::TooLarge`].
+    /// I/O errors, [`StoreError::Locked`], a description that cannot be read, [`StoreError::TooLarge`].
     pub fn open_or_create(
         store: &Path,
         identity: &RecordingIdentity,
@@ -108,7 +112,11 @@ impl Recording {
                 let folder = folder.clone();
                 StoreError::TooLarge { folder, problem }
             })?;
-            atomic_file::write(&file, &description.to_json()).map_err(StoreError::io(&file))?;
+            let _lock = RecordingLock::take(&folder)?;
+            match atomic_file::write_new(&file, &description.to_json()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                written => written.map_err(StoreError::io(&file))?,
+            }
         }
         let recording = Self::open(&folder)?;
         if recording.identity() != identity {
@@ -160,6 +168,12 @@ impl Recording {
     /// All shards of the first `views` views, in order.
     pub fn shards(&self, views: u32) -> impl Iterator<Item = ShardId> {
         (0..views).flat_map(|view| self.shards_of(view))
+    }
+
+    /// The shards of the first `views` views that `worker` records, in order.
+    pub fn share(&self, views: u32, worker: Worker) -> impl Iterator<Item = ShardId> {
+        let numbered = self.shards(views).zip(0u64..);
+        numbered.filter_map(move |(id, number)| worker.records(number).then_some(id))
     }
 
     fn shards_of(&self, view: u32) -> impl Iterator<Item = ShardId> + use<> {
@@ -227,8 +241,19 @@ impl Recording {
 
     /// The shards of the first `views` views that cannot be used. Reads every shard.
     pub fn faults(&self, views: u32) -> Vec<ShardFault> {
+        self.faults_among(self.shards(views))
+    }
+
+    /// Those of `shards` that cannot be used. Reads each of them.
+    pub fn faults_among(&self, shards: impl Iterator<Item = ShardId>) -> Vec<ShardFault> {
         let fault = |id| self.read(id).err().map(|fault| ShardFault { id, fault });
-        self.shards(views).filter_map(fault).collect()
+        shards.filter_map(fault).collect()
+    }
+
+    /// Number of shards of the first `views` views without a file. Does not read existing shards.
+    pub fn missing(&self, views: u32) -> usize {
+        let is_missing = |id: &ShardId| !self.folder.join(id.path()).exists();
+        self.shards(views).filter(is_missing).count()
     }
 
     /// The space that the missing shards of the first `views` views take. Does not read existing shards.
@@ -278,34 +303,19 @@ impl Recording {
         disk_space::free_bytes(&self.folder).map_err(StoreError::io(&self.folder))
     }
 
-    /// Takes the right to write, and removes the temporary files of killed processes.
+    /// Takes the right to write, which several processes may have.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::TooLarge`], I/O errors.
     pub fn lock(&self) -> Result<RecordingLock, StoreError> {
-        let path = self.folder.join(LOCK);
-        let file = File::create(&path).map_err(StoreError::io(&path))?;
-        let lock = match FileLock::try_take(file) {
-            Ok(lock) => lock,
-            Err(TryLockError::WouldBlock) => {
-                let folder = self.folder.clone();
-                return Err(StoreError::Locked { folder });
-            }
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path)(error)),
-        };
-        for view in 0..self.views()? {
-            let folder = self.folder.join(view_folder(view));
-            if folder.exists() {
-                atomic_file::remove_unfinished(&folder).map_err(StoreError::io(&folder))?;
-            }
-        }
-        Ok(RecordingLock { _lock: lock })
+        self.views()?;
+        RecordingLock::take(&self.folder)
     }
 
-    /// Writes a shard atomically.
+    /// Writes a shard atomically, unless another process wrote the same. Replaces a damaged one.
     ///
     /// # Errors
-    /// I/O errors.
+    /// [`StoreError::OtherTargets`] if the shard is there with other bytes; I/O errors.
     ///
     /// # Panics
     /// If `targets` do not have as many samples as the shard.
@@ -314,11 +324,27 @@ impl Recording {
         id: ShardId,
         targets: &SoftTargets,
         _lock: &RecordingLock,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Written, StoreError> {
         let layout = self.layout(id);
         assert_eq!(targets.samples(), layout.samples.len());
         let path = self.folder.join(id.path());
-        atomic_file::write(&path, &layout.write(targets)).map_err(StoreError::io(path))
+        let bytes = layout.write(targets);
+        match atomic_file::write_new(&path, &bytes) {
+            Ok(()) => return Ok(Written::Here),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(StoreError::io(path)(error)),
+        }
+        match mapping::map(&path) {
+            Ok(there) if there == bytes => return Ok(Written::Elsewhere),
+            Ok(there) if layout.read(&there).is_ok() => {
+                let folder = self.folder.clone();
+                return Err(StoreError::OtherTargets { folder, shard: id });
+            }
+            // It is damaged or, if it cannot be read, replaced as far as possible.
+            Ok(_) | Err(_) => {}
+        }
+        atomic_file::write(&path, &bytes).map_err(StoreError::io(path))?;
+        Ok(Written::Here)
     }
 
     pub(crate) fn description_json(&self) -> Vec<u8> {

@@ -38,6 +38,6 @@ pub use live::{AskedTeachers, BatchRequest, LiveTargets, PendingSoftTargets};
 pub use live_predictions::LiveTeacher;
 pub use phase_targets::{PendingAnswer, PhaseTargets, TeacherAnswer, TeacherBatch};
 pub use recorded::RecordedTargets;
-pub use recorder::{Progress, Recorder};
+pub use recorder::{Progress, Recorded, Recorder};
 pub use source::SoftTargetSource;
 pub use supplies::{SuppliedTeacher, TeacherSupplies};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use soft_targets::{Encoding, Recording, ShardSpace};
+use soft_targets::{Encoding, Recording, ShardSpace, StoreError, Worker};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,9 +20,29 @@ use crate::{
     training_data::{DataError, TrainingData},
 };
 
+/// What to record, and with what.
+pub struct RecordContext<'r> {
+    /// The configuration of a run.
+    pub config: &'r RunConfig,
+    /// The worker whose share of the shards to record.
+    pub worker: Worker,
+    /// Gets what users should know.
+    pub notices: &'r NoticeSender,
+    /// Ends the recording.
+    pub cancel: &'r CancellationToken,
+    /// Runs the network traffic.
+    pub runtime: &'r Handle,
+}
+
 /// The soft targets to record, and the space that they take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingPlan {
+    /// The worker that records.
+    pub worker: Worker,
+    /// Shards that it records, with those that are there.
+    pub share: usize,
+    /// Shards of the whole recording.
+    pub shards: usize,
     /// The recording's folder.
     pub folder: PathBuf,
     /// Views that the run uses.
@@ -33,17 +53,30 @@ pub struct RecordingPlan {
     pub encoding: Encoding,
     /// Bytes of one image's soft targets.
     pub bytes_per_image: usize,
-    /// Bytes still to be written, and bytes free.
+    /// Bytes of the whole recording still to be written, and bytes free.
     pub space: ShardSpace,
 }
 
-/// The part of a recording that is missing.
+/// The part of a worker's share that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Shards that are missing or damaged.
     pub shards: usize,
     /// Images in them.
     pub images: u64,
+}
+
+/// What a recording ahead of any run did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingSummary {
+    /// The recording's folder.
+    pub folder: PathBuf,
+    /// Shards that this process recorded.
+    pub recorded: usize,
+    /// Shards of its share that were there, or that another process recorded meanwhile.
+    pub skipped: usize,
+    /// Shards that the recording still lacks.
+    pub missing: usize,
 }
 
 /// Why a recording ahead of any run ended early.
@@ -76,24 +109,27 @@ impl From<SoftTargetError> for RecordError {
     }
 }
 
-/// Records the soft targets that `config` trains with and that are not recorded yet, of one teacher after the other.
-/// Calls `planned` once for each, before its first request, and `progress` after every batch. Returns the folders of
-/// the recordings.
+/// Records the soft targets that a run trains with, as far as they are the worker's share and not recorded yet, of one
+/// teacher after the other. Calls `planned` once for each, before its first request, and `progress` after every batch.
 ///
 /// # Errors
 /// A configuration without teachers, folder or views; a full disk; lost teachers; cancellation. Complete
 /// shards stay: the next call continues after them.
 pub fn record(
-    config: &RunConfig,
-    notices: &NoticeSender,
-    cancel: &CancellationToken,
-    runtime: &Handle,
+    context: RecordContext<'_>,
     mut planned: impl FnMut(&RecordingPlan),
     mut progress: impl FnMut(Work, Progress),
-) -> Result<Vec<PathBuf>, RecordError> {
+) -> Result<Vec<RecordingSummary>, RecordError> {
+    let RecordContext {
+        config,
+        worker,
+        notices,
+        cancel,
+        runtime,
+    } = context;
     config.can_record().map_err(RecordError::Config)?;
     let data = TrainingData::load(config)?;
-    let mut folders = Vec::new();
+    let mut summaries = Vec::new();
     for teacher in config.all_teachers() {
         let context = SupplyContext {
             config,
@@ -108,29 +144,31 @@ pub fn record(
             Some(_) => notices.about(&teacher.to_string()),
             None => notices.clone(),
         };
-        let recorded = record_teacher(&context, &notices, &mut planned, &mut progress);
-        folders.push(recorded.map_err(|error| error.of(teacher.name))?);
+        let recorded = record_teacher(&context, worker, &notices, &mut planned, &mut progress);
+        summaries.push(recorded.map_err(|error| error.of(teacher.name))?);
     }
-    Ok(folders)
+    Ok(summaries)
 }
 
 /// Records the soft targets of one teacher.
 fn record_teacher(
     context: &SupplyContext<'_>,
+    worker: Worker,
     notices: &NoticeSender,
     planned: &mut impl FnMut(&RecordingPlan),
     progress: &mut impl FnMut(Work, Progress),
-) -> Result<PathBuf, SoftTargetError> {
+) -> Result<RecordingSummary, SoftTargetError> {
     let pool = context.connect(notices.clone())?;
     let recording = context.open_or_create(&pool)?;
     let lock = recording.lock()?;
     let (_, _, views) = context.recordings();
     let views = context.views_needed(views);
-    let estimate = recording.estimate(views)?;
-    planned(&RecordingPlan::new(&recording, views, estimate));
+    let plan = RecordingPlan::new(&recording, views, worker)?;
+    planned(&plan);
     // Before the shards are read: a recording that is too large for the disk may take too long to read.
-    estimate.check(recording.folder())?;
-    let shards = shards_to_record(recording.faults(views), notices);
+    plan.space.check(recording.folder())?;
+    let faults = recording.faults_among(recording.share(views, worker));
+    let shards = shards_to_record(faults, notices);
     recording.space(&shards)?.check(recording.folder())?;
     let images = shards.iter().map(|id| recording.samples(id.shard).len());
     let work = Work {
@@ -151,22 +189,31 @@ fn record_teacher(
         batch_size: context.batch_size(),
         cancel: context.cancel,
     };
-    recorder.record(&shards, &lock, |done| progress(work, done))?;
-    Ok(recording.folder().to_owned())
+    let recorded = recorder.record(&shards, &lock, |done| progress(work, done))?;
+    Ok(RecordingSummary {
+        folder: plan.folder,
+        recorded: recorded.here,
+        skipped: plan.share - recorded.here,
+        missing: recording.missing(views),
+    })
 }
 
 impl RecordingPlan {
-    fn new(recording: &Recording, views: u32, space: ShardSpace) -> Self {
+    fn new(recording: &Recording, views: u32, worker: Worker) -> Result<Self, StoreError> {
+        let space = recording.estimate(views)?;
         let identity = recording.identity();
         let classes = identity.images.classes as usize;
-        Self {
+        Ok(Self {
+            worker,
+            share: recording.share(views, worker).count(),
+            shards: recording.shards(views).count(),
             folder: recording.folder().to_owned(),
             views,
             images: identity.images.samples,
             encoding: identity.encoding,
             bytes_per_image: identity.encoding.sample_bytes(classes).total(),
             space,
-        }
+        })
     }
 }
 

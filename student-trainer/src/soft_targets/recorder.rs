@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use datasets::{BatchAssembler, Source, Targets, View};
 use networks::Shape;
-use soft_targets::{Recording, RecordingLock, ShardId, SoftTargets};
+use soft_targets::{Recording, RecordingLock, ShardId, SoftTargets, Written};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -33,8 +33,17 @@ pub struct Recorder<'r> {
 pub struct Progress {
     /// The current shard.
     pub shard: ShardId,
-    /// Images whose answers have arrived, over all shards to record.
+    /// Images whose answers have arrived or were not needed, over all shards to record.
     pub images: u64,
+}
+
+/// What became of the shards to record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Shards that this process recorded.
+    pub here: usize,
+    /// Shards that another process recorded meanwhile.
+    pub elsewhere: usize,
 }
 
 /// A part of a shard that the teachers have.
@@ -45,7 +54,8 @@ struct Asked<'r> {
 }
 
 impl<'r> Recorder<'r> {
-    /// Records `shards`. Writes each when it is complete, while the teachers work on the next ones.
+    /// Records `shards`, except those that another process has recorded meanwhile. Writes each when it is
+    /// complete, while the teachers work on the next ones.
     ///
     /// # Errors
     /// [`SoftTargetError::Cancelled`]; lost teachers; a file that cannot be written. Complete shards stay.
@@ -54,14 +64,27 @@ impl<'r> Recorder<'r> {
         shards: &[ShardId],
         lock: &RecordingLock,
         mut progress: impl FnMut(Progress),
-    ) -> Result<(), SoftTargetError> {
-        let mut batches = shards.iter().flat_map(|shard| self.batches(*shard));
+    ) -> Result<Recorded, SoftTargetError> {
+        let mut shards = shards.iter().copied();
+        let mut recorded = Recorded::default();
+        let mut batches: VecDeque<(ShardId, Vec<u32>)> = VecDeque::new();
         let mut asked = VecDeque::new();
         let (mut answers, mut answered, mut images) = (Vec::new(), 0, 0);
         loop {
             while asked.len() < self.teachers.prefetch {
-                let Some((shard, samples)) = batches.next() else {
-                    break;
+                let Some((shard, samples)) = batches.pop_front() else {
+                    let Some(next) = shards.next() else {
+                        break;
+                    };
+                    if self.recording.read(next).is_err() {
+                        batches.extend(self.batches(next));
+                    } else if self.cancel.is_cancelled() {
+                        return Err(SoftTargetError::Cancelled);
+                    } else {
+                        recorded.elsewhere += 1;
+                        images += self.recording.samples(next.shard).len() as u64;
+                    }
+                    continue;
                 };
                 asked.push_back(self.ask(shard, &samples)?);
             }
@@ -71,13 +94,16 @@ impl<'r> Recorder<'r> {
                 targets,
             }) = asked.pop_front()
             else {
-                return Ok(());
+                return Ok(recorded);
             };
             answers.push(targets.wait(self.cancel)?);
             answered += samples;
             images += samples as u64;
             if answered == self.recording.samples(shard.shard).len() {
-                self.write(shard, &answers, lock)?;
+                match self.write(shard, &answers, lock)? {
+                    Written::Here => recorded.here += 1,
+                    Written::Elsewhere => recorded.elsewhere += 1,
+                }
                 answers.clear();
                 answered = 0;
             }
@@ -125,7 +151,7 @@ impl<'r> Recorder<'r> {
         shard: ShardId,
         answers: &[SoftTargets],
         lock: &RecordingLock,
-    ) -> Result<(), SoftTargetError> {
+    ) -> Result<Written, SoftTargetError> {
         // Holds: a shard has at least one sample, so there is an answer.
         let targets = SoftTargets::concat(answers).expect("a shard is not empty");
         Ok(self.recording.write(shard, &targets, lock)?)

@@ -34,7 +34,7 @@ impl<'r> RecordingRun<'r> {
     /// Opens the recording of `pool`'s teacher, or creates it.
     ///
     /// # Errors
-    /// If another process records into it, or the disk has too little space for what is missing.
+    /// If the recording cannot be used, or the disk has too little space for what is missing.
     pub(super) fn prepare(
         context: &SupplyContext<'r>,
         pool: TeacherPool,
@@ -95,12 +95,12 @@ impl<'r> RecordingRun<'r> {
         for view in 0..self.views {
             if let Some(shards) = self.missing.get(&view) {
                 let started = Instant::now();
-                recorder.record(shards, &self.lock, |_| {})?;
+                let recorded = recorder.record(shards, &self.lock, |_| {})?;
                 self.notices.notice(format!(
                     "recorded view {} of {}: {} shards in {:.1} s",
                     view + 1,
                     self.views,
-                    shards.len(),
+                    recorded.here,
                     started.elapsed().as_secs_f64()
                 ));
             }

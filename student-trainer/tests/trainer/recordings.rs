@@ -8,3 +8,4 @@ mod recording;
 mod sampled;
 mod scene;
 mod teachers_gone;
+mod workers;

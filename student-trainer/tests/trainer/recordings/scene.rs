@@ -132,7 +132,8 @@ impl Scene {
     }
 }
 
-fn finish(command: Command) -> String {
+/// Runs a command that must succeed. Returns its standard error.
+pub fn finish(command: Command) -> String {
     let mut process = Process::start(command);
     let status = process.wait();
     let output = process.stderr();
