@@ -111,6 +111,63 @@ impl<'s> BatchAssembler<'s> {
         Ok(batch)
     }
 
+    /// What the teacher sees of `samples`, without rendering what the student sees: [`Batch::teacher_values`] of the same
+    /// samples, or [`Batch::values`] if both have the same input.
+    ///
+    /// # Errors
+    /// The first sample that cannot be read.
+    ///
+    /// # Panics
+    /// If a sample is not in the source.
+    pub fn assemble_for_teacher(&self, samples: &[u32]) -> Result<Values, SampleError> {
+        let target = self.targets.teacher.as_ref();
+        let target = target.unwrap_or(&self.targets.student);
+        let mut values = self.zeros(samples, target);
+        match &mut values {
+            Values::Uint8(pixels) => self.render_one(samples, target, pixels)?,
+            Values::Fp32(rows) => self.copy_rows(samples, rows)?,
+        }
+        Ok(values)
+    }
+
+    /// Renders each sample for one input.
+    fn render_one(
+        &self,
+        samples: &[u32],
+        target: &Target,
+        pixels: &mut [u8],
+    ) -> Result<(), SampleError> {
+        let shape = target.image_shape();
+        let size = shape.iter().product::<usize>();
+        let one = |canvas: &mut Canvas, sample: u32, out: &mut [u8]| {
+            let Canvas { renderer, partner } = canvas;
+            self.show(renderer, sample, &mut [(target, &mut *out)])?;
+            let Some(mix) = self.mix(sample).filter(|mix| !mix.is_empty()) else {
+                return Ok(());
+            };
+            let [partner, _] = partner;
+            partner.resize(out.len(), 0);
+            self.show(
+                renderer,
+                mix.partner,
+                &mut [(target, partner.as_mut_slice())],
+            )?;
+            mix.apply(out, partner, shape);
+            Ok(())
+        };
+        if self.source.decodes() {
+            return pixels
+                .par_chunks_exact_mut(size)
+                .zip(samples)
+                .try_for_each_init(Canvas::default, |canvas, (out, sample)| {
+                    one(canvas, *sample, out)
+                });
+        }
+        let mut canvas = Canvas::default();
+        let mut pairs = pixels.chunks_exact_mut(size).zip(samples);
+        pairs.try_for_each(|(out, sample)| one(&mut canvas, *sample, out))
+    }
+
     fn zeros(&self, samples: &[u32], target: &Target) -> Values {
         Values::zeros(self.source.kind(), samples.len(), &target.shape)
     }
@@ -127,7 +184,7 @@ impl<'s> BatchAssembler<'s> {
         let teacher_shape = teacher_target.map(|target| target.image_shape());
         let size = |shape: [usize; 3]| shape.iter().product::<usize>();
         let one = |canvas: &mut Canvas, sample: u32, student: &mut [u8], teacher: &mut [u8]| {
-            self.show(&mut canvas.renderer, sample, student, teacher)?;
+            self.show_both(&mut canvas.renderer, sample, student, teacher)?;
             let Some(mix) = self.mix(sample).filter(|mix| !mix.is_empty()) else {
                 return Ok(());
             };
@@ -135,7 +192,7 @@ impl<'s> BatchAssembler<'s> {
             let [student_partner, teacher_partner] = partner;
             student_partner.resize(student.len(), 0);
             teacher_partner.resize(teacher.len(), 0);
-            self.show(renderer, mix.partner, student_partner, teacher_partner)?;
+            self.show_both(renderer, mix.partner, student_partner, teacher_partner)?;
             mix.apply(student, student_partner, student_shape);
             if let Some(shape) = teacher_shape {
                 mix.apply(teacher, teacher_partner, shape);
@@ -166,22 +223,35 @@ impl<'s> BatchAssembler<'s> {
             })
     }
 
-    /// Renders `sample` before it is mixed, for the student and, if `teacher` is not empty, for the teacher.
-    fn show(
+    /// Renders `sample` before it is mixed, for the student and, if it has another input, for the teacher.
+    fn show_both(
         &self,
         renderer: &mut ViewRenderer,
         sample: u32,
         student: &mut [u8],
         teacher: &mut [u8],
     ) -> Result<(), SampleError> {
+        let student = (&self.targets.student, student);
+        match &self.targets.teacher {
+            Some(target) => self.show(renderer, sample, &mut [student, (target, teacher)]),
+            None => self.show(renderer, sample, &mut [student]),
+        }
+    }
+
+    /// Renders `sample` before it is mixed, for each of the inputs.
+    fn show(
+        &self,
+        renderer: &mut ViewRenderer,
+        sample: u32,
+        inputs: &mut [(&Target, &mut [u8])],
+    ) -> Result<(), SampleError> {
         let Sample::Image(picture) = self.source.read(sample)? else {
             unreachable!("a source of images gives images");
         };
         let [_, height, width] = self.targets.student.image_shape();
         let transform = self.transform(sample, picture.size(), [height, width]);
-        renderer.render(&picture, &transform, &self.targets.student, student);
-        if let Some(target) = &self.targets.teacher {
-            renderer.render(&picture, &transform, target, teacher);
+        for (target, out) in inputs {
+            renderer.render(&picture, &transform, target, out);
         }
         Ok(())
     }

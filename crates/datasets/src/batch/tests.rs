@@ -83,6 +83,31 @@ fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view(
     }
 }
 
+#[test]
+fn what_the_teacher_sees_is_the_same_without_the_student() {
+    let data = images(8);
+    let view = |epoch| View::OfEpoch {
+        seed: 1,
+        phase: 0,
+        epoch,
+    };
+    for augmentation in [augmentation(), everything()] {
+        for targets in [
+            for_student_and_teacher([1, 8, 8], [3, 12, 12]),
+            for_student_and_teacher([1, 8, 8], [1, 8, 8]),
+            Targets::student(&[3, 6, 5]),
+        ] {
+            let assembler = BatchAssembler::new(&data, augmentation, view(0), targets.clone());
+            let both = assembler.assemble(&[3, 1, 1, 0]).unwrap();
+            let expected = both.teacher_values.unwrap_or(both.values);
+            let alone = assembler.assemble_for_teacher(&[3, 1, 1, 0]).unwrap();
+            assert_eq!(alone, expected);
+            let other = BatchAssembler::new(&data, augmentation, view(1), targets);
+            assert_ne!(other.assemble_for_teacher(&[3, 1, 1, 0]).unwrap(), alone);
+        }
+    }
+}
+
 /// Half white, half black: what a view mixes is seen in the pixels.
 fn black_and_white(labels: [Option<u32>; 2]) -> InMemoryImages {
     let pixels = [[0; 64], [255; 64]].concat();
