@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use datasets::{Target, Values, View};
-use soft_targets::{ClassOrder, DrawSeeds, SoftTargets};
-use teacher_pool::{TeacherPool, Ticket};
+use soft_targets::{ClassOrder, DrawSeeds, SampleReferences, SoftTargets};
+use teacher_pool::{TeacherBatch, TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::SoftTargetError, fallback::Fallback, padding};
@@ -86,9 +86,14 @@ impl<'r> LiveTargets<'r> {
         };
         // The copies that pad a batch need seeds too.
         let padded = samples.iter().copied().cycle().take(images);
-        let seeds = DrawSeeds::of(self.pool.encoding(), view, padded);
+        let batch = TeacherBatch {
+            data: Bytes::from(pixels),
+            samples: images,
+            seeds: DrawSeeds::of(self.pool.encoding(), view, padded),
+            references: SampleReferences::of(view, padding::positions(samples, images)),
+        };
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(Bytes::from(pixels), images, seeds),
+            ticket: self.pool.submit(batch),
             view: fixed_view,
             samples: samples.to_vec(),
             fallback: self.fallback,
