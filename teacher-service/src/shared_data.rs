@@ -118,7 +118,7 @@ impl SharedData {
 }
 
 fn differs(what: &str, wanted: &str, found: &str) -> String {
-    format!("the {what} of the run are {wanted:.12}, those of this teacher {found:.12}")
+    format!("the run's {what} ({wanted:.12}) and this teacher's ({found:.12}) differ")
 }
 
 /// The teacher's input, if batches of samples of `kind` can be made for it.

@@ -82,7 +82,7 @@ pub enum ResumeError {
 
 /// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
 /// addresses and time-outs.
-const MAY_CHANGE: [&str; 16] = [
+const MAY_CHANGE: [&str; 17] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
@@ -97,6 +97,7 @@ const MAY_CHANGE: [&str; 16] = [
     "soft_targets.samples_per_shard",
     // The checkpoint holds the identity of the teachers.
     "teacher.answer_timeout_seconds",
+    "teacher.batches",
     "teacher.endpoints",
     "teacher.name_server",
     "teacher.prefetch",

@@ -16,7 +16,7 @@ pub(super) struct Difference {
 }
 
 /// Keys, and tables with all keys below them, that do not affect the student: addresses, time-outs, what is kept.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "checkpoints",
     "export",
     "publish",
@@ -24,6 +24,7 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "soft_targets.folder",
     "soft_targets.samples_per_shard",
     "teacher.answer_timeout_seconds",
+    "teacher.batches",
     "teacher.endpoints",
     "teacher.name_server",
     "teacher.prefetch",

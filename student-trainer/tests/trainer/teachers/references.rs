@@ -15,7 +15,7 @@ fn teacher_with(scene: &Scene, name: &str) -> Teacher {
 
 /// Samples and bytes that `run` has sent.
 fn sent(run: &Run, sent_as: &str) -> [f64; 2] {
-    let line = |what| format!("retort_trainer_{what}_sent_total{{sent_as=\"{sent_as}\"}}");
+    let line = |what: &str| format!("retort_trainer_{what}_sent_total{{sent_as=\"{sent_as}\"}}");
     ["samples", "bytes"].map(|what| run.metric(&line(what)))
 }
 
