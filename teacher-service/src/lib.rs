@@ -6,8 +6,8 @@
 //! [`model`] configures), and
 //! answers through the stream's [`stream::Responses`].
 //!
-//! A batch may refer to samples of a data set on this machine ([`shared_data`]); the session renders them before it queues
-//! the batch.
+//! A batch may refer to samples of a data set on this machine ([`shared_data`]); the session renders them before
+//! it queues the batch.
 //!
 //! - The service never merges batches: the logits of a batch depend only on the batch, the model and the
 //!   numerics.
