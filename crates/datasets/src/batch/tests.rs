@@ -1,5 +1,5 @@
 use super::*;
-use crate::{InMemoryImages, Interpolation, Layout, Picture};
+use crate::{InMemoryImages, InMemoryRows, Interpolation, Layout, Picture};
 
 /// Crop and flip.
 fn augmentation() -> Augmentation {
@@ -106,6 +106,21 @@ fn what_the_teacher_sees_is_the_same_without_the_student() {
             assert_ne!(other.assemble_for_teacher(&[3, 1, 1, 0]).unwrap(), alone);
         }
     }
+}
+
+#[test]
+fn rows_are_the_same_for_the_teacher_alone() {
+    let rows = (0_u8..8).map(f32::from).collect();
+    let data = InMemoryRows::new(2, Vec::new(), rows, vec![None; 4]);
+    let augmentation = Augmentation {
+        mixup: Some(crate::Mixup { alpha: 1.0 }),
+        ..Augmentation::default()
+    };
+    let view = View::Fixed { seed: 1, view: 0 };
+    let assembler = BatchAssembler::new(&data, augmentation, view, Targets::student(&[2]));
+    let alone = assembler.assemble_for_teacher(&[3, 0]).unwrap();
+    assert_eq!(alone, assembler.assemble(&[3, 0]).unwrap().values);
+    assert_ne!(alone, assembler.assemble_for_teacher(&[3, 1]).unwrap());
 }
 
 /// Half white, half black: what a view mixes is seen in the pixels.

@@ -82,6 +82,34 @@ fn by_reference_and_by_pixels_the_student_is_the_same() {
 }
 
 #[test]
+fn references_are_split_as_their_pixels_would_be() {
+    let scene = Scene::new(SIZE);
+    let data = format!("data.path={}", scene.path("data").display());
+    // 75 images: two parts of 64.
+    let teacher = scene.teacher(&[&data, "grpc.max_message_bytes=60000"]);
+    let settings = [
+        "phases[0].batch_size=128",
+        "phases[0].epochs=2",
+        "teacher.encoding=sampled-8-t2",
+    ];
+    let run = |name: &str, more: &[&str]| {
+        let before = teacher.answered();
+        let settings = [&settings[..], more].concat();
+        let output = scene.run(name, &[address(&teacher)], &settings).succeed();
+        let parts = teacher.answered() - before;
+        (output, parts, student(&scene.path(name)))
+    };
+    let (output, parts, by_reference) = run("references", &[]);
+    assert!(output.contains("it gets references"), "{output}");
+    assert_eq!(parts, (SIZE.steps * 32 / 128 * 2 * 2) as f64);
+    let by_pixels = run("pixels", &["teacher.batches=pixels"]);
+    assert_eq!(by_pixels.1, parts);
+    assert!(by_pixels.2 == by_reference, "another student");
+    let other = run("another seed", &["seed=2"]);
+    assert!(other.2 != by_reference, "the same student");
+}
+
+#[test]
 fn a_teacher_with_other_data_gets_pixels_and_both_kinds_train_the_same_student() {
     let scene = Scene::new(SIZE);
     write_idx(&scene.path("other data"), 40, [28, 28]);
