@@ -104,6 +104,7 @@ const MAY_CHANGE: [&str; 17] = [
     // The checkpoint holds the identity of the teachers. The keys of `teacher` are also those of each `teachers.NAME`.
     "soft_targets.teachers",
     "teacher.answer_timeout_seconds",
+    "teacher.batches",
     "teacher.endpoints",
     "teacher.name_server",
     "teacher.prefetch",

@@ -11,17 +11,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use datasets::{Augmentation, View};
 use futures::{Stream, StreamExt};
 use proto::teacher::v1::{
     Batch, BatchError, DescribeRequest, DescribeResponse, Encoding, Numerics, Opened, SoftTargets,
     StreamSoftTargetsRequest, StreamSoftTargetsResponse,
+    batch::Input,
     stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
     teacher_service_server::{TeacherService, TeacherServiceServer},
 };
-use soft_targets::{DrawSeeds, tensor_to_wire};
+use soft_targets::{DataReference, SampleReferences, ViewSet, tensor_to_wire};
 use teacher_pool::{
-    BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, TeacherPool, Ticket,
+    BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, SentAs, SentRequest,
+    TeacherBatch, TeacherPool, Ticket,
 };
 use tensors::{DataType, TensorSpec};
 use test_support::{Relay, eventually};
@@ -35,6 +38,9 @@ use tonic_health::server::HealthReporter;
 
 const CLASSES: usize = 3;
 const SHAPE: [usize; 4] = [2, 1, 2, 2];
+
+/// Fingerprint of the data that the teachers have.
+const SPLIT: &str = "0123456789abcdef";
 
 /// What the teachers take.
 fn input() -> TensorSpec {
@@ -59,6 +65,7 @@ impl TeacherService for TestTeacher {
             inputs: vec![tensor_to_wire(&input()).unwrap()],
             class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
             encodings: vec![Encoding::F32.into()],
+            data_fingerprint: SPLIT.into(),
             ..DescribeResponse::default()
         }))
     }
@@ -70,7 +77,11 @@ impl TeacherService for TestTeacher {
         let answer = self.0;
         let responses = call.into_inner().map(move |request| {
             let message = match request?.message.unwrap() {
-                Request::Open(_) => Response::Opened(Opened { credit: 4 }),
+                Request::Open(open) => Response::Opened(Opened {
+                    credit: 4,
+                    by_reference: open.data.is_some(),
+                    ..Opened::default()
+                }),
                 Request::Batch(batch) => answer(&batch)?,
             };
             let message = Some(message);
@@ -114,6 +125,7 @@ struct Recorder {
     notices: Mutex<Vec<String>>,
     requeued: AtomicUsize,
     hedged: AtomicUsize,
+    sent: Mutex<Vec<SentAs>>,
 }
 
 impl PoolObserver for Recorder {
@@ -123,6 +135,11 @@ impl PoolObserver for Recorder {
 
     fn batches_requeued(&self, count: usize) {
         self.requeued.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn request_sent(&self, request: SentRequest) {
+        assert_eq!(request.samples, SHAPE[0]);
+        self.sent.lock().unwrap().push(request.sent_as);
     }
 
     fn batch_hedged(&self) {
@@ -186,6 +203,14 @@ impl Scene {
     }
 
     fn connect(&self, config: PoolConfig) -> Result<TeacherPool, PoolError> {
+        self.connect_with(config, None)
+    }
+
+    fn connect_with(
+        &self,
+        config: PoolConfig,
+        data: Option<DataReference>,
+    ) -> Result<TeacherPool, PoolError> {
         let expected = ExpectedTeacher {
             input: input(),
             classes: CLASSES,
@@ -195,6 +220,7 @@ impl Scene {
                 key: "batch".to_owned(),
             },
             identity: None,
+            data,
         };
         let cancel = CancellationToken::new();
         let observer = self.recorder.clone();
@@ -224,10 +250,18 @@ impl Scene {
     }
 }
 
+fn batch_of(data: Bytes) -> TeacherBatch {
+    TeacherBatch {
+        data,
+        samples: SHAPE[0],
+        ..TeacherBatch::default()
+    }
+}
+
 fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
     let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
     let tickets: Vec<_> = (0..batches)
-        .map(|_| pool.submit(pixels.clone(), SHAPE[0], DrawSeeds::default()))
+        .map(|_| pool.submit(batch_of(pixels.clone())))
         .collect();
     let cancel = CancellationToken::new();
     let wait = |ticket: Ticket| {
@@ -297,7 +331,7 @@ fn a_teacher_with_an_invalid_answer_is_refused_and_another_answers_the_batch() {
             "which it does not have",
         ),
         (
-            |_| Ok(Response::Opened(Opened { credit: 1 })),
+            |_| Ok(Response::Opened(Opened::default())),
             "sent Opened on an open stream",
         ),
         (
@@ -441,6 +475,7 @@ fn a_refused_batch_fails_its_own_ticket_only() {
         1 => Ok(Response::BatchError(BatchError {
             id: 1,
             reason: "unknown image format".into(),
+            send_tensor: false,
         })),
         _ => answers_correctly(batch),
     });
@@ -452,6 +487,86 @@ fn a_refused_batch_fails_its_own_ticket_only() {
         error.contains("unknown image format") && error.contains(&teacher.to_string()),
         "{error}"
     );
+}
+
+/// The data of a run, with the fingerprint `split`.
+fn data(split: &str) -> DataReference {
+    DataReference {
+        split_fingerprint: split.to_owned(),
+        held_out: 0,
+        drawn: 0,
+        samples_fingerprint: split.to_owned(),
+        views: ViewSet {
+            seed: 0,
+            augmentation: Augmentation::default(),
+            input: SHAPE[1..].to_vec(),
+            probe_sha256: common::digest::Sha256::of(b""),
+        },
+    }
+}
+
+/// Asks for batches of samples that a teacher may have, too.
+fn ask_by_reference(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
+    let view = View::Fixed { seed: 1, view: 0 };
+    let batch = TeacherBatch {
+        references: SampleReferences::of(view, [4, 2]),
+        ..batch_of(Bytes::from(vec![0; SHAPE.iter().product()]))
+    };
+    let tickets: Vec<_> = (0..batches).map(|_| pool.submit(batch.clone())).collect();
+    let cancel = CancellationToken::new();
+    let wait = |ticket: Ticket| ticket.wait(&cancel).map(drop);
+    tickets.into_iter().map(wait).collect()
+}
+
+#[test]
+fn a_teacher_with_the_runs_data_gets_references_and_one_with_other_data_pixels() {
+    for (split, sent_as, notice) in [
+        (SPLIT, SentAs::References, "it gets references"),
+        ("fedcba", SentAs::Pixels, "another data set (0123456789ab)"),
+    ] {
+        let scene = Scene::new();
+        let teacher = scene.start(answers_correctly).to_string();
+        let pool = scene.connect_with(PoolConfig::new(vec![teacher]), Some(data(split)));
+        assert_eq!(ask_by_reference(&pool.unwrap(), 3), vec![Ok(()); 3]);
+        assert_eq!(*scene.recorder.sent.lock().unwrap(), [sent_as; 3]);
+        assert!(scene.has_notice(notice), "{notice}");
+    }
+}
+
+#[test]
+fn a_teacher_that_cannot_read_its_data_any_more_gets_pixels() {
+    let scene = Scene::new();
+    let teacher = scene.start(|batch| match batch.input {
+        Some(Input::References(_)) => Ok(unreadable(batch)),
+        _ => answers_correctly(batch),
+    });
+    let config = PoolConfig::new(vec![teacher.to_string()]);
+    let pool = scene.connect_with(config, Some(data(SPLIT))).unwrap();
+    assert_eq!(ask_by_reference(&pool, 8), vec![Ok(()); 8]);
+    assert!(scene.has_notice("any more and gets pixels: cat.png has changed"));
+    let sent = scene.recorder.sent.lock().unwrap().clone();
+    let pixels = sent.iter().filter(|sent| **sent == SentAs::Pixels).count();
+    assert_eq!(sent[0], SentAs::References);
+    // A batch that is returned while it is on its way may be sent twice.
+    assert!(pixels >= 8, "{sent:?}");
+}
+
+#[test]
+fn a_teacher_that_asks_for_pixels_although_it_got_them_refuses_the_batch() {
+    let scene = Scene::new();
+    let teacher = scene.start(|batch| Ok(unreadable(batch)));
+    let config = PoolConfig::new(vec![teacher.to_string()]);
+    let pool = scene.connect_with(config, Some(data(SPLIT))).unwrap();
+    let error = ask_by_reference(&pool, 1)[0].clone().unwrap_err();
+    assert!(matches!(error, PoolError::BatchRefused { .. }), "{error}");
+}
+
+fn unreadable(batch: &Batch) -> Response {
+    Response::BatchError(BatchError {
+        id: batch.id,
+        reason: "cat.png has changed".into(),
+        send_tensor: true,
+    })
 }
 
 #[test]
@@ -493,7 +608,7 @@ fn a_ticket_of_a_dropped_pool_fails() {
     let teacher = scene.start(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
     let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
-    let ticket = pool.submit(pixels, SHAPE[0], DrawSeeds::default());
+    let ticket = pool.submit(batch_of(pixels));
     drop(pool);
     let answer = ticket.wait(&CancellationToken::new());
     assert_eq!(answer.unwrap_err(), PoolError::Closed);
