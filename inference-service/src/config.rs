@@ -3,6 +3,7 @@
 mod model;
 mod ports;
 mod publish;
+mod signatures;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub use model::{
 };
 pub use ports::{AdminConfig, GrpcConfig, HttpConfig, ModelControl};
 pub use publish::PublishConfig;
+pub use signatures::SignaturesConfig;
 
 /// Configuration of the inference service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +59,8 @@ pub struct InferenceConfig {
     pub log: LogConfig,
     /// Limits on published models.
     pub publish: PublishConfig,
+    /// Which signatures of models are accepted.
+    pub signatures: SignaturesConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -230,6 +234,7 @@ impl Validate for InferenceConfig {
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         self.publish.validate(problems);
+        self.signatures.validate(problems);
         self.http.validate_page(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             problems.require_within(key, value, least..=most);

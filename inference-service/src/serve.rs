@@ -7,6 +7,7 @@ use common::{
     ready_file::ReadyFile,
     writable_folder::{self, FolderError},
 };
+use model_signing::KeyFileError;
 use onnx_runtime::LibraryError;
 use server::security::SecurityError;
 use tokio::{
@@ -22,7 +23,7 @@ use crate::{
     error::PublishError,
     inference::Inference,
     ports::{Ports, Shared},
-    publisher::Publisher,
+    publisher::{Publisher, SignaturePolicy},
     readiness::Readiness,
     refusals::Refusals,
     starting::Started,
@@ -37,6 +38,9 @@ pub enum ServerError {
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A trusted key cannot be used; the text names the file.
+    #[error(transparent)]
+    TrustedKey(#[from] KeyFileError),
     /// The model store's folder cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -71,6 +75,7 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
     let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
+    let signatures = SignaturePolicy::load(&config.signatures)?;
     let ports = Ports::bind(config).await?;
     let addresses = ports.addresses;
     onnx_runtime::load_library()?;
@@ -78,7 +83,8 @@ pub async fn run(
     let catalog = Arc::new(Catalog::default());
     writable_folder::check("store", &config.store)?;
     let store = ModelStore::open(&config.store)?;
-    let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
+    let publisher = Publisher::new(store, Arc::clone(&catalog), config, signatures);
+    let publisher = Arc::new(publisher);
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
     let inference = Arc::new(Inference::new(catalog, readiness, config.log.access));
     let shared = Shared {

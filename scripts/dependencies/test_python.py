@@ -1,4 +1,4 @@
-"""A Python environment for the tests: third-party clients, TensorBoard, and a second ONNX Runtime for comparison."""
+"""A Python environment for the tests: third-party clients, model-signing, TensorBoard, and a second ONNX Runtime for comparison."""
 
 from . import part, python_environment
 from .part import PINS, SetupError

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<model>/<version>/model.onnx
+//!                         /model.sig       if the model is signed
 //!                         /manifest.json   written last: the commit mark
 //!               /active.json               the version that serves
 //!       /.deleted.json                      the newest version of each deleted model
@@ -32,6 +33,7 @@ pub use model_name::{InvalidModelName, ModelName};
 
 const MODEL_FILE: &str = "model.onnx";
 const MANIFEST_FILE: &str = "manifest.json";
+const SIGNATURE_FILE: &str = "model.sig";
 const ACTIVE_FILE: &str = "active.json";
 const LOCK_FILE: &str = ".lock";
 const ACTIVE_FORMAT_VERSION: u32 = 1;
@@ -50,6 +52,16 @@ pub struct StoredVersion {
     pub version: u64,
     /// The manifest of the model; `None` if it is damaged.
     pub manifest: Option<ArtifactManifest>,
+}
+
+/// The signature of a model, and the manifest that it covers. The ONNX file, which it covers too, has its digest in
+/// the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedManifest {
+    /// `manifest.json`, byte for byte as it was signed.
+    pub json: Vec<u8>,
+    /// `model.sig`; see the crate `model-signing`.
+    pub signature: Vec<u8>,
 }
 
 /// The content of `active.json`.
@@ -263,7 +275,25 @@ impl ModelStore {
         Ok(onnx)
     }
 
-    /// Stores a new version of `model` and returns its number. The active version does not change.
+    /// The signature of a committed version, if it is signed.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<Option<SignedManifest>, StoreError> {
+        let folder = self.version_folder(model, version);
+        let Some(signature) = read_if_present(&folder.join(SIGNATURE_FILE))? else {
+            return Ok(None);
+        };
+        let manifest = folder.join(MANIFEST_FILE);
+        let json = folders::read(&manifest).map_err(io_error(&manifest))?;
+        Ok(Some(SignedManifest { json, signature }))
+    }
+
+    /// Stores a new version of `model` without a signature and returns its number. The active version does not change.
     ///
     /// # Errors
     /// [`StoreError::Io`]; nothing of the version remains.
@@ -273,20 +303,45 @@ impl ModelStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
+        let json = manifest.to_json();
+        self.commit_files(
+            model,
+            &[(MODEL_FILE, onnx), (MANIFEST_FILE, json.as_slice())],
+        )
+    }
+
+    /// The same with a signature. The manifest is stored as it was signed.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    pub fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        SignedManifest { json, signature }: &SignedManifest,
+    ) -> Result<u64, StoreError> {
+        let files = [
+            (MODEL_FILE, onnx),
+            (SIGNATURE_FILE, signature.as_slice()),
+            (MANIFEST_FILE, json.as_slice()),
+        ];
+        self.commit_files(model, &files)
+    }
+
+    /// Writes the files of a new version of `model` in their order; the manifest is the last.
+    fn commit_files(&self, model: &ModelName, files: &[(&str, &[u8])]) -> Result<u64, StoreError> {
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
         // Numbers of deleted versions are not reused, because clients may still use them.
         let version = self.newest_number(model, newest_served)? + 1;
         let (version, folder) = self.create_version_folder(model, version)?;
-        let write = |name: &str, bytes: &[u8]| {
+        let written = files.iter().try_for_each(|(name, bytes)| {
             let path = folder.join(name);
             atomic_file::write(&path, bytes).map_err(io_error(&path))
-        };
-        write(MODEL_FILE, onnx)
-            .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
-            .inspect_err(|_| {
-                // If this fails, the next start removes the folder, which has no manifest.
-                let _ = fs::remove_dir_all(&folder);
-            })?;
+        });
+        written.inspect_err(|_| {
+            // If this fails, the next start removes the folder, which has no manifest.
+            let _ = fs::remove_dir_all(&folder);
+        })?;
         Ok(version)
     }
 

@@ -135,24 +135,13 @@ impl SigningKey {
 }
 
 impl TrustedKeys {
-    /// Reads one public key from each PEM file.
+    /// Reads a public key from a PEM file and trusts it from now on.
     ///
     /// # Errors
-    /// All files that cannot be used, each with its index in `files`.
-    pub fn read(files: &[PathBuf]) -> Result<Self, Vec<(usize, KeyFileError)>> {
-        let mut keys = Vec::new();
-        let mut errors = Vec::new();
-        for (index, file) in files.iter().enumerate() {
-            match read(file, PublicKey::from_pem) {
-                Ok(key) => keys.push(key),
-                Err(error) => errors.push((index, error)),
-            }
-        }
-        if errors.is_empty() {
-            Ok(Self(keys))
-        } else {
-            Err(errors)
-        }
+    /// See [`KeyFileError`].
+    pub fn trust(&mut self, file: &Path) -> Result<(), KeyFileError> {
+        self.0.push(read(file, PublicKey::from_pem)?);
+        Ok(())
     }
 
     /// Reads one public key in PEM.

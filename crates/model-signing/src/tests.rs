@@ -333,29 +333,26 @@ fn only_keys_of_the_supported_curves_are_read() {
 }
 
 #[test]
-fn every_file_without_a_key_is_named() {
+fn a_file_without_a_key_is_named_and_its_content_is_not_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     fs::write(file("good.pub"), P256_PUBLIC).unwrap();
     fs::write(file("bad.pub"), "secret words").unwrap();
-    let errors = TrustedKeys::read(&[file("missing.pub"), file("good.pub"), file("bad.pub")]);
-    let errors = errors.unwrap_err();
-    let texts: Vec<_> = errors
-        .iter()
-        .map(|(index, error)| (*index, error.to_string()))
-        .collect();
-    assert_eq!(texts.len(), 2, "{texts:?}");
-    assert!(
-        texts[0].0 == 0 && texts[0].1.contains("missing.pub"),
-        "{texts:?}"
-    );
-    assert!(
-        texts[1].0 == 2 && texts[1].1.contains("bad.pub"),
-        "{texts:?}"
-    );
-    assert!(!texts[1].1.contains("secret"), "{texts:?}");
-    let trusted = TrustedKeys::read(&[file("good.pub")]).unwrap();
+    let mut trusted = TrustedKeys::default();
+    for name in ["missing.pub", "bad.pub"] {
+        let error = trusted.trust(&file(name)).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("secret"), "{error}");
+        let error = SigningKey::read(&file(name)).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("secret"), "{error}");
+    }
+    assert!(trusted.is_empty());
+    trusted.trust(&file("good.pub")).unwrap();
     assert_eq!(verify(P256, &files(), &trusted), Ok(()));
+    // Every trusted key is tried.
+    let (key, others) = keys();
+    let signature = sign("m", &files(), &key).unwrap();
+    assert!(verify(&signature, &files(), &trusted).is_err());
+    assert_eq!(verify(&signature, &files(), &others), Ok(()));
 }
 
 #[test]

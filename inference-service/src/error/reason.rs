@@ -39,6 +39,8 @@ pub enum Reason {
     OnnxRuntimeMissing,
     OutputNotFinite,
     QueueFull,
+    SignatureMissing,
+    SignatureRefused,
     StoreFailed,
     TeacherUnavailable,
     TooLarge,
@@ -52,7 +54,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, sorted by name.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
         Self::DeadlineExceeded,
@@ -81,6 +83,8 @@ impl Reason {
         Self::OnnxRuntimeMissing,
         Self::OutputNotFinite,
         Self::QueueFull,
+        Self::SignatureMissing,
+        Self::SignatureRefused,
         Self::StoreFailed,
         Self::TeacherUnavailable,
         Self::TooLarge,
@@ -156,6 +160,8 @@ impl Reason {
             ),
             Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", G::InvalidArgument, H::BAD_REQUEST),
             Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
+            Self::SignatureMissing => ("SIGNATURE_MISSING", G::FailedPrecondition, H::FORBIDDEN),
+            Self::SignatureRefused => ("SIGNATURE_REFUSED", G::FailedPrecondition, H::FORBIDDEN),
             Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
             Self::TeacherUnavailable => (
                 "TEACHER_UNAVAILABLE",

@@ -7,6 +7,7 @@ mod failure;
 mod loading;
 mod progress;
 mod restore;
+mod signatures;
 mod swap;
 mod warnings;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use artifacts::{
     manifest::ArtifactManifest,
-    model_store::{ModelName, ModelStore, StoreError, StoredVersion},
+    model_store::{ModelName, ModelStore, SignedManifest, StoreError, StoredVersion},
 };
 use bytes::Bytes;
 use tokio::{sync::Mutex, task};
@@ -29,6 +30,7 @@ use loading::Candidate;
 use swap::{Source, Swap};
 
 pub use loading::warm_up;
+pub(crate) use signatures::SignaturePolicy;
 
 /// Changes the stored versions and those that serve.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(crate) struct Publisher {
     store: ModelStore,
     catalog: Arc<Catalog>,
     config: InferenceConfig,
+    signatures: SignaturePolicy,
     /// Locked during a change.
     change: Mutex<()>,
 }
@@ -46,6 +49,8 @@ pub(crate) struct Upload {
     pub(crate) model: ModelName,
     pub(crate) onnx: Bytes,
     pub(crate) manifest: ArtifactManifest,
+    /// `None` if the model is not signed.
+    pub(crate) signed: Option<SignedManifest>,
     /// If this model is stored already, keep the version that serves.
     pub(crate) keep_active: bool,
 }
@@ -81,11 +86,17 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
 }
 
 impl Publisher {
-    pub(crate) fn new(store: ModelStore, catalog: Arc<Catalog>, config: &InferenceConfig) -> Self {
+    pub(crate) fn new(
+        store: ModelStore,
+        catalog: Arc<Catalog>,
+        config: &InferenceConfig,
+        signatures: SignaturePolicy,
+    ) -> Self {
         Self {
             store,
             catalog,
             config: config.clone(),
+            signatures,
             change: Mutex::default(),
         }
     }
@@ -105,12 +116,14 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            signed,
             keep_active,
         } = upload;
-        if let Some(published) = self.serve_stored(&model, &manifest, keep_active).await? {
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let stored = self.serve_stored(&model, &candidate.manifest, keep_active);
+        if let Some(published) = stored.await? {
             return Ok(published);
         }
-        let candidate = self.candidate(&model, onnx, Arc::new(manifest));
         let version = Swap::new(&self, &model)
             .run(Source::Upload(candidate))
             .await?;
@@ -157,6 +170,11 @@ impl Publisher {
             // The stored files are damaged, but the upload is complete.
             Err(PublishError::Store(error)) if error.is_damage() => {
                 warn!(%model, version, "published as a new version, because the stored version is damaged: {error}");
+                Ok(None)
+            }
+            // The signature of the upload is accepted.
+            Err(error @ (PublishError::Unsigned | PublishError::Signature(_))) => {
+                warn!(%model, version, "published as a new version, because the stored version is refused: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -314,18 +332,22 @@ impl Publisher {
         self.catalog.fail(model, version, &failure);
     }
 
+    /// A model whose signature is accepted. The SHA-256 of `onnx` is that in `manifest`.
     fn candidate(
         &self,
         model: &ModelName,
         onnx: Bytes,
-        manifest: Arc<ArtifactManifest>,
-    ) -> Candidate {
-        Candidate {
+        manifest: ArtifactManifest,
+        signed: Option<SignedManifest>,
+    ) -> Result<Candidate, PublishError> {
+        self.signatures.check(&manifest, signed.as_ref())?;
+        Ok(Candidate {
             onnx,
-            manifest,
+            manifest: Arc::new(manifest),
+            signed: signed.map(Arc::new),
             limits: self.config.publish,
             config: self.model_config(model),
-        }
+        })
     }
 
     fn model_config(&self, model: &ModelName) -> Arc<ModelConfig> {

@@ -76,9 +76,13 @@ impl<'p> Swap<'p> {
         match source {
             Source::Upload(candidate) => {
                 let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
+                let signed = candidate.signed.clone();
                 let prepared = self.load(candidate).await?;
                 let name = self.model.clone();
-                let store = move |store: &ModelStore| store.commit(&name, &onnx, &manifest);
+                let store = move |store: &ModelStore| match signed {
+                    Some(signed) => store.commit_signed(&name, &onnx, &signed),
+                    None => store.commit(&name, &onnx, &manifest),
+                };
                 let version = self.publisher.blocking(store).await?;
                 self.start(version, prepared)
             }
@@ -171,10 +175,11 @@ impl<'p> Swap<'p> {
         let read = move |store: &ModelStore| {
             let manifest = store.manifest(&name, version)?;
             let onnx = store.onnx(&name, version, &manifest)?;
-            Ok((Bytes::from(onnx), Arc::new(manifest)))
+            let signed = store.signed_manifest(&name, version)?;
+            Ok((Bytes::from(onnx), manifest, signed))
         };
-        let (onnx, manifest) = self.publisher.blocking(read).await?;
-        Ok(self.publisher.candidate(self.model, onnx, manifest))
+        let (onnx, manifest, signed) = self.publisher.blocking(read).await?;
+        self.publisher.candidate(self.model, onnx, manifest, signed)
     }
 
     fn start(&self, version: u64, prepared: Prepared) -> Result<Arc<LoadedVersion>, PublishError> {

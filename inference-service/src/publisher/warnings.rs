@@ -19,9 +19,10 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            signed,
             ..
         } = upload;
-        let candidate = self.candidate(&model, onnx, Arc::new(manifest));
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
         let checked = candidate.check().await?;
         // The versions that are loaded now may be unloaded by the time of the publish.
         self.check_memory(checked.memory_bytes, u64::MAX)

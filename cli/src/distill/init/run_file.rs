@@ -64,6 +64,10 @@ const COMMENTS: [(&str, &str); 21] = [
     ("publish.endpoint", "Its admin port."),
     ("publish.precision", "Which of the two models it gets."),
     (
+        "publish.signing_key",
+        "The private key that signs the student.",
+    ),
+    (
         "publish.gate",
         "Bounds that the student must meet, or it is not published.",
     ),

@@ -352,3 +352,23 @@ fn a_version_with_an_unreachable_manifest_is_damaged_and_not_half_written() {
     store.delete(&model, 1).unwrap();
     assert_eq!(numbers(&store, &model), Vec::<u64>::new());
 }
+
+#[test]
+fn a_signed_manifest_is_kept_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = ModelStore::open(folder.path()).unwrap();
+    // Not in the form in which this version writes it.
+    let json = [&b"  "[..], &manifest(b"one").to_json()].concat();
+    let signed = SignedManifest {
+        json,
+        signature: b"signature".to_vec(),
+    };
+    assert_eq!(store.commit_signed(&model, b"one", &signed).unwrap(), 1);
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    assert_eq!(store.signed_manifest(&model, 1).unwrap(), Some(signed));
+    assert_eq!(store.signed_manifest(&model, 2).unwrap(), None);
+    let stored = store.manifest(&model, 1).unwrap();
+    assert_eq!(stored, manifest(b"one"));
+    assert_eq!(store.onnx(&model, 1, &stored).unwrap(), b"one");
+}
