@@ -11,7 +11,14 @@ use serde_json::Value;
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 6] = [
     &["common", "proto", "tensorboard", "tensors"],
-    &["artifacts", "datasets", "networks", "server", "torch-cuda"],
+    &[
+        "artifacts",
+        "datasets",
+        "model-signing",
+        "networks",
+        "server",
+        "torch-cuda",
+    ],
     &[
         "onnx-runtime",
         "soft-targets",
@@ -59,12 +66,13 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 12] = [
+const WITHOUT_LIBTORCH: [&str; 13] = [
     "artifacts",
     "cli",
     "common",
     "datasets",
     "inference-service",
+    "model-signing",
     "networks",
     "onnx-runtime",
     "server",

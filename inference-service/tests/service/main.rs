@@ -23,6 +23,7 @@ mod rows;
 mod security;
 mod serving;
 mod settings;
+mod signatures;
 mod stale_credentials;
 mod starting;
 mod streams;
