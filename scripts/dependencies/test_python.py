@@ -18,5 +18,5 @@ def install():
 
 def fill(folder, pin):
     """Creates the environment and installs the packages."""
-    part.say("python: fetching the tests' Python packages (90 MB)")
+    part.say("python: fetching the tests' Python packages (103 MB)")
     python_environment.fill(folder, pin, "--no-compile")

@@ -45,7 +45,7 @@ pub enum InvalidKey {
     )]
     NoPublicKey,
     /// The key is of another kind.
-    #[error("is not a key of the elliptic curve P-256 or P-384")]
+    #[error("is not a complete key of the elliptic curve P-256 or P-384")]
     Curve,
 }
 
@@ -171,8 +171,9 @@ impl PublicKey {
     fn from_pem(pem: &[u8]) -> Result<Self, InvalidKey> {
         let key =
             SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| InvalidKey::NoPublicKey)?;
+        let der: &[u8] = &key;
         let of_curve = |curve: Curve| {
-            let point = key.as_ref().strip_prefix(curve.head())?;
+            let point = der.strip_prefix(curve.head())?;
             (point.len() == curve.point_bytes()).then(|| Self::new(curve, point))
         };
         let key = Curve::ALL.into_iter().find_map(of_curve);

@@ -128,7 +128,7 @@ pub fn sign_folder(folder: &Path, key: &SigningKey) -> Result<Vec<u8>, SigningEr
 }
 
 /// Checks that one of `keys` made `signature` and that it covers every file of `files` with its digest. The signature
-/// may cover further files: who uploads a model does not send all files of its folder.
+/// may cover further files: an upload does not contain all files of a model's folder.
 ///
 /// # Errors
 /// See [`SignatureError`]. Nothing in `signature` is trusted before its key is verified.

@@ -121,12 +121,12 @@ pub struct PublishConfig {
     /// Whether the token may travel to another machine without TLS.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token_in_plain_text: TokenInPlainText,
-    /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<ClientTls>,
     /// File with the private key that signs the model; without it, the model is not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<PathBuf>,
+    /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
     /// The bounds that the model must meet; without them, every model is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<PublishGateConfig>,
