@@ -28,12 +28,13 @@ use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders};
 
 mod deletion;
 mod model_name;
+mod signed;
 
 pub use model_name::{InvalidModelName, ModelName};
+pub use signed::SignedManifest;
 
 const MODEL_FILE: &str = "model.onnx";
 const MANIFEST_FILE: &str = "manifest.json";
-const SIGNATURE_FILE: &str = "model.sig";
 const ACTIVE_FILE: &str = "active.json";
 const LOCK_FILE: &str = ".lock";
 const ACTIVE_FORMAT_VERSION: u32 = 1;
@@ -52,16 +53,6 @@ pub struct StoredVersion {
     pub version: u64,
     /// The manifest of the model; `None` if it is damaged.
     pub manifest: Option<ArtifactManifest>,
-}
-
-/// The signature of a model, and the manifest that it covers. The ONNX file, which it covers too, has its digest in
-/// the manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedManifest {
-    /// `manifest.json`, byte for byte as it was signed.
-    pub json: Vec<u8>,
-    /// `model.sig`; see the crate `model-signing`.
-    pub signature: Vec<u8>,
 }
 
 /// The content of `active.json`.
@@ -275,24 +266,6 @@ impl ModelStore {
         Ok(onnx)
     }
 
-    /// The signature of a committed version, if it is signed.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn signed_manifest(
-        &self,
-        model: &ModelName,
-        version: u64,
-    ) -> Result<Option<SignedManifest>, StoreError> {
-        let folder = self.version_folder(model, version);
-        let Some(signature) = read_if_present(&folder.join(SIGNATURE_FILE))? else {
-            return Ok(None);
-        };
-        let manifest = folder.join(MANIFEST_FILE);
-        let json = folders::read(&manifest).map_err(io_error(&manifest))?;
-        Ok(Some(SignedManifest { json, signature }))
-    }
-
     /// Stores a new version of `model` without a signature and returns its number. The active version does not change.
     ///
     /// # Errors
@@ -308,24 +281,6 @@ impl ModelStore {
             model,
             &[(MODEL_FILE, onnx), (MANIFEST_FILE, json.as_slice())],
         )
-    }
-
-    /// The same with a signature. The manifest is stored as it was signed.
-    ///
-    /// # Errors
-    /// Those of [`commit`](Self::commit).
-    pub fn commit_signed(
-        &self,
-        model: &ModelName,
-        onnx: &[u8],
-        SignedManifest { json, signature }: &SignedManifest,
-    ) -> Result<u64, StoreError> {
-        let files = [
-            (MODEL_FILE, onnx),
-            (SIGNATURE_FILE, signature.as_slice()),
-            (MANIFEST_FILE, json.as_slice()),
-        ];
-        self.commit_files(model, &files)
     }
 
     /// Writes the files of a new version of `model` in their order; the manifest is the last.

@@ -28,7 +28,7 @@ const SHARDS: &[u8] = include_bytes!("fixtures/shards.sig");
 const BLAKE3: &[u8] = include_bytes!("fixtures/blake3.sig");
 
 /// A new private key, and its public key as the only trusted one.
-fn keys() -> (SigningKey, TrustedKeys) {
+fn new_keys() -> (SigningKey, TrustedKeys) {
     let pair = KeyPair::generate().unwrap();
     let key = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
     let trusted = TrustedKeys::from_pem(pair.public_key_pem().as_bytes()).unwrap();
@@ -36,7 +36,7 @@ fn keys() -> (SigningKey, TrustedKeys) {
 }
 
 /// The files that are uploaded.
-pub(super) fn files() -> ModelFiles {
+pub(super) fn uploaded() -> ModelFiles {
     ModelFiles::published(Sha256::of(ONNX), MANIFEST)
 }
 
@@ -73,8 +73,8 @@ fn both_curves_sign_and_verify() {
         let pair = KeyPair::generate_for(algorithm).unwrap();
         let key = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap();
         let trusted = TrustedKeys::from_pem(pair.public_key_pem().as_bytes()).unwrap();
-        let signature = sign("m", &files(), &key).unwrap();
-        assert_eq!(verify(&signature, &files(), &trusted), Ok(()));
+        let signature = sign("m", &uploaded(), &key).unwrap();
+        assert_eq!(verify(&signature, &uploaded(), &trusted), Ok(()));
     }
 }
 
@@ -82,7 +82,7 @@ fn both_curves_sign_and_verify() {
 fn signatures_of_the_python_package_verify() {
     for (signature, public) in [(P256, P256_PUBLIC), (P384, P384_PUBLIC)] {
         let trusted = TrustedKeys::from_pem(public).unwrap();
-        assert_eq!(verify(signature, &files(), &trusted), Ok(()));
+        assert_eq!(verify(signature, &uploaded(), &trusted), Ok(()));
         let folder = ModelFiles::in_folder(folder().path()).unwrap();
         assert_eq!(verify(signature, &folder, &trusted), Ok(()));
         // The fingerprint of a key is the SHA-256 of its file.
@@ -94,7 +94,7 @@ fn signatures_of_the_python_package_verify() {
 
 #[test]
 fn a_folder_is_signed_like_by_the_python_package() {
-    let (key, trusted) = keys();
+    let (key, trusted) = new_keys();
     let folder = folder();
     // A model of its own, Git's file and an older signature are not covered.
     for (name, bytes) in [
@@ -109,7 +109,7 @@ fn a_folder_is_signed_like_by_the_python_package() {
     let signature = sign_folder(folder.path(), &key).unwrap();
     let written = fs::read(folder.path().join(SIGNATURE_FILE)).unwrap();
     assert_eq!(written, signature);
-    assert_eq!(verify(&signature, &files(), &trusted), Ok(()));
+    assert_eq!(verify(&signature, &uploaded(), &trusted), Ok(()));
 
     let (ours, theirs) = (statement(&signature), statement(P256));
     for pointer in [
@@ -137,8 +137,8 @@ fn a_folder_is_signed_like_by_the_python_package() {
 
 #[test]
 fn a_changed_file_is_named() {
-    let (key, trusted) = keys();
-    let signature = sign("m", &files(), &key).unwrap();
+    let (key, trusted) = new_keys();
+    let signature = sign("m", &uploaded(), &key).unwrap();
     let changed = |onnx: &[u8], manifest: &[u8]| {
         let files = ModelFiles::published(Sha256::of(onnx), manifest);
         match verify(&signature, &files, &trusted) {
@@ -152,24 +152,24 @@ fn a_changed_file_is_named() {
 
 #[test]
 fn a_file_that_is_not_signed_is_named() {
-    let (key, trusted) = keys();
-    let signature = sign("m", &files(), &key).unwrap();
+    let (key, trusted) = new_keys();
+    let signature = sign("m", &uploaded(), &key).unwrap();
     let folder = ModelFiles::in_folder(folder().path()).unwrap();
     let file = "weights.safetensors".to_owned();
     let error = SignatureError::NotCovered { file };
     assert_eq!(verify(&signature, &folder, &trusted), Err(error));
     // The signature of the whole folder covers fewer files too.
     let signature = sign("m", &folder, &key).unwrap();
-    assert_eq!(verify(&signature, &files(), &trusted), Ok(()));
+    assert_eq!(verify(&signature, &uploaded(), &trusted), Ok(()));
 }
 
 #[test]
 fn another_key_is_refused() {
-    let ((key, trusted), (_, others)) = (keys(), keys());
-    let signature = sign("m", &files(), &key).unwrap();
-    assert_eq!(verify(&signature, &files(), &trusted), Ok(()));
+    let ((key, trusted), (_, others)) = (new_keys(), new_keys());
+    let signature = sign("m", &uploaded(), &key).unwrap();
+    assert_eq!(verify(&signature, &uploaded(), &trusted), Ok(()));
     for keys in [&others, &TrustedKeys::default()] {
-        let error = verify(&signature, &files(), keys).unwrap_err();
+        let error = verify(&signature, &uploaded(), keys).unwrap_err();
         let fingerprint = key.public().fingerprint().to_string();
         assert_eq!(error, SignatureError::Untrusted { key: fingerprint });
     }
@@ -177,21 +177,21 @@ fn another_key_is_refused() {
 
 #[test]
 fn a_key_that_is_only_named_is_no_proof() {
-    let ((key, _), (other, trusted)) = (keys(), keys());
-    let mut bundle: Value = serde_json::from_slice(&sign("m", &files(), &key).unwrap()).unwrap();
+    let ((key, _), (other, trusted)) = (new_keys(), new_keys());
+    let mut bundle: Value = serde_json::from_slice(&sign("m", &uploaded(), &key).unwrap()).unwrap();
     let trusted_hint = other.public().fingerprint();
     for hint in [json!(trusted_hint), json!(""), Value::Null] {
         bundle["verificationMaterial"]["publicKey"]["hint"] = hint;
         let signature = bundle.to_string();
-        let error = verify(signature.as_bytes(), &files(), &trusted).unwrap_err();
+        let error = verify(signature.as_bytes(), &uploaded(), &trusted).unwrap_err();
         assert_eq!(error, SignatureError::Mismatch);
     }
 }
 
 #[test]
 fn bundles_of_other_forms_are_refused_with_the_reason() {
-    let (key, trusted) = keys();
-    let good: Value = serde_json::from_slice(&sign("m", &files(), &key).unwrap()).unwrap();
+    let (key, trusted) = new_keys();
+    let good: Value = serde_json::from_slice(&sign("m", &uploaded(), &key).unwrap()).unwrap();
     let changed = |pointer: &str, value: Value| {
         let mut bundle = good.clone();
         *bundle.pointer_mut(pointer).unwrap() = value;
@@ -230,7 +230,7 @@ fn bundles_of_other_forms_are_refused_with_the_reason() {
             "not made with a key",
         ),
     ] {
-        let error = verify(&signature, &files(), &trusted)
+        let error = verify(&signature, &uploaded(), &trusted)
             .unwrap_err()
             .to_string();
         assert!(error.contains(part), "{part:?} is not in {error:?}");
@@ -240,8 +240,8 @@ fn bundles_of_other_forms_are_refused_with_the_reason() {
 
 #[test]
 fn statements_of_other_forms_are_refused_with_the_reason() {
-    let (key, trusted) = keys();
-    let good = statement(&sign("m", &files(), &key).unwrap());
+    let (key, trusted) = new_keys();
+    let good = statement(&sign("m", &uploaded(), &key).unwrap());
     let changed = |pointer: &str, value: Value| {
         let mut statement = good.clone();
         *statement.pointer_mut(pointer).unwrap() = value;
@@ -287,7 +287,7 @@ fn statements_of_other_forms_are_refused_with_the_reason() {
         (changed("/predicate", json!({})), "serialization"),
         (signed(&twice_named, &key), "names `manifest.json` twice"),
     ] {
-        let error = verify(&signature, &files(), &trusted)
+        let error = verify(&signature, &uploaded(), &trusted)
             .unwrap_err()
             .to_string();
         assert!(error.contains(part), "{part:?} is not in {error:?}");
@@ -295,7 +295,7 @@ fn statements_of_other_forms_are_refused_with_the_reason() {
     // The same with what the Python package signs.
     let trusted = TrustedKeys::from_pem(P256_PUBLIC).unwrap();
     for (signature, part) in [(SHARDS, "`shards`"), (BLAKE3, "`blake3`")] {
-        let error = verify(signature, &files(), &trusted)
+        let error = verify(signature, &uploaded(), &trusted)
             .unwrap_err()
             .to_string();
         assert!(error.contains(part), "{part:?} is not in {error:?}");
@@ -347,17 +347,17 @@ fn a_file_without_a_key_is_named_and_its_content_is_not_shown() {
     }
     assert!(trusted.is_empty());
     trusted.trust(&file("good.pub")).unwrap();
-    assert_eq!(verify(P256, &files(), &trusted), Ok(()));
+    assert_eq!(verify(P256, &uploaded(), &trusted), Ok(()));
     // Every trusted key is tried.
-    let (key, others) = keys();
-    let signature = sign("m", &files(), &key).unwrap();
-    assert!(verify(&signature, &files(), &trusted).is_err());
-    assert_eq!(verify(&signature, &files(), &others), Ok(()));
+    let (key, others) = new_keys();
+    let signature = sign("m", &uploaded(), &key).unwrap();
+    assert!(verify(&signature, &uploaded(), &trusted).is_err());
+    assert_eq!(verify(&signature, &uploaded(), &others), Ok(()));
 }
 
 #[test]
 fn a_folder_without_files_or_with_a_dangling_link_is_not_signed() {
-    let (key, _) = keys();
+    let (key, _) = new_keys();
     let folder = tempfile::tempdir().unwrap();
     let error = sign_folder(folder.path(), &key).unwrap_err().to_string();
     assert!(error.contains("no files"), "{error}");
