@@ -3,7 +3,7 @@
 mod deletion;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,10 +15,11 @@ use common::{
     os_text,
     output::{Messages, OutputError, Results},
 };
+use model_signing::{SIGNATURE_FILE, SigningKey};
 use proto::publish::v1::{ActivateVersionRequest, ModelVersion, PublishResponse};
 use server::{
     security::client::CredentialArguments,
-    upload::{IfStored, upload},
+    upload::{IfStored, ModelUpload, upload},
 };
 use tonic::Request;
 
@@ -41,7 +42,7 @@ Examples:
   retort models versions fashion-mnist
   retort models activate fashion-mnist 2
   retort models rollback fashion-mnist      back to the version before the active one
-  retort models publish fashion-mnist runs/student/artifact
+  retort models publish fashion-mnist runs/student/artifact --signing-key key.pem
   retort models delete fashion-mnist 1 --admin 127.0.0.1:8003
   retort models delete fashion-minst --all  the model with all its versions; asks first";
 
@@ -90,8 +91,11 @@ enum ModelsCommand {
     Publish {
         /// The model's name in the service.
         model: String,
-        /// Folder with model.onnx and manifest.json.
+        /// Folder with model.onnx, manifest.json and, if the model is signed, model.sig.
         artifact: PathBuf,
+        /// File with a private key (PEM): signs the files of the folder first, and writes model.sig there.
+        #[arg(long, value_name = "FILE")]
+        signing_key: Option<PathBuf>,
     },
     /// Delete a version that is not active, or a model with all its versions.
     Delete(deletion::Deletion),
@@ -117,7 +121,16 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             })?;
             activate(&admin, &model, version).await
         }
-        ModelsCommand::Publish { model, artifact } => publish(&admin, &model, &artifact).await,
+        ModelsCommand::Publish {
+            model,
+            artifact,
+            signing_key,
+        } => {
+            if let Some(file) = signing_key {
+                model_signing::sign_folder(&artifact, &SigningKey::read(&file)?)?;
+            }
+            publish(&admin, &model, &artifact).await
+        }
         ModelsCommand::Delete(deletion) => deletion.execute(&admin).await,
     }
 }
@@ -159,7 +172,7 @@ async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), Cli
     Ok(())
 }
 
-/// Uploads the model.onnx and the manifest.json in the folder `artifact`.
+/// Uploads the model.onnx, the manifest.json and the signature, if there is one, in the folder `artifact`.
 pub(crate) async fn upload_artifact(
     admin: &Remote,
     model: &str,
@@ -172,10 +185,19 @@ pub(crate) async fn upload_artifact(
             .map(Bytes::from)
             .map_err(|error| CliError::File { path, error })
     };
-    let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
+    let files = ModelUpload {
+        onnx: read("model.onnx")?,
+        manifest_json: read("manifest.json")?,
+        signature: match read(SIGNATURE_FILE) {
+            Err(CliError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                Bytes::new()
+            }
+            signature => signature?,
+        },
+    };
     // The service would reject it only after the upload.
-    ArtifactManifest::from_json(&manifest_json)?;
-    let messages = upload(model, onnx, manifest_json, if_stored);
+    ArtifactManifest::from_json(&files.manifest_json)?;
+    let messages = upload(model, files, if_stored);
     let mut client = publisher(admin).await?;
     let mut request = Request::new(tokio_stream::iter(messages));
     request.set_timeout(LOAD_DEADLINE);

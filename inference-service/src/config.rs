@@ -4,6 +4,7 @@ mod model;
 mod model_store;
 mod ports;
 mod publish;
+mod signatures;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -22,6 +23,7 @@ pub use model::{
 pub use model_store::ModelStoreConfig;
 pub use ports::{AdminConfig, GrpcConfig, HttpConfig, ModelControl};
 pub use publish::PublishConfig;
+pub use signatures::SignaturesConfig;
 
 /// Configuration of the inference service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +64,8 @@ pub struct InferenceConfig {
     pub model_store: ModelStoreConfig,
     /// Limits on published models.
     pub publish: PublishConfig,
+    /// Which signatures of models are accepted.
+    pub signatures: SignaturesConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -240,6 +244,7 @@ impl Validate for InferenceConfig {
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         self.publish.validate(problems);
+        self.signatures.validate(problems);
         self.http.validate_page(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             problems.require_within(key, value, least..=most);

@@ -23,6 +23,7 @@ mod bucket;
 mod folder;
 mod location;
 mod model_name;
+mod signed;
 #[cfg(test)]
 mod test_model;
 
@@ -31,6 +32,7 @@ pub use bucket::BucketStore;
 pub use folder::FolderStore;
 pub use location::{BucketLocation, InvalidLocation, Provider, StoreLocation};
 pub use model_name::{InvalidModelName, ModelName};
+pub use signed::SignedManifest;
 
 const MANIFEST_FILE: &str = "manifest.json";
 const ACTIVE_FILE: &str = "active.json";
@@ -56,6 +58,17 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError::NoSuchVersion`], or if it cannot be read.
     fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError>;
+
+    /// The manifest of a committed version, and its signature if it is signed. The manifest is read once, so it is the
+    /// one that the signature is checked with.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchVersion`], or if one of the two cannot be read.
+    fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Option<SignedManifest>), StoreError>;
 
     /// Reads the ONNX file of a committed version and compares its digest with `manifest`.
     ///
@@ -89,7 +102,7 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
     /// [`StoreError::ReadOnly`].
     fn check_writable(&self) -> Result<(), StoreError>;
 
-    /// Stores a new version of `model` and returns its number. The active version does not change.
+    /// Stores a new version of `model` without a signature and returns its number. The active version does not change.
     ///
     /// # Errors
     /// If it cannot be written; readers see nothing of the version. A [`StoreError::Unavailable`] leaves open
@@ -99,6 +112,17 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         model: &ModelName,
         onnx: &[u8],
         manifest: &ArtifactManifest,
+    ) -> Result<u64, StoreError>;
+
+    /// Stores a new, signed version of `model` and returns its number. The manifest is stored as it was signed.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        signed: &SignedManifest,
     ) -> Result<u64, StoreError>;
 
     /// Makes `version` the active version, also after a restart, if the active version is still `before`. Does

@@ -18,19 +18,35 @@ pub enum IfStored {
     KeepActive,
 }
 
-/// The stream of `PublisherService.Publish`: a header, then the file `onnx` in order.
+/// The files of a model that are uploaded.
+#[derive(Debug, Clone)]
+pub struct ModelUpload {
+    /// The ONNX file.
+    pub onnx: Bytes,
+    /// Its `manifest.json`.
+    pub manifest_json: Bytes,
+    /// Its `model.sig`; empty if it is not signed.
+    pub signature: Bytes,
+}
+
+/// The stream of `PublisherService.Publish`: a header, then the ONNX file in order.
 pub fn upload(
     model: &str,
-    onnx: Bytes,
-    manifest_json: Bytes,
+    files: ModelUpload,
     if_stored: IfStored,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
+    let ModelUpload {
+        onnx,
+        manifest_json,
+        signature,
+    } = files;
     let header = PublishHeader {
         model_name: model.to_owned(),
         sha256: Sha256::of(&onnx).to_string(),
         size: onnx.len() as u64,
         manifest_json,
         keep_active: if_stored == IfStored::KeepActive,
+        signature,
     };
     let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
         let end = onnx.len().min(start + CHUNK);
@@ -47,8 +63,12 @@ mod tests {
     #[test]
     fn the_chunks_are_the_file_in_order() {
         let file: Vec<u8> = (0..CHUNK + 5).map(|i| (i % 251) as u8).collect();
-        let manifest = Bytes::from_static(b"{}");
-        let mut messages = upload("m", file.clone().into(), manifest, IfStored::KeepActive);
+        let files = ModelUpload {
+            onnx: file.clone().into(),
+            manifest_json: Bytes::from_static(b"{}"),
+            signature: Bytes::from_static(b"sig"),
+        };
+        let mut messages = upload("m", files, IfStored::KeepActive);
         let Some(Part::Header(header)) = messages.next().unwrap().part else {
             panic!("the first message is the header");
         };
@@ -58,6 +78,10 @@ mod tests {
         );
         assert_eq!(header.sha256, Sha256::of(&file).to_string());
         assert!(header.keep_active);
+        assert_eq!(
+            (&header.manifest_json[..], &header.signature[..]),
+            (&b"{}"[..], &b"sig"[..])
+        );
         let mut sent = Vec::new();
         for message in messages {
             let Some(Part::Chunk(chunk)) = message.part else {

@@ -174,6 +174,8 @@ fn every_key_has_a_range() {
         "publish.load_timeout_seconds=0",
         "publish.upload_timeout_seconds=0",
         "publish.upload_timeout_seconds=86401",
+        "signatures.required=true",
+        "signatures.trusted_keys=[\"no-such.pub\"]",
         "shutdown.grace_seconds=3601",
         "shutdown.drain_seconds=-1",
         "shutdown.drain=1",

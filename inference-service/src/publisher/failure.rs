@@ -49,6 +49,8 @@ fn is_transient(error: &PublishError) -> bool {
         | PublishError::Digest { .. }
         | PublishError::Manifest(_)
         | PublishError::ManifestMismatch { .. }
+        | PublishError::Unsigned
+        | PublishError::Signature(_)
         | PublishError::Model(_)
         | PublishError::GoldenBatch { .. }
         | PublishError::VersionActive { .. }

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use model_signing::{KeyFileError, SigningError};
 use networks::{SpecError, WeightsError};
 use torch_networks::{DeviceUnavailable, TorchError};
 
@@ -79,6 +80,12 @@ pub enum RunError {
     /// The model cannot be exported, or ONNX Runtime does not compute what libtorch does.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The key that signs the model cannot be used; the text names the file.
+    #[error("publish.signing_key: {0}")]
+    SigningKey(#[from] KeyFileError),
+    /// The model cannot be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The bounds that the model must meet cannot be measured.
     #[error(transparent)]
     PublishGate(#[from] PublishGateError),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<model>/<version>/model.onnx
+//!                         /model.sig       if the model is signed
 //!                         /manifest.json   written last: the commit mark
 //!               /active.json               the version that serves
 //!       /.deleted.json                      the newest version of each deleted model
@@ -22,8 +23,8 @@ use std::{
 use tracing::warn;
 
 use super::{
-    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, ModelName, ModelState, ModelStore, StoreError,
-    io_error, parse_version,
+    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, ModelName, ModelState, ModelStore, SignedManifest,
+    StoreError, io_error, parse_version, signed::SIGNATURE_FILE,
 };
 use crate::manifest::ArtifactManifest;
 use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders};
@@ -92,6 +93,43 @@ impl FolderStore {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version += 1,
                 Err(error) => return Err(io_error(&folder)(error)),
             }
+        }
+    }
+
+    /// Writes the files of a new version of `model` in their order; the manifest is the last.
+    fn commit_files(&self, model: &ModelName, files: &[(&str, &[u8])]) -> Result<u64, StoreError> {
+        self.check_writable()?;
+        let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
+        // Numbers of deleted versions are not reused, because clients may still use them.
+        let version = self.newest_number(model, newest_served)? + 1;
+        let (version, folder) = self.create_version_folder(model, version)?;
+        let written = files.iter().try_for_each(|(name, bytes)| {
+            let path = folder.join(name);
+            atomic_file::write(&path, bytes).map_err(io_error(&path))
+        });
+        written.inspect_err(|_| {
+            // If this fails, the next start removes the folder, which has no manifest.
+            let _ = fs::remove_dir_all(&folder);
+        })?;
+        Ok(version)
+    }
+
+    /// The manifest of a committed version, and its bytes.
+    fn read_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Vec<u8>), StoreError> {
+        let path = self.version_folder(model, version).join(MANIFEST_FILE);
+        let Some(json) = read_if_present(&path)? else {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        };
+        match ArtifactManifest::from_json(&json) {
+            Ok(manifest) => Ok((manifest, json)),
+            Err(source) => Err(StoreError::Manifest { path, source }),
         }
     }
 
@@ -183,14 +221,20 @@ impl ModelStore for FolderStore {
     }
 
     fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError> {
-        let path = self.version_folder(model, version).join(MANIFEST_FILE);
-        let Some(json) = read_if_present(&path)? else {
-            return Err(StoreError::NoSuchVersion {
-                model: model.clone(),
-                version,
-            });
-        };
-        ArtifactManifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })
+        self.read_manifest(model, version)
+            .map(|(manifest, _)| manifest)
+    }
+
+    fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Option<SignedManifest>), StoreError> {
+        let (manifest, json) = self.read_manifest(model, version)?;
+        let signature = self.version_folder(model, version).join(SIGNATURE_FILE);
+        let signature = read_if_present(&signature)?;
+        let signed = signature.map(|signature| SignedManifest { json, signature });
+        Ok((manifest, signed))
     }
 
     fn onnx(
@@ -247,22 +291,23 @@ impl ModelStore for FolderStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
-        self.check_writable()?;
-        let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
-        // Numbers of deleted versions are not reused, because clients may still use them.
-        let version = self.newest_number(model, newest_served)? + 1;
-        let (version, folder) = self.create_version_folder(model, version)?;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = folder.join(name);
-            atomic_file::write(&path, bytes).map_err(io_error(&path))
-        };
-        write(MODEL_FILE, onnx)
-            .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
-            .inspect_err(|_| {
-                // If this fails, the next start removes the folder, which has no manifest.
-                let _ = fs::remove_dir_all(&folder);
-            })?;
-        Ok(version)
+        let json = manifest.to_json();
+        let files = [(MODEL_FILE, onnx), (MANIFEST_FILE, json.as_slice())];
+        self.commit_files(model, &files)
+    }
+
+    fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        SignedManifest { json, signature }: &SignedManifest,
+    ) -> Result<u64, StoreError> {
+        let files = [
+            (MODEL_FILE, onnx),
+            (SIGNATURE_FILE, signature.as_slice()),
+            (MANIFEST_FILE, json.as_slice()),
+        ];
+        self.commit_files(model, &files)
     }
 
     fn replace_active(

@@ -125,6 +125,7 @@ impl Artifact {
             size: self.onnx.len() as u64,
             manifest_json: self.manifest.to_string().into(),
             keep_active: false,
+            ..PublishHeader::default()
         }
     }
 
