@@ -12,7 +12,14 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 7] = [
     &["common", "proto", "tensorboard", "tensors", "torch-build"],
     &["traces"],
-    &["artifacts", "datasets", "networks", "server", "torch-cuda"],
+    &[
+        "artifacts",
+        "datasets",
+        "networks",
+        "server",
+        "torch-cuda",
+        "torch-distributed",
+    ],
     &[
         "onnx-runtime",
         "retort-client",
