@@ -302,8 +302,10 @@ fn workers_in_threads_have_the_states_of_a_single_one_and_go_on_from_them_in_oth
         let workers = meeting.workers();
         let phases: Vec<Phase> = thread::scope(|scope| {
             let source = &source;
-            let start = |worker| scope.spawn(move || train_as(worker, config, source, resumed));
-            let threads: Vec<_> = workers.iter().map(start).collect();
+            let threads: Vec<_> = workers
+                .iter()
+                .map(|worker| scope.spawn(move || train_as(worker, config, source, resumed)))
+                .collect();
             let phases = threads.into_iter().map(|thread| thread.join().unwrap());
             phases.collect()
         });
