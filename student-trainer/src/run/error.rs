@@ -9,9 +9,9 @@ use networks::{SpecError, WeightsError};
 use torch_networks::{DeviceUnavailable, TorchError};
 
 use super::{
-    checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
-    gate_error::PublishGateError, gate_verdict::Withheld, initial_weights::InitialWeightsError,
-    model_folder::ModelFolderError, resume::ResumeError,
+    agreement::WorkersError, checkpoints::CheckpointsError, disk_space::DiskSpaceError,
+    folder::FolderError, gate_error::PublishGateError, gate_verdict::Withheld,
+    initial_weights::InitialWeightsError, model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
     engine::{Divergence, EngineError},
@@ -36,6 +36,9 @@ pub enum RunError {
     /// There are checkpoints, but none can be used.
     #[error(transparent)]
     Checkpoints(#[from] CheckpointsError),
+    /// The workers cannot train together, or one of them is lost.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
     /// A file of the run folder cannot be read or written; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -139,6 +142,7 @@ impl From<EngineError> for RunError {
             EngineError::Checkpoint(error) => Self::Io(error),
             EngineError::Torch(error) => Self::Torch(error),
             EngineError::Sample(error) => Self::Data(DataError::Dataset(error.into())),
+            EngineError::LostWorker(error) => Self::Workers(error.into()),
             EngineError::Cancelled => Self::Cancelled { checkpoint: None },
         }
     }
