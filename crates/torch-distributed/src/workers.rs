@@ -1,7 +1,9 @@
 //! What processes that train together can do.
 
+use std::fmt;
+
 /// The workers of a run: processes that call the same methods in the same order. Their ranks count from 0.
-pub trait Workers: Sync {
+pub trait Workers: fmt::Debug + Sync {
     /// The rank of this process.
     fn rank(&self) -> usize;
 

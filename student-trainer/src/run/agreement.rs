@@ -103,7 +103,7 @@ pub(super) fn on_start(
         &json!({ "Retort's version": env!("CARGO_PKG_VERSION") }),
     )?;
     let texts = workers.gather_bytes(config.to_toml().as_bytes())?;
-    let mut first = None;
+    let mut first: Option<RunConfig> = None;
     for (rank, text) in texts.iter().enumerate() {
         let config = RunConfig::from_toml(&String::from_utf8_lossy(text));
         let config = config.map_err(|error| unreadable(rank, &error))?;
@@ -244,6 +244,7 @@ mod tests {
     use super::*;
 
     /// A worker among others whose bytes are given, in place of processes.
+    #[derive(Debug)]
     struct Fixed {
         all: Vec<Vec<u8>>,
     }
