@@ -1,8 +1,13 @@
 //! Runs by several processes: the same bytes for any number of them, also if one is killed and others go on.
 
-use std::{fs, process::ExitStatus};
+use std::{
+    fs,
+    net::TcpListener,
+    process::{self, ExitStatus},
+    sync::atomic::{AtomicU32, Ordering},
+};
 
-use test_support::{Process, SOON, Teacher, unused_address};
+use test_support::{Process, SOON, Teacher};
 
 use super::{
     kills::until_hit,
@@ -44,14 +49,14 @@ impl Group {
         count: usize,
         settings: impl Fn(usize) -> Vec<&'s str>,
     ) -> Self {
-        let address = unused_address();
-        let (host, port) = address.split_once(':').unwrap();
+        let port = free_port().to_string();
         let start = |rank: usize| {
             let mut command = scene.command(name, teachers, &settings(rank));
             command.args(["--worker-timeout", "120"]);
             command.env("WORLD_SIZE", count.to_string());
             command.env("RANK", rank.to_string());
-            command.env("MASTER_ADDR", host).env("MASTER_PORT", port);
+            command.env("MASTER_ADDR", "127.0.0.1");
+            command.env("MASTER_PORT", &port);
             Process::start(command)
         };
         Self((0..count).map(start).collect())
@@ -91,6 +96,19 @@ impl Group {
             }
         }
         panic!("{PORTS} ports were taken");
+    }
+}
+
+/// A free port outside the range from which the kernel gives ports to others; no other test process tries the same ones.
+fn free_port() -> u16 {
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (process::id().wrapping_mul(64).wrapping_add(tried)) % 20_000;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
     }
 }
 
@@ -134,7 +152,7 @@ fn a_group_that_loses_a_worker_in_each_phase_goes_on_in_another_number_to_the_sa
     let undisturbed = scene.finish("undisturbed", &teachers, &FOUR_BATCHES);
     until_hit("killed", |name| {
         for (phase, (count, killed)) in [(2, 1), (4, 0), (2, 0)].into_iter().enumerate() {
-            let settings = |_| FOUR_BATCHES.to_vec();
+            let settings = |_: usize| FOUR_BATCHES.to_vec();
             let mut group = Group::start(&scene, name, &teachers, count, settings);
             let aim = Place {
                 phase,
@@ -162,7 +180,7 @@ fn a_group_that_loses_a_worker_in_each_phase_goes_on_in_another_number_to_the_sa
 #[test]
 fn workers_that_cannot_train_together_end_with_the_reason() {
     let scene = Scene::without_teacher();
-    let with_seed = |rank| {
+    let with_seed = |rank: usize| {
         let seed = ["seed=1", "seed=2"][rank];
         [&FOUR_BATCHES[..], &[seed]].concat()
     };
