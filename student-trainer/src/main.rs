@@ -233,6 +233,9 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
             .into());
         }
         // A signal stopped the run, which is not a failure.
+        Err(RunError::Cancelled { .. }) if !leads => {
+            writeln!(Messages, "worker {} stopped", workers.rank());
+        }
         Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
         Err(error) => return Err(error.into()),
     }

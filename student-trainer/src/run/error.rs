@@ -91,6 +91,14 @@ pub enum RunError {
     /// The model could not be uploaded. The run folder is complete except for its manifest.
     #[error(transparent)]
     Publish(PublishError),
+    /// A worker that has no checkpoints, because it only trains, cannot go on.
+    #[error("worker {rank}: {problem}")]
+    Follower {
+        /// The worker.
+        rank: usize,
+        /// What is wrong, and if possible what to do.
+        problem: String,
+    },
     /// The run was asked to stop.
     #[error("stopped{}", how_to_continue(checkpoint))]
     Cancelled {
@@ -100,6 +108,21 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The error of a worker with another rank than 0: it does not know whether there are checkpoints.
+    pub(super) fn of_follower(self, rank: usize) -> Self {
+        match self {
+            Self::Diverged { error, .. } => Self::Follower {
+                rank,
+                problem: error.to_string(),
+            },
+            Self::NoSoftTargets { error, .. } => Self::Follower {
+                rank,
+                problem: error.to_string(),
+            },
+            error => error,
+        }
+    }
+
     /// Names the checkpoint that the run left, if the error depends on it.
     pub(super) fn with_checkpoint(mut self, newest: Option<&Path>) -> Self {
         if let Self::Diverged { checkpoint, .. }

@@ -176,12 +176,12 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         run.events.notices().notice(notice);
     }
     run.data.report_unreadable(&run.events.notices());
-    let outcome = if follows {
-        run.follow(&network)
-    } else {
-        run.execute(&network, &initial.weights)
-    };
-    outcome.map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
+    if follows {
+        let followed = run.follow(&network);
+        return followed.map_err(|error| error.of_follower(workers.rank()));
+    }
+    run.execute(&network, &initial.weights)
+        .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
 
 /// A run that is being executed.
