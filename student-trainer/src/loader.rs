@@ -106,8 +106,8 @@ impl<'d> BatchPlan<'d> {
         EpochSampler::new(samples, self.batch_size, self.seed, phase, epoch)
     }
 
-    /// Starts the loader in `scope`, with the first batch of its share from `start` on. It ends after the last batch, after a sample that
-    /// cannot be read, or when the receiver is dropped.
+    /// Starts the loader in `scope`, with the first batch of its share from `start` on. It ends after the last batch,
+    /// after a sample that cannot be read, or when the receiver is dropped.
     pub fn load<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,

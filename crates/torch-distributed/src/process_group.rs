@@ -81,7 +81,7 @@ impl ProcessGroup {
         };
         let host = text(&rendezvous.host)?;
         let key_prefix = text(rendezvous.key_prefix.as_deref().unwrap_or_default())?;
-        let raw = RawRendezvous {
+        let settings = RawRendezvous {
             host: host.as_ptr(),
             port: rendezvous.port,
             rank: number(rendezvous.rank)?,
@@ -91,8 +91,8 @@ impl ProcessGroup {
             timeout_milliseconds: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
         };
         let mut error = ErrorText::default();
-        // SAFETY: `raw` and its texts, which end with zero bytes, live until the call returns; the error has its length.
-        let group = unsafe { retort_join_group(&raw, error.start(), ERROR_BYTES) };
+        // SAFETY: `settings` and its texts, which end with zero bytes, live until the call returns; the error has its length.
+        let group = unsafe { retort_join_group(&settings, error.start(), ERROR_BYTES) };
         match NonNull::new(group) {
             Some(group) => Ok(Self {
                 rank: rendezvous.rank,

@@ -206,6 +206,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_worker_that_only_trains_says_nothing_of_checkpoints() {
+        let error = RunError::from(SoftTargetError::from(PoolError::Closed));
+        let text = error.of_follower(3).to_string();
+        assert!(text.starts_with("worker 3: "), "{text}");
+        assert!(!text.contains("checkpoint"), "{text}");
+    }
+
+    #[test]
     fn a_run_that_ends_early_says_how_it_continues() {
         for error in [PoolError::Cancelled, PoolError::Closed] {
             let error = RunError::from(SoftTargetError::from(error));

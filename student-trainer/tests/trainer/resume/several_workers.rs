@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     process::{self, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use test_support::{Process, SOON, Teacher};
@@ -49,10 +50,24 @@ impl Group {
         count: usize,
         settings: impl Fn(usize) -> Vec<&'s str>,
     ) -> Self {
+        // Long enough for a loaded machine.
+        Self::start_waiting(scene, name, teachers, count, settings, SOON)
+    }
+
+    /// [`Self::start`], with the time that workers wait for each other.
+    fn start_waiting<'s>(
+        scene: &Scene,
+        name: &str,
+        teachers: &[&Teacher],
+        count: usize,
+        settings: impl Fn(usize) -> Vec<&'s str>,
+        timeout: Duration,
+    ) -> Self {
         let port = free_port().to_string();
         let start = |rank: usize| {
             let mut command = scene.command(name, teachers, &settings(rank));
-            command.args(["--worker-timeout", "120"]);
+            let seconds = timeout.as_secs().to_string();
+            command.args(["--worker-timeout", &seconds]);
             command.env("WORLD_SIZE", count.to_string());
             command.env("RANK", rank.to_string());
             command.env("MASTER_ADDR", "127.0.0.1");
@@ -173,6 +188,33 @@ fn a_group_that_loses_a_worker_in_each_phase_goes_on_in_another_number_to_the_sa
         }
         finish(&scene, name, &teachers, 4);
         assert_eq!(scene.result(name), undisturbed);
+        true
+    });
+}
+
+#[test]
+fn a_worker_that_hangs_ends_the_others_after_their_time_out() {
+    // Long enough for the processes to start on a loaded machine.
+    const TIMEOUT: Duration = Duration::from_secs(20);
+    let scene = Scene::without_teacher();
+    until_hit("hangs", |name| {
+        let settings = |_: usize| FOUR_BATCHES.to_vec();
+        let mut group = Group::start_waiting(&scene, name, &[], 2, settings, TIMEOUT);
+        let Group(workers) = &mut group;
+        let aim = Place { phase: 0, step: 15 };
+        scene.wait_for(name, aim, &mut workers[0]);
+        workers[1].signal("STOP");
+        let end = workers[0].wait();
+        if end.success() {
+            // The run was over before the worker was stopped.
+            return false;
+        }
+        let text = workers[0].stderr();
+        let expected = "worker 0 of 2 lost contact with the others (";
+        assert!(
+            text.contains(expected) && text.contains("Timed out"),
+            "{text}"
+        );
         true
     });
 }
