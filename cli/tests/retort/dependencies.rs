@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 7] = [
         "networks",
         "server",
         "torch-cuda",
+        "torch-distributed",
     ],
     &[
         "onnx-runtime",

@@ -156,6 +156,11 @@ struct State {
 impl Checkpoint {
     /// Writes the file atomically.
     pub(super) fn write(&self, file: &Path) -> Result<(), CheckpointError> {
+        Ok(atomic_file::write(file, &self.to_bytes()?)?)
+    }
+
+    /// The bytes of the file.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
         let ranges = self.phase.ranges.as_ref().map(ranges::to_tensors);
         let ranges = ranges.unwrap_or_default();
         let tensors = self.tensors(&ranges);
@@ -172,9 +177,8 @@ impl Checkpoint {
             state,
         };
         let metadata = HashMap::from([(METADATA.to_owned(), to_json(&envelope))]);
-        let bytes = safetensors::serialize(tensors, Some(metadata))
-            .map_err(|error| CheckpointError::Damaged(error.to_string()))?;
-        Ok(atomic_file::write(file, &bytes)?)
+        safetensors::serialize(tensors, Some(metadata))
+            .map_err(|error| CheckpointError::Damaged(error.to_string()))
     }
 
     /// Reads a file; verifies its digest and that it belongs to a run of `network`.
@@ -182,7 +186,8 @@ impl Checkpoint {
         Self::parse(&folders::read(file)?, network)
     }
 
-    fn parse(bytes: &[u8], network: &NetworkSpec) -> Result<Self, CheckpointError> {
+    /// Reads the bytes of a file, as [`Self::read`].
+    pub(super) fn parse(bytes: &[u8], network: &NetworkSpec) -> Result<Self, CheckpointError> {
         let damaged = |error: &dyn std::fmt::Display| CheckpointError::Damaged(error.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
         let metadata = header.metadata().as_ref();
