@@ -88,7 +88,7 @@ fn called(teacher: Option<&str>) -> String {
 
 /// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
 /// addresses and time-outs.
-const MAY_CHANGE: [&str; 17] = [
+const MAY_CHANGE: [&str; 18] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
