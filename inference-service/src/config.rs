@@ -1,5 +1,6 @@
 //! Configuration of the service: `configs/inference-service.toml` and its overrides.
 
+mod canary;
 mod model;
 mod model_store;
 mod ports;
@@ -16,6 +17,8 @@ use server::{
     security::{self, AuthConfig, ListenConfig},
 };
 
+pub use canary::CanaryConfig;
+pub(crate) use canary::{LARGEST_SHARE, LATENCIES};
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
@@ -62,6 +65,8 @@ pub struct InferenceConfig {
     pub model_store: ModelStoreConfig,
     /// Limits on published models.
     pub publish: PublishConfig,
+    /// The rule for canaries.
+    pub canary: CanaryConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -240,6 +245,7 @@ impl Validate for InferenceConfig {
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         self.publish.validate(problems);
+        self.canary.validate(problems);
         self.http.validate_page(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             problems.require_within(key, value, least..=most);

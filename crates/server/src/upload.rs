@@ -26,12 +26,40 @@ pub fn upload(
     if_stored: IfStored,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let header = PublishHeader {
+        keep_active: if_stored == IfStored::KeepActive,
+        ..header(model, &onnx, manifest_json)
+    };
+    messages(header, onnx)
+}
+
+/// The stream of `PublisherService.Publish` for a canary, which gets `share` of the requests that name no version.
+pub fn upload_canary(
+    model: &str,
+    onnx: Bytes,
+    manifest_json: Bytes,
+    share: f64,
+) -> impl Iterator<Item = PublishRequest> + Send + use<> {
+    let header = PublishHeader {
+        canary_share: Some(share),
+        ..header(model, &onnx, manifest_json)
+    };
+    messages(header, onnx)
+}
+
+fn header(model: &str, onnx: &[u8], manifest_json: Bytes) -> PublishHeader {
+    PublishHeader {
         model_name: model.to_owned(),
-        sha256: Sha256::of(&onnx).to_string(),
+        sha256: Sha256::of(onnx).to_string(),
         size: onnx.len() as u64,
         manifest_json,
-        keep_active: if_stored == IfStored::KeepActive,
-    };
+        ..PublishHeader::default()
+    }
+}
+
+fn messages(
+    header: PublishHeader,
+    onnx: Bytes,
+) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
         let end = onnx.len().min(start + CHUNK);
         Part::Chunk(onnx.slice(start..end))

@@ -10,7 +10,11 @@ use proto::publish::v1::{
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{config::PublishConfig, error::PublishError, publisher::Upload};
+use crate::{
+    config::{LARGEST_SHARE, PublishConfig},
+    error::PublishError,
+    publisher::Upload,
+};
 
 /// Receives an upload: a header, then the file in order, within `upload_timeout_seconds`.
 ///
@@ -102,6 +106,7 @@ async fn receive_parts(
         onnx: onnx.into(),
         manifest: expected.manifest,
         keep_active: expected.keep_active,
+        canary_share: expected.canary_share,
     })
 }
 
@@ -112,6 +117,7 @@ struct Expected {
     size: u64,
     manifest: ArtifactManifest,
     keep_active: bool,
+    canary_share: Option<f64>,
 }
 
 impl Expected {
@@ -125,6 +131,7 @@ impl Expected {
             manifest_size,
             limits.max_manifest_bytes,
         )?;
+        header.canary_share.map(check_share).transpose()?;
         let manifest = ArtifactManifest::from_json(&header.manifest_json)?;
         if manifest.onnx.sha256 != sha256 {
             return Err(PublishError::ManifestMismatch {
@@ -145,6 +152,7 @@ impl Expected {
             size: header.size,
             manifest,
             keep_active: header.keep_active,
+            canary_share: header.canary_share,
         })
     }
 
@@ -153,6 +161,18 @@ impl Expected {
             received: received as u64,
             expected: self.size,
         }
+    }
+}
+
+fn check_share(share: f64) -> Result<(), PublishError> {
+    // A NaN is in no range.
+    if (0.0..=LARGEST_SHARE).contains(&share) {
+        Ok(())
+    } else {
+        Err(PublishError::CanaryShare {
+            found: share,
+            allowed: LARGEST_SHARE,
+        })
     }
 }
 

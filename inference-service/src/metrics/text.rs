@@ -59,6 +59,15 @@ pub(super) fn render(
                     text.sample(metric.name(), &labels, loaded.memory_bytes);
                 }
             }
+            Metric::CanaryVersion
+            | Metric::CanaryTrials
+            | Metric::CanaryCompared
+            | Metric::CanaryAgreeing
+            | Metric::CanaryNotCompared => {
+                for (model, served) in models {
+                    text.canary(metric, &format!("model=\"{model}\""), served);
+                }
+            }
             metric => counted
                 .iter()
                 .for_each(|counted| text.counted(metric, counted)),
@@ -119,8 +128,32 @@ impl Text {
             Metric::RequestSeconds => self.histogram(name, labels, &totals.request_seconds),
             Metric::QueueSeconds => self.histogram(name, labels, &totals.queue_seconds),
             Metric::BatchSize => self.histogram(name, labels, &totals.batch_size),
-            // Rendered above.
-            Metric::ActiveVersion | Metric::ModelMemory | Metric::RefusedRequests => {}
+            // Rendered above, or by `canary`.
+            Metric::ActiveVersion
+            | Metric::ModelMemory
+            | Metric::RefusedRequests
+            | Metric::CanaryVersion
+            | Metric::CanaryTrials
+            | Metric::CanaryCompared
+            | Metric::CanaryAgreeing
+            | Metric::CanaryNotCompared => {}
+        }
+    }
+
+    fn canary(&mut self, metric: Metric, labels: &str, served: &ServedModel) {
+        let (name, counts) = (metric.name(), &served.canaries);
+        match metric {
+            Metric::CanaryVersion => self.sample(name, labels, served.canary()),
+            Metric::CanaryCompared => self.sample(name, labels, counts.compared()),
+            Metric::CanaryAgreeing => self.sample(name, labels, counts.agreeing()),
+            Metric::CanaryNotCompared => self.sample(name, labels, counts.not_compared()),
+            // Of the metrics about canaries, the last one.
+            _ => {
+                for (outcome, count) in counts.outcomes() {
+                    let labels = format!("{labels},outcome=\"{}\"", outcome.name());
+                    self.sample(name, &labels, count);
+                }
+            }
         }
     }
 

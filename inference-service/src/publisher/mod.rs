@@ -4,10 +4,12 @@
 //! fails, the versions that served before continue to serve. If other processes change the store too, `follow` serves
 //! what they activate.
 
+mod canary;
 mod failure;
 mod follow;
 mod loading;
 mod progress;
+mod reference;
 mod restore;
 mod swap;
 mod warnings;
@@ -23,6 +25,7 @@ use tokio::{sync::Mutex, task};
 use tracing::{error, info, warn};
 
 use crate::{
+    canary::Trial,
     catalog::{Catalog, LoadFailure, VersionState},
     config::{InferenceConfig, ModelConfig, PublishConfig},
     error::PublishError,
@@ -50,6 +53,8 @@ pub(crate) struct Upload {
     pub(crate) manifest: ArtifactManifest,
     /// If this model is stored already, keep the version that serves.
     pub(crate) keep_active: bool,
+    /// If the version is a canary, its share of the requests; `None` for `canary.share`.
+    pub(crate) canary_share: Option<f64>,
 }
 
 /// The outcome of a publish.
@@ -57,8 +62,10 @@ pub(crate) struct Upload {
 pub(crate) struct Published {
     pub(crate) version: u64,
     pub(crate) already_published: bool,
-    /// The version that serves: `version`, unless the upload kept another one.
+    /// The version that serves: `version`, unless the upload kept another one or `version` is a canary.
     pub(crate) serving: u64,
+    /// Whether `version` is a canary beside the version that serves.
+    pub(crate) is_canary: bool,
 }
 
 /// A stored version and its state.
@@ -69,6 +76,8 @@ pub(crate) struct ListedVersion {
     /// Whether it is the active version, according to the store.
     pub(crate) active: bool,
     pub(crate) state: VersionState,
+    /// Its newest trial as a canary.
+    pub(crate) trial: Option<Arc<Trial>>,
 }
 
 /// Runs a change as a task of the caller's trace, so that it is completed even if its caller disconnects.
@@ -101,18 +110,25 @@ impl Publisher {
         &self.config.publish
     }
 
-    /// Checks, loads and stores a model, and makes it the active version.
+    /// Checks, loads and stores a model, and makes it the active version, or a canary beside the version that serves.
     pub(crate) async fn publish(
         self: Arc<Self>,
         upload: Upload,
     ) -> Result<Published, PublishError> {
         self.store.check_writable()?;
         let _change = self.change.lock().await;
+        let share = upload.canary_share.unwrap_or(self.config.canary.share);
+        if share > 0.0
+            && let Some(active) = self.catalog.serving(&upload.model)
+        {
+            return self.publish_canary(upload, share, active).await;
+        }
         let Upload {
             model,
             onnx,
             manifest,
             keep_active,
+            canary_share: _,
         } = upload;
         if let Some(published) = self.serve_stored(&model, &manifest, keep_active).await? {
             return Ok(published);
@@ -126,6 +142,7 @@ impl Publisher {
             version,
             already_published: false,
             serving: version,
+            is_canary: false,
         })
     }
 
@@ -149,6 +166,7 @@ impl Publisher {
             version,
             already_published: true,
             serving,
+            is_canary: false,
         };
         let was_served = active.is_some_and(|active| active.newest_served >= version);
         let is_active = active.is_some_and(|active| active.version == version);
@@ -173,7 +191,8 @@ impl Publisher {
         }
     }
 
-    /// Makes a stored version the active one. Returns the version that served before, or 0.
+    /// Makes a stored version the active one. Returns the version that served before, or 0. If it served before, the
+    /// trial of a canary ends.
     pub(crate) async fn activate(
         self: Arc<Self>,
         model: ModelName,
@@ -184,7 +203,12 @@ impl Publisher {
         let name = model.clone();
         // Another process may have activated a version that this one does not serve yet.
         let active = self.blocking(move |store| store.active(&name)).await?;
-        if previous != version || active.is_none_or(|active| active.version != version) {
+        let ends_trial = previous == version && self.catalog.trial(&model).is_some();
+        if ends_trial {
+            self.catalog.end_trial(&model);
+        }
+        let is_active = active.is_some_and(|active| active.version == version);
+        if previous != version || !is_active || ends_trial {
             self.make_active(&model, version).await?;
             info!(%model, version, previous, "activated");
         }
@@ -288,6 +312,7 @@ impl Publisher {
                         served.map_or_else(VersionState::default, |served| {
                             served.state(stored.version)
                         }),
+                    trial: served.and_then(|served| served.trials.get(&stored.version).cloned()),
                     stored,
                 }));
             }

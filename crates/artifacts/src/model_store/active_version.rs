@@ -45,8 +45,9 @@ impl ActiveVersion {
         }
     }
 
-    /// The content once `version`, which does not serve, is deleted: no later version gets its number.
-    pub(super) fn without(self, version: u64) -> Self {
+    /// The content once `version` counts as one that served although it is not active: no later version gets its
+    /// number, and no restart takes it for an interrupted publish.
+    pub(super) fn noting(self, version: u64) -> Self {
         Self {
             newest_served: self.newest_served.max(version),
             ..self

@@ -95,6 +95,34 @@ impl FolderStore {
         }
     }
 
+    /// Writes a new version and returns its number. `before_commit` gets the number before the manifest is written,
+    /// which commits the version.
+    fn write_version(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+        before_commit: impl FnOnce(u64) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        self.check_writable()?;
+        let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
+        // Numbers of deleted versions are not reused, because clients may still use them.
+        let version = self.newest_number(model, newest_served)? + 1;
+        let (version, folder) = self.create_version_folder(model, version)?;
+        let write = |name: &str, bytes: &[u8]| {
+            let path = folder.join(name);
+            atomic_file::write(&path, bytes).map_err(io_error(&path))
+        };
+        write(MODEL_FILE, onnx)
+            .and_then(|()| before_commit(version))
+            .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
+            .inspect_err(|_| {
+                // If this fails, the next start removes the folder, which has no manifest.
+                let _ = fs::remove_dir_all(&folder);
+            })?;
+        Ok(version)
+    }
+
     /// Whether a manifest exists, even if it is damaged or a dangling link.
     fn is_committed(&self, model: &ModelName, version: u64) -> bool {
         let manifest = self.version_folder(model, version).join(MANIFEST_FILE);
@@ -247,22 +275,32 @@ impl ModelStore for FolderStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
+        self.write_version(model, onnx, manifest, |_| Ok(()))
+    }
+
+    /// Counts the version as served before the commit, so that a crash between the two cannot make a restart activate
+    /// it.
+    fn commit_canary(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+    ) -> Result<u64, StoreError> {
+        let note = |version| self.note_served(model, version);
+        self.write_version(model, onnx, manifest, note)
+    }
+
+    fn note_served(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
         self.check_writable()?;
-        let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
-        // Numbers of deleted versions are not reused, because clients may still use them.
-        let version = self.newest_number(model, newest_served)? + 1;
-        let (version, folder) = self.create_version_folder(model, version)?;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = folder.join(name);
-            atomic_file::write(&path, bytes).map_err(io_error(&path))
+        let Some(active) = self.active(model)? else {
+            return Ok(());
         };
-        write(MODEL_FILE, onnx)
-            .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
-            .inspect_err(|_| {
-                // If this fails, the next start removes the folder, which has no manifest.
-                let _ = fs::remove_dir_all(&folder);
-            })?;
-        Ok(version)
+        let noted = active.noting(version);
+        if noted == active {
+            return Ok(());
+        }
+        let path = self.active_file(model);
+        atomic_file::write(&path, &noted.to_json()).map_err(io_error(&path))
     }
 
     fn replace_active(

@@ -124,7 +124,7 @@ impl Artifact {
             sha256: Sha256::of(&self.onnx).to_string(),
             size: self.onnx.len() as u64,
             manifest_json: self.manifest.to_string().into(),
-            keep_active: false,
+            ..PublishHeader::default()
         }
     }
 
