@@ -3,6 +3,7 @@
 mod admission;
 mod bad_requests;
 mod buckets;
+mod canaries;
 mod classification;
 mod client;
 mod clients;
