@@ -292,7 +292,7 @@ fn state(version: &ModelVersion) -> &'static str {
     match (version.active, version.state.as_str()) {
         _ if version.damaged => "damaged",
         (true, "READY" | "") => "active",
-        (false, "READY") if is_on_trial(version) => "canary",
+        (false, _) if is_on_trial(version) => "canary",
         (false, "READY") => "ready",
         (_, "LOADING") => "loading",
         (true, _) if !has_failed(version) => "unloaded",
@@ -309,9 +309,11 @@ fn reason(version: &ModelVersion) -> String {
     version.trial.as_ref().map(described).unwrap_or_default()
 }
 
+/// Whether the version answers a share of the requests. The service notes the end of a trial a little later than it
+/// unloads the canary.
 fn is_on_trial(version: &ModelVersion) -> bool {
     let trial = version.trial.as_ref();
-    trial.is_some_and(|trial| trial.state() == TrialState::Running)
+    version.state == "READY" && trial.is_some_and(|trial| trial.state() == TrialState::Running)
 }
 
 fn described(trial: &Trial) -> String {
@@ -447,6 +449,7 @@ mod tests {
         let listed: Vec<_> = serving(&stored).map(|one| one.version).collect();
         assert_eq!(listed, [2, 5]);
         let mut with_canary = stored;
+        with_canary[2].state = "READY".to_owned();
         with_canary[2].trial = Some(Trial {
             state: TrialState::Running.into(),
             ..Trial::default()
