@@ -1,6 +1,7 @@
 //! Configuration of the service: `configs/inference-service.toml` and its overrides.
 
 mod canary;
+mod capture;
 mod model;
 mod model_store;
 mod ports;
@@ -19,6 +20,7 @@ use server::{
 
 pub use canary::CanaryConfig;
 pub(crate) use canary::{LARGEST_SHARE, LATENCIES};
+pub use capture::CaptureConfig;
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
@@ -67,6 +69,8 @@ pub struct InferenceConfig {
     pub publish: PublishConfig,
     /// The rule for canaries.
     pub canary: CanaryConfig,
+    /// What is captured of the requests.
+    pub capture: CaptureConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -246,6 +250,7 @@ impl Validate for InferenceConfig {
         self.validate_models(problems);
         self.publish.validate(problems);
         self.canary.validate(problems);
+        self.capture.validate(problems);
         self.http.validate_page(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             problems.require_within(key, value, least..=most);

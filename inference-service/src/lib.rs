@@ -7,6 +7,7 @@
 
 mod batcher;
 mod canary;
+mod capture;
 mod catalog;
 mod classification;
 pub mod config;
@@ -26,6 +27,7 @@ mod readiness;
 mod refusals;
 mod route;
 pub mod serve;
+mod sharing;
 mod starting;
 mod statistics;
 mod teacher;

@@ -15,6 +15,7 @@ use tracing::{Instrument, debug_span};
 
 use crate::{
     batcher::{Computed, Job, PushError},
+    capture::Capture,
     catalog::Catalog,
     error::InferenceError,
     loaded_version::LoadedVersion,
@@ -39,6 +40,8 @@ pub(crate) struct Inference {
     pub(crate) readiness: Readiness,
     /// Whether the log has one entry per request.
     access_log: bool,
+    /// Keeps samples of requests, if it is configured.
+    pub(crate) capture: Option<Capture>,
 }
 
 /// The answer to an [`InferenceRequest`].
@@ -59,11 +62,17 @@ pub(crate) struct InferenceResponse {
 }
 
 impl Inference {
-    pub(crate) fn new(catalog: Arc<Catalog>, readiness: Readiness, access_log: bool) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        readiness: Readiness,
+        access_log: bool,
+        capture: Option<Capture>,
+    ) -> Self {
         Self {
             catalog,
             readiness,
             access_log,
+            capture,
         }
     }
 
@@ -116,7 +125,9 @@ impl Inference {
             version = version.version,
             request = request.name().to_string(),
         );
-        let outcome = compute(route, request).instrument(span).await;
+        let outcome = compute(self.capture.as_ref(), route, request)
+            .instrument(span)
+            .await;
         if let (Some(observer), Err(error)) = (&route.observer, &outcome) {
             observer.failed(error);
         }
@@ -133,6 +144,7 @@ impl Inference {
 
 /// Checks `request`, queues it, and waits for the logits.
 async fn compute(
+    capture: Option<&Capture>,
     route: &Route,
     request: InferenceRequest,
 ) -> Result<InferenceResponse, InferenceError> {
@@ -145,6 +157,9 @@ async fn compute(
     });
     let timing = request.timing;
     let (input, echo) = request.check(&version.interface, batching.max_batch_size)?;
+    if let Some(capture) = capture {
+        capture.take(version, &input.values, input.samples);
+    }
     let compared = observer.as_ref().and_then(|observer| {
         let sample_values = version.interface.sample_values();
         observer.select(&input.values, input.samples, sample_values)

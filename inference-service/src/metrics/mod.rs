@@ -11,7 +11,7 @@ use axum::{Router, http::header, routing::get};
 use common::telemetry;
 use server::security::Staleness;
 
-use crate::{catalog::Catalog, refusals::Refusals};
+use crate::{capture::CaptureCounts, catalog::Catalog, refusals::Refusals};
 
 /// Every metric of the service. Most have the labels `model` and `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +58,15 @@ pub enum Metric {
     CanaryAgreeing,
     /// Counter without the label `version`: selected requests that were not compared.
     CanaryNotCompared,
+    /// Counter without labels: captured samples.
+    CapturedSamples,
+    /// Counter without labels: samples that were selected for capture and dropped.
+    CaptureDropped,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
@@ -84,6 +88,8 @@ impl Metric {
         Self::CanaryCompared,
         Self::CanaryAgreeing,
         Self::CanaryNotCompared,
+        Self::CapturedSamples,
+        Self::CaptureDropped,
     ];
 
     /// The name in Prometheus.
@@ -110,6 +116,8 @@ impl Metric {
             Self::CanaryCompared => "retort_canary_compared_samples",
             Self::CanaryAgreeing => "retort_canary_agreeing_samples",
             Self::CanaryNotCompared => "retort_canary_requests_not_compared",
+            Self::CapturedSamples => "retort_capture_samples",
+            Self::CaptureDropped => "retort_capture_dropped_samples",
         }
     }
 
@@ -136,6 +144,10 @@ impl Metric {
             Self::CanaryTrials => "Ended trials of canaries, by outcome.",
             Self::CanaryCompared => "Samples of canaries whose class was compared.",
             Self::CanaryAgreeing => "Compared samples for which the canary agreed.",
+            Self::CapturedSamples => "Captured samples in files.",
+            Self::CaptureDropped => {
+                "Samples selected for capture and dropped: queue full, or not written."
+            }
             Self::CanaryNotCompared => {
                 "Requests selected for comparison without one: queue full, or no answer of the reference."
             }
@@ -163,15 +175,22 @@ impl Metric {
             | Self::CanaryTrials
             | Self::CanaryCompared
             | Self::CanaryAgreeing
-            | Self::CanaryNotCompared => "counter",
+            | Self::CanaryNotCompared
+            | Self::CapturedSamples
+            | Self::CaptureDropped => "counter",
         }
     }
 }
 
 /// The router of the metrics port.
-pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals, staleness: Staleness) -> Router {
+pub(crate) fn router(
+    catalog: Arc<Catalog>,
+    refusals: Refusals,
+    captured: Arc<CaptureCounts>,
+    staleness: Staleness,
+) -> Router {
     let render = move || {
-        let models = text::render(&catalog.models(), &refusals);
+        let models = text::render(&catalog.models(), &refusals, &captured);
         let text = models + &staleness.render() + &telemetry::metrics() + &traces::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };

@@ -10,15 +10,17 @@ use artifacts::model_store::ModelName;
 
 use super::Metric;
 use crate::{
+    capture::CaptureCounts,
     catalog::ServedModel,
     refusals::{Refusal, Refusals},
     statistics::{Distribution, FailureReason, Timed, Totals},
 };
 
-/// Renders the metrics of `models` and the counts of rejected calls.
+/// Renders the metrics of `models`, and the counts of rejected calls and captured samples.
 pub(super) fn render(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     refusals: &Refusals,
+    captured: &CaptureCounts,
 ) -> String {
     let counted: Vec<_> = models
         .iter()
@@ -67,6 +69,12 @@ pub(super) fn render(
                 for (model, served) in models {
                     text.canary(metric, &format!("model=\"{model}\""), served);
                 }
+            }
+            Metric::CapturedSamples => {
+                text.line(format_args!("{} {}", metric.name(), captured.written()));
+            }
+            Metric::CaptureDropped => {
+                text.line(format_args!("{} {}", metric.name(), captured.dropped()));
             }
             metric => counted
                 .iter()
@@ -136,7 +144,9 @@ impl Text {
             | Metric::CanaryTrials
             | Metric::CanaryCompared
             | Metric::CanaryAgreeing
-            | Metric::CanaryNotCompared => {}
+            | Metric::CanaryNotCompared
+            | Metric::CapturedSamples
+            | Metric::CaptureDropped => {}
         }
     }
 
