@@ -1,5 +1,5 @@
-//! A teacher service: classifies pictures for the web page of `http.demo_page`, and gives the logits that a canary's are
-//! compared with.
+//! A teacher service: classifies pictures for the web page of `http.demo_page`, and gives the logits that a canary's
+//! are compared with.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Captures a share of the requests' samples in files that a data set can be read from.
 //!
-//! [`Capture`] takes samples on the path of the requests, without waiting: what the bounded queue cannot hold is dropped
-//! and counted. A thread of its own writes them ([`Writer`]).
+//! [`Capture`] takes samples on the path of the requests, without waiting: what the bounded queue cannot hold is
+//! dropped and counted. A thread of its own writes them ([`Writer`]).
 
 mod npy;
 mod writer;

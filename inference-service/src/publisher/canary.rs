@@ -199,9 +199,8 @@ impl Publisher {
                     }
                 }
                 Some(comparison) = comparisons.recv() => {
-                    let mut loaded = self.catalog.answering(&model);
-                    let versions = (loaded.remove(&trial.active), loaded.remove(&trial.canary));
-                    if let (Some(active), Some(canary)) = versions {
+                    let loaded = |version: u64| self.catalog.answering(&model).remove(&version);
+                    if let (Some(active), Some(canary)) = (loaded(trial.active), loaded(trial.canary)) {
                         reference.compare(&trial, active, canary, comparison).await;
                     }
                 }

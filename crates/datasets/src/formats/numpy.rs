@@ -26,8 +26,8 @@ const PARTED: &str = "x";
 ///
 /// Arrays are found by their names: `x_train`, `train_x`, `train_images` or `images_train` and `y_train`,
 /// `train_y`, `train_labels` or `labels_train`, likewise for `val` and `test`; or `x`, `images` or `data` with
-/// `y`, `labels` or `target`. In a folder, `x` may be in numbered parts, `x-1.npy`, `x-2.npy` and so on, without labels;
-/// an inference service writes captured samples so.
+/// `y`, `labels` or `target`. In a folder, `x` may be in numbered parts, `x-1.npy`, `x-2.npy` and so on; an inference
+/// service writes captured samples so.
 ///
 /// Images are u8: [n, height, width], [n, height, width, channels] or [n, channels, height, width]. Rows are
 /// numbers of any type, [n, values]. Labels are whole numbers, [n] or [n, 1]; the classes are the numbers from

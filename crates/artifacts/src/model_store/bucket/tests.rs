@@ -85,6 +85,24 @@ fn publish(store: &BucketStore, model: &ModelName, onnx: &[u8]) -> Result<u64, S
 }
 
 #[test]
+fn a_canary_counts_as_served_and_the_active_version_stays() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    let canary = store.commit_canary(&model, b"two", &manifest(b"two"));
+    assert_eq!(canary.unwrap(), 2);
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 2));
+    // Noting it again changes nothing, not even the tag that readers compare.
+    let before = store.states().unwrap();
+    store.note_served(&model, 2).unwrap();
+    assert_eq!(store.states().unwrap(), before);
+    store.activate(&model, 2).unwrap();
+    assert_eq!(active_version(&store, &model), Some(2));
+    assert_ne!(store.states().unwrap(), before);
+}
+
+#[test]
 fn versions_are_numbered_kept_and_activated() {
     let model = name("digits");
     let bucket = Bucket::with_model(&model);
