@@ -25,6 +25,9 @@ use crate::{
 /// Requests that wait for their comparison; while they do, further ones are not compared.
 const WAITING: usize = 16;
 
+/// Why a request is not compared although it is selected.
+const TOO_SLOW: &str = "the comparisons are slower than the requests";
+
 /// Samples of a request that are compared.
 const COMPARED_SAMPLES: usize = 16;
 
@@ -39,9 +42,9 @@ pub(crate) struct Trial {
     pub(crate) share: f64,
     rule: CanaryConfig,
     began: Instant,
-    /// Requests so far that name no version.
+    /// Requests that name no version so far.
     requests: AtomicU64,
-    /// Requests of the canary so far that may be compared.
+    /// Requests of the canary so far.
     answers: AtomicU64,
     observed: Mutex<Observed>,
     /// How the trial ended, and why.
@@ -165,7 +168,7 @@ impl Trial {
         }
     }
 
-    /// Counts an answer of the canary, and selects it for comparison or not.
+    /// Counts a request of the canary, and selects it for comparison or not.
     fn compares_next(&self) -> bool {
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
         is_selected(number, self.rule.compare_share)
@@ -184,8 +187,7 @@ impl Observer {
             return None;
         }
         if self.trial.comparisons.capacity() == 0 {
-            let problem = "the comparisons are slower than the requests";
-            self.trial.not_compared(problem.to_owned());
+            self.trial.not_compared(TOO_SLOW.to_owned());
             return None;
         }
         let samples = samples.min(COMPARED_SAMPLES);
@@ -217,8 +219,7 @@ impl Observer {
             };
             // Fails if the queue was filled meanwhile, or the trial has ended.
             if self.trial.comparisons.try_send(comparison).is_err() {
-                let problem = "the comparisons are slower than the requests";
-                self.trial.not_compared(problem.to_owned());
+                self.trial.not_compared(TOO_SLOW.to_owned());
             }
         }
     }
