@@ -5,6 +5,7 @@ use std::{io, path::PathBuf};
 use artifacts::manifest::ManifestError;
 use common::{output::OutputError, shutdown::Signal};
 use datasets::DatasetError;
+use model_signing::{KeyFileError, SigningError};
 use onnx_runtime::SessionError;
 use server::{
     program::WITHHELD_EXIT_CODE,
@@ -110,6 +111,12 @@ pub enum CliError {
     /// A manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A key cannot be used; the message names the file.
+    #[error(transparent)]
+    SigningKey(#[from] KeyFileError),
+    /// A model cannot be signed; the message names the file.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
@@ -177,6 +184,7 @@ impl CliError {
             | Self::Path(_)
             | Self::Connect(_)
             | Self::Tokens(_)
+            | Self::SigningKey(_)
             | Self::RunFolder(RunFolderError::NoRun(_))
             | Self::Refused {
                 code: Code::InvalidArgument,
@@ -193,6 +201,7 @@ impl CliError {
             | Self::NotVerified { .. }
             | Self::Data(_)
             | Self::Manifest(_)
+            | Self::Signing(_)
             | Self::RunFolder(RunFolderError::Damaged { .. })
             | Self::File { .. }
             | Self::Program { .. }

@@ -3,7 +3,7 @@
 mod deletion;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,12 +15,13 @@ use common::{
     os_text,
     output::{Messages, OutputError, Results},
 };
+use model_signing::{SIGNATURE_FILE, SigningKey};
 use proto::publish::v1::{
     ActivateVersionRequest, ModelVersion, PublishRequest, PublishResponse, Trial, TrialState,
 };
 use server::{
     security::client::CredentialArguments,
-    upload::{IfStored, upload, upload_canary},
+    upload::{IfStored, ModelUpload, upload, upload_canary},
 };
 use tonic::Request;
 
@@ -43,7 +44,7 @@ Examples:
   retort models versions fashion-mnist
   retort models activate fashion-mnist 2
   retort models rollback fashion-mnist      back to the version before the active one
-  retort models publish fashion-mnist runs/student/artifact
+  retort models publish fashion-mnist runs/student/artifact --signing-key key.pem
   retort models publish fashion-mnist runs/student/artifact --canary 10%
   retort models delete fashion-mnist 1 --admin 127.0.0.1:8003
   retort models delete fashion-minst --all  the model with all its versions; asks first";
@@ -93,13 +94,16 @@ enum ModelsCommand {
     Publish {
         /// The model's name in the service.
         model: String,
-        /// Folder with model.onnx and manifest.json.
+        /// Folder with model.onnx, manifest.json and, if the model is signed, model.sig.
         artifact: PathBuf,
         /// Share of the requests that the version answers on trial, beside the version that serves: 10% or 0.1, at
         /// most 50%. The service promotes it or rolls it back by its rule ([canary] of its configuration). 0%: it
         /// serves at once. By default, the service decides (canary.share).
         #[arg(long, value_name = "SHARE", value_parser = share)]
         canary: Option<f64>,
+        /// File with a private key (PEM): signs the files of the folder first, and writes model.sig there.
+        #[arg(long, value_name = "FILE")]
+        signing_key: Option<PathBuf>,
     },
     /// Delete a version that is not active, or a model with all its versions.
     Delete(deletion::Deletion),
@@ -129,7 +133,13 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
             model,
             artifact,
             canary,
-        } => publish(&admin, &model, &artifact, canary).await,
+            signing_key,
+        } => {
+            if let Some(file) = signing_key {
+                model_signing::sign_folder(&artifact, &SigningKey::read(&file)?)?;
+            }
+            publish(&admin, &model, &artifact, canary).await
+        }
         ModelsCommand::Delete(deletion) => deletion.execute(&admin).await,
     }
 }
@@ -160,16 +170,10 @@ async fn publish(
     artifact: &Path,
     canary: Option<f64>,
 ) -> Result<(), CliError> {
-    let (onnx, manifest_json) = read_artifact(artifact)?;
+    let files = read_artifact(artifact)?;
     let response = match canary {
-        None => {
-            send(
-                admin,
-                upload(model, onnx, manifest_json, IfStored::Activate),
-            )
-            .await?
-        }
-        Some(share) => send(admin, upload_canary(model, onnx, manifest_json, share)).await?,
+        None => send(admin, upload(model, files, IfStored::Activate)).await?,
+        Some(share) => send(admin, upload_canary(model, files, share)).await?,
     };
     let version = response.version;
     if response.canary {
@@ -192,29 +196,38 @@ async fn publish(
     Ok(())
 }
 
-/// Uploads the model.onnx and the manifest.json in the folder `artifact`.
+/// Uploads the model.onnx, the manifest.json and the signature, if there is one, in the folder `artifact`.
 pub(crate) async fn upload_artifact(
     admin: &Remote,
     model: &str,
     artifact: &Path,
     if_stored: IfStored,
 ) -> Result<PublishResponse, CliError> {
-    let (onnx, manifest_json) = read_artifact(artifact)?;
-    send(admin, upload(model, onnx, manifest_json, if_stored)).await
+    let files = read_artifact(artifact)?;
+    send(admin, upload(model, files, if_stored)).await
 }
 
-/// The model.onnx and the manifest.json in the folder `artifact`.
-fn read_artifact(artifact: &Path) -> Result<(Bytes, Bytes), CliError> {
+/// The model.onnx, the manifest.json and the signature, if there is one, in the folder `artifact`.
+fn read_artifact(artifact: &Path) -> Result<ModelUpload, CliError> {
     let read = |name: &str| {
         let path = artifact.join(name);
         fs::read(&path)
             .map(Bytes::from)
             .map_err(|error| CliError::File { path, error })
     };
-    let (onnx, manifest_json) = (read("model.onnx")?, read("manifest.json")?);
+    let files = ModelUpload {
+        onnx: read("model.onnx")?,
+        manifest_json: read("manifest.json")?,
+        signature: match read(SIGNATURE_FILE) {
+            Err(CliError::File { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                Bytes::new()
+            }
+            signature => signature?,
+        },
+    };
     // The service would reject it only after the upload.
-    ArtifactManifest::from_json(&manifest_json)?;
-    Ok((onnx, manifest_json))
+    ArtifactManifest::from_json(&files.manifest_json)?;
+    Ok(files)
 }
 
 async fn send(

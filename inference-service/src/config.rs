@@ -6,6 +6,7 @@ mod model;
 mod model_store;
 mod ports;
 mod publish;
+mod signatures;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -27,6 +28,7 @@ pub use model::{
 pub use model_store::ModelStoreConfig;
 pub use ports::{AdminConfig, GrpcConfig, HttpConfig, ModelControl};
 pub use publish::PublishConfig;
+pub use signatures::SignaturesConfig;
 
 /// Configuration of the inference service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,6 +69,8 @@ pub struct InferenceConfig {
     pub model_store: ModelStoreConfig,
     /// Limits on published models.
     pub publish: PublishConfig,
+    /// Which signatures of models are accepted.
+    pub signatures: SignaturesConfig,
     /// The rule for canaries.
     pub canary: CanaryConfig,
     /// What is captured of the requests.
@@ -249,6 +253,7 @@ impl Validate for InferenceConfig {
         security::validate(self.grpc.tls.as_ref(), &self.auth, &ports, problems);
         self.validate_models(problems);
         self.publish.validate(problems);
+        self.signatures.validate(problems);
         self.canary.validate(problems);
         self.capture.validate(problems);
         self.http.validate_page(problems);

@@ -7,6 +7,7 @@ use artifacts::{
     model_store::{InvalidModelName, ModelName, StoreError},
 };
 use common::digest::Sha256;
+use model_signing::SignatureError;
 use onnx_runtime::{ModelError, SessionError};
 
 pub use reason::Reason;
@@ -149,6 +150,15 @@ pub enum PublishError {
         /// The difference.
         problem: String,
     },
+    /// The model has no signature, and the service requires one.
+    #[error(
+        "the model is not signed, and the service requires a signature (signatures.required); sign it \
+         (`retort models publish --signing-key`, or publish.signing_key of its run)"
+    )]
+    Unsigned,
+    /// The model's signature is not accepted.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// The model failed the checks before loading.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -248,6 +258,8 @@ impl PublishError {
             P::Digest { .. } => Reason::DigestMismatch,
             P::Manifest(_) => Reason::InvalidManifest,
             P::ManifestMismatch { .. } | P::CanaryDiffers { .. } => Reason::ManifestMismatch,
+            P::Unsigned => Reason::SignatureMissing,
+            P::Signature(_) => Reason::SignatureRefused,
             P::Model(_) => Reason::ModelRefused,
             P::Session(SessionError::Library(_)) => Reason::OnnxRuntimeMissing,
             P::Session(_) => Reason::ModelUnusable,

@@ -9,6 +9,7 @@ use common::{
     ready_file::ReadyFile,
     writable_folder::{self, FolderError},
 };
+use model_signing::KeyFileError;
 use onnx_runtime::LibraryError;
 use server::security::SecurityError;
 use tokio::{
@@ -25,7 +26,7 @@ use crate::{
     error::PublishError,
     inference::Inference,
     ports::{Ports, Shared},
-    publisher::Publisher,
+    publisher::{Publisher, SignaturePolicy},
     readiness::Readiness,
     refusals::Refusals,
     starting::Started,
@@ -40,6 +41,9 @@ pub enum ServerError {
     /// ONNX Runtime is missing.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// A trusted key cannot be used; the text names the file.
+    #[error(transparent)]
+    TrustedKey(#[from] KeyFileError),
     /// The folder of the model store, of its copies, or of captured samples cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -80,6 +84,7 @@ pub async fn run(
 ) -> Result<(), ServerError> {
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
     let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
+    let signatures = SignaturePolicy::load(&config.signatures)?;
     if config.capture.share > 0.0 {
         writable_folder::check("capture.folder", &config.capture.folder)?;
     }
@@ -92,7 +97,8 @@ pub async fn run(
         opened = open_store(config) => opened?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let publisher = Arc::new(Publisher::new(store, Arc::clone(&catalog), config));
+    let publisher = Publisher::new(store, Arc::clone(&catalog), config, signatures);
+    let publisher = Arc::new(publisher);
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
     let capture = Capture::start(&config.capture).map_err(ServerError::Capture)?;
     let inference = Inference::new(catalog, readiness, config.log.access, capture);

@@ -1,4 +1,4 @@
-"""A Python environment for the tests: third-party clients, TensorBoard, and a second ONNX Runtime for comparison."""
+"""A Python environment for the tests: third-party clients, model-signing, TensorBoard, and a second ONNX Runtime for comparison."""
 
 from . import part, python_environment
 from .part import PINS, SetupError
@@ -18,5 +18,5 @@ def install():
 
 def fill(folder, pin):
     """Creates the environment and installs the packages."""
-    part.say("python: fetching the tests' Python packages (90 MB)")
+    part.say("python: fetching the tests' Python packages (103 MB)")
     python_environment.fill(folder, pin, "--no-compile")

@@ -23,6 +23,9 @@ use crate::{
 };
 
 mod rendering;
+mod share;
+
+pub use share::BatchShare;
 
 /// Batches loaded ahead of training in a phase without soft targets.
 const PREFETCH: usize = 4;
@@ -44,6 +47,8 @@ pub struct BatchPlan<'d> {
     pub soft_targets: Option<&'d PhaseTargets<'d>>,
     /// The views of the samples; by default every epoch has a new one.
     pub views: Option<FixedViews>,
+    /// The batches that this worker loads; by default all.
+    pub share: BatchShare,
 }
 
 /// Samples, and how they become a network's input.
@@ -94,8 +99,15 @@ impl<'d> BatchPlan<'d> {
         self.samples.source.len().div_ceil(self.batch_size)
     }
 
-    /// Starts the loader in `scope`, with the batch at `start`. It ends after the last batch, after a sample that
-    /// cannot be read, or when the receiver is dropped.
+    /// The order of the samples in `epoch`.
+    pub fn sampler(&self, epoch: usize) -> EpochSampler {
+        let samples = self.samples.source.len();
+        let (phase, epoch) = (self.phase as u64, epoch as u64);
+        EpochSampler::new(samples, self.batch_size, self.seed, phase, epoch)
+    }
+
+    /// Starts the loader in `scope`, with the first batch of its share from `start` on. It ends after the last batch,
+    /// after a sample that cannot be read, or when the receiver is dropped.
     pub fn load<'scope>(
         self,
         scope: &'scope Scope<'scope, '_>,
@@ -147,10 +159,10 @@ impl<'d> BatchPlan<'d> {
                 &shape,
                 inputs.unwrap_or_default(),
             );
-            let count = source.len();
-            let sampler = EpochSampler::new(count, self.batch_size, self.seed, phase, number);
+            let sampler = self.sampler(epoch);
             let done = if epoch == start.epoch { start.step } else { 0 };
-            for samples in sampler.iter().skip(done) {
+            let batches = sampler.iter().enumerate().skip(done);
+            for (_, samples) in batches.filter(|(position, _)| self.share.has(*position)) {
                 let batch = self.make(epoch, view, &rendering, samples, buffers.take());
                 let is_last = batch.is_err();
                 // Sending fails if training ended early.
@@ -251,6 +263,7 @@ mod tests {
             batch_size: 4,
             soft_targets: None,
             views: None,
+            share: BatchShare::default(),
         }
     }
 
@@ -373,6 +386,31 @@ mod tests {
         }
         // The other way to name the end of an epoch.
         assert_eq!(batches(Position { epoch: 0, step: 3 }), whole[3..]);
+    }
+
+    #[test]
+    fn workers_load_all_batches_each_once() {
+        let (dataset, normalization) = (dataset(), normalization());
+        let plan = BatchPlan {
+            batch_size: 2,
+            ..plan(&dataset, &normalization)
+        };
+        let batches = |share, start| -> Vec<_> {
+            let batches = load(BatchPlan { share, ..plan }, start).into_iter();
+            batches.map(|batch| (batch.epoch, batch.samples)).collect()
+        };
+        for start in [Position::default(), Position { epoch: 1, step: 4 }] {
+            let mut whole = batches(BatchShare::default(), start).into_iter();
+            let mut shares = [0, 1].map(|worker| {
+                let share = BatchShare { worker, workers: 2 };
+                batches(share, start).into_iter()
+            });
+            // Five batches an epoch.
+            for position in (start.step..5).chain(0..5).cycle().take(whole.len()) {
+                assert_eq!(shares[position % 2].next(), whole.next());
+            }
+            assert!(shares.iter_mut().all(|share| share.next().is_none()));
+        }
     }
 
     #[test]

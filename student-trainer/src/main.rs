@@ -31,19 +31,23 @@ use student_trainer::{
     soft_targets::record::{self, RecordContext},
 };
 use tokio::runtime::{Builder, Runtime};
+use torch_distributed::{Alone, Workers};
 use traces::Span;
 use tracing::{info, warn};
 use worker_arguments::WorkerArguments;
+use worker_group::GroupArguments;
 
 mod process_environment;
 mod progress;
 mod recording_progress;
 mod worker_arguments;
+mod worker_group;
 
 const EXAMPLES: &str = "\
 Examples:
   student-trainer run configs/demo/teacher.toml --output runs/teacher
   student-trainer run configs/demo/student.toml --set seed=2 --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
+  torchrun --no-python --nproc-per-node 2 student-trainer run student.toml --set 'phases[0].accumulate=4'
   student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4
   student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4 \\
       --index 0 --of 8
@@ -66,6 +70,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Executes one run and exits. Resumes an interrupted run in the same folder from its last checkpoint.
+    ///
+    /// Several processes that torchrun or Kubeflow Trainer starts do one run together; the one with rank 0 has the folder.
     ///
     /// The exit code is 3 if the run is complete and [publish.gate] withheld its model.
     Run(RunArguments),
@@ -94,13 +100,16 @@ struct RunArguments {
     /// quoted TOML string; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
-    /// Serves Prometheus metrics on http://HOST:PORT/metrics, without authentication, during the run.
+    /// Serves Prometheus metrics on http://HOST:PORT/metrics, without authentication, during the run; of several workers,
+    /// the one with rank 0 does.
     #[arg(long, value_name = "HOST:PORT")]
     metrics: Option<SocketAddr>,
     /// Resumes from a checkpoint even if threads, precision or numerics differ; the run is marked as not
     /// bit-reproducible.
     #[arg(long)]
     allow_other_bits: bool,
+    #[command(flatten)]
+    group: GroupArguments,
 }
 
 #[derive(Debug, Args)]
@@ -173,8 +182,15 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         Some(folder) => folder.clone(),
         None => Path::new("runs").join(arguments.config.file_stem().unwrap_or_default()),
     };
+    // Before signals are caught, so that one ends a process that waits for the others.
+    let group = arguments.group.join()?;
+    let workers: &dyn Workers = match &group {
+        Some(group) => group,
+        None => &Alone,
+    };
+    let leads = workers.rank() == 0;
     let cancel = program::shutdown_token(runtime)?;
-    if let Some(address) = arguments.metrics {
+    if let Some(address) = arguments.metrics.filter(|_| leads) {
         let port = ListenConfig {
             table: "metrics",
             listen: address,
@@ -187,7 +203,11 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         info!(metrics = %port.address, "serving metrics");
         runtime.spawn(metrics_server::serve(port, recorder, security.staleness()));
     }
-    let events = progress::sink(std::io::stderr().is_terminal());
+    let events = if leads {
+        progress::sink(std::io::stderr().is_terminal())
+    } else {
+        worker_group::notices_of(workers.rank())
+    };
     let span = Span::begin("run");
     let _entered = span.enter();
     let context = RunContext {
@@ -199,9 +219,11 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         },
         events: &events,
         cancel: &cancel,
+        workers,
         runtime: runtime.handle(),
     };
     match run::execute(config, context) {
+        Ok(_) if !leads => {}
         Ok(_) => writeln!(Messages, "the run is in {}", folder.display()),
         Err(withheld @ RunError::Withheld(_)) => {
             return Err(OtherExit {
@@ -211,6 +233,9 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
             .into());
         }
         // A signal stopped the run, which is not a failure.
+        Err(RunError::Cancelled { .. }) if !leads => {
+            writeln!(Messages, "worker {} stopped", workers.rank());
+        }
         Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
         Err(error) => return Err(error.into()),
     }

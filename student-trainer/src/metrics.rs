@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use teacher_pool::{SentAs, SentRequest};
 
 use crate::{
     config::PhaseKind,
@@ -56,6 +57,10 @@ pub enum Metric {
     BatchesHedged,
     /// Counter: second answers to a batch, which are dropped.
     AnswersDropped,
+    /// Counter by `sent_as`, which is `pixels` or `references`: samples sent to teachers.
+    SamplesSent,
+    /// Counter by `sent_as`, which is `pixels` or `references`: bytes of the batches sent to teachers.
+    BytesSent,
     /// Gauge: teachers that answer but cannot be used.
     TeachersRefused,
     /// Counter: seconds in which training waited with no teacher connected.
@@ -70,7 +75,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Runs,
         Self::RunsEnded,
         Self::Phase,
@@ -90,6 +95,8 @@ impl Metric {
         Self::BatchesRequeued,
         Self::BatchesHedged,
         Self::AnswersDropped,
+        Self::SamplesSent,
+        Self::BytesSent,
         Self::TeachersRefused,
         Self::WithoutTeacherSeconds,
     ];
@@ -116,6 +123,8 @@ impl Metric {
             Self::BatchesRequeued => "retort_trainer_batches_requeued_total",
             Self::BatchesHedged => "retort_trainer_batches_hedged_total",
             Self::AnswersDropped => "retort_trainer_answers_dropped_total",
+            Self::SamplesSent => "retort_trainer_samples_sent_total",
+            Self::BytesSent => "retort_trainer_bytes_sent_total",
             Self::TeachersRefused => "retort_trainer_teachers_refused",
             Self::WithoutTeacherSeconds => "retort_trainer_without_teacher_seconds_total",
         }
@@ -146,6 +155,8 @@ impl Metric {
             Self::BatchesRequeued => "Batches sent again because their teacher was lost.",
             Self::BatchesHedged => "Batches sent to a second teacher since the first was overdue.",
             Self::AnswersDropped => "Second answers to a batch, which are dropped.",
+            Self::SamplesSent => "Samples sent to teachers, as pixels or as references.",
+            Self::BytesSent => "Bytes of the batches sent to teachers, as pixels or references.",
             Self::TeachersRefused => "Teachers that answer but cannot be used.",
             Self::WithoutTeacherSeconds => {
                 "Seconds in which training waited with no teacher connected."
@@ -161,6 +172,8 @@ impl Metric {
             | Self::BatchesRequeued
             | Self::BatchesHedged
             | Self::AnswersDropped
+            | Self::SamplesSent
+            | Self::BytesSent
             | Self::WithoutTeacherSeconds => Kind::Counter,
             Self::Runs
             | Self::Phase
@@ -197,6 +210,11 @@ impl Metric {
             Self::RunsEnded => {
                 for outcome in ["succeeded", "failed", "withheld", "cancelled"] {
                     counter!(self.name(), "outcome" => outcome).increment(0);
+                }
+            }
+            Self::SamplesSent | Self::BytesSent => {
+                for sent_as in SentAs::ALL {
+                    counter!(self.name(), "sent_as" => sent_as.name()).increment(0);
                 }
             }
             Self::Phase => set_phase(None),
@@ -389,6 +407,17 @@ pub(crate) fn batch_hedged() {
 /// A second answer was dropped.
 pub(crate) fn answer_dropped() {
     counter!(Metric::AnswersDropped.name()).increment(1);
+}
+
+/// A batch, or a part of one, was sent to a teacher.
+pub(crate) fn request_sent(request: SentRequest) {
+    let SentRequest {
+        sent_as,
+        samples,
+        bytes,
+    } = request;
+    counter!(Metric::SamplesSent.name(), "sent_as" => sent_as.name()).increment(samples as u64);
+    counter!(Metric::BytesSent.name(), "sent_as" => sent_as.name()).increment(bytes as u64);
 }
 
 /// Batches went back to the queue.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use teacher_pool::PoolObserver;
+use teacher_pool::{PoolObserver, SentRequest};
 
 use crate::{
     events::NoticeSender,
@@ -54,6 +54,10 @@ impl PoolObserver for RunPoolObserver {
 
     fn answer_dropped(&self) {
         metrics::answer_dropped();
+    }
+
+    fn request_sent(&self, request: SentRequest) {
+        metrics::request_sent(request);
     }
 
     fn second_without_teacher(&self) {

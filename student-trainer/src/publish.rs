@@ -2,7 +2,6 @@
 
 use std::{path::Path, time::Duration};
 
-use bytes::Bytes;
 use proto::publish::v1::{
     CheckPublishHeader, CheckPublishRequest, ListVersionsRequest, PublishResponse,
     check_publish_request, publish_request::Part, publisher_service_client::PublisherServiceClient,
@@ -11,7 +10,7 @@ use server::{
     back_off::BackOff,
     grpc,
     security::client::{Channel, ConnectError},
-    upload::{self, IfStored},
+    upload::{self, IfStored, ModelUpload},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -27,15 +26,6 @@ const ATTEMPTS: usize = 5;
 /// Bounds of the pauses between attempts: 200 ms, 400 ms, 800 ms and 1.6 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1_600);
-
-/// A model to upload.
-#[derive(Debug, Clone)]
-pub struct ModelUpload {
-    /// The ONNX file.
-    pub onnx: Bytes,
-    /// Its `manifest.json`.
-    pub manifest_json: Bytes,
-}
 
 /// Why a model was not published.
 #[derive(Debug, thiserror::Error)]
@@ -240,11 +230,7 @@ fn check_messages(
     upload: &ModelUpload,
     largest_manifest_bytes: u64,
 ) -> impl Iterator<Item = CheckPublishRequest> + Send + use<> {
-    let ModelUpload {
-        onnx,
-        manifest_json,
-    } = upload.clone();
-    let messages = upload::upload(&config.model, onnx, manifest_json, IfStored::KeepActive);
+    let messages = upload::upload(&config.model, upload.clone(), IfStored::KeepActive);
     messages.map(move |message| CheckPublishRequest {
         part: message.part.map(|part| match part {
             Part::Header(header) => check_publish_request::Part::Header(CheckPublishHeader {
@@ -261,11 +247,7 @@ async fn send(
     config: &PublishConfig,
     upload: &ModelUpload,
 ) -> Result<PublishResponse, Status> {
-    let ModelUpload {
-        onnx,
-        manifest_json,
-    } = upload.clone();
-    let messages = upload::upload(&config.model, onnx, manifest_json, IfStored::KeepActive);
+    let messages = upload::upload(&config.model, upload.clone(), IfStored::KeepActive);
     let mut request = tonic::Request::new(tokio_stream::iter(messages));
     request.set_timeout(DEADLINE);
     let mut client = PublisherServiceClient::new(channel);
@@ -274,6 +256,8 @@ async fn send(
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[tokio::test]
@@ -289,11 +273,13 @@ mod tests {
             token_file: None,
             token_in_plain_text: Default::default(),
             tls: None,
+            signing_key: None,
             gate: None,
         };
         let upload = ModelUpload {
             onnx: Bytes::from_static(b"onnx"),
             manifest_json: Bytes::new(),
+            signature: Bytes::new(),
         };
         let cancel = CancellationToken::new();
         let error = publish(&config, &upload, Path::new("runs/x/artifact"), &cancel).await;

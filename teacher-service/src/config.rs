@@ -14,7 +14,7 @@ use server::{
     security::{self, AuthConfig, ListenConfig, tls::ServerTls},
 };
 
-use crate::{libtorch_environment::CpuIsa, model::ModelConfig};
+use crate::{data_config::DataConfig, libtorch_environment::CpuIsa, model::ModelConfig};
 
 /// Configuration of the teacher service; the shipped file explains every key.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +22,9 @@ use crate::{libtorch_environment::CpuIsa, model::ModelConfig};
 pub struct TeacherConfig {
     /// The teacher's model.
     pub model: ModelConfig,
+    /// A data set that trainers have too.
+    #[serde(default)]
+    pub data: Option<DataConfig>,
     /// How logits are computed.
     pub compute: ComputeConfig,
     /// The gRPC server.
@@ -109,6 +112,9 @@ impl TeacherConfig {
 impl Validate for TeacherConfig {
     fn validate(&self, problems: &mut Problems) {
         self.model.validate(problems);
+        if let Some(data) = &self.data {
+            data.validate(problems);
+        }
         problems.require_within("compute.threads", self.compute.threads, 0..=1024);
 
         let grpc = &self.grpc;
@@ -232,8 +238,26 @@ mod tests {
     }
 
     #[test]
+    fn data_is_described_as_by_a_trainer() {
+        let settings = [
+            "model.path=/t",
+            "data.path=/data",
+            "data.format=image-folder",
+        ];
+        let data = load(&settings).unwrap().data.unwrap();
+        let expected = datasets::DataSpec {
+            format: Some(datasets::Format::ImageFolder),
+            ..datasets::DataSpec::new("/data")
+        };
+        assert_eq!(data.spec(), expected);
+    }
+
+    #[test]
     fn every_key_has_a_range() {
         for bad in [
+            "data.path=",
+            "data.max_unreadable=1.5",
+            "data.ground=teal",
             "compute.threads=1025",
             "compute.precision=f64",
             "compute.cpu_isa=sse",
@@ -255,7 +279,7 @@ mod tests {
             "model.preprocessing.size=[0, 1]",
             "model.preprocessing.std=[0.0]",
         ] {
-            let error = load(&["model.path=/t", bad]).unwrap_err();
+            let error = load(&["model.path=/t", "data.path=/d", bad]).unwrap_err();
             let key = bad.split_once('=').unwrap().0;
             assert!(error.contains(key), "{bad}: {error}");
         }

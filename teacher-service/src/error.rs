@@ -62,6 +62,11 @@ pub enum StreamError {
         /// Batches that may be in flight.
         credit: u32,
     },
+    /// The trainer sends references that the stream does not allow.
+    #[error(
+        "this stream takes no references to samples: Opened allows them if Open names data that this teacher has"
+    )]
+    NotByReference,
     /// The limit of open streams is reached.
     #[error("the teacher has reached its limit of {limit} open streams")]
     TooManyStreams {
@@ -108,6 +113,7 @@ impl StreamError {
             StreamError::OtherModel { .. } => (Code::FailedPrecondition, "OTHER_MODEL"),
             StreamError::OtherNumerics { .. } => (Code::FailedPrecondition, "OTHER_NUMERICS"),
             StreamError::CreditExceeded { .. } => (Code::ResourceExhausted, "CREDIT_EXCEEDED"),
+            StreamError::NotByReference => (Code::InvalidArgument, "NOT_BY_REFERENCE"),
             StreamError::TooManyStreams { .. } => (Code::ResourceExhausted, "TOO_MANY_STREAMS"),
             StreamError::Draining => (Code::Unavailable, "DRAINING"),
             StreamError::CutOff => (Code::Unavailable, "CUT_OFF"),

@@ -6,6 +6,9 @@
 //! [`model`] configures), and
 //! answers through the stream's [`stream::Responses`].
 //!
+//! A batch may refer to samples of a data set on this machine ([`shared_data`]); the session renders them before
+//! it queues the batch.
+//!
 //! - The service never merges batches: the logits of a batch depend only on the batch, the model and the
 //!   numerics.
 //! - Every buffer is bounded: connections and streams are limited; a batch holds a permit of its stream's
@@ -17,12 +20,15 @@ pub mod backend;
 pub mod batch;
 pub mod compute;
 pub mod config;
+pub mod data_config;
 pub mod error;
 pub mod inspect;
 pub mod libtorch_environment;
+pub mod loaded_teacher;
 pub mod metrics;
 pub mod model;
 pub mod queue;
 pub mod serve;
 pub mod service;
+pub mod shared_data;
 pub mod stream;

@@ -224,6 +224,9 @@ fn describe(peer: &PeerArguments) -> anyhow::Result<()> {
         "classes:        {}",
         teacher.class_names.join(", ")
     )?;
+    if !teacher.data_fingerprint.is_empty() {
+        writeln!(Results, "data:           {}", teacher.data_fingerprint)?;
+    }
     writeln!(
         Results,
         "service:        teacher-service {}",

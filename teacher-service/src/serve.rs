@@ -8,6 +8,7 @@ use std::{
 };
 
 use common::{ready_file::ReadyFile, slow_work};
+use datasets::DatasetError;
 use proto::teacher::v1::teacher_service_server::{SERVICE_NAME, TeacherServiceServer};
 use server::{
     grpc,
@@ -28,8 +29,11 @@ use crate::{
     backend::{self, Readiness},
     compute::{Compute, StartError},
     config::TeacherConfig,
+    data_config::DataConfig,
+    loaded_teacher::LoadedTeacher,
     metrics::{self, Open},
     service::Teacher,
+    shared_data::SharedData,
     stream::Stopping,
 };
 
@@ -65,6 +69,9 @@ pub enum ServerError {
     /// The teacher cannot be loaded.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The data set of `[data]` cannot be used.
+    #[error("[data]: {0}")]
+    Data(#[from] DatasetError),
     /// The process has a metrics recorder already.
     #[error("cannot start the metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -108,8 +115,8 @@ pub async fn run(
     let loaded = Arc::new(OnceLock::new());
     let teacher = Teacher::service(Arc::clone(&loaded), &config.grpc, stopping.clone());
     let (health, mut server) = serve(config, grpc_port, teacher, &stopping)?;
-    let compute = tokio::select! {
-        compute = load(config) => compute?,
+    let teacher = tokio::select! {
+        teacher = load(config) => teacher?,
         () = shutdown.cancelled() => {
             health.end();
             stopping.drain.cancel();
@@ -117,7 +124,7 @@ pub async fn run(
         }
         ended = &mut server => return served(ended),
     };
-    let compute = loaded.get_or_init(|| compute);
+    let LoadedTeacher { compute, .. } = loaded.get_or_init(|| teacher);
     let identity = &compute.description().identity;
     info!(
         model_id = identity.model_id,
@@ -182,8 +189,36 @@ fn serve(
     Ok((health, tokio::spawn(server)))
 }
 
-/// Loads the teacher on the compute thread.
-async fn load(config: &TeacherConfig) -> Result<Compute, StartError> {
+/// Opens the data, and loads the teacher on the compute thread.
+async fn load(config: &TeacherConfig) -> Result<LoadedTeacher, ServerError> {
+    let data = match &config.data {
+        Some(data) => Some(open_data(data).await?),
+        None => None,
+    };
+    let compute = load_model(config).await?;
+    Ok(LoadedTeacher { compute, data })
+}
+
+async fn open_data(config: &DataConfig) -> Result<SharedData, ServerError> {
+    let (path, config) = (config.path.display(), config.clone());
+    let open = tokio::task::spawn_blocking(move || SharedData::open(&config));
+    let opened = slow_work::reported(open, |seconds| {
+        info!(%path, seconds, "the data is still being read");
+    });
+    // The task is never aborted, so it panicked: resume the panic.
+    let opened = opened
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    let data = opened?;
+    info!(
+        samples = data.samples(),
+        fingerprint = data.fingerprint(),
+        "trainers with the same data may send references to it"
+    );
+    Ok(data)
+}
+
+async fn load_model(config: &TeacherConfig) -> Result<Compute, StartError> {
     let (model, compute_config) = (config.model.clone(), config.compute.clone());
     let load = Compute::start(config.grpc.max_queued_bytes, move || {
         backend::open(&model, &compute_config)

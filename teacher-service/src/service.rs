@@ -20,9 +20,9 @@ use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    compute::Compute,
     config::GrpcConfig,
     error::StreamError,
+    loaded_teacher::LoadedTeacher,
     metrics,
     queue::StreamId,
     stream::{Responses, Session, Stopping, StreamLimits},
@@ -40,7 +40,7 @@ const OFFERED_ENCODINGS: [Encoding; 5] = [
 /// The gRPC service of one teacher.
 pub struct Teacher {
     /// Empty until the teacher is loaded.
-    compute: Arc<OnceLock<Compute>>,
+    loaded: Arc<OnceLock<LoadedTeacher>>,
     limits: StreamLimits,
     /// Random id of this process, new at each start.
     instance_id: String,
@@ -52,18 +52,19 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Creates the service of `compute`; `stopping` ends its streams. Until `compute` is set, calls fail with
+    /// Creates the service of `loaded`; `stopping` ends its streams. Until `loaded` is set, calls fail with
     /// UNAVAILABLE.
     pub fn service(
-        compute: Arc<OnceLock<Compute>>,
+        loaded: Arc<OnceLock<LoadedTeacher>>,
         config: &GrpcConfig,
         stopping: Stopping,
     ) -> TeacherServiceServer<Self> {
         let teacher = Self {
-            compute,
+            loaded,
             limits: StreamLimits {
                 credit: config.credit,
                 reader_timeout: Duration::from_secs(config.reader_timeout_seconds),
+                max_batch_bytes: config.max_message_bytes,
             },
             instance_id: random_id(),
             max_message_bytes: config.max_message_bytes,
@@ -77,14 +78,14 @@ impl Teacher {
             .max_encoding_message_size(config.max_message_bytes)
     }
 
-    fn compute(&self) -> Result<&Compute, Status> {
-        let compute = self.compute.get();
-        compute.ok_or_else(|| Refusal::Starting.into_status())
+    fn loaded(&self) -> Result<&LoadedTeacher, Status> {
+        let loaded = self.loaded.get();
+        loaded.ok_or_else(|| Refusal::Starting.into_status())
     }
 
     fn open_stream(
         &self,
-        compute: Compute,
+        loaded: LoadedTeacher,
         inbound: Streaming<StreamSoftTargetsRequest>,
     ) -> Result<Responses, StreamError> {
         if self.stopping.drain.is_cancelled() {
@@ -96,7 +97,7 @@ impl Teacher {
             }
         })?;
         let id = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        let (session, responses) = Session::new(id, compute, self.limits, self.stopping.clone());
+        let (session, responses) = Session::new(id, loaded, self.limits, self.stopping.clone());
         let open = metrics::Open::stream();
         tokio::spawn(async move {
             session.run(inbound).await;
@@ -116,7 +117,8 @@ impl TeacherService for Teacher {
         &self,
         _request: Request<DescribeRequest>,
     ) -> Result<Response<DescribeResponse>, Status> {
-        let description = self.compute()?.description().clone();
+        let LoadedTeacher { compute, data } = self.loaded()?;
+        let description = compute.description().clone();
         let message = |tensor| tensor_to_wire(tensor).into_iter().collect();
         let (inputs, outputs) = (message(&description.input), message(&description.output()));
         Ok(Response::new(DescribeResponse {
@@ -134,6 +136,9 @@ impl TeacherService for Teacher {
             encodings: OFFERED_ENCODINGS.map(i32::from).to_vec(),
             instance_id: self.instance_id.clone(),
             max_message_bytes: self.max_message_bytes as u64,
+            data_fingerprint: data
+                .as_ref()
+                .map_or_else(String::new, |data| data.fingerprint().to_owned()),
         }))
     }
 
@@ -141,8 +146,8 @@ impl TeacherService for Teacher {
         &self,
         request: Request<Streaming<StreamSoftTargetsRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let compute = self.compute()?.clone();
-        self.open_stream(compute, request.into_inner())
+        let loaded = self.loaded()?.clone();
+        self.open_stream(loaded, request.into_inner())
             .map(Response::new)
             .map_err(StreamError::into_status)
     }

@@ -1,6 +1,9 @@
 //! `retort distill`: from a teacher's model and a data set to a small student, on this machine.
 
-use std::{num::NonZero, path::PathBuf};
+use std::{
+    num::NonZero,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use common::{output::Narration, shutdown::Signals};
@@ -127,6 +130,9 @@ pub struct DistillArguments {
     /// Also writes the student in int8 (docs/int8.md), and publishes that file.
     #[arg(long)]
     int8: bool,
+    /// File with the private key (PEM) that signs the student; see docs/security.md.
+    #[arg(long, value_name = "FILE", requires = "publish")]
+    signing_key: Option<PathBuf>,
     #[command(flatten)]
     gate: GateArguments,
     /// Folder of the result. Its content is replaced if `retort distill` made it.
@@ -142,7 +148,8 @@ impl DistillArguments {
             return Err(DistillError::Sizes { student }.into());
         }
         self.gate.baseline()?;
-        for file in self.student_init.iter().chain(&self.teacher_config) {
+        let files = self.student_init.iter().chain(&self.teacher_config);
+        for file in files.chain(&self.signing_key) {
             std::fs::File::open(file).map_err(CliError::file(file))?;
         }
         Ok(())
@@ -161,9 +168,18 @@ impl DistillArguments {
 
     /// The absolute path of the student's initial weights.
     fn initial_weights(&self) -> Result<Option<PathBuf>, CliError> {
-        let absolute = |file: &PathBuf| file.canonicalize().map_err(CliError::file(file));
-        self.student_init.as_ref().map(absolute).transpose()
+        absolute(self.student_init.as_deref())
     }
+
+    /// The absolute path of the key that signs the student.
+    fn signing_key(&self) -> Result<Option<PathBuf>, CliError> {
+        absolute(self.signing_key.as_deref())
+    }
+}
+
+fn absolute(file: Option<&Path>) -> Result<Option<PathBuf>, CliError> {
+    let absolute = |file: &Path| file.canonicalize().map_err(CliError::file(file));
+    file.map(absolute).transpose()
 }
 
 /// `retort distill`.

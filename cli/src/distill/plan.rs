@@ -72,6 +72,9 @@ pub(super) fn run_config(
         if arguments.int8 {
             settings.push(("publish.precision", "int8".into()));
         }
+        if let Some(file) = arguments.signing_key()? {
+            settings.push(("publish.signing_key", text_path(&file)?.into()));
+        }
         settings.extend(arguments.gate.settings()?);
     }
     for (key, value) in settings {

@@ -65,7 +65,9 @@ impl<'a> Steps<'a> {
         let initial_weights = self.arguments.initial_weights()?;
         let mut read = vec![text_path(&self.data.path)?];
         let baseline = self.arguments.gate.baseline()?;
-        for path in initial_weights.iter().chain(&baseline) {
+        let signing_key = self.arguments.signing_key()?;
+        let files = initial_weights.iter().chain(&baseline);
+        for path in files.chain(&signing_key) {
             read.push(text_path(path)?);
         }
         let trainer = self

@@ -12,7 +12,15 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 7] = [
     &["common", "proto", "tensorboard", "tensors", "torch-build"],
     &["traces"],
-    &["artifacts", "datasets", "networks", "server", "torch-cuda"],
+    &[
+        "artifacts",
+        "datasets",
+        "model-signing",
+        "networks",
+        "server",
+        "torch-cuda",
+        "torch-distributed",
+    ],
     &[
         "onnx-runtime",
         "retort-client",
@@ -62,12 +70,13 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 14] = [
+const WITHOUT_LIBTORCH: [&str; 15] = [
     "artifacts",
     "cli",
     "common",
     "datasets",
     "inference-service",
+    "model-signing",
     "networks",
     "onnx-runtime",
     "retort-client",

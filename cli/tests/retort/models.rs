@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use test_support::InferenceService;
+use test_support::{InferenceService, SigningKeys};
 
 const RETORT: &str = env!("CARGO_BIN_EXE_retort");
 
@@ -89,6 +89,39 @@ fn versions_are_published_activated_and_rolled_back() {
     fs::write(first.join("manifest.json"), "{").unwrap();
     assert_eq!(listed(&service, &versions), ["1 damaged", "2 active"]);
     nothing_older();
+}
+
+#[test]
+fn an_artifact_is_signed_and_uploaded_with_its_signature() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = InferenceService::start(RETORT, folder.path());
+    let store = folder.path().join("models/model");
+    let artifact = folder.path().join("artifact");
+    rename_classes(&store.join("1"), &artifact);
+    let keys = SigningKeys::write(folder.path(), "key");
+    let publish = |key: &Path| {
+        let [artifact, key] = [artifact.as_path(), key].map(|path| path.to_str().unwrap());
+        models(
+            &service,
+            &["publish", "model", artifact, "--signing-key", key],
+        )
+    };
+    // A public key does not sign.
+    let refused = publish(&keys.public);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("key.pub: has no unencrypted private key"),
+        "{said}"
+    );
+    assert!(!artifact.join("model.sig").exists());
+
+    let published = publish(&keys.private);
+    let said = String::from_utf8_lossy(&published.stderr);
+    assert!(published.status.success(), "{said}");
+    let signature = fs::read(artifact.join("model.sig")).unwrap();
+    assert!(fs::read(store.join("2/model.sig")).unwrap() == signature);
+    assert!(!store.join("1/model.sig").exists());
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod bucket;
 mod folder;
 mod location;
 mod model_name;
+mod signed;
 #[cfg(test)]
 mod test_model;
 
@@ -31,6 +32,7 @@ pub use bucket::BucketStore;
 pub use folder::FolderStore;
 pub use location::{BucketLocation, InvalidLocation, Provider, StoreLocation};
 pub use model_name::{InvalidModelName, ModelName};
+pub use signed::SignedManifest;
 
 const MANIFEST_FILE: &str = "manifest.json";
 const ACTIVE_FILE: &str = "active.json";
@@ -56,6 +58,17 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`StoreError::NoSuchVersion`], or if it cannot be read.
     fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError>;
+
+    /// The manifest of a committed version, and its signature if it is signed. The manifest is read once, so it is the
+    /// one that the signature is checked with.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSuchVersion`], or if one of the two cannot be read.
+    fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Option<SignedManifest>), StoreError>;
 
     /// Reads the ONNX file of a committed version and compares its digest with `manifest`.
     ///
@@ -89,7 +102,7 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
     /// [`StoreError::ReadOnly`].
     fn check_writable(&self) -> Result<(), StoreError>;
 
-    /// Stores a new version of `model` and returns its number. The active version does not change.
+    /// Stores a new version of `model` without a signature and returns its number. The active version does not change.
     ///
     /// # Errors
     /// If it cannot be written; readers see nothing of the version. A [`StoreError::Unavailable`] leaves open
@@ -101,8 +114,20 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError>;
 
+    /// Stores a new, signed version of `model` and returns its number. The manifest is stored as it was signed.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        signed: &SignedManifest,
+    ) -> Result<u64, StoreError>;
+
     /// Stores a new version of `model` for a trial beside the active version, and counts it as one that served, see
-    /// [`note_served`](Self::note_served). Returns its number.
+    /// [`note_served`](Self::note_served). If the model is signed, the manifest is stored as it was signed. Returns
+    /// the version's number.
     ///
     /// # Errors
     /// Those of [`commit`](Self::commit) and [`note_served`](Self::note_served).
@@ -111,8 +136,12 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         model: &ModelName,
         onnx: &[u8],
         manifest: &ArtifactManifest,
+        signed: Option<&SignedManifest>,
     ) -> Result<u64, StoreError> {
-        let version = self.commit(model, onnx, manifest)?;
+        let version = match signed {
+            Some(signed) => self.commit_signed(model, onnx, signed)?,
+            None => self.commit(model, onnx, manifest)?,
+        };
         self.note_served(model, version)?;
         Ok(version)
     }

@@ -83,11 +83,7 @@ impl<'s> BatchAssembler<'s> {
     /// # Panics
     /// If a sample is not in the source.
     pub fn assemble(&self, samples: &[u32]) -> Result<Batch, SampleError> {
-        let shown = samples.iter().map(|&sample| Shown {
-            sample,
-            mix: self.mix(sample),
-        });
-        let shown: Vec<Shown> = shown.collect();
+        let shown = self.shown(samples);
         let (labels, mixed) = self.labels(&shown);
         let mut batch = Batch {
             samples: samples.to_vec(),
@@ -116,6 +112,71 @@ impl<'s> BatchAssembler<'s> {
         Ok(batch)
     }
 
+    /// What the teacher sees of `samples`, without rendering what the student sees: [`Batch::teacher_values`] of the same
+    /// samples, or [`Batch::values`] if both have the same input.
+    ///
+    /// # Errors
+    /// The first sample that cannot be read.
+    ///
+    /// # Panics
+    /// If a sample is not in the source.
+    pub fn assemble_for_teacher(&self, samples: &[u32]) -> Result<Values, SampleError> {
+        let target = self.targets.teacher.as_ref();
+        let target = target.unwrap_or(&self.targets.student);
+        let mut values = self.zeros(samples, target);
+        match &mut values {
+            Values::Uint8(pixels) => self.render_one(&self.shown(samples), target, pixels)?,
+            Values::Fp32(rows) => self.copy_rows(&self.shown(samples), rows)?,
+        }
+        Ok(values)
+    }
+
+    fn shown(&self, samples: &[u32]) -> Vec<Shown> {
+        let shown = samples.iter().map(|&sample| Shown {
+            sample,
+            mix: self.mix(sample),
+        });
+        shown.collect()
+    }
+
+    /// Renders each sample for one input.
+    fn render_one(
+        &self,
+        samples: &[Shown],
+        target: &Target,
+        pixels: &mut [u8],
+    ) -> Result<(), SampleError> {
+        let shape = target.image_shape();
+        let size = shape.iter().product::<usize>();
+        let one = |canvas: &mut Canvas, shown: &Shown, out: &mut [u8]| {
+            let Canvas { renderer, partner } = canvas;
+            self.show(renderer, shown.sample, &mut [(target, &mut *out)])?;
+            let Some(mix) = shown.mix.filter(|mix| !mix.is_empty()) else {
+                return Ok(());
+            };
+            let [partner, _] = partner;
+            partner.resize(out.len(), 0);
+            self.show(
+                renderer,
+                mix.partner,
+                &mut [(target, partner.as_mut_slice())],
+            )?;
+            mix.apply(out, partner, shape);
+            Ok(())
+        };
+        if self.source.decodes() {
+            return pixels
+                .par_chunks_exact_mut(size)
+                .zip(samples)
+                .try_for_each_init(Canvas::default, |canvas, (out, shown)| {
+                    one(canvas, shown, out)
+                });
+        }
+        let mut canvas = Canvas::default();
+        let mut pairs = pixels.chunks_exact_mut(size).zip(samples);
+        pairs.try_for_each(|(out, shown)| one(&mut canvas, shown, out))
+    }
+
     fn zeros(&self, samples: &[u32], target: &Target) -> Values {
         Values::zeros(self.source.kind(), samples.len(), &target.shape)
     }
@@ -132,7 +193,7 @@ impl<'s> BatchAssembler<'s> {
         let teacher_shape = teacher_target.map(|target| target.image_shape());
         let size = |shape: [usize; 3]| shape.iter().product::<usize>();
         let one = |canvas: &mut Canvas, shown: &Shown, student: &mut [u8], teacher: &mut [u8]| {
-            self.show(&mut canvas.renderer, shown.sample, student, teacher)?;
+            self.show_both(&mut canvas.renderer, shown.sample, student, teacher)?;
             let Some(mix) = shown.mix.filter(|mix| !mix.is_empty()) else {
                 return Ok(());
             };
@@ -140,7 +201,7 @@ impl<'s> BatchAssembler<'s> {
             let [student_partner, teacher_partner] = partner;
             student_partner.resize(student.len(), 0);
             teacher_partner.resize(teacher.len(), 0);
-            self.show(renderer, mix.partner, student_partner, teacher_partner)?;
+            self.show_both(renderer, mix.partner, student_partner, teacher_partner)?;
             mix.apply(student, student_partner, student_shape);
             if let Some(shape) = teacher_shape {
                 mix.apply(teacher, teacher_partner, shape);
@@ -171,22 +232,35 @@ impl<'s> BatchAssembler<'s> {
             })
     }
 
-    /// Renders `sample` before it is mixed, for the student and, if `teacher` is not empty, for the teacher.
-    fn show(
+    /// Renders `sample` before it is mixed, for the student and, if it has another input, for the teacher.
+    fn show_both(
         &self,
         renderer: &mut ViewRenderer,
         sample: u32,
         student: &mut [u8],
         teacher: &mut [u8],
     ) -> Result<(), SampleError> {
+        let student = (&self.targets.student, student);
+        match &self.targets.teacher {
+            Some(target) => self.show(renderer, sample, &mut [student, (target, teacher)]),
+            None => self.show(renderer, sample, &mut [student]),
+        }
+    }
+
+    /// Renders `sample` before it is mixed, for each of the inputs.
+    fn show(
+        &self,
+        renderer: &mut ViewRenderer,
+        sample: u32,
+        inputs: &mut [(&Target, &mut [u8])],
+    ) -> Result<(), SampleError> {
         let Sample::Image(picture) = self.source.read(sample)? else {
             unreachable!("a source of images gives images");
         };
         let [_, height, width] = self.targets.student.image_shape();
         let transform = self.transform(sample, picture.size(), [height, width]);
-        renderer.render(&picture, &transform, &self.targets.student, student);
-        if let Some(target) = &self.targets.teacher {
-            renderer.render(&picture, &transform, target, teacher);
+        for (target, out) in inputs {
+            renderer.render(&picture, &transform, target, out);
         }
         Ok(())
     }

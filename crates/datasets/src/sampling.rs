@@ -30,6 +30,12 @@ impl EpochSampler {
         self.order.len().div_ceil(self.batch_size)
     }
 
+    /// Sample indices of batch `position`; none after the last batch.
+    pub fn batch(&self, position: usize) -> &[u32] {
+        let mut batches = self.order.chunks(self.batch_size);
+        batches.nth(position).unwrap_or_default()
+    }
+
     /// Sample indices, one slice a batch.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
         self.order.chunks(self.batch_size)
@@ -48,6 +54,8 @@ mod tests {
         let mut first = flat(&epoch(0));
         assert_ne!(first, flat(&epoch(1)));
         assert_eq!(first, flat(&epoch(0)));
+        let by_position: Vec<_> = (0..4).flat_map(|it| epoch(0).batch(it).to_vec()).collect();
+        assert_eq!(by_position, first);
         first.sort_unstable();
         assert_eq!(first, (0..10).collect::<Vec<_>>());
     }

@@ -80,6 +80,11 @@ impl Subset {
         self.select(labelled)
     }
 
+    /// Fingerprint of the source that this is a part of.
+    pub fn source_fingerprint(&self) -> &str {
+        self.source.fingerprint()
+    }
+
     /// How many of `count` samples each label gets, in proportion to its samples: the largest remainders round
     /// up (Hamilton's method), the smaller label if they are equal.
     fn shares(&self, count: usize) -> BTreeMap<Option<u32>, usize> {

@@ -18,40 +18,50 @@ pub enum IfStored {
     KeepActive,
 }
 
-/// The stream of `PublisherService.Publish`: a header, then the file `onnx` in order.
+/// The files of a model that are uploaded.
+#[derive(Debug, Clone)]
+pub struct ModelUpload {
+    /// The ONNX file.
+    pub onnx: Bytes,
+    /// Its `manifest.json`.
+    pub manifest_json: Bytes,
+    /// Its `model.sig`; empty if it is not signed.
+    pub signature: Bytes,
+}
+
+/// The stream of `PublisherService.Publish`: a header, then the ONNX file in order.
 pub fn upload(
     model: &str,
-    onnx: Bytes,
-    manifest_json: Bytes,
+    files: ModelUpload,
     if_stored: IfStored,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let header = PublishHeader {
         keep_active: if_stored == IfStored::KeepActive,
-        ..header(model, &onnx, manifest_json)
+        ..header(model, &files)
     };
-    messages(header, onnx)
+    messages(header, files.onnx)
 }
 
 /// The stream of `PublisherService.Publish` for a canary, which gets `share` of the requests that name no version.
 pub fn upload_canary(
     model: &str,
-    onnx: Bytes,
-    manifest_json: Bytes,
+    files: ModelUpload,
     share: f64,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let header = PublishHeader {
         canary_share: Some(share),
-        ..header(model, &onnx, manifest_json)
+        ..header(model, &files)
     };
-    messages(header, onnx)
+    messages(header, files.onnx)
 }
 
-fn header(model: &str, onnx: &[u8], manifest_json: Bytes) -> PublishHeader {
+fn header(model: &str, files: &ModelUpload) -> PublishHeader {
     PublishHeader {
         model_name: model.to_owned(),
-        sha256: Sha256::of(onnx).to_string(),
-        size: onnx.len() as u64,
-        manifest_json,
+        sha256: Sha256::of(&files.onnx).to_string(),
+        size: files.onnx.len() as u64,
+        manifest_json: files.manifest_json.clone(),
+        signature: files.signature.clone(),
         ..PublishHeader::default()
     }
 }
@@ -75,8 +85,12 @@ mod tests {
     #[test]
     fn the_chunks_are_the_file_in_order() {
         let file: Vec<u8> = (0..CHUNK + 5).map(|i| (i % 251) as u8).collect();
-        let manifest = Bytes::from_static(b"{}");
-        let mut messages = upload("m", file.clone().into(), manifest, IfStored::KeepActive);
+        let files = ModelUpload {
+            onnx: file.clone().into(),
+            manifest_json: Bytes::from_static(b"{}"),
+            signature: Bytes::from_static(b"sig"),
+        };
+        let mut messages = upload("m", files, IfStored::KeepActive);
         let Some(Part::Header(header)) = messages.next().unwrap().part else {
             panic!("the first message is the header");
         };
@@ -86,6 +100,10 @@ mod tests {
         );
         assert_eq!(header.sha256, Sha256::of(&file).to_string());
         assert!(header.keep_active);
+        assert_eq!(
+            (&header.manifest_json[..], &header.signature[..]),
+            (&b"{}"[..], &b"sig"[..])
+        );
         let mut sent = Vec::new();
         for message in messages {
             let Some(Part::Chunk(chunk)) = message.part else {

@@ -49,9 +49,6 @@ pub struct ViewSet {
     pub probe_sha256: Sha256,
 }
 
-/// Number of images in the probe of a view set.
-const PROBED: usize = 64;
-
 impl RecordedImages {
     /// The samples of `source`, for a teacher of `classes` classes.
     pub fn of(source: &dyn Source, classes: usize) -> Self {
@@ -65,6 +62,9 @@ impl RecordedImages {
 }
 
 impl ViewSet {
+    /// Number of images in the probe, at most.
+    pub const PROBED: usize = 64;
+
     /// The views of `source` under `augmentation` and `seed` for a student with an input of the shape `input`.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl ViewSet {
         let view = View::Fixed { seed, view: 0 };
         let targets = Targets::student(input);
         let assembler = BatchAssembler::new(source, augmentation, view, targets);
-        let probed: Vec<u32> = (0..source.len().min(PROBED) as u32).collect();
+        let probed: Vec<u32> = (0..source.len().min(Self::PROBED) as u32).collect();
         Ok(Self {
             seed,
             augmentation,

@@ -4,6 +4,7 @@
 //!   randomness of sampled encodings.
 //! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages; [`interpolation_to_wire`],
 //!   [`interpolation_from_wire`]: how its images are resized.
+//! - [`DataReference`], [`SampleReferences`]: batches as positions in a data set that the teacher has too.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
 //!   so that students can be distilled without a teacher. [`Worker`]: the share of one of several processes
@@ -23,6 +24,7 @@
 
 mod codec;
 pub mod consumption;
+mod data_reference;
 mod error;
 mod identity;
 mod interpolation;
@@ -42,6 +44,7 @@ pub use codec::{
     ClassMatch, ClassOrder, ClassesDiffer, DrawSeeds, EncodeError, Encoder, Encoding,
     InvalidEncoding, Malformed, Parts, SampleBytes, Sampling, SoftTargets, TailBucket, ValueType,
 };
+pub use data_reference::{DataReference, SampleReferences};
 pub use error::StoreError;
 pub use identity::{RecordedImages, RecordingIdentity, ViewSet, WantedRecording};
 pub use interpolation::{interpolation_from_wire, interpolation_to_wire};

@@ -33,6 +33,8 @@ pub(crate) struct Candidate {
     pub identity: TeacherIdentity,
     /// Identifies the process; `None` if the teacher reports no id.
     pub instance: Option<String>,
+    /// Fingerprint of the training split that the teacher has; `None` if it has no data.
+    pub data_fingerprint: Option<String>,
     inputs: Vec<wire::TensorSpec>,
     /// As in the message: it may be one that this version does not know.
     interpolation: i32,
@@ -103,6 +105,7 @@ impl Candidate {
                 probe_sha256: numerics.probe_sha256,
             },
             instance: Some(described.instance_id).filter(|id| !id.is_empty()),
+            data_fingerprint: Some(described.data_fingerprint).filter(|it| !it.is_empty()),
             inputs: described.inputs,
             interpolation: described.interpolation,
             class_names: described.class_names,

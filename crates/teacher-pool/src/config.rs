@@ -34,6 +34,9 @@ pub struct PoolConfig {
     /// How long a teacher that has batches may send no answer before the pool disconnects from it.
     #[serde(default = "default_answer_timeout_seconds")]
     pub answer_timeout_seconds: u64,
+    /// What batches contain.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub batches: BatchContent,
     /// Batches that are submitted and not yet trained on, at most. More teachers than that are idle.
     #[serde(default = "default_prefetch")]
     pub prefetch: usize,
@@ -57,6 +60,17 @@ pub enum NumericsPolicy {
     Same,
     /// Yes; the run is not bit-reproducible, and its manifest says so.
     Any,
+}
+
+/// What the batches that go to teachers contain. It does not change the soft targets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchContent {
+    /// Positions in the run's data for each teacher that has the same data, and pixels for the others.
+    #[default]
+    Auto,
+    /// Pixels, or the values of rows, for every teacher.
+    Pixels,
 }
 
 fn default_encoding() -> Encoding {
@@ -85,6 +99,7 @@ impl PoolConfig {
             numerics: NumericsPolicy::default(),
             wait_timeout_seconds: default_wait_timeout_seconds(),
             answer_timeout_seconds: default_answer_timeout_seconds(),
+            batches: BatchContent::default(),
             prefetch: default_prefetch(),
             token_file: None,
             token_in_plain_text: TokenInPlainText::default(),

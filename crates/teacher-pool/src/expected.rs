@@ -1,10 +1,11 @@
 //! What a run requires of its teachers.
 
 use artifacts::manifest::TeacherIdentity;
+use soft_targets::DataReference;
 use tensors::TensorSpec;
 
 /// What a run requires of its teachers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ExpectedTeacher {
     /// What the run's samples are. A teacher fits if its data type and the fixed dimensions are the same; it decides
     /// the open ones. The name is not compared.
@@ -17,6 +18,8 @@ pub struct ExpectedTeacher {
     pub largest_batch: BatchSize,
     /// Identity of a resumed run's teacher, from the checkpoint; `None` accepts the first teacher that fits.
     pub identity: Option<TeacherIdentity>,
+    /// The run's data. A teacher that has it gets positions in it instead of pixels; `None`: every teacher gets pixels.
+    pub data: Option<DataReference>,
 }
 
 /// A number of samples per batch, and the configuration key that sets it.

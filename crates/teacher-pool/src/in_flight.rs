@@ -6,6 +6,7 @@ use soft_targets::SoftTargets;
 
 use crate::{
     error::PoolError,
+    observer::SentAs,
     parts::PartAnswers,
     queue::BatchQueue,
     unanswered::{BatchNumber, StreamNumber},
@@ -28,6 +29,7 @@ pub(crate) struct PendingRequest {
     pub batch: BatchNumber,
     pub part: usize,
     pub samples: usize,
+    pub sent_as: SentAs,
 }
 
 impl<'a> InFlightBatches<'a> {

@@ -10,11 +10,13 @@
 //! - `directory`, `resolver`: resolve the configured endpoints to addresses; `discovery` starts a `member` for each.
 //! - `member`: connects to one address, checks the teacher (`candidate`, `health`), streams, and reconnects.
 //! - `instances`: one stream per teacher process, even if several addresses reach it.
+//! - `batch`: what a run submits: values, and positions for teachers that have the run's data.
 //! - `stream`, `in_flight`: batches up, answers down; `parts` splits batches that do not fit into a message.
 //! - `queue`, `unanswered`: which teacher has which batch; `hedging` finds overdue batches by their `round_trip`.
 //! - `roster`: which teachers are connected; reports changes to the [`PoolObserver`].
 //! - `watchdog`: reports that training waits, and fails the batches when it has waited too long.
 
+mod batch;
 mod candidate;
 mod config;
 mod connection_end;
@@ -42,9 +44,10 @@ mod teacher;
 mod unanswered;
 mod watchdog;
 
-pub use config::{NumericsPolicy, PoolConfig};
+pub use batch::TeacherBatch;
+pub use config::{BatchContent, NumericsPolicy, PoolConfig};
 pub use error::PoolError;
 pub use expected::{BatchSize, ExpectedTeacher};
-pub use observer::PoolObserver;
+pub use observer::{PoolObserver, SentAs, SentRequest};
 pub use parts::MIN_REQUEST_IMAGES;
 pub use pool::{TeacherPool, Ticket};

@@ -28,8 +28,44 @@ pub trait PoolObserver: fmt::Debug + Send + Sync {
     /// A second answer to a batch was dropped.
     fn answer_dropped(&self) {}
 
+    /// A batch, or a part of one, was sent to a teacher.
+    fn request_sent(&self, _request: SentRequest) {}
+
     /// Training waited for one second with no teacher connected.
     fn second_without_teacher(&self) {}
+}
+
+/// A request that was sent to a teacher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentRequest {
+    /// What stands for its samples.
+    pub sent_as: SentAs,
+    /// Number of samples.
+    pub samples: usize,
+    /// Encoded size of the batch.
+    pub bytes: usize,
+}
+
+/// What stands for the samples of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SentAs {
+    /// Pixels, or the values of rows.
+    Pixels,
+    /// Positions in the run's data, which the teacher has too.
+    References,
+}
+
+impl SentAs {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Pixels, Self::References];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pixels => "pixels",
+            Self::References => "references",
+        }
+    }
 }
 
 #[cfg(test)]

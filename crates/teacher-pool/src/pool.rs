@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use artifacts::manifest::TeacherIdentity;
-use bytes::Bytes;
 use datasets::Interpolation;
 use futures::executor::block_on;
-use soft_targets::{DrawSeeds, Encoding, SoftTargets};
+use soft_targets::{Encoding, SoftTargets};
 use tensors::TensorSpec;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    config::PoolConfig, directory::Directory, discovery, error::PoolError,
+    batch::TeacherBatch, config::PoolConfig, directory::Directory, discovery, error::PoolError,
     expected::ExpectedTeacher, hedging, instances::Instances, observer::PoolObserver,
     queue::BatchQueue, reference_search, roster::Roster, shared::Shared, watchdog,
 };
@@ -110,11 +109,9 @@ impl TeacherPool {
         self.shared.config.encoding
     }
 
-    /// Queues one batch of `samples` samples as [`Self::input`] describes them, row-major, little-endian; any free
-    /// teacher takes it. If [`Self::encoding`] is a sampled one, `seeds` must have one for each sample. Never blocks: the
-    /// caller limits the number of batches in flight.
-    pub fn submit(&self, data: Bytes, samples: usize, seeds: DrawSeeds) -> Ticket {
-        Ticket(self.shared.queue.submit(data, samples, seeds))
+    /// Queues one batch; any free teacher takes it. Never blocks: the caller limits the number of batches in flight.
+    pub fn submit(&self, batch: TeacherBatch) -> Ticket {
+        Ticket(self.shared.queue.submit(batch))
     }
 
     /// Returns the number of connected teachers.

@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use soft_targets::DrawSeeds;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
+    batch::TeacherBatch,
     error::PoolError,
     observer::PoolObserver,
     unanswered::{Answer, Assignment, BatchNumber, StreamNumber, UnansweredBatches},
@@ -46,13 +45,8 @@ impl BatchQueue {
     }
 
     /// Adds a batch; the receiver gets its answer.
-    pub fn submit(
-        &self,
-        data: Bytes,
-        samples: usize,
-        seeds: DrawSeeds,
-    ) -> oneshot::Receiver<Answer> {
-        let answer = self.lock().submit(data, samples, seeds, Instant::now());
+    pub fn submit(&self, batch: TeacherBatch) -> oneshot::Receiver<Answer> {
+        let answer = self.lock().submit(batch, Instant::now());
         self.arrived.notify_one();
         self.not_empty.notify_waiters();
         answer

@@ -2,13 +2,15 @@
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
+use prost::Message as _;
 use proto::teacher::v1::{
-    self as wire, Batch, Numerics, Open, StreamSoftTargetsRequest, StreamSoftTargetsResponse,
-    Tensor, batch, stream_soft_targets_request::Message as Request,
+    self as wire, Batch, Numerics, Open, Opened, StreamSoftTargetsRequest,
+    StreamSoftTargetsResponse, Tensor, batch::Input,
+    stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
 use server::{back_off::BackOff, security::client::Channel};
-use soft_targets::{DrawSeeds, Encoding, SoftTargets, data_type_to_wire};
+use soft_targets::{DataReference, DrawSeeds, Encoding, SoftTargets, data_type_to_wire};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -17,11 +19,13 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
+    batch::TeacherBatch,
     candidate::Candidate,
     connection_end::ConnectionEnd,
     error::PoolError,
     health,
     in_flight::{InFlightBatches, PendingRequest},
+    observer::{SentAs, SentRequest},
     parts::{self, PartAnswers},
     shared::Shared,
     teacher::{TeacherAddress, TeacherStatus},
@@ -30,6 +34,9 @@ use crate::{
 
 /// Time limit for the answer to `Open`.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time limit for the answer to an `Open` that names the run's data, of which the teacher reads some samples.
+const OPEN_WITH_DATA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Streams until the teacher is lost, shuts down or is refused. Sends no more batches once `removed` completes. The
 /// batches that the teacher has not answered return to the queue.
@@ -44,20 +51,29 @@ pub(crate) async fn run(
     let not_serving = health::until_not_serving(channel.clone());
     let images_per_request =
         candidate.images_per_request(&shared.interface, shared.config.encoding);
-    let opened = timeout(OPEN_TIMEOUT, open(candidate, shared.config.encoding)).await;
+    let data = common_data(&candidate, teacher, shared);
+    let limit = match data {
+        Some(_) => OPEN_WITH_DATA_TIMEOUT,
+        None => OPEN_TIMEOUT,
+    };
+    let opened = timeout(limit, open(candidate, shared.config.encoding, data)).await;
     let opened = opened.unwrap_or_else(|_| {
-        let reason = format!("the stream was not opened within {OPEN_TIMEOUT:?}");
+        let reason = format!("the stream was not opened within {limit:?}");
         Err(ConnectionEnd::Lost(reason))
     });
-    let (outbound, inbound, credit) = match opened {
+    let (outbound, inbound, opened) = match opened {
         Ok(opened) => opened,
         Err(end) => return end,
     };
+    if data.is_some() {
+        report_content(&opened, teacher, shared);
+    }
     shared.roster.set(teacher, TeacherStatus::Connected);
     let mut stream = TeacherStream {
         teacher,
         shared,
-        credit,
+        credit: opened.credit,
+        by_reference: data.is_some() && opened.by_reference,
         images_per_request,
         outbound: Some(outbound),
         finishing: None,
@@ -84,11 +100,44 @@ pub(crate) async fn run(
 type Outbound = mpsc::UnboundedSender<StreamSoftTargetsRequest>;
 type Inbound = Streaming<StreamSoftTargetsResponse>;
 
-/// Opens the stream; returns both directions and the teacher's credit.
+/// The run's data, if the teacher says that it has the same.
+fn common_data<'s>(
+    candidate: &Candidate,
+    teacher: &TeacherAddress,
+    shared: &'s Shared,
+) -> Option<&'s DataReference> {
+    let data = shared.expected.data.as_ref()?;
+    let (found, wanted) = (
+        candidate.data_fingerprint.as_ref()?,
+        &data.split_fingerprint,
+    );
+    if found == wanted {
+        return Some(data);
+    }
+    shared.observer.notice(format!(
+        "teacher {teacher} has another data set ({found:.12}) than the run trains on ({wanted:.12}); it gets pixels"
+    ));
+    None
+}
+
+/// Reports what a teacher with the run's data gets.
+fn report_content(opened: &Opened, teacher: &TeacherAddress, shared: &Shared) {
+    shared.observer.notice(if opened.by_reference {
+        format!(
+            "teacher {teacher} has the run's data; it gets references to samples instead of pixels"
+        )
+    } else {
+        let reason = &opened.not_by_reference_because;
+        format!("teacher {teacher} takes no references to the run's data and gets pixels: {reason}")
+    });
+}
+
+/// Opens the stream; returns both directions and the teacher's answer.
 async fn open(
     mut candidate: Candidate,
     encoding: Encoding,
-) -> Result<(Outbound, Inbound, u32), ConnectionEnd> {
+    data: Option<&DataReference>,
+) -> Result<(Outbound, Inbound, Opened), ConnectionEnd> {
     // The credit bounds the channel: a request is sent only while fewer are in flight.
     let (outbound, requests) = mpsc::unbounded_channel();
     let open = Open {
@@ -97,6 +146,7 @@ async fn open(
             descriptor: candidate.identity.numerics,
             probe_sha256: candidate.identity.probe_sha256,
         }),
+        data: data.map(DataReference::to_wire),
         ..encoding.to_open()
     };
     send(&outbound, Request::Open(open));
@@ -108,7 +158,7 @@ async fn open(
         .map_err(|status| connection_end(&status))?
         .into_inner();
     match next_message(&mut inbound).await? {
-        Some(Response::Opened(opened)) => Ok((outbound, inbound, opened.credit)),
+        Some(Response::Opened(opened)) => Ok((outbound, inbound, opened)),
         Some(Response::Draining(_)) => Err(ConnectionEnd::Finished(TeacherStatus::ShuttingDown)),
         Some(_) => Err(ConnectionEnd::ProtocolViolation(
             "did not answer Open with Opened".into(),
@@ -125,7 +175,7 @@ struct BatchPart {
     /// Its index among the parts of the batch.
     part: usize,
     samples: usize,
-    tensor: Tensor,
+    input: Input,
     seeds: DrawSeeds,
 }
 
@@ -135,6 +185,8 @@ struct TeacherStream<'a> {
     shared: &'a Shared,
     /// The largest number of requests that the teacher accepts in flight.
     credit: u32,
+    /// Whether the teacher takes positions in the run's data.
+    by_reference: bool,
     /// The largest number of images that fit into one message.
     images_per_request: usize,
     /// `None` once the stream sends no more batches: the end of the requests informs the teacher.
@@ -242,37 +294,43 @@ impl TeacherStream<'_> {
     }
 
     fn submit(&mut self, batch: Assignment) {
-        let Assignment {
-            number,
+        let Assignment { number, batch } = batch;
+        let TeacherBatch {
             data,
             samples,
             seeds,
+            references,
         } = batch;
-        let input = &self.shared.interface.input;
+        let references = references.filter(|_| self.by_reference);
+        let expected = &self.shared.interface.input;
         // Holds: a candidate's input was checked when it connected.
-        let data_type = data_type_to_wire(input.data_type).unwrap_or_default();
-        let sample_shape = input.dimensions.sample_shape().unwrap_or_default();
+        let data_type = data_type_to_wire(expected.data_type).unwrap_or_default();
+        let sample_shape = expected.dimensions.sample_shape().unwrap_or_default();
         let sample_bytes = data.len() / samples.max(1);
-        let parts = parts::split(samples, self.images_per_request).map(|range| {
-            let dimensions = [range.len()]
-                .into_iter()
-                .chain(sample_shape.iter().copied());
-            let tensor = Tensor {
-                data_type: data_type.into(),
-                shape: dimensions.map(|size| size as u64).collect(),
-                data: data.slice(range.start * sample_bytes..range.end * sample_bytes),
+        // References are split as pixels are: the teacher computes the same requests.
+        let ranges = parts::split(samples, self.images_per_request).enumerate();
+        let parts = ranges.map(|(part, range)| {
+            let input = match &references {
+                Some(references) => Input::References(references.slice(range.clone()).to_wire()),
+                None => {
+                    let dimensions = [range.len()]
+                        .into_iter()
+                        .chain(sample_shape.iter().copied());
+                    Input::Tensor(Tensor {
+                        data_type: data_type.into(),
+                        shape: dimensions.map(|size| size as u64).collect(),
+                        data: data.slice(range.start * sample_bytes..range.end * sample_bytes),
+                    })
+                }
             };
-            (range.len(), tensor, seeds.slice(range))
-        });
-        let parts = parts
-            .enumerate()
-            .map(|(part, (samples, tensor, seeds))| BatchPart {
+            BatchPart {
                 batch: number,
                 part,
-                samples,
-                tensor,
-                seeds,
-            });
+                samples: range.len(),
+                input,
+                seeds: seeds.slice(range),
+            }
+        });
         self.unsent.extend(parts);
         let answers = PartAnswers::new(self.unsent.len());
         self.in_flight.batches.insert(number, answers);
@@ -290,15 +348,25 @@ impl TeacherStream<'_> {
             if self.in_flight.requests.is_empty() {
                 self.last_activity = Instant::now();
             }
+            let sent_as = match part.input {
+                Input::Tensor(_) => SentAs::Pixels,
+                Input::References(_) => SentAs::References,
+            };
             let request = Batch {
                 id: self.in_flight.next_request,
-                input: Some(batch::Input::Tensor(part.tensor)),
+                input: Some(part.input),
                 draw_seeds: part.seeds.to_wire(),
             };
+            self.shared.observer.request_sent(SentRequest {
+                sent_as,
+                samples: part.samples,
+                bytes: request.encoded_len(),
+            });
             let pending = PendingRequest {
                 batch: part.batch,
                 part: part.part,
                 samples: part.samples,
+                sent_as,
             };
             self.in_flight.requests.insert(request.id, pending);
             self.in_flight.next_request += 1;
@@ -311,8 +379,16 @@ impl TeacherStream<'_> {
     fn receive(&mut self, response: Response) -> Result<(), String> {
         match response {
             Response::SoftTargets(targets) => self.receive_targets(targets),
-            Response::BatchError(wire::BatchError { id, reason }) => {
-                let PendingRequest { batch, .. } = self.in_flight.take_request(id)?;
+            Response::BatchError(wire::BatchError {
+                id,
+                reason,
+                send_tensor,
+            }) => {
+                let PendingRequest { batch, sent_as, .. } = self.in_flight.take_request(id)?;
+                if send_tensor && sent_as == SentAs::References {
+                    self.send_pixels_instead(batch, &reason);
+                    return Ok(());
+                }
                 let teacher = self.teacher.to_string();
                 let error = PoolError::BatchRefused { teacher, reason };
                 self.unsent.retain(|part| part.batch != batch);
@@ -333,11 +409,26 @@ impl TeacherStream<'_> {
         }
     }
 
+    /// Returns a batch to the queue whose samples the teacher cannot read, and sends it no more references.
+    fn send_pixels_instead(&mut self, batch: BatchNumber, reason: &str) {
+        if std::mem::take(&mut self.by_reference) {
+            self.shared.observer.notice(format!(
+                "teacher {} cannot read the run's data any more and gets pixels: {reason}",
+                self.teacher
+            ));
+        }
+        self.last_activity = Instant::now();
+        self.unsent.retain(|part| part.batch != batch);
+        self.in_flight.requeue(std::iter::once(batch));
+        self.send_unsent();
+    }
+
     fn receive_targets(&mut self, targets: wire::SoftTargets) -> Result<(), String> {
         let PendingRequest {
             batch,
             part,
             samples,
+            ..
         } = self.in_flight.take_request(targets.id)?;
         let (encoding, classes) = (self.shared.config.encoding, self.shared.expected.classes);
         let soft_targets = SoftTargets::from_wire(targets, encoding, samples, classes)

@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use soft_targets::{DrawSeeds, SoftTargets};
+use soft_targets::SoftTargets;
 use tokio::sync::oneshot;
 
-use crate::{error::PoolError, observer::PoolObserver, round_trip::RoundTrip};
+use crate::{batch::TeacherBatch, error::PoolError, observer::PoolObserver, round_trip::RoundTrip};
 
 /// The batches without an answer. The first answer removes a batch, so each gets exactly one.
 ///
@@ -41,21 +40,15 @@ pub(crate) struct StreamNumber(pub u64);
 #[derive(Debug)]
 pub(crate) struct Assignment {
     pub number: BatchNumber,
-    /// The values, row-major; shared, not copied.
-    pub data: Bytes,
-    /// Number of samples.
-    pub samples: usize,
-    /// For sampled encodings.
-    pub seeds: DrawSeeds,
+    /// Its bytes are shared, not copied.
+    pub batch: TeacherBatch,
 }
 
 pub(crate) type Answer = Result<SoftTargets, PoolError>;
 
 #[derive(Debug)]
 struct UnansweredBatch {
-    data: Bytes,
-    samples: usize,
-    seeds: DrawSeeds,
+    batch: TeacherBatch,
     reply: oneshot::Sender<Answer>,
     submitted: Instant,
     holders: Vec<Holder>,
@@ -91,13 +84,7 @@ impl UnansweredBatches {
     }
 
     /// Adds a batch; the receiver gets its answer.
-    pub fn submit(
-        &mut self,
-        data: Bytes,
-        samples: usize,
-        seeds: DrawSeeds,
-        now: Instant,
-    ) -> oneshot::Receiver<Answer> {
+    pub fn submit(&mut self, batch: TeacherBatch, now: Instant) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         if let Some(error) = &self.failure {
             // Cannot fail, because `answer` is the receiver.
@@ -107,9 +94,7 @@ impl UnansweredBatches {
         let number = BatchNumber(self.next_number);
         self.next_number += 1;
         let batch = UnansweredBatch {
-            data,
-            samples,
-            seeds,
+            batch,
             reply,
             submitted: now,
             holders: Vec::new(),
@@ -150,9 +135,7 @@ impl UnansweredBatches {
         batch.holders.push(Holder { stream, since: now });
         Some(Assignment {
             number,
-            data: batch.data.clone(),
-            samples: batch.samples,
-            seeds: batch.seeds.clone(),
+            batch: batch.batch.clone(),
         })
     }
 

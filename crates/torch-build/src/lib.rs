@@ -36,6 +36,7 @@ impl Shim<'_> {
         build
             .cpp(true)
             .std("c++17")
+            .include("shim")
             .file(format!("shim/{}", self.source));
         for headers in self.headers {
             // System headers, so that only the shim's own code is checked for warnings.

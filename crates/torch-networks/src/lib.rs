@@ -24,6 +24,7 @@ pub use fake_quantization::FakeQuantizedNetwork;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;
 pub use mode::Mode;
+pub use module::BATCH_NORM_MOMENTUM;
 pub use network::{TorchNetwork, to_tensor, to_values};
 pub use numerics::{Numerics, describe_device, numerics};
 pub use precision::Precision;

@@ -8,7 +8,7 @@ use tch::{Kind, TchError, Tensor};
 use crate::{Mode, Precision, dropout::dropout};
 
 /// The fraction of the running statistics that a training step replaces: PyTorch's default.
-const BATCH_NORM_MOMENTUM: f64 = 0.1;
+pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// A layer with its tensors. The tensors are shared with the optimizer, which updates them in place.
 pub(crate) enum Module {

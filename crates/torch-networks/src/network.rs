@@ -108,7 +108,21 @@ impl TorchNetwork {
         no_grad(|| self.statistics.iter().map(copy).collect())
     }
 
-    /// Restores the statistics that [`Self::copy_statistics`] copied.
+    /// Sets batch-norm's running statistics to zero: one forward pass in [`Mode::Train`] then leaves the statistics of its
+    /// batch, times [`crate::BATCH_NORM_MOMENTUM`].
+    ///
+    /// # Errors
+    /// Errors of libtorch.
+    pub fn zero_statistics(&self) -> Result<(), TorchError> {
+        no_grad(|| {
+            for (_, tensor) in &self.statistics {
+                let _ = tensor.shallow_clone().f_zero_()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces the statistics by such as [`Self::copy_statistics`] returns.
     ///
     /// # Errors
     /// Errors of libtorch.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::config::{Problems, Validate};
+use model_signing::MAX_SIGNATURE_BYTES;
 use serde::Deserialize;
 
 /// Limits on published models.
@@ -21,13 +22,13 @@ pub struct PublishConfig {
     pub load_timeout_seconds: u64,
 }
 
-/// Room in a message for the fields besides the manifest.
+/// Room in a message for the fields besides the manifest and the signature.
 const MESSAGE_FIELDS: usize = 64 << 10;
 
 impl PublishConfig {
-    /// Largest message of an upload in bytes: the first one holds the whole manifest.
+    /// Largest message of an upload in bytes: the first one holds the whole manifest and the signature.
     pub fn max_message_bytes(&self) -> usize {
-        self.max_manifest_bytes + MESSAGE_FIELDS
+        self.max_manifest_bytes + MAX_SIGNATURE_BYTES + MESSAGE_FIELDS
     }
 
     /// Longest time for a whole upload to arrive.

@@ -174,6 +174,8 @@ fn every_key_has_a_range() {
         "publish.load_timeout_seconds=0",
         "publish.upload_timeout_seconds=0",
         "publish.upload_timeout_seconds=86401",
+        "signatures.required=true",
+        "signatures.trusted_keys=[\"no-such.pub\"]",
         "canary.share=0.6",
         "canary.min_requests=0",
         "canary.min_requests=4097",

@@ -40,6 +40,8 @@ pub enum Reason {
     OnnxRuntimeMissing,
     OutputNotFinite,
     QueueFull,
+    SignatureMissing,
+    SignatureRefused,
     StoreFailed,
     StoreReadOnly,
     StoreUnavailable,
@@ -55,7 +57,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, sorted by name.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::BodyTimedOut,
         Self::BodyTooLarge,
         Self::DeadlineExceeded,
@@ -85,6 +87,8 @@ impl Reason {
         Self::OnnxRuntimeMissing,
         Self::OutputNotFinite,
         Self::QueueFull,
+        Self::SignatureMissing,
+        Self::SignatureRefused,
         Self::StoreFailed,
         Self::StoreReadOnly,
         Self::StoreUnavailable,
@@ -163,6 +167,8 @@ impl Reason {
             ),
             Self::OutputNotFinite => ("OUTPUT_NOT_FINITE", G::InvalidArgument, H::BAD_REQUEST),
             Self::QueueFull => ("QUEUE_FULL", G::ResourceExhausted, H::TOO_MANY_REQUESTS),
+            Self::SignatureMissing => ("SIGNATURE_MISSING", G::FailedPrecondition, H::FORBIDDEN),
+            Self::SignatureRefused => ("SIGNATURE_REFUSED", G::FailedPrecondition, H::FORBIDDEN),
             Self::StoreFailed => ("STORE_FAILED", G::Internal, H::INTERNAL_SERVER_ERROR),
             Self::StoreReadOnly => ("STORE_READ_ONLY", G::FailedPrecondition, H::CONFLICT),
             Self::StoreUnavailable => ("STORE_UNAVAILABLE", G::Unavailable, H::SERVICE_UNAVAILABLE),

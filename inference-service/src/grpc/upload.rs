@@ -1,8 +1,12 @@
 //! Receives an uploaded model.
 
-use artifacts::{manifest::ArtifactManifest, model_store::ModelName};
+use artifacts::{
+    manifest::ArtifactManifest,
+    model_store::{ModelName, SignedManifest},
+};
 use common::digest::{RollingSha256, Sha256};
 use futures::{Stream, StreamExt};
+use model_signing::MAX_SIGNATURE_BYTES;
 use proto::publish::v1::{
     CheckPublishRequest, PublishHeader, PublishRequest, check_publish_request,
     publish_request::Part,
@@ -105,6 +109,7 @@ async fn receive_parts(
         model: expected.model,
         onnx: onnx.into(),
         manifest: expected.manifest,
+        signed: expected.signed,
         keep_active: expected.keep_active,
         canary_share: expected.canary_share,
     })
@@ -116,6 +121,7 @@ struct Expected {
     sha256: Sha256,
     size: u64,
     manifest: ArtifactManifest,
+    signed: Option<SignedManifest>,
     keep_active: bool,
     canary_share: Option<f64>,
 }
@@ -131,6 +137,8 @@ impl Expected {
             manifest_size,
             limits.max_manifest_bytes,
         )?;
+        let signature_size = header.signature.len() as u64;
+        check_size("header.signature", signature_size, MAX_SIGNATURE_BYTES)?;
         header.canary_share.map(check_share).transpose()?;
         let manifest = ArtifactManifest::from_json(&header.manifest_json)?;
         if manifest.onnx.sha256 != sha256 {
@@ -146,11 +154,16 @@ impl Expected {
                 problem: format!("is {found}, header.size is {size}"),
             });
         }
+        let signed = (!header.signature.is_empty()).then(|| SignedManifest {
+            json: header.manifest_json.into(),
+            signature: header.signature.into(),
+        });
         Ok(Self {
             model,
             sha256,
             size: header.size,
             manifest,
+            signed,
             keep_active: header.keep_active,
             canary_share: header.canary_share,
         })

@@ -9,15 +9,16 @@ use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, ModelStore, StoreError},
 };
-use bytes::Bytes;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
+use traces::Span;
 use tracing::{info, warn};
 
 use super::{
     Published, Publisher, Upload,
+    loading::Candidate,
     reference::Reference,
     swap::{Source, Swap},
 };
@@ -43,10 +44,12 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            signed,
             keep_active,
             canary_share: _,
         } = upload;
-        let (name, wanted) = (model.clone(), manifest.clone());
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let (name, wanted) = (model.clone(), Arc::clone(&candidate.manifest));
         let find =
             move |store: &dyn ModelStore| Ok((store.find(&name, &wanted)?, store.active(&name)?));
         let (same, before) = self.blocking(find).await?;
@@ -65,7 +68,7 @@ impl Publisher {
                 return Ok(published(version, is_canary));
             }
         }
-        self.check_replaces(&model, active, &manifest)?;
+        self.check_replaces(&model, active, &candidate.manifest)?;
         let stored = match same {
             Some(version) => self.load_stored_canary(&model, version).await?,
             None => None,
@@ -76,7 +79,7 @@ impl Publisher {
                 (canary, published)
             }
             None => {
-                let canary = self.store_canary(&model, onnx, manifest).await?;
+                let canary = self.store_canary(&model, candidate).await?;
                 let published = Published {
                     already_published: false,
                     ..published(canary.version, true)
@@ -116,7 +119,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Loads a version that is stored already; `None` if its files are damaged.
+    /// Loads a version that is stored already; `None` if its files are damaged, or its signature is refused.
     async fn load_stored_canary(
         self: &Arc<Self>,
         model: &ModelName,
@@ -129,6 +132,11 @@ impl Publisher {
                 Ok(started) => started,
                 Err(PublishError::Store(error)) if error.is_damage() => {
                     warn!(%model, version, "published as a new version, because the stored version is damaged: {error}");
+                    return Ok(None);
+                }
+                // The signature of the upload is accepted.
+                Err(error @ (PublishError::Unsigned | PublishError::Signature(_))) => {
+                    warn!(%model, version, "published as a new version, because the stored version is refused: {error}");
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
@@ -144,17 +152,19 @@ impl Publisher {
     async fn store_canary(
         self: &Arc<Self>,
         model: &ModelName,
-        onnx: Bytes,
-        manifest: ArtifactManifest,
+        candidate: Candidate,
     ) -> Result<Arc<LoadedVersion>, PublishError> {
-        let manifest = Arc::new(manifest);
-        let candidate = self.candidate(model, onnx.clone(), Arc::clone(&manifest));
-        let checked = candidate.check().await?;
+        let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
+        let signed = candidate.signed.clone();
+        let checked = Span::begin("check model").around(candidate.check()).await?;
         self.check_memory(checked.memory_bytes, 0)?;
-        let prepared = checked.load().await?;
+        let prepared = Span::begin("load model").around(checked.load()).await?;
         let name = model.clone();
-        let store = move |store: &dyn ModelStore| store.commit_canary(&name, &onnx, &manifest);
-        let version = self.blocking(store).await?;
+        let store = move |store: &dyn ModelStore| {
+            store.commit_canary(&name, &onnx, &manifest, signed.as_deref())
+        };
+        let store = self.blocking(store);
+        let version = Span::begin("store model").around(store).await?;
         Swap::new(self, model).start(version, prepared)
     }
 

@@ -51,6 +51,8 @@ fn is_transient(error: &PublishError) -> bool {
         | PublishError::CanaryShare { .. }
         | PublishError::CanaryDiffers { .. }
         | PublishError::ManifestMismatch { .. }
+        | PublishError::Unsigned
+        | PublishError::Signature(_)
         | PublishError::Model(_)
         | PublishError::GoldenBatch { .. }
         | PublishError::VersionActive { .. }

@@ -2,7 +2,10 @@
 
 use std::{iter, sync::Arc, thread, time::Duration};
 
-use artifacts::manifest::{ArtifactManifest, ImageInput};
+use artifacts::{
+    manifest::{ArtifactManifest, ImageInput},
+    model_store::SignedManifest,
+};
 use bytes::Bytes;
 use datasets::Normalization;
 use onnx_runtime::{
@@ -21,11 +24,13 @@ use crate::{
 /// kernels, and the structures of the graph.
 const MEMORY_PER_BYTE: u64 = 3;
 
-/// A model's files, with the limits and the configuration that apply to them.
+/// A model's files, whose signature was checked, with the limits and the configuration that apply to them.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) onnx: Bytes,
     pub(super) manifest: Arc<ArtifactManifest>,
+    /// `None` if the model is not signed.
+    pub(super) signed: Option<Arc<SignedManifest>>,
     pub(super) limits: PublishConfig,
     pub(super) config: Arc<ModelConfig>,
 }

@@ -11,6 +11,7 @@ mod loading;
 mod progress;
 mod reference;
 mod restore;
+mod signatures;
 mod swap;
 mod warnings;
 
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use artifacts::{
     manifest::ArtifactManifest,
-    model_store::{ModelName, ModelStore, StoreError, StoredVersion},
+    model_store::{ModelName, ModelStore, SignedManifest, StoreError, StoredVersion},
 };
 use bytes::Bytes;
 use tokio::{sync::Mutex, task};
@@ -34,6 +35,7 @@ use loading::Candidate;
 use swap::{Source, Swap};
 
 pub use loading::warm_up;
+pub(crate) use signatures::SignaturePolicy;
 
 /// Changes the stored versions and those that serve.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub(crate) struct Publisher {
     store: Box<dyn ModelStore>,
     catalog: Arc<Catalog>,
     config: InferenceConfig,
+    signatures: SignaturePolicy,
     /// Locked during a change.
     change: Mutex<()>,
 }
@@ -51,6 +54,8 @@ pub(crate) struct Upload {
     pub(crate) model: ModelName,
     pub(crate) onnx: Bytes,
     pub(crate) manifest: ArtifactManifest,
+    /// `None` if the model is not signed.
+    pub(crate) signed: Option<SignedManifest>,
     /// If this model is stored already, keep the version that serves.
     pub(crate) keep_active: bool,
     /// If the version is a canary, its share of the requests; `None` for `canary.share`.
@@ -96,11 +101,13 @@ impl Publisher {
         store: Box<dyn ModelStore>,
         catalog: Arc<Catalog>,
         config: &InferenceConfig,
+        signatures: SignaturePolicy,
     ) -> Self {
         Self {
             store,
             catalog,
             config: config.clone(),
+            signatures,
             change: Mutex::default(),
         }
     }
@@ -127,13 +134,15 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            signed,
             keep_active,
             canary_share: _,
         } = upload;
-        if let Some(published) = self.serve_stored(&model, &manifest, keep_active).await? {
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let stored = self.serve_stored(&model, &candidate.manifest, keep_active);
+        if let Some(published) = stored.await? {
             return Ok(published);
         }
-        let candidate = self.candidate(&model, onnx, Arc::new(manifest));
         let version = Swap::new(&self, &model)
             .run(Source::Upload(candidate))
             .await?;
@@ -185,6 +194,11 @@ impl Publisher {
             // The stored files are damaged, but the upload is complete.
             Err(PublishError::Store(error)) if error.is_damage() => {
                 warn!(%model, version, "published as a new version, because the stored version is damaged: {error}");
+                Ok(None)
+            }
+            // The signature of the upload is accepted.
+            Err(error @ (PublishError::Unsigned | PublishError::Signature(_))) => {
+                warn!(%model, version, "published as a new version, because the stored version is refused: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -355,18 +369,22 @@ impl Publisher {
         self.catalog.fail(model, version, &failure);
     }
 
+    /// A model whose signature is accepted. The SHA-256 of `onnx` is that in `manifest`.
     fn candidate(
         &self,
         model: &ModelName,
         onnx: Bytes,
-        manifest: Arc<ArtifactManifest>,
-    ) -> Candidate {
-        Candidate {
+        manifest: ArtifactManifest,
+        signed: Option<SignedManifest>,
+    ) -> Result<Candidate, PublishError> {
+        self.signatures.check(&manifest, signed.as_ref())?;
+        Ok(Candidate {
             onnx,
-            manifest,
+            manifest: Arc::new(manifest),
+            signed: signed.map(Arc::new),
             limits: self.config.publish,
             config: self.model_config(model),
-        }
+        })
     }
 
     fn model_config(&self, model: &ModelName) -> Arc<ModelConfig> {

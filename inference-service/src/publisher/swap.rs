@@ -106,9 +106,13 @@ impl<'p> Swap<'p> {
         match source {
             Source::Upload(candidate) => {
                 let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
+                let signed = candidate.signed.clone();
                 let prepared = self.load(candidate).await?;
                 let name = self.model.clone();
-                let store = move |store: &dyn ModelStore| store.commit(&name, &onnx, &manifest);
+                let store = move |store: &dyn ModelStore| match signed {
+                    Some(signed) => store.commit_signed(&name, &onnx, &signed),
+                    None => store.commit(&name, &onnx, &manifest),
+                };
                 let store = self.publisher.blocking(store);
                 let version = Span::begin("store model").around(store).await?;
                 self.start(version, prepared)
@@ -222,12 +226,12 @@ impl<'p> Swap<'p> {
     async fn stored_candidate(&self, version: u64) -> Result<Candidate, PublishError> {
         let name = self.model.clone();
         let read = move |store: &dyn ModelStore| {
-            let manifest = store.manifest(&name, version)?;
+            let (manifest, signed) = store.signed_manifest(&name, version)?;
             let onnx = store.onnx(&name, version, &manifest)?;
-            Ok((Bytes::from(onnx), Arc::new(manifest)))
+            Ok((Bytes::from(onnx), manifest, signed))
         };
-        let (onnx, manifest) = self.publisher.blocking(read).await?;
-        Ok(self.publisher.candidate(self.model, onnx, manifest))
+        let (onnx, manifest, signed) = self.publisher.blocking(read).await?;
+        self.publisher.candidate(self.model, onnx, manifest, signed)
     }
 
     pub(super) fn start(

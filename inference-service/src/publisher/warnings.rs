@@ -19,10 +19,11 @@ impl Publisher {
             model,
             onnx,
             manifest,
+            signed,
             ..
         } = upload;
         self.store.check_writable()?;
-        let candidate = self.candidate(&model, onnx, Arc::new(manifest));
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
         let checked = candidate.check().await?;
         // The versions that are loaded now may be unloaded by the time of the publish.
         self.check_memory(checked.memory_bytes, u64::MAX)

@@ -24,18 +24,29 @@ const OTHER: &str = "letters";
 /// Starts a service on the bucket, with the folder `name` in `folder` as its cache. It waits for answers of the bucket
 /// for so many seconds.
 fn start(bucket: &Bucket, folder: &Path, name: &str, patience: u64) -> Service {
+    start_with(bucket, folder, name, patience, &[])
+}
+
+/// [`start`] with further settings.
+pub fn start_with(
+    bucket: &Bucket,
+    folder: &Path,
+    name: &str,
+    patience: u64,
+    settings: &[&str],
+) -> Service {
     let environment = bucket.environment();
     let environment = environment
         .each_ref()
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
-    let cache = folder.join(name);
+    let patience = format!("model_store.patience_seconds={patience}");
+    let cache = format!("model_store.cache={}", folder.join(name).display());
+    let mut set = vec!["model_store.poll_interval_milliseconds=50"];
+    set.extend([patience.as_str(), cache.as_str()]);
+    set.extend(settings);
     Service::start(&ServiceOptions {
         store: Some(Path::new(&bucket.url("team/store"))),
-        set: &[
-            "model_store.poll_interval_milliseconds=50",
-            &format!("model_store.patience_seconds={patience}"),
-            &format!("model_store.cache={}", cache.display()),
-        ],
+        set: &set,
         environment: &environment,
         ..ServiceOptions::default()
     })
@@ -60,7 +71,7 @@ async fn comes_to_answer(
 }
 
 /// Waits until the service answers with this version of [`MODEL`], and checks that it stays with it.
-async fn comes_to_serve(service: &Service, version: u64) {
+pub async fn comes_to_serve(service: &Service, version: u64) {
     let serves = |found: Result<ModelInferResponse, Status>| {
         found.is_ok_and(|found| encoded(&found) == version)
     };

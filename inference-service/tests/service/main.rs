@@ -29,6 +29,7 @@ mod server_times;
 mod serving;
 mod settings;
 mod shared_folder;
+mod signatures;
 mod stale_credentials;
 mod starting;
 mod streams;

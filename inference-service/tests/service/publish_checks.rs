@@ -8,7 +8,8 @@ use tonic::{Code, Status};
 
 use crate::support::{Artifact, Service, ServiceOptions, listed, publish};
 
-async fn check(
+/// Calls `CheckPublish`.
+pub async fn check(
     service: &Service,
     header: PublishHeader,
     onnx: &[u8],

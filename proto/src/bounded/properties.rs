@@ -12,8 +12,8 @@ use crate::{
     predict::v1::ClassifyRequest,
     publish::v1::{PublishHeader, PublishRequest, publish_request::Part},
     teacher::v1::{
-        Batch, SoftTargets, Tensor, batch::Input, stream_soft_targets_request,
-        stream_soft_targets_response,
+        Batch, FixedView, SampleReferences, SoftTargets, Tensor, batch::Input, sample_references,
+        stream_soft_targets_request, stream_soft_targets_response,
     },
 };
 
@@ -54,6 +54,21 @@ fn valid() -> Vec<Vec<u8>> {
     let batch = StreamSoftTargetsRequest {
         message: Some(stream_soft_targets_request::Message::Batch(batch)),
     };
+    let references = SampleReferences {
+        positions: Bytes::from_static(&[1, 0, 0, 0, 2, 0, 0, 0]),
+        view: Some(sample_references::View::FixedView(FixedView {
+            seed: 1,
+            view: 300,
+        })),
+    };
+    let by_reference = Batch {
+        id: 4,
+        input: Some(Input::References(references)),
+        ..Batch::default()
+    };
+    let by_reference = StreamSoftTargetsRequest {
+        message: Some(stream_soft_targets_request::Message::Batch(by_reference)),
+    };
     let targets = SoftTargets {
         id: 3,
         encoding: 1,
@@ -75,6 +90,7 @@ fn valid() -> Vec<Vec<u8>> {
     vec![
         infer_request().encode_to_vec(),
         batch.encode_to_vec(),
+        by_reference.encode_to_vec(),
         targets.encode_to_vec(),
         upload.encode_to_vec(),
     ]

@@ -10,6 +10,7 @@ use artifacts::model_store::ModelName;
 use common::compute::{DeviceChoice, PrecisionChoice};
 use common::config::{ConfigError, Layers, Problems, Validate, is_default};
 use datasets::Normalization;
+use model_signing::{KeyFileError, SigningKey};
 use networks::NetworkSpec;
 use serde::{Deserialize, Serialize};
 use server::security::{
@@ -130,6 +131,9 @@ pub struct PublishConfig {
     /// Whether the token may travel to another machine without TLS.
     #[serde(default, skip_serializing_if = "is_default")]
     pub token_in_plain_text: TokenInPlainText,
+    /// File with the private key that signs the model; without it, the model is not signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PathBuf>,
     /// Trusted certificates and the run's own certificate; without it, the connection is plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
@@ -187,6 +191,7 @@ impl RunConfig {
         }
         if let Some(publish) = &self.publish {
             publish.credentials().validate("publish", &mut problems);
+            publish.validate_signing_key(&mut problems);
         }
         if !problems.is_empty() {
             return Err(ConfigError::Invalid {
@@ -207,6 +212,8 @@ impl RunConfig {
         let gate = self.publish.iter().flat_map(|publish| &publish.gate);
         let baseline = gate.flat_map(|gate| &gate.baseline);
         paths.extend(baseline.map(|folder| ("publish.gate.baseline".to_owned(), folder.as_path())));
+        let signing = self.publish.iter().flat_map(|publish| &publish.signing_key);
+        paths.extend(signing.map(|file| ("publish.signing_key".to_owned(), file.as_path())));
         let teachers = self.pools().into_iter();
         let teachers = teachers.map(|(table, pool)| (table, &pool.token_file, &pool.tls));
         let publish = self.publish.as_ref();
@@ -449,6 +456,21 @@ impl PublishConfig {
             tls: self.tls.clone(),
             token: TokenSource::from_file(self.token_file.as_deref()),
             token_in_plain_text: self.token_in_plain_text,
+        }
+    }
+
+    /// The private key that signs the model, if one is configured.
+    ///
+    /// # Errors
+    /// If its file cannot be used.
+    pub fn read_signing_key(&self) -> Result<Option<SigningKey>, KeyFileError> {
+        let file = self.signing_key.as_deref();
+        file.map(SigningKey::read).transpose()
+    }
+
+    fn validate_signing_key(&self, problems: &mut Problems) {
+        if let (Some(file), Err(error)) = (&self.signing_key, self.read_signing_key()) {
+            problems.add("publish.signing_key", file.display(), &error.to_string());
         }
     }
 

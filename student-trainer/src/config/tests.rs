@@ -111,6 +111,21 @@ fn bounds_of_the_publish_gate_are_checked() {
 }
 
 #[test]
+fn the_key_that_signs_is_one_of_the_runs_files_and_must_be_a_key() {
+    let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\nsigning_key = \"no-such.pem\"\n";
+    let config = RunConfig::from_toml(&format!("{}{publish}", *SMALLEST)).unwrap();
+    assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+    // A submitted run may name it only below the allowed folders.
+    let key = ("publish.signing_key".to_owned(), Path::new("no-such.pem"));
+    assert!(config.paths().contains(&key), "{:?}", config.paths());
+    let error = config.check_credentials().unwrap_err().to_string();
+    assert!(
+        error.contains("publish.signing_key = no-such.pem"),
+        "{error}"
+    );
+}
+
+#[test]
 fn int8_needs_an_export_and_its_publication_needs_int8() {
     let with = |tables: &str| RunConfig::from_toml(&format!("{}{tables}", *SMALLEST));
     let publish = "[publish]\nendpoint = \"h:1\"\nmodel = \"m\"\nprecision = \"int8\"\n";

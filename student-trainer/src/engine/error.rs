@@ -3,6 +3,7 @@
 use std::io;
 
 use datasets::SampleError;
+use torch_distributed::LostWorker;
 use torch_networks::TorchError;
 
 use crate::{config::PhaseKind, soft_targets::SoftTargetError};
@@ -25,6 +26,9 @@ pub enum EngineError {
     /// libtorch failed.
     #[error(transparent)]
     Torch(#[from] TorchError),
+    /// Another worker is lost, so that no step can be done.
+    #[error(transparent)]
+    LostWorker(#[from] LostWorker),
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,

@@ -34,13 +34,6 @@ impl Accumulation {
     }
 }
 
-/// Adds the gradients of one more batch. Neither input is changed in place: autograd may return one tensor as
-/// the gradient of two parameters.
-pub(super) fn add(sum: Vec<Tensor>, gradients: Vec<Tensor>) -> Result<Vec<Tensor>, TchError> {
-    let pairs = sum.iter().zip(&gradients);
-    pairs.map(|(sum, gradient)| sum.f_add(gradient)).collect()
-}
-
 /// Scales `gradients` down so that the norm of all together is at most `max_norm`, as
 /// `torch.nn.utils.clip_grad_norm_`. Returns them, and their norm before as a scalar tensor.
 pub(super) fn clip(
@@ -62,7 +55,6 @@ pub(super) fn clip(
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
-    use tch::Kind;
 
     use super::*;
 
@@ -125,37 +117,5 @@ mod tests {
                 assert_eq!(accumulation.samples_of(step), samples, "{accumulation:?}");
             }
         }
-    }
-
-    #[test]
-    fn weighted_gradients_of_batches_add_up_to_those_of_all_samples() {
-        let input = Tensor::arange(20, (Kind::Float, tch::Device::Cpu))
-            .sin()
-            .view([10, 2]);
-        let weight = Tensor::from_slice(&[0.5_f32, -0.25]).set_requires_grad(true);
-        let gradient = |input: &Tensor, share: f64| {
-            let loss = (input.mv(&weight).square().mean(Kind::Float)) * share;
-            Tensor::run_backward(&[loss], &[&weight], false, false)
-        };
-        let accumulation = Accumulation {
-            batches: 3,
-            batch_size: 4,
-            samples: 10,
-        };
-        let mut sum = Vec::new();
-        for batch in accumulation.batches_of(0) {
-            let first = batch * 4;
-            let size = 4.min(10 - first);
-            let input = input.narrow(0, first as i64, size as i64);
-            let gradients = gradient(&input, size as f64 / accumulation.samples_of(0) as f64);
-            sum = if sum.is_empty() {
-                gradients
-            } else {
-                add(sum, gradients).unwrap()
-            };
-        }
-        let whole = &gradient(&input, 1.0)[0];
-        let difference = (&sum[0] - whole).abs().max().double_value(&[]);
-        assert!(difference < 1e-6, "{difference}");
     }
 }

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tch::Tensor;
-
 use super::{
     TorchError,
-    loss::Loss,
     meter::{Meter, Totals},
 };
 
@@ -24,15 +21,6 @@ pub(super) struct Interval {
     pub waited_for_data: Duration,
 }
 
-/// The results of one batch.
-pub(super) struct BatchOutput {
-    pub loss: Loss,
-    pub logits: Tensor,
-    pub labels: Tensor,
-    /// Time spent waiting for soft targets.
-    pub waited: Duration,
-}
-
 impl Interval {
     pub(super) fn start(first_step: u64, before: Totals) -> Result<Self, TorchError> {
         Ok(Self {
@@ -43,10 +31,5 @@ impl Interval {
             waited: Duration::ZERO,
             waited_for_data: Duration::ZERO,
         })
-    }
-
-    pub(super) fn add(&mut self, batch: &BatchOutput) -> Result<(), TorchError> {
-        self.waited += batch.waited;
-        Ok(self.meter.add(&batch.loss, &batch.logits, &batch.labels)?)
     }
 }

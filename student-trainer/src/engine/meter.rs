@@ -3,11 +3,10 @@
 use std::ops::AddAssign;
 
 use common::config::is_default;
-use datasets::IGNORED_LABEL;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-use super::loss::Loss;
+use super::batch_sums::BatchSums;
 
 /// Sums over the samples of some steps, on the device of the losses from the first step on: libtorch adds a tensor
 /// on a GPU to a scalar on the CPU.
@@ -97,33 +96,25 @@ impl Meter {
         })
     }
 
-    /// Adds a batch with the mean loss `loss`.
-    pub(super) fn add(
-        &mut self,
-        loss: &Loss,
-        logits: &Tensor,
-        labels: &Tensor,
-    ) -> Result<(), TchError> {
-        let samples = labels.size()[0];
+    /// Adds a batch.
+    pub(super) fn add(&mut self, batch: &BatchSums) -> Result<(), TchError> {
+        let samples = batch.samples as i64;
         tch::no_grad(|| {
             if self.samples == 0 {
-                let zeros = loss.terms.iter().map(|_| scalar(Kind::Double));
+                let zeros = batch.terms.iter().map(|_| scalar(Kind::Double));
                 self.terms = zeros.collect::<Result<_, _>>()?;
             }
-            for (sum, term) in self.terms.iter_mut().zip(&loss.terms) {
+            for (sum, term) in self.terms.iter_mut().zip(&batch.terms) {
                 *sum = sum.f_add(&term.f_mul_scalar(samples)?)?;
             }
-            let loss = loss.total.f_detach()?;
-            let sum = loss.f_mul_scalar(samples)?;
+            let sum = batch.loss.f_mul_scalar(samples)?;
             self.loss = self.loss.f_add(&sum)?;
-            let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
-            self.correct = self.correct.f_add(&hits.f_sum(Kind::Int64)?)?;
-            let unlabelled = labels.f_eq(IGNORED_LABEL)?;
-            self.unlabelled = self.unlabelled.f_add(&unlabelled.f_sum(Kind::Int64)?)?;
-            self.losses.push(loss);
+            self.correct = self.correct.f_add(&batch.correct)?;
+            self.unlabelled = self.unlabelled.f_add(&batch.unlabelled)?;
+            self.losses.push(batch.loss.shallow_clone());
             Ok::<_, TchError>(())
         })?;
-        self.samples += samples as u64;
+        self.samples += batch.samples as u64;
         Ok(())
     }
 
@@ -160,7 +151,9 @@ fn scalar(kind: Kind) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use datasets::IGNORED_LABEL;
+
+    use super::{super::loss::Loss, *};
 
     /// A loss of one term.
     fn single(value: f32) -> Loss {
@@ -178,14 +171,19 @@ mod tests {
         }
     }
 
+    fn add(meter: &mut Meter, loss: &Loss, logits: &Tensor, labels: &Tensor) {
+        let batch = BatchSums::of(loss, logits, labels).unwrap();
+        meter.add(&batch).unwrap();
+    }
+
     #[test]
     fn means_are_over_samples_not_over_batches() {
         let mut meter = Meter::from(Totals::default()).unwrap();
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [0.0, 1.0], [3.0, 0.0]]);
         let labels = Tensor::from_slice(&[0_i64, 0, 0]);
-        meter.add(&single(1.0), &logits, &labels).unwrap();
+        add(&mut meter, &single(1.0), &logits, &labels);
         let (logits, labels) = (logits.narrow(0, 0, 1), labels.narrow(0, 0, 1));
-        meter.add(&single(5.0), &logits, &labels).unwrap();
+        add(&mut meter, &single(5.0), &logits, &labels);
         let mut totals = meter.read().unwrap();
         assert_eq!(totals.samples, 4);
         assert_eq!(totals.accuracy(), Some(0.75));
@@ -199,13 +197,13 @@ mod tests {
     fn samples_without_a_label_do_not_count_for_the_accuracy() {
         let mut meter = Meter::from(Totals::default()).unwrap();
         let logits = Tensor::from_slice2(&[[2.0_f32, 1.0], [2.0, 1.0], [2.0, 1.0]]);
-        let mut add = |labels: [i64; 3]| {
+        let mut count = |labels: [i64; 3]| {
             let labels = Tensor::from_slice(&labels);
-            meter.add(&single(1.0), &logits, &labels).unwrap();
+            add(&mut meter, &single(1.0), &logits, &labels);
             meter.read().unwrap()
         };
-        assert_eq!(add([IGNORED_LABEL; 3]).accuracy(), None);
-        let totals = add([0, 1, IGNORED_LABEL]);
+        assert_eq!(count([IGNORED_LABEL; 3]).accuracy(), None);
+        let totals = count([0, 1, IGNORED_LABEL]);
         assert_eq!(totals.accuracy(), Some(0.5));
         // Checkpoints of older versions do not have the number.
         let older = serde_json::json!({"loss": 6.0, "correct": 1, "samples": 4});
@@ -221,10 +219,10 @@ mod tests {
         let mut whole = Meter::from(Totals::default()).unwrap();
         let mut resumed = Meter::from(Totals::default()).unwrap();
         for loss in &losses {
-            whole.add(loss, &logits, &labels).unwrap();
+            add(&mut whole, loss, &logits, &labels);
             let json = serde_json::to_string(&resumed.read().unwrap()).unwrap();
             resumed = Meter::from(serde_json::from_str(&json).unwrap()).unwrap();
-            resumed.add(loss, &logits, &labels).unwrap();
+            add(&mut resumed, loss, &logits, &labels);
         }
         assert_eq!(resumed.read().unwrap(), whole.read().unwrap());
     }
@@ -236,7 +234,7 @@ mod tests {
         let counted = |before: &Totals| {
             let mut meter = Meter::from(before.clone()).unwrap();
             for terms in [[1.0, 0.5], [3.0, 1.5]] {
-                meter.add(&sum(terms), &logits, &labels).unwrap();
+                add(&mut meter, &sum(terms), &logits, &labels);
             }
             meter.read().unwrap()
         };
@@ -261,11 +259,11 @@ mod tests {
         let labels = Tensor::from_slice(&[0_i64]);
         let mut meter = Meter::from(Totals::default()).unwrap();
         for loss in [1.0, 2.0] {
-            meter.add(&single(loss), &logits, &labels).unwrap();
+            add(&mut meter, &single(loss), &logits, &labels);
         }
         assert_eq!(meter.first_not_finite().unwrap(), None);
         for loss in [f32::INFINITY, f32::NAN] {
-            meter.add(&single(loss), &logits, &labels).unwrap();
+            add(&mut meter, &single(loss), &logits, &labels);
         }
         assert!(!meter.read().unwrap().loss().is_finite());
         assert_eq!(meter.first_not_finite().unwrap(), Some((2, f64::INFINITY)));

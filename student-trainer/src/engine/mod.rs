@@ -1,8 +1,10 @@
 //! The training loop, losses, optimizers and schedules. Nothing else in this crate touches libtorch.
 
+mod batch_sums;
 mod early_stopping;
 mod ema;
 mod error;
+mod exchange;
 mod gradients;
 mod inference;
 mod interval;
@@ -17,6 +19,8 @@ mod state;
 mod term_sources;
 mod updater;
 
+#[cfg(test)]
+mod in_process_workers;
 #[cfg(test)]
 mod resumption;
 

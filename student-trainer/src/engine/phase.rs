@@ -2,36 +2,32 @@
 
 mod context;
 mod result;
+mod step;
 
 use std::{sync::mpsc::Receiver, thread, time::Instant};
 
 use datasets::random::{Purpose, RandomStreams};
 use networks::{Weights, WeightsError};
-use rand::Rng;
-use soft_targets::consumption::ConsumedStep;
-use tch::Tensor;
-use torch_networks::{FakeQuantizedNetwork, Mode, TorchNetwork, to_device};
+use torch_networks::{FakeQuantizedNetwork, TorchNetwork};
 use traces::Span;
 
+use self::step::Epoch;
 use super::{
     TorchError,
     error::{Divergence, EngineError, NotFinite},
-    gradients::{self, Accumulation},
-    inference::input_tensor,
-    interval::{BatchOutput, Interval},
-    loss::{Targets, Term, loss},
+    exchange::Exchange,
+    gradients::Accumulation,
+    interval::Interval,
+    loss::Term,
     meter::Totals,
-    mixed_labels::MixedTargets,
-    optimizer::Step,
     schedule::Schedule,
     state::{Checkpoints, EpochSummary, PhaseProgress, PhaseState},
-    term_sources::{TermSources, answers},
+    term_sources::TermSources,
     updater::Updater,
 };
 use crate::{
     events::{EpochFinished, PhaseStarted, RunEvent, StepProgress, TermLoss},
-    loader::{BatchPlan, LoadedBatch, LoadingResult, Position},
-    metrics,
+    loader::{BatchPlan, LoadingResult, Position},
     soft_targets::PhaseTargets,
 };
 
@@ -68,13 +64,6 @@ pub fn train_phase(
     thread::scope(|scope| phase.train(&batches.load(scope, start)))
 }
 
-/// A batch of an optimizer step that is not counted yet.
-struct TrainedBatch {
-    /// Positions in the data set.
-    samples: Vec<u32>,
-    output: BatchOutput,
-}
-
 /// A phase in training.
 struct Phase<'r> {
     context: PhaseContext<'r>,
@@ -86,6 +75,8 @@ struct Phase<'r> {
     sources: TermSources,
     updater: Updater<'r>,
     accumulation: Accumulation,
+    /// Present if steps have several batches, which workers may share.
+    exchange: Option<Exchange<'r>>,
     schedule: Schedule,
     /// Optimizer steps.
     steps_per_epoch: u64,
@@ -118,10 +109,21 @@ impl<'r> Phase<'r> {
         let soft_targets = context.batches.soft_targets;
         let teachers = soft_targets.map(PhaseTargets::terms).unwrap_or_default();
         let (sources, loss_terms) = TermSources::new(config.loss.terms(), teachers);
+        let quantized = context.quantized(network)?;
+        let exchange = (config.accumulate > 1).then(|| {
+            // A quantization-aware phase keeps the statistics of batch-norm.
+            Exchange::new(
+                context.workers,
+                network,
+                quantized.is_none(),
+                loss_terms.len(),
+            )
+        });
         Ok(Self {
             context,
             network,
-            quantized: context.quantized(network)?,
+            quantized,
+            exchange,
             loss_terms,
             sources,
             updater: Updater::new(network, config, context.resumed)?,
@@ -148,14 +150,18 @@ impl<'r> Phase<'r> {
 
     /// Trains the rest of an epoch.
     fn train_epoch(&mut self, batches: &Receiver<LoadingResult<'_>>) -> Result<(), EngineError> {
-        let BatchPlan { phase, seed, .. } = self.context.batches;
+        let plan = self.context.batches;
+        let BatchPlan { phase, seed, .. } = plan;
         let epoch = self.progress.epoch;
         let span = Span::begin("epoch").with("retort.epoch", epoch as i64 + 1);
         let _entered = span.enter();
-        let dropout = RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64);
+        let epoch = Epoch {
+            dropout: RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64),
+            sampler: plan.sampler(epoch),
+        };
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {
-            self.step(batches, &dropout)?;
+            self.step(batches, &epoch)?;
             let ends_epoch = self.progress.step == self.steps_per_epoch;
             let checkpoint = !ends_epoch && self.checkpoint_is_due();
             if ends_epoch || checkpoint || self.progress.step.is_multiple_of(REPORT_INTERVAL) {
@@ -166,144 +172,6 @@ impl<'r> Phase<'r> {
             }
         }
         self.end_epoch()
-    }
-
-    /// Does one optimizer step and counts it.
-    fn step(
-        &mut self,
-        batches: &Receiver<LoadingResult<'_>>,
-        dropout: &RandomStreams,
-    ) -> Result<(), EngineError> {
-        // A step that ends early, because soft targets do not arrive or between two of its batches, leaves the
-        // network as it was.
-        let may_end_early =
-            self.context.batches.soft_targets.is_some() || self.accumulation.batches > 1;
-        let statistics = if may_end_early {
-            self.network.copy_statistics()?
-        } else {
-            Vec::new()
-        };
-        let (trained, gradients) = match self.train_on_batches(batches, dropout) {
-            Ok(done) => done,
-            Err(
-                error @ (EngineError::Cancelled
-                | EngineError::Sample(_)
-                | EngineError::SoftTargets(_)),
-            ) => {
-                self.network.restore_statistics(&statistics)?;
-                return Err(self.end_early(error));
-            }
-            Err(error) => return Err(error),
-        };
-        let step = Step {
-            done: self.steps_done(),
-            learning_rate: self.learning_rate(self.progress.step),
-        };
-        self.updater.step(gradients, step)?;
-        self.count(&trained)
-    }
-
-    /// Trains on the batches of one optimizer step. Returns them, and the gradients of their mean loss.
-    fn train_on_batches(
-        &mut self,
-        batches: &Receiver<LoadingResult<'_>>,
-        dropout: &RandomStreams,
-    ) -> Result<(Vec<TrainedBatch>, Vec<Tensor>), EngineError> {
-        let step = self.progress.step;
-        let samples_of_step = self.accumulation.samples_of(step) as f64;
-        let mut trained = Vec::new();
-        let mut sum = Vec::new();
-        for position in self.accumulation.batches_of(step) {
-            if self.context.cancel.is_cancelled() {
-                return Err(EngineError::Cancelled);
-            }
-            let waiting = Instant::now();
-            // The loader ends early only if it panics; the scope then panics too.
-            let batch = batches.recv().map_err(|_| EngineError::Cancelled)?;
-            self.interval.waited_for_data += waiting.elapsed();
-            let mut batch = batch?;
-            let samples = std::mem::take(&mut batch.samples);
-            let share = samples.len() as f64 / samples_of_step;
-            let dropout_seed = dropout.at(position as u64).next_u64();
-            let (output, gradients) = self.train_on(batch, dropout_seed, share)?;
-            sum = if trained.is_empty() {
-                gradients
-            } else {
-                gradients::add(sum, gradients)?
-            };
-            trained.push(TrainedBatch { samples, output });
-        }
-        Ok((trained, sum))
-    }
-
-    /// Counts an optimizer step on `batches`.
-    fn count(&mut self, batches: &[TrainedBatch]) -> Result<(), EngineError> {
-        let plan = &self.context.batches;
-        let epoch = self.progress.epoch;
-        for TrainedBatch { samples, output } in batches {
-            self.interval.add(output)?;
-            self.progress.consumed.add(ConsumedStep {
-                phase: plan.phase as u64,
-                epoch: epoch as u64,
-                view: plan
-                    .fixed_view(epoch)
-                    .map_or(epoch as u64, |(_, view)| view.into()),
-                samples,
-                teacher: plan.soft_targets.map(PhaseTargets::consumed),
-            });
-        }
-        let took = self.step_ended.elapsed();
-        let samples = batches.iter().map(|batch| batch.samples.len());
-        let waited = batches.iter().map(|batch| batch.output.waited);
-        metrics::step_done(samples.sum(), took, waited.sum());
-        self.step_ended += took;
-        self.progress.step += 1;
-        Ok(())
-    }
-
-    /// Trains on one batch. Returns the gradients of `share` times its mean loss.
-    fn train_on(
-        &self,
-        batch: LoadedBatch<'_>,
-        dropout_seed: u64,
-        share: f64,
-    ) -> Result<(BatchOutput, Vec<Tensor>), EngineError> {
-        let device = self.network.device();
-        let input = input_tensor(&batch.input, self.context.batches.samples.input)?;
-        let input = to_device(input, device)?;
-        let labels = to_device(Tensor::f_from_slice(&batch.labels)?, device)?;
-        let mixed = batch.mixed.as_ref();
-        let mixed = mixed.map(|mixed| MixedTargets::new(mixed, device));
-        let mixed = mixed.transpose()?;
-        let mode = Mode::Train { dropout_seed };
-        let logits = match &self.quantized {
-            None => self.network.forward(&input, mode, self.context.precision)?,
-            Some(quantized) => quantized.forward(&input)?,
-        };
-        // Only now: the student's forward pass does not need them.
-        let waiting = Instant::now();
-        let answers = answers(batch.soft_targets, self.context.cancel, device)?;
-        let soft_targets = self.sources.targets(&answers, &batch.labels)?;
-        let waited = waiting.elapsed();
-        let targets = Targets {
-            labels: &labels,
-            mixed: mixed.as_ref(),
-            soft_targets: &soft_targets,
-            epoch: self.progress.epoch + 1,
-        };
-        let loss = loss(&self.loss_terms, &logits, &targets)?;
-        let gradients = if share == 1.0 {
-            self.updater.gradients(&loss.total)?
-        } else {
-            self.updater.gradients(&loss.total.f_mul_scalar(share)?)?
-        };
-        let output = BatchOutput {
-            loss,
-            logits,
-            labels,
-            waited,
-        };
-        Ok((output, gradients))
     }
 
     /// The learning rate of step `step` of the current epoch.

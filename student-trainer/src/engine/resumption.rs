@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
 };
 
 use datasets::{
@@ -18,15 +19,17 @@ use networks::{
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use torch_distributed::{Alone, Workers};
 use torch_networks::{Device, Precision, TorchNetwork};
 
 use super::{
-    Checkpoints, EngineError, PhaseContext, PhaseState, PhaseSummary, set_threads, train_phase,
+    Checkpoints, EngineError, PhaseContext, PhaseState, PhaseSummary, in_process_workers::Meeting,
+    set_threads, train_phase,
 };
 use crate::{
     config::PhaseConfig,
     events::EventSink,
-    loader::{BatchPlan, TrainingSamples},
+    loader::{BatchPlan, BatchShare, TrainingSamples},
 };
 
 const EVERYTHING: &str = r#"
@@ -202,6 +205,16 @@ fn ranges(spec: &NetworkSpec, weights: &Weights) -> Ranges {
 }
 
 fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>) -> Phase {
+    train_as(&Alone, config, source, resumed)
+}
+
+/// Trains as one of several workers.
+fn train_as(
+    workers: &dyn Workers,
+    config: &PhaseConfig,
+    source: &dyn Source,
+    resumed: Option<&PhaseState>,
+) -> Phase {
     set_threads(1);
     let (spec, initial) = start();
     let network = TorchNetwork::new(&spec, &initial, Device::Cpu).unwrap();
@@ -237,7 +250,9 @@ fn train(config: &PhaseConfig, source: &dyn Source, resumed: Option<&PhaseState>
             batch_size: config.batch_size,
             soft_targets: None,
             views: None,
+            share: BatchShare::of(workers),
         },
+        workers,
         validation: Some(&validation),
         resumed,
         checkpoints: Some(&kept),
@@ -277,6 +292,49 @@ fn the_rest_of_a_phase_is_the_same_from_every_state() {
             );
         }
     }
+}
+
+#[test]
+fn workers_in_threads_have_the_states_of_a_single_one_and_go_on_from_them_in_other_numbers() {
+    let (source, _) = samples();
+    let trained_by = |count: usize, config: &PhaseConfig, resumed: Option<&PhaseState>| {
+        let meeting = Meeting::of(count);
+        let workers = meeting.workers();
+        let phases: Vec<Phase> = thread::scope(|scope| {
+            let source = &source;
+            let threads: Vec<_> = workers
+                .iter()
+                .map(|worker| scope.spawn(move || train_as(worker, config, source, resumed)))
+                .collect();
+            let phases = threads.into_iter().map(|thread| thread.join().unwrap());
+            phases.collect()
+        });
+        for phase in &phases {
+            assert!(phase.weights == phases[0].weights, "of {count}");
+        }
+        phases.into_iter().next().unwrap()
+    };
+    // 46 samples are 10 batches, the last smaller: the last step of an epoch has two batches.
+    let everything = EVERYTHING.replace("batch_size = 4", "batch_size = 5");
+    let fewer = everything.replace("accumulate = 5", "accumulate = 2");
+    let everything = everything.replace("accumulate = 5", "accumulate = 4");
+    let aware = QUANTIZATION_AWARE.replace("batch_size = 16", "batch_size = 4\naccumulate = 4");
+    for config in [&everything, &aware] {
+        let config: PhaseConfig = toml::from_str(config).unwrap();
+        let alone = train(&config, &source, None);
+        for count in [1, 2, 4] {
+            let together = trained_by(count, &config, None);
+            assert!(together.weights == alone.weights, "{count} of {config:?}");
+            assert!(together.states == alone.states, "{count} of {config:?}");
+            assert_eq!(together.events, alone.events);
+            let (state, _) = &together.states[together.states.len() / 2];
+            let rest = trained_by(4 / count, &config, Some(state));
+            assert!(rest.weights == alone.weights, "{count} of {config:?}");
+        }
+    }
+    let fewer: PhaseConfig = toml::from_str(&fewer).unwrap();
+    let everything: PhaseConfig = toml::from_str(&everything).unwrap();
+    assert!(train(&fewer, &source, None).weights != train(&everything, &source, None).weights);
 }
 
 #[test]

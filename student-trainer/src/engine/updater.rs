@@ -59,6 +59,11 @@ impl<'n> Updater<'n> {
         Tensor::f_run_backward(&[loss], &self.parameters, false, false)
     }
 
+    /// The parameters in the order of their gradients.
+    pub(super) fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
     /// Does one step.
     pub(super) fn step(&mut self, gradients: Vec<Tensor>, step: Step) -> Result<(), TchError> {
         let gradients = match self.gradient_clip_norm {

@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 
 use artifacts::manifest::{ArtifactManifest, GoldenBatch, OnnxFile, Preprocessing, Provenance};
+use bytes::Bytes;
 use common::digest::Sha256;
 use datasets::{Normalization, Source, Subset};
+use model_signing::{ModelFiles, SigningKey};
 use networks::{
     NetworkSpec, Weights,
     onnx::{self, Range, Ranges},
 };
 use onnx_runtime::{CalibrationError, ModelInterface, Session, SessionOptions};
+use server::upload::ModelUpload;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use traces::{Parent, Span, SpanKind};
@@ -22,7 +25,7 @@ use crate::{
     events::NoticeSender,
     export::{self, ExportError, ExportSource, ExportedModel},
     int8::{self, Int8Model, Int8Source},
-    publish::{self, ModelUpload, PublishCheck},
+    publish::{self, PublishCheck},
     training_data::TrainingData,
 };
 
@@ -104,9 +107,18 @@ impl Delivery<'_> {
         let more_golden = golden as u64 * export::golden_sample_bytes(spec);
         let largest_manifest_bytes =
             manifest_json.len() as u64 + self.figures_bytes() as u64 + more_golden;
+        // The service checks the key too.
+        let signature = match self.signing_key()? {
+            Some(key) => {
+                let files = ModelFiles::published(Sha256::of(&onnx), &manifest_json);
+                model_signing::sign(&self.folder.name(), &files, &key)?
+            }
+            None => Vec::new(),
+        };
         let upload = ModelUpload {
             onnx: onnx.into(),
             manifest_json: manifest_json.into(),
+            signature: signature.into(),
         };
         self.check_publish(&upload, largest_manifest_bytes)
     }
@@ -171,8 +183,8 @@ impl Delivery<'_> {
     }
 
     /// Exports `network`, whose weights are `weights`: writes the ONNX model, and its form in int8 if that is
-    /// configured, with their manifests, and records their digests in the manifest of the run. `trained` are the ranges
-    /// of the last phase if it was quantization-aware. Returns the file to publish.
+    /// configured, with their manifests and signatures, and records their digests in the manifest of the run. `trained`
+    /// are the ranges of the last phase if it was quantization-aware. Returns the files to publish.
     pub(super) fn export(
         &self,
         network: &TorchNetwork,
@@ -187,6 +199,7 @@ impl Delivery<'_> {
         let folder = ModelFolder::new(self.folder.artifact());
         let mut upload = self.write(&folder, model.onnx, model.golden_batch, run.metrics(), run)?;
         run.onnx_sha256 = Some(Sha256::of(&upload.onnx));
+        let mut int8_upload = None;
         if let Some(int8) = int8 {
             let folder = ModelFolder::new(self.folder.int8_artifact());
             let mut metrics = run.metrics();
@@ -195,13 +208,32 @@ impl Delivery<'_> {
                 let key = "difference_from_training".to_owned();
                 metrics.insert(key, f64::from(difference));
             }
-            let written = self.write(&folder, int8.onnx, int8.golden_batch, metrics, run)?;
+            let mut written = self.write(&folder, int8.onnx, int8.golden_batch, metrics, run)?;
+            written.signature = self.sign(&folder)?;
             run.int8_onnx_sha256 = Some(Sha256::of(&written.onnx));
-            if self.published_precision() == PublishedPrecision::Int8 {
-                upload = written;
-            }
+            int8_upload = Some(written);
         }
-        Ok(upload)
+        // The last step: the signature names the folders below it.
+        upload.signature = self.sign(&folder)?;
+        Ok(match self.published_precision() {
+            PublishedPrecision::F32 => upload,
+            PublishedPrecision::Int8 => int8_upload.unwrap_or(upload),
+        })
+    }
+
+    /// Signs the model in `folder` and returns the signature; empty if the run does not sign.
+    fn sign(&self, folder: &ModelFolder) -> Result<Bytes, RunError> {
+        Ok(match self.signing_key()? {
+            Some(key) => folder.sign(&key)?.into(),
+            None => Bytes::new(),
+        })
+    }
+
+    fn signing_key(&self) -> Result<Option<SigningKey>, RunError> {
+        match &self.config.publish {
+            Some(publish) => Ok(publish.read_signing_key()?),
+            None => Ok(None),
+        }
     }
 
     /// The ONNX model of `network`, compared with it.
@@ -286,7 +318,7 @@ impl Delivery<'_> {
         config.calibration_samples.min(self.data.train.len())
     }
 
-    /// Writes an ONNX file and its manifest; returns them for the upload.
+    /// Writes an ONNX file and its manifest; returns them for the upload, without a signature.
     fn write(
         &self,
         folder: &ModelFolder,
@@ -313,6 +345,7 @@ impl Delivery<'_> {
         Ok(ModelUpload {
             onnx: onnx.into(),
             manifest_json: manifest_json.into(),
+            signature: Bytes::new(),
         })
     }
 

@@ -5,13 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use model_signing::{KeyFileError, SigningError};
 use networks::{SpecError, WeightsError};
 use torch_networks::{DeviceUnavailable, TorchError};
 
 use super::{
-    checkpoints::CheckpointsError, disk_space::DiskSpaceError, folder::FolderError,
-    gate_error::PublishGateError, gate_verdict::Withheld, initial_weights::InitialWeightsError,
-    model_folder::ModelFolderError, resume::ResumeError,
+    agreement::WorkersError, checkpoints::CheckpointsError, disk_space::DiskSpaceError,
+    folder::FolderError, gate_error::PublishGateError, gate_verdict::Withheld,
+    initial_weights::InitialWeightsError, model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
     engine::{Divergence, EngineError},
@@ -36,6 +37,9 @@ pub enum RunError {
     /// There are checkpoints, but none can be used.
     #[error(transparent)]
     Checkpoints(#[from] CheckpointsError),
+    /// The workers cannot train together, or one of them is lost.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
     /// A file of the run folder cannot be read or written; the text names it.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -79,6 +83,12 @@ pub enum RunError {
     /// The model cannot be exported, or ONNX Runtime does not compute what libtorch does.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The key that signs the model cannot be used; the text names the file.
+    #[error("publish.signing_key: {0}")]
+    SigningKey(#[from] KeyFileError),
+    /// The model cannot be signed.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The bounds that the model must meet cannot be measured.
     #[error(transparent)]
     PublishGate(#[from] PublishGateError),
@@ -88,6 +98,14 @@ pub enum RunError {
     /// The model could not be uploaded. The run folder is complete except for its manifest.
     #[error(transparent)]
     Publish(PublishError),
+    /// A worker that has no checkpoints, because it only trains, cannot go on.
+    #[error("worker {rank}: {problem}")]
+    Follower {
+        /// The worker.
+        rank: usize,
+        /// What is wrong, and if possible what to do.
+        problem: String,
+    },
     /// The run was asked to stop.
     #[error("stopped{}", how_to_continue(checkpoint))]
     Cancelled {
@@ -97,6 +115,21 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// The error of a worker with another rank than 0: it does not know whether there are checkpoints.
+    pub(super) fn of_follower(self, rank: usize) -> Self {
+        match self {
+            Self::Diverged { error, .. } => Self::Follower {
+                rank,
+                problem: error.to_string(),
+            },
+            Self::NoSoftTargets { error, .. } => Self::Follower {
+                rank,
+                problem: error.to_string(),
+            },
+            error => error,
+        }
+    }
+
     /// Names the checkpoint that the run left, if the error depends on it.
     pub(super) fn with_checkpoint(mut self, newest: Option<&Path>) -> Self {
         if let Self::Diverged { checkpoint, .. }
@@ -139,6 +172,7 @@ impl From<EngineError> for RunError {
             EngineError::Checkpoint(error) => Self::Io(error),
             EngineError::Torch(error) => Self::Torch(error),
             EngineError::Sample(error) => Self::Data(DataError::Dataset(error.into())),
+            EngineError::LostWorker(error) => Self::Workers(error.into()),
             EngineError::Cancelled => Self::Cancelled { checkpoint: None },
         }
     }
@@ -177,6 +211,14 @@ mod tests {
     use teacher_pool::PoolError;
 
     use super::*;
+
+    #[test]
+    fn a_worker_that_only_trains_says_nothing_of_checkpoints() {
+        let error = RunError::from(SoftTargetError::from(PoolError::Closed));
+        let text = error.of_follower(3).to_string();
+        assert!(text.starts_with("worker 3: "), "{text}");
+        assert!(!text.contains("checkpoint"), "{text}");
+    }
 
     #[test]
     fn a_run_that_ends_early_says_how_it_continues() {

@@ -1,9 +1,10 @@
 //! Executes one run, from its start or from a checkpoint.
 
+mod following;
+mod phase_checkpoints;
 mod quantization;
 
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -14,13 +15,17 @@ use common::digest::Sha256;
 use datasets::{Source, Subset};
 use networks::{Weights, cost, model_id, onnx::Ranges};
 use onnx_runtime::SessionError;
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use torch_distributed::Workers;
 use torch_networks::numerics;
 use traces::Span;
 
+use self::phase_checkpoints::PhaseCheckpoints;
 use super::{
-    checkpoint::{Checkpoint, Circumstances, RunProgress},
+    agreement,
+    checkpoint::{Checkpoint, Circumstances},
     checkpoints::{self, CheckpointFolder, FoundCheckpoints},
     delivery::Delivery,
     disk_space,
@@ -39,10 +44,10 @@ use super::{
 };
 use crate::{
     config::{PhaseConfig, RunConfig},
-    engine::{self, Checkpoints, PhaseContext, PhaseState, Precision, TorchNetwork},
+    engine::{self, Checkpoints, PhaseContext, Precision, TorchNetwork},
     events::EventSink,
     export::ExportError,
-    loader::{BatchPlan, TrainingSamples},
+    loader::{BatchPlan, BatchShare, TrainingSamples},
     metrics::CurrentRunGauges,
     soft_targets::{
         PhaseTargets, SoftTargetEpochs, SoftTargetSource, SupplyContext, TeacherSupplies,
@@ -53,7 +58,8 @@ use crate::{
 /// The inputs of a run besides its configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct RunContext<'r> {
-    /// Folder for everything that the run writes; created if it is missing.
+    /// Folder for everything that the run writes; created if it is missing. Of several workers, only the one with rank
+    /// 0 uses it.
     pub folder: &'r Path,
     /// How an interrupted run in the folder may differ.
     pub resume: ResumePolicy,
@@ -61,11 +67,13 @@ pub struct RunContext<'r> {
     pub events: &'r EventSink,
     /// Cancelling it ends the run between two steps with [`RunError::Cancelled`].
     pub cancel: &'r CancellationToken,
+    /// The workers that do the run together.
+    pub workers: &'r dyn Workers,
     /// Runs the network traffic: teachers, publishing.
     pub runtime: &'r Handle,
 }
 
-/// The result of a run.
+/// The result of a run; of a worker with another rank than 0, without its files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunOutcome {
     /// SHA-256 of the exported ONNX file, if the run exports.
@@ -77,7 +85,8 @@ pub struct RunOutcome {
 }
 
 /// Does the run of `config`, from the newest checkpoint in the folder or from the start. A run whose publish gate
-/// withheld its model only exports, judges and publishes it again.
+/// withheld its model only exports, judges and publishes it again. Several workers all call this; the one with rank 0 alone
+/// has checkpoints, exports and publishes.
 ///
 /// Blocks until the run ends: must be called from a thread outside tokio's.
 ///
@@ -91,8 +100,14 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
             .map_err(SessionError::from)
             .map_err(ExportError::from)?;
     }
+    let workers = context.workers;
+    agreement::check(workers, &config)?;
     let initial = InitialWeights::of(&config)?;
-    let folder = RunFolder::take(context.folder)?;
+    let follows = workers.rank() > 0;
+    // Removed when the run ends.
+    let temporary = follows.then(tempfile::tempdir).transpose()?;
+    let path = temporary.as_ref().map_or(context.folder, TempDir::path);
+    let folder = RunFolder::take(path)?;
     if checkpoints::are_in(&folder.checkpoints())? {
         resume::check_config(&folder.config()?, &config, context.resume)?;
     } else {
@@ -100,9 +115,10 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     }
     let FoundCheckpoints {
         folder: checkpoints,
-        newest: resumed,
+        newest,
         problems,
     } = CheckpointFolder::open(folder.checkpoints(), config.checkpoints, &config.network)?;
+    let resumed = agreement::on_start(workers, &config, newest)?;
     let config_toml = config.to_toml();
     folder.reopen()?;
     folder.write_config(&config_toml)?;
@@ -119,6 +135,8 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         dataset: data.fingerprint.clone(),
         initial_weights: initial.sha256,
     };
+    let validation = data.validation.as_ref().map(Subset::fingerprint);
+    agreement::on_circumstances(workers, &circumstances, validation)?;
     let same_bits = match &resumed {
         Some(Checkpoint { run, .. }) => {
             let before = &run.circumstances;
@@ -128,8 +146,10 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         None => true,
     };
     let (metrics, past) = match &resumed {
-        Some(Checkpoint { run, .. }) => MetricsLog::resume(&folder.metrics(), run.metrics_bytes)?,
-        None => (MetricsLog::create(&folder.metrics())?, Vec::new()),
+        Some(Checkpoint { run, .. }) if !follows => {
+            MetricsLog::resume(&folder.metrics(), run.metrics_bytes)?
+        }
+        _ => (MetricsLog::create(&folder.metrics())?, Vec::new()),
     };
     let _gauges = CurrentRunGauges::new();
     let watchers = crate::metrics::follow(context.events);
@@ -156,6 +176,10 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         run.events.notices().notice(notice);
     }
     run.data.report_unreadable(&run.events.notices());
+    if follows {
+        let followed = run.follow(&network);
+        return followed.map_err(|error| error.of_follower(workers.rank()));
+    }
     run.execute(&network, &initial.weights)
         .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
 }
@@ -193,8 +217,7 @@ impl Run<'_> {
         let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
         let supplies = self.soft_targets()?;
-        let teachers = self.teachers_before();
-        let teachers = resumed_teachers::continued(teachers, &supplies, &self.config)?;
+        let teachers = self.agreed_teachers(&supplies)?;
         let (phases, ranges) =
             supplies.while_training(|sources| self.train(network, sources, &teachers))?;
         // Disconnects from the teachers, which the rest of the run does not need.
@@ -250,6 +273,7 @@ impl Run<'_> {
         // Fails if a line of the log could not be written.
         self.metrics.sync()?;
         common::atomic_file::write(&self.folder.manifest(), &manifest.to_json())?;
+        self.release_followers();
         if let Some(withheld) = Withheld::of(manifest.publish_gate.as_ref(), self.folder.path()) {
             return Err(withheld.into());
         }
@@ -277,6 +301,14 @@ impl Run<'_> {
             phase.progress.epoch,
             phase.progress.step,
         ));
+    }
+
+    /// The teachers of the run, the same for all workers.
+    fn agreed_teachers(&self, supplies: &TeacherSupplies<'_>) -> Result<RunTeachers, RunError> {
+        let teachers = self.teachers_before();
+        let teachers = resumed_teachers::continued(teachers, supplies, &self.config)?;
+        agreement::on_teachers(self.context.workers, &self.config, &teachers)?;
+        Ok(teachers)
     }
 
     fn delivery(&self) -> Delivery<'_> {
@@ -360,6 +392,7 @@ impl Run<'_> {
                 records: &records,
                 teachers,
             };
+            let keeps_checkpoints = self.context.workers.rank() == 0;
             let soft_targets = PhaseTargets::new(&self.config, phase, sources);
             let context = PhaseContext {
                 config: phase,
@@ -368,7 +401,8 @@ impl Run<'_> {
                 batches: self.batches(index, phase, soft_targets.as_ref()),
                 validation: self.data.validation.as_ref(),
                 resumed: resumed.take().map(|it| &it.phase),
-                checkpoints: Some(&checkpoints),
+                workers: self.context.workers,
+                checkpoints: keeps_checkpoints.then_some(&checkpoints as &dyn Checkpoints),
                 events: &self.events,
                 cancel: self.context.cancel,
             };
@@ -404,6 +438,7 @@ impl Run<'_> {
             batch_size: phase.batch_size,
             soft_targets,
             views: views.filter(|_| distils),
+            share: BatchShare::of(self.context.workers),
         }
     }
 
@@ -450,47 +485,5 @@ impl Run<'_> {
         self.checkpoints
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Turns the states of one phase into checkpoints of the run.
-struct PhaseCheckpoints<'r> {
-    run: &'r Run<'r>,
-    phase: usize,
-    /// Records of the phases before.
-    records: &'r [PhaseRecord],
-    teachers: &'r RunTeachers,
-}
-
-impl Checkpoints for PhaseCheckpoints<'_> {
-    fn every_steps(&self) -> u64 {
-        self.run.config.checkpoints.every_steps
-    }
-
-    fn keep(&self, state: PhaseState) -> io::Result<()> {
-        let Self { run, phase, .. } = *self;
-        let single = self.teachers.single.as_ref();
-        let config = &run.config.phases[phase];
-        let epochs = state.progress.epoch as u64 * run.steps_per_epoch(config);
-        let step = run.steps_before(phase) + epochs + state.progress.step;
-        if state.progress.step == 0 {
-            run.tensorboard.weights(step, &state.weights);
-        }
-        run.checkpoints().keep(&Checkpoint {
-            run: RunProgress {
-                step,
-                phase,
-                kind: config.kind(),
-                phases: self.records.to_vec(),
-                circumstances: run.circumstances.clone(),
-                teacher: single.map(|teacher| teacher.identity.clone()),
-                class_order: single.and_then(|teacher| teacher.class_order.clone()),
-                teachers: self.teachers.named.clone(),
-                bit_reproducible: run.is_bit_reproducible(),
-                metrics_bytes: run.metrics.sync()?,
-                seconds: run.seconds(),
-            },
-            phase: state,
-        })
     }
 }

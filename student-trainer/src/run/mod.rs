@@ -1,5 +1,6 @@
 //! One run, from its start or from a checkpoint, and its folder.
 
+mod agreement;
 mod baseline;
 mod checkpoint;
 mod checkpoints;
@@ -22,6 +23,7 @@ mod tensorboard;
 
 use std::{io, path::Path};
 
+pub use agreement::WorkersError;
 pub use checkpoints::CheckpointsError;
 pub use disk_space::DiskSpaceError;
 pub use error::RunError;

@@ -5,14 +5,16 @@
 //! model.toml            written after the weights; holds their digest
 //! model.onnx
 //! manifest.json         written after the ONNX file
+//! model.sig             the signature of all other files, if the run signs
 //! ```
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use common::{atomic_file, folders};
+use model_signing::{SIGNATURE_FILE, SigningError, SigningKey};
 use networks::{ModelFile, ModelFileError, Weights, WeightsError};
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -101,13 +103,28 @@ impl ModelFolder {
         write(file, toml.as_bytes())
     }
 
-    /// Writes the exported model and its manifest.
+    /// Writes the exported model and its manifest. Removes the signature of an older model.
     ///
     /// # Errors
     /// [`ModelFolderError::Io`].
     pub fn write_onnx(&self, onnx: &[u8], manifest_json: &[u8]) -> Result<(), ModelFolderError> {
+        let file = self.0.join(SIGNATURE_FILE);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ModelFolderError::Io { file, error });
+            }
+            _ => {}
+        }
         write(self.0.join(ONNX), onnx)?;
         write(self.0.join(MANIFEST), manifest_json)
+    }
+
+    /// Signs all files and writes the signature; returns it.
+    ///
+    /// # Errors
+    /// See [`SigningError`].
+    pub(super) fn sign(&self, key: &SigningKey) -> Result<Vec<u8>, SigningError> {
+        model_signing::sign_folder(&self.0, key)
     }
 
     /// Reads description and weights, and verifies the weights against the digest in the description.

@@ -104,6 +104,7 @@ const MAY_CHANGE: [&str; 17] = [
     // The checkpoint holds the identity of the teachers. The keys of `teacher` are also those of each `teachers.NAME`.
     "soft_targets.teachers",
     "teacher.answer_timeout_seconds",
+    "teacher.batches",
     "teacher.endpoints",
     "teacher.name_server",
     "teacher.prefetch",
@@ -125,12 +126,21 @@ pub(super) fn check_config(
     now: &RunConfig,
     policy: ResumePolicy,
 ) -> Result<(), ResumeError> {
-    let value = |config: &RunConfig| config.to_toml().parse::<Table>().map(Value::Table).ok();
-    let difference = difference("", value(before).as_ref(), value(now).as_ref(), policy);
-    match difference.or_else(|| other_calibration(before, now)) {
+    match first_difference(before, now, policy) {
         None => Ok(()),
         Some((key, before, now)) => Err(ResumeError::ConfigChanged { key, before, now }),
     }
+}
+
+/// The first key that may not differ but does, with both values.
+pub(super) fn first_difference(
+    before: &RunConfig,
+    now: &RunConfig,
+    policy: ResumePolicy,
+) -> Option<(String, String, String)> {
+    let value = |config: &RunConfig| config.to_toml().parse::<Table>().map(Value::Table).ok();
+    let difference = difference("", value(before).as_ref(), value(now).as_ref(), policy);
+    difference.or_else(|| other_calibration(before, now))
 }
 
 /// The number of calibration samples with both values, if it differs and a phase is quantization-aware: its ranges depend
@@ -202,7 +212,7 @@ fn of_any_teacher(key: &str) -> Cow<'_, str> {
     }
 }
 
-/// The first key that may not differ but does, with both values.
+/// The first key below `key` that may not differ but does, with both values.
 fn difference(
     key: &str,
     before: Option<&Value>,

@@ -24,6 +24,7 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
+use torch_distributed::Alone;
 use tracing::{info, warn};
 
 use crate::{
@@ -167,6 +168,7 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
             resume: ResumePolicy::SameBits,
             events: &assignment.events,
             cancel: &assignment.cancel,
+            workers: &Alone,
             runtime: &runtime,
         };
         match run::execute(config, context) {

@@ -6,10 +6,10 @@ use artifacts::manifest::TeacherIdentity;
 use datasets::{SampleKind, Source, Subset};
 use networks::Shape;
 use soft_targets::{
-    ClassMatch, ClassOrder, Encoding, RecordedImages, Recording, RecordingIdentity, Recordings,
-    Replay, ViewSet, WantedRecording,
+    ClassMatch, ClassOrder, DataReference, Encoding, RecordedImages, Recording, RecordingIdentity,
+    Recordings, Replay, ViewSet, WantedRecording,
 };
-use teacher_pool::{BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
+use teacher_pool::{BatchContent, BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,10 @@ impl<'r> SupplyContext<'r> {
             },
             largest_batch: self.largest_batch(),
             identity: self.teacher_before.cloned(),
+            data: match config.batches {
+                BatchContent::Auto => Some(self.data_reference()?),
+                BatchContent::Pixels => None,
+            },
         };
         Ok(TeacherPool::connect(
             config,
@@ -67,6 +71,18 @@ impl<'r> SupplyContext<'r> {
 
     fn is_used_by(&self, phase: &PhaseConfig) -> bool {
         self.config.phase_uses(phase, self.teacher.position)
+    }
+
+    /// The run's samples, for teachers that have them too. All phases with soft targets train on all of them.
+    fn data_reference(&self) -> Result<DataReference, SoftTargetError> {
+        let data = &self.config.data;
+        Ok(DataReference::of(
+            self.train,
+            data.validation_samples,
+            data.train_samples,
+            data.augmentation,
+            &self.input().dimensions(),
+        )?)
     }
 
     /// Number of views that the whole run uses, from the first: no more than it has epochs.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use datasets::{Target, View};
-use soft_targets::{ClassOrder, DrawSeeds, SoftTargets};
-use teacher_pool::{TeacherPool, Ticket};
+use soft_targets::{ClassOrder, DrawSeeds, SampleReferences, SoftTargets};
+use teacher_pool::{TeacherBatch, TeacherPool, Ticket};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::SoftTargetError, fallback::Fallback, padding};
@@ -85,9 +85,14 @@ impl<'r> LiveTargets<'r> {
         };
         // The copies that pad a batch need seeds too.
         let padded = samples.iter().copied().cycle().take(images);
-        let seeds = DrawSeeds::of(self.pool.encoding(), view, padded);
+        let batch = TeacherBatch {
+            data: pixels,
+            samples: images,
+            seeds: DrawSeeds::of(self.pool.encoding(), view, padded),
+            references: SampleReferences::of(view, padding::positions(samples, images)),
+        };
         PendingSoftTargets::Asked(AskedTeachers {
-            ticket: self.pool.submit(pixels, images, seeds),
+            ticket: self.pool.submit(batch),
             view: fixed_view,
             samples: samples.to_vec(),
             fallback: self.fallback,

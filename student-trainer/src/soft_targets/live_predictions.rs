@@ -3,8 +3,8 @@
 use artifacts::manifest::TeacherIdentity;
 use bytes::Bytes;
 use datasets::{Source, Subset, read_plain_for};
-use soft_targets::{ClassOrder, DrawSeeds, Encoding};
-use teacher_pool::{MIN_REQUEST_IMAGES, PoolConfig, TeacherPool};
+use soft_targets::{ClassOrder, Encoding};
+use teacher_pool::{BatchContent, MIN_REQUEST_IMAGES, PoolConfig, TeacherBatch, TeacherPool};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -44,6 +44,8 @@ impl LiveTeacher {
         // A prediction needs every logit.
         let pool = configured.pool.map(|pool| PoolConfig {
             encoding: Encoding::F32,
+            // The samples are others than those that the run trains on.
+            batches: BatchContent::Pixels,
             ..pool.clone()
         });
         let context = SupplyContext {
@@ -80,9 +82,11 @@ impl LiveTeacher {
             let last = count.min(first + MIN_REQUEST_IMAGES as u32);
             let samples: Vec<u32> = (first..last).collect();
             let values = read_plain_for(source, &samples, target.clone())?;
-            let pixels = Bytes::from(values.into_bytes());
-            let no_draws = DrawSeeds::default();
-            let ticket = self.pool.submit(pixels, samples.len(), no_draws);
+            let ticket = self.pool.submit(TeacherBatch {
+                data: Bytes::from(values.into_bytes()),
+                samples: samples.len(),
+                ..TeacherBatch::default()
+            });
             let mut targets = ticket.wait(&self.cancel)?;
             if let Some(order) = &self.order {
                 targets = targets.reordered(order);

@@ -19,9 +19,26 @@ pub(super) fn pad(pixels: Bytes, images: usize) -> (Bytes, usize) {
     (all.into(), padded)
 }
 
+/// The positions of the images that [`pad`] makes of `samples`, of which there are `images`.
+pub(super) fn positions(samples: &[u32], images: usize) -> impl Iterator<Item = u32> {
+    let first = samples.iter().take(1).cycle();
+    samples.iter().chain(first).take(images).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_are_those_of_the_padded_images() {
+        for samples in [vec![9_u8, 4], vec![7; MIN_REQUEST_IMAGES + 1]] {
+            // One pixel an image: its position.
+            let (pixels, images) = pad(Bytes::from(samples.clone()), samples.len());
+            let samples: Vec<u32> = samples.into_iter().map(u32::from).collect();
+            let expected: Vec<u32> = pixels.into_iter().map(u32::from).collect();
+            assert_eq!(positions(&samples, images).collect::<Vec<_>>(), expected);
+        }
+    }
 
     #[test]
     fn small_batches_repeat_their_first_image() {

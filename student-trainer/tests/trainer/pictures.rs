@@ -92,7 +92,35 @@ impl Scene {
     }
 
     fn teacher(&self) -> Teacher {
-        Teacher::start(&TEACHER, &self.path("teacher"), &["compute.precision=f32"])
+        self.teacher_with(&[])
+    }
+
+    fn teacher_with(&self, settings: &[&str]) -> Teacher {
+        let settings = [&["compute.precision=f32"][..], settings].concat();
+        Teacher::start(&TEACHER, &self.path("teacher"), &settings)
+    }
+
+    /// A teacher with the pictures in the folder `name`.
+    fn teacher_with_pictures(&self, name: &str) -> Teacher {
+        self.teacher_with(&[
+            &format!("data.path={}", self.path(name).display()),
+            &format!("data.class_names={CLASSES:?}"),
+        ])
+    }
+
+    /// Copies the pictures to the folder `name`.
+    fn copy_pictures(&self, name: &str) {
+        for split in ["train", "val", "test"] {
+            for class in CLASSES {
+                let from = self.path("pictures").join(split).join(class);
+                let to = self.path(name).join(split).join(class);
+                fs::create_dir_all(&to).unwrap();
+                for picture in fs::read_dir(from).unwrap() {
+                    let picture = picture.unwrap();
+                    fs::copy(picture.path(), to.join(picture.file_name())).unwrap();
+                }
+            }
+        }
     }
 
     /// Starts or resumes the run `name`.
@@ -110,10 +138,22 @@ impl Scene {
 
     /// Runs or resumes `name` to its end; returns the ONNX file.
     fn finish(&self, name: &str, teachers: &[&Teacher], settings: &[&str]) -> Vec<u8> {
+        self.finish_and_say(name, teachers, settings).0
+    }
+
+    /// The same, and what the run says.
+    fn finish_and_say(
+        &self,
+        name: &str,
+        teachers: &[&Teacher],
+        settings: &[&str],
+    ) -> (Vec<u8>, String) {
         let mut process = self.start(name, teachers, settings);
         let status = process.wait();
-        assert!(status.success(), "{}", process.stderr());
-        fs::read(self.path(name).join("artifact/model.onnx")).unwrap()
+        let output = process.stderr();
+        assert!(status.success(), "{output}");
+        let model = fs::read(self.path(name).join("artifact/model.onnx")).unwrap();
+        (model, output)
     }
 }
 
@@ -164,4 +204,36 @@ fn live_recorded_and_killed_runs_on_mixed_pictures_give_the_same_student() {
         teacher.answered() > 0.0,
         "the run had asked all answers before"
     );
+}
+
+#[test]
+fn a_teacher_with_the_pictures_renders_them_as_the_trainer_does() {
+    let scene = Scene::new();
+    let pixels = scene.teacher();
+    let (by_pixels, output) = scene.finish_and_say("pixels", &[&pixels], &[]);
+    assert!(!output.contains("references"), "{output}");
+
+    // The trainer's folder is another one than the teacher's, with the same files.
+    scene.copy_pictures("copy");
+    let teacher = scene.teacher_with_pictures("copy");
+    let (by_reference, output) = scene.finish_and_say("references", &[&teacher], &[]);
+    assert!(output.contains("it gets references"), "{output}");
+    assert!(by_reference == by_pixels, "references change the student");
+    let (other, _) = scene.finish_and_say("other", &[&teacher], &["seed=2"]);
+    assert!(
+        other != by_reference,
+        "another seed must give another student"
+    );
+    let record = ["soft_targets.mode=record"];
+    let (recorded, output) = scene.finish_and_say("record", &[&teacher], &record);
+    assert!(output.contains("it gets references"), "{output}");
+    assert!(recorded == by_pixels, "references change the recording");
+
+    // A picture that the teacher has read before, but that it cannot read any more.
+    let last = format!("copy/train/{}/{}.png", CLASSES[2], PICTURES - 1);
+    fs::write(scene.path(&last), "changed").unwrap();
+    let (fallen_back, output) = scene.finish_and_say("changed", &[&teacher], &[]);
+    assert!(output.contains("gets pixels: "), "{output}");
+    assert!(output.contains("changed since"), "{output}");
+    assert!(fallen_back == by_pixels, "the fallback changes the student");
 }

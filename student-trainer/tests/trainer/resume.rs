@@ -8,4 +8,5 @@ mod named_teachers;
 mod refusals;
 mod scene;
 mod service;
+mod several_workers;
 mod tensorboard;

@@ -2,6 +2,7 @@
 
 mod instances;
 mod messages;
+mod references;
 
 use std::{fs, process::Command};
 

@@ -1,5 +1,6 @@
 //! The stream of one trainer: reads batches and sends answers; the credit limits the batches in flight.
 
+mod incoming;
 mod responses;
 
 use std::{sync::Arc, time::Duration, time::Instant};
@@ -10,19 +11,21 @@ use proto::teacher::v1::{
     stream_soft_targets_request::Message as Request,
     stream_soft_targets_response::Message as Response,
 };
-use soft_targets::{DrawSeeds, Encoding};
+use soft_targets::{DataReference, DrawSeeds, Encoding};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{info, warn};
 
 use crate::{
-    batch::Batch,
     compute::{Compute, Job},
     error::StreamError,
+    loaded_teacher::LoadedTeacher,
     metrics,
     queue::StreamId,
+    shared_data::{RunSamples, SharedData},
 };
+use incoming::{Incoming, Refusal};
 
 pub use responses::{Answers, Responses};
 
@@ -45,6 +48,7 @@ pub struct Stopping {
 pub struct Session {
     id: StreamId,
     compute: Compute,
+    data: Option<SharedData>,
     answers: Answers,
     /// One permit for each batch that the trainer may still send. A batch holds its permit until the transport
     /// takes its answer, so a trainer that does not read its answers cannot fill the memory.
@@ -60,20 +64,31 @@ pub struct StreamLimits {
     pub credit: u32,
     /// Longest time for which a trainer may leave a waiting answer unread.
     pub reader_timeout: Duration,
+    /// Largest batch, also if it is rendered here, bytes.
+    pub max_batch_bytes: usize,
+}
+
+/// What a trainer asked for when it opened its stream.
+struct Opening {
+    encoding: Encoding,
+    /// The samples that its batches may refer to.
+    samples: Option<Arc<RunSamples>>,
 }
 
 impl Session {
     /// Creates both halves of stream `id`.
     pub fn new(
         id: StreamId,
-        compute: Compute,
+        teacher: LoadedTeacher,
         limits: StreamLimits,
         stopping: Stopping,
     ) -> (Self, Responses) {
+        let LoadedTeacher { compute, data } = teacher;
         let (answers, responses) = responses::channel(id, compute.clone());
         let session = Self {
             id,
             compute,
+            data,
             answers,
             credit: Arc::new(Semaphore::new(limits.credit as usize)),
             limits,
@@ -119,24 +134,45 @@ impl Session {
         let first = first.map_err(|_| StreamError::OpenTimedOut {
             seconds: OPEN_TIMEOUT.as_secs(),
         })??;
-        let encoding = match first {
-            Some(Request::Open(open)) => self.accept(open)?,
+        let mut open = match first {
+            Some(Request::Open(open)) => open,
             Some(Request::Batch(_)) | None => return Err(StreamError::NotOpened),
         };
+        let data = open.data.take();
+        let encoding = self.accept(open)?;
         let credit = self.limits.credit;
-        self.answers
-            .send_message(Response::Opened(Opened { credit }));
-        info!(trainer = self.id.0, credit, %encoding, "stream opened");
+        let mut opened = Opened {
+            credit,
+            ..Opened::default()
+        };
+        let samples = match data {
+            Some(data) => self.samples_of(data).await,
+            None => Err(String::new()),
+        };
+        let samples = match samples {
+            Ok(samples) => {
+                opened.by_reference = true;
+                Some(Arc::new(samples))
+            }
+            Err(reason) => {
+                opened.not_by_reference_because = reason;
+                None
+            }
+        };
+        let by_reference = opened.by_reference;
+        self.answers.send_message(Response::Opened(opened));
+        info!(trainer = self.id.0, credit, %encoding, by_reference, "stream opened");
+        let opening = Opening { encoding, samples };
 
         let drain = &self.stopping.drain;
         loop {
             let request = tokio::select! {
                 biased;
-                () = drain.cancelled() => break self.drain(&mut inbound, encoding).await?,
+                () = drain.cancelled() => break self.drain(&mut inbound, &opening).await?,
                 request = next(&mut inbound) => request?,
             };
             match request {
-                Some(request) => self.queue_batch(request, encoding).await?,
+                Some(request) => self.queue_batch(request, &opening).await?,
                 None => break,
             }
         }
@@ -176,9 +212,25 @@ impl Session {
         }
     }
 
+    /// The samples that `data` names, if this teacher has them.
+    ///
+    /// # Errors
+    /// Why the trainer must send values.
+    async fn samples_of(&self, data: wire::DataReference) -> Result<RunSamples, String> {
+        let shared = self.data.clone();
+        let shared = shared.ok_or_else(|| "this teacher has no data set".to_owned())?;
+        let data = DataReference::from_wire(data)?;
+        let (compute, most) = (self.compute.clone(), self.limits.max_batch_bytes);
+        let finding = tokio::task::spawn_blocking(move || {
+            shared.samples_of(&data, compute.description(), most)
+        });
+        let failed = |_| "the run's samples could not be rendered".to_owned();
+        finding.await.map_err(failed)?
+    }
+
     /// Queues one batch for the compute thread. Waits while queued batches fill the memory limit, so that
     /// HTTP/2's flow control slows the trainer down.
-    async fn queue_batch(&self, request: Request, encoding: Encoding) -> Result<(), StreamError> {
+    async fn queue_batch(&self, request: Request, opening: &Opening) -> Result<(), StreamError> {
         let wire::Batch {
             id,
             input,
@@ -192,23 +244,40 @@ impl Session {
                 credit: self.limits.credit,
             }
         })?;
-        let tensor = input.map(|wire::batch::Input::Tensor(tensor)| tensor);
-        let batch = Batch::from_tensor(tensor, &self.compute.description().input);
-        let read = batch.map_err(|problem| problem.to_string());
-        let read = read.and_then(|batch| {
-            let seeds = DrawSeeds::from_wire(draw_seeds, encoding, batch.samples)?;
-            Ok((batch, seeds))
+        let arrived = Instant::now();
+        let Opening { encoding, samples } = opening;
+        let expected = &self.compute.description().input;
+        let read = Incoming::read(input, expected, samples.as_ref())?;
+        let read = read.and_then(|incoming| {
+            let samples = incoming.samples();
+            let seeds = DrawSeeds::from_wire(draw_seeds, *encoding, samples)?;
+            let bytes = incoming.bytes().saturating_add(seeds.bytes());
+            let most = self.limits.max_batch_bytes;
+            // A tensor arrived in a message, so only samples that are rendered here can be too many.
+            if bytes > most {
+                return Err(format!(
+                    "{samples} samples take {bytes} bytes, more than grpc.max_message_bytes = {most}"
+                ));
+            }
+            Ok((incoming, seeds, bytes))
         });
+        let read = match read {
+            Ok((incoming, seeds, bytes)) => {
+                let memory = self.compute.reserve(bytes).await;
+                let batch = incoming.into_batch().await;
+                batch.map(|batch| (batch, seeds, memory))
+            }
+            Err(reason) => Err(Refusal::from(reason)),
+        };
         match read {
-            Ok((batch, seeds)) => {
-                let bytes = batch.bytes() + seeds.bytes();
+            Ok((batch, seeds, memory)) => {
                 let job = Job {
                     id,
-                    memory: self.compute.reserve(bytes).await,
+                    memory,
                     batch,
-                    encoding,
+                    encoding: *encoding,
                     seeds,
-                    arrived: Instant::now(),
+                    arrived,
                     answers: Box::new(self.answers.clone()),
                     permit,
                 };
@@ -216,10 +285,11 @@ impl Session {
                     .submit(self.id, job)
                     .map_err(|_| StreamError::ComputeStopped)
             }
-            Err(problem) => {
+            Err(refusal) => {
+                let problem = &refusal.reason;
                 warn!(trainer = self.id.0, batch = id, %problem, "batch refused");
                 metrics::batch_refused();
-                self.answers.refuse(id, problem, permit);
+                self.answers.refuse(id, refusal, permit);
                 Ok(())
             }
         }
@@ -229,14 +299,14 @@ impl Session {
     async fn drain(
         &self,
         inbound: &mut Streaming<StreamSoftTargetsRequest>,
-        encoding: Encoding,
+        opening: &Opening,
     ) -> Result<(), StreamError> {
         self.answers.send_message(Response::Draining(Draining {}));
         let idle = self.limits.credit as usize;
         loop {
             match timeout(QUIET, next(inbound)).await {
                 Ok(request) => match request? {
-                    Some(request) => self.queue_batch(request, encoding).await?,
+                    Some(request) => self.queue_batch(request, opening).await?,
                     None => return Ok(()),
                 },
                 Err(_) if self.credit.available_permits() == idle => return Ok(()),

@@ -18,6 +18,7 @@ use tokio::{
 use tonic::Status;
 use tracing::warn;
 
+use super::incoming::Refusal;
 use crate::{
     compute::{Answer, AnswerSink, Compute, ComputeError},
     error::StreamError,
@@ -91,9 +92,10 @@ impl AnswerSink for Answers {
                 let response = Response::SoftTargets(targets.to_wire(answer.id));
                 Outgoing::Answer(response, answer.permit)
             }
-            Err(ComputeError::Encode(error)) => {
-                Outgoing::Answer(batch_error(answer.id, error.to_string()), answer.permit)
-            }
+            Err(ComputeError::Encode(error)) => Outgoing::Answer(
+                batch_error(answer.id, error.to_string().into()),
+                answer.permit,
+            ),
             Err(ComputeError::Backend(error)) => {
                 let (trainer, batch) = (self.backlog.trainer.0, answer.id);
                 warn!(trainer, batch, %error, "a batch could not be computed");
@@ -106,10 +108,10 @@ impl AnswerSink for Answers {
 
 // Sending to a trainer that has disconnected is no error: it needs no answer.
 impl Answers {
-    pub(super) fn refuse(&self, id: u64, reason: String, permit: OwnedSemaphorePermit) {
+    pub(super) fn refuse(&self, id: u64, refusal: Refusal, permit: OwnedSemaphorePermit) {
         let _ = self
             .outgoing
-            .send(Outgoing::Answer(batch_error(id, reason), permit));
+            .send(Outgoing::Answer(batch_error(id, refusal), permit));
     }
 
     pub(super) fn send_message(&self, message: Response) {
@@ -148,8 +150,16 @@ impl Answers {
     }
 }
 
-fn batch_error(id: u64, reason: String) -> Response {
-    Response::BatchError(BatchError { id, reason })
+fn batch_error(id: u64, refusal: Refusal) -> Response {
+    let Refusal {
+        reason,
+        send_tensor,
+    } = refusal;
+    Response::BatchError(BatchError {
+        id,
+        reason,
+        send_tensor,
+    })
 }
 
 impl Stream for Responses {
@@ -272,7 +282,7 @@ mod tests {
         let (answers, responses) = channel(StreamId(1), compute().await);
         let credit = Arc::new(Semaphore::new(1));
         let permit = Arc::clone(&credit).acquire_owned().await.unwrap();
-        answers.refuse(1, "unread".to_owned(), permit);
+        answers.refuse(1, "unread".to_owned().into(), permit);
         drop(responses);
         answers.closed().await;
         assert_eq!(

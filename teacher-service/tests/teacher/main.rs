@@ -10,6 +10,7 @@ mod onnx;
 mod opened;
 mod pets;
 mod published_network;
+mod references;
 mod rows;
 mod security;
 mod stream;

@@ -89,7 +89,8 @@ pub(super) fn readme(
     let initial_weights = plan.initial_weights()?;
     let mut read = vec![text_path(&data.path)?];
     let baseline = plan.gate.baseline()?;
-    for path in initial_weights.iter().chain(&baseline) {
+    let signing_key = plan.signing_key()?;
+    for path in initial_weights.iter().chain(&baseline).chain(&signing_key) {
         read.push(text_path(path)?);
     }
     let read = Value::from(read);

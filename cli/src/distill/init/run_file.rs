@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 /// Comments by dotted key; those of tables stand above their headers.
-const COMMENTS: [(&str, &str); 21] = [
+const COMMENTS: [(&str, &str); 22] = [
     ("seed", "Seed of every random choice."),
     (
         "threads",
@@ -63,6 +63,10 @@ const COMMENTS: [(&str, &str); 21] = [
     ),
     ("publish.endpoint", "Its admin port."),
     ("publish.precision", "Which of the two models it gets."),
+    (
+        "publish.signing_key",
+        "The private key that signs the student.",
+    ),
     (
         "publish.gate",
         "Bounds that the student must meet, or it is not published.",

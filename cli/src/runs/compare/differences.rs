@@ -20,7 +20,7 @@ pub(super) struct Difference {
 
 /// Keys, and tables with all keys below them, that do not affect the student: addresses, time-outs, what is kept. The keys
 /// of `teacher` are also those of each `teachers.NAME`.
-const WITHOUT_EFFECT: [&str; 14] = [
+const WITHOUT_EFFECT: [&str; 15] = [
     "checkpoints",
     "export",
     "publish",
@@ -28,6 +28,7 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "soft_targets.folder",
     "soft_targets.samples_per_shard",
     "teacher.answer_timeout_seconds",
+    "teacher.batches",
     "teacher.endpoints",
     "teacher.name_server",
     "teacher.prefetch",

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <prefix>/<model>/onnx/<sha256>/<id>.onnx   uploads, each under a name of its own
+//!                 /<version>/<sha256>.sig    if the model is signed: the signature of the manifest with this digest
 //!                 /<version>/manifest.json   written last and never replaced: the commit mark
 //!                 /active.json               the version that serves; replaced only where it is unchanged
 //! ```
@@ -10,6 +11,9 @@
 //! a version's number belongs to the writer that creates its `manifest.json` (`If-None-Match: *`), and `active.json`
 //! is replaced only in the state that the writer read (`If-Match`). A writer that ends between two requests leaves an
 //! upload without a manifest, or a version that never served; readers see neither, and [`garbage`] removes uploads.
+//!
+//! A signature is created before the manifest that it covers, and has the manifest's digest in its name. So readers see
+//! it together with the version, and not the signature of a writer of another manifest that lost the number.
 //!
 //! The lost reply to a conditional request looks like another writer's success, so a writer that is refused reads
 //! the object again and compares.
@@ -23,11 +27,11 @@ use std::{
 
 use bytes::Bytes;
 use common::digest::Sha256;
-use object_store::{ObjectStore, PutMode, UpdateVersion};
+use object_store::{ObjectStore, PutMode, UpdateVersion, path::Path};
 
 use super::{
-    Access, ActiveVersion, BucketLocation, ModelName, ModelState, ModelStore, StoreError,
-    StoreOptions, newest_equal,
+    Access, ActiveVersion, BucketLocation, ModelName, ModelState, ModelStore, SignedManifest,
+    StoreError, StoreOptions, newest_equal,
 };
 use crate::manifest::ArtifactManifest;
 use cache::Cache;
@@ -80,7 +84,7 @@ impl BucketStore {
         let models = store.objects.list()?;
         if store.check_writable().is_ok() {
             for (model, objects) in models {
-                if objects.uploads.len() > objects.versions.len() {
+                if objects.may_have_garbage() {
                     store.tidy(&model);
                 }
             }
@@ -124,23 +128,95 @@ impl BucketStore {
         self.objects.list_model(model, &model.as_str().into())
     }
 
-    /// Creates the manifest of the first free number from `version`, and returns the number.
+    /// Uploads the ONNX file of a new version, then commits it.
+    fn commit_files(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &Bytes,
+        signature: Option<&Bytes>,
+    ) -> Result<u64, StoreError> {
+        self.check_writable()?;
+        let began = Instant::now();
+        let sha256 = Sha256::of(onnx);
+        let upload = names::upload(model, &sha256, &random_id());
+        self.objects.upload(&upload, onnx)?;
+        let active = self.read_active(model)?;
+        let newest = newest_number(&self.list_model(model)?.versions, active.as_ref());
+        if began.elapsed() > garbage::LONGEST_PUBLISH {
+            // Another process may take the upload for what an interrupted publish left.
+            return Err(StoreError::Unavailable {
+                url: self.objects.url(&upload).display().to_string(),
+                source: generic("the upload took too long".to_owned()),
+            });
+        }
+        let version = self.commit_from(model, newest + 1, manifest, signature)?;
+        self.cache.insert(&sha256, onnx);
+        self.tidy(model);
+        Ok(version)
+    }
+
+    /// Commits the first free number from `version`, and returns the number.
     fn commit_from(
         &self,
         model: &ModelName,
         mut version: u64,
         manifest: &Bytes,
+        signature: Option<&Bytes>,
     ) -> Result<u64, StoreError> {
-        loop {
-            let path = names::manifest(model, version);
-            if self.objects.put(&path, manifest.clone(), PutMode::Create)? {
-                return Ok(version);
-            }
-            let found = self.objects.read(&path)?;
-            if found.is_some_and(|found| found.bytes == manifest) {
-                return Ok(version);
-            }
+        while !self.create_version(model, version, manifest, signature)? {
             version += 1;
+        }
+        Ok(version)
+    }
+
+    /// Creates the objects of a version; returns whether its number belongs to this writer.
+    fn create_version(
+        &self,
+        model: &ModelName,
+        version: u64,
+        manifest: &Bytes,
+        signature: Option<&Bytes>,
+    ) -> Result<bool, StoreError> {
+        if let Some(signature) = signature {
+            let path = names::signature(model, version, &Sha256::of(manifest));
+            // Readers would find another writer's signature of the same manifest.
+            if !self.create(&path, signature)? {
+                return Ok(false);
+            }
+        }
+        self.create(&names::manifest(model, version), manifest)
+    }
+
+    /// Creates an object; returns whether it has this content now. If it exists with this content, the reply to an
+    /// earlier request of this writer may have been lost.
+    fn create(&self, path: &Path, bytes: &Bytes) -> Result<bool, StoreError> {
+        if self.objects.put(path, bytes.clone(), PutMode::Create)? {
+            return Ok(true);
+        }
+        let found = self.objects.read(path)?;
+        Ok(found.is_some_and(|found| found.bytes == bytes))
+    }
+
+    /// The manifest of a version, and its bytes.
+    fn read_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Bytes), StoreError> {
+        let path = names::manifest(model, version);
+        let Some(found) = self.objects.read(&path)? else {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        };
+        match ArtifactManifest::from_json(&found.bytes) {
+            Ok(manifest) => Ok((manifest, found.bytes)),
+            Err(source) => Err(StoreError::Manifest {
+                path: self.objects.url(&path),
+                source,
+            }),
         }
     }
 }
@@ -157,17 +233,23 @@ impl ModelStore for BucketStore {
     }
 
     fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError> {
-        let path = names::manifest(model, version);
-        let Some(found) = self.objects.read(&path)? else {
-            return Err(StoreError::NoSuchVersion {
-                model: model.clone(),
-                version,
-            });
-        };
-        ArtifactManifest::from_json(&found.bytes).map_err(|source| StoreError::Manifest {
-            path: self.objects.url(&path),
-            source,
-        })
+        self.read_manifest(model, version)
+            .map(|(manifest, _)| manifest)
+    }
+
+    fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Option<SignedManifest>), StoreError> {
+        let (manifest, json) = self.read_manifest(model, version)?;
+        let signature = names::signature(model, version, &Sha256::of(&json));
+        let signature = self.objects.read(&signature)?;
+        let signed = signature.map(|signature| SignedManifest {
+            json: json.into(),
+            signature: signature.bytes.into(),
+        });
+        Ok((manifest, signed))
     }
 
     fn onnx(
@@ -181,7 +263,7 @@ impl ModelStore for BucketStore {
             return Ok(onnx);
         }
         let folder = names::uploads(model, &expected.sha256);
-        let corrupt = |path: &object_store::path::Path, problem: String| StoreError::Corrupt {
+        let corrupt = |path: &Path, problem: String| StoreError::Corrupt {
             path: self.objects.url(path),
             problem,
         };
@@ -243,26 +325,17 @@ impl ModelStore for BucketStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
-        self.check_writable()?;
-        let began = Instant::now();
-        let sha256 = &manifest.onnx.sha256;
-        let upload = names::upload(model, sha256, &random_id());
-        self.objects.upload(&upload, onnx)?;
-        let active = self.read_active(model)?;
-        let newest_served = active.map_or(0, |(active, _)| active.newest_served);
-        let newest_stored = self.list_model(model)?.versions.last().copied();
-        let newest = newest_served.max(newest_stored.unwrap_or(0));
-        if began.elapsed() > garbage::LONGEST_PUBLISH {
-            // Another process may take the upload for what an interrupted publish left.
-            return Err(StoreError::Unavailable {
-                url: self.objects.url(&upload).display().to_string(),
-                source: generic("the upload took too long".to_owned()),
-            });
-        }
-        let version = self.commit_from(model, newest + 1, &manifest.to_json().into())?;
-        self.cache.insert(sha256, onnx);
-        self.tidy(model);
-        Ok(version)
+        self.commit_files(model, onnx, &Bytes::from(manifest.to_json()), None)
+    }
+
+    fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        SignedManifest { json, signature }: &SignedManifest,
+    ) -> Result<u64, StoreError> {
+        let [json, signature] = [json, signature].map(|file| Bytes::copy_from_slice(file));
+        self.commit_files(model, onnx, &json, Some(&signature))
     }
 
     fn replace_active(
@@ -365,6 +438,13 @@ fn existing(versions: BTreeSet<u64>, active: Option<&Active>) -> Vec<u64> {
     let mut versions: Vec<u64> = versions.into_iter().collect();
     versions.retain(|version| *version > newest_deleted);
     versions
+}
+
+/// The largest number that a version has or had: later versions get larger ones.
+fn newest_number(versions: &BTreeSet<u64>, active: Option<&Active>) -> u64 {
+    let newest_served = active.map_or(0, |(active, _)| active.newest_served);
+    let newest_stored = versions.last().copied().unwrap_or(0);
+    newest_served.max(newest_stored)
 }
 
 fn changed(model: &ModelName) -> StoreError {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <root>/<model>/<version>/model.onnx
+//!                         /model.sig       if the model is signed
 //!                         /manifest.json   written last: the commit mark
 //!               /active.json               the version that serves
 //!       /.deleted.json                      the newest version of each deleted model
@@ -22,8 +23,8 @@ use std::{
 use tracing::warn;
 
 use super::{
-    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, ModelName, ModelState, ModelStore, StoreError,
-    io_error, parse_version,
+    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, ModelName, ModelState, ModelStore, SignedManifest,
+    StoreError, io_error, parse_version, signed::SIGNATURE_FILE,
 };
 use crate::manifest::ArtifactManifest;
 use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders};
@@ -95,13 +96,14 @@ impl FolderStore {
         }
     }
 
-    /// Writes a new version and returns its number. `before_commit` gets the number before the manifest is written,
-    /// which commits the version.
-    fn write_version(
+    /// Writes the files of a new version of `model` and returns its number. `before_commit` gets the number before the
+    /// manifest is written, which commits the version.
+    fn commit_files(
         &self,
         model: &ModelName,
         onnx: &[u8],
-        manifest: &ArtifactManifest,
+        manifest: &[u8],
+        signature: Option<&[u8]>,
         before_commit: impl FnOnce(u64) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
         self.check_writable()?;
@@ -114,13 +116,33 @@ impl FolderStore {
             atomic_file::write(&path, bytes).map_err(io_error(&path))
         };
         write(MODEL_FILE, onnx)
+            .and_then(|()| signature.map_or(Ok(()), |signature| write(SIGNATURE_FILE, signature)))
             .and_then(|()| before_commit(version))
-            .and_then(|()| write(MANIFEST_FILE, &manifest.to_json()))
+            .and_then(|()| write(MANIFEST_FILE, manifest))
             .inspect_err(|_| {
                 // If this fails, the next start removes the folder, which has no manifest.
                 let _ = fs::remove_dir_all(&folder);
             })?;
         Ok(version)
+    }
+
+    /// The manifest of a committed version, and its bytes.
+    fn read_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Vec<u8>), StoreError> {
+        let path = self.version_folder(model, version).join(MANIFEST_FILE);
+        let Some(json) = read_if_present(&path)? else {
+            return Err(StoreError::NoSuchVersion {
+                model: model.clone(),
+                version,
+            });
+        };
+        match ArtifactManifest::from_json(&json) {
+            Ok(manifest) => Ok((manifest, json)),
+            Err(source) => Err(StoreError::Manifest { path, source }),
+        }
     }
 
     /// Whether a manifest exists, even if it is damaged or a dangling link.
@@ -211,14 +233,20 @@ impl ModelStore for FolderStore {
     }
 
     fn manifest(&self, model: &ModelName, version: u64) -> Result<ArtifactManifest, StoreError> {
-        let path = self.version_folder(model, version).join(MANIFEST_FILE);
-        let Some(json) = read_if_present(&path)? else {
-            return Err(StoreError::NoSuchVersion {
-                model: model.clone(),
-                version,
-            });
-        };
-        ArtifactManifest::from_json(&json).map_err(|source| StoreError::Manifest { path, source })
+        self.read_manifest(model, version)
+            .map(|(manifest, _)| manifest)
+    }
+
+    fn signed_manifest(
+        &self,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<(ArtifactManifest, Option<SignedManifest>), StoreError> {
+        let (manifest, json) = self.read_manifest(model, version)?;
+        let signature = self.version_folder(model, version).join(SIGNATURE_FILE);
+        let signature = read_if_present(&signature)?;
+        let signed = signature.map(|signature| SignedManifest { json, signature });
+        Ok((manifest, signed))
     }
 
     fn onnx(
@@ -275,7 +303,16 @@ impl ModelStore for FolderStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
-        self.write_version(model, onnx, manifest, |_| Ok(()))
+        self.commit_files(model, onnx, &manifest.to_json(), None, |_| Ok(()))
+    }
+
+    fn commit_signed(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        SignedManifest { json, signature }: &SignedManifest,
+    ) -> Result<u64, StoreError> {
+        self.commit_files(model, onnx, json, Some(signature), |_| Ok(()))
     }
 
     /// Counts the version as served before the commit, so that a crash between the two cannot make a restart activate
@@ -285,9 +322,15 @@ impl ModelStore for FolderStore {
         model: &ModelName,
         onnx: &[u8],
         manifest: &ArtifactManifest,
+        signed: Option<&SignedManifest>,
     ) -> Result<u64, StoreError> {
         let note = |version| self.note_served(model, version);
-        self.write_version(model, onnx, manifest, note)
+        match signed {
+            Some(SignedManifest { json, signature }) => {
+                self.commit_files(model, onnx, json, Some(signature), note)
+            }
+            None => self.commit_files(model, onnx, &manifest.to_json(), None, note),
+        }
     }
 
     fn note_served(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {

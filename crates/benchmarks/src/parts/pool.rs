@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Args;
 use common::output::Results;
-use soft_targets::DrawSeeds;
-use teacher_pool::{BatchSize, ExpectedTeacher, PoolConfig, PoolObserver, TeacherPool};
+use teacher_pool::{
+    BatchSize, ExpectedTeacher, PoolConfig, PoolObserver, TeacherBatch, TeacherPool,
+};
 use tensors::{DataType, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,7 @@ pub(super) fn measure(arguments: &PoolArguments) -> anyhow::Result<()> {
             key: "--batch".to_owned(),
         },
         identity: None,
+        data: None,
     };
     let config = PoolConfig {
         wait_timeout_seconds: CONNECT_WITHIN.as_secs(),
@@ -81,7 +83,11 @@ pub(super) fn measure(arguments: &PoolArguments) -> anyhow::Result<()> {
     let mut counter = load.counter();
     loop {
         while tickets.len() < load.ahead {
-            tickets.push_back(pool.submit(pixels.clone(), shape[0], DrawSeeds::default()));
+            tickets.push_back(pool.submit(TeacherBatch {
+                data: pixels.clone(),
+                samples: shape[0],
+                ..TeacherBatch::default()
+            }));
         }
         let oldest = tickets.pop_front();
         let oldest = oldest.context("--ahead must be 1 or more")?;

@@ -13,6 +13,7 @@ use teacher_service::{
     batch::Batch,
     compute::Compute,
     config::GrpcConfig,
+    loaded_teacher::LoadedTeacher,
     service::Teacher,
     stream::Stopping,
 };
@@ -78,7 +79,11 @@ async fn serve_until(
             reader_timeout_seconds: 60,
             max_message_bytes: 64 << 20,
         };
-        let service = Teacher::service(Arc::new(compute.into()), &config, stopping.clone());
+        let loaded = LoadedTeacher {
+            compute,
+            data: None,
+        };
+        let service = Teacher::service(Arc::new(loaded.into()), &config, stopping.clone());
         let served = teacher_server::builder()
             .add_service(service)
             .serve_with_incoming_shutdown(incoming(listener), stop.clone().cancelled_owned());

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{InMemoryImages, Interpolation, Layout, Picture};
+use crate::{InMemoryImages, InMemoryRows, Interpolation, Layout, Picture};
 
 /// Crop and flip.
 fn augmentation() -> Augmentation {
@@ -81,6 +81,46 @@ fn a_sample_looks_the_same_in_any_batch_of_a_view_and_different_in_another_view(
         assert_eq!(plain, seen[0]);
         assert_eq!(pixels(&plain), [data.image(3), data.image(1)].concat());
     }
+}
+
+#[test]
+fn what_the_teacher_sees_is_the_same_without_the_student() {
+    let data = images(8);
+    let view = |epoch| View::OfEpoch {
+        seed: 1,
+        phase: 0,
+        epoch,
+    };
+    for augmentation in [augmentation(), everything()] {
+        for targets in [
+            for_student_and_teacher([1, 8, 8], [3, 12, 12]),
+            for_student_and_teacher([1, 8, 8], [1, 8, 8]),
+            Targets::student(&[3, 6, 5]),
+        ] {
+            let assembler = BatchAssembler::new(&data, augmentation, view(0), targets.clone());
+            let both = assembler.assemble(&[3, 1, 1, 0]).unwrap();
+            let expected = both.teacher_values.unwrap_or(both.values);
+            let alone = assembler.assemble_for_teacher(&[3, 1, 1, 0]).unwrap();
+            assert_eq!(alone, expected);
+            let other = BatchAssembler::new(&data, augmentation, view(1), targets);
+            assert_ne!(other.assemble_for_teacher(&[3, 1, 1, 0]).unwrap(), alone);
+        }
+    }
+}
+
+#[test]
+fn rows_are_the_same_for_the_teacher_alone() {
+    let rows = (0_u8..8).map(f32::from).collect();
+    let data = InMemoryRows::new(2, Vec::new(), rows, vec![None; 4]);
+    let augmentation = Augmentation {
+        mixup: Some(crate::Mixup { alpha: 1.0 }),
+        ..Augmentation::default()
+    };
+    let view = View::Fixed { seed: 1, view: 0 };
+    let assembler = BatchAssembler::new(&data, augmentation, view, Targets::student(&[2]));
+    let alone = assembler.assemble_for_teacher(&[3, 0]).unwrap();
+    assert_eq!(alone, assembler.assemble(&[3, 0]).unwrap().values);
+    assert_ne!(alone, assembler.assemble_for_teacher(&[3, 1]).unwrap());
 }
 
 /// Half white, half black: what a view mixes is seen in the pixels.

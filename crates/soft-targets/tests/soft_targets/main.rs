@@ -5,3 +5,4 @@
 mod packing;
 mod recordings;
 mod support;
+mod workers;

@@ -9,7 +9,7 @@ fn queue() -> (BatchQueue, Arc<Recorder>) {
 }
 
 fn submit(queue: &BatchQueue, count: usize) -> Vec<oneshot::Receiver<Answer>> {
-    let submit = |_| queue.submit(Bytes::new(), 0, DrawSeeds::default());
+    let submit = |_| queue.submit(TeacherBatch::default());
     (0..count).map(submit).collect()
 }
 

@@ -24,8 +24,7 @@ impl Scene {
         let recorder = Arc::new(Recorder::default());
         let mut unanswered = UnansweredBatches::new(recorder.clone());
         let now = Instant::now();
-        let tickets =
-            (0..batches).map(|_| unanswered.submit(Bytes::new(), 0, DrawSeeds::default(), now));
+        let tickets = (0..batches).map(|_| unanswered.submit(TeacherBatch::default(), now));
         Self {
             tickets: tickets.collect(),
             unanswered,

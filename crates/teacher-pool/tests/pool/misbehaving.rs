@@ -1,244 +1,15 @@
 //! The pool with teachers that violate the protocol, fail, or do not answer. They run in this process.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
-
+use crate::support::{CLASSES, SHAPE, Scene, answers_correctly, ask, batch_of, correct};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use proto::teacher::v1::{
-    Batch, BatchError, DescribeRequest, DescribeResponse, Encoding, Numerics, Opened, SoftTargets,
-    StreamSoftTargetsRequest, StreamSoftTargetsResponse,
-    stream_soft_targets_request::Message as Request,
-    stream_soft_targets_response::Message as Response,
-    teacher_service_server::{TeacherService, TeacherServiceServer},
-};
-use soft_targets::{DrawSeeds, tensor_to_wire};
-use teacher_pool::{
-    BatchSize, ExpectedTeacher, PoolConfig, PoolError, PoolObserver, TeacherPool, Ticket,
-};
-use tensors::{DataType, TensorSpec};
+use proto::teacher::v1::stream_soft_targets_response::Message as Response;
+use proto::teacher::v1::{Batch, BatchError, Encoding, Opened, SoftTargets};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use teacher_pool::{PoolConfig, PoolError};
 use test_support::{Relay, eventually};
-use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Request as Call, Response as Reply, Status, Streaming,
-    service::interceptor::InterceptedService, transport::server::TcpIncoming,
-};
-use tonic_health::server::HealthReporter;
-
-const CLASSES: usize = 3;
-const SHAPE: [usize; 4] = [2, 1, 2, 2];
-
-/// What the teachers take.
-fn input() -> TensorSpec {
-    TensorSpec::batch_of("input", DataType::Uint8, &SHAPE[1..])
-}
-
-/// How a test teacher answers a batch.
-type Answer = fn(&Batch) -> Result<Response, Status>;
-
-/// A teacher whose answers a test chooses.
-struct TestTeacher(Answer);
-
-#[tonic::async_trait]
-impl TeacherService for TestTeacher {
-    type StreamSoftTargetsStream =
-        Pin<Box<dyn Stream<Item = Result<StreamSoftTargetsResponse, Status>> + Send>>;
-
-    async fn describe(&self, _: Call<DescribeRequest>) -> Result<Reply<DescribeResponse>, Status> {
-        Ok(Reply::new(DescribeResponse {
-            model_id: "m".into(),
-            numerics: Some(Numerics::default()),
-            inputs: vec![tensor_to_wire(&input()).unwrap()],
-            class_names: (0..CLASSES).map(|class| class.to_string()).collect(),
-            encodings: vec![Encoding::F32.into()],
-            ..DescribeResponse::default()
-        }))
-    }
-
-    async fn stream_soft_targets(
-        &self,
-        call: Call<Streaming<StreamSoftTargetsRequest>>,
-    ) -> Result<Reply<Self::StreamSoftTargetsStream>, Status> {
-        let answer = self.0;
-        let responses = call.into_inner().map(move |request| {
-            let message = match request?.message.unwrap() {
-                Request::Open(_) => Response::Opened(Opened { credit: 4 }),
-                Request::Batch(batch) => answer(&batch)?,
-            };
-            let message = Some(message);
-            Ok(StreamSoftTargetsResponse { message })
-        });
-        // The stream ends after the first error.
-        let mut has_failed = false;
-        let responses = responses.take_while(move |response: &Result<_, Status>| {
-            let goes_on = !has_failed;
-            has_failed = response.is_err();
-            futures::future::ready(goes_on)
-        });
-        Ok(Reply::new(Box::pin(responses)))
-    }
-}
-
-fn correct(batch: &Batch) -> SoftTargets {
-    let logits = [1.0f32; SHAPE[0] * CLASSES].map(f32::to_le_bytes).concat();
-    SoftTargets {
-        id: batch.id,
-        encoding: Encoding::F32.into(),
-        shape: vec![SHAPE[0] as u64, CLASSES as u64],
-        logits: logits.into(),
-        ..SoftTargets::default()
-    }
-}
-
-fn answers_correctly(batch: &Batch) -> Result<Response, Status> {
-    Ok(Response::SoftTargets(correct(batch)))
-}
-
-struct Scene {
-    runtime: Runtime,
-    recorder: Arc<Recorder>,
-    health_calls: Arc<AtomicUsize>,
-}
-
-/// Records what a pool reports.
-#[derive(Debug, Default)]
-struct Recorder {
-    notices: Mutex<Vec<String>>,
-    requeued: AtomicUsize,
-    hedged: AtomicUsize,
-}
-
-impl PoolObserver for Recorder {
-    fn notice(&self, text: String) {
-        self.notices.lock().unwrap().push(text);
-    }
-
-    fn batches_requeued(&self, count: usize) {
-        self.requeued.fetch_add(count, Ordering::Relaxed);
-    }
-
-    fn batch_hedged(&self) {
-        self.hedged.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            runtime: Runtime::new().unwrap(),
-            recorder: Arc::default(),
-            health_calls: Arc::default(),
-        }
-    }
-
-    fn start(&self, answer: Answer) -> SocketAddr {
-        self.start_with_health(answer).0
-    }
-
-    fn start_with_health(&self, answer: Answer) -> (SocketAddr, HealthReporter) {
-        let _guard = self.runtime.enter();
-        let listener = self
-            .runtime
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .unwrap();
-        let address = listener.local_addr().unwrap();
-        let (health, health_service) = tonic_health::server::health_reporter();
-        self.set_serving(&health, true);
-        let calls = Arc::clone(&self.health_calls);
-        let count = move |call| {
-            calls.fetch_add(1, Ordering::Relaxed);
-            Ok(call)
-        };
-        let server = server::grpc::server()
-            .add_service(InterceptedService::new(health_service, count))
-            .add_service(TeacherServiceServer::new(TestTeacher(answer)));
-        self.runtime
-            .spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
-        (address, health)
-    }
-
-    fn set_serving(&self, health: &HealthReporter, serving: bool) {
-        self.runtime.block_on(async {
-            type Service = TeacherServiceServer<TestTeacher>;
-            if serving {
-                health.set_serving::<Service>().await;
-            } else {
-                health.set_not_serving::<Service>().await;
-            }
-        });
-    }
-
-    fn pool(&self, teachers: &[SocketAddr], wait_timeout_seconds: u64) -> TeacherPool {
-        let config = PoolConfig {
-            wait_timeout_seconds,
-            answer_timeout_seconds: 2,
-            ..PoolConfig::new(teachers.iter().map(ToString::to_string).collect())
-        };
-        self.connect(config).unwrap()
-    }
-
-    fn connect(&self, config: PoolConfig) -> Result<TeacherPool, PoolError> {
-        let expected = ExpectedTeacher {
-            input: input(),
-            classes: CLASSES,
-            class_names: None,
-            largest_batch: BatchSize {
-                images: SHAPE[0],
-                key: "batch".to_owned(),
-            },
-            identity: None,
-        };
-        let cancel = CancellationToken::new();
-        let observer = self.recorder.clone();
-        TeacherPool::connect(config, expected, observer, &cancel, self.runtime.handle())
-    }
-
-    /// Number of calls of the teachers' health services.
-    fn health_calls(&self) -> usize {
-        self.health_calls.load(Ordering::Relaxed)
-    }
-
-    fn requeued(&self) -> usize {
-        self.recorder.requeued.load(Ordering::Relaxed)
-    }
-
-    fn hedged(&self) -> usize {
-        self.recorder.hedged.load(Ordering::Relaxed)
-    }
-
-    fn has_notice(&self, text: &str) -> bool {
-        self.recorder
-            .notices
-            .lock()
-            .unwrap()
-            .iter()
-            .any(|line| line.contains(text))
-    }
-}
-
-fn ask(pool: &TeacherPool, batches: usize) -> Vec<Result<(), PoolError>> {
-    let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
-    let tickets: Vec<_> = (0..batches)
-        .map(|_| pool.submit(pixels.clone(), SHAPE[0], DrawSeeds::default()))
-        .collect();
-    let cancel = CancellationToken::new();
-    let wait = |ticket: Ticket| {
-        let targets = ticket.wait(&cancel)?;
-        let logits: Vec<f32> = targets.logits().collect();
-        assert_eq!(logits, [1.0; SHAPE[0] * CLASSES]);
-        assert_eq!(targets.classes(), CLASSES);
-        Ok(())
-    };
-    tickets.into_iter().map(wait).collect()
-}
+use tonic::Status;
 
 #[test]
 fn a_teacher_without_the_encoding_is_refused() {
@@ -297,7 +68,7 @@ fn a_teacher_with_an_invalid_answer_is_refused_and_another_answers_the_batch() {
             "which it does not have",
         ),
         (
-            |_| Ok(Response::Opened(Opened { credit: 1 })),
+            |_| Ok(Response::Opened(Opened::default())),
             "sent Opened on an open stream",
         ),
         (
@@ -441,6 +212,7 @@ fn a_refused_batch_fails_its_own_ticket_only() {
         1 => Ok(Response::BatchError(BatchError {
             id: 1,
             reason: "unknown image format".into(),
+            send_tensor: false,
         })),
         _ => answers_correctly(batch),
     });
@@ -493,7 +265,7 @@ fn a_ticket_of_a_dropped_pool_fails() {
     let teacher = scene.start(answers_nothing);
     let pool = scene.pool(&[teacher], 30);
     let pixels = Bytes::from(vec![0; SHAPE.iter().product()]);
-    let ticket = pool.submit(pixels, SHAPE[0], DrawSeeds::default());
+    let ticket = pool.submit(batch_of(pixels));
     drop(pool);
     let answer = ticket.wait(&CancellationToken::new());
     assert_eq!(answer.unwrap_err(), PoolError::Closed);

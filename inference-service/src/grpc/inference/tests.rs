@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     catalog::Catalog,
     config::{InferenceConfig, ModelControl, ReadinessPolicy},
+    publisher::SignaturePolicy,
     readiness::Readiness,
     statistics::{FailureReason, Totals},
     test_model,
@@ -20,7 +21,12 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let of_model = config.model("m");
     let loaded = test_model::without_sessions_configured(&catalog, &model, 1, of_model);
     let store = FolderStore::open(tempfile::tempdir().unwrap().path()).unwrap();
-    let publisher = Publisher::new(Box::new(store), Arc::clone(&catalog), &config);
+    let publisher = Publisher::new(
+        Box::new(store),
+        Arc::clone(&catalog),
+        &config,
+        SignaturePolicy::default(),
+    );
     catalog.serve(&model, 1, [(1, loaded)].into(), [(1, None)].into());
     let readiness = Readiness::new(Arc::clone(&catalog), ReadinessPolicy::AllModels);
     readiness.start();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::stream;
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 use prost::Message as _;
-use server::upload::IfStored;
+use server::upload::{IfStored, ModelUpload};
 use test_support::damage::{cases, foreign};
 
 use super::*;
@@ -69,12 +69,12 @@ fn a_foreign_upload_is_refused_or_is_the_file() {
         .unwrap();
     let (onnx, manifest) = test_model::model(&[[0.0, 0.0]; 3]);
     let pieces = |size: usize| -> Vec<PublishRequest> {
-        let mut parts = server::upload::upload(
-            "m",
-            onnx.clone(),
-            manifest.to_json().into(),
-            IfStored::Activate,
-        );
+        let files = ModelUpload {
+            onnx: onnx.clone(),
+            manifest_json: manifest.to_json().into(),
+            signature: Bytes::new(),
+        };
+        let mut parts = server::upload::upload("m", files, IfStored::Activate);
         let header = parts.next().unwrap();
         let chunks = onnx.chunks(size).map(|chunk| PublishRequest {
             part: Some(Part::Chunk(Bytes::copy_from_slice(chunk))),

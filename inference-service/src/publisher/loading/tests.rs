@@ -13,6 +13,7 @@ fn candidate(logits: &[[f32; 2]], deterministic: bool) -> Candidate {
     Candidate {
         onnx,
         manifest,
+        signed: None,
         limits: config.publish,
         config: Arc::new(config.model("m")),
     }

@@ -3,6 +3,7 @@
 use datasets::Subset;
 use networks::onnx::Ranges;
 use tokio_util::sync::CancellationToken;
+use torch_distributed::Workers;
 use torch_networks::{FakeQuantizedNetwork, Precision, TorchNetwork};
 
 use crate::{
@@ -29,6 +30,8 @@ pub struct PhaseContext<'r> {
     pub batches: BatchPlan<'r>,
     /// Samples that measure accuracy after each epoch.
     pub validation: Option<&'r Subset>,
+    /// The workers that train the phase together.
+    pub workers: &'r dyn Workers,
     /// State from which an interrupted phase resumes; its weights replace the network's.
     pub resumed: Option<&'r PhaseState>,
     /// Stores checkpoints; without it, none are made.

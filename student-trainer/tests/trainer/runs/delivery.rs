@@ -1,10 +1,11 @@
 //! Problems of export and publishing are found before the first step.
 
 use std::{fs, process::Command};
-use test_support::{Process, built_beside, class_names, unused_address, write_idx};
+use test_support::{Process, SigningKeys, built_beside, class_names, unused_address, write_idx};
 
 use artifacts::manifest::{ArtifactManifest, MAX_MANIFEST_BYTES};
 use datasets::{Split, load_idx};
+use model_signing::{ModelFiles, TrustedKeys};
 use networks::{NetworkSpec, Weights};
 use student_trainer::{
     config::{ExportConfig, RunConfig},
@@ -177,5 +178,53 @@ fn a_run_that_publishes_checks_first_and_then_publishes() {
     assert!(
         !scene.path("models/m/2").exists(),
         "the check stored something"
+    );
+}
+
+#[test]
+fn a_run_signs_its_models_and_a_wrong_key_ends_it_before_its_first_step() {
+    let scene = Scene::new();
+    let keys_folder = tempfile::tempdir().unwrap();
+    let keys = SigningKeys::write(keys_folder.path(), "trusted");
+    let others = SigningKeys::write(keys_folder.path(), "other");
+    let trusted = keys.trusted_setting();
+    let settings = [trusted.as_str(), "signatures.required=true"];
+    let (_service, [admin, _]) = inference_service(&scene, &settings);
+    let publish = |key: &str| format!("publish={{ endpoint = \"{admin}\", model = \"m\"{key} }}");
+    let signing = |keys: &SigningKeys| publish(&format!(", signing_key = {:?}", keys.private));
+    for (name, setting, part) in [
+        ("unsigned", publish(""), "the model is not signed"),
+        ("other", signing(&others), "no trusted key made it"),
+    ] {
+        let said = scene.failure(name, &[&setting]);
+        let refused = said.contains("refused the model") && said.contains(part);
+        assert!(refused, "{said}");
+        let trained = scene.path(name).join("phases").exists();
+        assert!(!trained, "the run was trained first");
+    }
+
+    let int8 = "export.int8={ calibration_samples = 100 }";
+    let artifact = scene
+        .run("signed", &[&signing(&keys), int8])
+        .join("artifact");
+    let mut trusted = TrustedKeys::default();
+    trusted.trust(&keys.public).unwrap();
+    for folder in [&artifact, &artifact.join("int8")] {
+        let signature = fs::read(folder.join("model.sig")).unwrap();
+        let files = ModelFiles::in_folder(folder).unwrap();
+        assert_eq!(model_signing::verify(&signature, &files, &trusted), Ok(()));
+    }
+    let published = fs::read(scene.path("models/m/1/model.sig")).unwrap();
+    assert!(published == fs::read(artifact.join("model.sig")).unwrap());
+
+    // The signature covers the weights too.
+    fs::write(artifact.join("weights.safetensors"), "changed").unwrap();
+    let files = ModelFiles::in_folder(&artifact).unwrap();
+    let error = model_signing::verify(&published, &files, &trusted).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("weights.safetensors was changed"),
+        "{error}"
     );
 }

@@ -4,6 +4,9 @@
 //! after [`UPLOAD_LIFE`], and a publish fails if it takes longer than [`LONGEST_PUBLISH`]: between the two there is
 //! room for clocks that disagree. Every upload has a name of its own, so the removal of an old one never takes a
 //! new one with the same content along.
+//!
+//! A signature has no name of its own: a publish that is tried again finds the one that it created before. So it is
+//! removed only where a later version exists, or existed: no publish takes such a number any more.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +17,14 @@ use common::digest::Sha256;
 use object_store::path::Path;
 use tracing::warn;
 
-use super::{BucketStore, existing, names, names::Upload};
+use super::{
+    BucketStore, existing,
+    names::{self, Signature, Upload},
+    newest_number,
+};
 use crate::model_store::{ModelName, ModelStore, StoreError};
 
-/// Age of an upload without a version at which it is removed.
+/// Age of an upload or a signature without a version at which it is removed.
 const UPLOAD_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest time from the beginning of an upload to the commit of its version.
@@ -41,9 +48,16 @@ impl BucketStore {
             }
         }
         let now = SystemTime::now();
+        let newest = newest_number(&objects.versions, active.as_ref());
+        for path in abandoned(&objects.signatures, &versions, newest, now) {
+            self.objects.remove(path)?;
+        }
         // Every version has an upload. Without more of them, there is no need to read the manifests.
         if objects.uploads.len() <= versions.len()
-            || !objects.uploads.iter().any(|upload| is_old(upload, now))
+            || !objects
+                .uploads
+                .iter()
+                .any(|upload| is_old(upload.uploaded, now))
         {
             return Ok(());
         }
@@ -79,15 +93,30 @@ fn superfluous<'u>(
     let is_needed = |upload: &Upload| {
         needed.contains(&upload.sha256) && newest[&upload.sha256].path == upload.path
     };
-    let old = uploads.iter().filter(|upload| is_old(upload, now));
+    let old = uploads.iter().filter(|upload| is_old(upload.uploaded, now));
     old.filter(|upload| !is_needed(upload))
         .map(|upload| &upload.path)
         .collect()
 }
 
-fn is_old(upload: &Upload, now: SystemTime) -> bool {
-    // An error means that the upload is newer than `now`.
-    let age = now.duration_since(upload.uploaded).unwrap_or_default();
+/// The old signatures of numbers up to `newest` that none of `versions` has.
+fn abandoned<'s>(
+    signatures: &'s [Signature],
+    versions: &[u64],
+    newest: u64,
+    now: SystemTime,
+) -> Vec<&'s Path> {
+    let old = signatures
+        .iter()
+        .filter(|signature| is_old(signature.uploaded, now));
+    let abandoned = old
+        .filter(|signature| signature.version <= newest && !versions.contains(&signature.version));
+    abandoned.map(|signature| &signature.path).collect()
+}
+
+fn is_old(uploaded: SystemTime, now: SystemTime) -> bool {
+    // An error means that the object is newer than `now`.
+    let age = now.duration_since(uploaded).unwrap_or_default();
     age > UPLOAD_LIFE
 }
 
@@ -119,5 +148,25 @@ mod tests {
         let of_the_future = [upload("lost", "kept: clocks disagree", 0)];
         let earlier = now - Duration::from_secs(3600);
         assert!(superfluous(&of_the_future, &needed, earlier).is_empty());
+    }
+
+    #[test]
+    fn only_old_signatures_of_numbers_that_no_publish_takes_are_abandoned() {
+        let now = SystemTime::UNIX_EPOCH + 10 * UPLOAD_LIFE;
+        let signature = |version: u64, name: &str, hours: u64| Signature {
+            path: name.into(),
+            version,
+            uploaded: now - Duration::from_secs(hours * 3600),
+        };
+        let signatures = [
+            signature(1, "kept: its version exists", 100),
+            signature(2, "gone: its version was deleted", 100),
+            signature(2, "kept: a publish may be going on", 23),
+            signature(4, "gone: the last version, which was deleted", 25),
+            signature(5, "kept: a publish may take the number", 25),
+        ];
+        let found = abandoned(&signatures, &[1, 3], 4, now);
+        let gone = [&signatures[1].path, &signatures[3].path];
+        assert_eq!(found, gone);
     }
 }

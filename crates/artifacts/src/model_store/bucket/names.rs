@@ -13,6 +13,9 @@ use crate::model_store::{ACTIVE_FILE, MANIFEST_FILE, ModelName, parse_version};
 /// The folder of a model's ONNX files.
 const UPLOADS: &str = "onnx";
 
+/// How the name of a signature ends, after the digest of the manifest that it covers.
+const SIGNATURE: &str = ".sig";
+
 /// The objects of one model.
 #[derive(Debug, Default)]
 pub(super) struct ModelObjects {
@@ -21,6 +24,16 @@ pub(super) struct ModelObjects {
     /// The versions with a manifest.
     pub(super) versions: BTreeSet<u64>,
     pub(super) uploads: Vec<Upload>,
+    pub(super) signatures: Vec<Signature>,
+}
+
+impl ModelObjects {
+    /// Whether an upload or a signature may have no version.
+    pub(super) fn may_have_garbage(&self) -> bool {
+        let mut signatures = self.signatures.iter();
+        self.uploads.len() > self.versions.len()
+            || signatures.any(|signature| !self.versions.contains(&signature.version))
+    }
 }
 
 /// An uploaded ONNX file.
@@ -33,6 +46,15 @@ pub(super) struct Upload {
     pub(super) uploaded: SystemTime,
 }
 
+/// The signature of a manifest, which its writer created to commit `version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signature {
+    pub(super) path: Path,
+    pub(super) version: u64,
+    /// By the clock of the object store.
+    pub(super) uploaded: SystemTime,
+}
+
 /// The object that names the active version.
 pub(super) fn active(model: &ModelName) -> Path {
     format!("{model}/{ACTIVE_FILE}").into()
@@ -41,6 +63,11 @@ pub(super) fn active(model: &ModelName) -> Path {
 /// The commit mark of a version.
 pub(super) fn manifest(model: &ModelName, version: u64) -> Path {
     format!("{model}/{version}/{MANIFEST_FILE}").into()
+}
+
+/// The signature of the manifest with the digest `manifest` as that of `version`.
+pub(super) fn signature(model: &ModelName, version: u64, manifest: &Sha256) -> Path {
+    format!("{model}/{version}/{manifest}{SIGNATURE}").into()
 }
 
 /// The folder of the uploads with a digest.
@@ -74,6 +101,18 @@ pub(super) fn models(listed: Vec<ObjectMeta>) -> BTreeMap<ModelName, ModelObject
                 let version = parse_version(version);
                 models.entry(model).or_default().versions.extend(version);
             }
+            [version, file] if is_signature(file) => {
+                let signature = parse_version(version).map(|version| Signature {
+                    version,
+                    uploaded: object.last_modified.into(),
+                    path: object.location,
+                });
+                models
+                    .entry(model)
+                    .or_default()
+                    .signatures
+                    .extend(signature);
+            }
             [UPLOADS, sha256, _] => {
                 let upload = Sha256::parse(sha256).map(|sha256| Upload {
                     sha256,
@@ -89,6 +128,11 @@ pub(super) fn models(listed: Vec<ObjectMeta>) -> BTreeMap<ModelName, ModelObject
     models
 }
 
+fn is_signature(file: &str) -> bool {
+    let digest = file.strip_suffix(SIGNATURE);
+    digest.is_some_and(|digest| Sha256::parse(digest).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +146,9 @@ mod tests {
             manifest(&model, 2),
             manifest(&model, 10),
             upload(&model, &sha256, "a"),
+            signature(&model, 2, &sha256),
             "digits/01/manifest.json".into(),
+            "digits/2/other.sig".into(),
             "digits/2/model.onnx".into(),
             "digits/onnx/abc/a.onnx".into(),
             "digits".into(),
@@ -129,6 +175,13 @@ mod tests {
             uploaded: SystemTime::UNIX_EPOCH,
         };
         assert_eq!(digits.uploads, [expected]);
+        let expected = Signature {
+            path: signature(&model, 2, &Sha256::of(b"one")),
+            version: 2,
+            uploaded: SystemTime::UNIX_EPOCH,
+        };
+        assert_eq!(digits.signatures, [expected]);
+        assert!(!digits.may_have_garbage());
         assert_eq!(models["letters"].active, None);
     }
 }

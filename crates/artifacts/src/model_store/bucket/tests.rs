@@ -1,7 +1,7 @@
 use std::{collections::HashSet, path::PathBuf, thread, time::Duration};
 
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, memory::InMemory, path::Path};
+use object_store::{ObjectStoreExt, memory::InMemory};
 use tempfile::TempDir;
 
 use super::*;
@@ -73,15 +73,42 @@ fn active_version(store: &BucketStore, model: &ModelName) -> Option<u64> {
     active.map(|active| active.version)
 }
 
+type Publish = fn(&BucketStore, &ModelName, &[u8]) -> Result<u64, StoreError>;
+
 /// What a publisher does, with the active version that it saw first.
 fn publish(store: &BucketStore, model: &ModelName, onnx: &[u8]) -> Result<u64, StoreError> {
+    publish_as(store, model, onnx, || {
+        store.commit(model, onnx, &manifest(onnx))
+    })
+}
+
+fn publish_signed(store: &BucketStore, model: &ModelName, onnx: &[u8]) -> Result<u64, StoreError> {
+    publish_as(store, model, onnx, || {
+        store.commit_signed(model, onnx, &signed(onnx))
+    })
+}
+
+fn publish_as(
+    store: &BucketStore,
+    model: &ModelName,
+    onnx: &[u8],
+    commit: impl FnOnce() -> Result<u64, StoreError>,
+) -> Result<u64, StoreError> {
     let before = store.active(model)?;
     let version = match store.find(model, &manifest(onnx))? {
         Some(version) => version,
-        None => store.commit(model, onnx, &manifest(onnx))?,
+        None => commit()?,
     };
     store.replace_active(model, version, before)?;
     Ok(version)
+}
+
+/// A signature, and a manifest that is not in the form in which this version writes it.
+fn signed(onnx: &[u8]) -> SignedManifest {
+    SignedManifest {
+        json: [&b"  "[..], &manifest(onnx).to_json()].concat(),
+        signature: [&b"signature of "[..], onnx].concat(),
+    }
 }
 
 #[test]
@@ -89,8 +116,10 @@ fn a_canary_counts_as_served_and_the_active_version_stays() {
     let model = name("digits");
     let bucket = Bucket::with_model(&model);
     let store = bucket.open();
-    let canary = store.commit_canary(&model, b"two", &manifest(b"two"));
+    let canary = store.commit_canary(&model, b"two", &manifest(b"two"), Some(&signed(b"two")));
     assert_eq!(canary.unwrap(), 2);
+    let (_, signature) = store.signed_manifest(&model, 2).unwrap();
+    assert_eq!(signature, Some(signed(b"two")));
     let active = store.active(&model).unwrap().unwrap();
     assert_eq!((active.version, active.newest_served), (1, 2));
     // Noting it again changes nothing, not even the tag that readers compare.
@@ -98,7 +127,6 @@ fn a_canary_counts_as_served_and_the_active_version_stays() {
     store.note_served(&model, 2).unwrap();
     assert_eq!(store.states().unwrap(), before);
     store.activate(&model, 2).unwrap();
-    assert_eq!(active_version(&store, &model), Some(2));
     assert_ne!(store.states().unwrap(), before);
 }
 
@@ -152,7 +180,14 @@ fn writers_at_the_same_time_get_different_numbers_and_one_of_them_activates() {
                 scope.spawn(move || {
                     let onnx = writer.to_le_bytes();
                     let store = bucket.open();
-                    let version = store.commit(model, &onnx, &manifest(&onnx)).unwrap();
+                    let signed = (writer % 2 == 0).then(|| signed(&onnx));
+                    let version = match &signed {
+                        Some(signed) => store.commit_signed(model, &onnx, signed),
+                        None => store.commit(model, &onnx, &manifest(&onnx)),
+                    };
+                    let version = version.unwrap();
+                    let stored = store.signed_manifest(model, version).unwrap();
+                    assert_eq!(stored, (manifest(&onnx), signed));
                     (version, store.replace_active(model, version, before))
                 })
             })
@@ -207,8 +242,10 @@ fn readers_see_every_change_and_no_other() {
     assert!(reader.states().unwrap().is_empty());
     assert!(reader.models().unwrap().is_empty());
 
+    let two = signed(b"two");
     for result in [
         reader.commit(&model, b"two", &manifest(b"two")).map(drop),
+        reader.commit_signed(&model, b"two", &two).map(drop),
         reader.delete(&model, 1),
         reader.delete_model(&model).map(drop),
     ] {
@@ -218,33 +255,104 @@ fn readers_see_every_change_and_no_other() {
 
 #[test]
 fn a_writer_that_is_killed_at_any_step_leaves_the_old_version_or_the_new_one() {
-    let model = name("digits");
-    for loses_reply in [false, true] {
-        for requests in 0.. {
-            let case = format!("{requests} requests, loses_reply = {loses_reply}");
-            let bucket = Bucket::with_model(&model);
-            let publish_and_die = || publish(&bucket.dying(requests, loses_reply)?, &model, b"two");
-            let published = publish_and_die();
-
-            let store = bucket.open();
-            let serving = active_version(&store, &model).expect(&case);
-            assert!(serving == 1 || serving == 2, "{case}: {serving}");
-            assert!(published.is_err() || serving == 2, "{case}");
-            let stored = store.manifest(&model, serving).expect(&case);
-            let onnx = store.onnx(&model, serving, &stored).expect(&case);
-            assert_eq!(Sha256::of(&onnx), stored.onnx.sha256, "{case}");
-
-            // The publisher tries again, with the same model or with another one.
-            assert_eq!(publish(&store, &model, b"two").expect(&case), 2);
-            assert_eq!(publish(&store, &model, b"three").expect(&case), 3);
-            let numbers = store.version_numbers(&model).expect(&case);
-            assert_eq!(numbers, [1, 2, 3], "{case}");
-            if published.is_ok() {
-                assert!(requests > 5, "a publish takes more requests");
-                break;
-            }
+    let is_signed_or_not: [(Publish, _); 2] =
+        [(publish, None), (publish_signed, Some(signed(b"two")))];
+    for (publish_two, expected) in is_signed_or_not {
+        for loses_reply in [false, true] {
+            publish_at_every_step(publish_two, expected.as_ref(), loses_reply);
         }
     }
+}
+
+/// Kills `publish_two` after every number of requests.
+fn publish_at_every_step(
+    publish_two: Publish,
+    expected: Option<&SignedManifest>,
+    loses_reply: bool,
+) {
+    let model = name("digits");
+    for requests in 0.. {
+        let is_signed = expected.is_some();
+        let case = format!("{requests} requests, {loses_reply}, signed: {is_signed}");
+        let bucket = Bucket::with_model(&model);
+        let publish_and_die = || publish_two(&bucket.dying(requests, loses_reply)?, &model, b"two");
+        let published = publish_and_die();
+
+        let store = bucket.open();
+        let serving = active_version(&store, &model).expect(&case);
+        assert!(serving == 1 || serving == 2, "{case}: {serving}");
+        assert!(published.is_err() || serving == 2, "{case}");
+        let (stored, signed) = store.signed_manifest(&model, serving).expect(&case);
+        let expected = expected.filter(|_| serving == 2);
+        assert_eq!(signed.as_ref(), expected, "{case}");
+        let onnx = store.onnx(&model, serving, &stored).expect(&case);
+        assert_eq!(Sha256::of(&onnx), stored.onnx.sha256, "{case}");
+
+        // The publisher tries again, with the same model or with another one.
+        assert_eq!(publish_two(&store, &model, b"two").expect(&case), 2);
+        assert_eq!(publish(&store, &model, b"three").expect(&case), 3);
+        let numbers = store.version_numbers(&model).expect(&case);
+        assert_eq!(numbers, [1, 2, 3], "{case}");
+        if published.is_ok() {
+            assert!(requests > 5, "a publish takes more requests");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_signed_version_comes_back_byte_for_byte() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let version = publish_signed(&bucket.open(), &model, b"two").unwrap();
+    let store = bucket.open();
+    let stored = |version| store.signed_manifest(&model, version).unwrap();
+    assert_eq!(stored(version), (manifest(b"two"), Some(signed(b"two"))));
+    assert_eq!(stored(1), (manifest(b"one"), None));
+    assert_eq!(store.onnx(&model, 2, &manifest(b"two")).unwrap(), b"two");
+    let path = Path::from("digits/2/manifest.json");
+    let manifest = store.objects.read(&path).unwrap().unwrap().bytes;
+    assert_eq!(manifest, signed(b"two").json);
+
+    store.activate(&model, 1).unwrap();
+    store.delete(&model, 2).unwrap();
+    assert!(matches!(
+        store.signed_manifest(&model, 2),
+        Err(StoreError::NoSuchVersion { version: 2, .. })
+    ));
+}
+
+#[test]
+fn the_signature_of_a_writer_that_ended_is_never_that_of_another_version() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    let digest = Sha256::of(&signed(b"two").json);
+    let leave_signature = |version| {
+        let path = names::signature(&model, version, &digest);
+        assert!(
+            store
+                .create(&path, &Bytes::from_static(b"of another key"))
+                .unwrap()
+        );
+    };
+    let signature = |version| store.signed_manifest(&model, version).unwrap().1;
+    leave_signature(2);
+    let unsigned = store.commit(&model, b"new", &manifest(b"new"));
+    assert_eq!(unsigned.unwrap(), 2);
+    assert_eq!(signature(2), None);
+
+    leave_signature(3);
+    let other = store.commit_signed(&model, b"other", &signed(b"other"));
+    assert_eq!(other.unwrap(), 3);
+    assert_eq!(signature(3), Some(signed(b"other")));
+
+    // The same manifest with another signature: the number is left out.
+    leave_signature(4);
+    let same = store.commit_signed(&model, b"two", &signed(b"two"));
+    assert_eq!(same.unwrap(), 5);
+    assert_eq!(signature(5), Some(signed(b"two")));
+    assert_eq!(store.version_numbers(&model).unwrap(), [1, 2, 3, 5]);
 }
 
 #[test]
@@ -286,10 +394,10 @@ fn a_writer_recognizes_its_own_success() {
     let bucket = Bucket::with_model(&model);
     let store = bucket.open();
     let two = Bytes::from(manifest(b"two").to_json());
-    assert_eq!(store.commit_from(&model, 2, &two).unwrap(), 2);
-    assert_eq!(store.commit_from(&model, 2, &two).unwrap(), 2);
+    assert_eq!(store.commit_from(&model, 2, &two, None).unwrap(), 2);
+    assert_eq!(store.commit_from(&model, 2, &two, None).unwrap(), 2);
     let other = Bytes::from(manifest(b"other").to_json());
-    assert_eq!(store.commit_from(&model, 2, &other).unwrap(), 3);
+    assert_eq!(store.commit_from(&model, 2, &other, None).unwrap(), 3);
 
     let before = || store.read_active(&model).unwrap();
     let (found, stale) = (before(), before());
@@ -381,6 +489,7 @@ fn a_bucket_that_does_not_answer_is_unavailable_and_not_damaged() {
         store.versions(&model).map(drop),
         store.find(&model, &manifest(b"one")).map(drop),
         store.stored(&model, 1).map(drop),
+        store.signed_manifest(&model, 1).map(drop),
         store.active(&model).map(drop),
         store.activate(&model, 1),
     ] {

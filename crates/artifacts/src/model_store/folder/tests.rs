@@ -142,7 +142,7 @@ fn a_canary_counts_as_served_and_the_active_version_stays() {
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
     let active = store.active(&model).unwrap().unwrap();
     assert_eq!((active.version, active.newest_served), (1, 1));
-    let canary = store.commit_canary(&model, b"three", &manifest(b"three"));
+    let canary = store.commit_canary(&model, b"three", &manifest(b"three"), None);
     assert_eq!(canary.unwrap(), 3);
     let active = store.active(&model).unwrap().unwrap();
     assert_eq!((active.version, active.newest_served), (1, 3));
@@ -413,4 +413,31 @@ fn an_activation_that_another_one_overtook_is_refused() {
     assert_eq!(store.active(&model).unwrap().unwrap().version, 2);
     // What it asks for is done.
     store.replace_active(&model, 2, before).unwrap();
+}
+
+#[test]
+fn a_signed_manifest_is_kept_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = FolderStore::open(folder.path()).unwrap();
+    // Not in the form in which this version writes it.
+    let json = [&b"  "[..], &manifest(b"one").to_json()].concat();
+    let signed = SignedManifest {
+        json,
+        signature: b"signature".to_vec(),
+    };
+    assert_eq!(store.commit_signed(&model, b"one", &signed).unwrap(), 1);
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    let canary = store.commit_canary(&model, b"one", &manifest(b"one"), Some(&signed));
+    assert_eq!(canary.unwrap(), 3);
+    let stored = |version| store.signed_manifest(&model, version).unwrap();
+    assert_eq!(stored(3), stored(1));
+    assert_eq!(stored(1), (manifest(b"one"), Some(signed)));
+    assert_eq!(stored(2), (manifest(b"two"), None));
+    assert_eq!(store.manifest(&model, 1).unwrap(), manifest(b"one"));
+    assert_eq!(store.onnx(&model, 1, &manifest(b"one")).unwrap(), b"one");
+    assert!(matches!(
+        store.signed_manifest(&model, 4),
+        Err(StoreError::NoSuchVersion { version: 4, .. })
+    ));
 }

@@ -1,0 +1,10 @@
+//! Compiles the C interface to c10d.
+
+fn main() {
+    let shim = torch_build::Shim {
+        library: "torch_distributed_shim",
+        source: "process_group.cpp",
+        headers: &["include", "include/torch/csrc/api/include"],
+    };
+    shim.compile();
+}

@@ -1,0 +1,182 @@
+//! An optimizer step from several batches, which workers share.
+//!
+//! What a batch contributes to the step is a row of numbers: its gradients, its statistics of batch-norm, its sums. Each
+//! worker gathers the rows of all batches and adds them in the order of the batches. So all workers do the same step, and
+//! its bits do not depend on how many they are: a single one does the same with its own rows.
+
+use tch::{Device, Kind, TchError, Tensor};
+use torch_distributed::Workers;
+use torch_networks::{BATCH_NORM_MOMENTUM, TorchNetwork, to_device};
+
+use super::{batch_sums::BatchSums, error::EngineError};
+
+/// What one batch contributes to an optimizer step.
+pub(super) struct Contribution {
+    /// Of its share of the step's mean loss.
+    pub(super) gradients: Vec<Tensor>,
+    /// The batch's statistics of batch-norm times the momentum; empty if they are not collected.
+    pub(super) statistics: Vec<Tensor>,
+    pub(super) sums: BatchSums,
+}
+
+/// Exchanges the contributions of a phase's steps.
+pub(super) struct Exchange<'w> {
+    workers: &'w dyn Workers,
+    /// Numbers of a row: gradients, statistics, sums.
+    lengths: [usize; 3],
+}
+
+/// The contributions of all batches of a step, in their order.
+pub(super) struct Rows {
+    rows: Vec<Tensor>,
+    lengths: [usize; 3],
+}
+
+impl<'w> Exchange<'w> {
+    /// For steps of `network` with a loss of `terms` terms. `collects_statistics`: whether forward passes change the
+    /// statistics of batch-norm.
+    pub(super) fn new(
+        workers: &'w dyn Workers,
+        network: &TorchNetwork,
+        collects_statistics: bool,
+        terms: usize,
+    ) -> Self {
+        let all: usize = network.tensors().map(|(_, tensor)| tensor.numel()).sum();
+        let parameters = network.parameters().iter();
+        let gradients = parameters.map(|(_, parameter)| parameter.numel()).sum();
+        let statistics = if collects_statistics {
+            all - gradients
+        } else {
+            0
+        };
+        Self {
+            workers,
+            lengths: [gradients, statistics, BatchSums::row_length(terms)],
+        }
+    }
+
+    /// Whether contributions have statistics.
+    pub(super) fn collects_statistics(&self) -> bool {
+        self.lengths[1] > 0
+    }
+
+    /// The contributions of the step's `batches` batches. `own` are those of this worker: of W workers, the one with
+    /// rank r has the batches r, r + W, r + 2 W and so on.
+    ///
+    /// # Errors
+    /// If a worker is lost, or if libtorch fails.
+    pub(super) fn gather(
+        &self,
+        own: &[Contribution],
+        batches: usize,
+        device: Device,
+    ) -> Result<Rows, EngineError> {
+        let own = own.iter().map(Contribution::to_row);
+        let own: Vec<Tensor> = own.collect::<Result<_, TchError>>()?;
+        let workers = self.workers.count();
+        let rows = if workers == 1 {
+            own
+        } else {
+            let length: usize = self.lengths.iter().sum();
+            // The last step of an epoch may have fewer batches for some workers, whose last row stays zero.
+            let rows_of_a_worker = batches.div_ceil(workers);
+            let mut values = vec![0.0_f32; rows_of_a_worker * length];
+            for (row, values) in own.iter().zip(values.chunks_mut(length)) {
+                row.f_copy_data(values, length)?;
+            }
+            let all = self.workers.gather(&values)?;
+            let row = |batch: usize| {
+                let position = (batch % workers) * rows_of_a_worker + batch / workers;
+                let values = &all[position * length..(position + 1) * length];
+                to_device(Tensor::f_from_slice(values)?, device)
+            };
+            (0..batches).map(row).collect::<Result<_, TchError>>()?
+        };
+        Ok(Rows {
+            rows,
+            lengths: self.lengths,
+        })
+    }
+}
+
+impl Contribution {
+    /// f32 [n], on the device of the network.
+    fn to_row(&self) -> Result<Tensor, TchError> {
+        let parts = self.gradients.iter().chain(&self.statistics);
+        let mut parts: Vec<Tensor> = parts.map(flat).collect::<Result<_, _>>()?;
+        parts.push(self.sums.to_row()?);
+        Tensor::f_cat(&parts, 0)
+    }
+}
+
+impl Rows {
+    /// The gradients of the step, in the memory layout of `parameters`.
+    pub(super) fn gradients(&self, parameters: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+        let mut sum: Option<Tensor> = None;
+        for gradients in self.parts(0) {
+            let gradients = gradients?;
+            sum = Some(match sum {
+                None => gradients,
+                Some(sum) => sum.f_add(&gradients)?,
+            });
+        }
+        match sum {
+            Some(sum) => unflatten(&sum, parameters),
+            None => Err(TchError::Shape("a step has no batches".to_owned())),
+        }
+    }
+
+    /// The running statistics of batch-norm after the step, from those `before` it: for each batch in order,
+    /// r ← (1 − m) r + m s with the momentum m and the batch's statistics s, as `torch.nn.BatchNorm2d`.
+    pub(super) fn statistics(&self, before: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+        let before_flat: Vec<Tensor> = before.iter().map(flat).collect::<Result<_, _>>()?;
+        let mut running = Tensor::f_cat(&before_flat, 0)?;
+        for statistics in self.parts(1) {
+            running = running
+                .f_mul_scalar(1.0 - BATCH_NORM_MOMENTUM)?
+                .f_add(&statistics?)?;
+        }
+        unflatten(&running, before)
+    }
+
+    /// The sums of each batch. `samples` are their numbers of samples.
+    pub(super) fn sums(
+        &self,
+        samples: impl Iterator<Item = usize>,
+    ) -> Result<Vec<BatchSums>, TchError> {
+        let rows = self.parts(2).zip(samples);
+        // A copy, because the row with the gradients is large, and the sums of many steps are kept.
+        rows.map(|(row, samples)| BatchSums::from_row(&row?.f_detach_copy()?, samples))
+            .collect()
+    }
+
+    /// Part `index` of each row.
+    fn parts(&self, index: usize) -> impl Iterator<Item = Result<Tensor, TchError>> {
+        let start: usize = self.lengths[..index].iter().sum();
+        let length = self.lengths[index];
+        let rows = self.rows.iter();
+        rows.map(move |row| row.f_narrow(0, start as i64, length as i64))
+    }
+}
+
+/// The values in row-major order, f32 [n].
+fn flat(tensor: &Tensor) -> Result<Tensor, TchError> {
+    tensor.f_to_kind(Kind::Float)?.f_reshape([-1])
+}
+
+/// The values of `flat` as tensors with the shapes and memory layouts of `like`.
+fn unflatten(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+    let mut start = 0;
+    let mut next = |like: &Tensor| -> Result<Tensor, TchError> {
+        let length = like.numel() as i64;
+        let values = flat.f_narrow(0, start, length)?.f_view_as(like)?;
+        start += length;
+        let mut tensor = like.f_empty_like()?;
+        tensor.f_copy_(&values)?;
+        Ok(tensor)
+    };
+    tch::no_grad(|| like.iter().map(&mut next).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,357 @@
+//! What the workers of a run must have in common, checked before they train.
+
+use networks::NetworkSpec;
+use serde_json::{Value, json};
+use torch_distributed::{LostWorker, Workers};
+
+use super::{
+    checkpoint::{Checkpoint, CheckpointError, Circumstances},
+    resume::{self, ResumePolicy},
+    teachers::{RunTeachers, UsedTeacher},
+};
+use crate::config::{RunConfig, SoftTargetsMode};
+
+/// Why workers cannot train together.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkersError {
+    /// The batches of a step cannot be divided among the workers.
+    #[error(
+        "phases[{phase}].accumulate is {accumulate}, which {workers} workers cannot divide among them: set it to a \
+         multiple of {workers}, or start another number of workers"
+    )]
+    Indivisible {
+        /// Position of the phase, 0-based.
+        phase: usize,
+        /// Batches per optimizer step.
+        accumulate: usize,
+        /// Number of workers.
+        workers: usize,
+    },
+    /// Several workers would record the same soft targets.
+    #[error(
+        "soft_targets.mode = \"record\" needs a run of one worker: record with `student-trainer record` first, and \
+         train with mode = \"recorded\""
+    )]
+    Records,
+    /// Two workers differ.
+    #[error(
+        "worker {rank} has {what} = {value}, but worker 0 has {first}: make them alike and start all workers again"
+    )]
+    Differs {
+        /// The worker that is not like the one with rank 0.
+        rank: usize,
+        /// What differs.
+        what: String,
+        /// What this worker has.
+        value: String,
+        /// What the worker with rank 0 has.
+        first: String,
+    },
+    /// What a worker sent cannot be read.
+    #[error(
+        "what worker {rank} sent cannot be read: {problem}; start the same version on all machines"
+    )]
+    Unreadable {
+        /// The worker.
+        rank: usize,
+        /// The problem.
+        problem: String,
+    },
+    /// A worker is lost.
+    #[error(transparent)]
+    Lost(#[from] LostWorker),
+}
+
+/// Checks that several workers can do the run of `config`.
+///
+/// # Errors
+/// [`WorkersError::Indivisible`], [`WorkersError::Records`].
+pub(super) fn check(workers: &dyn Workers, config: &RunConfig) -> Result<(), WorkersError> {
+    let workers = workers.count();
+    if workers > 1
+        && config.needs_soft_targets()
+        && config.soft_targets_mode() == SoftTargetsMode::Record
+    {
+        return Err(WorkersError::Records);
+    }
+    let mut phases = config.phases.iter().enumerate();
+    match phases.find(|(_, phase)| !phase.accumulate.is_multiple_of(workers)) {
+        None => Ok(()),
+        Some((phase, config)) => Err(WorkersError::Indivisible {
+            phase,
+            accumulate: config.accumulate,
+            workers,
+        }),
+    }
+}
+
+/// Checks that all workers have the same version and, in all keys that affect the bits, the same configuration. Returns the
+/// checkpoint of the worker with rank 0, from which all of them resume; the others have none of their own.
+///
+/// # Errors
+/// [`WorkersError::Differs`], [`WorkersError::Unreadable`], [`WorkersError::Lost`].
+pub(super) fn on_start(
+    workers: &dyn Workers,
+    config: &RunConfig,
+    own: Option<Checkpoint>,
+) -> Result<Option<Checkpoint>, WorkersError> {
+    if workers.count() == 1 {
+        return Ok(own);
+    }
+    agree(
+        workers,
+        &json!({ "Retort's version": env!("CARGO_PKG_VERSION") }),
+    )?;
+    let texts = workers.gather_bytes(config.to_toml().as_bytes())?;
+    let mut first: Option<RunConfig> = None;
+    for (rank, text) in texts.iter().enumerate() {
+        let config = RunConfig::from_toml(&String::from_utf8_lossy(text));
+        let config = config.map_err(|error| unreadable(rank, &error))?;
+        let Some(first) = &first else {
+            first = Some(config);
+            continue;
+        };
+        if let Some((what, first, value)) =
+            resume::first_difference(first, &config, ResumePolicy::SameBits)
+        {
+            return Err(WorkersError::Differs {
+                rank,
+                what,
+                value,
+                first,
+            });
+        }
+    }
+    shared_checkpoint(workers, own, &config.network).map_err(|error| match error {
+        SharingError::Lost(error) => error.into(),
+        SharingError::Checkpoint(error) => unreadable(0, &error),
+    })
+}
+
+/// Checks that all workers compute with the same data and the same bits.
+///
+/// # Errors
+/// [`WorkersError::Differs`], [`WorkersError::Unreadable`], [`WorkersError::Lost`].
+pub(super) fn on_circumstances(
+    workers: &dyn Workers,
+    circumstances: &Circumstances,
+    validation: Option<&str>,
+) -> Result<(), WorkersError> {
+    let Circumstances {
+        threads,
+        numerics,
+        probe_sha256,
+        dataset,
+        initial_weights,
+    } = circumstances;
+    agree(
+        workers,
+        &json!({
+            "compute threads": threads,
+            "numerics": numerics,
+            "SHA-256 of the logits of a probe": probe_sha256,
+            "fingerprint of the training data": dataset,
+            "fingerprint of the validation data": validation,
+            "SHA-256 of the initial weights": initial_weights,
+        }),
+    )
+}
+
+/// Checks that all workers have the same teachers.
+///
+/// # Errors
+/// [`WorkersError::Differs`], [`WorkersError::Unreadable`], [`WorkersError::Lost`].
+pub(super) fn on_teachers(
+    workers: &dyn Workers,
+    config: &RunConfig,
+    teachers: &RunTeachers,
+) -> Result<(), WorkersError> {
+    let described = |name: Option<&str>, teacher: &UsedTeacher| {
+        let identity = &teacher.identity;
+        let numerics =
+            (!config.mixes_numerics(name)).then(|| (&identity.numerics, &identity.probe_sha256));
+        json!([identity.model_id, numerics, teacher.class_order])
+    };
+    let single = teachers.single.iter();
+    let single = single.map(|it| ("the teacher".to_owned(), described(None, it)));
+    let named = teachers.named.iter();
+    let named = named.map(|(name, it)| (format!("teacher {name}"), described(Some(name), it)));
+    agree(workers, &Value::Object(single.chain(named).collect()))
+}
+
+/// Compares the fields of `own`, an object, with those of all workers.
+fn agree(workers: &dyn Workers, own: &Value) -> Result<(), WorkersError> {
+    let all = workers.gather_bytes(own.to_string().as_bytes())?;
+    let all = all
+        .iter()
+        .enumerate()
+        .map(|(rank, text)| serde_json::from_slice(text).map_err(|error| unreadable(rank, &error)));
+    let all: Vec<serde_json::Map<String, Value>> = all.collect::<Result<_, _>>()?;
+    let Some((first, others)) = all.split_first() else {
+        return Ok(());
+    };
+    for (rank, other) in (1..).zip(others) {
+        let mut fields = first.keys().chain(other.keys());
+        if let Some(what) = fields.find(|field| first.get(*field) != other.get(*field)) {
+            let shown = |fields: &serde_json::Map<String, Value>| {
+                fields.get(what).unwrap_or(&Value::Null).to_string()
+            };
+            return Err(WorkersError::Differs {
+                rank,
+                what: what.clone(),
+                value: shown(other),
+                first: shown(first),
+            });
+        }
+    }
+    Ok(())
+}
+
+enum SharingError {
+    Lost(LostWorker),
+    Checkpoint(CheckpointError),
+}
+
+/// The checkpoint of the worker with rank 0.
+fn shared_checkpoint(
+    workers: &dyn Workers,
+    own: Option<Checkpoint>,
+    network: &NetworkSpec,
+) -> Result<Option<Checkpoint>, SharingError> {
+    let bytes = own.as_ref().map(Checkpoint::to_bytes).transpose();
+    let bytes = bytes.map_err(SharingError::Checkpoint)?;
+    let bytes = workers.broadcast(bytes.unwrap_or_default());
+    let bytes = bytes.map_err(SharingError::Lost)?;
+    if workers.rank() == 0 {
+        return Ok(own);
+    }
+    let checkpoint = (!bytes.is_empty()).then(|| Checkpoint::parse(&bytes, network));
+    checkpoint.transpose().map_err(SharingError::Checkpoint)
+}
+
+fn unreadable(rank: usize, problem: &dyn std::fmt::Display) -> WorkersError {
+    WorkersError::Unreadable {
+        rank,
+        problem: problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::run_toml::{PhaseToml, RunToml};
+    use torch_distributed::Alone;
+
+    use super::*;
+
+    /// A worker among others whose bytes are given, in place of processes.
+    #[derive(Debug)]
+    struct Fixed {
+        all: Vec<Vec<u8>>,
+    }
+
+    impl Workers for Fixed {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn count(&self) -> usize {
+            self.all.len()
+        }
+
+        fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker> {
+            Ok(own.repeat(self.all.len()))
+        }
+
+        fn gather_bytes(&self, _own: &[u8]) -> Result<Vec<Vec<u8>>, LostWorker> {
+            Ok(self.all.clone())
+        }
+
+        fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, LostWorker> {
+            Ok(own)
+        }
+    }
+
+    fn config(accumulate: usize, tables: &str, loss: &str) -> RunConfig {
+        let toml = RunToml {
+            phases: &[PhaseToml {
+                loss,
+                ..PhaseToml::default()
+            }],
+            tables,
+            ..RunToml::default()
+        };
+        let accumulated = format!("epochs = 1\naccumulate = {accumulate}");
+        RunConfig::from_toml(&toml.to_string().replace("epochs = 1", &accumulated)).unwrap()
+    }
+
+    #[test]
+    fn the_worker_that_differs_is_named_with_both_values() {
+        let own = json!({"threads": 1, "numerics": "f32"});
+        let workers = |others: &[Value]| Fixed {
+            all: [&own]
+                .into_iter()
+                .chain(others)
+                .map(|it| it.to_string().into_bytes())
+                .collect(),
+        };
+        agree(&workers(&[own.clone(), own.clone()]), &own).unwrap();
+        for (other, what) in [
+            (
+                json!({"threads": 2, "numerics": "f32"}),
+                "threads = 2, but worker 0 has 1",
+            ),
+            (
+                json!({"threads": 1}),
+                "numerics = null, but worker 0 has \"f32\"",
+            ),
+            (
+                json!({"threads": 1, "numerics": "f32", "x": 1}),
+                "x = 1, but worker 0 has null",
+            ),
+        ] {
+            let error = agree(&workers(&[own.clone(), other]), &own).unwrap_err();
+            let expected = format!("worker 2 has {what}");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        let garbled = Fixed {
+            all: vec![own.to_string().into_bytes(), b"?".to_vec()],
+        };
+        let error = agree(&garbled, &own).unwrap_err().to_string();
+        assert!(error.contains("worker 1 sent"), "{error}");
+    }
+
+    #[test]
+    fn keys_that_decide_the_bits_must_be_the_same_in_all_configurations() {
+        let cross_entropy = test_support::run_toml::CROSS_ENTROPY;
+        let first = config(2, "[data]\npath = \"here\"", cross_entropy);
+        let difference =
+            |other: &RunConfig| resume::first_difference(&first, other, ResumePolicy::SameBits);
+        let elsewhere = config(2, "[data]\npath = \"there\"", cross_entropy);
+        assert_eq!(difference(&elsewhere), None);
+        let (key, before, now) = difference(&config(4, "", cross_entropy)).unwrap();
+        assert_eq!((&*key, &*before, &*now), ("phases[0].accumulate", "2", "4"));
+    }
+
+    #[test]
+    fn a_step_must_be_divisible_and_recording_is_for_one_worker() {
+        let workers = |count: usize| Fixed {
+            all: vec![Vec::new(); count],
+        };
+        let kd = "{ kind = \"kd\", temperature = 2, alpha = 0.5 }";
+        let recorded = "[teacher]\nendpoints = [\"a:1\"]\n\
+                        [soft_targets]\nmode = \"record\"\nfolder = \"targets\"\nviews = 1";
+        let plain = config(4, "", test_support::run_toml::CROSS_ENTROPY);
+        let records = config(4, recorded, kd);
+        for count in [1, 2, 4] {
+            check(&workers(count), &plain).unwrap();
+        }
+        check(&Alone, &records).unwrap();
+        let error = check(&workers(3), &plain).unwrap_err().to_string();
+        assert!(
+            error.contains("phases[0].accumulate is 4, which 3 workers"),
+            "{error}"
+        );
+        let error = check(&workers(2), &records).unwrap_err().to_string();
+        assert!(error.contains("soft_targets.mode"), "{error}");
+    }
+}
