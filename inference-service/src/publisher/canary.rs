@@ -32,6 +32,13 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 
 impl Publisher {
+    /// The share of the requests for `upload`, and the version that serves beside it; `None` if it is no canary.
+    pub(super) fn canary_place(&self, upload: &Upload) -> Option<(f64, u64)> {
+        let share = upload.canary_share.unwrap_or(self.config.canary.share);
+        let active = self.catalog.serving(&upload.model)?;
+        (share > 0.0).then_some((share, active))
+    }
+
     /// Publishes a model as a canary, with `share` of the requests, beside the version `active`, which serves. The
     /// trial of another canary ends. The caller holds `change`.
     pub(super) async fn publish_canary(
@@ -93,7 +100,7 @@ impl Publisher {
 
     /// Checks that the callers of the version `active` can be answered by a version with `manifest`: they have read
     /// what its input, its normalization and its classes are.
-    fn check_replaces(
+    pub(super) fn check_replaces(
         &self,
         model: &ModelName,
         active: u64,

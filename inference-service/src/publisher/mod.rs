@@ -124,10 +124,7 @@ impl Publisher {
     ) -> Result<Published, PublishError> {
         self.store.check_writable()?;
         let _change = self.change.lock().await;
-        let share = upload.canary_share.unwrap_or(self.config.canary.share);
-        if share > 0.0
-            && let Some(active) = self.catalog.serving(&upload.model)
-        {
+        if let Some((share, active)) = self.canary_place(&upload) {
             return self.publish_canary(upload, share, active).await;
         }
         let Upload {

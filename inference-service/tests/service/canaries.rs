@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use crate::{
+    publish_checks::check,
     support::{
         Artifact, BINARY, CLASSES, INPUT_SHAPE, Load, MODEL, PATIENCE, Service, ServiceOptions,
         infer_request, listed, normalized, publish, upload,
@@ -305,6 +306,15 @@ async fn a_canary_that_the_callers_of_the_active_version_would_misread_is_refuse
     let refused = refused.expect_err("its classes differ");
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("class_names"), "{refused}");
+    // A run learns it before it trains.
+    for (share, is_accepted) in [(0.1, false), (0.0, true)] {
+        let header = PublishHeader {
+            canary_share: Some(share),
+            ..renamed.header()
+        };
+        let checked = check(&service, header, &renamed.onnx, 0).await;
+        assert_eq!(checked.is_ok(), is_accepted, "{checked:?}");
+    }
     for share in [0.6, -0.1, f64::NAN] {
         let refused = publish_with_share(&service, &Artifact::new(2), share).await;
         let refused = refused.expect_err("its share is out of range");
