@@ -16,10 +16,12 @@ use common::{
     output::{Messages, OutputError, Results},
 };
 use model_signing::{SIGNATURE_FILE, SigningKey};
-use proto::publish::v1::{ActivateVersionRequest, ModelVersion, PublishResponse};
+use proto::publish::v1::{
+    ActivateVersionRequest, ModelVersion, PublishRequest, PublishResponse, Trial, TrialState,
+};
 use server::{
     security::client::CredentialArguments,
-    upload::{IfStored, ModelUpload, upload},
+    upload::{IfStored, ModelUpload, upload, upload_canary},
 };
 use tonic::Request;
 
@@ -43,6 +45,7 @@ Examples:
   retort models activate fashion-mnist 2
   retort models rollback fashion-mnist      back to the version before the active one
   retort models publish fashion-mnist runs/student/artifact --signing-key key.pem
+  retort models publish fashion-mnist runs/student/artifact --canary 10%
   retort models delete fashion-mnist 1 --admin 127.0.0.1:8003
   retort models delete fashion-minst --all  the model with all its versions; asks first";
 
@@ -67,7 +70,7 @@ pub struct ModelsArguments {
 
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// List every model with its active version.
+    /// List every model with its active version, and the canary beside it.
     List,
     /// List every stored version of a model.
     Versions {
@@ -93,6 +96,11 @@ enum ModelsCommand {
         model: String,
         /// Folder with model.onnx, manifest.json and, if the model is signed, model.sig.
         artifact: PathBuf,
+        /// Share of the requests that the version answers on trial, beside the version that serves: 10% or 0.1, at
+        /// most 50%. The service promotes it or rolls it back by its rule ([canary] of its configuration). 0%: it
+        /// serves at once. By default, the service decides (canary.share).
+        #[arg(long, value_name = "SHARE", value_parser = share)]
+        canary: Option<f64>,
         /// File with a private key (PEM): signs the files of the folder first, and writes model.sig there.
         #[arg(long, value_name = "FILE")]
         signing_key: Option<PathBuf>,
@@ -107,7 +115,7 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
     match arguments.command {
         ModelsCommand::List => {
             let stored = versions(&admin, "").await?;
-            Ok(print_versions(one_per_model(&stored))?)
+            Ok(print_versions(serving(&stored))?)
         }
         ModelsCommand::Versions { model } => Ok(print_versions(&versions(&admin, &model).await?)?),
         ModelsCommand::Activate { model, version } => activate(&admin, &model, version).await,
@@ -124,12 +132,13 @@ pub(crate) async fn execute(arguments: ModelsArguments) -> Result<(), CliError> 
         ModelsCommand::Publish {
             model,
             artifact,
+            canary,
             signing_key,
         } => {
             if let Some(file) = signing_key {
                 model_signing::sign_folder(&artifact, &SigningKey::read(&file)?)?;
             }
-            publish(&admin, &model, &artifact).await
+            publish(&admin, &model, &artifact, canary).await
         }
         ModelsCommand::Delete(deletion) => deletion.execute(&admin).await,
     }
@@ -155,10 +164,25 @@ async fn activate(admin: &Remote, model: &str, version: u64) -> Result<(), CliEr
     Ok(())
 }
 
-async fn publish(admin: &Remote, model: &str, artifact: &Path) -> Result<(), CliError> {
-    let response = upload_artifact(admin, model, artifact, IfStored::Activate).await?;
+async fn publish(
+    admin: &Remote,
+    model: &str,
+    artifact: &Path,
+    canary: Option<f64>,
+) -> Result<(), CliError> {
+    let files = read_artifact(artifact)?;
+    let response = match canary {
+        None => send(admin, upload(model, files, IfStored::Activate)).await?,
+        Some(share) => send(admin, upload_canary(model, files, share)).await?,
+    };
     let version = response.version;
-    if response.already_published {
+    if response.canary {
+        writeln!(
+            Results,
+            "{model}: version {version} is a canary; version {} serves",
+            response.active_version
+        )?;
+    } else if response.already_published {
         writeln!(
             Results,
             "{model}: version {version} serves; it was stored already"
@@ -179,6 +203,12 @@ pub(crate) async fn upload_artifact(
     artifact: &Path,
     if_stored: IfStored,
 ) -> Result<PublishResponse, CliError> {
+    let files = read_artifact(artifact)?;
+    send(admin, upload(model, files, if_stored)).await
+}
+
+/// The model.onnx, the manifest.json and the signature, if there is one, in the folder `artifact`.
+fn read_artifact(artifact: &Path) -> Result<ModelUpload, CliError> {
     let read = |name: &str| {
         let path = artifact.join(name);
         fs::read(&path)
@@ -197,12 +227,33 @@ pub(crate) async fn upload_artifact(
     };
     // The service would reject it only after the upload.
     ArtifactManifest::from_json(&files.manifest_json)?;
-    let messages = upload(model, files, if_stored);
+    Ok(files)
+}
+
+async fn send(
+    admin: &Remote,
+    messages: impl Iterator<Item = PublishRequest> + Send + 'static,
+) -> Result<PublishResponse, CliError> {
     let mut client = publisher(admin).await?;
     let mut request = Request::new(tokio_stream::iter(messages));
     request.set_timeout(LOAD_DEADLINE);
     let response = client.publish(request).await.map_err(admin.refused())?;
     Ok(response.into_inner())
+}
+
+/// A share of the requests: `10%` or `0.1`.
+fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .map(|number| number / unit);
+    let share = share.filter(|share| (0.0..=0.5).contains(share));
+    share.ok_or_else(|| "expected a share from 0% to 50%, such as 10% or 0.1".to_owned())
 }
 
 /// The newest usable version below the active one.
@@ -213,12 +264,16 @@ fn version_before(stored: &[ModelVersion]) -> Option<u64> {
     versions.filter(|version| *version < active).max()
 }
 
-/// The active version of each model, or the newest one if no version is active.
-fn one_per_model(stored: &[ModelVersion]) -> impl Iterator<Item = &ModelVersion> {
+/// The active version of each model, or the newest one if no version is active, and the canary on trial beside it.
+fn serving(stored: &[ModelVersion]) -> impl Iterator<Item = &ModelVersion> {
     let models = stored.chunk_by(|one, next| one.model_name == next.model_name);
-    models.filter_map(|versions| {
+    models.flat_map(|versions| {
         let active = versions.iter().find(|version| version.active);
-        active.or(versions.last())
+        let canary = versions.iter().filter(|version| is_on_trial(version));
+        let first = active.or(versions.last());
+        let canary =
+            canary.filter(move |canary| first.is_none_or(|first| first.version != canary.version));
+        first.into_iter().chain(canary)
     })
 }
 
@@ -250,6 +305,7 @@ fn state(version: &ModelVersion) -> &'static str {
     match (version.active, version.state.as_str()) {
         _ if version.damaged => "damaged",
         (true, "READY" | "") => "active",
+        (false, _) if is_on_trial(version) => "canary",
         (false, "READY") => "ready",
         (_, "LOADING") => "loading",
         (true, _) if !has_failed(version) => "unloaded",
@@ -258,12 +314,36 @@ fn state(version: &ModelVersion) -> &'static str {
     }
 }
 
-/// Why the version is unavailable although it should answer.
-fn reason(version: &ModelVersion) -> &str {
+/// Why the version is unavailable although it should answer, or how its trial as a canary goes or went.
+fn reason(version: &ModelVersion) -> String {
     if has_failed(version) {
-        &version.reason
-    } else {
-        ""
+        return version.reason.clone();
+    }
+    version.trial.as_ref().map(described).unwrap_or_default()
+}
+
+/// Whether the version answers a share of the requests. The service notes the end of a trial a little later than it
+/// unloads the canary.
+fn is_on_trial(version: &ModelVersion) -> bool {
+    let trial = version.trial.as_ref();
+    version.state == "READY" && trial.is_some_and(|trial| trial.state() == TrialState::Running)
+}
+
+fn described(trial: &Trial) -> String {
+    let reason = &trial.reason;
+    match trial.state() {
+        TrialState::Unspecified => String::new(),
+        TrialState::Running => format!(
+            "{}% of the requests: answered {}, agreed for {} of {} compared samples",
+            // Without the digits that a share such as 0.07 gets from binary numbers.
+            (trial.share * 1e6).round() / 1e4,
+            trial.canary_requests,
+            trial.agreeing_samples,
+            trial.compared_samples,
+        ),
+        TrialState::Promoted => format!("promoted: {reason}"),
+        TrialState::RolledBack => format!("rolled back: {reason}"),
+        TrialState::Withdrawn => format!("withdrawn: {reason}"),
     }
 }
 
@@ -318,7 +398,49 @@ mod tests {
                 reason: reported_reason.to_owned(),
                 ..ModelVersion::default()
             };
-            assert_eq!((state(&version), reason(&version)), (expected, shown));
+            assert_eq!(state(&version), expected);
+            assert_eq!(reason(&version), shown);
+        }
+    }
+
+    #[test]
+    fn a_trial_is_shown_while_it_runs_and_after_its_end() {
+        for (trial_state, expected, shown) in [
+            (
+                TrialState::Running,
+                "canary",
+                "7% of the requests: answered 9, agreed for 3 of 4 compared samples",
+            ),
+            (TrialState::RolledBack, "ready", "rolled back: slow"),
+            (TrialState::Withdrawn, "ready", "withdrawn: slow"),
+            (TrialState::Promoted, "ready", "promoted: slow"),
+        ] {
+            let trial = Trial {
+                state: trial_state.into(),
+                share: 0.07,
+                canary_requests: 9,
+                compared_samples: 4,
+                agreeing_samples: 3,
+                reason: "slow".to_owned(),
+                ..Trial::default()
+            };
+            let version = ModelVersion {
+                state: "READY".to_owned(),
+                trial: Some(trial),
+                ..ModelVersion::default()
+            };
+            assert_eq!(state(&version), expected);
+            assert_eq!(reason(&version), shown);
+        }
+    }
+
+    #[test]
+    fn a_share_is_a_percentage_or_a_fraction_up_to_a_half() {
+        for (text, expected) in [("10%", 0.1), ("0.25", 0.25), ("50%", 0.5), ("0%", 0.0)] {
+            assert_eq!(share(text), Ok(expected), "{text}");
+        }
+        for text in ["", "%", "51%", "-1%", "10", "nan", "1/2"] {
+            assert!(share(text).is_err(), "{text}");
         }
     }
 
@@ -337,7 +459,15 @@ mod tests {
             version("b", 4, false),
             version("b", 5, false),
         ];
-        let listed: Vec<_> = one_per_model(&stored).map(|one| one.version).collect();
+        let listed: Vec<_> = serving(&stored).map(|one| one.version).collect();
         assert_eq!(listed, [2, 5]);
+        let mut with_canary = stored;
+        with_canary[2].state = "READY".to_owned();
+        with_canary[2].trial = Some(Trial {
+            state: TrialState::Running.into(),
+            ..Trial::default()
+        });
+        let listed: Vec<_> = serving(&with_canary).map(|one| one.version).collect();
+        assert_eq!(listed, [2, 3, 5]);
     }
 }

@@ -12,7 +12,11 @@ use artifacts::model_store::{ModelName, parse_version};
 use tokio::sync::watch;
 
 use crate::{
-    error::InferenceError, loaded_version::LoadedVersion, names::shorten,
+    canary::{CanaryCounts, Trial},
+    error::InferenceError,
+    loaded_version::LoadedVersion,
+    names::shorten,
+    route::Route,
     statistics::VersionStatistics,
 };
 
@@ -28,8 +32,7 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// The version that answers a request for `model` and `version`. An empty `version` selects the
-    /// active version.
+    /// The loaded version that `model` and `version` name. An empty `version` selects the active version.
     ///
     /// # Errors
     /// If there is no such model or version, or none is loaded.
@@ -38,14 +41,35 @@ impl Catalog {
         model: &str,
         version: &str,
     ) -> Result<Arc<LoadedVersion>, InferenceError> {
+        let route = self.look_up(model, version, |served| served.active().map(Route::to));
+        route.map(|route| route.version)
+    }
+
+    /// The version that answers a request for `model` and `version`. With an empty `version`, the active version, or
+    /// its canary for the canary's share of these requests.
+    ///
+    /// # Errors
+    /// Those of [`find`](Self::find).
+    pub(crate) fn route(&self, model: &str, version: &str) -> Result<Route, InferenceError> {
+        self.look_up(model, version, ServedModel::route)
+    }
+
+    fn look_up(
+        &self,
+        model: &str,
+        version: &str,
+        unnamed: fn(&ServedModel) -> Option<Route>,
+    ) -> Result<Route, InferenceError> {
         let models = self.models.load();
         let served = models.get(model).ok_or_else(|| no_such_model(model))?;
         let found = match version {
-            "" => served.active(),
-            version => parse_version(version).and_then(|version| served.loaded.get(&version)),
+            "" => unnamed(served),
+            version => parse_version(version)
+                .and_then(|version| served.loaded.get(&version))
+                .map(Route::to),
         };
         match found {
-            Some(found) => Ok(Arc::clone(found)),
+            Some(found) => Ok(found),
             None if served.loaded.is_empty() => Err(InferenceError::NotLoaded {
                 model: shorten(model),
             }),
@@ -105,9 +129,47 @@ impl Catalog {
         &self.changes
     }
 
+    /// The trial of `model` that runs, if any.
+    pub(crate) fn trial(&self, model: &ModelName) -> Option<Arc<Trial>> {
+        self.models.load().get(model)?.trial.clone()
+    }
+
+    /// Whether `trial` runs.
+    pub(crate) fn is_on_trial(&self, model: &ModelName, trial: &Arc<Trial>) -> bool {
+        let running = self.trial(model);
+        running.is_some_and(|running| Arc::ptr_eq(&running, trial))
+    }
+
+    /// The counts of all trials of `model`.
+    pub(crate) fn canary_counts(&self, model: &ModelName) -> Arc<CanaryCounts> {
+        let models = self.models.load();
+        let served = models.get(model);
+        served
+            .map(|served| Arc::clone(&served.canaries))
+            .unwrap_or_default()
+    }
+
+    /// Sends `trial`'s share of the model's requests to `canary`, too.
+    pub(crate) fn begin_trial(&self, canary: &Arc<LoadedVersion>, trial: &Arc<Trial>) {
+        let version = canary.version;
+        self.change(&canary.model, |served| {
+            let statistics = Arc::clone(&canary.statistics);
+            served.statistics.insert(version, statistics);
+            served.loaded.insert(version, Arc::clone(canary));
+            served.stored.insert(version, None);
+            served.trial = Some(Arc::clone(trial));
+            served.remember_trial(trial);
+        });
+    }
+
+    /// Ends the running trial of `model`: its canary, which stays loaded, gets no more requests that do not name it.
+    pub(crate) fn end_trial(&self, model: &ModelName) {
+        self.change(model, |served| served.trial = None);
+    }
+
     /// Routes the model's requests to `loaded`; `active`, which is among them, answers requests that name no
-    /// version. Versions that are replaced finish the requests that they have. For `stored` see
-    /// [`ServedModel`].
+    /// version. Versions that are replaced finish the requests that they have. A trial goes on if its two versions
+    /// answer as before. For `stored` see [`ServedModel`].
     pub(crate) fn serve(
         &self,
         model: &ModelName,
@@ -124,6 +186,11 @@ impl Catalog {
                 .map(|(version, loaded)| (*version, Arc::clone(&loaded.statistics)));
             served.statistics.extend(statistics);
             served.forget_old_statistics(&loaded);
+            served.trial = served.trial.take().filter(|trial| {
+                trial.active == active
+                    && active != trial.canary
+                    && loaded.contains_key(&trial.canary)
+            });
             served.active = Some(active);
             served.loaded = loaded.clone();
             served.stored = stored.clone();
@@ -136,6 +203,7 @@ impl Catalog {
             served.wanted = false;
             served.failure = None;
             served.active = None;
+            served.trial = None;
             served.loaded.clear();
             served
                 .stored
@@ -150,6 +218,7 @@ impl Catalog {
         let loaded = self.loaded(model);
         self.change(model, |served| {
             served.active = None;
+            served.trial = None;
             served.loaded.clear();
         });
         let sessions = loaded.values().map(|version| version.batcher.sessions());
@@ -210,6 +279,7 @@ impl Catalog {
         self.change(model, |served| {
             served.stored.remove(&version);
             served.loaded.remove(&version);
+            served.trial = served.trial.take().filter(|trial| trial.canary != version);
         });
     }
 

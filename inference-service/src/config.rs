@@ -1,5 +1,7 @@
 //! Configuration of the service: `configs/inference-service.toml` and its overrides.
 
+mod canary;
+mod capture;
 mod model;
 mod model_store;
 mod ports;
@@ -17,6 +19,9 @@ use server::{
     security::{self, AuthConfig, ListenConfig},
 };
 
+pub use canary::CanaryConfig;
+pub(crate) use canary::{LARGEST_SHARE, LATENCIES};
+pub use capture::CaptureConfig;
 pub use model::{
     Auto, BatchingConfig, Instances, ModelConfig, ModelOverrides, RuntimeConfig, VersionPolicy,
 };
@@ -66,6 +71,10 @@ pub struct InferenceConfig {
     pub publish: PublishConfig,
     /// Which signatures of models are accepted.
     pub signatures: SignaturesConfig,
+    /// The rule for canaries.
+    pub canary: CanaryConfig,
+    /// What is captured of the requests.
+    pub capture: CaptureConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
 }
@@ -245,6 +254,8 @@ impl Validate for InferenceConfig {
         self.validate_models(problems);
         self.publish.validate(problems);
         self.signatures.validate(problems);
+        self.canary.validate(problems);
+        self.capture.validate(problems);
         self.http.validate_page(problems);
         let mut within = |key: &str, value: u64, least: u64, most: u64| {
             problems.require_within(key, value, least..=most);

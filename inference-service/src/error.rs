@@ -123,6 +123,25 @@ pub enum PublishError {
     /// The manifest is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// A canary's share of the requests is out of range.
+    #[error("header.canary_share: is {found}, must be from 0 to {allowed}")]
+    CanaryShare {
+        /// `header.canary_share`.
+        found: f64,
+        /// The largest share.
+        allowed: f64,
+    },
+    /// A canary is no replacement for the active version.
+    #[error(
+        "manifest: {field}: differs from that of the active version {active}, whose callers a canary answers; \
+         publish with the share 0 (`retort models publish --canary 0%`) to replace that version at once"
+    )]
+    CanaryDiffers {
+        /// The manifest's field.
+        field: &'static str,
+        /// The active version.
+        active: u64,
+    },
     /// The manifest does not match the model.
     #[error("manifest: {field}: {problem}")]
     ManifestMismatch {
@@ -232,13 +251,13 @@ impl PublishError {
         use PublishError as P;
         match self {
             P::ModelName(_) => Reason::InvalidModelName,
-            P::Upload(_) | P::Size { .. } => Reason::InvalidUpload,
+            P::Upload(_) | P::Size { .. } | P::CanaryShare { .. } => Reason::InvalidUpload,
             P::UploadTimedOut { .. } => Reason::UploadTimedOut,
             P::DigestFormat => Reason::InvalidDigest,
             P::TooLarge { .. } => Reason::TooLarge,
             P::Digest { .. } => Reason::DigestMismatch,
             P::Manifest(_) => Reason::InvalidManifest,
-            P::ManifestMismatch { .. } => Reason::ManifestMismatch,
+            P::ManifestMismatch { .. } | P::CanaryDiffers { .. } => Reason::ManifestMismatch,
             P::Unsigned => Reason::SignatureMissing,
             P::Signature(_) => Reason::SignatureRefused,
             P::Model(_) => Reason::ModelRefused,

@@ -6,10 +6,11 @@
 //! `catalog`, which replaces the version that serves.
 
 mod batcher;
+mod canary;
+mod capture;
 mod catalog;
 mod classification;
 pub mod config;
-mod demo_teacher;
 mod error;
 mod grpc;
 mod http;
@@ -21,11 +22,15 @@ mod names;
 mod port_rules;
 mod ports;
 mod publisher;
+mod raw_samples;
 mod readiness;
 mod refusals;
+mod route;
 pub mod serve;
+mod sharing;
 mod starting;
 mod statistics;
+mod teacher;
 #[cfg(test)]
 mod test_model;
 

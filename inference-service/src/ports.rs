@@ -26,6 +26,7 @@ use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
+    capture::Capture,
     classification::Classifier,
     config::{InferenceConfig, ModelControl},
     grpc::{Direct, InferenceEdge, InferenceServer, PredictorEdge, PublisherEdge, Reasons},
@@ -252,7 +253,10 @@ impl Shared<'_> {
 
     fn serve_metrics(&self, port: GuardedPort, staleness: Staleness, servers: &mut Servers) {
         let catalog = Arc::clone(&self.inference.catalog);
-        let router = metrics::router(catalog, self.refusals.clone(), staleness).layer(port.layer);
+        let captured = self.inference.capture.as_ref().map(Capture::counts);
+        let captured = captured.unwrap_or_default();
+        let router = metrics::router(catalog, self.refusals.clone(), captured, staleness);
+        let router = router.layer(port.layer);
         let limits = metrics_server::CONNECTIONS;
         let server = http1::serve(port.listener, router, limits, self.stop.clone());
         servers.spawn(server.map(|()| "metrics"));

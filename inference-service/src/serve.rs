@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    capture::Capture,
     catalog::Catalog,
     config::InferenceConfig,
     error::PublishError,
@@ -43,7 +44,7 @@ pub enum ServerError {
     /// A trusted key cannot be used; the text names the file.
     #[error(transparent)]
     TrustedKey(#[from] KeyFileError),
-    /// The folder of the model store, or of its copies, cannot be written.
+    /// The folder of the model store, of its copies, or of captured samples cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The model store cannot be used.
@@ -61,6 +62,9 @@ pub enum ServerError {
     /// The ready file cannot be written.
     #[error(transparent)]
     ReadyFile(io::Error),
+    /// The operating system refuses the thread that writes captured samples.
+    #[error("cannot start a thread to capture samples: {0}")]
+    Capture(#[source] io::Error),
     /// A server failed.
     #[error("the {0} server stopped unexpectedly")]
     Stopped(&'static str),
@@ -81,6 +85,9 @@ pub async fn run(
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
     let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let signatures = SignaturePolicy::load(&config.signatures)?;
+    if config.capture.share > 0.0 {
+        writable_folder::check("capture.folder", &config.capture.folder)?;
+    }
     let ports = Ports::bind(config).await?;
     let addresses = ports.addresses;
     onnx_runtime::load_library()?;
@@ -93,7 +100,9 @@ pub async fn run(
     let publisher = Publisher::new(store, Arc::clone(&catalog), config, signatures);
     let publisher = Arc::new(publisher);
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
-    let inference = Arc::new(Inference::new(catalog, readiness, config.log.access));
+    let capture = Capture::start(&config.capture).map_err(ServerError::Capture)?;
+    let inference = Inference::new(catalog, readiness, config.log.access, capture);
+    let inference = Arc::new(inference);
     let shared = Shared {
         config,
         inference: Arc::clone(&inference),
@@ -145,6 +154,13 @@ pub async fn run(
         Ok(()) => info!("stopped"),
         Err(_) => warn!("stopped; not every request was answered in time"),
     }
+    let finish = task::spawn_blocking(move || {
+        if let Some(capture) = &inference.capture {
+            capture.finish();
+        }
+    });
+    // The log has the message of a panic.
+    let _ = finish.await;
     Ok(())
 }
 

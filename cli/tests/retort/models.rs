@@ -162,6 +162,56 @@ fn variables_that_are_not_utf8_are_ignored_or_refused_by_the_name_of_their_optio
 }
 
 #[test]
+fn a_canary_is_listed_beside_the_active_version_until_it_is_withdrawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = InferenceService::start(RETORT, folder.path());
+    let first = folder.path().join("models/model/1");
+    let renamed = folder.path().join("renamed");
+    rename_classes(&first, &renamed);
+    let publish = |artifact: &Path, share: &str| {
+        let artifact = artifact.to_str().unwrap();
+        models(&service, &["publish", "model", artifact, "--canary", share])
+    };
+    let refused = publish(&renamed, "10%");
+    assert_eq!(refused.status.code(), Some(64));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("class_names") && said.contains("--canary 0%"),
+        "{said}"
+    );
+    assert_eq!(publish(&renamed, "51%").status.code(), Some(64));
+
+    // The same model with another manifest is another version.
+    let canary = folder.path().join("canary");
+    fs::create_dir(&canary).unwrap();
+    fs::copy(first.join("model.onnx"), canary.join("model.onnx")).unwrap();
+    let manifest = fs::read(first.join("manifest.json")).unwrap();
+    let mut manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let tolerance = manifest["golden_batch"]["tolerance"].as_f64().unwrap();
+    manifest["golden_batch"]["tolerance"] = json!(tolerance * 2.0);
+    fs::write(canary.join("manifest.json"), manifest.to_string()).unwrap();
+    let published = publish(&canary, "10%");
+    let printed_text = String::from_utf8(published.stdout).unwrap();
+    assert_eq!(
+        printed_text,
+        "model: version 2 is a canary; version 1 serves\n"
+    );
+    assert_eq!(listed(&service, &["list"]), ["1 active", "2 canary"]);
+    let versions = printed(&service, &["versions", "model"]);
+    assert!(
+        versions.contains("10% of the requests: answered 0"),
+        "{versions}"
+    );
+
+    printed(&service, &["activate", "model", "1"]);
+    assert_eq!(listed(&service, &["list"]), ["1 active"]);
+    assert_eq!(
+        listed(&service, &["versions", "model"]),
+        ["1 active", "2 stored"]
+    );
+}
+
+#[test]
 fn a_model_is_deleted_with_all_its_versions_once_that_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let service = InferenceService::start(RETORT, folder.path());

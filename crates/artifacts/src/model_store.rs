@@ -125,6 +125,35 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         signed: &SignedManifest,
     ) -> Result<u64, StoreError>;
 
+    /// Stores a new version of `model` for a trial beside the active version, and counts it as one that served, see
+    /// [`note_served`](Self::note_served). If the model is signed, the manifest is stored as it was signed. Returns
+    /// the version's number.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit) and [`note_served`](Self::note_served).
+    fn commit_canary(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+        signed: Option<&SignedManifest>,
+    ) -> Result<u64, StoreError> {
+        let version = match signed {
+            Some(signed) => self.commit_signed(model, onnx, signed)?,
+            None => self.commit(model, onnx, manifest)?,
+        };
+        self.note_served(model, version)?;
+        Ok(version)
+    }
+
+    /// Counts `version`, which is not active, as one that served: a restart then does not take it for a version whose
+    /// publish was interrupted. Does nothing if no version of `model` was ever active.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] if another writer changed the active version at the same time; or if `active.json`
+    /// cannot be replaced.
+    fn note_served(&self, model: &ModelName, version: u64) -> Result<(), StoreError>;
+
     /// Makes `version` the active version, also after a restart, if the active version is still `before`. Does
     /// nothing if `version` is active already.
     ///

@@ -55,6 +55,29 @@ impl Array {
         })
     }
 
+    /// The rows of `self` and then those of `next`.
+    ///
+    /// # Errors
+    /// If the two differ in anything but the number of rows.
+    pub(crate) fn followed_by(mut self, next: Self) -> Result<Self, String> {
+        let samples = |array: &Self| {
+            (
+                array.element,
+                array.big_endian,
+                array.shape.get(1..).map(<[usize]>::to_vec),
+            )
+        };
+        if samples(&self) != samples(&next) || self.shape.is_empty() {
+            return Err(format!(
+                "{} of shape {:?} cannot follow {} of shape {:?}",
+                next.element, next.shape, self.element, self.shape
+            ));
+        }
+        self.shape[0] += next.shape[0];
+        self.data.extend_from_slice(&next.data);
+        Ok(self)
+    }
+
     /// The values of an array of u8.
     ///
     /// # Errors

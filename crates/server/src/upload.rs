@@ -35,19 +35,41 @@ pub fn upload(
     files: ModelUpload,
     if_stored: IfStored,
 ) -> impl Iterator<Item = PublishRequest> + Send + use<> {
-    let ModelUpload {
-        onnx,
-        manifest_json,
-        signature,
-    } = files;
     let header = PublishHeader {
-        model_name: model.to_owned(),
-        sha256: Sha256::of(&onnx).to_string(),
-        size: onnx.len() as u64,
-        manifest_json,
         keep_active: if_stored == IfStored::KeepActive,
-        signature,
+        ..header(model, &files)
     };
+    messages(header, files.onnx)
+}
+
+/// The stream of `PublisherService.Publish` for a canary, which gets `share` of the requests that name no version.
+pub fn upload_canary(
+    model: &str,
+    files: ModelUpload,
+    share: f64,
+) -> impl Iterator<Item = PublishRequest> + Send + use<> {
+    let header = PublishHeader {
+        canary_share: Some(share),
+        ..header(model, &files)
+    };
+    messages(header, files.onnx)
+}
+
+fn header(model: &str, files: &ModelUpload) -> PublishHeader {
+    PublishHeader {
+        model_name: model.to_owned(),
+        sha256: Sha256::of(&files.onnx).to_string(),
+        size: files.onnx.len() as u64,
+        manifest_json: files.manifest_json.clone(),
+        signature: files.signature.clone(),
+        ..PublishHeader::default()
+    }
+}
+
+fn messages(
+    header: PublishHeader,
+    onnx: Bytes,
+) -> impl Iterator<Item = PublishRequest> + Send + use<> {
     let chunks = (0..onnx.len()).step_by(CHUNK).map(move |start| {
         let end = onnx.len().min(start + CHUNK);
         Part::Chunk(onnx.slice(start..end))

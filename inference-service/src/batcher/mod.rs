@@ -35,6 +35,30 @@ pub(crate) enum InputValues {
     Typed(Vec<f32>),
 }
 
+impl InputValues {
+    /// The values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = f32> {
+        let (raw, typed): (&[u8], &[f32]) = match self {
+            Self::Raw(bytes) => (&bytes[..], &[][..]),
+            Self::Typed(values) => (&[][..], &values[..]),
+        };
+        let (raw, _) = raw.as_chunks();
+        let raw = raw.iter().map(|value| f32::from_le_bytes(*value));
+        raw.chain(typed.iter().copied())
+    }
+
+    /// The first `count` values. Does not copy raw values.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        match self {
+            Self::Raw(bytes) => Self::Raw(bytes.slice(..count * size_of::<f32>())),
+            Self::Typed(values) => Self::Typed(values[..count].to_vec()),
+        }
+    }
+}
+
 /// A request in the queue.
 #[derive(Debug)]
 pub(crate) struct Job {

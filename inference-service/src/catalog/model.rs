@@ -2,10 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{loaded_version::LoadedVersion, statistics::VersionStatistics};
+use crate::{
+    canary::{CanaryCounts, Trial},
+    loaded_version::LoadedVersion,
+    route::Route,
+    statistics::VersionStatistics,
+};
 
 /// Versions whose statistics are kept after they stopped serving: the newest ones.
 const REMEMBERED_VERSIONS: usize = 16;
+
+/// Trials that are listed after their end: those of the newest versions.
+const REMEMBERED_TRIALS: usize = 16;
 
 /// The state of a stored version that nothing asked to load.
 const NOT_LOADED: &str = "not loaded";
@@ -23,6 +31,12 @@ pub(crate) struct ServedModel {
     /// The version that answers requests that name none; it is loaded. `None` while the model is
     /// unloaded.
     pub(crate) active: Option<u64>,
+    /// The trial of a canary beside the active version. Both are loaded.
+    pub(super) trial: Option<Arc<Trial>>,
+    /// The newest trial of each version, also after its end.
+    pub(crate) trials: BTreeMap<u64, Arc<Trial>>,
+    /// Counts of all trials.
+    pub(crate) canaries: Arc<CanaryCounts>,
     /// Every version that answers.
     pub(crate) loaded: BTreeMap<u64, Arc<LoadedVersion>>,
     /// The version that is being loaded, or will be loaded soon.
@@ -85,6 +99,25 @@ impl ServedModel {
         self.loaded.get(&self.active?)
     }
 
+    /// The version that answers the next request that names none: the active one, or its canary.
+    pub(super) fn route(&self) -> Option<Route> {
+        let active = self.active()?;
+        let Some(trial) = &self.trial else {
+            return Some(Route::to(active));
+        };
+        let canary = self.loaded.get(&trial.canary);
+        let canary = canary.filter(|canary| !canary.batcher.has_stopped() && trial.takes_next());
+        Some(Route {
+            version: Arc::clone(canary.unwrap_or(active)),
+            observer: Some(trial.observer(canary.is_some())),
+        })
+    }
+
+    /// The version on trial; 0 if there is none.
+    pub(crate) fn canary(&self) -> u64 {
+        self.trial.as_ref().map_or(0, |trial| trial.canary)
+    }
+
     /// The number of the active version, if its session threads run.
     pub(crate) fn serving(&self) -> Option<u64> {
         let active = self.active()?;
@@ -119,6 +152,14 @@ impl ServedModel {
         match self.stored.get(&version) {
             Some(Some(failure)) => unavailable(&failure.reason),
             Some(None) | None => VersionState::default(),
+        }
+    }
+
+    /// Lists `trial` as the newest one of its version.
+    pub(super) fn remember_trial(&mut self, trial: &Arc<Trial>) {
+        self.trials.insert(trial.canary, Arc::clone(trial));
+        while self.trials.len() > REMEMBERED_TRIALS {
+            self.trials.pop_first();
         }
     }
 

@@ -93,15 +93,16 @@ impl Classifier {
         request: ImageRequest,
     ) -> Result<Classified, InferenceError> {
         let name = request.request_id.name();
-        let version = inference.find(&request.model, &request.version, name)?;
+        let route = inference.route(&request.model, &request.version, name)?;
+        let version = &route.version;
         let samples = request.images.len();
         let timeout = version.config.batching.default_timeout();
         let deadline = request
             .deadline
             .or_else(|| timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
         let top_k = request.top_k;
-        let decoded = self.decode(&version, request.images, deadline);
-        let entry = inference.log_entry(&version, name);
+        let decoded = self.decode(version, request.images, deadline);
+        let entry = inference.log_entry(version, name);
         let record = version.statistics.begin();
         let input = match decoded.await {
             Ok(input) => {
@@ -134,7 +135,7 @@ impl Classifier {
             outputs: Vec::new(),
             timing: false,
         };
-        let response = inference.infer_with(&version, request).await?;
+        let response = inference.infer_with(&route, request).await?;
         let names = &version.manifest.class_names;
         let (logits, _) = response.logits.as_chunks();
         let logits: Vec<f32> = logits

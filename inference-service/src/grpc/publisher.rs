@@ -7,13 +7,14 @@ use proto::publish::v1::{
     ActivateVersionRequest, ActivateVersionResponse, CheckPublishRequest, CheckPublishResponse,
     DeleteModelRequest, DeleteModelResponse, DeleteVersionRequest, DeleteVersionResponse,
     ListVersionsRequest, ListVersionsResponse, ModelVersion, PublishRequest, PublishResponse,
-    publisher_service_server::PublisherService,
+    Trial as TrialMessage, TrialState, publisher_service_server::PublisherService,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::upload;
 use crate::{
+    canary::{Outcome, Trial},
     error::PublishError,
     publisher::{ListedVersion, Publisher, run_to_completion},
 };
@@ -56,6 +57,7 @@ impl PublisherService for PublisherEdge {
             already_published: published.already_published,
             warnings,
             active_version: published.serving,
+            canary: published.is_canary,
         }))
     }
 
@@ -143,6 +145,7 @@ fn to_message(listed: ListedVersion, with_manifest: bool) -> ModelVersion {
         active: listed.active,
         state: listed.state.name().to_owned(),
         reason: listed.state.reason(),
+        trial: listed.trial.map(|trial| trial_to_message(&trial)),
         ..ModelVersion::default()
     };
     match listed.stored.manifest {
@@ -156,4 +159,29 @@ fn to_message(listed: ListedVersion, with_manifest: bool) -> ModelVersion {
         }
     }
     message
+}
+
+fn trial_to_message(trial: &Trial) -> TrialMessage {
+    let report = trial.report();
+    let (state, reason) = match report.ended {
+        None => (TrialState::Running, String::new()),
+        Some((outcome, reason)) => {
+            let state = match outcome {
+                Outcome::Promoted => TrialState::Promoted,
+                Outcome::RolledBack => TrialState::RolledBack,
+                Outcome::Withdrawn => TrialState::Withdrawn,
+            };
+            (state, reason)
+        }
+    };
+    TrialMessage {
+        state: state.into(),
+        active_version: trial.active,
+        share: trial.share,
+        canary_requests: report.canary_requests,
+        active_requests: report.active_requests,
+        compared_samples: report.compared,
+        agreeing_samples: report.agreeing,
+        reason,
+    }
 }

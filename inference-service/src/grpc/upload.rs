@@ -14,7 +14,11 @@ use proto::publish::v1::{
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{config::PublishConfig, error::PublishError, publisher::Upload};
+use crate::{
+    config::{LARGEST_SHARE, PublishConfig},
+    error::PublishError,
+    publisher::Upload,
+};
 
 /// Receives an upload: a header, then the file in order, within `upload_timeout_seconds`.
 ///
@@ -107,6 +111,7 @@ async fn receive_parts(
         manifest: expected.manifest,
         signed: expected.signed,
         keep_active: expected.keep_active,
+        canary_share: expected.canary_share,
     })
 }
 
@@ -118,6 +123,7 @@ struct Expected {
     manifest: ArtifactManifest,
     signed: Option<SignedManifest>,
     keep_active: bool,
+    canary_share: Option<f64>,
 }
 
 impl Expected {
@@ -133,6 +139,7 @@ impl Expected {
         )?;
         let signature_size = header.signature.len() as u64;
         check_size("header.signature", signature_size, MAX_SIGNATURE_BYTES)?;
+        header.canary_share.map(check_share).transpose()?;
         let manifest = ArtifactManifest::from_json(&header.manifest_json)?;
         if manifest.onnx.sha256 != sha256 {
             return Err(PublishError::ManifestMismatch {
@@ -158,6 +165,7 @@ impl Expected {
             manifest,
             signed,
             keep_active: header.keep_active,
+            canary_share: header.canary_share,
         })
     }
 
@@ -166,6 +174,18 @@ impl Expected {
             received: received as u64,
             expected: self.size,
         }
+    }
+}
+
+fn check_share(share: f64) -> Result<(), PublishError> {
+    // A NaN is in no range.
+    if (0.0..=LARGEST_SHARE).contains(&share) {
+        Ok(())
+    } else {
+        Err(PublishError::CanaryShare {
+            found: share,
+            allowed: LARGEST_SHARE,
+        })
     }
 }
 

@@ -8,8 +8,8 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
-    demo_teacher::TeacherError,
     error::{InferenceError, Reason},
+    teacher::TeacherError,
 };
 
 /// Why a request fails.

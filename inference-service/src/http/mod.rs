@@ -34,11 +34,11 @@ use tokio::task;
 use crate::{
     classification::Classifier,
     config::HttpConfig,
-    demo_teacher::DemoTeacher,
     error::InferenceError,
     grpc,
     inference::{Inference, invalid},
     model_parameters::{self, MAX_CLASS_NAMES_BYTES},
+    teacher::Teacher,
 };
 use body::BodyLimits;
 use error::HttpError;
@@ -53,7 +53,7 @@ struct Edge {
     classifier: Arc<Classifier>,
     limits: BodyLimits,
     /// See `http.demo_page_teacher`.
-    teacher: Option<Arc<DemoTeacher>>,
+    teacher: Option<Arc<Teacher>>,
 }
 
 /// A model and a version; an empty version selects the active one.
@@ -71,7 +71,7 @@ pub(crate) fn router(
         inference,
         classifier,
         limits: limits(config),
-        teacher: teacher.map(|address| Arc::new(DemoTeacher::new(address))),
+        teacher: teacher.map(|address| Arc::new(Teacher::new(address))),
     };
     let mut router = Router::new()
         .route("/v2", only(get(server_metadata)))

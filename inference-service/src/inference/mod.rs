@@ -15,11 +15,13 @@ use tracing::{Instrument, debug_span};
 
 use crate::{
     batcher::{Computed, Job, PushError},
+    capture::Capture,
     catalog::Catalog,
     error::InferenceError,
     loaded_version::LoadedVersion,
     names::shorten,
     readiness::Readiness,
+    route::Route,
 };
 
 use access_log::LogEntry;
@@ -38,6 +40,8 @@ pub(crate) struct Inference {
     pub(crate) readiness: Readiness,
     /// Whether the log has one entry per request.
     access_log: bool,
+    /// Keeps samples of requests, if it is configured.
+    pub(crate) capture: Option<Capture>,
 }
 
 /// The answer to an [`InferenceRequest`].
@@ -58,11 +62,17 @@ pub(crate) struct InferenceResponse {
 }
 
 impl Inference {
-    pub(crate) fn new(catalog: Arc<Catalog>, readiness: Readiness, access_log: bool) -> Self {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        readiness: Readiness,
+        access_log: bool,
+        capture: Option<Capture>,
+    ) -> Self {
         Self {
             catalog,
             readiness,
             access_log,
+            capture,
         }
     }
 
@@ -75,36 +85,38 @@ impl Inference {
         &self,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
-        let version = self.find(&request.model, &request.version, request.name())?;
-        self.infer_with(&version, request).await
+        let route = self.route(&request.model, &request.version, request.name())?;
+        self.infer_with(&route, request).await
     }
 
-    /// Finds the version that answers a request. A failure is written to the access log.
+    /// Selects the version that answers a request: the active one or its canary, if the request names none. A failure
+    /// is written to the access log.
     ///
     /// # Errors
     /// [`InferenceError`] if there is no such version.
-    pub(crate) fn find(
+    pub(crate) fn route(
         &self,
         model: &str,
         version: &str,
         request: RequestName<'_>,
-    ) -> Result<Arc<LoadedVersion>, InferenceError> {
-        self.catalog.find(model, version).inspect_err(|error| {
+    ) -> Result<Route, InferenceError> {
+        self.catalog.route(model, version).inspect_err(|error| {
             let entry = LogEntry::new(self.access_log, request, shorten(model), 0);
             entry.end(&Err(error.clone()));
         })
     }
 
-    /// Answers `request` with `version`, whatever version the request names. Callers that need the version
-    /// to prepare the input find it first.
+    /// Answers `request` with the version of `route`, whatever version the request names. Callers that need the version
+    /// to prepare the input select it first.
     ///
     /// # Errors
     /// See [`InferenceError`].
     pub(crate) async fn infer_with(
         &self,
-        version: &LoadedVersion,
+        route: &Route,
         request: InferenceRequest,
     ) -> Result<InferenceResponse, InferenceError> {
+        let version = &*route.version;
         let record = version.statistics.begin();
         let entry = self.log_entry(version, request.name());
         let span = debug_span!(
@@ -113,7 +125,12 @@ impl Inference {
             version = version.version,
             request = request.name().to_string(),
         );
-        let outcome = compute(version, request).instrument(span).await;
+        let outcome = compute(self.capture.as_ref(), route, request)
+            .instrument(span)
+            .await;
+        if let (Some(observer), Err(error)) = (&route.observer, &outcome) {
+            observer.failed(error);
+        }
         record.end(&outcome);
         entry.end(&outcome);
         outcome
@@ -127,9 +144,11 @@ impl Inference {
 
 /// Checks `request`, queues it, and waits for the logits.
 async fn compute(
-    version: &LoadedVersion,
+    capture: Option<&Capture>,
+    route: &Route,
     request: InferenceRequest,
 ) -> Result<InferenceResponse, InferenceError> {
+    let Route { version, observer } = route;
     let batching = &version.config.batching;
     let arrived = Instant::now();
     let deadline = request.deadline.or_else(|| {
@@ -138,6 +157,13 @@ async fn compute(
     });
     let timing = request.timing;
     let (input, echo) = request.check(&version.interface, batching.max_batch_size)?;
+    if let Some(capture) = capture {
+        capture.take(version, &input.values, input.samples);
+    }
+    let compared = observer.as_ref().and_then(|observer| {
+        let sample_values = version.interface.sample_values();
+        observer.select(&input.values, input.samples, sample_values)
+    });
     let (reply, answer) = oneshot::channel();
     let job = Job {
         input: input.values,
@@ -163,6 +189,9 @@ async fn compute(
             .map_err(|_| InferenceError::DeadlineExceeded)?,
     };
     let Computed { logits, times } = answer.map_err(|_| stopped())??;
+    if let Some(observer) = observer {
+        observer.answered(&times, &logits, compared);
+    }
     Ok(InferenceResponse {
         model: echo.model,
         version: version.version,

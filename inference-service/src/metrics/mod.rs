@@ -11,9 +11,9 @@ use axum::{Router, http::header, routing::get};
 use common::telemetry;
 use server::security::Staleness;
 
-use crate::{catalog::Catalog, refusals::Refusals};
+use crate::{capture::CaptureCounts, catalog::Catalog, refusals::Refusals};
 
-/// Every metric of the service. All but two have the labels `model` and `version`.
+/// Every metric of the service. Most have the labels `model` and `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// Counter: answered requests.
@@ -48,11 +48,25 @@ pub enum Metric {
     QueueSeconds,
     /// Histogram: samples per execution.
     BatchSize,
+    /// Gauge without the label `version`: the version on trial.
+    CanaryVersion,
+    /// Counter by `outcome`, without the label `version`: ended trials.
+    CanaryTrials,
+    /// Counter without the label `version`: compared samples of canaries.
+    CanaryCompared,
+    /// Counter without the label `version`: compared samples for which the canary agreed.
+    CanaryAgreeing,
+    /// Counter without the label `version`: selected requests that were not compared.
+    CanaryNotCompared,
+    /// Counter without labels: captured samples.
+    CapturedSamples,
+    /// Counter without labels: samples that were selected for capture and dropped.
+    CaptureDropped,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
@@ -69,6 +83,13 @@ impl Metric {
         Self::RequestSeconds,
         Self::QueueSeconds,
         Self::BatchSize,
+        Self::CanaryVersion,
+        Self::CanaryTrials,
+        Self::CanaryCompared,
+        Self::CanaryAgreeing,
+        Self::CanaryNotCompared,
+        Self::CapturedSamples,
+        Self::CaptureDropped,
     ];
 
     /// The name in Prometheus.
@@ -90,6 +111,13 @@ impl Metric {
             Self::QueueSeconds => "retort_inference_queue_seconds",
             Self::RequestSeconds => "retort_inference_request_seconds",
             Self::BatchSize => "retort_inference_batch_size",
+            Self::CanaryVersion => "retort_canary_version",
+            Self::CanaryTrials => "retort_canary_trials",
+            Self::CanaryCompared => "retort_canary_compared_samples",
+            Self::CanaryAgreeing => "retort_canary_agreeing_samples",
+            Self::CanaryNotCompared => "retort_canary_requests_not_compared",
+            Self::CapturedSamples => "retort_capture_samples",
+            Self::CaptureDropped => "retort_capture_dropped_samples",
         }
     }
 
@@ -112,13 +140,27 @@ impl Metric {
             Self::QueueSeconds => "Time of a request in the queue, seconds.",
             Self::RequestSeconds => "Time from a request's arrival to its answer, seconds.",
             Self::BatchSize => "Samples per execution.",
+            Self::CanaryVersion => "The version on trial as a canary; 0 without one.",
+            Self::CanaryTrials => "Ended trials of canaries, by outcome.",
+            Self::CanaryCompared => "Samples of canaries whose class was compared.",
+            Self::CanaryAgreeing => "Compared samples for which the canary agreed.",
+            Self::CapturedSamples => "Captured samples in files.",
+            Self::CaptureDropped => {
+                "Samples selected for capture and dropped: queue full, or not written."
+            }
+            Self::CanaryNotCompared => {
+                "Requests selected for comparison without one: queue full, or no answer of the reference."
+            }
         }
     }
 
     /// The type in Prometheus.
     pub const fn kind(self) -> &'static str {
         match self {
-            Self::PendingRequests | Self::ActiveVersion | Self::ModelMemory => "gauge",
+            Self::PendingRequests
+            | Self::ActiveVersion
+            | Self::ModelMemory
+            | Self::CanaryVersion => "gauge",
             Self::RequestSeconds | Self::QueueSeconds | Self::BatchSize => "histogram",
             Self::RequestSuccess
             | Self::RequestFailure
@@ -129,15 +171,26 @@ impl Metric {
             | Self::ComputeInputDuration
             | Self::ComputeInferDuration
             | Self::ComputeOutputDuration
-            | Self::RefusedRequests => "counter",
+            | Self::RefusedRequests
+            | Self::CanaryTrials
+            | Self::CanaryCompared
+            | Self::CanaryAgreeing
+            | Self::CanaryNotCompared
+            | Self::CapturedSamples
+            | Self::CaptureDropped => "counter",
         }
     }
 }
 
 /// The router of the metrics port.
-pub(crate) fn router(catalog: Arc<Catalog>, refusals: Refusals, staleness: Staleness) -> Router {
+pub(crate) fn router(
+    catalog: Arc<Catalog>,
+    refusals: Refusals,
+    captured: Arc<CaptureCounts>,
+    staleness: Staleness,
+) -> Router {
     let render = move || {
-        let models = text::render(&catalog.models(), &refusals);
+        let models = text::render(&catalog.models(), &refusals, &captured);
         let text = models + &staleness.render() + &telemetry::metrics() + &traces::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };

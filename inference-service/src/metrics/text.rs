@@ -10,15 +10,17 @@ use artifacts::model_store::ModelName;
 
 use super::Metric;
 use crate::{
+    capture::CaptureCounts,
     catalog::ServedModel,
     refusals::{Refusal, Refusals},
     statistics::{Distribution, FailureReason, Timed, Totals},
 };
 
-/// Renders the metrics of `models` and the counts of rejected calls.
+/// Renders the metrics of `models`, and the counts of rejected calls and captured samples.
 pub(super) fn render(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     refusals: &Refusals,
+    captured: &CaptureCounts,
 ) -> String {
     let counted: Vec<_> = models
         .iter()
@@ -58,6 +60,21 @@ pub(super) fn render(
                     let labels = format!("model=\"{model}\",version=\"{version}\"");
                     text.sample(metric.name(), &labels, loaded.memory_bytes);
                 }
+            }
+            Metric::CanaryVersion
+            | Metric::CanaryTrials
+            | Metric::CanaryCompared
+            | Metric::CanaryAgreeing
+            | Metric::CanaryNotCompared => {
+                for (model, served) in models {
+                    text.canary(metric, &format!("model=\"{model}\""), served);
+                }
+            }
+            Metric::CapturedSamples => {
+                text.line(format_args!("{} {}", metric.name(), captured.written()));
+            }
+            Metric::CaptureDropped => {
+                text.line(format_args!("{} {}", metric.name(), captured.dropped()));
             }
             metric => counted
                 .iter()
@@ -119,8 +136,34 @@ impl Text {
             Metric::RequestSeconds => self.histogram(name, labels, &totals.request_seconds),
             Metric::QueueSeconds => self.histogram(name, labels, &totals.queue_seconds),
             Metric::BatchSize => self.histogram(name, labels, &totals.batch_size),
-            // Rendered above.
-            Metric::ActiveVersion | Metric::ModelMemory | Metric::RefusedRequests => {}
+            // Rendered above, or by `canary`.
+            Metric::ActiveVersion
+            | Metric::ModelMemory
+            | Metric::RefusedRequests
+            | Metric::CanaryVersion
+            | Metric::CanaryTrials
+            | Metric::CanaryCompared
+            | Metric::CanaryAgreeing
+            | Metric::CanaryNotCompared
+            | Metric::CapturedSamples
+            | Metric::CaptureDropped => {}
+        }
+    }
+
+    fn canary(&mut self, metric: Metric, labels: &str, served: &ServedModel) {
+        let (name, counts) = (metric.name(), &served.canaries);
+        match metric {
+            Metric::CanaryVersion => self.sample(name, labels, served.canary()),
+            Metric::CanaryCompared => self.sample(name, labels, counts.compared()),
+            Metric::CanaryAgreeing => self.sample(name, labels, counts.agreeing()),
+            Metric::CanaryNotCompared => self.sample(name, labels, counts.not_compared()),
+            // Of the metrics about canaries, the last one.
+            _ => {
+                for (outcome, count) in counts.outcomes() {
+                    let labels = format!("{labels},outcome=\"{}\"", outcome.name());
+                    self.sample(name, &labels, count);
+                }
+            }
         }
     }
 

@@ -48,6 +48,8 @@ fn is_transient(error: &PublishError) -> bool {
         | PublishError::Size { .. }
         | PublishError::Digest { .. }
         | PublishError::Manifest(_)
+        | PublishError::CanaryShare { .. }
+        | PublishError::CanaryDiffers { .. }
         | PublishError::ManifestMismatch { .. }
         | PublishError::Unsigned
         | PublishError::Signature(_)

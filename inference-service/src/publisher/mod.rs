@@ -4,10 +4,12 @@
 //! fails, the versions that served before continue to serve. If other processes change the store too, `follow` serves
 //! what they activate.
 
+mod canary;
 mod failure;
 mod follow;
 mod loading;
 mod progress;
+mod reference;
 mod restore;
 mod signatures;
 mod swap;
@@ -24,6 +26,7 @@ use tokio::{sync::Mutex, task};
 use tracing::{error, info, warn};
 
 use crate::{
+    canary::Trial,
     catalog::{Catalog, LoadFailure, VersionState},
     config::{InferenceConfig, ModelConfig, PublishConfig},
     error::PublishError,
@@ -55,6 +58,8 @@ pub(crate) struct Upload {
     pub(crate) signed: Option<SignedManifest>,
     /// If this model is stored already, keep the version that serves.
     pub(crate) keep_active: bool,
+    /// If the version is a canary, its share of the requests; `None` for `canary.share`.
+    pub(crate) canary_share: Option<f64>,
 }
 
 /// The outcome of a publish.
@@ -62,8 +67,10 @@ pub(crate) struct Upload {
 pub(crate) struct Published {
     pub(crate) version: u64,
     pub(crate) already_published: bool,
-    /// The version that serves: `version`, unless the upload kept another one.
+    /// The version that serves: `version`, unless the upload kept another one or `version` is a canary.
     pub(crate) serving: u64,
+    /// Whether `version` is a canary beside the version that serves.
+    pub(crate) is_canary: bool,
 }
 
 /// A stored version and its state.
@@ -74,6 +81,8 @@ pub(crate) struct ListedVersion {
     /// Whether it is the active version, according to the store.
     pub(crate) active: bool,
     pub(crate) state: VersionState,
+    /// Its newest trial as a canary.
+    pub(crate) trial: Option<Arc<Trial>>,
 }
 
 /// Runs a change as a task of the caller's trace, so that it is completed even if its caller disconnects.
@@ -108,19 +117,23 @@ impl Publisher {
         &self.config.publish
     }
 
-    /// Checks, loads and stores a model, and makes it the active version.
+    /// Checks, loads and stores a model, and makes it the active version, or a canary beside the version that serves.
     pub(crate) async fn publish(
         self: Arc<Self>,
         upload: Upload,
     ) -> Result<Published, PublishError> {
         self.store.check_writable()?;
         let _change = self.change.lock().await;
+        if let Some((share, active)) = self.canary_place(&upload) {
+            return self.publish_canary(upload, share, active).await;
+        }
         let Upload {
             model,
             onnx,
             manifest,
             signed,
             keep_active,
+            canary_share: _,
         } = upload;
         let candidate = self.candidate(&model, onnx, manifest, signed)?;
         let stored = self.serve_stored(&model, &candidate.manifest, keep_active);
@@ -135,6 +148,7 @@ impl Publisher {
             version,
             already_published: false,
             serving: version,
+            is_canary: false,
         })
     }
 
@@ -158,6 +172,7 @@ impl Publisher {
             version,
             already_published: true,
             serving,
+            is_canary: false,
         };
         let was_served = active.is_some_and(|active| active.newest_served >= version);
         let is_active = active.is_some_and(|active| active.version == version);
@@ -187,7 +202,8 @@ impl Publisher {
         }
     }
 
-    /// Makes a stored version the active one. Returns the version that served before, or 0.
+    /// Makes a stored version the active one. Returns the version that served before, or 0. If it served before, the
+    /// trial of a canary ends.
     pub(crate) async fn activate(
         self: Arc<Self>,
         model: ModelName,
@@ -198,7 +214,12 @@ impl Publisher {
         let name = model.clone();
         // Another process may have activated a version that this one does not serve yet.
         let active = self.blocking(move |store| store.active(&name)).await?;
-        if previous != version || active.is_none_or(|active| active.version != version) {
+        let ends_trial = previous == version && self.catalog.trial(&model).is_some();
+        if ends_trial {
+            self.catalog.end_trial(&model);
+        }
+        let is_active = active.is_some_and(|active| active.version == version);
+        if previous != version || !is_active || ends_trial {
             self.make_active(&model, version).await?;
             info!(%model, version, previous, "activated");
         }
@@ -302,6 +323,7 @@ impl Publisher {
                         served.map_or_else(VersionState::default, |served| {
                             served.state(stored.version)
                         }),
+                    trial: served.and_then(|served| served.trials.get(&stored.version).cloned()),
                     stored,
                 }));
             }

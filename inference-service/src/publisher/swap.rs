@@ -168,7 +168,10 @@ impl<'p> Swap<'p> {
         let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
         let mut loaded = catalog.answering(model);
         loaded.insert(version, active);
-        loaded.retain(|number, _| selected.contains(number));
+        // The trial of a canary goes on beside the same active version.
+        let trial = catalog.trial(model).filter(|trial| trial.active == version);
+        let canary = trial.map(|trial| trial.canary);
+        loaded.retain(|number, _| selected.contains(number) || canary == Some(*number));
         catalog.serve(model, version, loaded.clone(), stored.clone());
 
         let missing = selected
@@ -204,7 +207,10 @@ impl<'p> Swap<'p> {
     }
 
     /// Loads a stored version beside those that are loaded; unloads nothing for it.
-    async fn load_beside(&self, version: u64) -> Result<Arc<LoadedVersion>, PublishError> {
+    pub(super) async fn load_beside(
+        &self,
+        version: u64,
+    ) -> Result<Arc<LoadedVersion>, PublishError> {
         let checked = self.stored_candidate(version).await?.check().await?;
         self.publisher.check_memory(checked.memory_bytes, 0)?;
         self.start(version, checked.load().await?)
@@ -228,7 +234,11 @@ impl<'p> Swap<'p> {
         self.publisher.candidate(self.model, onnx, manifest, signed)
     }
 
-    fn start(&self, version: u64, prepared: Prepared) -> Result<Arc<LoadedVersion>, PublishError> {
+    pub(super) fn start(
+        &self,
+        version: u64,
+        prepared: Prepared,
+    ) -> Result<Arc<LoadedVersion>, PublishError> {
         let (catalog, model) = (self.catalog(), self.model);
         let statistics = catalog.statistics(model, version);
         let changes = catalog.change_sender();

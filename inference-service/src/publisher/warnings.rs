@@ -15,6 +15,7 @@ use crate::error::PublishError;
 impl Publisher {
     /// Checks whether `upload` could be published. Changes nothing.
     pub(crate) async fn check(&self, upload: Upload) -> Result<(), PublishError> {
+        let canary = self.canary_place(&upload);
         let Upload {
             model,
             onnx,
@@ -24,6 +25,9 @@ impl Publisher {
         } = upload;
         self.store.check_writable()?;
         let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        if let Some((_, active)) = canary {
+            self.check_replaces(&model, active, &candidate.manifest)?;
+        }
         let checked = candidate.check().await?;
         // The versions that are loaded now may be unloaded by the time of the publish.
         self.check_memory(checked.memory_bytes, u64::MAX)

@@ -3,6 +3,8 @@
 mod admission;
 mod bad_requests;
 mod buckets;
+mod canaries;
+mod captures;
 mod classification;
 mod client;
 mod clients;

@@ -9,7 +9,12 @@ use std::{
 use inference_service::Metric;
 
 /// Prefixes of the service's metrics.
-const PREFIXES: [&str; 2] = ["nv_inference_", "retort_inference_"];
+const PREFIXES: [&str; 4] = [
+    "nv_inference_",
+    "retort_inference_",
+    "retort_canary_",
+    "retort_capture_",
+];
 
 const DOCUMENT: &str = "docs/inference-service.md";
 

@@ -140,6 +140,44 @@ async fn only_what_a_trusted_key_signed_is_served() {
 }
 
 #[tokio::test]
+async fn a_canary_needs_a_signature_and_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = SigningKeys::write(folder.path(), "trusted");
+    let others = SigningKeys::write(folder.path(), "other");
+    let trusted = keys.trusted_setting();
+    let service = Service::start(&ServiceOptions {
+        set: &[&trusted, REQUIRED, "canary.share=0.5"],
+        ..ServiceOptions::default()
+    });
+    let first = Artifact::constant(1);
+    let signed = signature(&first, &keys);
+    let published = publish_signed(&service, &first, &signed).await.unwrap();
+    assert_eq!(published, (1, false));
+
+    let next = Artifact::constant(2);
+    for (signature, reason, part) in [
+        (Vec::new(), "SIGNATURE_MISSING", "signatures.required"),
+        (
+            signature(&next, &others),
+            "SIGNATURE_REFUSED",
+            "no trusted key made it",
+        ),
+    ] {
+        let status = publish_signed(&service, &next, &signature).await;
+        assert_refused(&status.unwrap_err(), reason, part);
+        assert_eq!(listed(&service).await, [(1, true)]);
+    }
+
+    let signed = signature(&next, &keys);
+    let upload = upload(header(&next, &signed), &next.onnx);
+    let published = service.publish(upload).await.unwrap();
+    assert_eq!((published.version, published.canary), (2, true));
+    let stored = |file: &str| fs::read(service.store().join(MODEL).join("2").join(file)).unwrap();
+    assert_eq!(stored(SIGNATURE_FILE), signed);
+    assert!(stored("manifest.json") == next.manifest.to_string().as_bytes());
+}
+
+#[tokio::test]
 async fn without_keys_signatures_are_stored_and_not_required() {
     let folder = tempfile::tempdir().unwrap();
     let keys = SigningKeys::write(folder.path(), "any");

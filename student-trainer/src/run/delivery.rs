@@ -407,6 +407,9 @@ impl Delivery<'_> {
         let serving = match published.active_version {
             // A service of an older version reports 0.
             active if active == published.version || active == 0 => String::new(),
+            active if published.canary => {
+                format!("; it is a canary beside version {active}, see `retort models versions`")
+            }
             active => format!(
                 "; version {active} was activated since and serves, see `retort models activate`"
             ),

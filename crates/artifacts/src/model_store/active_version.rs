@@ -15,8 +15,8 @@ pub struct ActiveVersion {
     format_version: u32,
     /// The version that serves.
     pub version: u64,
-    /// The newest version that ever served. A newer one in the store was committed by a publish that was
-    /// interrupted before the activation.
+    /// The newest version that ever served, also as a canary. A newer one in the store was committed by a publish that
+    /// was interrupted before the activation.
     pub newest_served: u64,
     /// In a bucket: the model was deleted when this was its newest version. This version and older ones do not
     /// exist any more, even where their files are still there.
@@ -45,8 +45,9 @@ impl ActiveVersion {
         }
     }
 
-    /// The content once `version`, which does not serve, is deleted: no later version gets its number.
-    pub(super) fn without(self, version: u64) -> Self {
+    /// The content once `version` counts as one that served although it is not active: no later version gets its
+    /// number, and no restart takes it for an interrupted publish.
+    pub(super) fn noting(self, version: u64) -> Self {
         Self {
             newest_served: self.newest_served.max(version),
             ..self

@@ -364,6 +364,18 @@ impl ModelStore for BucketStore {
         self.write_active(model, found, ActiveVersion::activated(now, version))
     }
 
+    fn note_served(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let Some((active, tag)) = self.read_active(model)? else {
+            return Ok(());
+        };
+        let noted = active.noting(version);
+        if noted == active {
+            return Ok(());
+        }
+        self.write_active(model, Some((active, tag)), noted)
+    }
+
     fn delete(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
         self.check_writable()?;
         let manifest = names::manifest(model, version);
@@ -378,7 +390,7 @@ impl ModelStore for BucketStore {
                 return Err(changed(model));
             }
             // Readers may have it loaded, so no other version may get its number.
-            let noted = active.without(version);
+            let noted = active.noting(version);
             if noted != active {
                 self.write_active(model, Some((active, tag)), noted)?;
             }

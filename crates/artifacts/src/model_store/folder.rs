@@ -96,21 +96,33 @@ impl FolderStore {
         }
     }
 
-    /// Writes the files of a new version of `model` in their order; the manifest is the last.
-    fn commit_files(&self, model: &ModelName, files: &[(&str, &[u8])]) -> Result<u64, StoreError> {
+    /// Writes the files of a new version of `model` and returns its number. `before_commit` gets the number before the
+    /// manifest is written, which commits the version.
+    fn commit_files(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &[u8],
+        signature: Option<&[u8]>,
+        before_commit: impl FnOnce(u64) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
         self.check_writable()?;
         let newest_served = self.active(model)?.map_or(0, |active| active.newest_served);
         // Numbers of deleted versions are not reused, because clients may still use them.
         let version = self.newest_number(model, newest_served)? + 1;
         let (version, folder) = self.create_version_folder(model, version)?;
-        let written = files.iter().try_for_each(|(name, bytes)| {
+        let write = |name: &str, bytes: &[u8]| {
             let path = folder.join(name);
             atomic_file::write(&path, bytes).map_err(io_error(&path))
-        });
-        written.inspect_err(|_| {
-            // If this fails, the next start removes the folder, which has no manifest.
-            let _ = fs::remove_dir_all(&folder);
-        })?;
+        };
+        write(MODEL_FILE, onnx)
+            .and_then(|()| signature.map_or(Ok(()), |signature| write(SIGNATURE_FILE, signature)))
+            .and_then(|()| before_commit(version))
+            .and_then(|()| write(MANIFEST_FILE, manifest))
+            .inspect_err(|_| {
+                // If this fails, the next start removes the folder, which has no manifest.
+                let _ = fs::remove_dir_all(&folder);
+            })?;
         Ok(version)
     }
 
@@ -291,9 +303,7 @@ impl ModelStore for FolderStore {
         onnx: &[u8],
         manifest: &ArtifactManifest,
     ) -> Result<u64, StoreError> {
-        let json = manifest.to_json();
-        let files = [(MODEL_FILE, onnx), (MANIFEST_FILE, json.as_slice())];
-        self.commit_files(model, &files)
+        self.commit_files(model, onnx, &manifest.to_json(), None, |_| Ok(()))
     }
 
     fn commit_signed(
@@ -302,12 +312,38 @@ impl ModelStore for FolderStore {
         onnx: &[u8],
         SignedManifest { json, signature }: &SignedManifest,
     ) -> Result<u64, StoreError> {
-        let files = [
-            (MODEL_FILE, onnx),
-            (SIGNATURE_FILE, signature.as_slice()),
-            (MANIFEST_FILE, json.as_slice()),
-        ];
-        self.commit_files(model, &files)
+        self.commit_files(model, onnx, json, Some(signature), |_| Ok(()))
+    }
+
+    /// Counts the version as served before the commit, so that a crash between the two cannot make a restart activate
+    /// it.
+    fn commit_canary(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+        signed: Option<&SignedManifest>,
+    ) -> Result<u64, StoreError> {
+        let note = |version| self.note_served(model, version);
+        match signed {
+            Some(SignedManifest { json, signature }) => {
+                self.commit_files(model, onnx, json, Some(signature), note)
+            }
+            None => self.commit_files(model, onnx, &manifest.to_json(), None, note),
+        }
+    }
+
+    fn note_served(&self, model: &ModelName, version: u64) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let Some(active) = self.active(model)? else {
+            return Ok(());
+        };
+        let noted = active.noting(version);
+        if noted == active {
+            return Ok(());
+        }
+        let path = self.active_file(model);
+        atomic_file::write(&path, &noted.to_json()).map_err(io_error(&path))
     }
 
     fn replace_active(

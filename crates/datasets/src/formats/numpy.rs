@@ -19,11 +19,15 @@ use crate::{
 /// Bytes of one array.
 const LARGEST: u64 = 8 << 30;
 
+/// The array that may be in parts.
+const PARTED: &str = "x";
+
 /// Opens `spec.path`: an archive, a folder with one archive, or a folder of arrays.
 ///
 /// Arrays are found by their names: `x_train`, `train_x`, `train_images` or `images_train` and `y_train`,
 /// `train_y`, `train_labels` or `labels_train`, likewise for `val` and `test`; or `x`, `images` or `data` with
-/// `y`, `labels` or `target`.
+/// `y`, `labels` or `target`. In a folder, `x` may be in numbered parts, `x-1.npy`, `x-2.npy` and so on; an inference
+/// service writes captured samples so.
 ///
 /// Images are u8: [n, height, width], [n, height, width, channels] or [n, channels, height, width]. Rows are
 /// numbers of any type, [n, values]. Labels are whole numbers, [n] or [n, 1]; the classes are the numbers from
@@ -305,12 +309,21 @@ impl Arrays {
                 names.sort();
                 names
             }
-            Self::Folder { names, .. } => names.clone(),
+            Self::Folder { names, .. } => {
+                let parted = is_parted(names).then(|| PARTED.to_owned());
+                names.iter().cloned().chain(parted).collect()
+            }
         }
     }
 
     /// The array and its place.
     fn read(&mut self, name: &str) -> Result<(Array, PathBuf), DatasetError> {
+        if let Self::Folder { folder, names } = &*self
+            && name == PARTED
+            && is_parted(names)
+        {
+            return read_parts(folder, names);
+        }
         let file = format!("{name}.npy");
         let (bytes, place) = match self {
             Self::Archive { path, archive } => (read_member(archive, &file), path.join(&file)),
@@ -324,6 +337,43 @@ impl Arrays {
             .map_err(|problem| DatasetError::malformed(&place, "NumPy", problem))?;
         Ok((array, place))
     }
+}
+
+/// The number of a part of [`PARTED`].
+fn part_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(PARTED)?.strip_prefix('-')?;
+    let is_number = number.bytes().all(|digit| digit.is_ascii_digit());
+    number.parse().ok().filter(|_| is_number)
+}
+
+/// Whether a folder with these arrays has [`PARTED`] in parts, and not as one array.
+fn is_parted(names: &[String]) -> bool {
+    let has_whole = names.iter().any(|name| name.eq_ignore_ascii_case(PARTED));
+    !has_whole && names.iter().any(|name| part_number(name).is_some())
+}
+
+/// Reads the parts of [`PARTED`] in the order of their numbers. The folder is their place.
+fn read_parts(folder: &Path, names: &[String]) -> Result<(Array, PathBuf), DatasetError> {
+    let parts = names
+        .iter()
+        .filter_map(|name| Some((part_number(name)?, name)));
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort();
+    let mut whole: Option<Array> = None;
+    for (_, name) in parts {
+        let place = folder.join(format!("{name}.npy"));
+        let bytes =
+            folders::read(&place).map_err(|error| DatasetError::unreadable(&place, error))?;
+        let joined = Array::parse(bytes).and_then(|part| match whole.take() {
+            Some(before) => before.followed_by(part),
+            None => Ok(part),
+        });
+        let joined = joined.map_err(|problem| DatasetError::malformed(&place, "NumPy", problem))?;
+        whole = Some(joined);
+    }
+    // Holds: the caller has found a part.
+    let whole = whole.ok_or_else(|| DatasetError::layout(folder, "it has no part of `x`"))?;
+    Ok((whole, folder.to_owned()))
 }
 
 fn read_member(archive: &mut zip::ZipArchive<File>, name: &str) -> io::Result<Vec<u8>> {

@@ -31,7 +31,7 @@ fn stuck(max_queue_size: usize) -> Arc<InferenceEdge> {
     let readiness = Readiness::new(Arc::clone(&catalog), ReadinessPolicy::AllModels);
     readiness.start();
     Arc::new(InferenceEdge {
-        inference: Arc::new(Inference::new(catalog, readiness, false)),
+        inference: Arc::new(Inference::new(catalog, readiness, false, None)),
         publisher: Arc::new(publisher),
         max_message_bytes: config.grpc.max_message_bytes,
         model_control: ModelControl::AdminToken,

@@ -33,12 +33,17 @@ impl Artifact {
 
     /// A network whose logits are [n, 2n, -n] for every input.
     pub fn constant(n: u64) -> Self {
+        Self::with_logits(Self::constant_logits(n))
+    }
+
+    /// A network that gives `logits` for every input.
+    pub fn with_logits(logits: [f32; CLASSES]) -> Self {
         let spec = spec("preset = \"mlp\"\nwidths = [4]");
         let weights = Weights::initial(&spec, 1).expect("the spec is valid");
         let tensors = weights.iter().map(|(name, tensor)| {
             let mut tensor = tensor.clone();
             match tensor.shape.as_slice() {
-                [CLASSES] => tensor.data = Self::constant_logits(n).to_vec(),
+                [CLASSES] => tensor.data = logits.to_vec(),
                 [CLASSES, _] => tensor.data.fill(0.0),
                 _ => {}
             }
@@ -124,7 +129,6 @@ impl Artifact {
             sha256: Sha256::of(&self.onnx).to_string(),
             size: self.onnx.len() as u64,
             manifest_json: self.manifest.to_string().into(),
-            keep_active: false,
             ..PublishHeader::default()
         }
     }
@@ -161,6 +165,12 @@ pub fn images(count: usize) -> Vec<u8> {
     (0..count * SAMPLE)
         .map(|i| (i * 7 + i / SAMPLE * 31) as u8)
         .collect()
+}
+
+/// The values of u8 pixels of one channel for a model that normalizes with `mean` and `std`.
+pub fn normalized(pixels: &[u8], (mean, std): (f32, f32)) -> Vec<f32> {
+    let values = pixels.iter().map(|pixel| f32::from(*pixel) / 255.0);
+    values.map(|value| (value - mean) / std).collect()
 }
 
 /// A request for `samples` samples, and its input values.

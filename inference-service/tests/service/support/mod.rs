@@ -6,7 +6,9 @@ mod publishing;
 mod rest;
 mod service;
 
-pub use artifact::{Artifact, CLASSES, MODEL, assert_close, infer_request, upload};
+pub use artifact::{
+    Artifact, CLASSES, INPUT_SHAPE, MODEL, assert_close, infer_request, normalized, upload,
+};
 pub use load::{Check, Load};
 pub use publishing::{listed, publish, publish_keeping_active};
 pub use rest::{Connection, Response};

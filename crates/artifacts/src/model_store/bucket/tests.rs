@@ -112,6 +112,25 @@ fn signed(onnx: &[u8]) -> SignedManifest {
 }
 
 #[test]
+fn a_canary_counts_as_served_and_the_active_version_stays() {
+    let model = name("digits");
+    let bucket = Bucket::with_model(&model);
+    let store = bucket.open();
+    let canary = store.commit_canary(&model, b"two", &manifest(b"two"), Some(&signed(b"two")));
+    assert_eq!(canary.unwrap(), 2);
+    let (_, signature) = store.signed_manifest(&model, 2).unwrap();
+    assert_eq!(signature, Some(signed(b"two")));
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 2));
+    // Noting it again changes nothing, not even the tag that readers compare.
+    let before = store.states().unwrap();
+    store.note_served(&model, 2).unwrap();
+    assert_eq!(store.states().unwrap(), before);
+    store.activate(&model, 2).unwrap();
+    assert_ne!(store.states().unwrap(), before);
+}
+
+#[test]
 fn versions_are_numbered_kept_and_activated() {
     let model = name("digits");
     let bucket = Bucket::with_model(&model);
@@ -223,11 +242,10 @@ fn readers_see_every_change_and_no_other() {
     assert!(reader.states().unwrap().is_empty());
     assert!(reader.models().unwrap().is_empty());
 
+    let two = signed(b"two");
     for result in [
         reader.commit(&model, b"two", &manifest(b"two")).map(drop),
-        reader
-            .commit_signed(&model, b"two", &signed(b"two"))
-            .map(drop),
+        reader.commit_signed(&model, b"two", &two).map(drop),
         reader.delete(&model, 1),
         reader.delete_model(&model).map(drop),
     ] {

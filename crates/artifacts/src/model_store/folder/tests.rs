@@ -129,6 +129,31 @@ fn models_are_equal_by_file_and_manifest_regardless_of_provenance() {
 }
 
 #[test]
+fn a_canary_counts_as_served_and_the_active_version_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = name("digits");
+    let store = FolderStore::open(folder.path()).unwrap();
+    assert_eq!(store.commit(&model, b"one", &manifest(b"one")).unwrap(), 1);
+    // Without an active version there is nothing to note.
+    store.note_served(&model, 1).unwrap();
+    assert_eq!(store.active(&model).unwrap(), None);
+    store.activate(&model, 1).unwrap();
+
+    assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 1));
+    let canary = store.commit_canary(&model, b"three", &manifest(b"three"), None);
+    assert_eq!(canary.unwrap(), 3);
+    let active = store.active(&model).unwrap().unwrap();
+    assert_eq!((active.version, active.newest_served), (1, 3));
+    // Noting an older version changes nothing.
+    store.note_served(&model, 2).unwrap();
+    assert_eq!(store.active(&model).unwrap(), Some(active));
+    store.activate(&model, 3).unwrap();
+    assert_eq!(store.active(&model).unwrap().unwrap().version, 3);
+}
+
+#[test]
 fn one_process_at_a_time_can_open_a_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = FolderStore::open(folder.path()).unwrap();
@@ -403,13 +428,16 @@ fn a_signed_manifest_is_kept_byte_for_byte() {
     };
     assert_eq!(store.commit_signed(&model, b"one", &signed).unwrap(), 1);
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
+    let canary = store.commit_canary(&model, b"one", &manifest(b"one"), Some(&signed));
+    assert_eq!(canary.unwrap(), 3);
     let stored = |version| store.signed_manifest(&model, version).unwrap();
+    assert_eq!(stored(3), stored(1));
     assert_eq!(stored(1), (manifest(b"one"), Some(signed)));
     assert_eq!(stored(2), (manifest(b"two"), None));
     assert_eq!(store.manifest(&model, 1).unwrap(), manifest(b"one"));
     assert_eq!(store.onnx(&model, 1, &manifest(b"one")).unwrap(), b"one");
     assert!(matches!(
-        store.signed_manifest(&model, 3),
-        Err(StoreError::NoSuchVersion { version: 3, .. })
+        store.signed_manifest(&model, 4),
+        Err(StoreError::NoSuchVersion { version: 4, .. })
     ));
 }

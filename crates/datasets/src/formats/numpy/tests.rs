@@ -42,6 +42,29 @@ fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn numbered_parts_are_read_in_order_as_unlabelled_samples() {
+    let part = |shape: &str, data: &[u8]| npy("|u1", shape, data);
+    let (second, tenth) = (part("(1, 1, 2)", &[1, 2]), part("(2, 1, 2)", &[3, 4, 5, 6]));
+    let data = opened(&[("x-10.npy", &tenth), ("x-2.npy", &second)]).unwrap();
+    let found: Vec<_> = (0..3).map(|at| values(&*data.train, at)).collect();
+    assert_eq!(found, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    assert_eq!((data.train.len(), data.train.label(2)), (3, None));
+    let rows = npy("<f4", "(1, 2)", &[0; 8]);
+    let other_type = npy("|u1", "(1, 2)", &[0; 2]);
+    for (parts, named) in [
+        ([("x-1.npy", &second), ("x-2.npy", &rows)], "x-2.npy"),
+        ([("x-1.npy", &other_type), ("x-2.npy", &rows)], "x-2.npy"),
+        ([("x-1.npy", &rows), ("x-a.npy", &rows)], ""),
+    ] {
+        let parts = parts.map(|(name, content)| (name, content.as_slice()));
+        match opened(&parts) {
+            Ok(data) => assert!(named.is_empty() && data.train.len() == 1, "{named}"),
+            Err(error) => assert!(!named.is_empty() && error.contains(named), "{error}"),
+        }
+    }
+}
+
+#[test]
 fn archives_of_images_and_rows_are_read() {
     let data = opened(&[("a.npz", IMAGES)]).unwrap();
     assert_eq!(

@@ -1,8 +1,10 @@
-//! The teacher on the web page of `http.demo_page`: sends pictures to a teacher service.
+//! A teacher service: classifies pictures for the web page of `http.demo_page`, and gives the logits that a canary's
+//! are compared with.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use datasets::Values;
 use futures::stream;
 use proto::teacher::v1::{
     Batch, DataType, DescribeRequest, DescribeResponse, Open, StreamSoftTargetsRequest, Tensor,
@@ -11,7 +13,7 @@ use proto::teacher::v1::{
     teacher_service_client::TeacherServiceClient,
 };
 use server::security::client::{Channel, Credentials};
-use soft_targets::{Encoding, SoftTargets, interpolation_from_wire};
+use soft_targets::{ClassMatch, Encoding, SoftTargets, interpolation_from_wire};
 use tokio::time::timeout;
 
 use crate::{
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A teacher service at an address.
 #[derive(Debug)]
-pub(crate) struct DemoTeacher {
+pub(crate) struct Teacher {
     address: String,
 }
 
@@ -44,7 +46,7 @@ pub(crate) enum TeacherError {
     },
 }
 
-impl DemoTeacher {
+impl Teacher {
     /// The teacher at `host:port`.
     pub(crate) fn new(address: &str) -> Self {
         Self {
@@ -77,12 +79,42 @@ impl DemoTeacher {
         let shape = picture_shape(&teacher.inputs).map_err(unavailable)?;
         let interpolation = interpolation_from_wire(teacher.interpolation).map_err(unavailable)?;
         let pixels = classifier.render(picture, shape, interpolation).await?;
-        let logits = in_time(logits(&mut client, &teacher, shape, pixels)).await;
-        Ok(rank(
-            &logits.map_err(unavailable)?,
-            &teacher.class_names,
-            top_k,
-        ))
+        let picture = tensor(Values::Uint8(pixels), 1, &shape);
+        let targets = in_time(soft_targets(&mut client, &teacher, picture, 1)).await;
+        let logits: Vec<f32> = targets.map_err(unavailable)?.logits().collect();
+        Ok(rank(&logits, &teacher.class_names, top_k))
+    }
+
+    /// The logits [samples, classes] of raw samples of `shape`, [channels, height, width] or [values], with the classes
+    /// in the order of `class_names`.
+    ///
+    /// # Errors
+    /// A message that follows the teacher's name, if the teacher is away, takes other samples or knows other classes.
+    pub(crate) async fn logits(
+        &self,
+        values: Values,
+        shape: &[usize],
+        class_names: &[String],
+    ) -> Result<Vec<f32>, String> {
+        let (mut client, teacher) = in_time(self.describe()).await?;
+        check_input(&teacher.inputs, &values, shape)?;
+        let classes = ClassMatch::of(&teacher.class_names, class_names);
+        let classes = classes.map_err(|differ| {
+            let lists = differ.lists("the teacher", "the model");
+            format!("knows other classes: {lists}")
+        })?;
+        let values_per_sample = shape.iter().product::<usize>().max(1);
+        let samples = match &values {
+            Values::Uint8(pixels) => pixels.len(),
+            Values::Fp32(rows) => rows.len(),
+        } / values_per_sample;
+        let tensor = tensor(values, samples, shape);
+        let targets = in_time(soft_targets(&mut client, &teacher, tensor, samples)).await?;
+        let targets = match classes {
+            ClassMatch::Same | ClassMatch::Unnamed => targets,
+            ClassMatch::Reordered(order) => targets.reordered(&order),
+        };
+        Ok(targets.logits().collect())
     }
 
     async fn describe(&self) -> Result<(TeacherServiceClient<Channel>, DescribeResponse), String> {
@@ -117,13 +149,52 @@ fn picture_shape(inputs: &[TensorSpec]) -> Result<[usize; 3], String> {
     }
 }
 
-/// The logits of one picture, over a stream of its own.
-async fn logits(
+/// Checks that a teacher takes samples of `shape` without another resize.
+fn check_input(inputs: &[TensorSpec], values: &Values, shape: &[usize]) -> Result<(), String> {
+    let wanted = match values {
+        Values::Uint8(_) => DataType::U8,
+        Values::Fp32(_) => DataType::F32,
+    };
+    let takes = inputs.iter().map(|input| {
+        let sizes = input.shape.iter().skip(1);
+        let fits = |(found, size): (&i64, &usize)| *found == -1 || *found == *size as i64;
+        input.data_type() == wanted
+            && input.shape.len() == shape.len() + 1
+            && sizes.zip(shape).all(fits)
+    });
+    if takes.collect::<Vec<_>>() == [true] {
+        return Ok(());
+    }
+    let found: Vec<_> = inputs.iter().map(|input| &input.shape).collect();
+    Err(format!(
+        "takes batches of shape {found:?}, but the model's samples have the shape {shape:?}"
+    ))
+}
+
+/// `samples` samples of `shape` as a message.
+fn tensor(values: Values, samples: usize, shape: &[usize]) -> Tensor {
+    let (data_type, data) = match values {
+        Values::Uint8(pixels) => (DataType::U8, Bytes::from(pixels)),
+        Values::Fp32(rows) => {
+            let bytes: Vec<u8> = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (DataType::F32, bytes.into())
+        }
+    };
+    let sizes = std::iter::once(samples).chain(shape.iter().copied());
+    Tensor {
+        data_type: data_type.into(),
+        shape: sizes.map(|size| size as u64).collect(),
+        data,
+    }
+}
+
+/// The soft targets of `samples` samples, over a stream of its own.
+async fn soft_targets(
     client: &mut TeacherServiceClient<Channel>,
     teacher: &DescribeResponse,
-    shape: [usize; 3],
-    pixels: Vec<u8>,
-) -> Result<Vec<f32>, String> {
+    tensor: Tensor,
+    samples: usize,
+) -> Result<SoftTargets, String> {
     let encoding = Encoding::F32;
     let open = Request::Open(Open {
         model_id: teacher.model_id.clone(),
@@ -132,15 +203,7 @@ async fn logits(
     });
     let batch = Request::Batch(Batch {
         id: 1,
-        input: Some(batch::Input::Tensor(Tensor {
-            data_type: DataType::U8.into(),
-            shape: [1]
-                .into_iter()
-                .chain(shape)
-                .map(|size| size as u64)
-                .collect(),
-            data: pixels.into(),
-        })),
+        input: Some(batch::Input::Tensor(tensor)),
         ..Batch::default()
     });
     // Every teacher grants at least one batch, so the batch need not wait for the credit.
@@ -154,12 +217,11 @@ async fn logits(
         match response.message {
             Some(Response::SoftTargets(targets)) => {
                 let classes = teacher.class_names.len();
-                let targets = SoftTargets::from_wire(targets, encoding, 1, classes);
-                let targets = targets.map_err(|problem| format!("answered {problem}"))?;
-                return Ok(targets.logits().collect());
+                let targets = SoftTargets::from_wire(targets, encoding, samples, classes);
+                return targets.map_err(|problem| format!("answered {problem}"));
             }
             Some(Response::BatchError(error)) => {
-                return Err(format!("refuses the picture: {}", error.reason));
+                return Err(format!("refuses the samples: {}", error.reason));
             }
             Some(Response::Draining(_)) => return Err("is shutting down".to_owned()),
             Some(Response::Opened(_) | Response::Credit(_)) | None => {}
@@ -191,5 +253,35 @@ mod tests {
             assert!(problem.contains(expected), "{problem}");
         }
         assert!(picture_shape(&[]).is_err());
+    }
+
+    #[test]
+    fn samples_of_another_type_or_shape_are_not_sent() {
+        let input = |data_type: DataType, shape: &[i64]| TensorSpec {
+            name: "x".to_owned(),
+            data_type: data_type.into(),
+            shape: shape.to_vec(),
+        };
+        let pixels = Values::Uint8(Vec::new());
+        let row = Values::Fp32(Vec::new());
+        let images = input(DataType::U8, &[-1, 3, 32, 48]);
+        for (inputs, values, shape, fits) in [
+            (vec![images.clone()], &pixels, &[3, 32, 48][..], true),
+            (vec![images.clone()], &pixels, &[3, 48, 32], false),
+            (vec![images.clone()], &row, &[3, 32, 48], false),
+            (vec![images.clone(), images], &pixels, &[3, 32, 48], false),
+            (Vec::new(), &pixels, &[3, 32, 48], false),
+            (
+                vec![input(DataType::U8, &[-1, 3, -1, -1])],
+                &pixels,
+                &[3, 7, 9],
+                true,
+            ),
+            (vec![input(DataType::F32, &[-1, 4])], &row, &[4], true),
+            (vec![input(DataType::F32, &[-1, 4])], &row, &[5], false),
+        ] {
+            let found = check_input(&inputs, values, shape);
+            assert_eq!(found.is_ok(), fits, "{inputs:?} {shape:?}");
+        }
     }
 }

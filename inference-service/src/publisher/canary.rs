@@ -1,0 +1,298 @@
+//! Publishes canaries, judges them, and promotes them or rolls them back.
+//!
+//! A trial is in the memory of this service only. A restart ends it: the canary stays stored, and the version that
+//! served before serves.
+
+use std::{sync::Arc, time::Duration};
+
+use artifacts::{
+    manifest::ArtifactManifest,
+    model_store::{ModelName, ModelStore, StoreError},
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use traces::Span;
+use tracing::{info, warn};
+
+use super::{
+    Published, Publisher, Upload,
+    loading::Candidate,
+    reference::Reference,
+    swap::{Source, Swap},
+};
+use crate::{
+    canary::{Comparison, Outcome, Trial, Verdict},
+    error::PublishError,
+    loaded_version::LoadedVersion,
+};
+
+/// How often the rule is applied.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Publisher {
+    /// The share of the requests for `upload`, and the version that serves beside it; `None` if it is no canary.
+    pub(super) fn canary_place(&self, upload: &Upload) -> Option<(f64, u64)> {
+        let share = upload.canary_share.unwrap_or(self.config.canary.share);
+        let active = self.catalog.serving(&upload.model)?;
+        (share > 0.0).then_some((share, active))
+    }
+
+    /// Publishes a model as a canary, with `share` of the requests, beside the version `active`, which serves. The
+    /// trial of another canary ends. The caller holds `change`.
+    pub(super) async fn publish_canary(
+        self: &Arc<Self>,
+        upload: Upload,
+        share: f64,
+        active: u64,
+    ) -> Result<Published, PublishError> {
+        let Upload {
+            model,
+            onnx,
+            manifest,
+            signed,
+            keep_active,
+            canary_share: _,
+        } = upload;
+        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let (name, wanted) = (model.clone(), Arc::clone(&candidate.manifest));
+        let find =
+            move |store: &dyn ModelStore| Ok((store.find(&name, &wanted)?, store.active(&name)?));
+        let (same, before) = self.blocking(find).await?;
+        let running = self.catalog.trial(&model);
+        let published = |version, is_canary| Published {
+            version,
+            already_published: same.is_some(),
+            serving: active,
+            is_canary,
+        };
+        if let Some(version) = same {
+            let is_canary = running.is_some_and(|trial| trial.canary == version);
+            let was_served = before.is_some_and(|before| before.newest_served >= version);
+            // With `keep_active`, a late retry does not repeat a trial that has ended.
+            if version == active || is_canary || (keep_active && was_served) {
+                return Ok(published(version, is_canary));
+            }
+        }
+        self.check_replaces(&model, active, &candidate.manifest)?;
+        let stored = match same {
+            Some(version) => self.load_stored_canary(&model, version).await?,
+            None => None,
+        };
+        let (canary, published) = match stored {
+            Some(canary) => {
+                let published = published(canary.version, true);
+                (canary, published)
+            }
+            None => {
+                let canary = self.store_canary(&model, candidate).await?;
+                let published = Published {
+                    already_published: false,
+                    ..published(canary.version, true)
+                };
+                (canary, published)
+            }
+        };
+        self.begin_trial(&model, &canary, share, active).await;
+        Ok(published)
+    }
+
+    /// Checks that the callers of the version `active` can be answered by a version with `manifest`: they have read
+    /// what its input, its normalization and its classes are.
+    pub(super) fn check_replaces(
+        &self,
+        model: &ModelName,
+        active: u64,
+        manifest: &ArtifactManifest,
+    ) -> Result<(), PublishError> {
+        let loaded = self.catalog.loaded(model);
+        let Some(before) = loaded.get(&active) else {
+            return Ok(());
+        };
+        let before = &before.manifest;
+        for (field, is_same) in [
+            ("signature", before.signature == manifest.signature),
+            ("class_names", before.class_names == manifest.class_names),
+            (
+                "preprocessing",
+                before.preprocessing == manifest.preprocessing,
+            ),
+        ] {
+            if !is_same {
+                return Err(PublishError::CanaryDiffers { field, active });
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a version that is stored already; `None` if its files are damaged, or its signature is refused.
+    async fn load_stored_canary(
+        self: &Arc<Self>,
+        model: &ModelName,
+        version: u64,
+    ) -> Result<Option<Arc<LoadedVersion>>, PublishError> {
+        let loaded = self.catalog.answering(model).remove(&version);
+        let canary = match loaded {
+            Some(loaded) => loaded,
+            None => match Swap::new(self, model).load_beside(version).await {
+                Ok(started) => started,
+                Err(PublishError::Store(error)) if error.is_damage() => {
+                    warn!(%model, version, "published as a new version, because the stored version is damaged: {error}");
+                    return Ok(None);
+                }
+                // The signature of the upload is accepted.
+                Err(error @ (PublishError::Unsigned | PublishError::Signature(_))) => {
+                    warn!(%model, version, "published as a new version, because the stored version is refused: {error}");
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let name = model.clone();
+        let note = move |store: &dyn ModelStore| store.note_served(&name, version);
+        self.blocking(note).await?;
+        Ok(Some(canary))
+    }
+
+    /// Checks, loads and stores a new version beside those that are loaded; unloads nothing for it.
+    async fn store_canary(
+        self: &Arc<Self>,
+        model: &ModelName,
+        candidate: Candidate,
+    ) -> Result<Arc<LoadedVersion>, PublishError> {
+        let (onnx, manifest) = (candidate.onnx.clone(), Arc::clone(&candidate.manifest));
+        let signed = candidate.signed.clone();
+        let checked = Span::begin("check model").around(candidate.check()).await?;
+        self.check_memory(checked.memory_bytes, 0)?;
+        let prepared = Span::begin("load model").around(checked.load()).await?;
+        let name = model.clone();
+        let store = move |store: &dyn ModelStore| {
+            store.commit_canary(&name, &onnx, &manifest, signed.as_deref())
+        };
+        let store = self.blocking(store);
+        let version = Span::begin("store model").around(store).await?;
+        Swap::new(self, model).start(version, prepared)
+    }
+
+    async fn begin_trial(
+        self: &Arc<Self>,
+        model: &ModelName,
+        canary: &Arc<LoadedVersion>,
+        share: f64,
+        active: u64,
+    ) {
+        if self.catalog.trial(model).is_some() {
+            self.catalog.end_trial(model);
+            self.unload_canary(model, active).await;
+        }
+        let counts = self.catalog.canary_counts(model);
+        let (trial, comparisons) =
+            Trial::begin(active, canary.version, share, &self.config.canary, counts);
+        self.catalog.begin_trial(canary, &trial);
+        info!(%model, version = canary.version, active, share, "published as a canary");
+        let judge = Arc::clone(self).judge(model.clone(), trial, comparisons);
+        tokio::spawn(judge);
+    }
+
+    /// Compares the canary's answers, and applies the rule until the trial ends.
+    async fn judge(
+        self: Arc<Self>,
+        model: ModelName,
+        trial: Arc<Trial>,
+        mut comparisons: mpsc::Receiver<Comparison>,
+    ) {
+        let reference = Reference::of(&self.config.canary);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let verdict = loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if !self.catalog.is_on_trial(&model, &trial) {
+                        return withdrawn(&model, &trial);
+                    }
+                    if let Some(verdict) = trial.verdict() {
+                        break verdict;
+                    }
+                }
+                Some(comparison) = comparisons.recv() => {
+                    let loaded = |version: u64| self.catalog.answering(&model).remove(&version);
+                    if let (Some(active), Some(canary)) = (loaded(trial.active), loaded(trial.canary)) {
+                        reference.compare(&trial, active, canary, comparison).await;
+                    }
+                }
+            }
+        };
+        let version = trial.canary;
+        let reason = verdict.reason().to_string();
+        let ended = match verdict {
+            Verdict::Promote(_) => self.promote(&model, &trial).await,
+            Verdict::RollBack(_) => Ok(self.roll_back(&model, &trial).await),
+        };
+        match (ended, verdict) {
+            (Ok(false), _) => withdrawn(&model, &trial),
+            (Ok(true), Verdict::Promote(_)) => {
+                info!(%model, version, previous = trial.active, "the canary is promoted: {reason}");
+                trial.end(Outcome::Promoted, reason);
+            }
+            (Ok(true), Verdict::RollBack(_)) => {
+                warn!(%model, version, active = trial.active, "the canary is rolled back: {reason}");
+                trial.end(Outcome::RolledBack, reason);
+            }
+            (Err(error), _) => {
+                self.roll_back(&model, &trial).await;
+                let reason = format!("{reason}, but cannot be activated: {error}");
+                warn!(%model, version, active = trial.active, "the canary is rolled back: {reason}");
+                trial.end(Outcome::RolledBack, reason);
+            }
+        }
+    }
+
+    /// Makes the canary the active version; returns whether the trial still ran.
+    async fn promote(
+        self: &Arc<Self>,
+        model: &ModelName,
+        trial: &Arc<Trial>,
+    ) -> Result<bool, PublishError> {
+        let _change = self.change.lock().await;
+        if !self.catalog.is_on_trial(model, trial) {
+            return Ok(false);
+        }
+        let name = model.clone();
+        let active = self.blocking(move |store| store.active(&name)).await?;
+        if active.is_none_or(|active| active.version != trial.active) {
+            // Another process activated a version that this one does not serve yet.
+            let model = model.clone();
+            return Err(StoreError::Changed { model }.into());
+        }
+        let source = Source::Stored(trial.canary);
+        Swap::new(self, model).run(source).await?;
+        Ok(true)
+    }
+
+    /// Ends the trial in favour of the active version; returns whether the trial still ran.
+    async fn roll_back(self: &Arc<Self>, model: &ModelName, trial: &Arc<Trial>) -> bool {
+        let _change = self.change.lock().await;
+        if !self.catalog.is_on_trial(model, trial) {
+            return false;
+        }
+        self.catalog.end_trial(model);
+        self.unload_canary(model, trial.active).await;
+        true
+    }
+
+    /// Unloads the canary of a trial that has ended, unless the policy keeps it. The caller holds `change`.
+    async fn unload_canary(self: &Arc<Self>, model: &ModelName, active: u64) {
+        let unloaded = Swap::new(self, model).run(Source::Active(active)).await;
+        if let Err(error) = unloaded {
+            warn!(%model, "a canary stays loaded until the next change: {error}");
+        }
+    }
+}
+
+/// Records that another change ended a trial.
+fn withdrawn(model: &ModelName, trial: &Trial) {
+    let reason = "another change of the model's versions ended the trial";
+    info!(%model, version = trial.canary, "the canary is withdrawn: {reason}");
+    trial.end(Outcome::Withdrawn, reason.to_owned());
+}
