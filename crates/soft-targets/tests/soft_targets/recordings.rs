@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use crate::support::{self, PER_SHARD, SAMPLES, VIEWS, create, identity, record, targets, write};
+use crate::support::{PER_SHARD, SAMPLES, VIEWS, create, identity, record, targets, write};
 use artifacts::manifest::TeacherIdentity;
 use proptest::prelude::*;
 use safetensors::SafeTensors;

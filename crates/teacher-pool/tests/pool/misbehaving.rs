@@ -1,9 +1,9 @@
 //! The pool with teachers that violate the protocol, fail, or do not answer. They run in this process.
 
-use crate::support::{CLASSES, SHAPE, Scene, answers_correctly, ask, batch_of, correct};
+use crate::support::{Answer, CLASSES, SHAPE, Scene, answers_correctly, ask, batch_of, correct};
 use bytes::Bytes;
 use proto::teacher::v1::stream_soft_targets_response::Message as Response;
-use proto::teacher::v1::{Batch, BatchError, Encoding, Opened, SoftTargets};
+use proto::teacher::v1::{Batch, BatchError, Opened, SoftTargets};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use teacher_pool::{PoolConfig, PoolError};

@@ -1,7 +1,7 @@
 //! Teachers in this process, whose answers a test chooses, and a pool that uses them.
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use proto::teacher::v1::stream_soft_targets_request::Message as Request;
 use proto::teacher::v1::stream_soft_targets_response::Message as Response;
 use proto::teacher::v1::teacher_service_server::{TeacherService, TeacherServiceServer};
