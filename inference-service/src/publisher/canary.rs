@@ -260,13 +260,13 @@ impl Publisher {
         }
         let name = model.clone();
         let active = self.blocking(move |store| store.active(&name)).await?;
-        if active.is_none_or(|active| active.version != trial.active) {
+        let Some(active) = active.filter(|active| active.version == trial.active) else {
             // Another process activated a version that this one does not serve yet.
             let model = model.clone();
             return Err(StoreError::Changed { model }.into());
-        }
+        };
         let source = Source::Stored(trial.canary);
-        Swap::new(self, model).run(source).await?;
+        Swap::new(self, model).run_after(active, source).await?;
         Ok(true)
     }
 
