@@ -1,6 +1,6 @@
 //! Canaries: versions on trial beside the active version.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use networks::onnx;
 use proto::{
@@ -191,6 +191,27 @@ async fn a_trial_without_enough_requests_is_rolled_back_after_its_time() {
     assert_eq!(trial.state(), TrialState::RolledBack, "{trial:?}");
     let expected = "0 of 200 requests to the canary";
     assert!(trial.reason.contains(expected), "{trial:?}");
+}
+
+#[tokio::test]
+async fn a_teacher_that_never_answers_does_not_hold_up_the_decision() {
+    // Connections are accepted by the operating system, and never answered.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let teacher = format!("canary.teacher={address}");
+    let service = start(&["canary.decide_within_seconds=1", &teacher]);
+    publish(&service, &Artifact::constant(1)).await;
+    publish_canary(&service, &Artifact::constant(2), 0.5).await;
+    for _ in 0..4 {
+        service.serving_version().await;
+    }
+    let trial = ended(&service, 2).await;
+    assert_eq!(trial.state(), TrialState::RolledBack, "{trial:?}");
+    // The first comparison still waits.
+    assert!(
+        trial.reason.ends_with("of 200 compared samples"),
+        "{trial:?}"
+    );
 }
 
 #[tokio::test]
