@@ -171,7 +171,14 @@ impl<'p> Swap<'p> {
     /// Deletes the version of an upload that is refused because another process activated a version meanwhile.
     async fn withdraw(&self, version: u64) {
         let (name, model) = (self.model.clone(), self.model);
-        let delete = move |store: &dyn ModelStore| store.delete(&name, version);
+        let delete = move |store: &dyn ModelStore| {
+            // A process that published the same model at the same time has the same version, and may serve it.
+            let active = store.active(&name)?;
+            if active.is_some_and(|active| active.newest_served == version) {
+                return Ok(());
+            }
+            store.delete(&name, version)
+        };
         if let Err(error) = self.publisher.blocking(delete).await {
             warn!(%model, version, "the version never served and cannot be deleted: {error}");
         }
