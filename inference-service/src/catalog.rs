@@ -192,6 +192,7 @@ impl Catalog {
                     && loaded.contains_key(&trial.canary)
             });
             served.active = Some(active);
+            served.unloaded = None;
             served.loaded = loaded.clone();
             served.stored = stored.clone();
         });
@@ -202,7 +203,7 @@ impl Catalog {
         self.change(model, |served| {
             served.wanted = false;
             served.failure = None;
-            served.active = None;
+            served.unloaded = served.active.take().or(served.unloaded);
             served.trial = None;
             served.loaded.clear();
             served
@@ -210,6 +211,11 @@ impl Catalog {
                 .values_mut()
                 .for_each(|failure| *failure = None);
         });
+    }
+
+    /// The version of `model` that was active when a caller unloaded the model, until the model is loaded again.
+    pub(crate) fn unloaded(&self, model: &ModelName) -> Option<u64> {
+        self.models.load().get(model)?.unloaded
     }
 
     /// Unloads all versions of `model` while another one is loaded. Each returned reference is dead once
@@ -256,6 +262,7 @@ impl Catalog {
         self.change(model, |served| {
             served.wanted = true;
             served.failure = Some(failure.clone());
+            served.unloaded = None;
             served.loading = None;
             match version {
                 Some(version) => _ = served.stored.insert(version, Some(failure.clone())),

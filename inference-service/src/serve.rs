@@ -1,6 +1,6 @@
 //! Runs the service: start, readiness, and an orderly stop.
 
-use std::{future, io, path::Path, sync::Arc};
+use std::{future, io, path::Path, sync::Arc, time::Duration};
 
 use artifacts::model_store::{
     self, Access, InvalidLocation, ModelStore, StoreError, StoreLocation,
@@ -14,7 +14,7 @@ use onnx_runtime::LibraryError;
 use server::security::SecurityError;
 use tokio::{
     task::{self, JoinError},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -31,6 +31,9 @@ use crate::{
     refusals::Refusals,
     starting::Started,
 };
+
+/// Time to write the last captured samples if the requests in flight took all of theirs.
+const LAST_SAMPLES: Duration = Duration::from_secs(2);
 
 /// Why the service cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +150,8 @@ pub async fn run(
     }
     health.end();
     shared.stop.cancel();
-    let drained = timeout(config.shutdown.drain(), async {
+    let deadline = Instant::now() + config.shutdown.drain();
+    let drained = timeout_at(deadline, async {
         while servers.join_next().await.is_some() {}
     });
     match drained.await {
@@ -159,8 +163,11 @@ pub async fn run(
             capture.finish();
         }
     });
-    // The log has the message of a panic.
-    let _ = finish.await;
+    // A file system may not answer. The log has the message of a panic.
+    let deadline = deadline.max(Instant::now() + LAST_SAMPLES);
+    if timeout_at(deadline, finish).await.is_err() {
+        warn!("the last captured samples were not written in time; they are lost");
+    }
     Ok(())
 }
 

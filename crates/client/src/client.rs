@@ -191,8 +191,11 @@ impl Client {
             let Some(pause) = pause.filter(|pause| *pause < left()) else {
                 return Err(error);
             };
-            // The next attempt connects anew.
-            *channel.lock().await = None;
+            // The next attempt connects anew. Another call may be connecting now.
+            match timeout(left(), channel.lock()).await {
+                Ok(mut connected) => *connected = None,
+                Err(_) => return Err(self.late()),
+            }
             sleep(pause).await;
         }
     }

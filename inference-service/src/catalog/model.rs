@@ -31,6 +31,8 @@ pub(crate) struct ServedModel {
     /// The version that answers requests that name none; it is loaded. `None` while the model is
     /// unloaded.
     pub(crate) active: Option<u64>,
+    /// The version that was active when a caller unloaded the model, until the model is loaded again.
+    pub(super) unloaded: Option<u64>,
     /// The trial of a canary beside the active version. Both are loaded.
     pub(super) trial: Option<Arc<Trial>>,
     /// The newest trial of each version, also after its end.

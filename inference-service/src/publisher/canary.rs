@@ -195,33 +195,20 @@ impl Publisher {
         tokio::spawn(judge);
     }
 
-    /// Compares the canary's answers, and applies the rule until the trial ends.
+    /// Compares the canary's answers, and applies the rule until the trial ends. A comparison that waits for its
+    /// reference does not hold up the rule.
     async fn judge(
         self: Arc<Self>,
         model: ModelName,
         trial: Arc<Trial>,
-        mut comparisons: mpsc::Receiver<Comparison>,
+        comparisons: mpsc::Receiver<Comparison>,
     ) {
-        let reference = Reference::of(&self.config.canary);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let verdict = loop {
-            tokio::select! {
-                _ = ticks.tick() => {
-                    if !self.catalog.is_on_trial(&model, &trial) {
-                        return withdrawn(&model, &trial);
-                    }
-                    if let Some(verdict) = trial.verdict() {
-                        break verdict;
-                    }
-                }
-                Some(comparison) = comparisons.recv() => {
-                    let loaded = |version: u64| self.catalog.answering(&model).remove(&version);
-                    if let (Some(active), Some(canary)) = (loaded(trial.active), loaded(trial.canary)) {
-                        reference.compare(&trial, active, canary, comparison).await;
-                    }
-                }
-            }
+        let decision = tokio::select! {
+            decision = self.decision(&model, &trial) => decision,
+            () = self.compare_answers(&model, &trial, comparisons) => None,
+        };
+        let Some(verdict) = decision else {
+            return withdrawn(&model, &trial);
         };
         let version = trial.canary;
         let reason = verdict.reason().to_string();
@@ -248,6 +235,37 @@ impl Publisher {
         }
     }
 
+    /// Applies the rule until it decides; `None` if another change ends the trial before.
+    async fn decision(&self, model: &ModelName, trial: &Arc<Trial>) -> Option<Verdict> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !self.catalog.is_on_trial(model, trial) {
+                return None;
+            }
+            if let Some(verdict) = trial.verdict() {
+                return Some(verdict);
+            }
+        }
+    }
+
+    /// Compares the canary's answers with those of the reference, one after another, as long as the trial exists.
+    async fn compare_answers(
+        &self,
+        model: &ModelName,
+        trial: &Trial,
+        mut comparisons: mpsc::Receiver<Comparison>,
+    ) {
+        let reference = Reference::of(&self.config.canary);
+        let loaded = |version: u64| self.catalog.answering(model).remove(&version);
+        while let Some(comparison) = comparisons.recv().await {
+            if let (Some(active), Some(canary)) = (loaded(trial.active), loaded(trial.canary)) {
+                reference.compare(trial, active, canary, comparison).await;
+            }
+        }
+    }
+
     /// Makes the canary the active version; returns whether the trial still ran.
     async fn promote(
         self: &Arc<Self>,
@@ -260,13 +278,13 @@ impl Publisher {
         }
         let name = model.clone();
         let active = self.blocking(move |store| store.active(&name)).await?;
-        if active.is_none_or(|active| active.version != trial.active) {
+        let Some(active) = active.filter(|active| active.version == trial.active) else {
             // Another process activated a version that this one does not serve yet.
             let model = model.clone();
             return Err(StoreError::Changed { model }.into());
-        }
+        };
         let source = Source::Stored(trial.canary);
-        Swap::new(self, model).run(source).await?;
+        Swap::new(self, model).run_after(active, source).await?;
         Ok(true)
     }
 

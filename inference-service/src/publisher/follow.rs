@@ -96,11 +96,14 @@ impl Publisher {
         }
         let stored = self.stored(model).await?;
         let serving = self.catalog.serving(model);
-        // A model that was unloaded here stays unloaded until a version of it is activated.
-        let Some(active) = stored.active.filter(|_| is_activated || serving.is_some()) else {
+        // A model that was unloaded here stays unloaded until another version of it is activated. `active.json` also
+        // changes when a canary is published.
+        let unloaded = self.catalog.unloaded(model);
+        let active = stored.active.map(|active| active.version);
+        let is_wanted = |version: &u64| is_activated && unloaded != Some(*version);
+        let Some(version) = active.filter(|version| serving.is_some() || is_wanted(version)) else {
             return Ok(());
         };
-        let version = active.version;
         match Swap::new(self, model).run(Source::Active(version)).await {
             Ok(_) if serving == Some(version) => {}
             Ok(_) => info!(%model, version, "serves; it was activated by another process"),

@@ -68,17 +68,35 @@ impl<'p> Swap<'p> {
     /// # Errors
     /// The failure of the new active version. A version that the policy adds and that cannot be loaded is
     /// reported in the catalog.
-    pub(super) async fn run(mut self, source: Source) -> Result<u64, PublishError> {
-        let swapped = self.prepare_and_commit(source).await;
+    pub(super) async fn run(self, source: Source) -> Result<u64, PublishError> {
+        let activation = self.activation(&source).await?;
+        self.swap(source, activation).await
+    }
+
+    /// [`run`](Self::run), if the active version in the store is still `before`.
+    pub(super) async fn run_after(
+        self,
+        before: ActiveVersion,
+        source: Source,
+    ) -> Result<u64, PublishError> {
+        let before = Some(before);
+        self.swap(source, Activation::Replace { before }).await
+    }
+
+    async fn swap(mut self, source: Source, activation: Activation) -> Result<u64, PublishError> {
+        let swapped = self.prepare_and_commit(source, activation).await;
         if swapped.is_err() {
             self.roll_back().await;
         }
         swapped
     }
 
-    async fn prepare_and_commit(&mut self, source: Source) -> Result<u64, PublishError> {
+    async fn prepare_and_commit(
+        &mut self,
+        source: Source,
+        activation: Activation,
+    ) -> Result<u64, PublishError> {
         let is_upload = matches!(source, Source::Upload(_));
-        let activation = self.activation(&source).await?;
         let active = self.prepare(source).await?;
         let version = active.version;
         let committed = self.commit(active, activation).await;
@@ -153,7 +171,14 @@ impl<'p> Swap<'p> {
     /// Deletes the version of an upload that is refused because another process activated a version meanwhile.
     async fn withdraw(&self, version: u64) {
         let (name, model) = (self.model.clone(), self.model);
-        let delete = move |store: &dyn ModelStore| store.delete(&name, version);
+        let delete = move |store: &dyn ModelStore| {
+            // A process that published the same model at the same time has the same version, and may serve it.
+            let active = store.active(&name)?;
+            if active.is_some_and(|active| active.newest_served == version) {
+                return Ok(());
+            }
+            store.delete(&name, version)
+        };
         if let Err(error) = self.publisher.blocking(delete).await {
             warn!(%model, version, "the version never served and cannot be deleted: {error}");
         }
@@ -168,8 +193,10 @@ impl<'p> Swap<'p> {
         let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
         let mut loaded = catalog.answering(model);
         loaded.insert(version, active);
-        // The trial of a canary goes on beside the same active version.
-        let trial = catalog.trial(model).filter(|trial| trial.active == version);
+        // The trial of a canary goes on beside the same active version, unless another process deleted the canary.
+        let trial = catalog.trial(model);
+        let trial =
+            trial.filter(|trial| trial.active == version && stored.contains_key(&trial.canary));
         let canary = trial.map(|trial| trial.canary);
         loaded.retain(|number, _| selected.contains(number) || canary == Some(*number));
         catalog.serve(model, version, loaded.clone(), stored.clone());

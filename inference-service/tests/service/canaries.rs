@@ -1,21 +1,25 @@
 //! Canaries: versions on trial beside the active version.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use networks::onnx;
 use proto::{
-    inference::{ModelInferRequest, ModelInferResponse},
+    inference::{
+        ModelInferRequest, ModelInferResponse, RepositoryModelUnloadRequest,
+        grpc_inference_service_client::GrpcInferenceServiceClient,
+    },
     publish::v1::{PublishHeader, PublishResponse, Trial, TrialState},
 };
-use test_support::{Teacher, built_beside, class_names, metric_in, write_artifact};
+use test_support::{Bucket, Teacher, built_beside, class_names, metric_in, write_artifact};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use crate::{
+    buckets::{comes_to_serve, start_with},
     publish_checks::check,
     support::{
         Artifact, BINARY, CLASSES, INPUT_SHAPE, Load, MODEL, PATIENCE, Service, ServiceOptions,
-        infer_request, listed, normalized, publish, upload,
+        infer_request, listed, normalized, publish, upload, wait_until,
     },
     swaps::encoded,
 };
@@ -190,6 +194,27 @@ async fn a_trial_without_enough_requests_is_rolled_back_after_its_time() {
 }
 
 #[tokio::test]
+async fn a_teacher_that_never_answers_does_not_hold_up_the_decision() {
+    // Connections are accepted by the operating system, and never answered.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let teacher = format!("canary.teacher={address}");
+    let service = start(&["canary.decide_within_seconds=1", &teacher]);
+    publish(&service, &Artifact::constant(1)).await;
+    publish_canary(&service, &Artifact::constant(2), 0.5).await;
+    for _ in 0..4 {
+        service.serving_version().await;
+    }
+    let trial = ended(&service, 2).await;
+    assert_eq!(trial.state(), TrialState::RolledBack, "{trial:?}");
+    // The first comparison still waits.
+    assert!(
+        trial.reason.ends_with("of 200 compared samples"),
+        "{trial:?}"
+    );
+}
+
+#[tokio::test]
 async fn requests_without_a_version_are_shared_and_those_with_one_are_not() {
     let service = start(&SLOW);
     publish(&service, &Artifact::constant(1)).await;
@@ -356,6 +381,51 @@ async fn services_that_share_the_store_serve_a_canary_once_it_is_promoted() {
     assert_eq!(ended(&writer, 2).await.state(), TrialState::Promoted);
     let follows = async { while reader.serving_version().await != "2" {} };
     timeout(PATIENCE, follows).await.expect("it follows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_in_a_bucket_loads_nothing_at_another_service_which_can_delete_it() {
+    let bucket = Bucket::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let trying = start_with(&bucket, folder.path(), "trying", 60, &SLOW);
+    let other = start_with(&bucket, folder.path(), "other", 60, &[]);
+    publish(&trying, &Artifact::constant(1)).await;
+    comes_to_serve(&other, 1).await;
+    let unload = RepositoryModelUnloadRequest {
+        model_name: MODEL.to_owned(),
+        ..RepositoryModelUnloadRequest::default()
+    };
+    let mut admin = GrpcInferenceServiceClient::new(other.channel("admin").await);
+    let unloaded = admin.repository_model_unload(unload).await;
+    unloaded.expect("it is unloaded");
+    publish_canary(&trying, &Artifact::constant(2), 0.5).await;
+    // The other service takes changes in the order of the models' names, so it has seen the canary once it serves this.
+    let later = Artifact::constant(3);
+    let header = PublishHeader {
+        model_name: "letters".to_owned(),
+        ..later.header()
+    };
+    let published = trying.publish(upload(header, &later.onnx)).await;
+    published.expect("it is published");
+    let letters = ModelInferRequest {
+        model_name: "letters".to_owned(),
+        ..infer_request(1).0
+    };
+    let follows = async { while other.infer(letters.clone()).await.is_err() {} };
+    timeout(PATIENCE, follows).await.expect("it follows");
+    let refused = other.infer(infer_request(1).0).await;
+    let refused = refused.expect_err("it is unloaded");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+
+    other.delete(MODEL, 2).await.expect("it is deleted");
+    wait_until(|| trials(&trying, "withdrawn") >= 1.0);
+    for _ in 0..4 {
+        assert_eq!(trying.serving_version().await, "1");
+    }
+    // Another version loads the model.
+    let third = publish_with_share(&trying, &Artifact::constant(3), 0.0).await;
+    assert_eq!(third.expect("it is published").active_version, 3);
+    comes_to_serve(&other, 3).await;
 }
 
 #[tokio::test]
