@@ -1,7 +1,8 @@
-//! Runs with several teachers: an ensemble of them, and a route by class.
+//! Runs with several teachers: an ensemble of them, and routes of samples.
 
-use std::fs;
+use std::{collections::BTreeSet, fs, sync::Arc};
 
+use datasets::{Source, Split, Subset, load_idx};
 use test_support::{Process, Teacher, eventually};
 
 use super::scene::{SLOW_NETWORK, Scene, manifest};
@@ -129,26 +130,61 @@ fn a_teacher_gets_only_the_samples_of_its_route() {
     let scene = Scene::new();
     let teachers = Teachers::start(&scene);
     let settings = teachers.settings();
-    let route =
-        "routes.by_class={ by = \"class\", default = \"wide\", teachers = { big = [\"Bag\"] } }";
+    let pools = &settings[..2];
+    // The positions of the training samples differ from those in the data set.
+    let held_out = "data.validation_samples=31";
+    let train = training_samples(&scene, 31);
+    let count = |is_sent: &dyn Fn(u32) -> bool| {
+        let samples = 0..train.len() as u32;
+        samples.filter(|sample| is_sent(*sample)).count()
+    };
+    let bags = count(&|sample| train.label(sample) == Some(8));
+    let first = count(&|sample| train.stored_position(sample) < 100);
+    assert!(bags > 0 && first > bags && first < 100);
     // With batches of one sample, a teacher answers as many batches as it gets samples.
-    let one_by_one = ["phases[0].epochs=1", "phases[0].batch_size=1"];
+    let [epochs, batch_size] = ["phases[0].epochs=1", "phases[0].batch_size=1"];
     let losses = [
-        "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"by_class\" }",
+        "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"r\" }",
         "phases[1].loss=[{ kind = \"cross_entropy\" }]",
     ];
-    let pools = &settings[..2];
-    let [epochs, batch_size] = one_by_one;
-    let [first, second] = losses;
-    let more = [route, epochs, batch_size, first, second];
-    scene.run("routed", &with(pools, &more));
-    let labels = fs::read(scene.path("data/train-labels-idx1-ubyte")).unwrap();
-    // After a header of 8 bytes; "Bag" is class 8.
-    let bags = labels[8..].iter().filter(|label| **label == 8).count();
-    let others = labels.len() - 8 - bags;
-    assert!(bags > 0 && others > bags);
-    assert_eq!(teachers.big.answered(), bags as f64);
-    assert_eq!(teachers.wide.answered(), others as f64);
+    let mut students = BTreeSet::new();
+    for (by, listed, of_big) in [
+        ("class", "Bag", bags),
+        ("position", "0..100", first),
+        ("labelled", "unlabelled", 0),
+    ] {
+        let route = format!(
+            "routes.r={{ by = \"{by}\", default = \"wide\", teachers = {{ big = [\"{listed}\"] }} }}"
+        );
+        let [soft, hard] = losses;
+        let same = [route.as_str(), held_out, epochs, batch_size, soft, hard];
+        let answered = || [&teachers.big, &teachers.wide].map(Teacher::answered);
+        let before = answered();
+        let (live, _) = scene.run(by, &with(pools, &same));
+        let after = answered();
+        let samples = [of_big, train.len() - of_big].map(|samples| samples as f64);
+        assert_eq!([0, 1].map(|it| after[it] - before[it]), samples, "{by}");
+
+        let name = format!("{by}-record");
+        let record = [&same[..], &["soft_targets.mode=record"]].concat();
+        let (recording, _) = scene.run(&name, &with(pools, &record));
+        assert!(recording == live, "{by}: recording changes the student");
+        let digits = recordings_of(&scene, &name);
+        let recorded = [&same[..], &["soft_targets.mode=recorded", digits.as_str()]].concat();
+        let (replayed, _) = scene.run(&format!("{by}-recorded"), &recorded);
+        assert!(replayed == live, "{by}: replay changes the student");
+        students.insert(live);
+    }
+    // Negative control: each route gives another student.
+    assert_eq!(students.len(), 3);
+}
+
+/// The samples that a run trains on, without the `held_out` ones.
+fn training_samples(scene: &Scene, held_out: usize) -> Subset {
+    let class_names: Vec<_> = (0..10).map(|class| class.to_string()).collect();
+    let images = load_idx(&scene.path("data"), Split::Train, &class_names).unwrap();
+    let (train, _) = Subset::whole(Arc::new(images)).hold_out(held_out).unwrap();
+    train
 }
 
 /// Starts a run, waits until its first epoch is finished, and kills one of its teachers.
