@@ -17,7 +17,7 @@ use networks::Shape;
 use rendering::{RenderedBatch, Rendering};
 
 use crate::{
-    config::FixedViews,
+    config::{FixedViews, RoutedSample},
     input_buffers::{InputBuffer, InputBuffers},
     soft_targets::{PendingAnswer, PhaseTargets, TeacherBatch},
 };
@@ -88,6 +88,8 @@ pub struct LoadedBatch<'d> {
     pub labels: Vec<i64>,
     /// The labels of the samples that these are mixed with, if they are.
     pub mixed: Option<MixedLabels>,
+    /// What decides the teachers of the samples on a route. Empty if the loss needs no soft targets.
+    pub routed: Vec<RoutedSample>,
     /// The logits of the run's teachers, in order, for exactly this view of the samples: see [`PhaseTargets::ask`].
     /// Empty if the loss needs none.
     pub soft_targets: Vec<Option<PendingAnswer<'d>>>,
@@ -182,6 +184,7 @@ impl<'d> BatchPlan<'d> {
         mut input: InputBuffer,
     ) -> LoadingResult<'d> {
         let TrainingSamples {
+            source,
             input: shape,
             normalization,
             ..
@@ -193,22 +196,36 @@ impl<'d> BatchPlan<'d> {
             batch,
             for_teachers,
         } = rendered?;
-        let Batch { labels, mixed, .. } = batch;
-        let soft_targets = self.soft_targets.map(|targets| {
-            targets.ask(&TeacherBatch {
+        let Batch {
+            prevailing,
+            labels,
+            mixed,
+            ..
+        } = batch;
+        let asked = self.soft_targets.map(|targets| {
+            let prevailing = prevailing.iter().zip(&labels);
+            let routed = prevailing.map(|(sample, label)| RoutedSample {
+                position: source.stored_position(*sample),
+                label: *label,
+            });
+            let routed: Vec<_> = routed.collect();
+            let pending = targets.ask(&TeacherBatch {
                 view,
                 samples,
-                labels: &labels,
+                routed: &routed,
                 values: &for_teachers,
-            })
+            });
+            (routed, pending)
         });
+        let (routed, soft_targets) = asked.unwrap_or_default();
         Ok(LoadedBatch {
             epoch,
             samples: batch.samples,
             input,
             labels,
             mixed,
-            soft_targets: soft_targets.unwrap_or_default(),
+            routed,
+            soft_targets,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use datasets::{DatasetError, Normalization, SampleKind, Source, Subset, UnreadableFile};
 
 use crate::{
-    config::{LossConfig, PhaseConfig, RunConfig},
+    config::{LossConfig, PhaseConfig, PositionRange, RunConfig},
     events::NoticeSender,
 };
 
@@ -40,6 +40,20 @@ pub enum DataError {
         configured: String,
         /// What the data has instead.
         data: String,
+        /// Folder or file of the data.
+        path: PathBuf,
+    },
+    /// A route sends samples to a teacher that the data set does not have.
+    #[error(
+        "{key} = {range}, but the data in {} has {samples} samples, at positions from 0", path.display()
+    )]
+    MissingPositions {
+        /// Key of the configuration.
+        key: String,
+        /// Its range.
+        range: PositionRange,
+        /// Samples of the training split as stored.
+        samples: usize,
         /// Folder or file of the data.
         path: PathBuf,
     },
@@ -81,6 +95,7 @@ impl TrainingData {
         let opened = datasets::open(&data.spec(), &|_| {})?;
         let whole = Subset::whole(opened.train);
         check_fit(config, &whole)?;
+        check_routes(config, whole.stored_len())?;
         let whole_fingerprint = whole.fingerprint().to_owned();
         let (remaining, validation) = match data.validation_samples {
             0 => (whole, opened.validation.map(Subset::whole)),
@@ -181,6 +196,22 @@ impl TrainingData {
     }
 }
 
+/// Checks that data of `samples` samples as stored has the positions that routes name.
+fn check_routes(config: &RunConfig, samples: usize) -> Result<(), DataError> {
+    for (name, route) in &config.routes {
+        let mut ranges = route.ranges();
+        if let Some((teacher, range)) = ranges.find(|(_, range)| !range.lies_within(samples)) {
+            return Err(DataError::MissingPositions {
+                key: format!("routes.{name}.teachers.{teacher}"),
+                range,
+                samples,
+                path: config.data.path.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn check_fit(config: &RunConfig, data: &Subset) -> Result<(), DataError> {
     let network = &config.network;
     let normalization = &config.data.normalization;
@@ -228,6 +259,10 @@ mod tests {
 
     /// 20 images of one pixel, of two classes, sorted by class.
     fn load(settings: &str) -> TrainingData {
+        load_with(settings, "{ kind = \"cross_entropy\" }").unwrap()
+    }
+
+    fn load_with(settings: &str, loss: &str) -> Result<TrainingData, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, header: &[u8], values: Vec<u8>| {
             fs::write(folder.path().join(name), [header, &values].concat()).unwrap();
@@ -242,6 +277,10 @@ mod tests {
         );
         let toml = RunToml {
             network: "input = [1, 1, 1]\nclasses = 2\npreset = \"mlp\"\nwidths = [8]",
+            phases: &[PhaseToml {
+                loss,
+                ..PhaseToml::default()
+            }],
             tables: &format!(
                 "[data]\npath = {:?}\nclass_names = [\"a\", \"b\"]\n{settings}\n\
                  [data.augmentation]\npad = 0",
@@ -249,7 +288,40 @@ mod tests {
             ),
             ..RunToml::default()
         };
-        TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap()).unwrap()
+        TrainingData::load(&RunConfig::from_toml(&toml.to_string()).unwrap())
+    }
+
+    #[test]
+    fn positions_that_the_stored_data_does_not_have_are_refused_with_their_key() {
+        let load = |range: &str| {
+            let settings = format!(
+                "validation_samples = 4\ntrain_samples = 8\n\
+                 [teachers.big]\nendpoints = [\"b:1\"]\n[teachers.wide]\nendpoints = [\"w:1\"]\n\
+                 [routes.r]\nby = \"position\"\ndefault = \"wide\"\nteachers = {{ big = [{range:?}] }}"
+            );
+            let loss = "[{ kind = \"soft_cross_entropy\", temperature = 1, teacher = \"r\" }]";
+            load_with(&settings, loss)
+        };
+        // Of the 20 stored samples, the run trains on 8.
+        for range in ["0..20", "19..", "4..8"] {
+            let data = load(range).unwrap();
+            assert_eq!(data.train.stored_len(), 20);
+            let Sample::Image(picture) = data.train.read(7).unwrap() else {
+                panic!("not an image");
+            };
+            let number = u32::from(picture.pixels[0]);
+            assert_eq!(data.train.stored_position(7), number);
+        }
+        for range in ["0..21", "20..", "30..40"] {
+            let said = load(range).err().unwrap().to_string();
+            let parts = [
+                format!("routes.r.teachers.big = {range}, but the data in "),
+                "has 20 samples".to_owned(),
+            ];
+            for part in parts {
+                assert!(said.contains(&part), "{part} is not in: {said}");
+            }
+        }
     }
 
     #[test]

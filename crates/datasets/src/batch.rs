@@ -21,8 +21,9 @@ pub struct Batch {
     pub values: Values,
     /// The teacher's view of the same parts of the samples, if it has another input than the student.
     pub teacher_values: Option<Values>,
-    /// Hard labels, as libtorch takes class indices; [`IGNORED_LABEL`] for unlabelled samples. Of two samples that
-    /// are mixed, the label of the one with the larger weight.
+    /// Positions in the source of the samples with the larger weight, where two are mixed; else those of `samples`.
+    pub prevailing: Vec<u32>,
+    /// Hard labels of `prevailing`, as libtorch takes class indices; [`IGNORED_LABEL`] for unlabelled samples.
     pub labels: Vec<i64>,
     /// The other labels, if the view mixes samples.
     pub mixed: Option<MixedLabels>,
@@ -84,11 +85,14 @@ impl<'s> BatchAssembler<'s> {
     /// If a sample is not in the source.
     pub fn assemble(&self, samples: &[u32]) -> Result<Batch, SampleError> {
         let shown = self.shown(samples);
-        let (labels, mixed) = self.labels(&shown);
+        let (prevailing, mixed) = self.prevailing(&shown);
+        let labels = prevailing.iter().map(|sample| self.label(*sample));
+        let labels = labels.collect();
         let mut batch = Batch {
             samples: samples.to_vec(),
             values: self.zeros(samples, &self.targets.student),
             teacher_values: None,
+            prevailing,
             labels,
             mixed,
         };
@@ -291,24 +295,27 @@ impl<'s> BatchAssembler<'s> {
         self.augmentation.draw_mix(&mut generator, samples, size)
     }
 
-    /// The labels of `samples` with the larger weight and, if the view mixes samples, the other ones.
-    fn labels(&self, samples: &[Shown]) -> (Vec<i64>, Option<MixedLabels>) {
-        let label = |sample: u32| self.source.label(sample).map_or(IGNORED_LABEL, i64::from);
-        let own: Vec<i64> = samples.iter().map(|shown| label(shown.sample)).collect();
+    /// The samples with the larger weight and, if the view mixes samples, the labels of the other ones.
+    fn prevailing(&self, samples: &[Shown]) -> (Vec<u32>, Option<MixedLabels>) {
+        let own: Vec<u32> = samples.iter().map(|shown| shown.sample).collect();
         let mixes: Option<Vec<Mix>> = samples.iter().map(|shown| shown.mix).collect();
         let Some(mixes) = mixes.filter(|mixes| !mixes.is_empty()) else {
             return (own, None);
         };
         let pairs = own.into_iter().zip(&mixes).map(|(own, mix)| {
-            let (partner, weight) = (label(mix.partner), mix.partner_weight());
+            let (partner, weight) = (mix.partner, mix.partner_weight());
             if weight > 0.5 {
-                (partner, (own, 1.0 - weight))
+                (partner, (self.label(own), 1.0 - weight))
             } else {
-                (own, (partner, weight))
+                (own, (self.label(partner), weight))
             }
         });
         let (first, (labels, weights)) = pairs.unzip();
         (first, Some(MixedLabels { labels, weights }))
+    }
+
+    fn label(&self, sample: u32) -> i64 {
+        self.source.label(sample).map_or(IGNORED_LABEL, i64::from)
     }
 
     fn copy_rows(&self, samples: &[Shown], rows: &mut [f32]) -> Result<(), SampleError> {

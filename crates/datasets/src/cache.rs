@@ -314,6 +314,14 @@ impl Source for Cached {
         &self.fingerprint
     }
 
+    fn stored_position(&self, sample: u32) -> u32 {
+        self.source.stored_position(sample)
+    }
+
+    fn stored_len(&self) -> usize {
+        self.source.stored_len()
+    }
+
     fn place(&self, sample: u32) -> Option<PathBuf> {
         self.source.place(sample)
     }

@@ -31,6 +31,19 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// SHA-256, lower-case hex, of everything that decides samples and labels. Computed once.
     fn fingerprint(&self) -> &str;
 
+    /// The position of `sample` in the data as stored: that in the source which this is a part of, if it is a part.
+    ///
+    /// # Panics
+    /// If `sample` is not below [`Self::len`].
+    fn stored_position(&self, sample: u32) -> u32 {
+        sample
+    }
+
+    /// Number of samples of the data as stored, above each [`Self::stored_position`].
+    fn stored_len(&self) -> usize {
+        self.len()
+    }
+
     /// Reads and decodes `sample`.
     ///
     /// # Errors

@@ -168,6 +168,14 @@ impl Source for Subset {
         &self.fingerprint
     }
 
+    fn stored_position(&self, sample: u32) -> u32 {
+        self.source.stored_position(self.position(sample))
+    }
+
+    fn stored_len(&self) -> usize {
+        self.source.stored_len()
+    }
+
     fn read(&self, sample: u32) -> Result<Sample<'_>, SampleError> {
         self.source.read(self.position(sample))
     }
@@ -286,6 +294,24 @@ mod tests {
         assert!(found.iter().all(|number| numbers(&others).contains(number)));
         for at in 0..20 {
             assert_eq!(sample.label(at), Some(u32::from(found[at as usize] >= 30)));
+        }
+    }
+
+    #[test]
+    fn stored_positions_are_those_of_the_data_whatever_part_it_is() {
+        let data = sorted_by_class(&[30, 30]);
+        let (others, held_out) = data.hold_out(10).unwrap();
+        let sample = others.sample(20).unwrap();
+        // A part of a part, as of data that has no splits of its own.
+        let nested = Subset::whole(Arc::new(others.clone()));
+        let nested = nested.hold_out(5).unwrap().0;
+        for part in [data, others, held_out, sample, nested] {
+            let positions: Vec<u32> = (0..part.len() as u32)
+                .map(|at| part.stored_position(at))
+                .collect();
+            let numbers: Vec<u32> = numbers(&part).into_iter().map(u32::from).collect();
+            assert_eq!(positions, numbers);
+            assert_eq!(part.stored_len(), 60);
         }
     }
 

@@ -13,6 +13,7 @@ mod phase;
 mod publish_gate;
 mod route;
 mod run;
+mod sample_route;
 mod schedule;
 mod soft_targets;
 mod teachers;
@@ -35,10 +36,11 @@ pub use loss::{
 pub use optimizer::{DecayedParameters, OptimizerConfig};
 pub use phase::{PhaseConfig, PhaseKind};
 pub use publish_gate::PublishGateConfig;
-pub use route::{RouteBy, RouteConfig};
+pub use route::{LABELLED, PositionRange, PositionRangeError, RouteBy, RouteConfig, UNLABELLED};
 pub use run::{CheckpointConfig, ExportConfig, InitialWeightsConfig, PublishConfig, RunConfig};
+pub use sample_route::{RouteRule, RoutedSample, SampleRoute};
 pub use schedule::ScheduleConfig;
-pub use teachers::{ClassRoute, ConfiguredTeacher, TeacherEnsemble, TermTeachers};
+pub use teachers::{ConfiguredTeacher, TeacherEnsemble, TermTeachers};
 pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]

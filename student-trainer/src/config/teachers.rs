@@ -9,8 +9,8 @@ use soft_targets::Encoding;
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
 use super::{
-    EnsembleConfig, EnsembleMean, LossTerm, NamedTerm, PhaseConfig, RunConfig, TargetClasses,
-    UnmetNeed,
+    EnsembleConfig, EnsembleMean, LABELLED, LossTerm, NamedTerm, PhaseConfig, RouteBy, RouteConfig,
+    RouteRule, RunConfig, SampleRoute, TargetClasses, UNLABELLED, UnmetNeed,
 };
 
 mod validation;
@@ -35,8 +35,8 @@ pub enum TermTeachers {
     One(usize),
     /// The weighted mean of some.
     Ensemble(TeacherEnsemble),
-    /// For each sample, the teacher of its class.
-    Route(ClassRoute),
+    /// For each sample, the teacher that a route sends it to.
+    Route(SampleRoute),
 }
 
 /// The weighted mean of some teachers.
@@ -46,13 +46,6 @@ pub struct TeacherEnsemble {
     pub members: Vec<(usize, f64)>,
     /// What the mean is of.
     pub of: EnsembleMean,
-}
-
-/// The teacher of each class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClassRoute {
-    of_class: Vec<usize>,
-    default: usize,
 }
 
 impl RunConfig {
@@ -113,16 +106,41 @@ impl RunConfig {
                 of: *of,
             }));
         }
-        let route = self.routes.get(name)?;
-        let of_class = self.data.class_names.iter().map(|class| {
+        let route = self.sample_route(self.routes.get(name)?, position)?;
+        Some(TermTeachers::Route(route))
+    }
+
+    /// `route` with the positions of its teachers; `None` if one is unknown.
+    fn sample_route(
+        &self,
+        route: &RouteConfig,
+        position: impl Fn(&str) -> Option<usize>,
+    ) -> Option<SampleRoute> {
+        let teacher_of = |samples: &str| {
             let mut teachers = route.teachers.iter();
-            let found = teachers.find(|(_, classes)| classes.contains(class));
+            let found = teachers.find(|(_, listed)| listed.iter().any(|it| it == samples));
             position(found.map_or(&route.default, |(teacher, _)| teacher))
-        });
-        Some(TermTeachers::Route(ClassRoute {
-            of_class: of_class.collect::<Option<_>>()?,
+        };
+        let rule = match route.by {
+            RouteBy::Class => {
+                let classes = self.data.class_names.iter();
+                let of_class = classes.map(|class| teacher_of(class));
+                RouteRule::Class(of_class.collect::<Option<_>>()?)
+            }
+            RouteBy::Position => {
+                let ranges = route.ranges();
+                let ranges = ranges.map(|(teacher, range)| Some((range, position(teacher)?)));
+                RouteRule::Position(ranges.collect::<Option<_>>()?)
+            }
+            RouteBy::Labelled => RouteRule::Labelled {
+                labelled: teacher_of(LABELLED)?,
+                unlabelled: teacher_of(UNLABELLED)?,
+            },
+        };
+        Some(SampleRoute {
+            rule,
             default: position(&route.default)?,
-        }))
+        })
     }
 
     /// Whether a term of `phase` learns from the teacher at `position`.
@@ -190,25 +208,13 @@ impl TermTeachers {
         match self {
             Self::One(position) => BTreeSet::from([*position]),
             Self::Ensemble(ensemble) => ensemble.members.iter().map(|(it, _)| *it).collect(),
-            Self::Route(route) => {
-                let of_class = route.of_class.iter().copied();
-                of_class.chain([route.default]).collect()
-            }
+            Self::Route(route) => route.teachers(),
         }
     }
 
     /// Whether it combines the logits of several teachers, for which it needs those of all classes.
     pub fn combines(&self) -> bool {
         !matches!(self, Self::One(_))
-    }
-}
-
-impl ClassRoute {
-    /// The teacher of a sample with `label`: the position of its class, or [`datasets::IGNORED_LABEL`].
-    pub fn teacher(&self, label: i64) -> usize {
-        let class = usize::try_from(label).ok();
-        let teacher = class.and_then(|class| self.of_class.get(class));
-        *teacher.unwrap_or(&self.default)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the terms of a loss learn from: the logits of one teacher, of an ensemble, or for each sample those of the
-//! teacher of its class.
+//! teacher that a route sends it to.
 
 use tch::{Device, TchError, Tensor};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use super::{
     soft_targets::{Component, TeacherLogits},
 };
 use crate::{
-    config::{ClassRoute, EnsembleMean, LossTerm, TeacherEnsemble, TermTeachers},
+    config::{EnsembleMean, LossTerm, RoutedSample, SampleRoute, TeacherEnsemble, TermTeachers},
     soft_targets::{PendingAnswer, TeacherAnswer},
 };
 
@@ -50,8 +50,8 @@ impl TermSources {
         (Self(sources), terms)
     }
 
-    /// The soft targets of each source, from the answers of the run's teachers in order. `labels` are those by which the
-    /// samples were sent.
+    /// The soft targets of each source, from the answers of the run's teachers in order. `samples` are those of the batch,
+    /// as when it was sent.
     ///
     /// # Errors
     /// If an answer is missing, or lacks logits of some classes where several answers are combined: configurations that
@@ -59,7 +59,7 @@ impl TermSources {
     pub fn targets(
         &self,
         answers: &[Option<Answer>],
-        labels: &[i64],
+        samples: &[RoutedSample],
     ) -> Result<Vec<TeacherLogits>, TchError> {
         let Self(sources) = self;
         let targets = |source: &TermTeachers| -> Result<TeacherLogits, TchError> {
@@ -68,7 +68,7 @@ impl TermSources {
                     Ok(of_teacher(answers, *teacher)?.logits.shallow_clone())
                 }
                 TermTeachers::Ensemble(ensemble) => mean(ensemble, answers),
-                TermTeachers::Route(route) => routed(route, answers, labels),
+                TermTeachers::Route(route) => routed(route, answers, samples),
             }
         };
         sources.iter().map(targets).collect()
@@ -151,18 +151,18 @@ fn mean(ensemble: &TeacherEnsemble, answers: &[Option<Answer>]) -> Result<Teache
     }
 }
 
-/// The logits that each sample has from the teacher of its class.
+/// The logits that each of the batch's samples has from the teacher that `route` sends it to.
 fn routed(
-    route: &ClassRoute,
+    route: &SampleRoute,
     answers: &[Option<Answer>],
-    labels: &[i64],
+    batch: &[RoutedSample],
 ) -> Result<TeacherLogits, TchError> {
     let mut parts = Vec::new();
     // Position of each sample of the batch among the rows of all parts.
-    let mut positions = vec![0_i64; labels.len()];
+    let mut positions = vec![0_i64; batch.len()];
     let mut rows_before = 0;
     for teacher in 0..answers.len() {
-        let samples = (0..labels.len()).filter(|sample| route.teacher(labels[*sample]) == teacher);
+        let samples = (0..batch.len()).filter(|sample| route.teacher(batch[*sample]) == teacher);
         let samples: Vec<_> = samples.collect();
         if samples.is_empty() {
             continue;

@@ -360,15 +360,17 @@ mod tests {
     }
 
     #[test]
-    fn named_teachers_may_be_elsewhere_but_not_weigh_more() {
-        let loss = "{ kind = \"kd\", temperature = 2, alpha = 1, teacher = \"both\" }";
+    fn named_teachers_may_be_elsewhere_but_not_weigh_more_or_get_other_samples() {
+        let loss = "[{ kind = \"kd\", temperature = 2, teacher = \"both\" }, \
+                    { kind = \"kd\", temperature = 2, teacher = \"r\" }]";
         let toml = RunToml {
             phases: &[PhaseToml {
                 loss,
                 ..PhaseToml::default()
             }],
             tables: "[teachers.big]\nendpoints = [\"a:1\"]\n[teachers.wide]\nendpoints = [\"b:1\"]\n\
-                     [ensembles.both]\nteachers = { big = 0.7, wide = 0.3 }",
+                     [ensembles.both]\nteachers = { big = 0.7, wide = 0.3 }\n\
+                     [routes.r]\nby = \"position\"\ndefault = \"wide\"\nteachers = { big = [\"0..5\"] }",
             ..RunToml::default()
         };
         let toml = toml.to_string();
@@ -391,6 +393,17 @@ mod tests {
                 "[ensembles.both]",
                 "[ensembles.both]\nof = \"logits\"",
                 "ensembles.both.of was (not set)",
+            ),
+            ("0..5", "0..6", "routes.r.teachers.big[0] was"),
+            (
+                "[\"0..5\"]",
+                "[\"0..5\", \"7..\"]",
+                "routes.r.teachers.big was",
+            ),
+            (
+                "by = \"position\"\ndefault = \"wide\"\nteachers = { big = [\"0..5\"] }",
+                "by = \"class\"\ndefault = \"wide\"\nteachers = { big = [\"Bag\"] }",
+                "routes.r.by was",
             ),
         ] {
             let error = check(from, to).unwrap_err().to_string();

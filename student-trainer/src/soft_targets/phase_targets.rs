@@ -12,7 +12,7 @@ use super::{
     live::{BatchRequest, PendingSoftTargets},
     source::SoftTargetSource,
 };
-use crate::config::{ClassRoute, PhaseConfig, RunConfig, TermTeachers};
+use crate::config::{PhaseConfig, RoutedSample, RunConfig, SampleRoute, TermTeachers};
 
 /// The teachers of a phase, and what each term of its loss learns from.
 pub struct PhaseTargets<'r> {
@@ -32,7 +32,7 @@ struct PhaseTeacher<'r> {
     /// Position of its input; `None` if it is not asked.
     input: Option<usize>,
     /// The routes that send it samples; `None` if it gets all samples.
-    routes: Option<Vec<ClassRoute>>,
+    routes: Option<Vec<SampleRoute>>,
 }
 
 /// A batch as the teachers see it.
@@ -41,8 +41,8 @@ pub struct TeacherBatch<'b> {
     pub view: View,
     /// Positions in the data set.
     pub samples: &'b [u32],
-    /// Hard labels; [`datasets::IGNORED_LABEL`] for unlabelled samples.
-    pub labels: &'b [i64],
+    /// What decides the teachers of the samples on a route.
+    pub routed: &'b [RoutedSample],
     /// The samples for each of [`PhaseTargets::inputs`], row-major, little-endian.
     pub values: &'b [Bytes],
 }
@@ -155,9 +155,9 @@ impl<'r> PhaseTeacher<'r> {
     fn ask(&self, position: usize, batch: &TeacherBatch<'_>) -> Option<PendingAnswer<'r>> {
         let values = self.input.map(|input| &batch.values[input]);
         let rows = self.routes.as_ref().map(|routes| {
-            let is_sent = |label: i64| routes.iter().any(|it| it.teacher(label) == position);
-            let labels = batch.labels.iter().enumerate();
-            let sent = labels.filter(|(_, label)| is_sent(**label));
+            let is_sent = |it: RoutedSample| routes.iter().any(|to| to.teacher(it) == position);
+            let samples = batch.routed.iter().enumerate();
+            let sent = samples.filter(|(_, sample)| is_sent(**sample));
             sent.map(|(row, _)| row).collect::<Vec<_>>()
         });
         let Some(rows) = rows else {
@@ -218,7 +218,7 @@ fn index_of(input: Target, inputs: &mut Vec<Target>) -> usize {
 }
 
 /// The routes of `terms` that send samples to `teacher`; `None` if another term needs it for all samples.
-fn routes_to(teacher: usize, terms: &[Option<TermTeachers>]) -> Option<Vec<ClassRoute>> {
+fn routes_to(teacher: usize, terms: &[Option<TermTeachers>]) -> Option<Vec<SampleRoute>> {
     let using = terms.iter().flatten();
     let using = using.filter(|it| it.positions().contains(&teacher));
     using

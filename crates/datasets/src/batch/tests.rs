@@ -157,6 +157,8 @@ fn teacher_and_student_see_the_mixed_picture_and_the_labels_weigh_as_much() {
                     .sum::<f32>()
                     / 64.0;
                 let (first, other) = (batch.labels[at], mixed.labels[at]);
+                // The samples are labelled by their positions.
+                assert_eq!(i64::from(batch.prevailing[at]), first);
                 let weight = mixed.weights[at];
                 assert!((0.0..=0.5).contains(&weight));
                 let labelled = first as f32 * (1.0 - weight) + other as f32 * weight;

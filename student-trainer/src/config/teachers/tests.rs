@@ -2,6 +2,7 @@ use common::config::ConfigError;
 use test_support::run_toml::{PhaseToml, RunToml};
 
 use super::*;
+use crate::config::RoutedSample;
 
 const BIG: &str = "[teachers.big]\nendpoints = [\"b:1\"]\n";
 const WIDE: &str = "[teachers.wide]\nendpoints = [\"w:1\"]\n";
@@ -55,23 +56,63 @@ fn terms_name_teachers_ensembles_and_routes() {
     };
     assert_eq!(*both, Some(TermTeachers::Ensemble(ensemble)));
     assert_eq!(*hard, None);
-    let Some(TermTeachers::Route(route)) = by_class else {
-        panic!("{by_class:?}");
-    };
-    let class = |name: &str| {
-        let names = &config.data.class_names;
-        names.iter().position(|class| class == name).unwrap() as i64
-    };
-    for (label, teacher) in [
-        (class("Bag"), 0),
-        (class("Sandal"), 0),
-        (class("Shirt"), 1),
-        (datasets::IGNORED_LABEL, 1),
-    ] {
-        assert_eq!(route.teacher(label), teacher, "{label}");
-    }
+    assert!(matches!(by_class, Some(TermTeachers::Route(_))));
     for position in 0..2 {
         assert!(config.phase_uses(&config.phases[0], position));
+    }
+}
+
+/// Classes count from 0 in the order of their names in the configuration: "Sandal" is 5, "Shirt" 6 and "Bag" 8.
+#[test]
+fn a_route_sends_each_sample_to_the_teacher_that_lists_it_and_the_others_to_the_default() {
+    const UNLABELLED: i64 = datasets::IGNORED_LABEL;
+    let [big, wide] = [0, 1];
+    for (by, teachers, samples) in [
+        (
+            "class",
+            "{ big = [\"Bag\", \"Sandal\"] }",
+            vec![
+                (0, 8, big),
+                (0, 5, big),
+                (0, 6, wide),
+                (0, UNLABELLED, wide),
+            ],
+        ),
+        (
+            "position",
+            "{ big = [\"0..5\", \"9..\"], wide = [\"5..7\"] }",
+            vec![
+                (0, 8, big),
+                (4, UNLABELLED, big),
+                (5, 8, wide),
+                (8, 8, wide),
+                (9, 8, big),
+                (u32::MAX, 8, big),
+            ],
+        ),
+        (
+            "labelled",
+            "{ big = [\"labelled\"] }",
+            vec![(3, 0, big), (3, UNLABELLED, wide)],
+        ),
+        (
+            "labelled",
+            "{ big = [\"unlabelled\"], wide = [\"labelled\"] }",
+            vec![(3, 0, wide), (3, UNLABELLED, big)],
+        ),
+    ] {
+        let route =
+            format!("[routes.r]\nby = \"{by}\"\ndefault = \"wide\"\nteachers = {teachers}\n");
+        let config = run(&kd(&["r"]), &[WIDE, BIG, &route]).unwrap();
+        assert_eq!(RunConfig::from_toml(&config.to_toml()).unwrap(), config);
+        let [Some(TermTeachers::Route(route))] = &learns_from(&config)[..] else {
+            panic!("a route");
+        };
+        for (position, label, teacher) in samples {
+            let found = route.teacher(RoutedSample { position, label });
+            assert_eq!(found, teacher, "{by} {teachers}: {position} {label}");
+        }
+        assert_eq!(route.teachers(), BTreeSet::from([big, wide]));
     }
 }
 
@@ -118,6 +159,10 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
         "[routes.r]\nby = \"class\"\ndefault = \"nobody\"\n\
          teachers = { big = [\"Bag\", \"Cat\"], wide = [\"Bag\"], who = [] }\n",
         "[routes.none]\nby = \"class\"\ndefault = \"wide\"\nteachers = { big = [] }\n",
+        "[routes.p]\nby = \"position\"\ndefault = \"wide\"\n\
+         teachers = { big = [\"0..9\", \"Bag\", \"7..7\"], ghost = [\"30..40\"], wide = [\"20..\", \"8..12\"] }\n",
+        "[routes.l]\nby = \"labelled\"\ndefault = \"wide\"\n\
+         teachers = { big = [\"labelled\", \"Bag\"], ghost = [], wide = [\"labelled\"] }\n",
     ];
     let error = run(hard, &tables).unwrap_err().to_string();
     for part in [
@@ -134,6 +179,14 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
         "routes.r.teachers.who = []: who is not a teacher",
         "routes.r = {…}: is not used by any term",
         "routes.none.teachers.big = []: needs at least one class",
+        "routes.p.teachers.big = Bag: is not a range of positions",
+        "routes.p.teachers.big = 7..7: is empty",
+        "routes.p.teachers.ghost = [\"30..40\"]: ghost is not a teacher",
+        "routes.p.teachers.wide = 20..: overlaps 30..40 of ghost",
+        "routes.p.teachers.wide = 8..12: overlaps 0..9 of big",
+        "routes.l.teachers.big = Bag: must be \"labelled\" or \"unlabelled\"",
+        "routes.l.teachers.ghost = []: needs \"labelled\" or \"unlabelled\"",
+        "routes.l.teachers.wide = labelled: is also listed for big",
         "phases[0].loss[0].teacher = big: is allowed for terms with soft targets only",
         "phases[0].loss[1].teacher = bigg: is not a teacher, an ensemble or a route; the run has big",
         "phases[0].loss[2].teacher = (none): is missing: the run has several teachers, big",

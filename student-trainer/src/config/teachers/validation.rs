@@ -7,9 +7,9 @@ use std::{
 
 use common::config::Problems;
 
-use crate::config::{
-    EnsembleConfig, Fallback, RouteConfig, RunConfig, SoftTargetsConfig, SoftTargetsMode,
-};
+use crate::config::{EnsembleConfig, Fallback, RunConfig, SoftTargetsConfig, SoftTargetsMode};
+
+mod route;
 
 /// Longest name of a teacher, an ensemble or a route.
 const MAX_NAME: usize = 64;
@@ -127,32 +127,6 @@ impl RunConfig {
             let key = format!("{key}.{name}");
             self.require_teacher(&key, weight, name, problems);
             problems.require_positive(&key, *weight);
-        }
-    }
-
-    fn validate_route(&self, key: &str, route: &RouteConfig, problems: &mut Problems) {
-        let RouteConfig {
-            by: _,
-            teachers,
-            default,
-        } = route;
-        self.require_teacher(&format!("{key}.default"), default, default, problems);
-        let key = format!("{key}.teachers");
-        problems.require(!teachers.is_empty(), &key, "{}", "needs at least one");
-        let mut teacher_of: BTreeMap<&str, &str> = BTreeMap::new();
-        for (name, classes) in teachers {
-            let key = format!("{key}.{name}");
-            self.require_teacher(&key, format!("{classes:?}"), name, problems);
-            let any = !classes.is_empty();
-            problems.require(any, &key, "[]", "needs at least one class");
-            for class in classes {
-                let known = self.data.class_names.contains(class);
-                problems.require(known, &key, class, "is not one of data.class_names");
-                if let Some(other) = teacher_of.insert(class, name) {
-                    let message = format!("is also a class of {other}");
-                    problems.add(&*key, class, &message);
-                }
-            }
         }
     }
 

@@ -193,7 +193,7 @@ impl Phase<'_> {
         // Only now: the student's forward pass does not need them.
         let waiting = Instant::now();
         let answers = answers(batch.soft_targets, self.context.cancel, device)?;
-        let soft_targets = self.sources.targets(&answers, &batch.labels)?;
+        let soft_targets = self.sources.targets(&answers, &batch.routed)?;
         let waited = waiting.elapsed();
         let targets = Targets {
             labels: &labels,

@@ -18,6 +18,17 @@ fn answer(logits: &[f32], rows: Option<&[usize]>) -> Option<Answer> {
     Some(Answer::new(answer, Device::Cpu).unwrap())
 }
 
+/// Samples with `labels`, at positions from 0.
+fn labelled(labels: &[i64]) -> Vec<RoutedSample> {
+    let labels = (0..).zip(labels);
+    labels
+        .map(|(position, label)| RoutedSample {
+            position,
+            label: *label,
+        })
+        .collect()
+}
+
 fn values(tensor: &Tensor) -> Vec<f64> {
     Vec::try_from(tensor.reshape([-1]).to_kind(Kind::Double)).unwrap()
 }
@@ -45,7 +56,10 @@ fn combined(source: TermTeachers) -> TeacherLogits {
     let kd = term(serde_json::json!({"kind": "kd", "temperature": 2.0}));
     let (sources, _) = TermSources::new(vec![kd], &[Some(source)]);
     let answers = [answer(&BIG, None), answer(&WIDE, None)];
-    sources.targets(&answers, &[0, 1]).unwrap().remove(0)
+    sources
+        .targets(&answers, &labelled(&[0, 1]))
+        .unwrap()
+        .remove(0)
 }
 
 /// softmax(z / T), in f64.
@@ -110,7 +124,7 @@ fn kd_from_a_mixture_is_the_divergence_from_the_mean_of_the_probabilities() {
     let source = ensemble(EnsembleMean::Probabilities);
     let (sources, terms) = TermSources::new(vec![kd], &[Some(source)]);
     let answers = [answer(&BIG, None), answer(&WIDE, None)];
-    let soft_targets = sources.targets(&answers, &[0, 1]).unwrap();
+    let soft_targets = sources.targets(&answers, &labelled(&[0, 1])).unwrap();
     let targets = Targets {
         labels: &Tensor::from_slice(&[0_i64, 1]),
         mixed: None,
@@ -143,7 +157,7 @@ fn the_exponent_of_wttm_applies_to_the_probabilities_of_the_mixture() {
     let source = ensemble(EnsembleMean::Probabilities);
     let (sources, terms) = TermSources::new(vec![wttm], &[Some(source)]);
     let answers = [answer(&BIG[..3], None), answer(&WIDE[..3], None)];
-    let soft_targets = sources.targets(&answers, &[0]).unwrap();
+    let soft_targets = sources.targets(&answers, &labelled(&[0])).unwrap();
     let targets = Targets {
         labels: &Tensor::from_slice(&[0_i64]),
         mixed: None,
@@ -185,7 +199,7 @@ fn a_route_puts_the_rows_of_its_teachers_into_the_order_of_the_batch() {
     let terms = config.phases[0].loss.terms();
     let source = config.teachers_of(&terms[0]);
     let (sources, _) = TermSources::new(terms, &[source]);
-    let labels = [bag + 1, bag, datasets::IGNORED_LABEL, bag];
+    let samples = labelled(&[bag + 1, bag, datasets::IGNORED_LABEL, bag]);
     let row = |first: f32| [first, first + 1.0, first + 2.0];
     let rows = |firsts: &[f32]| firsts.iter().flat_map(|it| row(*it)).collect::<Vec<_>>();
     let expected: Vec<f64> = rows(&[10.0, 20.0, 30.0, 40.0])
@@ -193,7 +207,7 @@ fn a_route_puts_the_rows_of_its_teachers_into_the_order_of_the_batch() {
         .map(f64::from)
         .collect();
     let routed = |a: Option<Answer>, b: Option<Answer>| {
-        let targets = sources.targets(&[a, b], &labels).unwrap().remove(0);
+        let targets = sources.targets(&[a, b], &samples).unwrap().remove(0);
         values(&targets.all_classes().unwrap())
     };
     // Each teacher got its own samples, or all, because another term needs them.
@@ -205,9 +219,12 @@ fn a_route_puts_the_rows_of_its_teachers_into_the_order_of_the_batch() {
     assert_eq!(routed(all, others), expected);
     // A batch without samples of a teacher needs no answer of it.
     let alone = [answer(&rows(&[5.0]), None), None];
-    let targets = sources.targets(&alone, &[bag]).unwrap().remove(0);
+    let targets = sources
+        .targets(&alone, &labelled(&[bag]))
+        .unwrap()
+        .remove(0);
     assert_eq!(values(&targets.all_classes().unwrap()), [5.0, 6.0, 7.0]);
-    let missing = sources.targets(&[None, None], &labels);
+    let missing = sources.targets(&[None, None], &samples);
     assert!(missing.unwrap_err().to_string().contains("missing"));
 }
 
@@ -222,7 +239,7 @@ fn terms_with_the_same_source_share_its_targets() {
     let positions: Vec<_> = terms.iter().map(|term| term.soft_targets).collect();
     assert_eq!(positions, [0, 0, 1, 0]);
     let answers = [answer(&BIG, None), answer(&WIDE, None)];
-    let targets = sources.targets(&answers, &[0, 1]).unwrap();
+    let targets = sources.targets(&answers, &labelled(&[0, 1])).unwrap();
     assert_eq!(targets.len(), 2);
     let second = values(&targets[1].all_classes().unwrap());
     assert_eq!(second, WIDE.map(f64::from));

@@ -1,7 +1,8 @@
-//! Runs with several teachers: an ensemble of them, and a route by class.
+//! Runs with several teachers: an ensemble of them, and routes of samples.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
+use datasets::{Source, Split, Subset, load_idx};
 use test_support::{Process, Teacher, eventually};
 
 use super::scene::{SLOW_NETWORK, Scene, manifest};
@@ -18,6 +19,12 @@ const LOSSES: [&str; 2] = [
     "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"both\" }",
     "phases[1].loss=[{ kind = \"kd\", temperature = 2.0, weight = 0.5, teacher = \"by_class\" }, \
      { kind = \"cross_entropy\", weight = 0.5 }]",
+];
+
+/// The first phase learns from the teacher of the route `r`, the second from labels.
+const ROUTED: [&str; 2] = [
+    "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"r\" }",
+    "phases[1].loss=[{ kind = \"cross_entropy\" }]",
 ];
 
 struct Teachers {
@@ -129,26 +136,85 @@ fn a_teacher_gets_only_the_samples_of_its_route() {
     let scene = Scene::new();
     let teachers = Teachers::start(&scene);
     let settings = teachers.settings();
-    let route =
-        "routes.by_class={ by = \"class\", default = \"wide\", teachers = { big = [\"Bag\"] } }";
-    // With batches of one sample, a teacher answers as many batches as it gets samples.
-    let one_by_one = ["phases[0].epochs=1", "phases[0].batch_size=1"];
-    let losses = [
-        "phases[0].loss={ kind = \"soft_cross_entropy\", temperature = 2.0, teacher = \"by_class\" }",
-        "phases[1].loss=[{ kind = \"cross_entropy\" }]",
-    ];
     let pools = &settings[..2];
-    let [epochs, batch_size] = one_by_one;
-    let [first, second] = losses;
-    let more = [route, epochs, batch_size, first, second];
-    scene.run("routed", &with(pools, &more));
-    let labels = fs::read(scene.path("data/train-labels-idx1-ubyte")).unwrap();
-    // After a header of 8 bytes; "Bag" is class 8.
-    let bags = labels[8..].iter().filter(|label| **label == 8).count();
-    let others = labels.len() - 8 - bags;
-    assert!(bags > 0 && others > bags);
-    assert_eq!(teachers.big.answered(), bags as f64);
-    assert_eq!(teachers.wide.answered(), others as f64);
+    // The positions of the training samples differ from those in the data set.
+    let held_out = "data.validation_samples=31";
+    let train = training_samples(&scene, 31);
+    let count = |is_sent: &dyn Fn(u32) -> bool| {
+        let samples = 0..train.len() as u32;
+        samples.filter(|sample| is_sent(*sample)).count()
+    };
+    let bags = count(&|sample| train.label(sample) == Some(8));
+    let first = count(&|sample| train.stored_position(sample) < 100);
+    assert!(bags > 0 && first > bags && first < 100);
+    // With batches of one sample, a teacher answers as many batches as it gets samples.
+    let [epochs, batch_size] = ["phases[0].epochs=1", "phases[0].batch_size=1"];
+    for (by, listed, of_big) in [
+        ("class", "Bag", bags),
+        ("position", "0..100", first),
+        ("labelled", "unlabelled", 0),
+    ] {
+        let route = route_by(by, listed);
+        let answered = || [&teachers.big, &teachers.wide].map(Teacher::answered);
+        let before = answered();
+        let [soft, hard] = ROUTED;
+        let more = [route.as_str(), held_out, epochs, batch_size, soft, hard];
+        scene.run(by, &with(pools, &more));
+        let after = answered();
+        let samples = [of_big, train.len() - of_big].map(|samples| samples as f64);
+        assert_eq!([0, 1].map(|it| after[it] - before[it]), samples, "{by}");
+    }
+}
+
+#[test]
+fn a_route_by_position_gives_the_same_student_live_and_recorded() {
+    let scene = Scene::new();
+    let teachers = Teachers::start(&scene);
+    let settings = teachers.settings();
+    let pools = &settings[..2];
+    let [soft, hard] = ROUTED;
+    let [route, other] = ["0..100", "0..200"].map(|range| route_by("position", range));
+    let same = [
+        soft,
+        hard,
+        "data.validation_samples=31",
+        "phases[0].epochs=1",
+    ];
+    let live = [&same[..], &[route.as_str()]].concat();
+    let (live, _) = scene.run("live", &with(pools, &live));
+    let record = [&same[..], &[route.as_str(), "soft_targets.mode=record"]].concat();
+    let (record, _) = scene.run("record", &with(pools, &record));
+    assert!(record == live, "recording changes the student");
+    let digits = recordings_of(&scene, "record");
+    drop(teachers);
+    let replayed = |name: &str, route: &str| {
+        let mode = "soft_targets.mode=recorded";
+        let settings = [&same[..], &[route, mode, digits.as_str()]].concat();
+        scene.run(name, &settings).0
+    };
+    assert!(
+        replayed("same", &route) == live,
+        "replay changes the student"
+    );
+    assert!(
+        replayed("other", &other) != live,
+        "{other}: the same student"
+    );
+}
+
+/// The setting of the route `r`, which sends `listed` samples to `big` and the others to `wide`.
+fn route_by(by: &str, listed: &str) -> String {
+    format!(
+        "routes.r={{ by = \"{by}\", default = \"wide\", teachers = {{ big = [\"{listed}\"] }} }}"
+    )
+}
+
+/// The samples that a run trains on, without the `held_out` ones.
+fn training_samples(scene: &Scene, held_out: usize) -> Subset {
+    let class_names: Vec<_> = (0..10).map(|class| class.to_string()).collect();
+    let images = load_idx(&scene.path("data"), Split::Train, &class_names).unwrap();
+    let (train, _) = Subset::whole(Arc::new(images)).hold_out(held_out).unwrap();
+    train
 }
 
 /// Starts a run, waits until its first epoch is finished, and kills one of its teachers.
