@@ -43,10 +43,10 @@ enum Activation {
 
 /// Replaces the versions of one model that answer.
 ///
-/// A swap loads the new active version (`prepare`), writes `active.json` if the version is not active there, and
-/// routes requests to the version (`commit`), then unloads the versions that the model's policy does not keep and loads those that it
-/// adds (`retire`). If a step before the commit fails, the old versions continue to answer; if
-/// `prepare` unloaded them to make room, `roll_back` loads the old active version again.
+/// A swap loads the new active version (`prepare`), writes `active.json` if the version is not active there, and routes
+/// requests to the version (`commit`), then unloads the versions that the model's policy does not keep and loads those
+/// that it adds (`retire`). If a step before the commit fails, the old versions continue to answer; if `prepare` unloaded
+/// them to make room, `roll_back` loads the old active version again.
 pub(super) struct Swap<'p> {
     publisher: &'p Arc<Publisher>,
     model: &'p ModelName,
@@ -168,7 +168,7 @@ impl<'p> Swap<'p> {
         let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
         let mut loaded = catalog.answering(model);
         loaded.insert(version, active);
-        // The trial of a canary goes on beside the same active version.
+        // The trial of a canary continues beside the same active version.
         let trial = catalog.trial(model).filter(|trial| trial.active == version);
         let canary = trial.map(|trial| trial.canary);
         loaded.retain(|number, _| selected.contains(number) || canary == Some(*number));
