@@ -168,7 +168,7 @@ impl<'p> Swap<'p> {
         let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
         let mut loaded = catalog.answering(model);
         loaded.insert(version, active);
-        // The trial of a canary continues beside the same active version.
+        // The trial of a canary goes on beside the same active version.
         let trial = catalog.trial(model).filter(|trial| trial.active == version);
         let canary = trial.map(|trial| trial.canary);
         loaded.retain(|number, _| selected.contains(number) || canary == Some(*number));
