@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that workers in containers, of which some are killed and one is doubled, record what one worker records.
+# Checks that workers in containers record what one worker records, also if some are killed and one is doubled.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

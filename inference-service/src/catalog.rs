@@ -168,7 +168,7 @@ impl Catalog {
     }
 
     /// Routes the model's requests to `loaded`; `active`, which is among them, answers requests that name no
-    /// version. Versions that are replaced finish the requests that they have. A trial goes on if its two versions
+    /// version. Versions that are replaced finish the requests that they have. A trial continues if its two versions
     /// answer as before. For `stored` see [`ServedModel`].
     pub(crate) fn serve(
         &self,

@@ -62,8 +62,8 @@ pub enum PublishError {
     Cancelled,
 }
 
-/// Uploads a model and waits until it serves. Retries with back-off if the service is unavailable, the
-/// connection breaks, or another publish of the model won: publishing is idempotent. A model that is stored already is activated only if no
+/// Uploads a model and waits until it serves. Retries with back-off if the service is unavailable, the connection breaks,
+/// or another publish of the model won: publishing is idempotent. A model that is stored already is activated only if no
 /// version is active: a resumed run, or a late retry, must not undo an operator's choice.
 ///
 /// Errors name `artifact`, the model's folder.

@@ -1,4 +1,4 @@
-//! Data that the teacher has too: trainers send positions in it, and the teacher renders the samples.
+//! Batches by reference: trainers send positions in data that the teacher has too, and the teacher renders the samples.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub trait Workers: fmt::Debug + Sync {
     fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, LostWorker>;
 }
 
-/// Why workers cannot go on together.
+/// Why workers cannot continue together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "worker {rank} of {count} lost contact with the others ({problem}); their messages say why. Start all workers again: \

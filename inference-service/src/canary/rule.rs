@@ -25,7 +25,7 @@ pub(crate) struct Observed {
 pub(crate) enum Verdict {
     /// The canary becomes the active version.
     Promote(Reason),
-    /// The canary stops to answer requests that do not name it.
+    /// The canary no longer answers requests that do not name it.
     RollBack(Reason),
 }
 

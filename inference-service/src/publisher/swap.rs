@@ -43,10 +43,10 @@ enum Activation {
 
 /// Replaces the versions of one model that answer.
 ///
-/// A swap loads the new active version (`prepare`), writes `active.json` if the version is not active there, and
-/// routes requests to the version (`commit`), then unloads the versions that the model's policy does not keep and loads those that it
-/// adds (`retire`). If a step before the commit fails, the old versions continue to answer; if
-/// `prepare` unloaded them to make room, `roll_back` loads the old active version again.
+/// A swap loads the new active version (`prepare`), writes `active.json` if the version is not active there, and routes
+/// requests to the version (`commit`), then unloads the versions that the model's policy does not keep and loads those
+/// that it adds (`retire`). If a step before the commit fails, the old versions continue to answer; if `prepare` unloaded
+/// them to make room, `roll_back` loads the old active version again.
 pub(super) struct Swap<'p> {
     publisher: &'p Arc<Publisher>,
     model: &'p ModelName,

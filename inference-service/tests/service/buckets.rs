@@ -158,7 +158,7 @@ async fn services_on_one_bucket_serve_what_any_of_them_publishes_and_fail_no_cal
         })
         .await;
     }
-    // The numbers go on.
+    // The numbers continue.
     let next = publish(&services[0], PUBLISHES + 1).await;
     assert_eq!(next.expect("it is stored"), PUBLISHES + 1);
     comes_to_serve(&third, PUBLISHES + 1).await;

@@ -372,7 +372,7 @@ impl RunConfig {
         let key = |phase: usize| format!("phases[{phase}].quantization_aware");
         let exports = self.export.int8.is_some();
         problems.require(exports, &key(first), true, "needs export.int8");
-        // `phases` goes on after the first of them.
+        // `phases` continues after the first of them.
         if let Some(later) = phases.position(|phase| !phase.quantization_aware) {
             let message = format!(
                 "must be true, as in phases[{first}]: the model in int8 has the ranges of the last phase"

@@ -98,7 +98,7 @@ pub enum RunError {
     /// The model could not be uploaded. The run folder is complete except for its manifest.
     #[error(transparent)]
     Publish(PublishError),
-    /// A worker that has no checkpoints, because it only trains, cannot go on.
+    /// A worker that has no checkpoints, because it only trains, cannot continue.
     #[error("worker {rank}: {problem}")]
     Follower {
         /// The worker.

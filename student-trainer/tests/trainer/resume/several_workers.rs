@@ -1,4 +1,4 @@
-//! Runs by several processes: the same bytes for any number of them, also if one is killed and others go on.
+//! Runs by several processes: the same bytes for any number of them, also if one is killed and others continue.
 
 use std::{
     fs,

@@ -387,7 +387,7 @@ fn a_deletion_that_is_killed_at_any_step_leaves_a_whole_model_or_none() {
     }
 }
 
-/// The client repeats a request whose reply was lost, and is told that the condition does not hold.
+/// The client repeats a request whose reply was lost; the answer says that the condition does not hold.
 #[test]
 fn a_writer_recognizes_its_own_success() {
     let model = name("digits");
