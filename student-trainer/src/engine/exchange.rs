@@ -27,10 +27,11 @@ pub(super) struct Exchange<'w> {
 }
 
 /// The contributions of all batches of a step, in their order: flat tensors, f32 [n].
+#[derive(Default)]
 pub(super) struct Rows {
-    /// Added up, the gradients of the step. Those of a single worker are added already.
+    /// Added up, the gradients of the step; those of several batches may be added already.
     gradients: Vec<Tensor>,
-    /// Of each batch; empty if they are not collected.
+    /// Of each batch, if they are collected.
     statistics: Vec<Tensor>,
     /// Of each batch.
     sums: Vec<Tensor>,
@@ -103,14 +104,14 @@ impl<'w> Exchange<'w> {
             contribution.to_row()?.f_copy_data(values, length)?;
         }
         let all = self.workers.gather(&values)?;
-        let row = |batch: usize| {
+        let mut rows = Rows::default();
+        for batch in 0..batches {
             let position = (batch % workers) * rows_of_a_worker + batch / workers;
             let values = &all[position * length..(position + 1) * length];
-            to_device(Tensor::f_from_slice(values)?, device)
-        };
-        let rows = (0..batches).map(row);
-        let rows: Vec<Tensor> = rows.collect::<Result<_, TchError>>()?;
-        Ok(Rows::of_all_workers(&rows, self.lengths)?)
+            let row = to_device(Tensor::f_from_slice(values)?, device)?;
+            rows.add(&row, self.lengths)?;
+        }
+        Ok(rows)
     }
 }
 
@@ -148,18 +149,19 @@ impl Rows {
         })
     }
 
-    /// `rows` have parts of these `lengths`.
-    fn of_all_workers(rows: &[Tensor], lengths: [usize; 3]) -> Result<Self, TchError> {
-        let parts = |index: usize| -> Result<Vec<Tensor>, TchError> {
-            let start: usize = lengths[..index].iter().sum();
-            let part = |row: &Tensor| row.f_narrow(0, start as i64, lengths[index] as i64);
-            rows.iter().map(part).collect()
+    /// Adds the next batch's row, which has parts of these `lengths`, without keeping it: its gradients are large.
+    fn add(&mut self, row: &Tensor, lengths: [usize; 3]) -> Result<(), TchError> {
+        let [gradients, statistics, sums] = lengths.map(|length| length as i64);
+        let next = row.f_narrow(0, 0, gradients)?;
+        let sum = match self.gradients.pop() {
+            Some(sum) => sum.f_add(&next)?,
+            None => next,
         };
-        Ok(Self {
-            gradients: parts(0)?,
-            statistics: parts(1)?,
-            sums: parts(2)?,
-        })
+        self.gradients.push(sum);
+        let part = |start: i64, length: i64| row.f_narrow(0, start, length)?.f_detach_copy();
+        self.statistics.push(part(gradients, statistics)?);
+        self.sums.push(part(gradients + statistics, sums)?);
+        Ok(())
     }
 
     /// The gradients of the step, in the memory layout of `parameters`.
@@ -193,8 +195,7 @@ impl Rows {
         samples: impl Iterator<Item = usize>,
     ) -> Result<Vec<BatchSums>, TchError> {
         let rows = self.sums.iter().zip(samples);
-        // A copy, because the row with the gradients is large, and the sums of many steps are kept.
-        rows.map(|(row, samples)| BatchSums::from_row(&row.f_detach_copy()?, samples))
+        rows.map(|(row, samples)| BatchSums::from_row(row, samples))
             .collect()
     }
 }
