@@ -116,9 +116,7 @@ pub(super) fn on_start(
             first = Some(config);
             continue;
         };
-        if let Some((what, first, value)) =
-            resume::first_difference(first, &config, ResumePolicy::SameBits)
-        {
+        if let Some((what, first, value)) = difference(first, &config) {
             return Err(WorkersError::Differs {
                 rank,
                 what,
@@ -131,6 +129,12 @@ pub(super) fn on_start(
         SharingError::Lost(error) => error.into(),
         SharingError::Checkpoint(error) => unreadable(0, &error),
     })
+}
+
+/// The first key that may not differ between workers but does, with both values. Device, precision and threads are
+/// compared as they are resolved, by [`on_circumstances`]: workers on one machine need devices of their own.
+fn difference(first: &RunConfig, other: &RunConfig) -> Option<(String, String, String)> {
+    resume::first_difference(first, other, ResumePolicy::OtherBits)
 }
 
 /// Checks that all workers compute with the same data and the same bits.
@@ -269,6 +273,7 @@ fn unreadable(rank: usize, problem: &dyn std::fmt::Display) -> WorkersError {
 mod tests {
     use std::thread;
 
+    use common::compute::DeviceChoice;
     use test_support::run_toml::{PhaseToml, RunToml};
     use torch_distributed::Alone;
 
@@ -356,11 +361,15 @@ mod tests {
     fn keys_that_decide_the_bits_must_be_the_same_in_all_configurations() {
         let cross_entropy = test_support::run_toml::CROSS_ENTROPY;
         let first = config(2, "[data]\npath = \"here\"", cross_entropy);
-        let difference =
-            |other: &RunConfig| resume::first_difference(&first, other, ResumePolicy::SameBits);
         let elsewhere = config(2, "[data]\npath = \"there\"", cross_entropy);
-        assert_eq!(difference(&elsewhere), None);
-        let (key, before, now) = difference(&config(4, "", cross_entropy)).unwrap();
+        assert_eq!(difference(&first, &elsewhere), None);
+        let on_another_gpu = RunConfig {
+            device: DeviceChoice::Cuda(1),
+            ..first.clone()
+        };
+        assert_eq!(difference(&first, &on_another_gpu), None);
+        let other = config(4, "", cross_entropy);
+        let (key, before, now) = difference(&first, &other).unwrap();
         assert_eq!((&*key, &*before, &*now), ("phases[0].accumulate", "2", "4"));
     }
 
