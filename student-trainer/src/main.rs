@@ -237,7 +237,10 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
             writeln!(Messages, "worker {} stopped", workers.rank());
         }
         Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            span.fail(&error);
+            return Err(error.into());
+        }
     }
     Ok(())
 }

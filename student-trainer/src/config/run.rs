@@ -289,6 +289,11 @@ impl RunConfig {
         if pools.is_empty() {
             return Err("[teacher] is missing".to_owned());
         }
+        // A run on recordings may name teachers that cannot be reached.
+        let mut teachers = self.all_teachers().into_iter();
+        if let Some(teacher) = teachers.find(|teacher| teacher.pool.is_none()) {
+            return Err(format!("[{}] is missing", teacher.table()));
+        }
         let targets = self.soft_targets.as_ref();
         let targets = targets.ok_or("[soft_targets] is missing")?;
         if targets.folder.is_none() {

@@ -26,10 +26,15 @@ pub(super) struct Exchange<'w> {
     lengths: [usize; 3],
 }
 
-/// The contributions of all batches of a step, in their order.
+/// The contributions of all batches of a step, in their order: flat tensors, f32 [n].
+#[derive(Default)]
 pub(super) struct Rows {
-    rows: Vec<Tensor>,
-    lengths: [usize; 3],
+    /// Added up, the gradients of the step; those of several batches may be added already.
+    gradients: Vec<Tensor>,
+    /// Of each batch, if they are collected.
+    statistics: Vec<Tensor>,
+    /// Of each batch.
+    sums: Vec<Tensor>,
 }
 
 impl<'w> Exchange<'w> {
@@ -60,6 +65,22 @@ impl<'w> Exchange<'w> {
         self.lengths[1] > 0
     }
 
+    /// Adds the contribution of this worker's next batch of a step to `own`. A single worker adds the gradients as they come,
+    /// in the order of the batches: it needs memory for one copy of them, however many batches a step has.
+    pub(super) fn collect(
+        &self,
+        own: &mut Vec<Contribution>,
+        mut next: Contribution,
+    ) -> Result<(), TchError> {
+        if self.workers.count() == 1
+            && let Some(first) = own.first_mut()
+        {
+            first.take_gradients(&mut next)?;
+        }
+        own.push(next);
+        Ok(())
+    }
+
     /// The contributions of the step's `batches` batches. `own` are those of this worker: of W workers, the one with
     /// rank r has the batches r, r + W, r + 2 W and so on.
     ///
@@ -71,35 +92,40 @@ impl<'w> Exchange<'w> {
         batches: usize,
         device: Device,
     ) -> Result<Rows, EngineError> {
-        let own = own.iter().map(Contribution::to_row);
-        let own: Vec<Tensor> = own.collect::<Result<_, TchError>>()?;
         let workers = self.workers.count();
-        let rows = if workers == 1 {
-            own
-        } else {
-            let length: usize = self.lengths.iter().sum();
-            // The last step of an epoch may have fewer batches for some workers, whose last row stays zero.
-            let rows_of_a_worker = batches.div_ceil(workers);
-            let mut values = vec![0.0_f32; rows_of_a_worker * length];
-            for (row, values) in own.iter().zip(values.chunks_mut(length)) {
-                row.f_copy_data(values, length)?;
-            }
-            let all = self.workers.gather(&values)?;
-            let row = |batch: usize| {
-                let position = (batch % workers) * rows_of_a_worker + batch / workers;
-                let values = &all[position * length..(position + 1) * length];
-                to_device(Tensor::f_from_slice(values)?, device)
-            };
-            (0..batches).map(row).collect::<Result<_, TchError>>()?
-        };
-        Ok(Rows {
-            rows,
-            lengths: self.lengths,
-        })
+        if workers == 1 {
+            return Ok(Rows::of_one_worker(own)?);
+        }
+        let length: usize = self.lengths.iter().sum();
+        // The last step of an epoch may have fewer batches for some workers, whose last row stays zero.
+        let rows_of_a_worker = batches.div_ceil(workers);
+        let mut values = vec![0.0_f32; rows_of_a_worker * length];
+        for (contribution, values) in own.iter().zip(values.chunks_mut(length)) {
+            contribution.to_row()?.f_copy_data(values, length)?;
+        }
+        let all = self.workers.gather(&values)?;
+        let mut rows = Rows::default();
+        for batch in 0..batches {
+            let position = (batch % workers) * rows_of_a_worker + batch / workers;
+            let values = &all[position * length..(position + 1) * length];
+            let row = to_device(Tensor::f_from_slice(values)?, device)?;
+            rows.add(&row, self.lengths)?;
+        }
+        Ok(rows)
     }
 }
 
 impl Contribution {
+    /// Adds the gradients of a later batch, which keeps none. Neither is changed in place: autograd may return one tensor as
+    /// the gradient of two parameters.
+    fn take_gradients(&mut self, later: &mut Self) -> Result<(), TchError> {
+        let pairs = self.gradients.iter().zip(later.gradients.drain(..));
+        let sums = pairs.map(|(sum, gradient)| sum.f_add(&gradient));
+        let sums: Vec<Tensor> = sums.collect::<Result<_, TchError>>()?;
+        self.gradients = sums;
+        Ok(())
+    }
+
     /// f32 [n], on the device of the network.
     fn to_row(&self) -> Result<Tensor, TchError> {
         let parts = self.gradients.iter().chain(&self.statistics);
@@ -110,31 +136,55 @@ impl Contribution {
 }
 
 impl Rows {
+    fn of_one_worker(own: &[Contribution]) -> Result<Self, TchError> {
+        let gradients = own.iter().map(|it| &it.gradients[..]);
+        let gradients = gradients.filter(|it| !it.is_empty()).map(joined);
+        let statistics = own.iter().map(|it| &it.statistics[..]);
+        let statistics = statistics.filter(|it| !it.is_empty()).map(joined);
+        let sums = own.iter().map(|it| it.sums.to_row());
+        Ok(Self {
+            gradients: gradients.collect::<Result<_, TchError>>()?,
+            statistics: statistics.collect::<Result<_, TchError>>()?,
+            sums: sums.collect::<Result<_, TchError>>()?,
+        })
+    }
+
+    /// Adds the next batch's row, which has parts of these `lengths`, without keeping it: its gradients are large.
+    fn add(&mut self, row: &Tensor, lengths: [usize; 3]) -> Result<(), TchError> {
+        let [gradients, statistics, sums] = lengths.map(|length| length as i64);
+        let next = row.f_narrow(0, 0, gradients)?;
+        let sum = match self.gradients.pop() {
+            Some(sum) => sum.f_add(&next)?,
+            None => next,
+        };
+        self.gradients.push(sum);
+        let part = |start: i64, length: i64| row.f_narrow(0, start, length)?.f_detach_copy();
+        self.statistics.push(part(gradients, statistics)?);
+        self.sums.push(part(gradients + statistics, sums)?);
+        Ok(())
+    }
+
     /// The gradients of the step, in the memory layout of `parameters`.
     pub(super) fn gradients(&self, parameters: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
-        let mut sum: Option<Tensor> = None;
-        for gradients in self.parts(0) {
-            let gradients = gradients?;
-            sum = Some(match sum {
-                None => gradients,
-                Some(sum) => sum.f_add(&gradients)?,
-            });
+        let (first, others) = self
+            .gradients
+            .split_first()
+            .ok_or_else(|| TchError::Shape("a step has no batches".to_owned()))?;
+        let mut sum = first.shallow_clone();
+        for gradients in others {
+            sum = sum.f_add(gradients)?;
         }
-        match sum {
-            Some(sum) => unflatten(&sum, parameters),
-            None => Err(TchError::Shape("a step has no batches".to_owned())),
-        }
+        unflatten(&sum, parameters)
     }
 
     /// The running statistics of batch-norm after the step, from those `before` it: for each batch in order,
     /// r ← (1 − m) r + m s with the momentum m and the batch's statistics s, as `torch.nn.BatchNorm2d`.
     pub(super) fn statistics(&self, before: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
-        let before_flat: Vec<Tensor> = before.iter().map(flat).collect::<Result<_, _>>()?;
-        let mut running = Tensor::f_cat(&before_flat, 0)?;
-        for statistics in self.parts(1) {
+        let mut running = joined(before)?;
+        for statistics in &self.statistics {
             running = running
                 .f_mul_scalar(1.0 - BATCH_NORM_MOMENTUM)?
-                .f_add(&statistics?)?;
+                .f_add(statistics)?;
         }
         unflatten(&running, before)
     }
@@ -144,24 +194,21 @@ impl Rows {
         &self,
         samples: impl Iterator<Item = usize>,
     ) -> Result<Vec<BatchSums>, TchError> {
-        let rows = self.parts(2).zip(samples);
-        // A copy, because the row with the gradients is large, and the sums of many steps are kept.
-        rows.map(|(row, samples)| BatchSums::from_row(&row?.f_detach_copy()?, samples))
+        let rows = self.sums.iter().zip(samples);
+        rows.map(|(row, samples)| BatchSums::from_row(row, samples))
             .collect()
-    }
-
-    /// Part `index` of each row.
-    fn parts(&self, index: usize) -> impl Iterator<Item = Result<Tensor, TchError>> {
-        let start: usize = self.lengths[..index].iter().sum();
-        let length = self.lengths[index];
-        let rows = self.rows.iter();
-        rows.map(move |row| row.f_narrow(0, start as i64, length as i64))
     }
 }
 
 /// The values in row-major order, f32 [n].
 fn flat(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_to_kind(Kind::Float)?.f_reshape([-1])
+}
+
+/// The values of all of `tensors`, one after the other, f32 [n].
+fn joined(tensors: &[Tensor]) -> Result<Tensor, TchError> {
+    let parts: Vec<Tensor> = tensors.iter().map(flat).collect::<Result<_, _>>()?;
+    Tensor::f_cat(&parts, 0)
 }
 
 /// The values of `flat` as tensors with the shapes and memory layouts of `like`.

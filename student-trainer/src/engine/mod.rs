@@ -20,7 +20,7 @@ mod term_sources;
 mod updater;
 
 #[cfg(test)]
-mod in_process_workers;
+pub(crate) mod in_process_workers;
 #[cfg(test)]
 mod resumption;
 

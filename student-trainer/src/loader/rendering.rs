@@ -85,8 +85,7 @@ impl<'d> Rendering<'d> {
                     Rendered::AsStudent => student.clone(),
                     Rendered::WithStudent => with_student.clone(),
                     Rendered::Alone(assembler) => {
-                        let batch = assembler.assemble(samples)?;
-                        to_bytes(batch.teacher_values.unwrap_or(batch.values))
+                        to_bytes(assembler.assemble_for_teacher(samples)?)
                     }
                 })
             });

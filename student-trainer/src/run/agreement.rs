@@ -1,6 +1,11 @@
 //! What the workers of a run must have in common, checked before they train.
 
-use networks::NetworkSpec;
+use std::collections::BTreeMap;
+
+use networks::{
+    NetworkSpec,
+    onnx::{Range, Ranges},
+};
 use serde_json::{Value, json};
 use torch_distributed::{LostWorker, Workers};
 
@@ -111,9 +116,7 @@ pub(super) fn on_start(
             first = Some(config);
             continue;
         };
-        if let Some((what, first, value)) =
-            resume::first_difference(first, &config, ResumePolicy::SameBits)
-        {
+        if let Some((what, first, value)) = difference(first, &config) {
             return Err(WorkersError::Differs {
                 rank,
                 what,
@@ -126,6 +129,12 @@ pub(super) fn on_start(
         SharingError::Lost(error) => error.into(),
         SharingError::Checkpoint(error) => unreadable(0, &error),
     })
+}
+
+/// The first key that may not differ between workers but does, with both values. Device, precision and threads are
+/// compared as they are resolved, by [`on_circumstances`]: workers on one machine need devices of their own.
+fn difference(first: &RunConfig, other: &RunConfig) -> Option<(String, String, String)> {
+    resume::first_difference(first, other, ResumePolicy::OtherBits)
 }
 
 /// Checks that all workers compute with the same data and the same bits.
@@ -177,6 +186,30 @@ pub(super) fn on_teachers(
     let named = teachers.named.iter();
     let named = named.map(|(name, it)| (format!("teacher {name}"), described(Some(name), it)));
     agree(workers, &Value::Object(single.chain(named).collect()))
+}
+
+/// The ranges of the worker with rank 0, whatever `own` is on the others: the bits of a calibration depend on the processor
+/// and on ONNX Runtime, which nothing compares.
+///
+/// # Errors
+/// [`WorkersError::Unreadable`], [`WorkersError::Lost`].
+pub(super) fn shared_ranges(workers: &dyn Workers, own: Ranges) -> Result<Ranges, WorkersError> {
+    if workers.count() == 1 {
+        return Ok(own);
+    }
+    let bits = own.iter().map(|(name, range)| {
+        let Range { min, max } = range;
+        (name, [min.to_bits(), max.to_bits()])
+    });
+    let bits: BTreeMap<&String, [u32; 2]> = bits.collect();
+    let bytes = workers.broadcast(json!(bits).to_string().into_bytes())?;
+    let bits: BTreeMap<String, [u32; 2]> =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(0, &error))?;
+    let ranges = bits.into_iter().map(|(name, bits)| {
+        let [min, max] = bits.map(f32::from_bits);
+        (name, Range { min, max })
+    });
+    Ok(ranges.collect())
 }
 
 /// Compares the fields of `own`, an object, with those of all workers.
@@ -238,10 +271,14 @@ fn unreadable(rank: usize, problem: &dyn std::fmt::Display) -> WorkersError {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use common::compute::DeviceChoice;
     use test_support::run_toml::{PhaseToml, RunToml};
     use torch_distributed::Alone;
 
     use super::*;
+    use crate::engine::in_process_workers::Meeting;
 
     /// A worker among others whose bytes are given, in place of processes.
     #[derive(Debug)]
@@ -324,12 +361,38 @@ mod tests {
     fn keys_that_decide_the_bits_must_be_the_same_in_all_configurations() {
         let cross_entropy = test_support::run_toml::CROSS_ENTROPY;
         let first = config(2, "[data]\npath = \"here\"", cross_entropy);
-        let difference =
-            |other: &RunConfig| resume::first_difference(&first, other, ResumePolicy::SameBits);
         let elsewhere = config(2, "[data]\npath = \"there\"", cross_entropy);
-        assert_eq!(difference(&elsewhere), None);
-        let (key, before, now) = difference(&config(4, "", cross_entropy)).unwrap();
+        assert_eq!(difference(&first, &elsewhere), None);
+        let on_another_gpu = RunConfig {
+            device: DeviceChoice::Cuda(1),
+            ..first.clone()
+        };
+        assert_eq!(difference(&first, &on_another_gpu), None);
+        let other = config(4, "", cross_entropy);
+        let (key, before, now) = difference(&first, &other).unwrap();
         assert_eq!((&*key, &*before, &*now), ("phases[0].accumulate", "2", "4"));
+    }
+
+    #[test]
+    fn all_workers_have_the_ranges_of_the_first_to_the_last_bit() {
+        let ranges = |min: f32| Ranges::from([("relu".to_owned(), Range { min, max: 0.1 })]);
+        // No decimal text of a few digits has this value.
+        let first = ranges(-f32::from_bits(0x3dcc_cccf));
+        assert_eq!(shared_ranges(&Alone, first.clone()).unwrap(), first);
+        let meeting = Meeting::of(3);
+        thread::scope(|scope| {
+            for worker in meeting.workers() {
+                let own = match worker.rank() {
+                    0 => first.clone(),
+                    1 => ranges(-7.0),
+                    _ => Ranges::new(),
+                };
+                let first = &first;
+                scope.spawn(move || {
+                    assert_eq!(shared_ranges(&worker, own).unwrap(), *first);
+                });
+            }
+        });
     }
 
     #[test]

@@ -130,6 +130,16 @@ impl RunError {
         }
     }
 
+    /// The error of a run that was `asked_to_stop`: if all workers are, those that stop first are lost to the others.
+    pub(super) fn if_stopped(self, asked_to_stop: bool) -> Self {
+        match self {
+            Self::Workers(WorkersError::Lost(_)) if asked_to_stop => {
+                Self::Cancelled { checkpoint: None }
+            }
+            error => error,
+        }
+    }
+
     /// Names the checkpoint that the run left, if the error depends on it.
     pub(super) fn with_checkpoint(mut self, newest: Option<&Path>) -> Self {
         if let Self::Diverged { checkpoint, .. }
@@ -209,8 +219,33 @@ impl From<WeightsError> for RunError {
 #[cfg(test)]
 mod tests {
     use teacher_pool::PoolError;
+    use torch_distributed::LostWorker;
 
     use super::*;
+
+    #[test]
+    fn a_worker_that_is_lost_while_the_run_stops_is_no_failure() {
+        let lost = || {
+            RunError::from(EngineError::LostWorker(LostWorker {
+                rank: 0,
+                count: 2,
+                problem: "connection closed".to_owned(),
+            }))
+        };
+        assert!(matches!(
+            lost().if_stopped(true),
+            RunError::Cancelled { .. }
+        ));
+        let text = lost().if_stopped(false).to_string();
+        assert!(text.contains("lost contact"), "{text}");
+        let indivisible = || WorkersError::Indivisible {
+            phase: 0,
+            accumulate: 4,
+            workers: 3,
+        };
+        let error = RunError::from(indivisible()).if_stopped(true);
+        assert_eq!(error.to_string(), indivisible().to_string());
+    }
 
     #[test]
     fn a_worker_that_only_trains_says_nothing_of_checkpoints() {

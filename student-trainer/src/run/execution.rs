@@ -176,12 +176,13 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         run.events.notices().notice(notice);
     }
     run.data.report_unreadable(&run.events.notices());
+    let ended = |error: RunError| error.if_stopped(context.cancel.is_cancelled());
     if follows {
         let followed = run.follow(&network);
-        return followed.map_err(|error| error.of_follower(workers.rank()));
+        return followed.map_err(|error| ended(error).of_follower(workers.rank()));
     }
     run.execute(&network, &initial.weights)
-        .map_err(|error| error.with_checkpoint(run.checkpoints().newest()))
+        .map_err(|error| ended(error).with_checkpoint(run.checkpoints().newest()))
 }
 
 /// A run that is being executed.

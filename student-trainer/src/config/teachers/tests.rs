@@ -259,6 +259,22 @@ fn the_short_form_and_names_exclude_each_other() {
 }
 
 #[test]
+fn a_named_teacher_that_cannot_be_reached_cannot_be_recorded() {
+    let recorded = "[soft_targets]\nmode = \"recorded\"\nfolder = \"t\"\nviews = 1\n";
+    let digits = "[soft_targets.teachers]\nbig = \"12\"\nwide = \"34\"\n";
+    let can_record = |tables: &[&str]| {
+        let tables = [tables, &[BOTH, recorded, digits]].concat();
+        run(&kd(&["both"]), &tables).unwrap().can_record()
+    };
+    assert_eq!(can_record(&[BIG, WIDE]), Ok(()));
+    assert_eq!(
+        can_record(&[BIG]),
+        Err("[teachers.wide] is missing".to_owned())
+    );
+    assert_eq!(can_record(&[]), Err("[teacher] is missing".to_owned()));
+}
+
+#[test]
 fn terms_that_combine_teachers_need_the_logits_of_all_classes() {
     let top_3 = "encoding = \"top-3\"\n";
     for (name, table) in [("both", BOTH), ("by_class", BY_CLASS)] {

@@ -113,7 +113,10 @@ impl Phase<'_> {
             if collects_statistics {
                 contribution.statistics = self.network.copy_statistics()?;
             }
-            own.push(contribution);
+            match &self.exchange {
+                Some(exchange) => exchange.collect(&mut own, contribution)?,
+                None => own.push(contribution),
+            }
             waited += of_batch;
         }
         let Some(exchange) = &self.exchange else {

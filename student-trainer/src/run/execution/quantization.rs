@@ -6,15 +6,15 @@ use super::Run;
 use crate::{
     config::PhaseConfig,
     engine::TorchNetwork,
-    run::{checkpoint::Checkpoint, error::RunError},
+    run::{agreement, checkpoint::Checkpoint, error::RunError},
 };
 
 impl Run<'_> {
     /// The ranges of the activations in a quantization-aware phase: those of the checkpoint from which it resumes, or
-    /// those of calibration samples with the weights of its start.
+    /// those of calibration samples with the weights of its start. The worker with rank 0 calibrates for all.
     ///
     /// # Errors
-    /// If the network cannot be exported or calibrated.
+    /// If the network cannot be exported or calibrated, or a worker is lost.
     pub(super) fn ranges(
         &self,
         phase: &PhaseConfig,
@@ -25,13 +25,16 @@ impl Run<'_> {
         let Some(config) = int8.filter(|_| phase.quantization_aware) else {
             return Ok(None);
         };
-        match resumed {
-            // Every checkpoint of such a phase has them.
-            Some(Checkpoint { phase, .. }) => Ok(phase.ranges.clone()),
-            None => {
-                let weights = network.weights()?;
-                Ok(Some(self.delivery().calibrate(&weights, config)?))
-            }
+        // Every checkpoint of such a phase has them, and all workers resume from the same one.
+        if let Some(Checkpoint { phase, .. }) = resumed {
+            return Ok(phase.ranges.clone());
         }
+        let workers = self.context.workers;
+        let own = if workers.rank() == 0 {
+            self.delivery().calibrate(&network.weights()?, config)?
+        } else {
+            Ranges::new()
+        };
+        Ok(Some(agreement::shared_ranges(workers, own)?))
     }
 }

@@ -41,12 +41,12 @@ impl Teachers {
         }
     }
 
-    /// The settings of a run that uses them, besides ensemble and route.
-    fn settings(&self) -> Vec<String> {
+    /// The settings of a run that uses them, besides ensemble and route. It waits `patience` seconds for each.
+    fn settings(&self, patience: u32) -> Vec<String> {
         let pools = [("big", &self.big), ("wide", &self.wide)];
         let pools = pools.map(|(name, teacher)| {
             let address = teacher.grpc;
-            format!("teachers.{name}={{ endpoints = [\"{address}\"], wait_timeout_seconds = 3 }}")
+            format!("teachers.{name}={{ endpoints = [\"{address}\"], wait_timeout_seconds = {patience} }}")
         });
         pools.into_iter().chain(LOSSES.map(str::to_owned)).collect()
     }
@@ -72,7 +72,7 @@ fn recordings_of(scene: &Scene, name: &str) -> String {
 fn two_teachers_live_and_recorded_give_the_same_student_and_other_weights_another() {
     let scene = Scene::new();
     let teachers = Teachers::start(&scene);
-    let settings = teachers.settings();
+    let settings = teachers.settings(60);
     let (live, _) = scene.run("live", &with(&settings, &[BOTH, BY_CLASS]));
     // Negative controls: another ensemble, and another route.
     for (name, ensemble, route) in [
@@ -135,7 +135,7 @@ fn two_teachers_live_and_recorded_give_the_same_student_and_other_weights_anothe
 fn a_teacher_gets_only_the_samples_of_its_route() {
     let scene = Scene::new();
     let teachers = Teachers::start(&scene);
-    let settings = teachers.settings();
+    let settings = teachers.settings(60);
     let pools = &settings[..2];
     // The positions of the training samples differ from those in the data set.
     let held_out = "data.validation_samples=31";
@@ -170,7 +170,7 @@ fn a_teacher_gets_only_the_samples_of_its_route() {
 fn a_route_by_position_gives_the_same_student_live_and_recorded() {
     let scene = Scene::new();
     let teachers = Teachers::start(&scene);
-    let settings = teachers.settings();
+    let settings = teachers.settings(60);
     let pools = &settings[..2];
     let [soft, hard] = ROUTED;
     let [route, other] = ["0..100", "0..200"].map(|range| route_by("position", range));
@@ -235,7 +235,7 @@ fn lose_wide(scene: &Scene, name: &str, settings: &[&str], wide: &Teacher) -> Pr
 fn a_run_that_loses_one_teacher_fails_by_its_name_or_continues_with_its_recording() {
     let scene = Scene::with_teacher(SLOW_NETWORK);
     let teachers = Teachers::start(&scene);
-    let settings = teachers.settings();
+    let settings = teachers.settings(3);
     let (expected, _) = scene.run("undisturbed", &with(&settings, &[BOTH, BY_CLASS]));
     scene.record(&with(&settings, &[BOTH, BY_CLASS]));
     let digits = recordings_of(&scene, "undisturbed");
@@ -256,7 +256,7 @@ fn a_run_that_loses_one_teacher_fails_by_its_name_or_continues_with_its_recordin
         big: teachers.big,
         wide: scene.other_teacher("wide", WIDE_NETWORK),
     };
-    let settings = teachers.settings();
+    let settings = teachers.settings(3);
     let fallback = "soft_targets.fallback=recorded";
     let recorded = with(&settings, &[BOTH, BY_CLASS, fallback, &digits]);
     let mut run = lose_wide(&scene, "continued", &recorded, &teachers.wide);
