@@ -184,6 +184,8 @@ impl Client {
             let attempt = self.attempt(message.clone(), left(), &send);
             let Failure { error, is_away } = match timeout(left(), attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
+                // tonic reports the end of the time that the request names as CANCELLED.
+                Ok(Err(_)) if left().is_zero() => return Err(self.late()),
                 Ok(Err(failure)) => failure,
                 Err(_) => return Err(self.late()),
             };
