@@ -130,6 +130,10 @@ impl Compute {
     ///
     /// # Errors
     /// Returns the job if the thread has ended.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refused job is dropped at once"
+    )]
     pub fn submit(&self, stream: StreamId, job: Job) -> Result<(), Job> {
         if self.stopped.is_cancelled() {
             return Err(job);

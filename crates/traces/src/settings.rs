@@ -233,11 +233,14 @@ mod tests {
         Settings::read(variable).map_err(keys)
     }
 
+    /// Names and values.
+    type Variables<'v> = &'v [(&'v str, &'v str)];
+
     const COLLECTOR: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
 
     #[test]
     fn traces_are_exported_only_to_a_named_collector() {
-        let cases: [(&[(&str, &str)], Option<&str>); 9] = [
+        let cases: [(Variables<'_>, Option<&str>); 9] = [
             (&[], None),
             (&[("OTEL_SERVICE_NAME", "mine")], None),
             (&[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")], None),

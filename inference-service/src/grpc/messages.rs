@@ -162,7 +162,6 @@ pub(super) fn to_message(response: InferenceResponse) -> ModelInferResponse {
         id: response.id,
         outputs: vec![output],
         raw_output_contents: vec![response.logits],
-        ..ModelInferResponse::default()
     }
 }
 

@@ -19,7 +19,7 @@ enum Rendered<'d> {
     /// At the same time as those of the student.
     WithStudent,
     /// On their own: the samples are read once more.
-    Alone(BatchAssembler<'d>),
+    Alone(Box<BatchAssembler<'d>>),
 }
 
 /// A batch, and its samples for each input of a teacher.
@@ -49,7 +49,7 @@ impl<'d> Rendering<'d> {
         let rendered = inputs.iter().map(|input| match first {
             _ if *input == student => Rendered::AsStudent,
             Some(first) if input == first => Rendered::WithStudent,
-            _ => Rendered::Alone(assembler(Some(input))),
+            _ => Rendered::Alone(Box::new(assembler(Some(input)))),
         });
         Self {
             inputs: rendered.collect(),

@@ -178,7 +178,7 @@ pub(super) fn on_teachers(
     let described = |name: Option<&str>, teacher: &UsedTeacher| {
         let identity = &teacher.identity;
         let numerics =
-            (!config.mixes_numerics(name)).then(|| (&identity.numerics, &identity.probe_sha256));
+            (!config.mixes_numerics(name)).then_some((&identity.numerics, &identity.probe_sha256));
         json!([identity.model_id, numerics, teacher.class_order])
     };
     let single = teachers.single.iter();

@@ -268,7 +268,7 @@ impl<'r> SupplyContext<'r> {
             None => Ok(()),
             Some((need, term)) => Err(SoftTargetError::UnmetNeed {
                 term: term.to_string(),
-                need,
+                need: Box::new(need),
                 recording: recording.folder().to_owned(),
                 encoding,
             }),

@@ -38,7 +38,7 @@ pub enum SoftTargetError {
         /// Key and kind of the term.
         term: String,
         /// What the term needs.
-        need: UnmetNeed,
+        need: Box<UnmetNeed>,
         /// Folder of the recording.
         recording: PathBuf,
         /// Its encoding.

@@ -160,7 +160,9 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
          teachers = { big = [\"Bag\", \"Cat\"], wide = [\"Bag\"], who = [] }\n",
         "[routes.none]\nby = \"class\"\ndefault = \"wide\"\nteachers = { big = [] }\n",
         "[routes.p]\nby = \"position\"\ndefault = \"wide\"\n\
-         teachers = { big = [\"0..9\", \"Bag\", \"7..7\"], ghost = [\"30..40\"], wide = [\"20..\", \"8..12\"] }\n",
+         teachers = { big = [\"0..9\", \"Bag\"], ghost = [\"30..40\"], wide = [\"20..\"] }\n",
+        "[routes.q]\nby = \"position\"\ndefault = \"wide\"\n\
+         teachers = { big = [\"7..7\"], wide = [\"0..9\", \"8..12\"] }\n",
         "[routes.l]\nby = \"labelled\"\ndefault = \"wide\"\n\
          teachers = { big = [\"labelled\", \"Bag\"], ghost = [], wide = [\"labelled\"] }\n",
     ];
@@ -180,12 +182,12 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
         "routes.r = {…}: is not used by any term",
         "routes.none.teachers.big = []: needs at least one class",
         "routes.p.teachers.big = Bag: is not a range of positions",
-        "routes.p.teachers.big = 7..7: is empty",
+        "routes.q.teachers.big = 7..7: is empty",
         "routes.p.teachers.ghost = [\"30..40\"]: ghost is not a teacher",
         "routes.p.teachers.wide = 20..: overlaps 30..40 of ghost",
-        "routes.p.teachers.wide = 8..12: overlaps 0..9 of big",
+        "routes.q.teachers.wide = 8..12: overlaps 0..9 of wide",
         "routes.l.teachers.big = Bag: must be \"labelled\" or \"unlabelled\"",
-        "routes.l.teachers.ghost = []: needs \"labelled\" or \"unlabelled\"",
+        "routes.l.teachers.ghost = []: ghost is not a teacher",
         "routes.l.teachers.wide = labelled: is also listed for big",
         "phases[0].loss[0].teacher = big: is allowed for terms with soft targets only",
         "phases[0].loss[1].teacher = bigg: is not a teacher, an ensemble or a route; the run has big",
