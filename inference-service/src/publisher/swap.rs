@@ -193,7 +193,7 @@ impl<'p> Swap<'p> {
         let mut stored: BTreeMap<_, _> = stored.iter().map(|number| (*number, None)).collect();
         let mut loaded = catalog.answering(model);
         loaded.insert(version, active);
-        // The trial of a canary goes on beside the same active version, unless another process deleted the canary.
+        // The trial of a canary continues beside the same active version, unless another process deleted the canary.
         let trial = catalog.trial(model);
         let trial =
             trial.filter(|trial| trial.active == version && stored.contains_key(&trial.canary));

@@ -19,7 +19,7 @@ pub(super) fn pad(pixels: Bytes, images: usize) -> (Bytes, usize) {
     (all.into(), padded)
 }
 
-/// The positions of the images that [`pad`] makes of `samples`, of which there are `images`.
+/// The positions of the `images` images that [`pad`] makes of `samples`.
 pub(super) fn positions(samples: &[u32], images: usize) -> impl Iterator<Item = u32> {
     let first = samples.iter().take(1).cycle();
     samples.iter().chain(first).take(images).copied()

@@ -156,7 +156,7 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
         "[teachers.\"old one\"]\nendpoints = []\n",
         "[ensembles.big]\nteachers = { big = 0, none = 1 }\n",
         "[ensembles.empty]\nteachers = {}\n",
-        "[routes.r]\nby = \"class\"\ndefault = \"nobody\"\n\
+        "[routes.r]\nby = \"class\"\ndefault = \"absent\"\n\
          teachers = { big = [\"Bag\", \"Cat\"], wide = [\"Bag\"], who = [] }\n",
         "[routes.none]\nby = \"class\"\ndefault = \"wide\"\nteachers = { big = [] }\n",
         "[routes.p]\nby = \"position\"\ndefault = \"wide\"\n\
@@ -175,7 +175,7 @@ fn every_problem_of_teachers_is_reported_with_its_key() {
         "ensembles.big.teachers.none = 1: none is not a teacher; the run has big, old one, wide",
         "ensembles.empty.teachers = {}: needs at least one",
         "ensembles.empty = {…}: is not used by any term",
-        "routes.r.default = nobody: nobody is not a teacher",
+        "routes.r.default = absent: absent is not a teacher",
         "routes.r.teachers.big = Cat: is not one of data.class_names",
         "routes.r.teachers.wide = Bag: is also a class of big",
         "routes.r.teachers.who = []: who is not a teacher",

@@ -93,7 +93,7 @@ impl RunConfig {
         }
     }
 
-    /// A named teacher can be reached, or its recording be told from the others.
+    /// Each named teacher has an endpoint, or a recording that differs from those of the others.
     fn validate_recordings(&self, problems: &mut Problems) {
         let names = self.teacher_names();
         let recorded = self.soft_targets.as_ref();
