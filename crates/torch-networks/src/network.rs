@@ -201,13 +201,19 @@ fn triggers_onednn_overrun(layer: &Layer) -> bool {
     }
 }
 
-/// Sets the memory layout of a convolution's weight; the activations take the same layout.
+/// Sets the memory layout of a convolution's weight, [out, in, height, width]; the activations take the same layout.
+/// The strides are explicit: a weight with one input channel is contiguous in both layouts, and libtorch would see
+/// the first convolution of a grayscale network, and every depthwise one, as contiguous.
 fn arrange(tensor: Tensor, channels_last: bool) -> Result<Tensor, TorchError> {
-    if !channels_last || tensor.dim() != 4 {
+    let size = tensor.size();
+    let ([_, channels, height, width], true) = (size.as_slice(), channels_last) else {
         return Ok(tensor);
-    }
-    let rows = tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?;
-    Ok(rows.f_permute([0, 3, 1, 2])?)
+    };
+    let strides = [height * width * channels, 1, width * channels, *channels];
+    let options = (tensor.kind(), tensor.device());
+    let mut arranged = Tensor::f_empty_strided(&size, strides, options)?;
+    arranged.f_copy_(&tensor)?;
+    Ok(arranged)
 }
 
 /// The values as an f32 tensor on the CPU.
