@@ -5,7 +5,7 @@ use std::{env, io, os::unix::process::CommandExt, process::Command};
 /// Settings for the speed of programs that compute with large tensors. None of them changes a result.
 pub const TENSOR_SETTINGS: [(&str, &str); 3] = [SHORT_SPINS, KEPT_MEMORY[0], KEPT_MEMORY[1]];
 
-/// Idle OpenMP threads (GNU's libgomp) spin for some ten microseconds and then sleep. By default they spin for
+/// Idle OpenMP threads (GNU's libgomp) spin for a third of a millisecond and then sleep. By default they spin for
 /// milliseconds: when other programs used the same cores, 2 threads on 2 busy cores trained several times slower.
 /// Threads that sleep at once take a fifth longer on idle cores (`retort-bench threads`).
 const SHORT_SPINS: (&str, &str) = ("GOMP_SPINCOUNT", "30000");
