@@ -3,8 +3,9 @@
 fn main() {
     let shim = torch_build::Shim {
         library: "torch_cuda_shim",
-        source: "cuda.cpp",
+        sources: &["cuda.cpp"],
         headers: &["include"],
+        flags: &[],
     };
     shim.compile();
 }

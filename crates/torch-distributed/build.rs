@@ -3,8 +3,9 @@
 fn main() {
     let shim = torch_build::Shim {
         library: "torch_distributed_shim",
-        source: "process_group.cpp",
+        sources: &["process_group.cpp"],
         headers: &["include", "include/torch/csrc/api/include"],
+        flags: &[],
     };
     shim.compile();
 }

@@ -3,8 +3,9 @@
 fn main() {
     let shim = torch_build::Shim {
         library: "torch_programs_shim",
-        source: "model_runner.cpp",
+        sources: &["model_runner.cpp"],
         headers: &["include", "include/torch/csrc/api/include"],
+        flags: &[],
     };
     shim.compile();
 }

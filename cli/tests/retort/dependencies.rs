@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 7] = [
         "server",
         "torch-cuda",
         "torch-distributed",
+        "torch-fused",
     ],
     &[
         "onnx-runtime",
@@ -46,6 +47,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
         &[
             "student-trainer",
             "teacher-service",
+            "torch-fused",
             "torch-networks",
             "torch-programs",
         ],

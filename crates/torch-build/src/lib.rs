@@ -19,10 +19,12 @@ pub fn set_rpath() -> Option<String> {
 pub struct Shim<'a> {
     /// Name of the library that it becomes.
     pub library: &'a str,
-    /// The file, in the folder `shim` of the crate.
-    pub source: &'a str,
+    /// The files, in the folder `shim` of the crate.
+    pub sources: &'a [&'a str],
     /// Folders with headers, in the folder of libtorch.
     pub headers: &'a [&'a str],
+    /// Further arguments of the compiler.
+    pub flags: &'a [&'a str],
 }
 
 impl Shim<'_> {
@@ -33,14 +35,14 @@ impl Shim<'_> {
             return;
         };
         let mut build = cc::Build::new();
-        build
-            .cpp(true)
-            .std("c++17")
-            .include("shim")
-            .file(format!("shim/{}", self.source));
+        build.cpp(true).std("c++17").include("shim");
+        build.files(self.sources.iter().map(|source| format!("shim/{source}")));
         for headers in self.headers {
             // System headers, so that only the shim's own code is checked for warnings.
             build.flag(format!("-isystem{libtorch}/{headers}"));
+        }
+        for flag in self.flags {
+            build.flag(flag);
         }
         build.compile(self.library);
         println!("cargo:rustc-link-search=native={libtorch}/lib");

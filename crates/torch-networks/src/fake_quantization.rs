@@ -18,7 +18,8 @@ use tch::{Device, TchError, Tensor};
 use crate::{
     Mode, Precision, TorchError, TorchNetwork,
     input::check_shape,
-    module::{Builder, Module, Pass},
+    mode::Pass,
+    module::{Builder, Module},
 };
 use kernel::{Kernel, Product};
 
@@ -247,9 +248,9 @@ impl Steps<'_> {
                     })
                 };
                 let operator = match self.modules.module(layer, false, None)? {
-                    Module::Conv {
-                        conv, weight, bias, ..
-                    } => kernel(Product::Conv(conv), weight, bias),
+                    Module::Conv(block) => {
+                        kernel(Product::Conv(block.conv), block.weight, block.bias)
+                    }
                     Module::Linear { weight, bias, .. } => kernel(Product::Linear, weight, bias),
                     module => Operator::Module(module),
                 };

@@ -5,6 +5,9 @@
 //! A [`FakeQuantizedNetwork`] computes as the network's form in int8 does, with gradients.
 //! [`numerics`] describes everything except the weights that affects the bits of the logits.
 
+mod activation;
+mod batch_norm;
+mod conv_block;
 mod device;
 mod dropout;
 mod error;
@@ -18,13 +21,13 @@ mod numerics;
 mod precision;
 mod transfer;
 
+pub use batch_norm::BATCH_NORM_MOMENTUM;
 pub use device::{DeviceUnavailable, resolve_device};
 pub use error::TorchError;
 pub use fake_quantization::FakeQuantizedNetwork;
 pub use input::normalize;
 pub use instruction_set::InstructionSet;
 pub use mode::Mode;
-pub use module::BATCH_NORM_MOMENTUM;
 pub use network::{TorchNetwork, to_tensor, to_values};
 pub use numerics::{Numerics, describe_device, numerics};
 pub use precision::Precision;

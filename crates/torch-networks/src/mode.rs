@@ -1,5 +1,7 @@
 //! Training and evaluation.
 
+use crate::Precision;
+
 /// The purpose of a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -11,4 +13,11 @@ pub enum Mode {
     },
     /// Batch-norm uses its running statistics; dropout does nothing.
     Evaluate,
+}
+
+/// How to run layers.
+#[derive(Clone, Copy)]
+pub(crate) struct Pass {
+    pub mode: Mode,
+    pub precision: Precision,
 }

@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::{
     Mode, Precision, TorchError,
     input::check_shape,
-    module::{Builder, Module, Pass, run},
+    mode::Pass,
+    module::{Builder, Module, run},
 };
 
 /// A network with its weights as libtorch tensors.

@@ -6,10 +6,7 @@ use networks::{
 };
 use tch::{Kind, TchError, Tensor, no_grad};
 
-use crate::{
-    Precision,
-    module::{BatchNorm, convolve},
-};
+use crate::{Precision, batch_norm::BatchNorm, conv_block::convolve};
 
 /// A convolution or linear layer, and the batch-norms that are folded into it.
 pub(super) struct Kernel {
