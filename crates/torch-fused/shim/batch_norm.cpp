@@ -101,12 +101,13 @@ struct Moments {
 
 Moments moments_of(const Tensor& input, const Rows& rows) {
   const int64_t channels = rows.channels;
-  std::vector<float> mean(rows.chunks * channels), squares(rows.chunks * channels), scratch(2 * rows.chunks * channels);
+  std::vector<float> mean(rows.chunks * channels), squares(rows.chunks * channels);
   with_type(input, [&](auto type) {
-    const auto* x = values<decltype(type)>(input);
+    using T = decltype(type);
+    const auto* x = values<T>(input);
     rows.for_each([&](int64_t chunk, int64_t first, int64_t count) {
       const int64_t at = chunk * channels;
-      retort::moments(x + first, count, channels, &mean[at], &squares[at], &scratch[2 * at]);
+      retort::kernels<T>().moments(x + first, count, channels, &mean[at], &squares[at]);
     });
   });
   Moments sum{{mean.begin(), mean.begin() + channels}, {squares.begin(), squares.begin() + channels}};
@@ -157,7 +158,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
       const T* addends = values<T>(residual);
       rows.for_each([&](int64_t, int64_t first, int64_t count) {
         const T* part = addends == nullptr ? nullptr : addends + first;
-        retort::apply(values<T>(input) + first, part, affine, count, channels, values<T>(output) + first);
+        retort::kernels<T>().apply(values<T>(input) + first, part, affine, count, channels, values<T>(output) + first);
       });
     });
     context->save_for_backward({input, residual, saved});
@@ -184,15 +185,15 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Tensor of_parameters = at::empty({2, channels}, tensors[2].options());
     float* of_scale = values<float>(of_parameters);
     float* of_shift = of_scale + channels;
-    std::vector<float> sums(rows.chunks * channels), products(rows.chunks * channels), scratch(2 * rows.chunks * channels);
+    std::vector<float> sums(rows.chunks * channels), products(rows.chunks * channels);
     with_type(input, [&](auto type) {
       using T = decltype(type);
       rows.for_each([&](int64_t chunk, int64_t first, int64_t count) {
         const int64_t at = chunk * channels;
         const bool is_sum = residual.defined();
-        retort::gradient_sums(
+        retort::kernels<T>().gradient_sums(
             values<T>(input) + first, is_sum ? values<T>(residual) + first : nullptr, values<T>(gradient) + first, affine,
-            mean, count, channels, &sums[at], &products[at], is_sum ? values<T>(masked) + first : nullptr, &scratch[2 * at]);
+            mean, count, channels, &sums[at], &products[at], is_sum ? values<T>(masked) + first : nullptr);
       });
     });
     for (int64_t chunk = 1; chunk < rows.chunks; ++chunk) {
@@ -215,7 +216,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
       const bool is_masked = masked.defined();
       const T* source = values<T>(is_masked ? masked : gradient);
       rows.for_each([&](int64_t, int64_t first, int64_t count) {
-        retort::input_gradient(
+        retort::kernels<T>().input_gradient(
             values<T>(input) + first, source + first, is_masked, affine, terms, count, channels,
             values<T>(of_input) + first);
       });

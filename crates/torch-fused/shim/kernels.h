@@ -27,29 +27,30 @@ struct InputGradient {
   const float* slope;
 };
 
-// Means and sums of squared differences from them, of each channel. `scratch` has 2 * channels values.
-void moments(const float* input, int64_t rows, int64_t channels, float* mean, float* squares, float* scratch);
-void moments(const Bf16* input, int64_t rows, int64_t channels, float* mean, float* squares, float* scratch);
+// `T` is float or Bf16. `residual` may be null.
+template <typename T>
+struct Kernels {
+  // Means and sums of squared differences from them, of each channel.
+  void (*moments)(const T* input, int64_t rows, int64_t channels, float* mean, float* squares);
 
-// Writes the output. `residual` may be null.
-void apply(const float* input, const float* residual, const Affine& affine, int64_t rows, int64_t channels, float* output);
-void apply(const Bf16* input, const Bf16* residual, const Affine& affine, int64_t rows, int64_t channels, Bf16* output);
+  // Writes the output.
+  void (*apply)(
+      const T* input, const T* residual, const Affine& affine, int64_t rows, int64_t channels, T* output);
 
-// Sums of the gradient of the value, and of its product with (input - mean), of each channel. That gradient is that of the
-// output, or 0 where a limit applied. Also written to `masked`, if there is a residual. `scratch` has 2 * channels values.
-void gradient_sums(
-    const float* input, const float* residual, const float* gradient, const Affine& affine, const float* mean, int64_t rows,
-    int64_t channels, float* sums, float* products, float* masked, float* scratch);
-void gradient_sums(
-    const Bf16* input, const Bf16* residual, const Bf16* gradient, const Affine& affine, const float* mean, int64_t rows,
-    int64_t channels, float* sums, float* products, Bf16* masked, float* scratch);
+  // Sums of the gradient of the value, and of its product with (input - mean), of each channel. That gradient is that of
+  // the output, or 0 where a limit applied. Also written to `masked`, if there is a residual.
+  void (*gradient_sums)(
+      const T* input, const T* residual, const T* gradient, const Affine& affine, const float* mean, int64_t rows,
+      int64_t channels, float* sums, float* products, T* masked);
 
-// Writes the gradient of the input. `gradient` is that of the output, or with `is_masked` that of the value.
-void input_gradient(
-    const float* input, const float* gradient, bool is_masked, const Affine& affine, const InputGradient& terms, int64_t rows,
-    int64_t channels, float* output);
-void input_gradient(
-    const Bf16* input, const Bf16* gradient, bool is_masked, const Affine& affine, const InputGradient& terms, int64_t rows,
-    int64_t channels, Bf16* output);
+  // Writes the gradient of the input. `gradient` is that of the output, or with `is_masked` that of the value.
+  void (*input_gradient)(
+      const T* input, const T* gradient, bool is_masked, const Affine& affine, const InputGradient& terms, int64_t rows,
+      int64_t channels, T* output);
+};
+
+// Those with the widest vectors of this processor.
+template <typename T>
+const Kernels<T>& kernels();
 
 }  // namespace retort

@@ -30,9 +30,7 @@ impl TorchNetwork {
     pub fn new(spec: &NetworkSpec, weights: &Weights, device: Device) -> Result<Self, TorchError> {
         let layers = spec.layers()?;
         let channels_last = match device {
-            Device::Cpu => {
-                channels_last_is_faster(&layers) && !layers.iter().any(triggers_onednn_overrun)
-            }
+            Device::Cpu => !layers.iter().any(triggers_onednn_overrun),
             // The layout of tensor cores.
             _ => true,
         };
@@ -176,19 +174,6 @@ impl TorchNetwork {
             Ok(())
         })
     }
-}
-
-/// Whether the channels-last layout is faster on a CPU. Measured on 2 cores with AVX512_BF16, batch 128:
-/// channels-last trains residual networks 4 to 25 % faster on two threads (no difference on one)
-/// and runs pooling windows up to 30 % faster, but trains plain strided convolutions up to 25 %
-/// slower.
-fn channels_last_is_faster(layers: &[Layer]) -> bool {
-    layers.iter().any(|layer| {
-        matches!(
-            layer.operation,
-            Operation::Residual { .. } | Operation::MaxPool(_) | Operation::AvgPool(_)
-        )
-    })
 }
 
 /// Whether training in channels-last layout would corrupt the heap. For a strided 1×1 convolution,
