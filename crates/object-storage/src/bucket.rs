@@ -63,6 +63,29 @@ pub struct BucketError {
     pub source: Error,
 }
 
+/// The object is larger than its reader expects.
+#[derive(Debug, thiserror::Error)]
+#[error("it has {size} bytes; at most {allowed} are expected")]
+struct TooLarge {
+    size: u64,
+    allowed: u64,
+}
+
+impl BucketError {
+    /// Whether there is no such object.
+    pub fn is_missing(&self) -> bool {
+        matches!(self.source, Error::NotFound { .. })
+    }
+
+    /// The size of an object that is larger than its reader expects, bytes.
+    pub fn larger(&self) -> Option<u64> {
+        match &self.source {
+            Error::Generic { source, .. } => source.downcast_ref::<TooLarge>().map(|it| it.size),
+            _ => None,
+        }
+    }
+}
+
 impl Bucket {
     /// The objects below the prefix of `location`. Sends nothing yet. Variables of the environment that begin with
     /// `AWS_`, `GOOGLE_` or `AZURE_` give credentials, region and endpoint.
@@ -121,6 +144,18 @@ impl Bucket {
         }
     }
 
+    /// The folders in the folder `prefix`, but not those below them, in no particular order.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub fn folders(&self, prefix: &Path) -> Result<Vec<Path>, BucketError> {
+        let folders = async {
+            let listed = self.store.list_with_delimiter(Some(prefix)).await?;
+            Ok(listed.common_prefixes)
+        };
+        self.wait_briefly(prefix, 0, folders)
+    }
+
     /// The objects in the folder `prefix` and in the folders below it, in no particular order. The root of the path
     /// stands for the whole prefix.
     ///
@@ -129,6 +164,20 @@ impl Bucket {
     pub fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, BucketError> {
         let listed = self.store.list(Some(prefix)).try_collect();
         self.wait_briefly(prefix, 0, listed)
+    }
+
+    /// The size of an object in bytes, if it exists.
+    ///
+    /// # Errors
+    /// [`BucketError`].
+    pub fn size(&self, path: &Path) -> Result<Option<u64>, BucketError> {
+        let size = async {
+            match self.store.head(path).await {
+                Err(Error::NotFound { .. }) => Ok(None),
+                found => found.map(|object| Some(object.size)),
+            }
+        };
+        self.wait_briefly(path, 0, size)
     }
 
     /// A small object, if it exists.
@@ -161,7 +210,7 @@ impl Bucket {
     /// An object of at most `size` bytes.
     ///
     /// # Errors
-    /// [`BucketError`], also for a larger object or none.
+    /// [`BucketError`], also for a larger object ([`BucketError::larger`]) or none ([`BucketError::is_missing`]).
     pub fn download(&self, path: &Path, size: u64) -> Result<Bytes, BucketError> {
         let read = async {
             let found = self.store.get(path).await?;
@@ -272,13 +321,11 @@ impl Drop for Bucket {
 }
 
 fn too_large(size: u64, allowed: u64) -> Error {
-    problem(format!(
-        "it has {size} bytes; at most {allowed} are expected"
-    ))
+    problem(TooLarge { size, allowed })
 }
 
 /// An error that the object store does not report itself.
-fn problem(problem: String) -> Error {
+fn problem(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Generic {
         store: "bucket",
         source: problem.into(),
@@ -329,6 +376,11 @@ mod tests {
         let problem =
             "s3://b/a/cd/small: Generic bucket error: it has 5 bytes; at most 4 are expected";
         assert_eq!(error.to_string(), problem);
+        assert_eq!((error.larger(), error.is_missing()), (Some(5), false));
+        let error = bucket.download(&"cd/none".into(), 4).unwrap_err();
+        assert_eq!((error.larger(), error.is_missing()), (None, true));
+        assert_eq!(bucket.size(&"cd/small".into()).unwrap(), Some(5));
+        assert_eq!(bucket.size(&"cd".into()).unwrap(), None);
 
         let names = |prefix: Path| {
             let listed = bucket.list(&prefix).unwrap().into_iter();
@@ -338,5 +390,8 @@ mod tests {
         };
         assert_eq!(names("c".into()), ["c/large"]);
         assert_eq!(names(Path::default()), ["c/large", "cd/small"]);
+        let mut folders = bucket.folders(&Path::default()).unwrap();
+        folders.sort();
+        assert_eq!(folders, [Path::from("c"), Path::from("cd")]);
     }
 }
