@@ -76,6 +76,12 @@ impl Location {
 }
 
 impl BucketLocation {
+    /// Whether `other` is this prefix or below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        let same_bucket = (self.provider, &self.bucket) == (other.provider, &other.bucket);
+        same_bucket && other.prefix.prefix_matches(&self.prefix)
+    }
+
     /// The prefix `path` below this one.
     #[must_use]
     pub fn below(&self, path: &object_store::path::Path) -> Self {
@@ -139,6 +145,26 @@ mod tests {
             let parts = (found.provider, found.bucket.as_str(), found_prefix);
             assert_eq!(parts, (provider, "b", prefix));
             assert_eq!(found.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_prefix_contains_whole_names_below_it() {
+        let bucket = |text: &str| match parse(text) {
+            Ok(Location::Bucket(bucket)) => bucket,
+            other => panic!("{text}: {other:?}"),
+        };
+        for (outer, inner, contained) in [
+            ("s3://b", "s3://b/a", true),
+            ("s3://b/a/", "s3://b/a", true),
+            ("s3://b/a", "s3://b/a/c", true),
+            ("s3://b/a", "s3://b/ac", false),
+            ("s3://b/a/c", "s3://b/a", false),
+            ("s3://b/a", "gs://b/a", false),
+            ("s3://b", "s3://bc", false),
+        ] {
+            let found = bucket(outer).contains(&bucket(inner));
+            assert_eq!(found, contained, "{outer} {inner}");
         }
     }
 
