@@ -189,6 +189,7 @@ impl CliError {
             Self::Usage(_)
             | Self::Distill(_)
             | Self::Path(_)
+            | Self::NotLocal(_)
             | Self::Connect(_)
             | Self::Tokens(_)
             | Self::SigningKey(_)

@@ -151,7 +151,7 @@ fn the_url_of_a_bucket_is_not_taken_for_a_folder() {
         let command = command.args(arguments).current_dir(folder.path());
         let output = command.output().expect("retort starts");
         let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(output.status.code(), Some(64), "{said}");
         assert!(
             said.contains("s3://bucket/targets") && said.contains("no file or folder"),
             "{said}"

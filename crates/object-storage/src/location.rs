@@ -81,16 +81,6 @@ impl BucketLocation {
         let same_bucket = (self.provider, &self.bucket) == (other.provider, &other.bucket);
         same_bucket && other.prefix.prefix_matches(&self.prefix)
     }
-
-    /// The prefix `path` below this one.
-    #[must_use]
-    pub fn below(&self, path: &object_store::path::Path) -> Self {
-        let parts = self.prefix.parts().chain(path.parts());
-        Self {
-            prefix: parts.collect(),
-            ..self.clone()
-        }
-    }
 }
 
 impl Provider {
@@ -165,16 +155,6 @@ mod tests {
         ] {
             let found = bucket(outer).contains(&bucket(inner));
             assert_eq!(found, contained, "{outer} {inner}");
-        }
-    }
-
-    #[test]
-    fn a_location_below_another_has_both_paths() {
-        for (text, expected) in [("s3://b/a/", "s3://b/a/c/d"), ("gs://b", "gs://b/c/d")] {
-            let Ok(Location::Bucket(found)) = parse(text) else {
-                panic!("{text} is a bucket");
-            };
-            assert_eq!(found.below(&"c/d".into()).to_string(), expected);
         }
     }
 
