@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use common::{atomic_file, digest::Sha256, disk_space, folders, os_text};
 
 use crate::{

@@ -1,10 +1,6 @@
 //! Where recordings are: in a folder, or in a bucket.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use common::atomic_file;
 use object_storage::{Bucket, Location};
