@@ -80,7 +80,9 @@ impl Recording {
             match remote.download(id, bytes.len() as u64) {
                 // Another process is about to create it, or has just removed it.
                 Err(Fault::Missing) => {}
-                Err(Fault::Unavailable(problem)) => return Err(StoreError::Unavailable { problem }),
+                Err(Fault::Unavailable(problem)) => {
+                    return Err(StoreError::Unavailable { problem });
+                }
                 Ok(there) if self.is_same(layout, &there, bytes)? => return Ok(Written::Elsewhere),
                 // It is damaged.
                 Ok(_) | Err(_) => {
