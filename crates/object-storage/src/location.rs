@@ -1,13 +1,13 @@
-//! Where a model store is: a folder, or a prefix of a bucket.
+//! Where files are: in a folder, or below a prefix of a bucket.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// The place of a model store.
+/// The place of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreLocation {
+pub enum Location {
     /// A folder of this machine, or of a mounted file system.
     Folder(PathBuf),
     /// A prefix of a bucket.
@@ -39,12 +39,11 @@ pub enum Provider {
 /// The text is neither a folder nor the URL of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a folder for the models, file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or \
-     az://CONTAINER/PREFIX"
+    "must be a folder, file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 )]
 pub struct InvalidLocation;
 
-impl StoreLocation {
+impl Location {
     /// Reads a URL; a text without `://` is a folder.
     ///
     /// # Errors
@@ -76,6 +75,14 @@ impl StoreLocation {
     }
 }
 
+impl BucketLocation {
+    /// Whether `other` is this prefix or below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        let same_bucket = (self.provider, &self.bucket) == (other.provider, &other.bucket);
+        same_bucket && other.prefix.prefix_matches(&self.prefix)
+    }
+}
+
 impl Provider {
     /// The scheme of its URLs.
     fn scheme(self) -> &'static str {
@@ -101,8 +108,8 @@ impl fmt::Display for BucketLocation {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<StoreLocation, InvalidLocation> {
-        StoreLocation::parse(Path::new(text))
+    fn parse(text: &str) -> Result<Location, InvalidLocation> {
+        Location::parse(Path::new(text))
     }
 
     #[test]
@@ -113,7 +120,7 @@ mod tests {
             ("a:b", "a:b"),
             ("file:///srv/models", "/srv/models"),
         ] {
-            assert_eq!(parse(text), Ok(StoreLocation::Folder(folder.into())));
+            assert_eq!(parse(text), Ok(Location::Folder(folder.into())));
         }
         for (text, provider, prefix, shown) in [
             ("s3://b", Provider::S3, "", "s3://b"),
@@ -121,13 +128,33 @@ mod tests {
             ("gs://b/a/c", Provider::GoogleCloud, "a/c", "gs://b/a/c"),
             ("az://b/a/", Provider::Azure, "a", "az://b/a"),
         ] {
-            let Ok(StoreLocation::Bucket(found)) = parse(text) else {
+            let Ok(Location::Bucket(found)) = parse(text) else {
                 panic!("{text} is a bucket");
             };
             let found_prefix: &str = found.prefix.as_ref();
             let parts = (found.provider, found.bucket.as_str(), found_prefix);
             assert_eq!(parts, (provider, "b", prefix));
             assert_eq!(found.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_prefix_contains_whole_names_below_it() {
+        let bucket = |text: &str| match parse(text) {
+            Ok(Location::Bucket(bucket)) => bucket,
+            other => panic!("{text}: {other:?}"),
+        };
+        for (outer, inner, contained) in [
+            ("s3://b", "s3://b/a", true),
+            ("s3://b/a/", "s3://b/a", true),
+            ("s3://b/a", "s3://b/a/c", true),
+            ("s3://b/a", "s3://b/ac", false),
+            ("s3://b/a/c", "s3://b/a", false),
+            ("s3://b/a", "gs://b/a", false),
+            ("s3://b", "s3://bc", false),
+        ] {
+            let found = bucket(outer).contains(&bucket(inner));
+            assert_eq!(found, contained, "{outer} {inner}");
         }
     }
 
