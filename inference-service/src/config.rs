@@ -10,8 +10,8 @@ mod signatures;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use artifacts::model_store::{InvalidLocation, StoreLocation};
 use common::config::{Problems, Validate};
+use object_storage::{InvalidLocation, Location};
 use serde::Deserialize;
 use server::{
     metrics_server::MetricsConfig,
@@ -203,8 +203,8 @@ impl InferenceConfig {
     ///
     /// # Errors
     /// If `store` is neither a folder nor the URL of a bucket.
-    pub fn store_location(&self) -> Result<StoreLocation, InvalidLocation> {
-        StoreLocation::parse(&self.store)
+    pub fn store_location(&self) -> Result<Location, InvalidLocation> {
+        Location::parse(&self.store)
     }
 
     /// Listen settings of the gRPC port.

@@ -2,14 +2,13 @@
 
 use std::{future, io, path::Path, sync::Arc, time::Duration};
 
-use artifacts::model_store::{
-    self, Access, InvalidLocation, ModelStore, StoreError, StoreLocation,
-};
+use artifacts::model_store::{self, Access, ModelStore, StoreError};
 use common::{
     ready_file::ReadyFile,
     writable_folder::{self, FolderError},
 };
 use model_signing::KeyFileError;
+use object_storage::{InvalidLocation, Location};
 use onnx_runtime::LibraryError;
 use server::security::SecurityError;
 use tokio::{
@@ -176,11 +175,11 @@ async fn open_store(config: &InferenceConfig) -> Result<Box<dyn ModelStore>, Ser
     let location = config.store_location().map_err(ServerError::Location)?;
     let options = config.model_store.options();
     match (&location, options.access) {
-        (StoreLocation::Folder(folder), Access::ReadWrite) => {
+        (Location::Folder(folder), Access::ReadWrite) => {
             writable_folder::check("store", folder)?;
         }
-        (StoreLocation::Folder(_), Access::ReadOnly) => {}
-        (StoreLocation::Bucket(_), _) => {
+        (Location::Folder(_), Access::ReadOnly) => {}
+        (Location::Bucket(_), _) => {
             writable_folder::check("model_store.cache", &options.cache)?;
         }
     }

@@ -10,7 +10,14 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 7] = [
-    &["common", "proto", "tensorboard", "tensors", "torch-build"],
+    &[
+        "common",
+        "object-storage",
+        "proto",
+        "tensorboard",
+        "tensors",
+        "torch-build",
+    ],
     &["traces"],
     &[
         "artifacts",
@@ -70,7 +77,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
 ];
 
 /// Crates that build and run on a machine without libtorch.
-const WITHOUT_LIBTORCH: [&str; 15] = [
+const WITHOUT_LIBTORCH: [&str; 16] = [
     "artifacts",
     "cli",
     "common",
@@ -78,6 +85,7 @@ const WITHOUT_LIBTORCH: [&str; 15] = [
     "inference-service",
     "model-signing",
     "networks",
+    "object-storage",
     "onnx-runtime",
     "retort-client",
     "server",

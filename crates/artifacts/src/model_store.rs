@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use object_storage::{BucketError, Location};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -21,7 +22,6 @@ use crate::manifest::{ArtifactManifest, ManifestError};
 mod active_version;
 mod bucket;
 mod folder;
-mod location;
 mod model_name;
 mod signed;
 #[cfg(test)]
@@ -30,7 +30,6 @@ mod test_model;
 pub use active_version::ActiveVersion;
 pub use bucket::BucketStore;
 pub use folder::FolderStore;
-pub use location::{BucketLocation, InvalidLocation, Provider, StoreLocation};
 pub use model_name::{InvalidModelName, ModelName};
 pub use signed::SignedManifest;
 
@@ -260,13 +259,13 @@ pub struct StoreOptions {
 /// # Errors
 /// Those of [`FolderStore::open`] and [`BucketStore::open`].
 pub fn open(
-    location: &StoreLocation,
+    location: &Location,
     options: &StoreOptions,
 ) -> Result<Box<dyn ModelStore>, StoreError> {
     let store: Box<dyn ModelStore> = match (location, options.access) {
-        (StoreLocation::Folder(root), Access::ReadWrite) => Box::new(FolderStore::open(root)?),
-        (StoreLocation::Folder(root), Access::ReadOnly) => Box::new(FolderStore::read_only(root)),
-        (StoreLocation::Bucket(location), _) => Box::new(BucketStore::open(location, options)?),
+        (Location::Folder(root), Access::ReadWrite) => Box::new(FolderStore::open(root)?),
+        (Location::Folder(root), Access::ReadOnly) => Box::new(FolderStore::read_only(root)),
+        (Location::Bucket(location), _) => Box::new(BucketStore::open(location, options)?),
     };
     Ok(store)
 }
@@ -357,6 +356,12 @@ pub enum StoreError {
         /// The problem.
         problem: String,
     },
+}
+
+impl From<BucketError> for StoreError {
+    fn from(BucketError { url, source }: BucketError) -> Self {
+        Self::Unavailable { url, source }
+    }
 }
 
 impl StoreError {

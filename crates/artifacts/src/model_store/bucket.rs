@@ -21,34 +21,33 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    path::PathBuf,
     time::Instant,
 };
 
 use bytes::Bytes;
 use common::digest::Sha256;
-use object_store::{ObjectStore, PutMode, UpdateVersion, path::Path};
+use object_storage::{Bucket, BucketLocation};
+use object_store::{PutMode, UpdateVersion, path::Path};
 
 use super::{
-    Access, ActiveVersion, BucketLocation, ModelName, ModelState, ModelStore, SignedManifest,
-    StoreError, StoreOptions, newest_equal,
+    Access, ActiveVersion, ModelName, ModelState, ModelStore, SignedManifest, StoreError,
+    StoreOptions, newest_equal,
 };
 use crate::manifest::ArtifactManifest;
 use cache::Cache;
-use objects::{Objects, generic};
+use names::ModelObjects;
 
 mod cache;
-mod connection;
 #[cfg(test)]
 mod dying_store;
 mod garbage;
 mod names;
-mod objects;
 
 /// A model store in a bucket. Each process keeps copies of the models that it loaded in a local folder.
 #[derive(Debug)]
 pub struct BucketStore {
-    objects: Objects,
+    objects: Bucket,
     cache: Cache,
     access: Access,
 }
@@ -63,25 +62,17 @@ impl BucketStore {
     /// If the environment has no valid credentials, the bucket does not answer, or the cache's folder cannot be
     /// made.
     pub fn open(location: &BucketLocation, options: &StoreOptions) -> Result<Self, StoreError> {
-        let url = location.to_string();
-        match connection::connect(location, options.patience) {
-            Ok(store) => Self::over(store, url, options),
-            Err(source) => Err(StoreError::Unavailable { url, source }),
-        }
+        Self::over(Bucket::open(location, options.patience)?, options)
     }
 
-    fn over(
-        store: Arc<dyn ObjectStore>,
-        url: String,
-        options: &StoreOptions,
-    ) -> Result<Self, StoreError> {
+    fn over(objects: Bucket, options: &StoreOptions) -> Result<Self, StoreError> {
         let store = Self {
-            objects: Objects::new(store, url, options.patience)?,
+            objects,
             cache: Cache::open(&options.cache, options.max_cache_bytes)?,
             access: options.access,
         };
         // Also for a reader: it fails here if the bucket cannot be listed.
-        let models = store.objects.list()?;
+        let models = store.list()?;
         if store.check_writable().is_ok() {
             for (model, objects) in models {
                 if objects.may_have_garbage() {
@@ -98,7 +89,7 @@ impl BucketStore {
         let Some(found) = self.objects.read(&path)? else {
             return Ok(None);
         };
-        let active = ActiveVersion::from_json(&self.objects.url(&path), &found.bytes)?;
+        let active = ActiveVersion::from_json(&self.path_of(&path), &found.bytes)?;
         Ok(Some((active, found.tag)))
     }
 
@@ -123,9 +114,25 @@ impl BucketStore {
         }
     }
 
+    /// The whole store.
+    fn list(&self) -> Result<BTreeMap<ModelName, ModelObjects>, StoreError> {
+        Ok(names::models(self.objects.list(&Path::default())?))
+    }
+
     /// All objects of a model.
-    fn list_model(&self, model: &ModelName) -> Result<names::ModelObjects, StoreError> {
-        self.objects.list_model(model, &model.as_str().into())
+    fn list_model(&self, model: &ModelName) -> Result<ModelObjects, StoreError> {
+        self.list_below(model, &model.as_str().into())
+    }
+
+    /// The objects of one model below `prefix`, which is in the model's folder.
+    fn list_below(&self, model: &ModelName, prefix: &Path) -> Result<ModelObjects, StoreError> {
+        let mut models = names::models(self.objects.list(prefix)?);
+        Ok(models.remove(model).unwrap_or_default())
+    }
+
+    /// The name of an object in errors.
+    fn path_of(&self, path: &Path) -> PathBuf {
+        self.objects.url(path).into()
     }
 
     /// Uploads the ONNX file of a new version, then commits it.
@@ -145,10 +152,8 @@ impl BucketStore {
         let newest = newest_number(&self.list_model(model)?.versions, active.as_ref());
         if began.elapsed() > garbage::LONGEST_PUBLISH {
             // Another process may take the upload for what an interrupted publish left.
-            return Err(StoreError::Unavailable {
-                url: self.objects.url(&upload).display().to_string(),
-                source: generic("the upload took too long".to_owned()),
-            });
+            let problem = "the upload took too long".to_owned();
+            return Err(self.objects.error(&upload, problem).into());
         }
         let version = self.commit_from(model, newest + 1, manifest, signature)?;
         self.cache.insert(&sha256, onnx);
@@ -214,7 +219,7 @@ impl BucketStore {
         match ArtifactManifest::from_json(&found.bytes) {
             Ok(manifest) => Ok((manifest, found.bytes)),
             Err(source) => Err(StoreError::Manifest {
-                path: self.objects.url(&path),
+                path: self.path_of(&path),
                 source,
             }),
         }
@@ -264,11 +269,11 @@ impl ModelStore for BucketStore {
         }
         let folder = names::uploads(model, &expected.sha256);
         let corrupt = |path: &Path, problem: String| StoreError::Corrupt {
-            path: self.objects.url(path),
+            path: self.path_of(path),
             problem,
         };
         // All uploads in the folder have the same content.
-        let uploads = self.objects.list_model(model, &folder)?.uploads;
+        let uploads = self.list_below(model, &folder)?.uploads;
         let Some(upload) = uploads.into_iter().max_by_key(|upload| upload.uploaded) else {
             return Err(corrupt(&folder, "the model's file is missing".to_owned()));
         };
@@ -295,7 +300,7 @@ impl ModelStore for BucketStore {
     }
 
     fn states(&self) -> Result<BTreeMap<ModelName, ModelState>, StoreError> {
-        let models = self.objects.list()?.into_iter();
+        let models = self.list()?.into_iter();
         let models = models.filter(|(_, objects)| !objects.versions.is_empty());
         Ok(models
             .map(|(model, objects)| {
@@ -425,7 +430,7 @@ impl ModelStore for BucketStore {
         manifest: &ArtifactManifest,
     ) -> Result<Option<u64>, StoreError> {
         let folder = names::uploads(model, &manifest.onnx.sha256);
-        if self.objects.list_model(model, &folder)?.uploads.is_empty() {
+        if self.list_below(model, &folder)?.uploads.is_empty() {
             return Ok(None);
         }
         newest_equal(self, model, manifest)

@@ -1,7 +1,7 @@
-use std::{collections::HashSet, path::PathBuf, thread, time::Duration};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, memory::InMemory};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tempfile::TempDir;
 
 use super::*;
@@ -9,12 +9,12 @@ use crate::model_store::test_model::{manifest, name};
 use dying_store::DyingStore;
 
 /// A bucket without a server. Every process has a cache of its own.
-struct Bucket {
+struct TestBucket {
     objects: Arc<InMemory>,
     folder: TempDir,
 }
 
-impl Bucket {
+impl TestBucket {
     fn new() -> Self {
         Self {
             objects: Arc::default(),
@@ -47,7 +47,8 @@ impl Bucket {
             max_cache_bytes: 1 << 20,
             patience: Duration::from_secs(60),
         };
-        BucketStore::over(objects, "s3://bucket/models".to_owned(), &options)
+        let bucket = Bucket::over(objects, "s3://bucket/models".to_owned(), options.patience)?;
+        BucketStore::over(bucket, &options)
     }
 
     /// A process that is killed after some requests.
@@ -57,8 +58,7 @@ impl Bucket {
     }
 
     fn cache(&self) -> PathBuf {
-        let unused = tempfile::tempdir_in(self.folder.path()).unwrap();
-        unused.keep()
+        tempfile::tempdir_in(self.folder.path()).unwrap().keep()
     }
 
     fn names(&self) -> Vec<String> {
@@ -114,7 +114,7 @@ fn signed(onnx: &[u8]) -> SignedManifest {
 #[test]
 fn a_canary_counts_as_served_and_the_active_version_stays() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let store = bucket.open();
     let canary = store.commit_canary(&model, b"two", &manifest(b"two"), Some(&signed(b"two")));
     assert_eq!(canary.unwrap(), 2);
@@ -133,7 +133,7 @@ fn a_canary_counts_as_served_and_the_active_version_stays() {
 #[test]
 fn versions_are_numbered_kept_and_activated() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let store = bucket.open();
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
     assert_eq!(active_version(&store, &model), Some(1));
@@ -158,7 +158,7 @@ fn versions_are_numbered_kept_and_activated() {
 #[test]
 fn a_file_of_several_parts_comes_back_whole() {
     let model = name("digits");
-    let bucket = Bucket::new();
+    let bucket = TestBucket::new();
     let onnx: Vec<u8> = (0..(17 << 20)).map(|i| (i / 3) as u8).collect();
     let store = bucket.open();
     let version = store.commit(&model, &onnx, &manifest(&onnx)).unwrap();
@@ -171,7 +171,7 @@ fn a_file_of_several_parts_comes_back_whole() {
 fn writers_at_the_same_time_get_different_numbers_and_one_of_them_activates() {
     const WRITERS: u64 = 8;
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let before = bucket.open().active(&model).unwrap();
     let results: Vec<_> = thread::scope(|scope| {
         let (bucket, model) = (&bucket, &model);
@@ -214,7 +214,7 @@ fn writers_at_the_same_time_get_different_numbers_and_one_of_them_activates() {
 #[test]
 fn readers_see_every_change_and_no_other() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let reader = bucket
         .open_over(Arc::clone(&bucket.objects) as _, Access::ReadOnly)
         .unwrap();
@@ -274,7 +274,7 @@ fn publish_at_every_step(
     for requests in 0.. {
         let is_signed = expected.is_some();
         let case = format!("{requests} requests, {loses_reply}, signed: {is_signed}");
-        let bucket = Bucket::with_model(&model);
+        let bucket = TestBucket::with_model(&model);
         let publish_and_die = || publish_two(&bucket.dying(requests, loses_reply)?, &model, b"two");
         let published = publish_and_die();
 
@@ -303,7 +303,7 @@ fn publish_at_every_step(
 #[test]
 fn a_signed_version_comes_back_byte_for_byte() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let version = publish_signed(&bucket.open(), &model, b"two").unwrap();
     let store = bucket.open();
     let stored = |version| store.signed_manifest(&model, version).unwrap();
@@ -325,7 +325,7 @@ fn a_signed_version_comes_back_byte_for_byte() {
 #[test]
 fn the_signature_of_a_writer_that_ended_is_never_that_of_another_version() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let store = bucket.open();
     let digest = Sha256::of(&signed(b"two").json);
     let leave_signature = |version| {
@@ -361,7 +361,7 @@ fn a_deletion_that_is_killed_at_any_step_leaves_a_whole_model_or_none() {
     for loses_reply in [false, true] {
         for requests in 0.. {
             let case = format!("{requests} requests, loses_reply = {loses_reply}");
-            let bucket = Bucket::with_model(&model);
+            let bucket = TestBucket::with_model(&model);
             publish(&bucket.open(), &model, b"two").unwrap();
             let delete_and_die = || bucket.dying(requests, loses_reply)?.delete_model(&model);
             let deleted = delete_and_die();
@@ -391,7 +391,7 @@ fn a_deletion_that_is_killed_at_any_step_leaves_a_whole_model_or_none() {
 #[test]
 fn a_writer_recognizes_its_own_success() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let store = bucket.open();
     let two = Bytes::from(manifest(b"two").to_json());
     assert_eq!(store.commit_from(&model, 2, &two, None).unwrap(), 2);
@@ -420,7 +420,7 @@ fn a_writer_recognizes_its_own_success() {
 #[test]
 fn the_number_of_a_deleted_version_is_not_reused() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let store = bucket.open();
     // It never serves, but readers may have loaded it beside the active version.
     assert_eq!(store.commit(&model, b"two", &manifest(b"two")).unwrap(), 2);
@@ -446,7 +446,7 @@ fn the_number_of_a_deleted_version_is_not_reused() {
 #[test]
 fn a_model_is_read_from_the_cache_and_verified() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let stored = manifest(b"one");
     let reader = bucket.open();
     let upload = bucket.names().into_iter();
@@ -480,7 +480,7 @@ fn a_model_is_read_from_the_cache_and_verified() {
 #[test]
 fn a_bucket_that_does_not_answer_is_unavailable_and_not_damaged() {
     let model = name("digits");
-    let bucket = Bucket::with_model(&model);
+    let bucket = TestBucket::with_model(&model);
     let error = bucket.dying(0, false).unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     // One request opens it.

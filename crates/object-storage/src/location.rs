@@ -1,13 +1,13 @@
-//! Where a model store is: a folder, or a prefix of a bucket.
+//! Where files are: in a folder, or below a prefix of a bucket.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// The place of a model store.
+/// The place of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreLocation {
+pub enum Location {
     /// A folder of this machine, or of a mounted file system.
     Folder(PathBuf),
     /// A prefix of a bucket.
@@ -39,12 +39,11 @@ pub enum Provider {
 /// The text is neither a folder nor the URL of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a folder for the models, file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or \
-     az://CONTAINER/PREFIX"
+    "must be a folder, file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX"
 )]
 pub struct InvalidLocation;
 
-impl StoreLocation {
+impl Location {
     /// Reads a URL; a text without `://` is a folder.
     ///
     /// # Errors
@@ -76,6 +75,18 @@ impl StoreLocation {
     }
 }
 
+impl BucketLocation {
+    /// The prefix `path` below this one.
+    #[must_use]
+    pub fn below(&self, path: &object_store::path::Path) -> Self {
+        let parts = self.prefix.parts().chain(path.parts());
+        Self {
+            prefix: parts.collect(),
+            ..self.clone()
+        }
+    }
+}
+
 impl Provider {
     /// The scheme of its URLs.
     fn scheme(self) -> &'static str {
@@ -101,8 +112,8 @@ impl fmt::Display for BucketLocation {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<StoreLocation, InvalidLocation> {
-        StoreLocation::parse(Path::new(text))
+    fn parse(text: &str) -> Result<Location, InvalidLocation> {
+        Location::parse(Path::new(text))
     }
 
     #[test]
@@ -113,7 +124,7 @@ mod tests {
             ("a:b", "a:b"),
             ("file:///srv/models", "/srv/models"),
         ] {
-            assert_eq!(parse(text), Ok(StoreLocation::Folder(folder.into())));
+            assert_eq!(parse(text), Ok(Location::Folder(folder.into())));
         }
         for (text, provider, prefix, shown) in [
             ("s3://b", Provider::S3, "", "s3://b"),
@@ -121,13 +132,23 @@ mod tests {
             ("gs://b/a/c", Provider::GoogleCloud, "a/c", "gs://b/a/c"),
             ("az://b/a/", Provider::Azure, "a", "az://b/a"),
         ] {
-            let Ok(StoreLocation::Bucket(found)) = parse(text) else {
+            let Ok(Location::Bucket(found)) = parse(text) else {
                 panic!("{text} is a bucket");
             };
             let found_prefix: &str = found.prefix.as_ref();
             let parts = (found.provider, found.bucket.as_str(), found_prefix);
             assert_eq!(parts, (provider, "b", prefix));
             assert_eq!(found.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn a_location_below_another_has_both_paths() {
+        for (text, expected) in [("s3://b/a/", "s3://b/a/c/d"), ("gs://b", "gs://b/c/d")] {
+            let Ok(Location::Bucket(found)) = parse(text) else {
+                panic!("{text} is a bucket");
+            };
+            assert_eq!(found.below(&"c/d".into()).to_string(), expected);
         }
     }
 

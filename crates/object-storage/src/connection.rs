@@ -7,7 +7,7 @@ use object_store::{
     gcp::GoogleCloudStorageBuilder, prefix::PrefixStore,
 };
 
-use crate::model_store::{BucketLocation, Provider};
+use crate::location::{BucketLocation, Provider};
 
 /// Bounds of the pauses between two attempts of a request.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 10_000;
 ///
 /// # Errors
 /// If the variables contradict each other, or a necessary one is missing.
-pub(super) fn connect(
+pub(crate) fn connect(
     location: &BucketLocation,
     patience: Duration,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
