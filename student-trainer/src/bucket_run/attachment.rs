@@ -55,14 +55,6 @@ impl BucketOutput {
         self.location.to_string()
     }
 
-    /// Connects to the bucket. Sends nothing yet.
-    ///
-    /// # Errors
-    /// If the environment does not have what the connection needs.
-    pub(super) fn open(location: &BucketLocation) -> Result<Bucket, BucketRunError> {
-        Ok(Bucket::open(location, REQUEST_PATIENCE)?)
-    }
-
     /// Takes the lease of the run in `bucket`. If another machine wrote the newest state, downloads it. `may_continue` says
     /// whether a run continues whose manifest is in a folder.
     ///
@@ -126,6 +118,14 @@ impl BucketOutput {
             }
         }
     }
+}
+
+/// Connects to the bucket. Sends nothing yet.
+///
+/// # Errors
+/// If the environment does not have what the connection needs.
+pub(super) fn connect(location: &BucketLocation) -> Result<Bucket, BucketRunError> {
+    Ok(Bucket::open(location, REQUEST_PATIENCE)?)
 }
 
 /// Fails if the run in the bucket is finished, unless it `may_continue`.

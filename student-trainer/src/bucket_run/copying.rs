@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{
-    attachment::{Attachment, BucketOutput},
+    attachment::{Attachment, BucketOutput, connect},
     error::BucketRunError,
     lease::Lease,
     persistence::{pauses, report},
@@ -72,7 +72,7 @@ impl BucketRun {
         stop: &CancellationToken,
         notices: &NoticeSender,
     ) -> Result<Self, BucketRunError> {
-        let bucket = BucketOutput::open(&output.location)?;
+        let bucket = connect(&output.location)?;
         Self::over(bucket, output, may_continue, stop, notices)
     }
 

@@ -110,12 +110,12 @@ pub enum BucketRunError {
 impl BucketRunError {
     /// Whether the same request may succeed later.
     pub(super) fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            Self::Bucket(BucketError {
-                source: object_store::Error::Generic { .. },
-                ..
-            })
-        )
+        match self {
+            Self::Bucket(error) => {
+                let is_generic = matches!(error.source, object_store::Error::Generic { .. });
+                is_generic && error.larger().is_none()
+            }
+            _ => false,
+        }
     }
 }

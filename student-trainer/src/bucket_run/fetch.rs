@@ -6,7 +6,7 @@ use object_storage::{Bucket, BucketLocation};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attachment::BucketOutput, download::download, error::BucketRunError, persistence::Persistence,
+    attachment::connect, download::download, error::BucketRunError, persistence::Persistence,
     record::RunRecord,
 };
 
@@ -30,7 +30,7 @@ pub fn fetch(
         patience,
         stop,
     };
-    fetch_from(&BucketOutput::open(location)?, folder, persistence)
+    fetch_from(&connect(location)?, folder, persistence)
 }
 
 /// [`fetch`] from `bucket`.
