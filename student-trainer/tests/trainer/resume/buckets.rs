@@ -250,7 +250,9 @@ fn two_workers_train_one_run_in_a_bucket() {
     let start = |rank: usize| {
         let mut command = scene.command("run", "machine", "30", &SETTINGS);
         command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
-        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", &port);
+        command
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", &port);
         Process::start(command)
     };
     let mut workers = [0, 1].map(start);
