@@ -138,6 +138,13 @@ pub enum CliError {
     /// Recorded soft targets cannot be used; the message names the file or folder.
     #[error(transparent)]
     SoftTargets(#[from] StoreError),
+    /// The command reads and writes folders only.
+    #[error(
+        "\"{}\" is no file or folder of this machine, and `retort targets` uses no other; copy the recording's folder here \
+         with your provider's tool, or let a run with soft_targets.mode = \"recorded\" verify a recording in a bucket",
+        .0.display()
+    )]
+    NotLocal(PathBuf),
     /// Recordings or shards cannot be used. The command has listed them.
     #[error(
         "{recordings} recordings cannot be read, {shards} shards cannot be used; `retort record` with the \
@@ -182,6 +189,7 @@ impl CliError {
             Self::Usage(_)
             | Self::Distill(_)
             | Self::Path(_)
+            | Self::NotLocal(_)
             | Self::Connect(_)
             | Self::Tokens(_)
             | Self::SigningKey(_)

@@ -1,12 +1,13 @@
 //! `retort targets`: recorded soft targets on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use common::{
     disk_space::human_bytes,
     output::{Messages, OutputError, Results},
 };
+use object_storage::Location;
 use soft_targets::{Encoding, Fault, Recording, Recordings, StoreError, pack, unpack};
 
 use crate::CliError;
@@ -19,7 +20,7 @@ Examples:
   retort targets unpack targets.tar --into targets
   retort targets sizes --classes 10,1000,21841";
 
-/// List, verify, pack and unpack recorded soft targets.
+/// List, verify, pack and unpack recorded soft targets in folders.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct TargetsArguments {
@@ -66,8 +67,9 @@ enum TargetsCommand {
 /// `retort targets`.
 pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
     match arguments.command {
-        TargetsCommand::List { folder } => list(&Recordings::list(&folder)?),
+        TargetsCommand::List { folder } => list(&Recordings::list(&local(&folder)?)?),
         TargetsCommand::Verify { folder } => {
+            let folder = local(&folder)?;
             let recordings = Recordings::list(&folder)?;
             if recordings.is_empty() {
                 verify(&[Recording::open(&folder)?], &[])
@@ -76,7 +78,7 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
             }
         }
         TargetsCommand::Pack { recording, output } => {
-            let packed = pack(&Recording::open(&recording)?, &output)?;
+            let packed = pack(&Recording::open(&local(&recording)?)?, &local(&output)?)?;
             writeln!(
                 Results,
                 "{}: {} shards, {}, SHA-256 {}",
@@ -88,7 +90,7 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
             Ok(())
         }
         TargetsCommand::Unpack { file, into } => {
-            let unpacked = unpack(&file, &into)?;
+            let unpacked = unpack(&local(&file)?, &local(&into)?)?;
             writeln!(
                 Results,
                 "{}: {} shards, all intact; SHA-256 of {}: {}",
@@ -100,6 +102,14 @@ pub(crate) fn execute(arguments: TargetsArguments) -> Result<(), CliError> {
             Ok(())
         }
         TargetsCommand::Sizes { classes } => Ok(sizes(&classes)?),
+    }
+}
+
+/// A file or folder of this machine. A URL would be taken for the name of a folder.
+fn local(path: &Path) -> Result<PathBuf, CliError> {
+    match Location::parse(path) {
+        Ok(Location::Folder(path)) => Ok(path),
+        Ok(Location::Bucket(_)) | Err(_) => Err(CliError::NotLocal(path.to_owned())),
     }
 }
 

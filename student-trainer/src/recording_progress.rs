@@ -40,16 +40,17 @@ impl RecordingProgress {
     pub fn begin(&mut self, plan: &RecordingPlan) {
         self.finish();
         *self = Self::new(self.is_terminal);
+        let free = plan.space.free.map(human_bytes);
+        let free = free.map_or_else(String::new, |free| format!(", {free} free"));
         writeln!(
             Messages,
-            "recording {} views of {} images as {}: {} bytes an image, {} to write to {}, {} free",
+            "recording {} views of {} images as {}: {} bytes an image, {} to write to {}{free}",
             plan.views,
             plan.images,
             plan.encoding,
             plan.bytes_per_image,
             human_bytes(plan.space.needed),
-            plan.folder.display(),
-            human_bytes(plan.space.free)
+            plan.folder.display()
         );
         if !plan.worker.is_alone() {
             let (share, shards) = (plan.share, plan.shards);

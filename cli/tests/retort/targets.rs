@@ -120,6 +120,52 @@ fn what_is_no_recording_is_said() {
     );
 }
 
+#[test]
+fn the_url_of_a_bucket_is_not_taken_for_a_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("targets");
+    let recording = record(&store);
+    let one = recording.folder().display().to_string();
+    let url = "s3://bucket/targets";
+    for arguments in [
+        &["targets", "list", url][..],
+        &["targets", "verify", url],
+        &["targets", "pack", url, "--output", "targets.tar"],
+        &[
+            "targets",
+            "pack",
+            &one,
+            "--output",
+            "s3://bucket/targets.tar",
+        ],
+        &[
+            "targets",
+            "unpack",
+            "s3://bucket/targets.tar",
+            "--into",
+            "here",
+        ],
+        &["targets", "unpack", "targets.tar", "--into", url],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));
+        let command = command.args(arguments).current_dir(folder.path());
+        let output = command.output().expect("retort starts");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(
+            said.contains("s3://bucket/targets") && said.contains("no file or folder"),
+            "{said}"
+        );
+    }
+    // Nothing but the recording is there.
+    assert_eq!(
+        std::fs::read_dir(folder.path()).expect("it exists").count(),
+        1
+    );
+    let listed = retort(&["targets", "list", &format!("file://{}", store.display())]);
+    assert!(text(&listed.stdout).contains("6 of 6"));
+}
+
 /// Runs `retort` with `stdout` as its standard output. Returns exit code and standard error.
 fn retort_into(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_retort"));

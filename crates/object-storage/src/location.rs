@@ -76,14 +76,10 @@ impl Location {
 }
 
 impl BucketLocation {
-    /// The prefix `path` below this one.
-    #[must_use]
-    pub fn below(&self, path: &object_store::path::Path) -> Self {
-        let parts = self.prefix.parts().chain(path.parts());
-        Self {
-            prefix: parts.collect(),
-            ..self.clone()
-        }
+    /// Whether `other` is this prefix or below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        let same_bucket = (self.provider, &self.bucket) == (other.provider, &other.bucket);
+        same_bucket && other.prefix.prefix_matches(&self.prefix)
     }
 }
 
@@ -143,12 +139,22 @@ mod tests {
     }
 
     #[test]
-    fn a_location_below_another_has_both_paths() {
-        for (text, expected) in [("s3://b/a/", "s3://b/a/c/d"), ("gs://b", "gs://b/c/d")] {
-            let Ok(Location::Bucket(found)) = parse(text) else {
-                panic!("{text} is a bucket");
-            };
-            assert_eq!(found.below(&"c/d".into()).to_string(), expected);
+    fn a_prefix_contains_whole_names_below_it() {
+        let bucket = |text: &str| match parse(text) {
+            Ok(Location::Bucket(bucket)) => bucket,
+            other => panic!("{text}: {other:?}"),
+        };
+        for (outer, inner, contained) in [
+            ("s3://b", "s3://b/a", true),
+            ("s3://b/a/", "s3://b/a", true),
+            ("s3://b/a", "s3://b/a/c", true),
+            ("s3://b/a", "s3://b/ac", false),
+            ("s3://b/a/c", "s3://b/a", false),
+            ("s3://b/a", "gs://b/a", false),
+            ("s3://b", "s3://bc", false),
+        ] {
+            let found = bucket(outer).contains(&bucket(inner));
+            assert_eq!(found, contained, "{outer} {inner}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use common::{disk_space::human_bytes, folders::Unusable};
+use object_storage::BucketError;
 
 use crate::{
     limits::{FORMAT_VERSION, MAX_SHARDS, MAX_VIEWS, RESERVED_BYTES},
@@ -81,7 +82,7 @@ pub enum StoreError {
         folder.display()
     )]
     OtherTargets {
-        /// The recording's folder.
+        /// The recording's folder or URL.
         folder: PathBuf,
         /// The shard.
         shard: ShardId,
@@ -93,10 +94,24 @@ pub enum StoreError {
         if faults.len() > 1 { ", and others" } else { "" }
     )]
     Faulty {
-        /// The recording's folder.
+        /// The recording's folder or URL.
         folder: PathBuf,
         /// At least one.
         faults: Vec<ShardFault>,
+    },
+    /// The bucket does not answer or rejects a request, or no copy can be written on this machine.
+    #[error("{problem}")]
+    Unavailable {
+        /// The problem; names the object.
+        problem: String,
+    },
+    /// An object in a bucket has the size of a shard, and other content.
+    #[error(
+        "{shard}; remove the object, then `retort record` with the run's configuration records it again"
+    )]
+    DamagedObject {
+        /// Its URL, and what is wrong with it.
+        shard: String,
     },
     /// No recording fits a run.
     #[error("no recording in {} fits this run: {}", store.display(), found)]
@@ -147,7 +162,20 @@ pub enum StoreError {
     },
 }
 
+impl From<BucketError> for StoreError {
+    fn from(error: BucketError) -> Self {
+        Self::Unavailable {
+            problem: error.to_string(),
+        }
+    }
+}
+
 impl StoreError {
+    /// Whether the same attempt may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
     /// For `map_err`: an I/O error of `path`.
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -7,8 +7,8 @@
 //! - [`DataReference`], [`SampleReferences`]: batches as positions in a data set that the teacher has too.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
-//!   so that students can be distilled without a teacher. [`Worker`]: the share of one of several processes
-//!   that record together.
+//!   so that students can be distilled without a teacher. [`RecordingStore`]: a folder or a bucket of recordings.
+//!   [`Worker`]: the share of one of several processes that record together.
 //! - [`pack`](fn@pack), [`unpack`]: a recording as one file.
 //! - [`consumption`]: a digest of what training consumed.
 //!
@@ -16,6 +16,8 @@
 //! <store>/<recording>/recording.json                        teacher, images, views, encoding
 //!                     view-0000/shard-00000.safetensors     the targets of consecutive images
 //! ```
+//!
+//! In a bucket, a recording has objects with the same names; shards are read from copies on this machine.
 //!
 //! A [`RecordingIdentity`] names teacher, images, views and encoding; anything else is another
 //! recording. A shard is a [safetensors](https://github.com/huggingface/safetensors) file; its size and
@@ -25,6 +27,7 @@
 mod codec;
 pub mod consumption;
 mod data_reference;
+mod description;
 mod error;
 mod identity;
 mod interpolation;
@@ -33,9 +36,12 @@ mod mapping;
 mod pack;
 mod recording;
 mod recording_lock;
+mod recording_store;
 mod recordings;
+mod remote;
 mod replay;
 mod shard;
+mod shard_cache;
 mod shard_space;
 mod tensor_spec;
 mod worker;
@@ -52,6 +58,7 @@ pub use limits::{FORMAT_VERSION, MAX_VIEWS};
 pub use pack::{Packed, pack, unpack};
 pub use recording::{Recording, Written};
 pub use recording_lock::RecordingLock;
+pub use recording_store::{BucketOptions, RecordingBucket, RecordingStore};
 pub use recordings::Recordings;
 pub use replay::Replay;
 pub use shard::{Fault, ShardFault, ShardId};

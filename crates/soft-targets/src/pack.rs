@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::{
+    description::{DESCRIPTION, check_format},
     error::StoreError,
     limits::FORMAT_VERSION,
-    recording::{Recording, check_format},
+    recording::Recording,
     shard::{Fault, ShardFault, ShardId},
 };
 
-const DESCRIPTION: &str = "recording.json";
 const CONTENTS: &str = "contents.json";
 
 /// Longest `recording.json` or `contents.json` that is read.
@@ -64,7 +64,7 @@ pub fn pack(recording: &Recording, file: &Path) -> Result<Packed, StoreError> {
         }
     }
     if !faults.is_empty() {
-        let folder = recording.folder().to_owned();
+        let folder = recording.place().to_owned();
         return Err(StoreError::Faulty { folder, faults });
     }
     write_pack(recording, &shards, file).map_err(StoreError::io(file))

@@ -1,67 +1,42 @@
-//! The folder of one recording.
+//! One recording: in a folder, or in a bucket and a folder with copies.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
 use common::{atomic_file, digest::Sha256, disk_space, folders, os_text};
-use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::SoftTargets,
+    description::{DESCRIPTION, Description},
     error::StoreError,
-    identity::{RecordedImages, RecordingIdentity},
-    limits::{FORMAT_VERSION, MAX_SHARD_BYTES, MAX_SHARDS, MAX_VIEWS},
+    identity::RecordingIdentity,
+    limits::{MAX_SHARDS, MAX_VIEWS},
     mapping,
     recording_lock::RecordingLock,
+    remote::RemoteRecording,
     shard::{Fault, ShardFault, ShardId, ShardLayout, view_folder},
     shard_space::ShardSpace,
     worker::Worker,
 };
 
-const DESCRIPTION: &str = "recording.json";
+#[cfg(test)]
+mod properties;
+mod writing;
+
+pub use writing::Written;
 
 /// A recording, which may be incomplete.
 #[derive(Debug, Clone)]
 pub struct Recording {
+    /// Its files; of a recording in a bucket, the copies of some of them.
     folder: PathBuf,
     id: Sha256,
     description: Description,
-}
-
-/// `recording.json`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Description {
-    format_version: u32,
-    /// Images per shard; the last shard of a view may hold fewer.
-    samples_per_shard: u32,
-    identity: RecordingIdentity,
-    /// The teacher's class names, in the order of the recorded logits; absent in recordings that are older
-    /// than this field.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    class_names: Option<Vec<String>>,
-    /// From [`class_names_digest`]. The identity does not cover the names, so without it a damaged name
-    /// would pass as another class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    class_names_sha256: Option<Sha256>,
-}
-
-/// The SHA-256 of the names as a JSON array.
-fn class_names_digest(names: &[String]) -> Sha256 {
-    // Holds: strings serialize.
-    Sha256::of(&serde_json::to_vec(names).expect("names serialize"))
-}
-
-/// Who recorded a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// This process.
-    Here,
-    /// Another process, with the same bytes.
-    Elsewhere,
+    remote: Option<RemoteRecording>,
 }
 
 impl Recording {
@@ -76,12 +51,17 @@ impl Recording {
             problem: format!("{DESCRIPTION}: {problem}"),
         };
         let bytes = folders::read(&file).map_err(|error| broken(error.to_string()))?;
-        let description = Self::parse(&bytes, &file)?.map_err(broken)?;
-        Ok(Self {
-            folder: folder.to_owned(),
+        let description = Description::parse(&bytes, &file)?.map_err(broken)?;
+        Ok(Self::of(description, folder.to_owned()))
+    }
+
+    fn of(description: Description, folder: PathBuf) -> Self {
+        Self {
+            folder,
             id: description.identity.id(),
             description,
-        })
+            remote: None,
+        }
     }
 
     /// Opens the recording of `identity` below `store`, or creates it with logits in the order of
@@ -99,16 +79,8 @@ impl Recording {
         let folder = store.join(identity.folder_name());
         let file = folder.join(DESCRIPTION);
         if !Self::is_described(&folder) {
-            let class_names = Some(class_names.to_vec()).filter(|names| !names.is_empty());
-            let description = Description {
-                format_version: FORMAT_VERSION,
-                samples_per_shard,
-                identity: identity.clone(),
-                class_names_sha256: class_names.as_deref().map(class_names_digest),
-                class_names,
-            };
-            // Otherwise the new recording could not be opened.
-            description.check().map_err(|problem| {
+            let described = Description::new(identity, samples_per_shard, class_names);
+            let description = described.map_err(|problem| {
                 let folder = folder.clone();
                 StoreError::TooLarge { folder, problem }
             })?;
@@ -118,14 +90,30 @@ impl Recording {
                 written => written.map_err(StoreError::io(&file))?,
             }
         }
-        let recording = Self::open(&folder)?;
-        if recording.identity() != identity {
-            return Err(StoreError::NoRecording {
-                folder,
-                problem: "it was changed: its name is that of another recording".to_owned(),
-            });
+        Self::open(&folder)?.checked(identity)
+    }
+
+    /// The recording if it is that of `identity`.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRecording`].
+    pub(crate) fn checked(self, identity: &RecordingIdentity) -> Result<Self, StoreError> {
+        if self.identity() == identity {
+            return Ok(self);
         }
-        Ok(recording)
+        Err(StoreError::NoRecording {
+            folder: self.place().to_owned(),
+            problem: "it was changed: its name is that of another recording".to_owned(),
+        })
+    }
+
+    /// The same recording in a bucket; its folder has copies.
+    pub(crate) fn in_bucket(self, remote: RemoteRecording) -> Self {
+        Self {
+            folder: remote.folder().to_owned(),
+            remote: Some(remote),
+            ..self
+        }
     }
 
     /// Whether `folder` holds a recording, even if its description is damaged.
@@ -143,9 +131,17 @@ impl Recording {
         self.description.class_names.as_deref()
     }
 
-    /// Its folder.
+    /// Its folder; of a recording in a bucket, that of the copies.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// How messages name it: its folder, or its URL.
+    pub fn place(&self) -> &Path {
+        match &self.remote {
+            None => &self.folder,
+            Some(remote) => remote.url(),
+        }
     }
 
     /// Name of its folder.
@@ -185,6 +181,11 @@ impl Recording {
     /// # Errors
     /// I/O errors; [`StoreError::TooLarge`] if there are more than a recording may have.
     pub fn views(&self) -> Result<u32, StoreError> {
+        if let Some(remote) = &self.remote {
+            let last = remote.sizes()?.into_keys().next_back();
+            let views = last.map_or(0, |last| last.view.saturating_add(1));
+            return self.check_views(views).map(|()| views);
+        }
         let listing = folders::list(&self.folder).map_err(StoreError::io(&self.folder))?;
         let numbers = listing.folders().filter_map(|folder| {
             let digits = folder.name.strip_prefix("view-")?;
@@ -205,7 +206,7 @@ impl Recording {
         let shards = u64::from(views) * u64::from(self.shards_per_view());
         if views > MAX_VIEWS || shards > MAX_SHARDS {
             return Err(StoreError::TooLarge {
-                folder: self.folder.clone(),
+                folder: self.place().to_owned(),
                 problem: format!("{views} views of {} shards each", self.shards_per_view()),
             });
         }
@@ -224,14 +225,34 @@ impl Recording {
         self.layout(id).file_bytes()
     }
 
-    /// Maps a shard into memory and verifies every byte of it.
+    /// Maps a shard into memory and verifies every byte of it. A shard in a bucket without an intact copy is downloaded
+    /// first.
     ///
     /// # Errors
     /// See [`Fault`].
     pub fn read(&self, id: ShardId) -> Result<SoftTargets, Fault> {
+        let local = self.read_file(id);
+        let Some(remote) = &self.remote else {
+            return local;
+        };
+        if local.is_ok() {
+            remote.note_used(id);
+            return local;
+        }
+        let layout = self.layout(id);
+        let shard = remote.download(id, layout.file_bytes())?;
+        let targets = layout.read(&shard)?;
+        let kept = remote.keep(id, &shard);
+        kept.map_err(|error| Fault::Unavailable(error.to_string()))?;
+        // Another process may have removed the copy to make room.
+        self.read_file(id).or(Ok(targets))
+    }
+
+    /// Reads a shard in the folder.
+    fn read_file(&self, id: ShardId) -> Result<SoftTargets, Fault> {
         let file = match mapping::map(&self.folder.join(id.path())) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Fault::Missing);
             }
             Err(error) => return Err(Fault::Unreadable(error.to_string())),
@@ -244,29 +265,96 @@ impl Recording {
         self.faults_among(self.shards(views))
     }
 
-    /// Those of `shards` that cannot be used. Reads each of them.
-    pub fn faults_among(&self, shards: impl Iterator<Item = ShardId>) -> Vec<ShardFault> {
+    fn faults_among(&self, shards: impl Iterator<Item = ShardId>) -> Vec<ShardFault> {
         let fault = |id| self.read(id).err().map(|fault| ShardFault { id, fault });
         shards.filter_map(fault).collect()
     }
 
-    /// Number of shards of the first `views` views without a file. Does not read existing shards.
-    pub fn missing(&self, views: u32) -> usize {
-        let is_missing = |id: &ShardId| !self.folder.join(id.path()).exists();
-        self.shards(views).filter(is_missing).count()
+    /// Those of `shards` that must be recorded. Verifies every byte of the others in a folder; in a bucket, their sizes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn to_record(
+        &self,
+        shards: impl Iterator<Item = ShardId>,
+    ) -> Result<Vec<ShardFault>, StoreError> {
+        let Some(remote) = &self.remote else {
+            return Ok(self.faults_among(shards));
+        };
+        let sizes = remote.sizes()?;
+        let fault = |id| {
+            let expected = self.file_bytes(id);
+            let fault = match sizes.get(&id).copied() {
+                None => Fault::Missing,
+                Some(found) if found != expected => Fault::Length { found, expected },
+                Some(_) => return None,
+            };
+            Some(ShardFault { id, fault })
+        };
+        Ok(shards.filter_map(fault).collect())
+    }
+
+    /// Whether a shard is there and need not be recorded. Verifies it as [`Self::to_record`] does.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn has(&self, id: ShardId) -> Result<bool, StoreError> {
+        match &self.remote {
+            None => Ok(self.read(id).is_ok()),
+            Some(remote) => Ok(remote.size(id)? == Some(self.file_bytes(id))),
+        }
+    }
+
+    /// The error of a reader that found these `faults`; `None` if there are none.
+    pub(crate) fn rejection(&self, faults: Vec<ShardFault>) -> Option<StoreError> {
+        let unavailable = |it: &ShardFault| match &it.fault {
+            Fault::Unavailable(problem) => Some(problem.clone()),
+            _ => None,
+        };
+        if let Some(problem) = faults.iter().find_map(unavailable) {
+            return Some(StoreError::Unavailable { problem });
+        }
+        let is_damaged =
+            |it: &&ShardFault| !matches!(it.fault, Fault::Missing | Fault::Length { .. });
+        if let (Some(_), Some(fault)) = (&self.remote, faults.iter().find(is_damaged)) {
+            let shard = format!("{}/{fault}", self.place().display());
+            return Some(StoreError::DamagedObject { shard });
+        }
+        let folder = self.place().to_owned();
+        (!faults.is_empty()).then_some(StoreError::Faulty { folder, faults })
+    }
+
+    /// Number of shards of the first `views` views that are not there. Does not read those that are.
+    ///
+    /// # Errors
+    /// I/O errors, [`StoreError::Unavailable`].
+    pub fn missing(&self, views: u32) -> Result<usize, StoreError> {
+        Ok(self.shards(views).count() - self.sizes(views)?.len())
+    }
+
+    /// The sizes of the shards of the first `views` views that are there, bytes.
+    fn sizes(&self, views: u32) -> Result<BTreeMap<ShardId, u64>, StoreError> {
+        if let Some(remote) = &self.remote {
+            let mut sizes = remote.sizes()?;
+            let shards = self.shards_per_view();
+            sizes.retain(|id, _| id.view < views && id.shard < shards);
+            return Ok(sizes);
+        }
+        let size = |id: ShardId| {
+            let file = fs::metadata(self.folder.join(id.path())).ok()?;
+            Some((id, file.len()))
+        };
+        let shards = self.shards(self.views()?.min(views));
+        Ok(shards.filter_map(size).collect())
     }
 
     /// The space that the missing shards of the first `views` views take. Does not read existing shards.
     ///
     /// # Errors
-    /// I/O errors; [`StoreError::TooLarge`].
+    /// I/O errors; [`StoreError::TooLarge`], [`StoreError::Unavailable`].
     pub fn estimate(&self, views: u32) -> Result<ShardSpace, StoreError> {
         self.check_views(views)?;
-        let there: u64 = self
-            .shards(self.views()?.min(views))
-            .filter_map(|id| fs::metadata(self.folder.join(id.path())).ok())
-            .map(|file| file.len())
-            .sum();
+        let there: u64 = self.sizes(views)?.into_values().sum();
         Ok(ShardSpace {
             needed: self.bytes_of(views).saturating_sub(there),
             free: self.free_bytes()?,
@@ -299,52 +387,24 @@ impl Recording {
         })
     }
 
-    fn free_bytes(&self) -> Result<u64, StoreError> {
-        disk_space::free_bytes(&self.folder).map_err(StoreError::io(&self.folder))
+    fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+        if self.remote.is_some() {
+            return Ok(None);
+        }
+        let free = disk_space::free_bytes(&self.folder);
+        free.map(Some).map_err(StoreError::io(&self.folder))
     }
 
-    /// Takes the right to write, which several processes may have.
+    /// Takes the right to write, which several processes may have. In a bucket, it needs no lock.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::TooLarge`], I/O errors.
     pub fn lock(&self) -> Result<RecordingLock, StoreError> {
+        if self.remote.is_some() {
+            return Ok(RecordingLock::without_file());
+        }
         self.views()?;
         RecordingLock::take(&self.folder)
-    }
-
-    /// Writes a shard atomically, unless another process wrote the same. Replaces a damaged one.
-    ///
-    /// # Errors
-    /// [`StoreError::OtherTargets`] if the shard is there with other bytes; I/O errors.
-    ///
-    /// # Panics
-    /// If `targets` do not have as many samples as the shard.
-    pub fn write(
-        &self,
-        id: ShardId,
-        targets: &SoftTargets,
-        _lock: &RecordingLock,
-    ) -> Result<Written, StoreError> {
-        let layout = self.layout(id);
-        assert_eq!(targets.samples(), layout.samples.len());
-        let path = self.folder.join(id.path());
-        let bytes = layout.write(targets);
-        match atomic_file::write_new(&path, &bytes) {
-            Ok(()) => return Ok(Written::Here),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(StoreError::io(path)(error)),
-        }
-        match mapping::map(&path) {
-            Ok(there) if there == bytes => return Ok(Written::Elsewhere),
-            Ok(there) if layout.read(&there).is_ok() => {
-                let folder = self.folder.clone();
-                return Err(StoreError::OtherTargets { folder, shard: id });
-            }
-            // It is damaged or, if it cannot be read, replaced as far as possible.
-            Ok(_) | Err(_) => {}
-        }
-        atomic_file::write(&path, &bytes).map_err(StoreError::io(path))?;
-        Ok(Written::Here)
     }
 
     pub(crate) fn description_json(&self) -> Vec<u8> {
@@ -354,24 +414,11 @@ impl Recording {
     /// Reads a description; checks its version first.
     pub(crate) fn from_json(bytes: &[u8], folder: &Path) -> Result<Self, StoreError> {
         let description =
-            Self::parse(bytes, folder)?.map_err(|problem| StoreError::NoRecording {
+            Description::parse(bytes, folder)?.map_err(|problem| StoreError::NoRecording {
                 folder: folder.to_owned(),
                 problem,
             })?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            id: description.identity.id(),
-            description,
-        })
-    }
-
-    fn parse(bytes: &[u8], file: &Path) -> Result<Result<Description, String>, StoreError> {
-        check_format(bytes, file)?;
-        let description = serde_json::from_slice::<Description>(bytes);
-        let check = |description: Description| description.check().map(|()| description);
-        Ok(description
-            .map_err(|error| error.to_string())
-            .and_then(check))
+        Ok(Self::of(description, folder.to_owned()))
     }
 
     fn layout(&self, id: ShardId) -> ShardLayout<'_> {
@@ -383,86 +430,3 @@ impl Recording {
         }
     }
 }
-
-/// Rejects `bytes`, the JSON of `file`, if it has another format version. Must be called before the fields are
-/// parsed: another format may have other fields.
-///
-/// # Errors
-/// [`StoreError::NewerFormat`], [`StoreError::OlderFormat`].
-pub(crate) fn check_format(bytes: &[u8], file: &Path) -> Result<(), StoreError> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        format_version: u32,
-    }
-    match serde_json::from_slice::<Versioned>(bytes) {
-        Ok(Versioned { format_version }) if format_version > FORMAT_VERSION => {
-            Err(StoreError::NewerFormat {
-                file: file.to_owned(),
-                found: format_version,
-            })
-        }
-        Ok(Versioned { format_version }) if format_version < FORMAT_VERSION => {
-            Err(StoreError::OlderFormat {
-                file: file.to_owned(),
-                found: format_version,
-            })
-        }
-        // The parser of the fields reports invalid JSON and a missing version.
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-impl Description {
-    /// Checks that the sizes computed from it do not overflow, that it has a reasonable number of shards,
-    /// and that its class names have the stored digest.
-    ///
-    /// # Errors
-    /// A message that says what is wrong.
-    fn check(&self) -> Result<(), String> {
-        let RecordedImages {
-            samples, classes, ..
-        } = self.identity.images;
-        let row = self.identity.encoding.sample_bytes(classes as usize);
-        let shard = u64::from(self.samples_per_shard.min(samples)).checked_mul(row.total() as u64);
-        let positive = self.samples_per_shard > 0 && samples > 0 && classes > 0;
-        if !positive || shard.is_none_or(|bytes| bytes > MAX_SHARD_BYTES) {
-            return Err("samples, classes or samples_per_shard are 0 or too large".to_owned());
-        }
-        if let Some(names) = &self.class_names
-            && names.len() != classes as usize
-        {
-            let names = names.len();
-            return Err(format!(
-                "class_names has {names} names for {classes} classes"
-            ));
-        }
-        let computed = self.class_names.as_deref().map(class_names_digest);
-        if computed != self.class_names_sha256 {
-            let digest =
-                |digest: &Option<Sha256>| digest.as_ref().map_or("none".into(), Sha256::to_string);
-            return Err(format!(
-                "the SHA-256 of class_names is {}, class_names_sha256 is {}",
-                digest(&computed),
-                digest(&self.class_names_sha256)
-            ));
-        }
-        let shards = samples.div_ceil(self.samples_per_shard);
-        if u64::from(shards) > MAX_SHARDS {
-            return Err(format!(
-                "{samples} images, {} a shard, make {shards} shards a view, which is too many",
-                self.samples_per_shard
-            ));
-        }
-        Ok(())
-    }
-
-    fn to_json(&self) -> Vec<u8> {
-        // Holds: every key is a string.
-        let mut json = serde_json::to_vec_pretty(self).expect("a description serializes");
-        json.push(b'\n');
-        json
-    }
-}
-
-#[cfg(test)]
-mod properties;

@@ -24,20 +24,35 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// the right and after it gave it back. So the last one to end leaves nothing but the recording.
 #[derive(Debug)]
 pub struct RecordingLock {
+    /// `None` in a bucket.
+    _lock: Option<SharedLock>,
+}
+
+/// A shared lock on the file in a recording's folder.
+#[derive(Debug)]
+struct SharedLock {
     folder: PathBuf,
     /// `None` once the right was given back.
     shared: Option<FileLock>,
 }
 
 impl RecordingLock {
+    /// The right to write to a recording in a bucket, which has no temporary files and needs no lock.
+    pub(crate) fn without_file() -> Self {
+        Self { _lock: None }
+    }
+
     /// Takes the right to write to the recording in `folder`, which is created if it does not exist.
     ///
     /// # Errors
     /// [`StoreError::Locked`], I/O errors.
     pub(crate) fn take(folder: &Path) -> Result<Self, StoreError> {
-        Self::take_within(PATIENCE, folder)
+        let lock = SharedLock::take_within(PATIENCE, folder)?;
+        Ok(Self { _lock: Some(lock) })
     }
+}
 
+impl SharedLock {
     fn take_within(limit: Duration, folder: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
         remove_unfinished_if_alone(folder)?;
@@ -63,7 +78,7 @@ impl RecordingLock {
     }
 }
 
-impl Drop for RecordingLock {
+impl Drop for SharedLock {
     fn drop(&mut self) {
         drop(self.shared.take());
         // The next process removes what this one cannot.
@@ -131,7 +146,7 @@ mod tests {
     fn an_exclusive_lock_that_stays_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let _alone = FileLock::try_take(open(folder.path()).unwrap()).unwrap();
-        let taken = RecordingLock::take_within(Duration::ZERO, folder.path());
+        let taken = SharedLock::take_within(Duration::ZERO, folder.path());
         let error = taken.unwrap_err();
         assert!(matches!(error, StoreError::Locked { .. }), "{error}");
         assert!(error.to_string().contains(".lock"), "{error}");

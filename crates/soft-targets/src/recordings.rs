@@ -1,4 +1,4 @@
-//! All recordings in a folder.
+//! All recordings at one place.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use common::folders;
 
 use crate::{Recording, StoreError, WantedRecording};
 
-/// The content of a folder of recordings.
+/// The recordings in a folder or a bucket.
 #[derive(Debug)]
 pub struct Recordings {
     store: PathBuf,
@@ -17,6 +17,15 @@ pub struct Recordings {
 }
 
 impl Recordings {
+    /// No recording at `store`.
+    pub(crate) fn none(store: &Path) -> Self {
+        Self {
+            store: store.to_owned(),
+            usable: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
+
     /// The recordings below `store`, following links; none if the folder does not exist. Ignores other
     /// entries.
     ///
@@ -24,11 +33,7 @@ impl Recordings {
     /// If `store` itself cannot be read.
     pub fn list(store: &Path) -> Result<Self, StoreError> {
         let listing = folders::list(store).map_err(StoreError::io(store))?;
-        let mut found = Self {
-            store: store.to_owned(),
-            usable: Vec::new(),
-            damaged: Vec::new(),
-        };
+        let mut found = Self::none(store);
         let visible = listing
             .folders()
             .filter(|entry| !entry.name.starts_with('.'));

@@ -6,7 +6,7 @@ use crate::{
     codec::SoftTargets,
     error::StoreError,
     recording::Recording,
-    shard::{ShardFault, ShardId},
+    shard::{Fault, ShardFault, ShardId},
 };
 
 /// Views of a recording, mapped into memory. Reading rows copies them once.
@@ -34,15 +34,17 @@ impl Replay {
     /// Opens these views and verifies every byte of them. Opens the others even if some cannot be used.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`] with all shards that cannot be used.
+    /// [`StoreError::Faulty`] with all shards that cannot be used; at once, [`StoreError::Unavailable`] and
+    /// [`StoreError::DamagedObject`].
     ///
     /// # Panics
     /// If the view does not exist.
     pub fn open_all(&self, views: impl IntoIterator<Item = u32>) -> Result<(), StoreError> {
         let mut faults = Vec::new();
         for view in views {
-            if let Err(StoreError::Faulty { faults: found, .. }) = self.open(view) {
-                faults.extend(found);
+            match self.open(view) {
+                Err(StoreError::Faulty { faults: found, .. }) => faults.extend(found),
+                opened => opened?,
             }
         }
         self.reject(faults)
@@ -51,7 +53,7 @@ impl Replay {
     /// Opens one view and verifies every byte of it.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`].
+    /// [`StoreError::Faulty`], [`StoreError::Unavailable`], [`StoreError::DamagedObject`].
     ///
     /// # Panics
     /// If the view does not exist.
@@ -64,7 +66,14 @@ impl Replay {
             let id = ShardId { view, shard };
             match self.recording.read(id) {
                 Ok(targets) => shards.push(targets),
-                Err(fault) => faults.push(ShardFault { id, fault }),
+                Err(fault) => {
+                    let is_last = matches!(fault, Fault::Unavailable(_));
+                    faults.push(ShardFault { id, fault });
+                    // The bucket would let the process wait for every shard.
+                    if is_last {
+                        break;
+                    }
+                }
             }
         }
         self.reject(faults)?;
@@ -94,12 +103,6 @@ impl Replay {
     }
 
     fn reject(&self, faults: Vec<ShardFault>) -> Result<(), StoreError> {
-        if !faults.is_empty() {
-            return Err(StoreError::Faulty {
-                folder: self.recording.folder().to_owned(),
-                faults,
-            });
-        }
-        Ok(())
+        self.recording.rejection(faults).map_or(Ok(()), Err)
     }
 }

@@ -61,6 +61,9 @@ pub enum Fault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    /// The bucket does not answer, or no copy can be written on this machine.
+    #[error("not available: {0}")]
+    Unavailable(String),
 }
 
 /// Determines the bytes of a shard's file.
@@ -286,6 +289,17 @@ fn parse_header(file: &[u8]) -> Option<Value> {
 }
 
 impl ShardId {
+    /// The shard with this path below the recording's folder.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let (view, shard) = path.split_once('/')?;
+        let view = view.strip_prefix("view-")?.parse().ok()?;
+        let shard = shard.strip_prefix("shard-")?;
+        let shard = shard.strip_suffix(".safetensors")?.parse().ok()?;
+        let id = Self { view, shard };
+        // Each shard has one path.
+        (id.to_string() == path).then_some(id)
+    }
+
     /// Path below the recording's folder.
     pub fn path(self) -> PathBuf {
         let Self { view, shard } = self;

@@ -9,8 +9,8 @@ use crate::{error::StoreError, limits::RESERVED_BYTES};
 pub struct ShardSpace {
     /// Bytes of shards still to be written.
     pub needed: u64,
-    /// Bytes free for this user.
-    pub free: u64,
+    /// Bytes free for this user; `None` in a bucket, which has no limit that is known.
+    pub free: Option<u64>,
 }
 
 impl ShardSpace {
@@ -19,7 +19,9 @@ impl ShardSpace {
     /// # Errors
     /// [`StoreError::NoSpace`].
     pub fn check(self, folder: &Path) -> Result<(), StoreError> {
-        let Self { needed, free } = self;
+        let (needed, Some(free)) = (self.needed, self.free) else {
+            return Ok(());
+        };
         if needed == 0 || needed.saturating_add(RESERVED_BYTES) <= free {
             return Ok(());
         }
@@ -38,7 +40,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_with_both_numbers() {
         let folder = Path::new("targets");
-        let space = |needed, free| ShardSpace { needed, free };
+        let space = |needed, free| ShardSpace {
+            needed,
+            free: Some(free),
+        };
         assert!(space(1_000, RESERVED_BYTES + 1_000).check(folder).is_ok());
         // Nothing to write: nothing to refuse.
         assert!(space(0, 0).check(folder).is_ok());
@@ -51,5 +56,10 @@ mod tests {
             "{error}"
         );
         assert!(space(u64::MAX, u64::MAX - 1).check(folder).is_err());
+        let bucket = ShardSpace {
+            needed: u64::MAX,
+            free: None,
+        };
+        assert!(bucket.check(folder).is_ok());
     }
 }

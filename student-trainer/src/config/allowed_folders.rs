@@ -1,4 +1,4 @@
-//! Restricts the files that a run submitted over the network may name.
+//! Restricts the files and buckets that a run submitted over the network may name.
 
 use std::{
     io,
@@ -6,44 +6,61 @@ use std::{
 };
 
 use common::config::Problems;
+use object_storage::{BucketLocation, Location};
 use serde::{Deserialize, Serialize};
 
-use super::RunConfig;
+use super::{RunConfig, SoftTargetsConfig};
 
-/// The folders below which a submitted run may read and write. Relative paths start at the service's working
-/// directory, as those of runs do.
+/// The folders, and the URLs of prefixes in buckets, below which a submitted run may read and write. Relative paths start
+/// at the service's working directory, as those of runs do. A bucket must be listed: runs use it with the service's
+/// credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AllowedFolders(Vec<PathBuf>);
 
-/// A submitted run names a file that it may not use.
+/// A submitted run names a file or a bucket that it may not use.
 #[derive(Debug, thiserror::Error)]
 #[error("{key} = {}: is not below a folder that this service allows to runs (allowed_folders)", path.display())]
 pub struct NotAllowed {
     /// The key of the run's configuration.
     pub key: String,
-    /// Its value.
+    /// Its value: a path or a URL.
     pub path: PathBuf,
 }
 
 impl AllowedFolders {
     /// Checks that every file and folder that `run` names is below one of these folders, after `..` and links
-    /// are resolved; also links within a folder that it names. Does not reveal whether a file elsewhere exists.
+    /// are resolved; also links within a folder that it names. A bucket must be below one of these URLs. Does not reveal
+    /// whether a file elsewhere exists.
     ///
     /// # Errors
     /// The first path that is not allowed.
     pub fn check(&self, run: &RunConfig) -> Result<(), NotAllowed> {
         for (key, path) in run.paths() {
-            let outside = if self.contain(path) {
-                links_in(path).into_iter().find(|link| !self.contain(link))
-            } else {
-                Some(path.to_owned())
-            };
-            if let Some(path) = outside {
-                return Err(NotAllowed { key, path });
+            self.check_path(key, path)?;
+        }
+        let soft_targets = run.soft_targets.iter();
+        for (key, location) in soft_targets.flat_map(SoftTargetsConfig::locations) {
+            let key = key.to_owned();
+            match location {
+                Location::Folder(folder) => self.check_path(key, &folder)?,
+                Location::Bucket(bucket) if self.contain_bucket(&bucket) => {}
+                Location::Bucket(bucket) => {
+                    let path = bucket.to_string().into();
+                    return Err(NotAllowed { key, path });
+                }
             }
         }
         Ok(())
+    }
+
+    fn check_path(&self, key: String, path: &Path) -> Result<(), NotAllowed> {
+        let outside = if self.contain(path) {
+            links_in(path).into_iter().find(|link| !self.contain(link))
+        } else {
+            Some(path.to_owned())
+        };
+        outside.map_or(Ok(()), |path| Err(NotAllowed { key, path }))
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {
@@ -51,8 +68,10 @@ impl AllowedFolders {
         problems.require(!self.0.is_empty(), "allowed_folders", "[]", needed);
         for (index, folder) in self.0.iter().enumerate() {
             let key = format!("allowed_folders[{index}]");
-            let named = !folder.as_os_str().is_empty();
-            problems.require(named, &key, "\"\"", "must name a folder");
+            if let Err(error) = Location::parse(folder) {
+                let shown = format!("\"{}\"", folder.display());
+                problems.add(key, shown, &error.to_string());
+            }
         }
     }
 
@@ -61,8 +80,21 @@ impl AllowedFolders {
         let Ok(path) = resolve(path) else {
             return false;
         };
-        let mut folders = self.0.iter().filter_map(|folder| resolve(folder).ok());
-        folders.any(|folder| path.starts_with(folder))
+        self.locations().any(|location| match location {
+            Location::Folder(folder) => resolve(&folder).is_ok_and(|it| path.starts_with(it)),
+            Location::Bucket(_) => false,
+        })
+    }
+
+    fn contain_bucket(&self, bucket: &BucketLocation) -> bool {
+        self.locations().any(|location| match location {
+            Location::Folder(_) => false,
+            Location::Bucket(allowed) => allowed.contains(bucket),
+        })
+    }
+
+    fn locations(&self) -> impl Iterator<Item = Location> {
+        self.0.iter().filter_map(|it| Location::parse(it).ok())
     }
 }
 
@@ -187,6 +219,68 @@ mod tests {
                 false => Err("initial_weights.path".to_owned()),
             };
             assert_eq!(checked, expected, "{weights}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_must_be_allowed_by_its_url_and_its_copies_by_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("data")).unwrap();
+        let check = |allowed: &[&str], recordings: &str, cache: &str| {
+            let tables = format!(
+                "[data]\npath = {0:?}\n[soft_targets]\nfolder = \"{recordings}\"\ncache = {1:?}",
+                root.join("data"),
+                root.join(cache)
+            );
+            let toml = RunToml {
+                tables: &tables,
+                ..RunToml::default()
+            };
+            let run = RunConfig::from_toml(&toml.to_string()).unwrap();
+            let allowed = allowed.iter().map(PathBuf::from).chain([root.join("data")]);
+            let checked = AllowedFolders(allowed.collect()).check(&run);
+            checked.map_err(|error| error.key)
+        };
+        let (recordings, copies) = ("soft_targets.folder", "soft_targets.cache");
+        // A folder of the service never allows a bucket.
+        for (allowed, url, cache, refused) in [
+            (&["."][..], "s3://b/a", "data/cache", Some(recordings)),
+            (&["/"][..], "s3://b/a", "data/cache", Some(recordings)),
+            (&["s3://b/a"][..], "s3://b/a", "data/cache", None),
+            (&["s3://b/a"][..], "s3://b/a/c", "data/cache", None),
+            (
+                &["s3://b/a"][..],
+                "s3://b/ac",
+                "data/cache",
+                Some(recordings),
+            ),
+            (
+                &["s3://b/a"][..],
+                "gs://b/a",
+                "data/cache",
+                Some(recordings),
+            ),
+            (&["s3://b/a"][..], "s3://b/a", "elsewhere", Some(copies)),
+            (
+                &["s3://b/a"][..],
+                "file:///etc",
+                "data/cache",
+                Some(recordings),
+            ),
+        ] {
+            let expected = refused.map_or(Ok(()), |key| Err(key.to_owned()));
+            assert_eq!(
+                check(allowed, url, cache),
+                expected,
+                "{allowed:?} {url} {cache}"
+            );
+        }
+        for (allowed, folder) in [(None, "data/targets"), (Some("elsewhere"), "elsewhere")] {
+            let url = |folder: &str| format!("file://{}", root.join(folder).display());
+            let allowed: Vec<_> = allowed.map(url).into_iter().collect();
+            let allowed: Vec<_> = allowed.iter().map(String::as_str).collect();
+            assert_eq!(check(&allowed, &url(folder), "none"), Ok(()));
         }
     }
 

@@ -202,13 +202,11 @@ impl RunConfig {
         Ok(())
     }
 
-    /// Every file and folder that it names, with its key.
+    /// Every file and folder that it names, with its key; [`SoftTargetsConfig::locations`] has those of soft targets.
     pub fn paths(&self) -> Vec<(String, &Path)> {
         let mut paths = vec![("data.path".to_owned(), self.data.path.as_path())];
         let initial = self.initial_weights.iter();
         paths.extend(initial.map(|file| ("initial_weights.path".to_owned(), file.path.as_path())));
-        let recordings = self.soft_targets.iter().flat_map(|targets| &targets.folder);
-        paths.extend(recordings.map(|folder| ("soft_targets.folder".to_owned(), folder.as_path())));
         let gate = self.publish.iter().flat_map(|publish| &publish.gate);
         let baseline = gate.flat_map(|gate| &gate.baseline);
         paths.extend(baseline.map(|folder| ("publish.gate.baseline".to_owned(), folder.as_path())));

@@ -1,13 +1,11 @@
 //! `[soft_targets]` of a run: views and recordings.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use common::config::{Problems, is_default};
+use object_storage::{InvalidLocation, Location};
 use serde::{Deserialize, Serialize};
-use soft_targets::{Encoding, MAX_VIEWS};
+use soft_targets::{BucketOptions, Encoding, MAX_VIEWS};
 use teacher_pool::{NumericsPolicy, PoolConfig};
 
 /// The source of soft targets, and the views that they show.
@@ -27,9 +25,18 @@ pub struct SoftTargetsConfig {
     /// Seed of the views; not the run's seed, so that runs with any seed share a recording.
     #[serde(default = "default_view_seed")]
     pub view_seed: u64,
-    /// Folder of the recordings, relative to the working directory.
+    /// Folder of the recordings, relative to the working directory, or the URL of a prefix in a bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
+    /// Folder for copies of the shards in a bucket, relative to the working directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Limit of the copies together, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cache_bytes: Option<u64>,
+    /// How long a request to a bucket is repeated if it fails, or waits for an answer, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_seconds: Option<u64>,
     /// Encoding of the recording to use, if several fit. Logits are recorded as teachers send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Encoding>,
@@ -99,6 +106,14 @@ impl FixedViews {
     }
 }
 
+/// Folder for copies of the shards in a bucket.
+const DEFAULT_CACHE: &str = "soft-targets-cache";
+
+const DEFAULT_MAX_CACHE_BYTES: u64 = 20 << 30;
+
+/// Seconds.
+const DEFAULT_PATIENCE: u64 = 60;
+
 fn default_view_seed() -> u64 {
     1
 }
@@ -116,9 +131,41 @@ impl SoftTargetsConfig {
         })
     }
 
-    /// Folder and views of recordings, if both are configured.
-    pub fn recordings(&self) -> Option<(&Path, FixedViews)> {
-        Some((self.folder.as_deref()?, self.fixed_views()?))
+    /// Where recordings are, and their views, if both are configured.
+    pub fn recordings(&self) -> Option<(Location, FixedViews)> {
+        // Holds: the configuration was validated.
+        let location = self.location().ok().flatten();
+        Some((location?, self.fixed_views()?))
+    }
+
+    /// Where recordings are, if that is configured.
+    fn location(&self) -> Result<Option<Location>, InvalidLocation> {
+        self.folder.as_deref().map(Location::parse).transpose()
+    }
+
+    /// How the run uses recordings in a bucket.
+    pub fn bucket_options(&self) -> BucketOptions {
+        let cache = self.cache.as_deref();
+        BucketOptions {
+            cache: cache.unwrap_or(DEFAULT_CACHE.as_ref()).to_owned(),
+            max_cache_bytes: self.max_cache_bytes.unwrap_or(DEFAULT_MAX_CACHE_BYTES),
+            patience: Duration::from_secs(self.patience_seconds.unwrap_or(DEFAULT_PATIENCE)),
+        }
+    }
+
+    /// The folder or bucket of recordings, and the folder for copies of a bucket, each with its key.
+    pub fn locations(&self) -> Vec<(&'static str, Location)> {
+        // Holds: the configuration was validated.
+        let Some(location) = self.location().ok().flatten() else {
+            return Vec::new();
+        };
+        let copies = match location {
+            Location::Folder(_) => None,
+            Location::Bucket(_) => Some(Location::Folder(self.bucket_options().cache)),
+        };
+        let copies = copies.map(|copies| ("soft_targets.cache", copies));
+        let recordings = [("soft_targets.folder", location)];
+        recordings.into_iter().chain(copies).collect()
     }
 
     /// Adds its problems. `pools` are the teachers, each with the name of its table.
@@ -135,6 +182,7 @@ impl SoftTargetsConfig {
         let fits = (1..=1 << 24).contains(&samples);
         let allowed = "must be from 1 to 16777216";
         problems.require(fits, "soft_targets.samples_per_shard", samples, allowed);
+        self.validate_storage(problems);
         let recorded = self.fallback == Fallback::Recorded;
         if self.mode == SoftTargetsMode::Live {
             let fits = !recorded || self.recordings().is_some();
@@ -168,6 +216,95 @@ impl SoftTargetsConfig {
             let message =
                 "must be \"same\": a recording holds the logits of one teacher, bit for bit";
             problems.require(same, &format!("{table}.numerics"), "any", message);
+        }
+    }
+
+    fn validate_storage(&self, problems: &mut Problems) {
+        if let Err(error) = self.location() {
+            let folder = self.folder.as_deref().unwrap_or("".as_ref());
+            let shown = format!("\"{}\"", folder.display());
+            problems.add("soft_targets.folder", shown, &error.to_string());
+        }
+        let BucketOptions {
+            cache,
+            max_cache_bytes,
+            patience,
+        } = self.bucket_options();
+        let has_cache = !cache.as_os_str().is_empty();
+        problems.require(has_cache, "soft_targets.cache", "\"\"", "must be a folder");
+        let most = 1 << 50;
+        problems.require_within("soft_targets.max_cache_bytes", max_cache_bytes, 0..=most);
+        let seconds = patience.as_secs();
+        problems.require_within("soft_targets.patience_seconds", seconds, 1..=3600);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> SoftTargetsConfig {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn problems(toml: &str) -> Vec<String> {
+        let mut problems = Problems::default();
+        config(toml).validate(&[], &mut problems);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn recordings_are_in_a_folder_or_in_a_bucket_with_copies_in_a_folder() {
+        for (toml, expected) in [
+            ("", ""),
+            ("folder = \"targets\"", "soft_targets.folder targets"),
+            ("folder = \"file:///srv\"", "soft_targets.folder /srv"),
+            (
+                "folder = \"s3://b/a\"",
+                "soft_targets.folder s3://b/a, soft_targets.cache soft-targets-cache",
+            ),
+            (
+                "folder = \"gs://b\"\ncache = \"/c\"",
+                "soft_targets.folder gs://b, soft_targets.cache /c",
+            ),
+        ] {
+            assert_eq!(problems(toml), Vec::<String>::new());
+            let locations = config(toml).locations().into_iter();
+            let named = locations.map(|(key, location)| match location {
+                Location::Folder(folder) => format!("{key} {}", folder.display()),
+                Location::Bucket(bucket) => format!("{key} {bucket}"),
+            });
+            assert_eq!(named.collect::<Vec<_>>().join(", "), expected, "{toml}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_place_or_a_limit_is_named() {
+        for (toml, part) in [
+            (
+                "folder = \"\"",
+                "soft_targets.folder = \"\": must be a folder, file:///FOLDER",
+            ),
+            (
+                "folder = \"http://b/a\"",
+                "soft_targets.folder = \"http://b/a\": must be",
+            ),
+            (
+                "folder = \"s3://b/../a\"",
+                "soft_targets.folder = \"s3://b/../a\": must be",
+            ),
+            (
+                "cache = \"\"",
+                "soft_targets.cache = \"\": must be a folder",
+            ),
+            (
+                "max_cache_bytes = 2000000000000000",
+                "must be from 0 to 1125899906842624",
+            ),
+            ("patience_seconds = 0", "must be from 1 to 3600"),
+        ] {
+            let found = problems(toml);
+            assert!(found.len() == 1 && found[0].contains(part), "{found:?}");
         }
     }
 }

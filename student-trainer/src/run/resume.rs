@@ -88,7 +88,7 @@ fn called(teacher: Option<&str>) -> String {
 
 /// Keys, and tables with all keys below them, that do not affect the bits: checkpoint intervals, paths,
 /// addresses and time-outs.
-const MAY_CHANGE: [&str; 18] = [
+const MAY_CHANGE: [&str; 21] = [
     "checkpoints",
     // The checkpoint holds the fingerprint of the data.
     "data.path",
@@ -98,8 +98,11 @@ const MAY_CHANGE: [&str; 18] = [
     "initial_weights",
     "publish",
     // A recording gives the same bits as its teacher.
+    "soft_targets.cache",
     "soft_targets.fallback",
     "soft_targets.folder",
+    "soft_targets.max_cache_bytes",
+    "soft_targets.patience_seconds",
     "soft_targets.samples_per_shard",
     // The checkpoint holds the identity of the teachers. The keys of `teacher` are also those of each `teachers.NAME`.
     "soft_targets.teachers",

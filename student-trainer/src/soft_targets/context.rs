@@ -1,13 +1,13 @@
 //! A run's settings for its soft targets, and the teachers or recordings that fit them.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
 
 use artifacts::manifest::TeacherIdentity;
 use datasets::{SampleKind, Source, Subset};
 use networks::Shape;
 use soft_targets::{
     ClassMatch, ClassOrder, DataReference, Encoding, RecordedImages, Recording, RecordingIdentity,
-    Recordings, Replay, ViewSet, WantedRecording,
+    RecordingStore, Replay, ViewSet, WantedRecording,
 };
 use teacher_pool::{BatchContent, BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
@@ -193,7 +193,7 @@ impl<'r> SupplyContext<'r> {
 
     /// The recording of the teachers in `pool`, which is created if it does not exist.
     pub(super) fn open_or_create(&self, pool: &TeacherPool) -> Result<Recording, SoftTargetError> {
-        let (settings, folder, views) = self.recordings();
+        let (settings, store, views) = self.recordings()?;
         let identity = RecordingIdentity {
             teacher: pool.identity().clone(),
             images: RecordedImages::of(self.train, self.config.network.classes),
@@ -202,13 +202,13 @@ impl<'r> SupplyContext<'r> {
         };
         let samples = settings.samples_per_shard;
         let names = pool.class_names();
-        let recording = Recording::open_or_create(folder, &identity, samples, names)?;
+        let recording = store.open_or_create(&identity, samples, names)?;
         match recording.class_names() {
             Some(recorded)
                 if recorded != names && self.config.class_names() == ClassNames::Match =>
             {
                 Err(SoftTargetError::RenamedClasses(
-                    recording.folder().to_owned(),
+                    recording.place().to_owned(),
                 ))
             }
             _ => Ok(recording),
@@ -221,12 +221,23 @@ impl<'r> SupplyContext<'r> {
             .map_or(Encoding::F32, |pool| pool.encoding)
     }
 
-    pub(super) fn recordings(&self) -> (&'r SoftTargetsConfig, &'r Path, FixedViews) {
+    /// The views of recordings.
+    pub(super) fn recorded_views(&self) -> FixedViews {
+        let settings = self.config.soft_targets.as_ref();
+        let views = settings.and_then(SoftTargetsConfig::fixed_views);
+        // Holds: a validated configuration that records or replays has them.
+        views.expect("views are configured")
+    }
+
+    fn recordings(
+        &self,
+    ) -> Result<(&'r SoftTargetsConfig, RecordingStore, FixedViews), SoftTargetError> {
         let settings = self.config.soft_targets.as_ref();
         let found = settings.and_then(|settings| Some((settings, settings.recordings()?)));
         // Holds: a validated configuration that records or replays has both.
-        let (settings, (folder, views)) = found.expect("folder and views are configured");
-        (settings, folder, views)
+        let (settings, (location, views)) = found.expect("folder and views are configured");
+        let store = RecordingStore::open(&location, &settings.bucket_options())?;
+        Ok((settings, store, views))
     }
 
     /// A recording that has all views that the run still needs.
@@ -269,7 +280,7 @@ impl<'r> SupplyContext<'r> {
             Some((need, term)) => Err(SoftTargetError::UnmetNeed {
                 term: term.to_string(),
                 need: Box::new(need),
-                recording: recording.folder().to_owned(),
+                recording: recording.place().to_owned(),
                 encoding,
             }),
         }
@@ -282,7 +293,7 @@ impl<'r> SupplyContext<'r> {
         teacher: Option<&TeacherIdentity>,
         notices: &NoticeSender,
     ) -> Result<(RecordedTargets, BTreeSet<u32>), SoftTargetError> {
-        let (settings, folder, views) = self.recordings();
+        let (settings, store, views) = self.recordings()?;
         let wanted = WantedRecording {
             images: &RecordedImages::of(self.train, self.config.network.classes),
             views: &self.view_set(views)?,
@@ -293,13 +304,13 @@ impl<'r> SupplyContext<'r> {
             },
             teacher,
         };
-        let recordings = Recordings::list(folder)?;
+        let recordings = store.list()?;
         for damaged in &recordings.damaged {
             notices.notice(format!("left out: {damaged}"));
         }
         let recording = recordings.find(&wanted, self.teacher.recording)?;
         self.check_encoding(&recording)?;
-        let whose = format!("the recording {}", recording.folder().display());
+        let whose = format!("the recording {}", recording.place().display());
         let order = self.class_order(recording.class_names(), &whose, notices)?;
         let replay = Replay::new(recording, self.views_needed(views));
         Ok((

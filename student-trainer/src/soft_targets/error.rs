@@ -39,7 +39,7 @@ pub enum SoftTargetError {
         term: String,
         /// What the term needs.
         need: Box<UnmetNeed>,
-        /// Folder of the recording.
+        /// Folder or URL of the recording.
         recording: PathBuf,
         /// Its encoding.
         encoding: Encoding,
@@ -83,16 +83,17 @@ pub enum SoftTargetError {
 }
 
 impl SoftTargetError {
-    /// Whether the same run can continue later, when a teacher is available again or the recording is complete.
+    /// Whether the same run can continue later, when a teacher or the bucket is available again or the recording is
+    /// complete.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Teacher(_) | Self::NotRecorded { .. } | Self::Cancelled => true,
             Self::Named { error, .. } => error.is_temporary(),
+            Self::Recording(error) => error.is_temporary(),
             Self::OtherClasses { .. }
             | Self::WhichTeacher { .. }
             | Self::RenamedClasses(_)
             | Self::UnmetNeed { .. }
-            | Self::Recording(_)
             | Self::Sample(_) => false,
         }
     }

@@ -43,7 +43,7 @@ pub struct RecordingPlan {
     pub share: usize,
     /// Shards of the whole recording.
     pub shards: usize,
-    /// The recording's folder.
+    /// The recording's folder or URL.
     pub folder: PathBuf,
     /// Views that the run uses.
     pub views: u32,
@@ -53,7 +53,7 @@ pub struct RecordingPlan {
     pub encoding: Encoding,
     /// Bytes of one image's soft targets.
     pub bytes_per_image: usize,
-    /// Bytes of the whole recording still to be written, and bytes free.
+    /// Bytes of the whole recording still to be written, and bytes free in a folder.
     pub space: ShardSpace,
 }
 
@@ -69,7 +69,7 @@ pub struct Work {
 /// What a recording ahead of any run did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingSummary {
-    /// The recording's folder.
+    /// The recording's folder or URL.
     pub folder: PathBuf,
     /// Shards that this process recorded.
     pub recorded: usize,
@@ -88,9 +88,9 @@ pub enum RecordError {
     /// The images cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// No teacher was found, or none is left; the text names the endpoints.
+    /// No teacher was found, none is left, or the bucket does not answer; the text names the endpoints or the object.
     #[error("{0}; run the same command again to record the missing shards")]
-    NoTeacher(SoftTargetError),
+    Interrupted(SoftTargetError),
     /// The soft targets do not fit the data, or the recording cannot be used.
     #[error(transparent)]
     SoftTargets(SoftTargetError),
@@ -103,7 +103,7 @@ impl From<SoftTargetError> for RecordError {
     fn from(error: SoftTargetError) -> Self {
         match error {
             SoftTargetError::Cancelled => Self::Stopped,
-            error if error.is_temporary() => Self::NoTeacher(error),
+            error if error.is_temporary() => Self::Interrupted(error),
             error => Self::SoftTargets(error),
         }
     }
@@ -161,15 +161,14 @@ fn record_teacher(
     let pool = context.connect(notices.clone())?;
     let recording = context.open_or_create(&pool)?;
     let lock = recording.lock()?;
-    let (_, _, views) = context.recordings();
-    let views = context.views_needed(views);
+    let views = context.views_needed(context.recorded_views());
     let plan = RecordingPlan::new(&recording, views, worker)?;
     planned(&plan);
     // Before the shards are read: a recording that is too large for the disk may take too long to read.
-    plan.space.check(recording.folder())?;
-    let faults = recording.faults_among(recording.share(views, worker));
+    plan.space.check(recording.place())?;
+    let faults = recording.to_record(recording.share(views, worker))?;
     let shards = shards_to_record(faults, notices);
-    recording.space(&shards)?.check(recording.folder())?;
+    recording.space(&shards)?.check(recording.place())?;
     let images = shards.iter().map(|id| recording.samples(id.shard).len());
     let work = Work {
         shards: shards.len(),
@@ -194,7 +193,7 @@ fn record_teacher(
         folder: plan.folder,
         recorded: recorded.here,
         skipped: plan.share - recorded.here,
-        missing: recording.missing(views),
+        missing: recording.missing(views)?,
     })
 }
 
@@ -207,7 +206,7 @@ impl RecordingPlan {
             worker,
             share: recording.share(views, worker).count(),
             shards: recording.shards(views).count(),
-            folder: recording.folder().to_owned(),
+            folder: recording.place().to_owned(),
             views,
             images: identity.images.samples,
             encoding: identity.encoding,

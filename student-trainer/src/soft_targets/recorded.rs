@@ -55,7 +55,7 @@ impl RecordedTargets {
     /// Opens `views` and verifies every byte of them. Opens the others even if some cannot be used.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`] with all shards that cannot be used.
+    /// [`StoreError::Faulty`] with all shards that cannot be used; those of the bucket.
     pub fn open_all(&self, views: &BTreeSet<u32>) -> Result<(), StoreError> {
         self.replay.open_all(views.iter().copied())
     }
@@ -150,7 +150,7 @@ impl fmt::Display for RecordedTargets {
         write!(
             formatter,
             "the recording {} ({}, teacher {:.12})",
-            recording.folder().display(),
+            recording.place().display(),
             recording.identity().encoding,
             recording.identity().teacher.model_id
         )

@@ -58,7 +58,7 @@ impl<'r> Recorder<'r> {
     /// complete, while the teachers work on the next ones.
     ///
     /// # Errors
-    /// [`SoftTargetError::Cancelled`]; lost teachers; a file that cannot be written. Complete shards stay.
+    /// [`SoftTargetError::Cancelled`]; lost teachers; a file or object that cannot be written. Complete shards stay.
     pub fn record(
         &self,
         shards: &[ShardId],
@@ -76,7 +76,7 @@ impl<'r> Recorder<'r> {
                     let Some(next) = shards.next() else {
                         break;
                     };
-                    if self.recording.read(next).is_err() {
+                    if !self.recording.has(next)? {
                         batches.extend(self.batches(next));
                     } else if self.cancel.is_cancelled() {
                         return Err(SoftTargetError::Cancelled);

@@ -43,11 +43,11 @@ impl<'r> RecordingRun<'r> {
         let recording = context.open_or_create(&pool)?;
         let order = context.class_order(Some(pool.class_names()), "the teacher", &notices)?;
         let lock = recording.lock()?;
-        let (_, _, views) = context.recordings();
-        let views = context.views_needed(views);
-        recording.estimate(views)?.check(recording.folder())?;
-        let shards = shards_to_record(recording.faults(views), &notices);
-        recording.space(&shards)?.check(recording.folder())?;
+        let views = context.views_needed(context.recorded_views());
+        recording.estimate(views)?.check(recording.place())?;
+        let faults = recording.to_record(recording.shards(views))?;
+        let shards = shards_to_record(faults, &notices);
+        recording.space(&shards)?.check(recording.place())?;
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
             missing.entry(id.view).or_default().push(id);

@@ -141,6 +141,10 @@ async fn submitted_runs_name_files_below_the_allowed_folders_only() {
             format!("{data}\nsoft_targets = {{ folder = \"secret\" }}"),
             "soft_targets.folder",
         ),
+        (
+            format!("{data}\nsoft_targets = {{ folder = \"s3://bucket/targets\" }}"),
+            "soft_targets.folder",
+        ),
     ] {
         let refused = trainer.submit(&settings).await.expect_err(&settings);
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");

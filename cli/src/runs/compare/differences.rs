@@ -20,12 +20,15 @@ pub(super) struct Difference {
 
 /// Keys, and tables with all keys below them, that do not affect the student: addresses, time-outs, what is kept. The keys
 /// of `teacher` are also those of each `teachers.NAME`.
-const WITHOUT_EFFECT: [&str; 15] = [
+const WITHOUT_EFFECT: [&str; 18] = [
     "checkpoints",
     "export",
     "publish",
+    "soft_targets.cache",
     "soft_targets.fallback",
     "soft_targets.folder",
+    "soft_targets.max_cache_bytes",
+    "soft_targets.patience_seconds",
     "soft_targets.samples_per_shard",
     "teacher.answer_timeout_seconds",
     "teacher.batches",

@@ -39,8 +39,6 @@ use cache::Cache;
 use names::ModelObjects;
 
 mod cache;
-#[cfg(test)]
-mod dying_store;
 mod garbage;
 mod names;
 

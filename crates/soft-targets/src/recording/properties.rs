@@ -4,18 +4,12 @@ use proptest::prelude::*;
 use test_support::damage::{cases, foreign, in_modest_memory};
 
 use super::*;
-use crate::shard::properties::identity;
+use crate::{limits::MAX_SHARD_BYTES, shard::properties::identity};
 
 fn valid() -> Vec<u8> {
     let class_names = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
-    let description = Description {
-        format_version: FORMAT_VERSION,
-        samples_per_shard: 4,
-        identity: identity("top-2"),
-        class_names_sha256: Some(class_names_digest(&class_names)),
-        class_names: Some(class_names),
-    };
-    description.to_json()
+    let description = Description::new(&identity("top-2"), 4, &class_names);
+    description.unwrap().to_json()
 }
 
 proptest! {

@@ -72,7 +72,7 @@ fn a_shard_with_other_soft_targets_is_kept_and_a_damaged_one_replaced() {
     let written = |targets: &SoftTargets| recording.write(id, targets, &lock);
     assert_eq!(written(&own).unwrap(), Written::Here);
     assert_eq!(written(&own).unwrap(), Written::Elsewhere);
-    assert_eq!(recording.missing(VIEWS), 5);
+    assert_eq!(recording.missing(VIEWS).unwrap(), 5);
 
     let path = recording.folder().join(id.path());
     let whole = fs::read(&path).unwrap();

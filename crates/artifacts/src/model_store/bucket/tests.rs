@@ -3,10 +3,10 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, thread, time::Duration
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tempfile::TempDir;
+use test_support::DyingStore;
 
 use super::*;
 use crate::model_store::test_model::{manifest, name};
-use dying_store::DyingStore;
 
 /// A bucket without a server. Every process has a cache of its own.
 struct TestBucket {

@@ -18,7 +18,7 @@ use object_store::{
 
 /// The requests of one process to `objects`.
 #[derive(Debug)]
-pub(super) struct DyingStore {
+pub struct DyingStore {
     objects: Arc<InMemory>,
     /// Requests that are still answered.
     left: AtomicUsize,
@@ -35,7 +35,8 @@ enum Fate {
 }
 
 impl DyingStore {
-    pub(super) fn after(requests: usize, loses_reply: bool, objects: &Arc<InMemory>) -> Arc<Self> {
+    /// A store that answers `requests` requests. With `loses_reply`, the next one takes effect without a reply.
+    pub fn after(requests: usize, loses_reply: bool, objects: &Arc<InMemory>) -> Arc<Self> {
         Arc::new(Self {
             objects: Arc::clone(objects),
             left: AtomicUsize::new(requests + usize::from(loses_reply)),
@@ -126,7 +127,10 @@ impl ObjectStore for DyingStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.objects.list_with_delimiter(prefix).await
+        match self.fate() {
+            Fate::Answered => self.objects.list_with_delimiter(prefix).await,
+            Fate::ReplyLost | Fate::NotSent => Err(killed()),
+        }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
