@@ -21,7 +21,7 @@ pub struct OutputArguments {
     /// [default: runs/<name of the file>].
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
-    /// With a bucket: the folder of this machine below which the run works [default: retort-<user id> in the system's folder
+    /// With a bucket: the folder of this machine below which the run works [default: retort-UID in the system's folder
     /// for temporary files].
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,

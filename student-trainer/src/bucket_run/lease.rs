@@ -21,8 +21,8 @@ use crate::events::NoticeSender;
 /// Longest time between two looks at the lease of another process.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
-/// Writes of a record that a late request of the same process may overtake. Each request that the bucket executed late
-/// takes one.
+/// Writes of a record before the store counts as one without conditional writes. Each request of this process that the
+/// store executes late takes one, and so does each process that is quicker.
 const ATTEMPTS: usize = 5;
 
 /// A lease of this process. All writes of the record go through it.
@@ -110,7 +110,8 @@ impl Lease {
         notices: &NoticeSender,
     ) -> Result<Self, BucketRunError> {
         let mut watched: Option<Watched> = None;
-        loop {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
             let found = persistence.repeat(|| RunRecord::read(bucket))?;
             if let Some(found) = &found
                 && let Some(lease) = found.record.lease_of_another(&claim.writer)
@@ -138,6 +139,7 @@ impl Lease {
                 }
             }
             // If another process was quicker, the next round finds its lease.
+            attempts += 1;
             if let Some(found) = persistence.repeat(|| claim.send(bucket, found.as_ref()))? {
                 return Ok(Self {
                     bucket: Arc::clone(bucket),
@@ -150,6 +152,7 @@ impl Lease {
                 });
             }
         }
+        Err(refuses_writes(bucket))
     }
 
     /// The record that this process wrote last, as far as it knows.
@@ -167,17 +170,17 @@ impl Lease {
     /// # Errors
     /// [`BucketRunError::LostLease`]; those of the bucket.
     pub(super) fn renew(&self) -> Result<(), BucketRunError> {
-        self.update(|_| ()).map(drop)
+        self.update(|_| ())
     }
 
-    /// Makes `files`, whose contents the bucket has, those of the run. Returns the record.
+    /// Makes `files`, whose contents the bucket has, those of the run.
     ///
     /// # Errors
     /// [`BucketRunError::LostLease`]; those of the bucket.
     pub(super) fn commit(
         &self,
         files: &BTreeMap<String, StoredFile>,
-    ) -> Result<RunRecord, BucketRunError> {
+    ) -> Result<(), BucketRunError> {
         self.update(|record| record.replace_files(files))
     }
 
@@ -186,10 +189,10 @@ impl Lease {
     /// # Errors
     /// [`BucketRunError::LostLease`]; those of the bucket.
     pub(super) fn release(&self) -> Result<(), BucketRunError> {
-        self.update(|record| record.lease = None).map(drop)
+        self.update(|record| record.lease = None)
     }
 
-    fn update(&self, change: impl Fn(&mut RunRecord)) -> Result<RunRecord, BucketRunError> {
+    fn update(&self, change: impl Fn(&mut RunRecord)) -> Result<(), BucketRunError> {
         let mut held = self.held();
         if held.is_unsettled {
             self.settle(&mut held)?;
@@ -204,15 +207,11 @@ impl Lease {
             self.bucket.put(&record::path(), next.to_json(), mode)?;
             self.settle(&mut held)?;
             if held.found.record.revision == next.revision {
-                return Ok(next);
+                return Ok(());
             }
             // An earlier request of this process arrived late and changed the tag.
         }
-        Err(BucketRunError::Damaged {
-            url: self.bucket.url(&record::path()),
-            problem: "the bucket refuses to replace it, though nothing else has changed it"
-                .to_owned(),
-        })
+        Err(refuses_writes(&self.bucket))
     }
 
     /// Reads which of the records of this process the bucket has.
@@ -234,6 +233,15 @@ impl Lease {
     fn held(&self) -> MutexGuard<'_, Held> {
         // Each field is changed as a whole.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refuses_writes(bucket: &Bucket) -> BucketRunError {
+    BucketRunError::Damaged {
+        url: bucket.url(&record::path()),
+        problem: "the bucket refuses to replace it, though nothing else has changed it; does the store support \
+                  conditional writes?"
+            .to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
+    io, mem,
     sync::Arc,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Uploads {
     present: BTreeSet<Sha256>,
     /// The contents that the bucket may still have and that no longer belong to the run.
     garbage: BTreeSet<Sha256>,
-    /// The digests of the files of the last state.
+    /// The digests of the files of the last states.
     digests: BTreeMap<String, (FileState, Sha256)>,
 }
 
@@ -51,7 +51,7 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// Uploads the files of `snapshot` that the bucket lacks, then commits all of them. Calls `advanced` after each file.
+    /// Uploads the files of `snapshot` that the bucket lacks, then commits all of them. Calls `advanced` after each upload.
     ///
     /// # Errors
     /// [`BucketRunError::LostLease`]; those of the bucket; I/O errors. The bucket has the state of before, or the new one.
@@ -61,15 +61,19 @@ impl Uploads {
         advanced: impl Fn(),
     ) -> Result<(), BucketRunError> {
         let mut files = BTreeMap::new();
-        let mut digests = BTreeMap::new();
         for file in &snapshot.files {
-            let sha256 = self.upload(file)?;
-            advanced();
-            digests.insert(file.path.clone(), (file.state, sha256.clone()));
+            let sha256 = self.digest(file)?;
+            if !self.present.contains(&sha256) {
+                self.bucket
+                    .upload(&record::object(&sha256), &file.read()?)?;
+                self.garbage.remove(&sha256);
+                self.present.insert(sha256.clone());
+                advanced();
+            }
             let bytes = file.state.length;
             files.insert(file.path.clone(), StoredFile { sha256, bytes });
         }
-        self.digests = digests;
+        self.digests.retain(|path, _| files.contains_key(path));
         if self.lease.record().files != files {
             self.lease.commit(&files)?;
             self.remove_garbage();
@@ -77,21 +81,16 @@ impl Uploads {
         Ok(())
     }
 
-    /// Uploads a file if the bucket lacks its content; returns its digest.
-    fn upload(&mut self, file: &OpenFile) -> Result<Sha256, BucketRunError> {
+    /// The digest of a file, which is read only if it is not that of an earlier state.
+    fn digest(&mut self, file: &OpenFile) -> io::Result<Sha256> {
         if let Some((state, sha256)) = self.digests.get(&file.path)
             && *state == file.state
-            && self.present.contains(sha256)
         {
             return Ok(sha256.clone());
         }
-        let content = file.read()?;
-        let sha256 = Sha256::of(&content);
-        if !self.present.contains(&sha256) {
-            self.bucket.upload(&record::object(&sha256), &content)?;
-            self.garbage.remove(&sha256);
-            self.present.insert(sha256.clone());
-        }
+        let sha256 = Sha256::of(&file.read()?);
+        let digest = (file.state, sha256.clone());
+        self.digests.insert(file.path.clone(), digest);
         Ok(sha256)
     }
 
