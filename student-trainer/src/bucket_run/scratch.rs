@@ -125,3 +125,43 @@ fn own_temporary_folder() -> Result<PathBuf, BucketRunError> {
     }
     Ok(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_folder_is_the_users_own() {
+        // A URL that no other test has.
+        let unique = tempfile::tempdir().unwrap();
+        let url = format!("s3://b{}", unique.path().display());
+        let scratch = Scratch::open(None, &url, "name").unwrap();
+        assert_eq!(scratch.writer().unwrap(), None);
+        scratch.set_writer("a").unwrap();
+        assert_eq!(scratch.writer().unwrap().as_deref(), Some("a"));
+
+        let parent = fs::metadata(scratch.folder.parent().unwrap()).unwrap();
+        assert_eq!(parent.uid(), fs::metadata("/proc/self").unwrap().uid());
+        assert_eq!(parent.mode() & 0o022, 0);
+        scratch.remove().unwrap();
+        assert!(!scratch.folder.exists());
+    }
+
+    #[test]
+    fn each_run_has_a_folder_that_one_process_has() {
+        let parent = tempfile::tempdir().unwrap();
+        let open = |url: &str| Scratch::open(Some(parent.path()), url, "name");
+        let (first, other) = (
+            open("s3://b/a/name").unwrap(),
+            open("s3://b/c/name").unwrap(),
+        );
+        assert_ne!(first.run(), other.run());
+        let error = open("s3://b/a/name").unwrap_err();
+        assert!(
+            matches!(error, BucketRunError::ScratchInUse { .. }),
+            "{error}"
+        );
+        drop(first);
+        open("s3://b/a/name").unwrap();
+    }
+}
