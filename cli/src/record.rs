@@ -32,7 +32,8 @@ pub struct RecordArguments {
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
     overrides: Vec<OsString>,
     /// Records the share of this worker, from 0 to N - 1, instead of all shards. Workers can record at the same
-    /// time into one folder on a shared file system [default, with --of: the variable JOB_COMPLETION_INDEX].
+    /// time into one folder on a shared file system, or into a bucket [default, with --of: the variable
+    /// JOB_COMPLETION_INDEX].
     #[arg(long, value_name = "I", requires = "of")]
     index: Option<u32>,
     /// Number of workers that record together.

@@ -105,6 +105,14 @@ pub enum StoreError {
         /// The problem; names the object.
         problem: String,
     },
+    /// The folder for copies of a bucket's shards cannot be made.
+    #[error("soft_targets.cache: {}: {error}", folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// The operating system's error.
+        error: io::Error,
+    },
     /// An object in a bucket has the size of a shard, and other content.
     #[error(
         "{shard}; remove the object, then `retort record` with the run's configuration records it again"

@@ -108,15 +108,17 @@ impl RemoteRecording {
     }
 
     /// Creates a shard; returns `false` if it exists.
-    pub fn create(&self, id: ShardId, shard: Bytes) -> Result<bool, StoreError> {
+    pub fn create(&self, id: ShardId, shard: &Bytes) -> Result<bool, StoreError> {
         let path = self.shard_path(id);
-        Ok(self.bucket.put(&path, shard, PutMode::Create)?)
+        let create = || self.bucket.put(&path, shard.clone(), PutMode::Create);
+        // The client does not repeat a request that the bucket may have received. The condition makes that safe.
+        Ok(create().or_else(|_| create())?)
     }
 
     /// Replaces a damaged shard.
-    pub fn replace(&self, id: ShardId, shard: Bytes) -> Result<(), StoreError> {
+    pub fn replace(&self, id: ShardId, shard: &Bytes) -> Result<(), StoreError> {
         let path = self.shard_path(id);
-        self.bucket.put(&path, shard, PutMode::Overwrite)?;
+        self.bucket.put(&path, shard.clone(), PutMode::Overwrite)?;
         Ok(())
     }
 

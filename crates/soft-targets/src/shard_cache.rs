@@ -47,11 +47,14 @@ impl ShardCache {
     /// Creates the folder if necessary.
     ///
     /// # Errors
-    /// I/O errors.
+    /// [`StoreError::Cache`].
     pub fn open(folder: &Path, max_bytes: u64) -> Result<Self, StoreError> {
-        fs::create_dir_all(folder).map_err(StoreError::io(folder))?;
+        let folder = folder.to_owned();
+        if let Err(error) = fs::create_dir_all(&folder) {
+            return Err(StoreError::Cache { folder, error });
+        }
         Ok(Self {
-            folder: folder.to_owned(),
+            folder,
             max_bytes,
             // Earlier processes may have left more than the limit.
             written: Mutex::new(max_bytes),
@@ -208,6 +211,16 @@ mod tests {
         assert_eq!(there(), [false, true, false, false]);
         cache.insert(&copies[0], &[0; 300]).unwrap();
         assert_eq!(there(), [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named_with_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "taken").unwrap();
+        let error = ShardCache::open(&file.join("cache"), 1).unwrap_err();
+        let expected = format!("soft_targets.cache: {}/cache: ", file.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{
     shard::{Fault, ShardId, ShardLayout},
 };
 
+/// Attempts to create a shard in a bucket that other processes create or remove at the same time.
+const ATTEMPTS: usize = 10;
+
 /// Who recorded a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -70,17 +73,27 @@ impl Recording {
         bytes: &Bytes,
     ) -> Result<Written, StoreError> {
         let id = layout.id;
-        if remote.create(id, bytes.clone())? {
-            return Ok(Written::Here);
+        for _ in 0..ATTEMPTS {
+            if remote.create(id, bytes)? {
+                return Ok(Written::Here);
+            }
+            match remote.download(id, bytes.len() as u64) {
+                // Another process is about to create it, or has just removed it.
+                Err(Fault::Missing) => {}
+                Err(Fault::Unavailable(problem)) => {
+                    return Err(StoreError::Unavailable { problem });
+                }
+                Ok(there) if self.is_same(layout, &there, bytes)? => return Ok(Written::Elsewhere),
+                // It is damaged.
+                Ok(_) | Err(_) => {
+                    remote.replace(id, bytes)?;
+                    return Ok(Written::Here);
+                }
+            }
         }
-        match remote.download(id, bytes.len() as u64) {
-            Ok(there) if self.is_same(layout, &there, bytes)? => return Ok(Written::Elsewhere),
-            Err(Fault::Unavailable(problem)) => return Err(StoreError::Unavailable { problem }),
-            // It is damaged.
-            Ok(_) | Err(_) => {}
-        }
-        remote.replace(id, bytes.clone())?;
-        Ok(Written::Here)
+        let shard = format!("{}/{id}", remote.url().display());
+        let problem = format!("{shard}: the bucket neither creates it nor has it; try again");
+        Err(StoreError::Unavailable { problem })
     }
 
     /// Whether a shard that is `there` is the one to write; `false` if it is damaged.
