@@ -37,4 +37,6 @@ pub use fetch::fetch;
 #[cfg(test)]
 mod faulty_store;
 #[cfg(test)]
+mod kills;
+#[cfg(test)]
 mod tests;
