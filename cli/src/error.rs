@@ -193,7 +193,7 @@ impl CliError {
             | Self::Connect(_)
             | Self::Tokens(_)
             | Self::SigningKey(_)
-            | Self::RunFolder(RunFolderError::NoRun(_))
+            | Self::RunFolder(RunFolderError::NoRun(_) | RunFolderError::InBucket(_))
             | Self::Refused {
                 code: Code::InvalidArgument,
                 ..

@@ -6,6 +6,7 @@
 //!
 //! - [`config`]: configuration of runs and of the run service.
 //! - [`run`]: one run from start to end, and its folder.
+//! - [`bucket_run`]: a run whose output is in a bucket: its lease, and the copies of its states.
 //! - [`training_data`]: the images of a run.
 //! - [`loader`]: loads batches in seeded order ahead of training; asks teachers for soft targets.
 //! - [`input_buffers`]: the memory of batches.
@@ -21,6 +22,7 @@
 //! configuration with the same thread count and instruction set gives the same bits, whatever the
 //! timing and the number of teachers.
 
+pub mod bucket_run;
 mod classification;
 pub mod config;
 pub mod engine;

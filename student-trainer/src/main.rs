@@ -1,12 +1,7 @@
 //! The `student-trainer` program: executes one run, or serves the run service.
 
 use std::{
-    cell::RefCell,
-    ffi::OsString,
-    io::IsTerminal,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::ExitCode,
+    cell::RefCell, ffi::OsString, io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -14,6 +9,8 @@ use common::{
     output::Messages,
     telemetry::{self, LogFormat},
 };
+use fetch_arguments::FetchArguments;
+use output_arguments::{OutputArguments, RunOutput};
 use recording_progress::RecordingProgress;
 use server::{
     listen::PortAccess,
@@ -22,6 +19,7 @@ use server::{
     security::{ListenConfig, Rules, Security},
 };
 use student_trainer::{
+    bucket_run::BucketRunError,
     config::{RunConfig, TrainerConfig},
     evaluate,
     events::{EventSink, RunEvent},
@@ -37,6 +35,8 @@ use tracing::{info, warn};
 use worker_arguments::WorkerArguments;
 use worker_group::GroupArguments;
 
+mod fetch_arguments;
+mod output_arguments;
 mod process_environment;
 mod progress;
 mod recording_progress;
@@ -47,6 +47,8 @@ const EXAMPLES: &str = "\
 Examples:
   student-trainer run configs/demo/teacher.toml --output runs/teacher
   student-trainer run configs/demo/student.toml --set seed=2 --set 'teacher.endpoints=[\"127.0.0.1:50051\"]'
+  student-trainer run student.toml --output s3://my-bucket/runs/student
+  student-trainer fetch s3://my-bucket/runs/student student
   torchrun --no-python --nproc-per-node 2 student-trainer run student.toml --set 'phases[0].accumulate=4'
   student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4
   student-trainer record configs/demo/student.toml --set soft_targets.folder=targets --set soft_targets.views=4 \\
@@ -71,10 +73,15 @@ struct Cli {
 enum Command {
     /// Executes one run and exits. Resumes an interrupted run in the same folder from its last checkpoint.
     ///
-    /// Several processes that torchrun or Kubeflow Trainer starts do one run together; the one with rank 0 has the folder.
+    /// With the URL of a bucket as --output, it works in a folder of this machine, and copies the folder to the bucket after
+    /// each checkpoint. Another machine can resume it, once the lease of the first trainer has ended.
+    ///
+    /// Several processes that torchrun or Kubeflow Trainer starts do one run together; the one with rank 0 has the output.
     ///
     /// The exit code is 3 if the run is complete and [publish.gate] withheld its model.
     Run(RunArguments),
+    /// Downloads a run from a bucket into a folder, also while a trainer works on it.
+    Fetch(FetchArguments),
     /// Records a teacher's soft targets ahead of a run.
     ///
     /// Needs [teacher], and in [soft_targets] a folder and the number of views. After an interruption, the
@@ -93,9 +100,8 @@ enum Command {
 struct RunArguments {
     /// TOML file with the run's configuration; it overrides the defaults of configs/run.toml.
     config: PathBuf,
-    /// Folder for everything that the run writes [default: runs/<name of the file>].
-    #[arg(long)]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArguments,
     /// Overrides one key of the configuration; may be repeated. The value of a text key is plain text or a
     /// quoted TOML string; for any other key it is TOML.
     #[arg(long = "set", value_name = "KEY.PATH=VALUE")]
@@ -141,12 +147,12 @@ fn main() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
     let _log = telemetry::init(cli.log_format);
-    // A health check computes nothing, and restarting the process would double its cost.
-    let computes = !matches!(cli.command, Command::Healthcheck(_));
+    // A health check and a download compute nothing, and restarting the process would double its cost.
+    let computes = !matches!(cli.command, Command::Healthcheck(_) | Command::Fetch(_));
     if computes && let Err(error) = process_environment::prepare() {
         warn!(%error, "training will be slower than it could be");
     }
-    // Not for a health check, which is over before anything could be sent.
+    // Not for a health check either, which is over before anything could be sent.
     let _traces = computes.then(|| traces::init(NAME)).transpose()?;
     let mut runtime = Builder::new_multi_thread();
     program::with_runtime(runtime.worker_threads(2), |runtime| {
@@ -157,6 +163,10 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
 fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(arguments) => train(&arguments, runtime),
+        Command::Fetch(arguments) => {
+            let cancel = program::shutdown_token(runtime)?;
+            arguments.fetch(&cancel)
+        }
         Command::Record(arguments) => record_soft_targets(&arguments, runtime),
         Command::Serve(arguments) => {
             let config = arguments.service.load(|config: &mut TrainerConfig| {
@@ -178,10 +188,7 @@ fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
 
 fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
-    let folder = match &arguments.output {
-        Some(folder) => folder.clone(),
-        None => Path::new("runs").join(arguments.config.file_stem().unwrap_or_default()),
-    };
+    let output = arguments.output.of_run(&arguments.config)?;
     // Before signals are caught, so that one ends a process that waits for the others.
     let group = arguments.group.join()?;
     let workers: &dyn Workers = match &group {
@@ -211,7 +218,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let span = Span::begin("run");
     let _entered = span.enter();
     let context = RunContext {
-        folder: &folder,
+        folder: output.folder(),
         resume: if arguments.allow_other_bits {
             ResumePolicy::OtherBits
         } else {
@@ -220,11 +227,16 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         events: &events,
         cancel: &cancel,
         workers,
+        bucket: None,
         runtime: runtime.handle(),
     };
-    match run::execute(config, context) {
+    let executed = match &output {
+        RunOutput::Folder(_) => run::execute(config, context),
+        RunOutput::Bucket(bucket) => run::execute_in_bucket(config, bucket, context),
+    };
+    match executed {
         Ok(_) if !leads => {}
-        Ok(_) => writeln!(Messages, "the run is in {}", folder.display()),
+        Ok(_) => writeln!(Messages, "the run is in {output}"),
         Err(withheld @ RunError::Withheld(_)) => {
             return Err(OtherExit {
                 code: WITHHELD_EXIT_CODE,
@@ -236,7 +248,10 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         Err(RunError::Cancelled { .. }) if !leads => {
             writeln!(Messages, "worker {} stopped", workers.rank());
         }
-        Err(stopped @ RunError::Cancelled { .. }) => writeln!(Messages, "{stopped}"),
+        Err(
+            stopped @ (RunError::Cancelled { .. }
+            | RunError::Bucket(BucketRunError::Stopped { .. })),
+        ) => writeln!(Messages, "{stopped}"),
         Err(error) => {
             span.fail(&error);
             return Err(error.into());

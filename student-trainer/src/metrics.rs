@@ -65,6 +65,8 @@ pub enum Metric {
     TeachersRefused,
     /// Counter: seconds in which training waited with no teacher connected.
     WithoutTeacherSeconds,
+    /// Counter: failed attempts to copy a run to its bucket or to renew its lease; each is repeated.
+    BucketAttemptsFailed,
 }
 
 enum Kind {
@@ -75,7 +77,7 @@ enum Kind {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Runs,
         Self::RunsEnded,
         Self::Phase,
@@ -99,6 +101,7 @@ impl Metric {
         Self::BytesSent,
         Self::TeachersRefused,
         Self::WithoutTeacherSeconds,
+        Self::BucketAttemptsFailed,
     ];
 
     /// The name that Prometheus sees.
@@ -127,6 +130,7 @@ impl Metric {
             Self::BytesSent => "retort_trainer_bytes_sent_total",
             Self::TeachersRefused => "retort_trainer_teachers_refused",
             Self::WithoutTeacherSeconds => "retort_trainer_without_teacher_seconds_total",
+            Self::BucketAttemptsFailed => "retort_trainer_bucket_attempts_failed_total",
         }
     }
 
@@ -161,6 +165,9 @@ impl Metric {
             Self::WithoutTeacherSeconds => {
                 "Seconds in which training waited with no teacher connected."
             }
+            Self::BucketAttemptsFailed => {
+                "Failed attempts to copy a run to its bucket or to renew its lease."
+            }
         }
     }
 
@@ -174,7 +181,8 @@ impl Metric {
             | Self::AnswersDropped
             | Self::SamplesSent
             | Self::BytesSent
-            | Self::WithoutTeacherSeconds => Kind::Counter,
+            | Self::WithoutTeacherSeconds
+            | Self::BucketAttemptsFailed => Kind::Counter,
             Self::Runs
             | Self::Phase
             | Self::PhaseEpochs
@@ -397,6 +405,11 @@ impl Drop for Teachers {
 /// Training waited for a second with no teacher connected.
 pub(crate) fn second_without_teacher() {
     counter!(Metric::WithoutTeacherSeconds.name()).increment(1);
+}
+
+/// An attempt to copy a run to its bucket or to renew its lease failed.
+pub(crate) fn bucket_attempt_failed() {
+    counter!(Metric::BucketAttemptsFailed.name()).increment(1);
 }
 
 /// A batch went to a second teacher.

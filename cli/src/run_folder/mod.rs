@@ -55,7 +55,7 @@ impl RunFolder {
         };
         let file = path.join(CONFIG);
         let Some(text) = read_if_there(&file)? else {
-            return Err(RunFolderError::NoRun(path));
+            return Err(RunFolderError::of_url(&path).unwrap_or(RunFolderError::NoRun(path)));
         };
         let config = text
             .parse::<Table>()

@@ -102,6 +102,10 @@ fn what_is_damaged_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let error = RunFolder::read(folder.path()).unwrap_err().to_string();
     assert!(error.contains("holds no run"), "{error}");
+    let url = Path::new("s3://bucket/runs/student");
+    let error = RunFolder::read(url).unwrap_err().to_string();
+    let how = "student-trainer fetch s3://bucket/runs/student FOLDER";
+    assert!(error.contains(how), "{error}");
     for (file, content, problem) in [
         ("config.toml", "seed =", "config.toml: "),
         ("manifest.json", "{", "manifest.json: "),

@@ -20,7 +20,7 @@ use soft_targets::consumption::{ConsumedStep, Consumption};
 
 use teachers::{CombinedTeachers, PhaseTeachers};
 
-use crate::CliError;
+use crate::{CliError, run_folder::RunFolderError};
 
 mod teachers;
 
@@ -120,6 +120,9 @@ struct PhaseRecord {
 /// # Errors
 /// [`CliError::NotVerified`] with all contradictions, or an error about a file that cannot be read.
 pub(super) fn verify(folder: &Path) -> Result<(), CliError> {
+    if let Some(error) = RunFolderError::of_url(folder) {
+        return Err(error.into());
+    }
     let run = FinishedRun::read(folder)?;
     writeln!(Results, "run {}", run.manifest.name)?;
     let mut problems = run.contradictions();

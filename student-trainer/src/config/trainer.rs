@@ -108,6 +108,11 @@ impl Validate for TrainerConfig {
         } = self;
         let named = !runs_folder.as_os_str().is_empty();
         problems.require(named, "runs_folder", "\"\"", "must name a folder");
+        // A path that looks like a URL would be a folder called `s3:`.
+        let is_folder = !runs_folder.to_string_lossy().contains("://");
+        let needed =
+            "must be a folder; only `student-trainer run --output` takes the URL of a bucket";
+        problems.require(is_folder, "runs_folder", runs_folder.display(), needed);
         allowed_folders.validate(problems);
         problems.require_within("queue.waiting_runs", queue.waiting_runs, 1..=100_000);
         problems.require_within("queue.remembered_runs", queue.remembered_runs, 0..=100_000);
@@ -168,6 +173,7 @@ mod tests {
             "grpc.read_timeout_seconds=3601",
             "grpc.port=1",
             "allowed_folders=[]",
+            "runs_folder=s3://bucket/runs",
             "metrics.listen=127.0.0.1:50052",
         ];
         let error = load(&wrong).unwrap_err();
@@ -178,6 +184,7 @@ mod tests {
             "grpc.read_timeout_seconds",
             "port",
             "allowed_folders",
+            "runs_folder = s3://bucket/runs: must be a folder",
             "metrics.listen = 127.0.0.1:50052: is taken by grpc.listen = 127.0.0.1:50052",
         ] {
             assert!(error.to_string().contains(key), "{error}");

@@ -15,6 +15,7 @@ use super::{
     initial_weights::InitialWeightsError, model_folder::ModelFolderError, resume::ResumeError,
 };
 use crate::{
+    bucket_run::BucketRunError,
     engine::{Divergence, EngineError},
     export::ExportError,
     publish::PublishError,
@@ -31,6 +32,9 @@ pub enum RunError {
     /// The output folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The run cannot have its output in the bucket, or the bucket lacks its last state.
+    #[error(transparent)]
+    Bucket(#[from] BucketRunError),
     /// The interrupted run in the folder differs from this one.
     #[error(transparent)]
     Resume(#[from] ResumeError),

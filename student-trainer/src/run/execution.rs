@@ -3,6 +3,7 @@
 mod following;
 mod phase_checkpoints;
 mod quantization;
+mod supplies;
 
 use std::{
     path::Path,
@@ -10,7 +11,6 @@ use std::{
     time::Instant,
 };
 
-use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
 use datasets::{Source, Subset};
 use networks::{Weights, cost, model_id, onnx::Ranges};
@@ -38,20 +38,18 @@ use super::{
     model_folder::ModelFolder,
     publish_gate::PublishGate,
     resume::{self, ResumePolicy},
-    resumed_teachers,
     teachers::RunTeachers,
     tensorboard::TensorBoard,
 };
 use crate::{
+    bucket_run::BucketRun,
     config::{PhaseConfig, RunConfig},
     engine::{self, Checkpoints, PhaseContext, Precision, TorchNetwork},
     events::EventSink,
     export::ExportError,
     loader::{BatchPlan, BatchShare, TrainingSamples},
     metrics::CurrentRunGauges,
-    soft_targets::{
-        PhaseTargets, SoftTargetEpochs, SoftTargetSource, SupplyContext, TeacherSupplies,
-    },
+    soft_targets::{PhaseTargets, SoftTargetSource},
     training_data::TrainingData,
 };
 
@@ -69,6 +67,8 @@ pub struct RunContext<'r> {
     pub cancel: &'r CancellationToken,
     /// The workers that do the run together.
     pub workers: &'r dyn Workers,
+    /// The bucket to which the run copies its folder, if it has one.
+    pub bucket: Option<&'r BucketRun>,
     /// Runs the network traffic: teachers, publishing.
     pub runtime: &'r Handle,
 }
@@ -304,14 +304,6 @@ impl Run<'_> {
         ));
     }
 
-    /// The teachers of the run, the same for all workers.
-    fn agreed_teachers(&self, supplies: &TeacherSupplies<'_>) -> Result<RunTeachers, RunError> {
-        let teachers = self.teachers_before();
-        let teachers = resumed_teachers::continued(teachers, supplies, &self.config)?;
-        agreement::on_teachers(self.context.workers, &self.config, &teachers)?;
-        Ok(teachers)
-    }
-
     fn delivery(&self) -> Delivery<'_> {
         Delivery {
             config: &self.config,
@@ -321,53 +313,6 @@ impl Run<'_> {
             notices: self.events.notices(),
             cancel: self.context.cancel,
             runtime: self.context.runtime,
-        }
-    }
-
-    fn soft_targets(&self) -> Result<TeacherSupplies<'_>, RunError> {
-        let teachers = self.config.all_teachers().into_iter();
-        let contexts = teachers.map(|teacher| SupplyContext {
-            config: &self.config,
-            teacher,
-            epochs: self.soft_target_epochs(teacher.position),
-            teacher_before: self.teacher_before(teacher.name),
-            train: &self.data.train,
-            cancel: self.context.cancel,
-            runtime: self.context.runtime,
-        });
-        let notices = self.events.notices();
-        let cancel = self.context.cancel;
-        let supplies = TeacherSupplies::prepare(contexts.collect(), &notices, cancel);
-        Ok(supplies?)
-    }
-
-    /// The epochs that still need the soft targets of the teacher at position `teacher`.
-    fn soft_target_epochs(&self, teacher: usize) -> SoftTargetEpochs {
-        SoftTargetEpochs::left(&self.config, teacher, |index| match &self.resumed {
-            Some(Checkpoint { run, .. }) if index < run.phase => self.config.phases[index].epochs,
-            Some(Checkpoint { run, phase }) if index == run.phase => {
-                let config = &self.config.phases[index];
-                if phase.progress.is_over(config) {
-                    config.epochs
-                } else {
-                    phase.progress.epoch
-                }
-            }
-            _ => 0,
-        })
-    }
-
-    /// The teachers whose soft targets the run used before it was interrupted.
-    fn teachers_before(&self) -> RunTeachers {
-        let resumed = self.resumed.as_ref();
-        resumed.map_or_else(RunTeachers::default, |it| it.run.used_teachers())
-    }
-
-    fn teacher_before(&self, name: Option<&str>) -> Option<&TeacherIdentity> {
-        let run = &self.resumed.as_ref()?.run;
-        match name {
-            Some(name) => Some(&run.teachers.get(name)?.identity),
-            None => run.teacher.as_ref(),
         }
     }
 
@@ -411,10 +356,18 @@ impl Run<'_> {
             let folder = ModelFolder::new(self.folder.phase(index, phase.kind()));
             if !folder.is_complete() {
                 folder.write(&self.model_file(), &network.weights()?)?;
+                self.copy_to_bucket();
             }
             records.push(PhaseRecord::new(phase, summary));
         }
         Ok((records, ranges))
+    }
+
+    /// Begins to copy the present state of the folder to the run's bucket, if it has one.
+    fn copy_to_bucket(&self) {
+        if let Some(bucket) = self.context.bucket {
+            bucket.save();
+        }
     }
 
     fn batches<'b>(

@@ -169,6 +169,7 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
             events: &assignment.events,
             cancel: &assignment.cancel,
             workers: &Alone,
+            bucket: None,
             runtime: &runtime,
         };
         match run::execute(config, context) {

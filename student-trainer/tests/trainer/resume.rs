@@ -1,6 +1,7 @@
 //! Interrupted runs resume and end with the bytes of an undisturbed run. Real processes are killed,
 //! stopped, or left without teachers or disk space.
 
+mod buckets;
 mod foreign_teacher;
 mod full_disk;
 mod kills;

@@ -50,6 +50,8 @@ impl Checkpoints for PhaseCheckpoints<'_> {
                 seconds: run.seconds(),
             },
             phase: state,
-        })
+        })?;
+        run.copy_to_bucket();
+        Ok(())
     }
 }

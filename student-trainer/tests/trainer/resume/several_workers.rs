@@ -115,7 +115,7 @@ impl Group {
 }
 
 /// A free port outside the range from which the kernel gives ports to others; no other test process tries the same ones.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     loop {
         let tried = TRIED.fetch_add(1, Ordering::Relaxed);

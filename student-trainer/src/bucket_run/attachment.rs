@@ -1,0 +1,165 @@
+//! Begins a run whose output is in a bucket: takes the lease, and brings the scratch folder to the bucket's state.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use common::atomic_file;
+use object_storage::{Bucket, BucketLocation};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    download::{download, download_file},
+    error::BucketRunError,
+    lease::{Claim, Lease, random_id},
+    persistence::Persistence,
+    record::{self, Found, RunRecord},
+    scratch::Scratch,
+    uploads::Uploads,
+};
+use crate::events::NoticeSender;
+
+/// How long the client repeats one request. The run repeats what fails then.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+
+const MANIFEST: &str = "manifest.json";
+const CHECKPOINTS: &str = "checkpoints/";
+
+/// A run's output in a bucket.
+#[derive(Debug, Clone)]
+pub struct BucketOutput {
+    /// The prefix of the run; its last part is the name of the run.
+    pub location: BucketLocation,
+    /// The folder for the scratch folders of this machine's runs; by default, one for temporary files.
+    pub scratch: Option<PathBuf>,
+    /// Seconds for which the run keeps other processes away after each renewal.
+    pub lease_seconds: u64,
+    /// How long the run waits for a bucket that does not answer, at its beginning and at its end.
+    pub patience: Duration,
+}
+
+/// What a run has in its bucket and on this machine when it begins.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    pub(super) url: String,
+    pub(super) scratch: Scratch,
+    pub(super) lease: Arc<Lease>,
+    pub(super) uploads: Uploads,
+}
+
+impl BucketOutput {
+    /// The URL of the run.
+    pub fn url(&self) -> String {
+        self.location.to_string()
+    }
+
+    /// Takes the lease of the run in `bucket`. If another machine wrote the newest state, downloads it. `may_continue` says
+    /// whether a run continues whose manifest is in a folder.
+    ///
+    /// # Errors
+    /// See [`BucketRunError`].
+    pub(super) fn attach(
+        &self,
+        bucket: Bucket,
+        may_continue: impl Fn(&Path) -> bool,
+        stop: &CancellationToken,
+        notices: &NoticeSender,
+    ) -> Result<Attachment, BucketRunError> {
+        let url = self.url();
+        let persistence = Persistence {
+            url: &url,
+            patience: self.patience,
+            stop,
+        };
+        let Some(name) = self.location.prefix.filename() else {
+            return Err(BucketRunError::NoName { url });
+        };
+        let scratch = Scratch::open(self.scratch.as_deref(), &url, name)?;
+        let bucket = Arc::new(bucket);
+        let found = persistence.repeat(|| RunRecord::read(&bucket))?;
+        match &found {
+            Some(found) => check_unfinished(&bucket, found, may_continue, persistence)?,
+            None => check_empty(&bucket, persistence)?,
+        }
+        // The scratch folder's state is that of the bucket or a newer one if nothing else has written the record.
+        let own = scratch.writer()?;
+        let own = own.filter(|own| found.is_some_and(|found| found.record.writer == *own));
+        let is_current = own.is_some();
+        let claim = Claim::new(own.unwrap_or_else(random_id), self.lease_seconds);
+        let writer = claim.writer.clone();
+        let lease = Arc::new(Lease::take(&bucket, claim, persistence, notices)?);
+        let prepare = || -> Result<Uploads, BucketRunError> {
+            if !is_current {
+                let record = lease.record();
+                if !record.files.is_empty() {
+                    let (files, generation) = (record.files.len(), record.generation);
+                    notices.notice(format!(
+                        "downloads the run from {url}: {files} files of generation {generation}"
+                    ));
+                }
+                download(&bucket, &record, scratch.run(), persistence)?;
+                scratch.set_writer(&writer)?;
+            }
+            persistence.repeat(|| Uploads::new(&bucket, &lease))
+        };
+        match prepare() {
+            Ok(uploads) => Ok(Attachment {
+                uploads,
+                url,
+                scratch,
+                lease,
+            }),
+            Err(error) => {
+                // If this fails too, the lease ends by itself.
+                let _ = lease.release();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Connects to the bucket. Sends nothing yet.
+///
+/// # Errors
+/// If the environment does not have what the connection needs.
+pub(super) fn connect(location: &BucketLocation) -> Result<Bucket, BucketRunError> {
+    Ok(Bucket::open(location, REQUEST_PATIENCE)?)
+}
+
+/// Fails if the run in the bucket is finished, unless it `may_continue`.
+fn check_unfinished(
+    bucket: &Bucket,
+    found: &Found,
+    may_continue: impl Fn(&Path) -> bool,
+    persistence: Persistence<'_>,
+) -> Result<(), BucketRunError> {
+    let files = &found.record.files;
+    let Some(manifest) = files.get(MANIFEST) else {
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let content = persistence.repeat(|| download_file(bucket, manifest))?;
+    atomic_file::write(&folder.path().join(MANIFEST), &content)?;
+    let has_checkpoint = files.keys().any(|path| path.starts_with(CHECKPOINTS));
+    if has_checkpoint && may_continue(folder.path()) {
+        return Ok(());
+    }
+    Err(BucketRunError::AlreadyFinished {
+        url: persistence.url.to_owned(),
+    })
+}
+
+/// Fails if the prefix has anything but what an interrupted upload left.
+fn check_empty(bucket: &Bucket, persistence: Persistence<'_>) -> Result<(), BucketRunError> {
+    let listed = persistence.repeat(|| Ok(bucket.list(&object_store::path::Path::default())?))?;
+    let mut paths = listed.into_iter().map(|object| object.location);
+    match paths.find(|path| record::content(path).is_none()) {
+        Some(object) => Err(BucketRunError::Foreign {
+            url: persistence.url.to_owned(),
+            object: object.to_string(),
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,263 @@
+//! Runs whose output is in a bucket of a real object store: killed and continued on another machine, refused while another
+//! trainer lives, and without their store for a while.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::Command,
+};
+
+use common::digest::Sha256;
+use serde_json::Value;
+use test_support::{Bucket, Process, eventually};
+
+use super::{
+    scene::{Result, Scene, TRAINER, stderr},
+    several_workers::free_port,
+};
+
+/// Enough for interruptions after the first checkpoint.
+const LONG: &str = "phases[0].epochs=20";
+
+/// Longer than the test.
+const ENDLESS: &str = "phases[0].epochs=5000";
+
+/// Runs of a scene in a bucket.
+struct BucketScene {
+    scene: Scene,
+    bucket: Bucket,
+}
+
+impl BucketScene {
+    fn new() -> Self {
+        Self {
+            scene: Scene::without_teacher(),
+            bucket: Bucket::start(),
+        }
+    }
+
+    /// The run called `name` as `machine` does it, whose leases last so many seconds.
+    fn command(&self, name: &str, machine: &str, lease: &str, settings: &[&str]) -> Command {
+        let mut command = Command::new(TRAINER);
+        command.arg("run").arg(self.scene.path("run.toml"));
+        command.args(["--output", &self.url(name), "--lease", lease]);
+        command.arg("--scratch").arg(self.scene.path(machine));
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        command.envs(self.bucket.environment());
+        command
+    }
+
+    fn start(&self, name: &str, machine: &str, lease: &str, settings: &[&str]) -> Process {
+        Process::start(self.command(name, machine, lease, settings))
+    }
+
+    fn url(&self, name: &str) -> String {
+        self.bucket.url(&format!("runs/{name}"))
+    }
+
+    /// The folder in which `machine` does the run.
+    fn folder(&self, name: &str, machine: &str) -> PathBuf {
+        let digest = Sha256::of(self.url(name).as_bytes());
+        let scratch = self.scene.path(machine).join(&digest.as_str()[..16]);
+        scratch.join("run").join(name)
+    }
+
+    /// The record of the run in the bucket.
+    fn record(&self, name: &str) -> Option<Value> {
+        let [(_, endpoint), ..] = self.bucket.environment();
+        let address: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+        let path = self.url(name).replace("s3:/", "");
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(
+            stream,
+            "GET {path}/run.json HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        if !answer.starts_with("HTTP/1.1 200") {
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            return None;
+        }
+        let json = &answer[answer.find('{').unwrap()..=answer.rfind('}').unwrap()];
+        Some(serde_json::from_str(json).unwrap())
+    }
+
+    /// Waits until the bucket has a checkpoint of the run.
+    fn wait_for_checkpoint(&self, name: &str, process: &mut Process) {
+        eventually("a checkpoint in the bucket", || {
+            assert!(process.is_running(), "{}", process.stderr());
+            let record = self.record(name)?;
+            let mut files = record["files"].as_object().unwrap().keys();
+            files
+                .any(|file| file.starts_with("checkpoints/"))
+                .then_some(())
+        });
+    }
+
+    /// Downloads the finished run.
+    fn fetched(&self, name: &str) -> Result {
+        let folder = self.scene.path(&format!("fetched {name}"));
+        let mut command = Command::new(TRAINER);
+        command.args(["fetch", &self.url(name)]).arg(&folder);
+        let done = command.envs(self.bucket.environment()).output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        self.scene.result_in(&folder)
+    }
+}
+
+#[test]
+fn an_interrupted_run_continues_on_another_machine_with_the_bytes_of_an_undisturbed_one() {
+    let scene = BucketScene::new();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
+    let other = scene.scene.finish("other", &[], &[LONG, "seed=2"]);
+    assert_ne!(undisturbed, other, "another seed must give another student");
+    // A killed trainer keeps its lease to the end; one that is asked to stop ends it.
+    for (signal, lease) in [("KILL", "4"), ("TERM", "3600")] {
+        let (first, second) = (format!("first {signal}"), format!("second {signal}"));
+        let mut process = scene.start(signal, &first, lease, &[LONG]);
+        scene.wait_for_checkpoint(signal, &mut process);
+        process.signal(signal);
+        let ended = process.wait();
+        assert_eq!(ended.success(), signal == "TERM", "{}", process.stderr());
+        let record = scene.record(signal).unwrap();
+        assert!(record["files"].get("manifest.json").is_none(), "too late");
+        assert_eq!(record.get("lease").is_some(), signal == "KILL");
+        fs::remove_dir_all(scene.scene.path(&first)).unwrap();
+
+        let mut process = scene.start(signal, &second, lease, &[LONG]);
+        assert!(process.wait().success(), "{}", process.stderr());
+        let said = process.stderr();
+        let url = scene.url(signal);
+        for part in [
+            "downloads the run from",
+            "resumes from step",
+            "the run is in s3://",
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        let waits = format!("had the lease of {url}");
+        assert_eq!(said.contains(&waits), signal == "KILL", "{said}");
+        assert_eq!(scene.fetched(signal), undisturbed);
+        assert!(!scene.folder(signal, &second).exists());
+
+        let again = scene
+            .command(signal, &second, lease, &[LONG])
+            .output()
+            .unwrap();
+        assert_eq!(again.status.code(), Some(1));
+        let said = stderr(&again);
+        assert!(said.contains("already holds a finished run"), "{said}");
+    }
+}
+
+#[test]
+fn a_second_trainer_is_refused_while_the_first_lives() {
+    let scene = BucketScene::new();
+    let mut first = scene.start("run", "first", "8", &[ENDLESS]);
+    scene.wait_for_checkpoint("run", &mut first);
+    for (machine, reason) in [
+        ("second", "another trainer (process "),
+        ("first", "another trainer on this machine uses"),
+    ] {
+        let second = scene
+            .command("run", machine, "8", &[ENDLESS])
+            .output()
+            .unwrap();
+        assert_eq!(second.status.code(), Some(1));
+        let said = stderr(&second);
+        assert!(
+            said.contains(reason) && said.contains(&scene.url("run")),
+            "{said}"
+        );
+    }
+    assert!(first.is_running(), "{}", first.stderr());
+}
+
+#[test]
+fn a_run_outlasts_a_store_that_does_not_answer() {
+    let scene = BucketScene::new();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
+    let mut process = scene.start("run", "machine", "8", &[LONG]);
+    scene.wait_for_checkpoint("run", &mut process);
+    scene.bucket.stall();
+    eventually("the end of the training and a failed upload", || {
+        assert!(process.is_running(), "{}", process.stderr());
+        let has_trained = scene
+            .folder("run", "machine")
+            .join("manifest.json")
+            .exists();
+        let has_failed = process
+            .stderr()
+            .contains("cannot copy the run to its bucket for now");
+        (has_trained && has_failed).then_some(())
+    });
+    scene.bucket.restore();
+    assert!(process.wait().success(), "{}", process.stderr());
+    assert_eq!(scene.fetched("run"), undisturbed);
+}
+
+#[test]
+fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
+    let scene = BucketScene::new();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
+    let command = || {
+        let mut command = scene.command("run", "machine", "3600", &[LONG]);
+        command.args(["--bucket-patience", "1"]);
+        command
+    };
+    let mut process = Process::start(command());
+    scene.wait_for_checkpoint("run", &mut process);
+    scene.bucket.stall();
+    assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
+    let said = process.stderr();
+    let folder = scene.folder("run", "machine");
+    for part in [
+        "lacks the last state",
+        "nothing is lost",
+        folder.to_str().unwrap(),
+    ] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    scene.bucket.restore();
+    let record = eventually("an answer of the store", || scene.record("run"));
+    assert!(record["files"].get("manifest.json").is_none());
+
+    let mut process = Process::start(command());
+    assert!(process.wait().success(), "{}", process.stderr());
+    let said = process.stderr();
+    assert!(said.contains("the run is complete; copies it"), "{said}");
+    assert_eq!(scene.fetched("run"), undisturbed);
+}
+
+#[test]
+fn two_workers_train_one_run_in_a_bucket() {
+    const SETTINGS: [&str; 6] = [
+        "phases[0].batch_size=8",
+        "phases[1].batch_size=8",
+        "phases[2].batch_size=8",
+        "phases[0].accumulate=2",
+        "phases[1].accumulate=2",
+        "phases[2].accumulate=2",
+    ];
+    let scene = BucketScene::new();
+    let alone = scene.scene.finish("alone", &[], &SETTINGS);
+    let port = free_port().to_string();
+    let start = |rank: usize| {
+        let mut command = scene.command("run", "machine", "30", &SETTINGS);
+        command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
+        command
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", &port);
+        Process::start(command)
+    };
+    let mut workers = [0, 1].map(start);
+    for worker in &mut workers {
+        assert!(worker.wait().success(), "{}", worker.stderr());
+    }
+    assert_eq!(scene.fetched("run"), alone);
+}
