@@ -35,7 +35,25 @@ pub fn start_with(
     patience: u64,
     settings: &[&str],
 ) -> Service {
-    let environment = bucket.environment();
+    start_in(
+        &bucket.environment(),
+        bucket,
+        folder,
+        name,
+        patience,
+        settings,
+    )
+}
+
+/// [`start_with`] in an environment that may give the bucket another address, that of a relay.
+pub fn start_in(
+    environment: &[(&'static str, String); 4],
+    bucket: &Bucket,
+    folder: &Path,
+    name: &str,
+    patience: u64,
+    settings: &[&str],
+) -> Service {
     let environment = environment
         .each_ref()
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
