@@ -80,4 +80,4 @@ BUCKET_VARIABLES="$(bucket_environment)"
 export BUCKET_VARIABLES
 
 PYTHONPATH=deploy PYTHONDONTWRITEBYTECODE=1 "$python" -m rolling_update
-printf '\nrolling update: no call failed (%d s)\n' "$SECONDS"
+printf '\nrolling update: passed in %d s\n' "$SECONDS"
