@@ -144,7 +144,7 @@ def wait_until_served(pod):
 def retort(*arguments):
     """Runs the command line in the network."""
     options = ["--rm", f"--label={PREFIX}", f"--network={NETWORK}", "--user=65532:65532", "--read-only", "--cap-drop=ALL"]
-    options += ["--env=RETORT_TRAINER_ADDRESS=retort-trainer:50052"]
+    options += ["--tmpfs=/tmp:size=64m,mode=1777", "--env=RETORT_TRAINER_ADDRESS=retort-trainer:50052"]
     began = time.monotonic()
     docker("run", *options, f"retort-cli:{VERSION}", *arguments)
     say(f"retort {arguments[0]} {arguments[1]} took {time.monotonic() - began:.0f} s")
