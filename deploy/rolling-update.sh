@@ -79,5 +79,7 @@ start_bucket models "$COMPOSE_PROJECT_NAME" "retort-inference:$RETORT_VERSION"
 BUCKET_VARIABLES="$(bucket_environment)"
 export BUCKET_VARIABLES
 
+# Containers are reached without a proxy.
+unset http_proxy https_proxy all_proxy grpc_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
 PYTHONPATH=deploy PYTHONDONTWRITEBYTECODE=1 "$python" -m rolling_update
 printf '\nrolling update: passed in %d s\n' "$SECONDS"

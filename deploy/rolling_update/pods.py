@@ -1,5 +1,6 @@
 """Pods on a Docker engine: their probes, and their end."""
 
+import http.client
 import subprocess
 import threading
 import time
@@ -12,6 +13,8 @@ from .engine import NETWORK, PREFIX, Failure, container, docker, say
 from .translation import docker_options
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+# Otherwise a probe would wait because an earlier one could not connect.
+NEW_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Pod:
@@ -60,7 +63,7 @@ class Pod:
         limit = spec.get("timeoutSeconds", 1)
         try:
             if "grpc" in spec:
-                with grpc.insecure_channel(f"{self.address}:{spec['grpc']['port']}") as channel:
+                with grpc.insecure_channel(f"{self.address}:{spec['grpc']['port']}", NEW_CONNECTION) as channel:
                     request = health_pb2.HealthCheckRequest(service=spec["grpc"].get("service", ""))
                     status = health_pb2_grpc.HealthStub(channel).Check(request, timeout=limit).status
                     return None if status == SERVING else f"the status is {status}"
@@ -68,7 +71,7 @@ class Pod:
             url = f"{get['scheme'].lower()}://{self.address}:{self.port(get['port'])}{get['path']}"
             with urllib.request.urlopen(url, timeout=limit) as answer:
                 return None if 200 <= answer.status < 400 else f"{url}: status {answer.status}"
-        except (OSError, grpc.RpcError) as error:
+        except (OSError, http.client.HTTPException, grpc.RpcError) as error:
             return str(error)
 
     def port(self, name):
