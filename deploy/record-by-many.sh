@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-Usage: deploy/record-by-many.sh [--keep]
+Usage: deploy/record-by-many.sh [--s3] [--keep]
 
 Records 100,000 soft targets, two views of 50,000 images of Fashion-MNIST, twice:
 
@@ -15,30 +15,46 @@ Records 100,000 soft targets, two views of 50,000 images of Fashion-MNIST, twice
 
 Then compares all files of the two recordings, and those with a recording of other views, which must differ.
 
-Needs the images (deploy/build.sh) and a Docker engine. The compose project is one of its own and is removed at the end;
---keep leaves it. SEED chooses the workers and when they are killed; the script prints it.
+  --s3    the 8 workers record into a bucket: SeaweedFS in a container (scripts/setup --tests installs it; needs curl). The
+          other recordings are on a volume, so the script compares objects with files.
+  --keep  leaves the compose project, which is one of its own and is removed at the end
+
+Needs the images (deploy/build.sh) and a Docker engine. SEED chooses the workers and when they are killed; the script
+prints it.
 USAGE
 }
 
-keep=no
-case "${1:-}" in
-"") ;;
---keep) keep=yes ;;
---help | -h) usage && exit 0 ;;
-*) usage >&2 && exit 64 ;;
-esac
+s3=no keep=no
+for argument in "$@"; do
+    case "$argument" in
+    --s3) s3=yes ;;
+    --keep) keep=yes ;;
+    --help | -h) usage && exit 0 ;;
+    *) usage >&2 && exit 64 ;;
+    esac
+done
 
 export COMPOSE_PROJECT_NAME=retort-record
 . deploy/project.sh
+. deploy/bucket.sh
 docker info >/dev/null 2>&1 || fail "no Docker engine answers"
 
 WORKERS=8 DOUBLED=5 SHARDS=100
 SEED="${SEED:-$$}"
 RANDOM="$SEED"
+# Where the workers record, and what they need for it.
+many=/soft-targets/many settings=() variables=()
+if [ "$s3" = yes ]; then
+    many=s3://recordings/many settings=(--set soft_targets.cache=/tmp/copies)
+    mapfile -t variables < <(bucket_environment | sed 's/^/--env=/')
+fi
 
 finish() {
     local status=$?
-    [ "$status" -eq 0 ] || compose logs --tail 40 || true
+    if [ "$status" -ne 0 ]; then
+        compose logs --tail 40 || true
+        [ "$s3" = no ] || docker logs --tail 40 "$COMPOSE_PROJECT_NAME-bucket" || true
+    fi
     [ "$keep" = yes ] || { remove_workers && down; } || true
     exit "$status"
 }
@@ -51,17 +67,18 @@ remove_workers() {
     [ -z "$ids" ] || docker rm --force $ids >/dev/null
 }
 
-# start NAME FOLDER [OPTION...]: starts a container that records into the folder of the volume
+# start NAME WHERE [OPTION...]: starts a container that records into a folder of the volume, or into the bucket
 start() {
-    local name="$COMPOSE_PROJECT_NAME-$1" folder="$2"
+    local name="$COMPOSE_PROJECT_NAME-$1" where="$2"
     shift 2
     docker run --detach --name "$name" --label "$COMPOSE_PROJECT_NAME" --network "${COMPOSE_PROJECT_NAME}_default" \
         --user 65532:65532 --read-only --cap-drop ALL --tmpfs /tmp:size=64m,mode=1777 --memory 1g \
+        ${variables[@]+"${variables[@]}"} \
         --volume "${COMPOSE_PROJECT_NAME}_data:/data:ro" --volume "${COMPOSE_PROJECT_NAME}_soft-targets:/soft-targets" \
         --volume "$PWD/configs:/etc/retort:ro" "retort-trainer:$RETORT_VERSION" \
         record "/etc/retort/$RETORT_RECIPE/student.toml" \
         --set data.path=/data/fashion-mnist --set data.train_samples=50000 --set 'teacher.endpoints=["teacher:50051"]' \
-        --set "soft_targets.folder=/soft-targets/$folder" --set soft_targets.views=2 \
+        --set "soft_targets.folder=$where" --set soft_targets.views=2 \
         --set soft_targets.samples_per_shard=1000 "$@" >/dev/null
 }
 
@@ -79,10 +96,18 @@ in_volume() {
         --workdir /soft-targets --entrypoint "$1" "retort-prepare:$RETORT_VERSION" "${@:2}"
 }
 
+# recorded: prints the names of what the workers have recorded
+recorded() {
+    if [ "$s3" = yes ]; then
+        bucket_names many/
+    else
+        in_volume find many -type f 2>/dev/null || true
+    fi
+}
+
 # share WORKER: counts the shards that are there of the worker's share
 share() {
-    { in_volume find many -name 'shard-*' 2>/dev/null || true; } |
-        sed 's|.*/view-0*\([0-9][0-9]*\)/shard-0*\([0-9][0-9]*\)\..*|\1 \2|' |
+    recorded | sed -n 's|.*/view-0*\([0-9][0-9]*\)/shard-0*\([0-9][0-9]*\)\.safetensors$|\1 \2|p' |
         awk -v worker="$1" -v workers="$WORKERS" '($1 * 50 + $2) % workers == worker {count++} END {print count + 0}'
 }
 
@@ -91,10 +116,14 @@ has_shards() {
     [ "$(share "$1")" -ge "$2" ]
 }
 
-# digests FOLDER: prints the SHA-256 of every file in a folder of recordings, except the locks
+# digests WHERE: prints the SHA-256 of every file of recordings, except the locks
 digests() {
-    # shellcheck disable=SC2016
-    in_volume sh -c 'cd "$1" && find . -type f ! -name .lock -print0 | sort -z | xargs -0 sha256sum' sh "$1"
+    if [[ $1 = s3://* ]]; then
+        bucket_digests "${1#s3://*/}/"
+    else
+        # shellcheck disable=SC2016
+        in_volume sh -c 'cd "$1" && find . -type f ! -name .lock -print0 | xargs -0 sha256sum' sh "$1"
+    fi | LC_ALL=C sort -k 2
 }
 
 # first_shard DIGESTS: prints the digest of the first shard
@@ -111,15 +140,20 @@ code="$(docker wait "$(compose ps --all --quiet prepare)")"
 compose up --detach --no-build teacher >/dev/null 2>&1
 wait_for 300 "teacher is healthy" healthy teacher
 
+if [ "$s3" = yes ]; then
+    step "bucket"
+    start_bucket recordings "${COMPOSE_PROJECT_NAME}_default" "retort-trainer:$RETORT_VERSION"
+fi
+
 step "one worker"
-start one one
+start one /soft-targets/one
 ended one
 
-step "$WORKERS workers, SEED=$SEED"
+step "$WORKERS workers record into $many, SEED=$SEED"
 for worker in $(seq 0 $((WORKERS - 1))); do
-    start "worker-$worker" many --index "$worker" --of "$WORKERS"
+    start "worker-$worker" "$many" --index "$worker" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
 done
-start twin many --index "$DOUBLED" --of "$WORKERS"
+start twin "$many" --index "$DOUBLED" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
 killed=()
 while [ "${#killed[@]}" -lt 3 ]; do
     worker=$((RANDOM % WORKERS))
@@ -140,13 +174,13 @@ done
 ended twin
 
 step "comparison"
-start other other --set soft_targets.view_seed=2 --set soft_targets.views=1
+start other /soft-targets/other --set soft_targets.view_seed=2 --set soft_targets.views=1
 ended other
-one="$(digests one)"
-many="$(digests many)"
-other="$(digests other)"
+one="$(digests /soft-targets/one)"
+by_many="$(digests "$many")"
+other="$(digests /soft-targets/other)"
 [ "$(grep -c safetensors <<<"$one")" = "$SHARDS" ] || fail "one worker did not record $SHARDS shards"
-[ "$one" = "$many" ] || { diff <(echo "$one") <(echo "$many") >&2 || true; fail "the recordings differ"; }
+[ "$one" = "$by_many" ] || { diff <(echo "$one") <(echo "$by_many") >&2 || true; fail "the recordings differ"; }
 [ "$(first_shard "$one")" != "$(first_shard "$other")" ] || fail "a recording of other views has the same shard"
 say "both recordings have the same $(wc -l <<<"$one") files: sha256 $(sha256sum <<<"$one" | cut -d' ' -f1)"
 printf '\nrecord by many: passed in %d s\n' "$SECONDS"

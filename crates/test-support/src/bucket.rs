@@ -27,7 +27,7 @@ const NAME: &str = "models";
 /// An empty bucket that accepts every caller, and its server, which is killed when this is dropped.
 pub struct Bucket {
     server: Process,
-    address: SocketAddr,
+    pub address: SocketAddr,
     /// Sockets that the server makes outside its folder.
     sockets: Vec<PathBuf>,
     _folder: tempfile::TempDir,
@@ -89,8 +89,13 @@ impl Bucket {
 
     /// The environment variables of a process that uses the bucket.
     pub fn environment(&self) -> [(&'static str, String); 4] {
+        Self::environment_at(self.address)
+    }
+
+    /// The environment variables of a process that reaches a bucket at `address`, which may be that of a relay.
+    pub fn environment_at(address: SocketAddr) -> [(&'static str, String); 4] {
         [
-            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_ENDPOINT_URL", format!("http://{address}")),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_SKIP_SIGNATURE", "true".to_owned()),

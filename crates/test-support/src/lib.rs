@@ -11,6 +11,7 @@
 //! - [`damage`]: damaged inputs for property tests of parsers.
 //! - [`TraceCollector`]: receives traces over OTLP.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
+//! - [`RequestRelay`]: a TCP relay that a test stops at a chosen request.
 //! - [`SigningKeys`]: keys that sign models.
 //! - [`certificates`], [`refusals`]: keys and tokens, and the checks that a port rejects wrong ones.
 //! - [`process_life`]: checks of how a service starts, logs and stops.
@@ -43,6 +44,7 @@ pub mod process_life;
 pub mod published;
 pub mod refusals;
 mod relay;
+mod request_relay;
 pub mod run_toml;
 mod signing_keys;
 mod teacher;
@@ -59,6 +61,7 @@ pub use metrics_page::{http_get, metric, metric_in};
 pub use name_server::NameServer;
 pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
+pub use request_relay::{RequestRelay, StopAt};
 pub use signing_keys::SigningKeys;
 pub use teacher::{Teacher, write_artifact};
 pub use trace_collector::{CollectedSpan, TraceCollector};

@@ -35,7 +35,25 @@ pub fn start_with(
     patience: u64,
     settings: &[&str],
 ) -> Service {
-    let environment = bucket.environment();
+    start_in(
+        &bucket.environment(),
+        bucket,
+        folder,
+        name,
+        patience,
+        settings,
+    )
+}
+
+/// [`start_with`] in an environment that may give the bucket another address, that of a relay.
+pub fn start_in(
+    environment: &[(&'static str, String); 4],
+    bucket: &Bucket,
+    folder: &Path,
+    name: &str,
+    patience: u64,
+    settings: &[&str],
+) -> Service {
     let environment = environment
         .each_ref()
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
@@ -102,21 +120,12 @@ async fn publish_in_the_end(service: &Service, n: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_on_one_bucket_serve_what_any_of_them_publishes_and_fail_no_call() {
-    const PUBLISHES: u64 = 12;
+async fn services_on_one_bucket_serve_what_any_of_them_publishes_and_deletes() {
+    const PUBLISHES: u64 = 4;
     let bucket = Bucket::start();
     let folder = tempfile::tempdir().expect("a folder");
     let services = ["first", "second"].map(|name| start(&bucket, folder.path(), name, 60));
-    assert_eq!(publish(&services[0], 1).await.expect("it is stored"), 1);
-    comes_to_serve(&services[1], 1).await;
-    let check = |response: &ModelInferResponse| assert!(encoded(response) > 0);
-    let mut loads = Vec::new();
-    for service in &services {
-        let request = infer_request(1).0;
-        loads.push(Load::start(service, 2, &request, Arc::new(check)).await);
-    }
-
-    for n in 2..=PUBLISHES {
+    for n in 1..=PUBLISHES {
         let (publisher, other) = match n % 2 {
             0 => (&services[0], &services[1]),
             _ => (&services[1], &services[0]),
@@ -124,32 +133,22 @@ async fn services_on_one_bucket_serve_what_any_of_them_publishes_and_fail_no_cal
         assert_eq!(publish(publisher, n).await.expect("it is stored"), n);
         comes_to_serve(publisher, n).await;
         comes_to_serve(other, n).await;
-        if n % 3 == 0 {
-            // The other service rolls it back.
-            let back = other.activate(MODEL, n - 1).await;
-            assert_eq!(back.expect("it is stored"), n);
-            comes_to_serve(other, n - 1).await;
-            comes_to_serve(publisher, n - 1).await;
-        }
     }
     // The same model again, at the other service: nothing is stored.
-    let again = services[1].publish(Artifact::constant(7).upload()).await;
+    let again = services[1].publish(Artifact::constant(2).upload()).await;
     let again = again.expect("it is stored");
-    assert_eq!((again.version, again.already_published), (7, true));
-    comes_to_serve(&services[0], 7).await;
+    assert_eq!((again.version, again.already_published), (2, true));
+    comes_to_serve(&services[0], 2).await;
     services[0].delete(MODEL, 3).await.expect("it is stored");
     assert_eq!(
         services[1].versions().await.len() as u64,
         PUBLISHES - 1,
         "all but the deleted one"
     );
-    for load in loads {
-        assert!(load.end().await > 0);
-    }
 
     // A service that starts later serves the same.
     let third = start(&bucket, folder.path(), "third", 60);
-    comes_to_serve(&third, 7).await;
+    comes_to_serve(&third, 2).await;
     let deleted = third.delete_model(MODEL).await.expect("it is stored");
     assert_eq!(deleted.len() as u64, PUBLISHES - 1);
     for service in &services {

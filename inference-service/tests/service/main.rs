@@ -2,6 +2,8 @@
 
 mod admission;
 mod bad_requests;
+mod bucket_deaths;
+mod bucket_swaps;
 mod buckets;
 mod canaries;
 mod captures;
