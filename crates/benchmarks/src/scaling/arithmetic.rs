@@ -1,6 +1,8 @@
 //! Part `arithmetic`: what limits many teachers, and when recording beats live soft targets, from measured figures.
 
-use std::{collections::BTreeMap, fmt};
+mod report;
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,10 @@ pub(super) struct ArithmeticFigures {
     images: usize,
     /// Of the trainer's machine.
     link: Link,
+    /// Teachers of one core each that keep a process busy that trains the demo's student on one core.
+    teachers_per_trainer: f64,
+    /// Teachers of one core each that keep a process busy that records on one core.
+    teachers_per_recorder: f64,
     /// One process with the demo's teachers and student, and images of Fashion-MNIST as pixels.
     limits: Vec<Limited>,
     /// What the link alone carries.
@@ -230,6 +236,8 @@ impl ArithmeticFigures {
         Self {
             images,
             link,
+            teachers_per_trainer: measured.student / measured.teacher,
+            teachers_per_recorder: measured.recorder / measured.teacher,
             limits: [limited(Work::Train), limited(Work::Record)].concat(),
             crossings: crossings
                 .map(|sample| measured.crossing(sample, images, link))
@@ -237,82 +245,6 @@ impl ArithmeticFigures {
             epochs: EPOCHS,
             live_core_hours: measured.core_hours(EPOCHS * images),
             recordings: recordings.to_vec(),
-        }
-    }
-}
-
-impl fmt::Display for ArithmeticFigures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "by arithmetic, {} images, a link of {} Gbit/s",
-            self.images, self.link.gigabits_per_second
-        )?;
-        for limited in &self.limits {
-            writeln!(
-                f,
-                "  {} teachers, one process that {}: limited by {}, {:.1} s for all images; {} such processes keep \
-                 all teachers busy",
-                limited.teachers,
-                limited.work.verb(),
-                limited.limit.name(),
-                limited.seconds,
-                limited.processes_for_all_teachers
-            )?;
-            for (resource, speed) in &limited.samples_per_second {
-                writeln!(f, "    {:<20} {speed:.0} samples/s", resource.name())?;
-            }
-        }
-        writeln!(f, "  what the link alone carries")?;
-        for crossing in &self.crossings {
-            writeln!(
-                f,
-                "    {}, {} classes in f16: pixels {:.0} samples/s, {:.1} s; by reference {:.0} samples/s, {:.1} s",
-                crossing.shape,
-                crossing.classes,
-                crossing.pixels_samples_per_second,
-                crossing.pixels_seconds,
-                crossing.reference_samples_per_second,
-                crossing.reference_seconds
-            )?;
-        }
-        writeln!(
-            f,
-            "  {} epochs with live soft targets: {:.2} core-hours of teachers",
-            self.epochs, self.live_core_hours
-        )?;
-        for recorded in &self.recordings {
-            writeln!(
-                f,
-                "    recording of {} views: {:.2} core-hours, {:.2} GB; saves {:.2} core-hours, {:.2} for each GB",
-                recorded.views,
-                recorded.core_hours,
-                recorded.gigabytes,
-                recorded.saved_core_hours,
-                recorded.saved_core_hours_per_gigabyte
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl Work {
-    fn verb(self) -> &'static str {
-        match self {
-            Self::Train => "trains",
-            Self::Record => "records",
-        }
-    }
-}
-
-impl Resource {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Teachers => "all teachers",
-            Self::Training => "the training core",
-            Self::Pool => "the trainer's pool",
-            Self::Recorder => "the recording core",
-            Self::Link => "the link",
         }
     }
 }
@@ -385,6 +317,14 @@ mod tests {
         let over_slow = measured.limited(Work::Record, 1_000, 1_000_000, slow);
         assert_eq!(over_slow.limit, Resource::Link);
         is_near(over_slow.seconds, 64.0);
+    }
+
+    #[test]
+    fn a_process_uses_as_many_teachers_as_keep_it_busy() {
+        let figures = ArithmeticFigures::of(&measured(), 1_000_000, LINK);
+        // 10,000 and 100,000 samples/s, divided by 8,000.
+        is_near(figures.teachers_per_trainer, 1.25);
+        is_near(figures.teachers_per_recorder, 12.5);
     }
 
     #[test]

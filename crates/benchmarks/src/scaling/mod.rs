@@ -7,6 +7,7 @@ mod link;
 mod loopback;
 mod message_bytes;
 mod predictions;
+mod recorders;
 mod recording;
 mod shards;
 mod teachers;
