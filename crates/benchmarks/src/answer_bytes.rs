@@ -1,4 +1,4 @@
-//! The size of soft targets in a teacher's answers and in recordings.
+//! The size of messages, and of soft targets in a teacher's answers and in recordings.
 
 use prost::Message;
 use proto::teacher::v1::{
@@ -18,7 +18,12 @@ pub(crate) fn answer(targets: &SoftTargets) -> StreamSoftTargetsResponse {
 
 /// Bytes of the answer, with gRPC's prefix.
 pub(crate) fn on_the_wire(targets: &SoftTargets) -> usize {
-    PREFIX + answer(targets).encoded_len()
+    with_prefix(&answer(targets))
+}
+
+/// Bytes of a message, with gRPC's prefix.
+pub(crate) fn with_prefix(message: &impl Message) -> usize {
+    PREFIX + message.encoded_len()
 }
 
 /// Bytes in a recording, without its files' headers.

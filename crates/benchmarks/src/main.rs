@@ -29,9 +29,11 @@ mod parts;
 mod process;
 mod recipe;
 mod report;
+mod scaling;
 mod series;
 mod serve;
 mod stream;
+mod streaming;
 mod task;
 mod threads;
 mod train;
@@ -57,6 +59,7 @@ const USAGE_EXIT_CODE: u8 = 64;
   retort-bench encodings                              size and time of the encodings of soft targets
   retort-bench serve                                  the overhead of the inference service over ONNX Runtime
   retort-bench serve --url 127.0.0.1:8001 --model fashion-mnist --callers 1,64
+  retort-bench scaling                                what limits many teachers and workers
 docs/benchmarks.md explains every figure."
 )]
 struct Arguments {
@@ -72,6 +75,7 @@ enum Command {
     Stream(stream::StreamArguments),
     Encodings(encodings::EncodingsArguments),
     Serve(Box<serve::ServeArguments>),
+    Scaling(Box<scaling::ScalingArguments>),
     #[command(flatten)]
     Part(Part),
 }
@@ -101,6 +105,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Stream(arguments) => measure(stream::execute(&arguments)),
         Command::Encodings(arguments) => measure(encodings::execute(&arguments)),
         Command::Serve(arguments) => measure(serve::execute(*arguments)),
+        Command::Scaling(arguments) => measure(scaling::execute(&arguments)),
         Command::Part(part) => {
             // As the services set them.
             let settings = [&TENSOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();

@@ -139,6 +139,11 @@ impl Program {
         }
     }
 
+    /// Starts the program, without its standard output.
+    pub(crate) fn start(self) -> anyhow::Result<Running> {
+        self.spawn(Stdio::null())
+    }
+
     async fn output(&self) -> anyhow::Result<Vec<u8>> {
         let running = self.spawn(Stdio::piped())?;
         let output = tokio::task::spawn_blocking(move || running.output());
@@ -200,12 +205,12 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.running.process.id()
+        self.running.pid()
     }
 }
 
 /// A child process that is stopped on drop.
-struct Running {
+pub(crate) struct Running {
     name: String,
     process: Child,
     /// Its standard error.
@@ -213,6 +218,23 @@ struct Running {
 }
 
 impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// If it has failed; the message has the last line of its standard error.
+    pub(crate) fn is_running(&mut self) -> anyhow::Result<bool> {
+        let waiting = || format!("cannot wait for {}", self.name);
+        match self.process.try_wait().with_context(waiting)? {
+            None => Ok(true),
+            Some(status) if status.success() => Ok(false),
+            Some(status) => Err(self.failed(status)),
+        }
+    }
+
     /// Waits for the end of the process and returns its standard output.
     fn output(mut self) -> anyhow::Result<Vec<u8>> {
         let mut stdout = Vec::new();

@@ -58,13 +58,17 @@ impl Teacher {
 
     /// Starts a service on one thread, like the demo's teachers.
     pub(super) async fn serve(&self) -> anyhow::Result<Server> {
-        let program = Program::service("teacher-service")?
+        self.service()?.serve().await
+    }
+
+    /// The program that [`serve`](Self::serve) starts.
+    pub(crate) fn service(&self) -> anyhow::Result<Program> {
+        Ok(Program::service("teacher-service")?
             .args(["serve", "--model"])
             .arg(&self.artifact)
             .args(["--set", "compute.threads=1"])
             .args(["--set", "grpc.listen=127.0.0.1:0"])
-            .args(["--set", "metrics.listen=127.0.0.1:0"]);
-        program.serve().await
+            .args(["--set", "metrics.listen=127.0.0.1:0"]))
     }
 
     /// Measures the forward pass alone, in its own process, on one thread.

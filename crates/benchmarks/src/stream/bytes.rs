@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::Serialize;
 use soft_targets::{Encoder, Encoding, SoftTargets, ValueType};
 
-use super::workload::BATCH_SIZE;
-use crate::answer_bytes;
+use crate::{answer_bytes, streaming::BATCH_SIZE};
 
 /// Numbers of classes of Fashion-MNIST, ImageNet-1k and ImageNet-21k.
 const CLASSES: [usize; 3] = [10, 1_000, 21_841];

@@ -2,7 +2,6 @@
 
 mod bytes;
 mod report;
-mod workload;
 
 use std::collections::BTreeMap;
 
@@ -15,9 +14,9 @@ use crate::{
     number_arguments::{above_zero, at_least_one},
     process::{Program, Server},
     report::print,
+    streaming::{BATCH_MILLISECONDS, CREDIT, DEEP, client, endpoints, simulated_teachers},
 };
 use report::{Figures, Round};
-use workload::{BATCH_MILLISECONDS, BATCH_SIZE, CREDIT, DEEP};
 
 /// Measure the maximum rate of soft targets.
 #[derive(Debug, Args)]
@@ -75,30 +74,15 @@ pub(crate) async fn execute(arguments: &StreamArguments) -> Result<()> {
     print(&Figures::of(&rounds), arguments.json)
 }
 
-/// Starts `teachers` simulated teachers in one process, each on its own port.
-async fn simulated_teachers(teachers: usize, milliseconds: u64, credit: usize) -> Result<Server> {
-    let program = Program::part("simulated-teachers")?
-        .args(["--teachers", &teachers.to_string()])
-        .args(["--milliseconds", &milliseconds.to_string()])
-        .args(["--credit", &credit.to_string()]);
-    program.serve().await
-}
-
 impl StreamArguments {
     /// Streams from the first `teachers` of `server` through the trainer's pool.
     async fn stream(&self, server: &Server, teachers: usize, ahead: usize) -> Result<Measurement> {
-        let endpoints = server.addresses.values().take(teachers);
-        let endpoints: Vec<_> = endpoints.map(ToString::to_string).collect();
-        self.load("pool", &endpoints, ahead).await
+        self.load("pool", &endpoints(server, teachers), ahead).await
     }
 
-    /// Runs the part `client`, which keeps `ahead` batches in flight to `endpoints`.
-    async fn load(&self, client: &str, endpoints: &[String], ahead: usize) -> Result<Measurement> {
-        let program = Program::part(client)?
-            .args(["--batch-size", &BATCH_SIZE.to_string()])
-            .args(["--ahead", &ahead.to_string()])
-            .args(["--seconds", &self.seconds.to_string()])
-            .args(endpoints);
+    /// Runs the part `name`, which keeps `ahead` batches in flight to `endpoints`.
+    async fn load(&self, name: &str, endpoints: &[String], ahead: usize) -> Result<Measurement> {
+        let program = client(name, endpoints, ahead, self.seconds)?;
         program.figures().await
     }
 }

@@ -4,13 +4,11 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{
-    bytes::BytesPerSample,
-    workload::{BATCH_MILLISECONDS, BATCH_SIZE},
-};
+use super::bytes::BytesPerSample;
 use crate::{
     measurement::Measurement,
     series::{Series, series},
+    streaming::{BATCH_MILLISECONDS, BATCH_SIZE},
 };
 
 /// The measurements of one turn.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod scaling;
 mod serve;
 mod soft_targets;
 mod support;
