@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_requests;
+mod bucket_canaries;
 mod buckets;
 mod canaries;
 mod captures;
