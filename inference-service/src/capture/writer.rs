@@ -21,7 +21,7 @@ use common::{atomic_file, folders};
 use datasets::Values;
 use tracing::warn;
 
-use super::{CaptureCounts, Message, Samples, npy};
+use super::{CaptureCounts, Message, Samples, folder_lock, npy};
 use crate::{config::CaptureConfig, raw_samples::raw_samples};
 
 /// Largest size of a file, bytes.
@@ -75,6 +75,11 @@ impl Writer {
 
     /// Writes what arrives until the end.
     pub(super) fn work(mut self, messages: &Receiver<Message>) {
+        let lock = folder_lock::take(&self.folder);
+        if let Err(error) = &lock {
+            let folder = self.folder.display();
+            warn!("cannot remove the unfinished files in {folder}: {error}");
+        }
         loop {
             let first = self.parts.values().map(|part| part.began).min();
             let wait = first.map_or(self.write_after, |began| {
@@ -89,6 +94,7 @@ impl Writer {
             self.write(|part| part.began.elapsed() >= write_after);
         }
         self.write(|_| true);
+        drop(lock);
     }
 
     /// Adds samples to the next file of their folder, and writes it if it is large enough.
