@@ -4,7 +4,6 @@
 //! dropped and counted. A thread of its own writes them ([`Writer`]).
 
 mod folder_lock;
-mod npy;
 mod writer;
 
 use std::{

@@ -18,10 +18,10 @@ use std::{
 
 use artifacts::model_store::ModelName;
 use common::{atomic_file, folders};
-use datasets::Values;
+use datasets::{NpyElement, Values, npy_file};
 use tracing::warn;
 
-use super::{CaptureCounts, Message, Samples, folder_lock, npy};
+use super::{CaptureCounts, Message, Samples, folder_lock};
 use crate::{config::CaptureConfig, raw_samples::raw_samples};
 
 /// Largest size of a file, bytes.
@@ -50,7 +50,7 @@ struct Place {
 /// The content of the next file of a folder.
 struct Part {
     began: Instant,
-    element: npy::Element,
+    element: NpyElement,
     samples: usize,
     data: Vec<u8>,
 }
@@ -108,10 +108,10 @@ impl Writer {
             bytes,
         } = samples;
         let (element, data) = match raw_samples(&input, &manifest) {
-            Values::Uint8(pixels) => (npy::Element::Uint8, pixels),
+            Values::Uint8(pixels) => (NpyElement::Uint8, pixels),
             Values::Fp32(rows) => {
                 let bytes = rows.iter().flat_map(|value| value.to_le_bytes());
-                (npy::Element::Fp32, bytes.collect())
+                (NpyElement::Fp32, bytes.collect())
             }
         };
         self.counts.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -162,7 +162,7 @@ impl Writer {
             _ => &place.shape[..],
         };
         let shape = [&[part.samples], sample].concat();
-        let file = npy::file(part.element, &shape, &part.data);
+        let file = npy_file(part.element, &shape, &part.data);
         self.make_room(file.len() as u64)?;
         fs::create_dir_all(&folder)?;
         let number = newest_number(&folder)? + 1;
