@@ -36,31 +36,33 @@ const TICK: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Where a canary is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CanaryPlace {
+    /// Its share of the requests.
+    share: f64,
+    /// The version that serves beside it.
+    pub(super) active: u64,
+}
+
 impl Publisher {
-    /// The share of the requests for `upload`, and the version that serves beside it; `None` if it is no canary.
-    pub(super) fn canary_place(&self, upload: &Upload) -> Option<(f64, u64)> {
+    /// The place of `upload` as a canary; `None` if it is none.
+    pub(super) fn canary_place(&self, upload: &Upload) -> Option<CanaryPlace> {
         let share = upload.canary_share.unwrap_or(self.config.canary.share);
         let active = self.catalog.serving(&upload.model)?;
-        (share > 0.0).then_some((share, active))
+        (share > 0.0).then_some(CanaryPlace { share, active })
     }
 
-    /// Publishes a model as a canary, with `share` of the requests, beside the version `active`, which serves. The
-    /// trial of another canary ends. The caller holds `change`.
+    /// Publishes a model as a canary. The trial of another canary ends. For `keep_active` see [`Upload`]. The caller
+    /// holds `change`.
     pub(super) async fn publish_canary(
         self: &Arc<Self>,
-        upload: Upload,
-        share: f64,
-        active: u64,
+        model: ModelName,
+        candidate: Candidate,
+        place: CanaryPlace,
+        keep_active: bool,
     ) -> Result<Published, PublishError> {
-        let Upload {
-            model,
-            onnx,
-            manifest,
-            signed,
-            keep_active,
-            canary_share: _,
-        } = upload;
-        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let CanaryPlace { share, active } = place;
         let (name, wanted) = (model.clone(), Arc::clone(&candidate.manifest));
         let find =
             move |store: &dyn ModelStore| Ok((store.find(&name, &wanted)?, store.active(&name)?));
