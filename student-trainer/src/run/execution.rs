@@ -50,7 +50,8 @@ use crate::{
     loader::{BatchPlan, BatchShare, TrainingSamples},
     metrics::CurrentRunGauges,
     soft_targets::{
-        PhaseTargets, SoftTargetEpochs, SoftTargetSource, SupplyContext, TeacherSupplies,
+        PhaseTargets, RunReference, SoftTargetEpochs, SoftTargetSource, SupplyContext,
+        TeacherSupplies,
     },
     training_data::TrainingData,
 };
@@ -326,12 +327,14 @@ impl Run<'_> {
 
     fn soft_targets(&self) -> Result<TeacherSupplies<'_>, RunError> {
         let teachers = self.config.all_teachers().into_iter();
+        let reference = RunReference::default();
         let contexts = teachers.map(|teacher| SupplyContext {
             config: &self.config,
             teacher,
             epochs: self.soft_target_epochs(teacher.position),
             teacher_before: self.teacher_before(teacher.name),
             train: &self.data.train,
+            reference: reference.clone(),
             cancel: self.context.cancel,
             runtime: self.context.runtime,
         });
