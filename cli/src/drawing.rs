@@ -2,7 +2,9 @@
 
 use std::{fmt::Write, io::IsTerminal};
 
-use crate::prediction::{argmax, most_probable};
+use soft_targets::logits::argmax;
+
+use crate::prediction::most_probable;
 
 /// Characters for grey values, from dark to light.
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];

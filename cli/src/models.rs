@@ -5,7 +5,6 @@ mod deletion;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use artifacts::manifest::ArtifactManifest;
@@ -21,7 +20,7 @@ use proto::publish::v1::{
 };
 use server::{
     security::client::CredentialArguments,
-    upload::{IfStored, ModelUpload, upload, upload_canary},
+    upload::{self, IfStored, LOAD_DEADLINE, ModelUpload},
 };
 use tonic::Request;
 
@@ -30,10 +29,6 @@ use crate::{
     client::Remote,
     inference::{publisher, versions},
 };
-
-/// The service checks, loads and warms up a model before it answers. Its configuration may allow an
-/// hour for that. TCP keepalive detects a lost service earlier.
-const LOAD_DEADLINE: Duration = Duration::from_secs(3_700);
 
 /// The service's reason for a version that no configuration asks to load.
 const NOT_LOADED: &str = "not loaded";
@@ -172,8 +167,8 @@ async fn publish(
 ) -> Result<(), CliError> {
     let files = read_artifact(artifact)?;
     let response = match canary {
-        None => send(admin, upload(model, files, IfStored::Activate)).await?,
-        Some(share) => send(admin, upload_canary(model, files, share)).await?,
+        None => send(admin, upload::upload(model, files, IfStored::Activate)).await?,
+        Some(share) => send(admin, upload::upload_canary(model, files, share)).await?,
     };
     let version = response.version;
     if response.canary {
@@ -204,7 +199,7 @@ pub(crate) async fn upload_artifact(
     if_stored: IfStored,
 ) -> Result<PublishResponse, CliError> {
     let files = read_artifact(artifact)?;
-    send(admin, upload(model, files, if_stored)).await
+    send(admin, upload::upload(model, files, if_stored)).await
 }
 
 /// The model.onnx, the manifest.json and the signature, if there is one, in the folder `artifact`.
@@ -235,10 +230,8 @@ async fn send(
     messages: impl Iterator<Item = PublishRequest> + Send + 'static,
 ) -> Result<PublishResponse, CliError> {
     let mut client = publisher(admin).await?;
-    let mut request = Request::new(tokio_stream::iter(messages));
-    request.set_timeout(LOAD_DEADLINE);
-    let response = client.publish(request).await.map_err(admin.refused())?;
-    Ok(response.into_inner())
+    let published = upload::publish(&mut client, messages).await;
+    published.map_err(admin.refused())
 }
 
 /// A share of the requests: `10%` or `0.1`.

@@ -85,13 +85,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServerError> {
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
-    let mut ready_file = ready_file.map_err(ServerError::ReadyFile)?;
+    let ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let signatures = SignaturePolicy::load(&config.signatures)?;
     if config.capture.share > 0.0 {
         writable_folder::check("capture.folder", &config.capture.folder)?;
     }
     let ports = Ports::bind(config).await?;
-    let addresses = ports.addresses;
     onnx_runtime::load_library()?;
 
     let catalog = Arc::new(Catalog::default());
@@ -100,7 +99,6 @@ pub async fn run(
         () = shutdown.cancelled() => return Ok(()),
     };
     let publisher = Publisher::new(store, Arc::clone(&catalog), config, signatures);
-    let publisher = Arc::new(publisher);
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
     let capture = Capture::start(&config.capture).map_err(ServerError::Capture)?;
     let inference = Inference::new(catalog, readiness, config.log.access, capture);
@@ -108,12 +106,34 @@ pub async fn run(
     let shared = Shared {
         config,
         inference: Arc::clone(&inference),
-        publisher: Arc::clone(&publisher),
+        publisher: Arc::new(publisher),
         started: Started::default(),
         refusals: Refusals::default(),
         stop: CancellationToken::new(),
     };
-    let (health, mut servers) = ports.serve(&shared)?;
+    let served = serve(ports, &shared, ready_file, &shutdown).await;
+    let now = Instant::now();
+    let deadline = served.as_ref().map_or(now, |deadline| *deadline);
+    write_last_samples(inference, deadline.max(now + LAST_SAMPLES)).await;
+    served.map(drop)
+}
+
+/// Serves on `ports` until `shutdown` is cancelled and the requests in flight are answered. Returns until when these
+/// might have been answered.
+async fn serve(
+    ports: Ports,
+    shared: &Shared<'_>,
+    mut ready_file: Option<ReadyFile>,
+    shutdown: &CancellationToken,
+) -> Result<Instant, ServerError> {
+    let Shared {
+        config,
+        inference,
+        publisher,
+        ..
+    } = shared;
+    let addresses = ports.addresses;
+    let (health, mut servers) = ports.serve(shared)?;
     let [(_, grpc), (_, http), (_, admin), (_, metrics)] = addresses;
     info!(%grpc, %http, %admin, %metrics, "listening");
 
@@ -126,9 +146,9 @@ pub async fn run(
         shared.started.set();
         inference.readiness.start();
         health.set_serving(inference.readiness.is_ready());
-        tokio::spawn(Arc::clone(&publisher).retry());
+        tokio::spawn(Arc::clone(publisher).retry());
         if let Some(states) = states {
-            tokio::spawn(Arc::clone(&publisher).follow(states));
+            tokio::spawn(Arc::clone(publisher).follow(states));
         }
         if let Some(file) = &mut ready_file {
             file.write(&addresses).map_err(ServerError::ReadyFile)?;
@@ -157,17 +177,20 @@ pub async fn run(
         Ok(()) => info!("stopped"),
         Err(_) => warn!("stopped; not every request was answered in time"),
     }
+    Ok(deadline)
+}
+
+/// Writes the captured samples that wait for others, also after a failure. A file system may not answer.
+async fn write_last_samples(inference: Arc<Inference>, deadline: Instant) {
     let finish = task::spawn_blocking(move || {
         if let Some(capture) = &inference.capture {
             capture.finish();
         }
     });
-    // A file system may not answer. The log has the message of a panic.
-    let deadline = deadline.max(Instant::now() + LAST_SAMPLES);
+    // The log has the message of a panic.
     if timeout_at(deadline, finish).await.is_err() {
         warn!("the last captured samples were not written in time; they are lost");
     }
-    Ok(())
 }
 
 /// Opens the model store on a blocking thread: a bucket may take seconds to answer.

@@ -1,6 +1,7 @@
 //! Predictions and accuracies from logits.
 
 use datasets::{SampleError, Source, Values, read_plain};
+use soft_targets::logits::argmax;
 
 /// Samples per call; bounds the memory of activations.
 const BATCH: u32 = 250;
@@ -51,14 +52,8 @@ pub(crate) fn labels(source: &dyn Source) -> Vec<Option<u32>> {
 
 /// The first class with the largest logit, as PyTorch's `argmax`.
 pub(crate) fn largest(row: &[f32]) -> u32 {
-    let mut best = 0;
-    for (class, logit) in row.iter().enumerate() {
-        if *logit > row[best] {
-            best = class;
-        }
-    }
-    // Holds: labels are u32.
-    best as u32
+    // Does not truncate: labels are u32.
+    argmax(row) as u32
 }
 
 /// Share of labelled samples that are predicted correctly, 0 to 1; `None` if none is labelled.

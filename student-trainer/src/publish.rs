@@ -17,9 +17,6 @@ use tonic::{Code, Status};
 
 use crate::config::PublishConfig;
 
-/// The server verifies, loads and warms the model before it answers, which its configuration may allow to
-/// take an hour.
-const DEADLINE: Duration = Duration::from_secs(3_700);
 /// A check loads no model.
 const CHECK_DEADLINE: Duration = Duration::from_secs(120);
 const ATTEMPTS: usize = 5;
@@ -248,10 +245,7 @@ async fn send(
     upload: &ModelUpload,
 ) -> Result<PublishResponse, Status> {
     let messages = upload::upload(&config.model, upload.clone(), IfStored::KeepActive);
-    let mut request = tonic::Request::new(tokio_stream::iter(messages));
-    request.set_timeout(DEADLINE);
-    let mut client = PublisherServiceClient::new(channel);
-    Ok(client.publish(request).await?.into_inner())
+    upload::publish(&mut PublisherServiceClient::new(channel), messages).await
 }
 
 #[cfg(test)]

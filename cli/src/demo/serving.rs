@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use artifacts::manifest::Preprocessing;
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use soft_targets::logits::argmax;
 
 use super::test_images::TestImages;
 use crate::{
     CliError,
     inference::{ServedModel, preprocess},
-    prediction::argmax,
     runs::{Style, screen_style},
 };
 

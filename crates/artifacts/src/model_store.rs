@@ -124,6 +124,23 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         signed: &SignedManifest,
     ) -> Result<u64, StoreError>;
 
+    /// Stores a new version of `model`, as it was signed if it is signed, and returns its number.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit).
+    fn commit_upload(
+        &self,
+        model: &ModelName,
+        onnx: &[u8],
+        manifest: &ArtifactManifest,
+        signed: Option<&SignedManifest>,
+    ) -> Result<u64, StoreError> {
+        match signed {
+            Some(signed) => self.commit_signed(model, onnx, signed),
+            None => self.commit(model, onnx, manifest),
+        }
+    }
+
     /// Stores a new version of `model` for a trial beside the active version, and counts it as one that served, see
     /// [`note_served`](Self::note_served). If the model is signed, the manifest is stored as it was signed. Returns
     /// the version's number.
@@ -137,10 +154,7 @@ pub trait ModelStore: fmt::Debug + Send + Sync {
         manifest: &ArtifactManifest,
         signed: Option<&SignedManifest>,
     ) -> Result<u64, StoreError> {
-        let version = match signed {
-            Some(signed) => self.commit_signed(model, onnx, signed)?,
-            None => self.commit(model, onnx, manifest)?,
-        };
+        let version = self.commit_upload(model, onnx, manifest, signed)?;
         self.note_served(model, version)?;
         Ok(version)
     }

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Error};
 use clap::ValueEnum;
 use common::atomic_file;
+use datasets::{NpyElement, npy_file};
 use networks::NetworkSpec;
 use toml::{Table, Value};
 
@@ -102,13 +103,13 @@ impl Task {
                 fs::create_dir(&data).with_context(|| data.display().to_string())?;
                 // With all three splits, no training images are held out.
                 for (split, samples) in [("train", samples), ("val", CLASSES), ("test", CLASSES)] {
-                    let pixels =
-                        (0..samples * SIDE * SIDE * 3).map(|index| (index * 37 % 251) as u8);
-                    let images = array(&[samples, SIDE, SIDE, 3], pixels);
-                    let labels = array(
-                        &[samples],
-                        (0..samples).map(|index| (index % CLASSES) as u8),
-                    );
+                    let pixels = (0..samples * SIDE * SIDE * 3).map(|at| (at * 37 % 251) as u8);
+                    let labels = (0..samples).map(|at| (at % CLASSES) as u8);
+                    let array = |shape: &[usize], values: Vec<u8>| {
+                        npy_file(NpyElement::Uint8, shape, &values)
+                    };
+                    let images = array(&[samples, SIDE, SIDE, 3], pixels.collect());
+                    let labels = array(&[samples], labels.collect());
                     for (name, content) in [("x", images), ("y", labels)] {
                         let file = data.join(format!("{name}_{split}.npy"));
                         let written = atomic_file::write(&file, &content);
@@ -134,17 +135,6 @@ fn one_linear_layer() -> Table {
         classes = 10
         layers = [{ type = "flatten" }, { type = "linear", features = 10 }]
     }
-}
-
-/// An `.npy` file of u8 values
-/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>, version 1.0).
-fn array(shape: &[usize], values: impl Iterator<Item = u8>) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|size| format!("{size}, ")).collect();
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({sizes})}}\n");
-    // Holds: a shape of four numbers is shorter than 64 KiB.
-    let length = (header.len() as u16).to_le_bytes();
-    let start = [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat();
-    start.into_iter().chain(values).collect()
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod interpolation;
 mod labels;
 mod normalization;
 mod npy;
+mod npy_file;
 mod open;
 mod operations;
 mod packed;
@@ -64,6 +65,7 @@ pub use inspect::{
 };
 pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use normalization::Normalization;
+pub use npy_file::{NpyElement, npy_file};
 pub use open::open;
 pub use render::Renderer;
 pub use sampling::EpochSampler;

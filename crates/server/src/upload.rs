@@ -1,9 +1,21 @@
-//! The messages that upload a model to an inference service.
+//! Uploads models to an inference service.
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use proto::publish::v1::{PublishHeader, PublishRequest, publish_request::Part};
-
 use common::digest::Sha256;
+use futures::stream;
+use proto::publish::v1::{
+    PublishHeader, PublishRequest, PublishResponse, publish_request::Part,
+    publisher_service_client::PublisherServiceClient,
+};
+use tonic::{Request, Status};
+
+use crate::security::client::Channel;
+
+/// Longest time until a service serves a version. It checks, loads and warms up the model before it answers, and its
+/// configuration may allow an hour for that. TCP keepalive detects a lost service earlier.
+pub const LOAD_DEADLINE: Duration = Duration::from_secs(3_700);
 
 /// Bytes of the ONNX file per message: well below gRPC's usual limit of 4 MiB.
 const CHUNK: usize = 1 << 20;
@@ -27,6 +39,19 @@ pub struct ModelUpload {
     pub manifest_json: Bytes,
     /// Its `model.sig`; empty if it is not signed.
     pub signature: Bytes,
+}
+
+/// Sends the messages of [`upload`] or [`upload_canary`], and waits until the version serves.
+///
+/// # Errors
+/// The status of the call.
+pub async fn publish(
+    client: &mut PublisherServiceClient<Channel>,
+    messages: impl Iterator<Item = PublishRequest> + Send + 'static,
+) -> Result<PublishResponse, Status> {
+    let mut request = Request::new(stream::iter(messages));
+    request.set_timeout(LOAD_DEADLINE);
+    Ok(client.publish(request).await?.into_inner())
 }
 
 /// The stream of `PublisherService.Publish`: a header, then the ONNX file in order.

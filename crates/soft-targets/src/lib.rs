@@ -5,6 +5,7 @@
 //! - [`tensor_to_wire`], [`tensor_from_wire`]: what a teacher takes, in messages; [`interpolation_to_wire`],
 //!   [`interpolation_from_wire`]: how its images are resized.
 //! - [`DataReference`], [`SampleReferences`]: batches as positions in a data set that the teacher has too.
+//! - [`logits`]: classes and probabilities.
 //! - [`ClassMatch`]: matches a teacher's classes with those of the data by name.
 //! - [`Recording`], [`Recordings`], [`Replay`]: logits for every image of a data set under some views,
 //!   so that students can be distilled without a teacher. [`RecordingStore`]: a folder or a bucket of recordings.
@@ -32,6 +33,7 @@ mod error;
 mod identity;
 mod interpolation;
 mod limits;
+pub mod logits;
 mod mapping;
 mod pack;
 mod recording;

@@ -3,7 +3,7 @@
 //! [`Capture`] takes samples on the path of the requests, without waiting: what the bounded queue cannot hold is
 //! dropped and counted. A thread of its own writes them ([`Writer`]).
 
-mod npy;
+mod folder_lock;
 mod writer;
 
 use std::{

@@ -18,10 +18,10 @@ use std::{
 
 use artifacts::model_store::ModelName;
 use common::{atomic_file, folders};
-use datasets::Values;
+use datasets::{NpyElement, Values, npy_file};
 use tracing::warn;
 
-use super::{CaptureCounts, Message, Samples, npy};
+use super::{CaptureCounts, Message, Samples, folder_lock};
 use crate::{config::CaptureConfig, raw_samples::raw_samples};
 
 /// Largest size of a file, bytes.
@@ -50,7 +50,7 @@ struct Place {
 /// The content of the next file of a folder.
 struct Part {
     began: Instant,
-    element: npy::Element,
+    element: NpyElement,
     samples: usize,
     data: Vec<u8>,
 }
@@ -75,6 +75,11 @@ impl Writer {
 
     /// Writes what arrives until the end.
     pub(super) fn work(mut self, messages: &Receiver<Message>) {
+        let lock = folder_lock::take(&self.folder);
+        if let Err(error) = &lock {
+            let folder = self.folder.display();
+            warn!("cannot remove the unfinished files in {folder}: {error}");
+        }
         loop {
             let first = self.parts.values().map(|part| part.began).min();
             let wait = first.map_or(self.write_after, |began| {
@@ -89,6 +94,7 @@ impl Writer {
             self.write(|part| part.began.elapsed() >= write_after);
         }
         self.write(|_| true);
+        drop(lock);
     }
 
     /// Adds samples to the next file of their folder, and writes it if it is large enough.
@@ -102,10 +108,10 @@ impl Writer {
             bytes,
         } = samples;
         let (element, data) = match raw_samples(&input, &manifest) {
-            Values::Uint8(pixels) => (npy::Element::Uint8, pixels),
+            Values::Uint8(pixels) => (NpyElement::Uint8, pixels),
             Values::Fp32(rows) => {
                 let bytes = rows.iter().flat_map(|value| value.to_le_bytes());
-                (npy::Element::Fp32, bytes.collect())
+                (NpyElement::Fp32, bytes.collect())
             }
         };
         self.counts.waiting.fetch_sub(bytes, Ordering::Relaxed);
@@ -156,7 +162,7 @@ impl Writer {
             _ => &place.shape[..],
         };
         let shape = [&[part.samples], sample].concat();
-        let file = npy::file(part.element, &shape, &part.data);
+        let file = npy_file(part.element, &shape, &part.data);
         self.make_room(file.len() as u64)?;
         fs::create_dir_all(&folder)?;
         let number = newest_number(&folder)? + 1;

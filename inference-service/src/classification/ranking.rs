@@ -1,5 +1,7 @@
 //! Ranks classes by their logits.
 
+use soft_targets::logits::softmax;
+
 /// A class in the answer for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RankedClass {
@@ -13,17 +15,14 @@ pub(crate) struct RankedClass {
 
 /// The `count` most probable classes. Equal classes keep their order.
 pub(crate) fn rank(logits: &[f32], names: &[String], count: usize) -> Vec<RankedClass> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    // Softmax, shifted so that `exp` does not overflow.
-    let power = |logit: f32| (f64::from(logit) - f64::from(largest)).exp();
-    let sum: f64 = logits.iter().map(|logit| power(*logit)).sum();
+    let probabilities = softmax(logits);
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     order.truncate(count);
     let ranked = order.into_iter().map(|index| RankedClass {
         index,
         name: names.get(index).cloned().unwrap_or_default(),
-        probability: power(logits[index]) / sum,
+        probability: probabilities[index],
         logit: logits[index],
     });
     ranked.collect()

@@ -16,7 +16,7 @@ use super::upload;
 use crate::{
     canary::{Outcome, Trial},
     error::PublishError,
-    publisher::{ListedVersion, Publisher, run_to_completion},
+    publisher::{ListedVersion, Publisher, Upload, run_to_completion},
 };
 
 /// Concurrent uploads, each received into memory; further uploads wait and are not read.
@@ -34,6 +34,11 @@ impl PublisherEdge {
         let uploads = Semaphore::new(UPLOADS);
         Self { publisher, uploads }
     }
+
+    async fn warnings(&self, upload: &Upload) -> Vec<String> {
+        let warnings = self.publisher.warnings(&upload.model, &upload.manifest);
+        warnings.await
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -46,11 +51,9 @@ impl PublisherService for PublisherEdge {
     ) -> Answer<PublishResponse> {
         // Cannot fail: nothing closes the semaphore.
         let _permit = self.uploads.acquire().await;
-        let upload = upload::receive(request.into_inner(), self.publisher.limits()).await?;
-        let warnings = self
-            .publisher
-            .warnings(&upload.model, &upload.manifest)
-            .await;
+        let limits = self.publisher.limits();
+        let upload = upload::receive(request.into_inner(), limits).await?;
+        let warnings = self.warnings(&upload).await;
         let published = run_to_completion(Arc::clone(&self.publisher).publish(upload)).await?;
         Ok(Response::new(PublishResponse {
             version: published.version,
@@ -69,10 +72,7 @@ impl PublisherService for PublisherEdge {
         let _permit = self.uploads.acquire().await;
         let limits = self.publisher.limits();
         let upload = upload::receive_to_check(request.into_inner(), limits).await?;
-        let warnings = self
-            .publisher
-            .warnings(&upload.model, &upload.manifest)
-            .await;
+        let warnings = self.warnings(&upload).await;
         self.publisher.check(upload).await?;
         Ok(Response::new(CheckPublishResponse { warnings }))
     }

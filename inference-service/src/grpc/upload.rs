@@ -4,6 +4,7 @@ use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, SignedManifest},
 };
+use bytes::Bytes;
 use common::digest::{RollingSha256, Sha256};
 use futures::{Stream, StreamExt};
 use model_signing::MAX_SIGNATURE_BYTES;
@@ -106,24 +107,17 @@ async fn receive_parts(
         return Err(PublishError::Digest { expected, found }.into());
     }
     Ok(Upload {
-        model: expected.model,
         onnx: onnx.into(),
-        manifest: expected.manifest,
-        signed: expected.signed,
-        keep_active: expected.keep_active,
-        canary_share: expected.canary_share,
+        ..expected.upload
     })
 }
 
 /// The checked content of a header.
 struct Expected {
-    model: ModelName,
     sha256: Sha256,
     size: u64,
-    manifest: ArtifactManifest,
-    signed: Option<SignedManifest>,
-    keep_active: bool,
-    canary_share: Option<f64>,
+    /// Without the file.
+    upload: Upload,
 }
 
 impl Expected {
@@ -159,13 +153,16 @@ impl Expected {
             signature: header.signature.into(),
         });
         Ok(Self {
-            model,
             sha256,
             size: header.size,
-            manifest,
-            signed,
-            keep_active: header.keep_active,
-            canary_share: header.canary_share,
+            upload: Upload {
+                model,
+                onnx: Bytes::new(),
+                manifest,
+                signed,
+                keep_active: header.keep_active,
+                canary_share: header.canary_share,
+            },
         })
     }
 

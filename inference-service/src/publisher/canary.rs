@@ -9,9 +9,10 @@ use artifacts::{
     manifest::ArtifactManifest,
     model_store::{ModelName, ModelStore, StoreError},
 };
+use server::back_off::BackOff;
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use traces::Span;
 use tracing::{info, warn};
@@ -31,31 +32,37 @@ use crate::{
 /// How often the rule is applied.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Bounds of the pauses between attempts to promote a canary while the model store does not answer.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Where a canary is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CanaryPlace {
+    /// Its share of the requests.
+    share: f64,
+    /// The version that serves beside it.
+    pub(super) active: u64,
+}
+
 impl Publisher {
-    /// The share of the requests for `upload`, and the version that serves beside it; `None` if it is no canary.
-    pub(super) fn canary_place(&self, upload: &Upload) -> Option<(f64, u64)> {
+    /// The place of `upload` as a canary; `None` if it is none.
+    pub(super) fn canary_place(&self, upload: &Upload) -> Option<CanaryPlace> {
         let share = upload.canary_share.unwrap_or(self.config.canary.share);
         let active = self.catalog.serving(&upload.model)?;
-        (share > 0.0).then_some((share, active))
+        (share > 0.0).then_some(CanaryPlace { share, active })
     }
 
-    /// Publishes a model as a canary, with `share` of the requests, beside the version `active`, which serves. The
-    /// trial of another canary ends. The caller holds `change`.
+    /// Publishes a model as a canary. The trial of another canary ends. For `keep_active` see [`Upload`]. The caller
+    /// holds `change`.
     pub(super) async fn publish_canary(
         self: &Arc<Self>,
-        upload: Upload,
-        share: f64,
-        active: u64,
+        model: ModelName,
+        candidate: Candidate,
+        place: CanaryPlace,
+        keep_active: bool,
     ) -> Result<Published, PublishError> {
-        let Upload {
-            model,
-            onnx,
-            manifest,
-            signed,
-            keep_active,
-            canary_share: _,
-        } = upload;
-        let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        let CanaryPlace { share, active } = place;
         let (name, wanted) = (model.clone(), Arc::clone(&candidate.manifest));
         let find =
             move |store: &dyn ModelStore| Ok((store.find(&name, &wanted)?, store.active(&name)?));
@@ -196,28 +203,55 @@ impl Publisher {
     }
 
     /// Compares the canary's answers, and applies the rule until the trial ends. A comparison that waits for its
-    /// reference does not hold up the rule.
+    /// reference does not hold up the rule. While the model store does not answer, a promotion is repeated.
     async fn judge(
         self: Arc<Self>,
         model: ModelName,
         trial: Arc<Trial>,
-        comparisons: mpsc::Receiver<Comparison>,
+        mut comparisons: mpsc::Receiver<Comparison>,
     ) {
-        let decision = tokio::select! {
-            decision = self.decision(&model, &trial) => decision,
-            () = self.compare_answers(&model, &trial, comparisons) => None,
-        };
-        let Some(verdict) = decision else {
-            return withdrawn(&model, &trial);
-        };
+        let mut pauses = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut promote_from = Instant::now();
+        loop {
+            let decision = tokio::select! {
+                decision = self.decision(&model, &trial, promote_from) => decision,
+                () = self.compare_answers(&model, &trial, &mut comparisons) => None,
+            };
+            let Some(verdict) = decision else {
+                return withdrawn(&model, &trial);
+            };
+            let Err(error) = self.carry_out(&model, &trial, &verdict).await else {
+                return;
+            };
+            let pause = pauses.next_pause();
+            promote_from = Instant::now() + pause;
+            let (version, reason) = (trial.canary, verdict.reason());
+            warn!(
+                %model, version, active = trial.active,
+                "the canary cannot be activated yet; its trial continues, and the next attempt is in {pause:.1?}: \
+                 {reason}; {error}"
+            );
+        }
+    }
+
+    /// Promotes the canary or rolls it back, and ends the trial.
+    ///
+    /// # Errors
+    /// If the model store does not answer. The trial continues.
+    async fn carry_out(
+        self: &Arc<Self>,
+        model: &ModelName,
+        trial: &Arc<Trial>,
+        verdict: &Verdict,
+    ) -> Result<(), StoreError> {
         let version = trial.canary;
         let reason = verdict.reason().to_string();
         let ended = match verdict {
-            Verdict::Promote(_) => self.promote(&model, &trial).await,
-            Verdict::RollBack(_) => Ok(self.roll_back(&model, &trial).await),
+            Verdict::Promote(_) => self.promote(model, trial).await,
+            Verdict::RollBack(_) => Ok(self.roll_back(model, trial).await),
         };
         match (ended, verdict) {
-            (Ok(false), _) => withdrawn(&model, &trial),
+            (Ok(false), _) => withdrawn(model, trial),
             (Ok(true), Verdict::Promote(_)) => {
                 info!(%model, version, previous = trial.active, "the canary is promoted: {reason}");
                 trial.end(Outcome::Promoted, reason);
@@ -226,17 +260,27 @@ impl Publisher {
                 warn!(%model, version, active = trial.active, "the canary is rolled back: {reason}");
                 trial.end(Outcome::RolledBack, reason);
             }
+            (Err(PublishError::Store(error @ StoreError::Unavailable { .. })), _) => {
+                return Err(error);
+            }
             (Err(error), _) => {
-                self.roll_back(&model, &trial).await;
+                self.roll_back(model, trial).await;
                 let reason = format!("{reason}, but cannot be activated: {error}");
                 warn!(%model, version, active = trial.active, "the canary is rolled back: {reason}");
                 trial.end(Outcome::RolledBack, reason);
             }
         }
+        Ok(())
     }
 
-    /// Applies the rule until it decides; `None` if another change ends the trial before.
-    async fn decision(&self, model: &ModelName, trial: &Arc<Trial>) -> Option<Verdict> {
+    /// Applies the rule until it decides, from `promote_from` for a promotion; `None` if another change ends the trial
+    /// before.
+    async fn decision(
+        &self,
+        model: &ModelName,
+        trial: &Arc<Trial>,
+        promote_from: Instant,
+    ) -> Option<Verdict> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -244,8 +288,10 @@ impl Publisher {
             if !self.catalog.is_on_trial(model, trial) {
                 return None;
             }
-            if let Some(verdict) = trial.verdict() {
-                return Some(verdict);
+            match trial.verdict() {
+                Some(Verdict::Promote(_)) if Instant::now() < promote_from => {}
+                Some(verdict) => return Some(verdict),
+                None => {}
             }
         }
     }
@@ -255,7 +301,7 @@ impl Publisher {
         &self,
         model: &ModelName,
         trial: &Trial,
-        mut comparisons: mpsc::Receiver<Comparison>,
+        comparisons: &mut mpsc::Receiver<Comparison>,
     ) {
         let reference = Reference::of(&self.config.canary);
         let loaded = |version: u64| self.catalog.answering(model).remove(&version);
@@ -278,7 +324,9 @@ impl Publisher {
         }
         let name = model.clone();
         let active = self.blocking(move |store| store.active(&name)).await?;
-        let Some(active) = active.filter(|active| active.version == trial.active) else {
+        // The canary is active already if the reply to an earlier attempt was lost.
+        let expected = [trial.active, trial.canary];
+        let Some(active) = active.filter(|active| expected.contains(&active.version)) else {
             // Another process activated a version that this one does not serve yet.
             let model = model.clone();
             return Err(StoreError::Changed { model }.into());
@@ -314,3 +362,6 @@ fn withdrawn(model: &ModelName, trial: &Trial) {
     info!(%model, version = trial.canary, "the canary is withdrawn: {reason}");
     trial.end(Outcome::Withdrawn, reason.to_owned());
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,9 +124,7 @@ impl Publisher {
     ) -> Result<Published, PublishError> {
         self.store.check_writable()?;
         let _change = self.change.lock().await;
-        if let Some((share, active)) = self.canary_place(&upload) {
-            return self.publish_canary(upload, share, active).await;
-        }
+        let canary = self.canary_place(&upload);
         let Upload {
             model,
             onnx,
@@ -136,6 +134,10 @@ impl Publisher {
             canary_share: _,
         } = upload;
         let candidate = self.candidate(&model, onnx, manifest, signed)?;
+        if let Some(place) = canary {
+            let published = self.publish_canary(model, candidate, place, keep_active);
+            return published.await;
+        }
         let stored = self.serve_stored(&model, &candidate.manifest, keep_active);
         if let Some(published) = stored.await? {
             return Ok(published);

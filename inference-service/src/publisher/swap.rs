@@ -127,9 +127,8 @@ impl<'p> Swap<'p> {
                 let signed = candidate.signed.clone();
                 let prepared = self.load(candidate).await?;
                 let name = self.model.clone();
-                let store = move |store: &dyn ModelStore| match signed {
-                    Some(signed) => store.commit_signed(&name, &onnx, &signed),
-                    None => store.commit(&name, &onnx, &manifest),
+                let store = move |store: &dyn ModelStore| {
+                    store.commit_upload(&name, &onnx, &manifest, signed.as_deref())
                 };
                 let store = self.publisher.blocking(store);
                 let version = Span::begin("store model").around(store).await?;

@@ -25,8 +25,8 @@ impl Publisher {
         } = upload;
         self.store.check_writable()?;
         let candidate = self.candidate(&model, onnx, manifest, signed)?;
-        if let Some((_, active)) = canary {
-            self.check_replaces(&model, active, &candidate.manifest)?;
+        if let Some(place) = canary {
+            self.check_replaces(&model, place.active, &candidate.manifest)?;
         }
         let checked = candidate.check().await?;
         // The versions that are loaded now may be unloaded by the time of the publish.

@@ -4,31 +4,27 @@ use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use networks::onnx;
 use proto::{
-    inference::{
-        ModelInferRequest, ModelInferResponse, RepositoryModelUnloadRequest,
-        grpc_inference_service_client::GrpcInferenceServiceClient,
-    },
+    inference::{ModelInferRequest, ModelInferResponse},
     publish::v1::{PublishHeader, PublishResponse, Trial, TrialState},
 };
-use test_support::{Bucket, Teacher, built_beside, class_names, metric_in, write_artifact};
+use test_support::{Teacher, built_beside, class_names, metric_in, write_artifact};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
 use crate::{
-    buckets::{comes_to_serve, start_with},
     publish_checks::check,
     support::{
         Artifact, BINARY, CLASSES, INPUT_SHAPE, Load, MODEL, PATIENCE, Service, ServiceOptions,
-        infer_request, listed, normalized, publish, upload, wait_until,
+        infer_request, listed, normalized, publish, upload,
     },
     swaps::encoded,
 };
 
 /// A rule that a canary of the same kind passes after few requests.
-const QUICK: [&str; 2] = ["canary.min_requests=20", "canary.max_latency_ratio=1000"];
+pub const QUICK: [&str; 2] = ["canary.min_requests=20", "canary.max_latency_ratio=1000"];
 
 /// A rule that needs more requests than a test sends.
-const SLOW: [&str; 1] = ["canary.min_requests=4096"];
+pub const SLOW: [&str; 1] = ["canary.min_requests=4096"];
 
 fn start(settings: &[&str]) -> Service {
     Service::start(&ServiceOptions {
@@ -37,7 +33,7 @@ fn start(settings: &[&str]) -> Service {
     })
 }
 
-async fn publish_with_share(
+pub async fn publish_with_share(
     service: &Service,
     artifact: &Artifact,
     share: f64,
@@ -50,7 +46,7 @@ async fn publish_with_share(
 }
 
 /// Publishes a canary and checks that version 1 serves beside it. Returns its version.
-async fn publish_canary(service: &Service, artifact: &Artifact, share: f64) -> u64 {
+pub async fn publish_canary(service: &Service, artifact: &Artifact, share: f64) -> u64 {
     let published = publish_with_share(service, artifact, share).await;
     let published = published.expect("it is published");
     assert!(published.canary);
@@ -79,12 +75,12 @@ async fn ended(service: &Service, version: u64) -> Trial {
     timeout(PATIENCE, end).await.expect("the trial ends")
 }
 
-fn trials(service: &Service, outcome: &str) -> f64 {
+pub fn trials(service: &Service, outcome: &str) -> f64 {
     let line = format!("retort_canary_trials{{model=\"{MODEL}\",outcome=\"{outcome}\"}}");
     metric_in(&service.metrics(), &line)
 }
 
-fn canary_metric(service: &Service, name: &str) -> f64 {
+pub fn canary_metric(service: &Service, name: &str) -> f64 {
     metric_in(&service.metrics(), &format!("{name}{{model=\"{MODEL}\"}}"))
 }
 
@@ -96,7 +92,7 @@ fn named(version: u64) -> ModelInferRequest {
 }
 
 /// Answers that agree with the logits of the version that they name.
-async fn load(service: &Service) -> Load {
+pub async fn load(service: &Service) -> Load {
     let check = |response: &ModelInferResponse| assert!(encoded(response) > 0);
     Load::start(service, 4, &infer_request(1).0, Arc::new(check)).await
 }
@@ -381,51 +377,6 @@ async fn services_that_share_the_store_serve_a_canary_once_it_is_promoted() {
     assert_eq!(ended(&writer, 2).await.state(), TrialState::Promoted);
     let follows = async { while reader.serving_version().await != "2" {} };
     timeout(PATIENCE, follows).await.expect("it follows");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_canary_in_a_bucket_loads_nothing_at_another_service_which_can_delete_it() {
-    let bucket = Bucket::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let trying = start_with(&bucket, folder.path(), "trying", 60, &SLOW);
-    let other = start_with(&bucket, folder.path(), "other", 60, &[]);
-    publish(&trying, &Artifact::constant(1)).await;
-    comes_to_serve(&other, 1).await;
-    let unload = RepositoryModelUnloadRequest {
-        model_name: MODEL.to_owned(),
-        ..RepositoryModelUnloadRequest::default()
-    };
-    let mut admin = GrpcInferenceServiceClient::new(other.channel("admin").await);
-    let unloaded = admin.repository_model_unload(unload).await;
-    unloaded.expect("it is unloaded");
-    publish_canary(&trying, &Artifact::constant(2), 0.5).await;
-    // The other service takes changes in the order of the models' names, so it has seen the canary once it serves this.
-    let later = Artifact::constant(3);
-    let header = PublishHeader {
-        model_name: "letters".to_owned(),
-        ..later.header()
-    };
-    let published = trying.publish(upload(header, &later.onnx)).await;
-    published.expect("it is published");
-    let letters = ModelInferRequest {
-        model_name: "letters".to_owned(),
-        ..infer_request(1).0
-    };
-    let follows = async { while other.infer(letters.clone()).await.is_err() {} };
-    timeout(PATIENCE, follows).await.expect("it follows");
-    let refused = other.infer(infer_request(1).0).await;
-    let refused = refused.expect_err("it is unloaded");
-    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-
-    other.delete(MODEL, 2).await.expect("it is deleted");
-    wait_until(|| trials(&trying, "withdrawn") >= 1.0);
-    for _ in 0..4 {
-        assert_eq!(trying.serving_version().await, "1");
-    }
-    // Another version loads the model.
-    let third = publish_with_share(&trying, &Artifact::constant(3), 0.0).await;
-    assert_eq!(third.expect("it is published").active_version, 3);
-    comes_to_serve(&other, 3).await;
 }
 
 #[tokio::test]

@@ -100,6 +100,10 @@ async fn a_data_set_has_the_pixels_of_tensors_and_of_pictures() {
 async fn only_the_share_is_captured_and_written_at_the_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = ["capture.share=0.25", "capture.write_after_seconds=3600"];
+    // A service that was killed left it.
+    let unfinished = folder.path().join(MODEL).join("1x8x8/.writing-x");
+    fs::create_dir_all(unfinished.parent().expect("a folder")).expect("it is created");
+    fs::write(&unfinished, "half a file").expect("it is written");
     let service = start(folder.path(), &settings);
     publish(&service, &Artifact::new(1)).await;
     for number in 0..8 {
@@ -109,6 +113,7 @@ async fn only_the_share_is_captured_and_written_at_the_end() {
     assert_eq!(metric(&service, "retort_capture_samples"), 0.0);
     service.terminate();
     assert!(service.wait().success());
+    assert!(!unfinished.exists());
     // Every fourth request.
     assert_eq!(read(folder.path()), [images(3, 1), images(7, 1)].concat());
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod bad_requests;
+mod bucket_canaries;
 mod bucket_deaths;
 mod bucket_swaps;
 mod buckets;

@@ -5,6 +5,7 @@ use std::io;
 use datasets::SampleError;
 use torch_distributed::LostWorker;
 use torch_networks::TorchError;
+use traces::Span;
 
 use crate::{config::PhaseKind, soft_targets::SoftTargetError};
 
@@ -32,6 +33,19 @@ pub enum EngineError {
     /// The run was asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+impl EngineError {
+    /// Marks the work of `span` as failed, unless the run was asked to stop.
+    pub fn mark(&self, span: &Span) {
+        let is_stop = matches!(
+            self,
+            Self::Cancelled | Self::SoftTargets(SoftTargetError::Cancelled)
+        );
+        if !is_stop {
+            span.fail(self);
+        }
+    }
 }
 
 /// Where training diverged.

@@ -150,11 +150,21 @@ impl<'r> Phase<'r> {
 
     /// Trains the rest of an epoch.
     fn train_epoch(&mut self, batches: &Receiver<LoadingResult<'_>>) -> Result<(), EngineError> {
-        let plan = self.context.batches;
-        let BatchPlan { phase, seed, .. } = plan;
         let epoch = self.progress.epoch;
         let span = Span::begin("epoch").with("retort.epoch", epoch as i64 + 1);
         let _entered = span.enter();
+        let trained = self.train_steps(epoch, batches);
+        trained.inspect_err(|error| error.mark(&span))
+    }
+
+    /// Trains the rest of `epoch`, and validates the result.
+    fn train_steps(
+        &mut self,
+        epoch: usize,
+        batches: &Receiver<LoadingResult<'_>>,
+    ) -> Result<(), EngineError> {
+        let plan = self.context.batches;
+        let BatchPlan { phase, seed, .. } = plan;
         let epoch = Epoch {
             dropout: RandomStreams::new(seed, Purpose::Dropout, phase as u64, epoch as u64),
             sampler: plan.sampler(epoch),

@@ -1,5 +1,7 @@
 //! What a model answers for every sample, reduced from its logits batch by batch.
 
+use soft_targets::logits::log_softmax;
+
 use crate::classification::largest;
 
 /// The answers of one model.
@@ -51,14 +53,6 @@ impl Outputs {
             }
         }
     }
-}
-
-/// In f64, as `torch.log_softmax`.
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let logits = logits.iter().map(|logit| f64::from(*logit));
-    let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.clone().map(|logit| (logit - largest).exp()).sum();
-    logits.map(|logit| logit - largest - sum.ln()).collect()
 }
 
 /// KL(teacher ‖ model) of two log-probabilities, in nats: `torch.nn.functional.kl_div` with `log_target`, summed over

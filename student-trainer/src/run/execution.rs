@@ -352,7 +352,8 @@ impl Run<'_> {
                 events: &self.events,
                 cancel: self.context.cancel,
             };
-            let summary = engine::train_phase(network, context)?;
+            let trained = engine::train_phase(network, context);
+            let summary = trained.inspect_err(|error| error.mark(&span))?;
             let folder = ModelFolder::new(self.folder.phase(index, phase.kind()));
             if !folder.is_complete() {
                 folder.write(&self.model_file(), &network.weights()?)?;

@@ -13,7 +13,10 @@ use teacher_pool::{BatchContent, BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES,
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
 use tokio_util::sync::CancellationToken;
 
-use super::{epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets};
+use super::{
+    epochs::SoftTargetEpochs, error::SoftTargetError, recorded::RecordedTargets,
+    run_reference::RunReference,
+};
 use crate::{
     config::{
         ClassNames, ConfiguredTeacher, FixedViews, PhaseConfig, RunConfig, SoftTargetsConfig,
@@ -35,6 +38,8 @@ pub struct SupplyContext<'r> {
     pub teacher_before: Option<&'r TeacherIdentity>,
     /// The training samples.
     pub train: &'r Subset,
+    /// The reference to them, which the teachers of the run share.
+    pub reference: RunReference,
     /// Ends waiting.
     pub cancel: &'r CancellationToken,
     /// Runs the network traffic.
@@ -56,7 +61,7 @@ impl<'r> SupplyContext<'r> {
             largest_batch: self.largest_batch(),
             identity: self.teacher_before.cloned(),
             data: match config.batches {
-                BatchContent::Auto => Some(self.data_reference()?),
+                BatchContent::Auto => Some(self.reference.get(|| self.data_reference())?),
                 BatchContent::Pixels => None,
             },
         };

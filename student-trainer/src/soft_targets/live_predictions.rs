@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::SupplyContext, epochs::SoftTargetEpochs, error::SoftTargetError, live::target_of,
+    run_reference::RunReference,
 };
 use crate::{
     config::{ConfiguredTeacher, RunConfig},
@@ -57,6 +58,7 @@ impl LiveTeacher {
             epochs: SoftTargetEpochs::default(),
             teacher_before: teacher,
             train: samples,
+            reference: RunReference::default(),
             cancel,
             runtime,
         };

@@ -13,6 +13,7 @@ use super::{
     live::LiveTargets,
     recorder::{Progress, Recorder},
     recording_run::shards_to_record,
+    run_reference::RunReference,
 };
 use crate::{
     config::RunConfig,
@@ -129,6 +130,7 @@ pub fn record(
     } = context;
     config.can_record().map_err(RecordError::Config)?;
     let data = TrainingData::load(config)?;
+    let reference = RunReference::default();
     let mut summaries = Vec::new();
     for teacher in config.all_teachers() {
         let context = SupplyContext {
@@ -137,6 +139,7 @@ pub fn record(
             epochs: SoftTargetEpochs::all(config, teacher.position),
             teacher_before: None,
             train: &data.train,
+            reference: reference.clone(),
             cancel,
             runtime,
         };

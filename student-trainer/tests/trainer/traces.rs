@@ -134,18 +134,54 @@ fn a_run_is_one_trace_over_all_services() {
     assert_eq!(traces.len(), 1, "{traces:?}");
 }
 
+#[test]
+fn the_spans_of_a_phase_that_diverges_are_marked_as_failed() {
+    let collector = TraceCollector::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = run_of(
+        folder.path(),
+        PhaseToml {
+            schedule: r#"{ kind = "constant", learning_rate = 1e30 }"#,
+            ..PhaseToml::default()
+        },
+    );
+    let file = folder.path().join("run.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(TRAINER);
+    command.arg("run").arg(&file).arg("--output");
+    command.arg(folder.path().join("run"));
+    command.envs(collector.environment());
+    let mut trainer = Process::start(command);
+    let status = trainer.wait_within(Duration::from_secs(600));
+    assert!(!status.success(), "{}", trainer.stderr());
+    let run = collector.span("run", |span| span.parent.is_empty());
+    let phase = collector.part(&run, "phase");
+    let epoch = collector.part(&phase, "epoch");
+    for span in [run, phase, epoch] {
+        assert!(span.failed, "{span:?}");
+    }
+}
+
 /// Writes a data set to `folder`; returns the configuration of a run that does not end.
 fn endless_run(folder: &Path) -> String {
+    run_of(
+        folder,
+        PhaseToml {
+            epochs: 1_000_000,
+            batch_size: 8,
+            ..PhaseToml::default()
+        },
+    )
+}
+
+/// Writes a data set to `folder`; returns the configuration of a run of one phase.
+fn run_of(folder: &Path, phase: PhaseToml<'_>) -> String {
     write_idx(folder, 2048, [8, 8]);
     let data = format!("[data]\npath = {:?}", folder.display().to_string());
     let config = RunToml {
         keys: "threads = 1\nexport = { onnx = false }",
         network: "input = [1, 8, 8]\nclasses = 10\npreset = \"mlp\"\nwidths = [4]",
-        phases: &[PhaseToml {
-            epochs: 1_000_000,
-            batch_size: 8,
-            ..PhaseToml::default()
-        }],
+        phases: &[phase],
         tables: &data,
     };
     config.to_string()

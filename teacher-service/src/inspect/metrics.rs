@@ -1,6 +1,7 @@
 //! How well logits fit labels.
 
 use serde::Serialize;
+use soft_targets::logits::argmax;
 
 /// Logits of samples, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +58,7 @@ impl Logits {
 
     /// The class with the largest logit of each sample; of equal ones the first.
     pub(super) fn predictions(&self) -> Vec<usize> {
-        self.rows().map(largest).collect()
+        self.rows().map(argmax).collect()
     }
 
     /// Share of the samples whose label is among the `k` classes with the largest logits.
@@ -97,7 +98,7 @@ impl Logits {
     /// The probability of each sample's most likely class.
     pub(super) fn confidences(&self, temperature: f64) -> Vec<f64> {
         let confidence = |row: &[f32]| {
-            let top = f64::from(row[largest(row)]) / temperature;
+            let top = f64::from(row[argmax(row)]) / temperature;
             (top - log_sum_exp(row, temperature)).exp()
         };
         self.rows().map(confidence).collect()
@@ -122,16 +123,6 @@ impl Logits {
         let gaps = bins.iter().map(|bin| (bin.confidence - bin.right).abs());
         gaps.sum::<f64>() / labels.len().max(1) as f64
     }
-}
-
-fn largest(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (class, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = class;
-        }
-    }
-    best
 }
 
 fn log_sum_exp(row: &[f32], temperature: f64) -> f64 {

@@ -7,7 +7,7 @@ use crate::{
     run::{
         agreement, checkpoint::Checkpoint, error::RunError, resumed_teachers, teachers::RunTeachers,
     },
-    soft_targets::{SoftTargetEpochs, SupplyContext, TeacherSupplies},
+    soft_targets::{RunReference, SoftTargetEpochs, SupplyContext, TeacherSupplies},
 };
 
 impl Run<'_> {
@@ -31,12 +31,14 @@ impl Run<'_> {
     /// If a teacher or a recording does not have them.
     pub(super) fn soft_targets(&self) -> Result<TeacherSupplies<'_>, RunError> {
         let teachers = self.config.all_teachers().into_iter();
+        let reference = RunReference::default();
         let contexts = teachers.map(|teacher| SupplyContext {
             config: &self.config,
             teacher,
             epochs: self.soft_target_epochs(teacher.position),
             teacher_before: self.teacher_before(teacher.name),
             train: &self.data.train,
+            reference: reference.clone(),
             cancel: self.context.cancel,
             runtime: self.context.runtime,
         });
