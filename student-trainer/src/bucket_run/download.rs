@@ -32,7 +32,8 @@ pub(super) fn download(
         atomic_file::write(&incoming.join(path), &content)?;
     }
     remove_folder(folder)?;
-    fs::rename(incoming, folder).map_err(with_path(folder))
+    fs::rename(incoming, folder).map_err(with_path(folder))?;
+    Ok(())
 }
 
 /// The content of `file`.

@@ -60,9 +60,10 @@ pub(super) fn fetch_from(
 }
 
 fn check_free(folder: &Path) -> Result<(), BucketRunError> {
-    let problem = match fs::read_dir(folder) {
-        Ok(mut entries) if entries.next().is_none() => return Ok(()),
-        Ok(_) => "is not empty; choose another folder".to_owned(),
+    let is_empty = fs::read_dir(folder).map(|mut entries| entries.next().is_none());
+    let problem = match is_empty {
+        Ok(true) => return Ok(()),
+        Ok(false) => "is not empty; choose another folder".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => error.to_string(),
     };
