@@ -58,11 +58,20 @@ impl Persistence<'_> {
     pub(super) fn sleep(&self, pause: Duration) -> Result<(), BucketRunError> {
         let end = Instant::now() + pause;
         while Instant::now() < end {
-            if self.stop.is_cancelled() {
-                let url = self.url.to_owned();
-                return Err(BucketRunError::Stopped { url });
-            }
+            self.check()?;
             thread::sleep(LOOK.min(pause));
+        }
+        Ok(())
+    }
+
+    /// Fails if the process was asked to stop.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Stopped`].
+    pub(super) fn check(&self) -> Result<(), BucketRunError> {
+        if self.stop.is_cancelled() {
+            let url = self.url.to_owned();
+            return Err(BucketRunError::Stopped { url });
         }
         Ok(())
     }
