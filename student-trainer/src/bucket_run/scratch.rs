@@ -69,11 +69,14 @@ impl Scratch {
         &self.run
     }
 
-    /// The name of the scratch folder; `None` if it has no state of the run.
+    /// The name of the scratch folder; `None` if it has no state of the run, also because somebody removed the run's folder.
     ///
     /// # Errors
     /// I/O errors.
     pub(super) fn writer(&self) -> io::Result<Option<String>> {
+        if !self.run.is_dir() {
+            return Ok(None);
+        }
         match fs::read_to_string(self.folder.join(WRITER)) {
             Ok(writer) => Ok(Some(writer)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -138,6 +141,8 @@ mod tests {
         let scratch = Scratch::open(None, &url, "name").unwrap();
         assert_eq!(scratch.writer().unwrap(), None);
         scratch.set_writer("a").unwrap();
+        assert_eq!(scratch.writer().unwrap(), None, "it has no run");
+        fs::create_dir_all(scratch.run()).unwrap();
         assert_eq!(scratch.writer().unwrap().as_deref(), Some("a"));
 
         let parent = fs::metadata(scratch.folder.parent().unwrap()).unwrap();

@@ -367,6 +367,20 @@ fn a_run_whose_bucket_stays_away_says_where_it_is_and_the_next_process_copies_it
 }
 
 #[test]
+fn a_download_that_takes_longer_than_the_lease_keeps_it() {
+    let scene = Scene::new();
+    let (first, second) = (scene.machine("first", LONG), scene.machine("second", 1));
+    let mut run = first.attach().unwrap();
+    write(&run, "checkpoint", "large");
+    first.finish(&mut run).unwrap();
+    // Ends only after the lease was renewed.
+    second.store.set(Fault::SlowContents);
+    let run = second.attach().unwrap();
+    assert_eq!(second.store.hits(), 1);
+    assert_eq!(read(run.folder(), "checkpoint"), "large");
+}
+
+#[test]
 fn a_damaged_file_is_refused_by_name() {
     let scene = Scene::new();
     let machine = scene.machine("machine", LONG);
