@@ -1,7 +1,7 @@
 //! The folder of this machine in which a run works whose output is in a bucket.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -48,8 +48,8 @@ impl Scratch {
         fs::create_dir_all(&folder).map_err(cannot_use)?;
         let lock = File::open(&folder).map_err(cannot_use)?;
         let lock = match FileLock::try_take(lock) {
-            Ok(lock) => lock,
-            Err(TryLockError::WouldBlock) => {
+            Ok(lock) if is_at(&lock, &folder) => lock,
+            Ok(_) | Err(TryLockError::WouldBlock) => {
                 return Err(BucketRunError::ScratchInUse {
                     url: url.to_owned(),
                     folder,
@@ -104,6 +104,13 @@ impl Scratch {
         }
         fs::remove_dir_all(&self.folder)
     }
+}
+
+/// Whether `locked` is still the folder at `path`: the process that had it may have removed it.
+fn is_at(locked: &File, path: &Path) -> bool {
+    let id = |metadata: io::Result<Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
+    let locked = id(locked.metadata());
+    locked.is_some() && locked == id(fs::metadata(path))
 }
 
 /// `retort-UID` in the system's folder for temporary files, where other users may have made a folder with this name.
@@ -166,6 +173,8 @@ mod tests {
             matches!(error, BucketRunError::ScratchInUse { .. }),
             "{error}"
         );
+        let locked = File::open(&first.folder).unwrap();
+        assert!(is_at(&locked, &first.folder) && !is_at(&locked, &other.folder));
         drop(first);
         open("s3://b/a/name").unwrap();
     }

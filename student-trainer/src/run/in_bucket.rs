@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use common::digest::Sha256;
 use tracing::warn;
 
 use super::{
@@ -18,7 +19,8 @@ use crate::{
 /// returns when the bucket has its result. Ignores the folder of `context`. Of several workers, the one with rank 0 alone
 /// uses the bucket.
 ///
-/// A run that is complete on this machine, and that an earlier process could not copy to the bucket, is copied.
+/// A run of the same configuration that is complete on this machine, and that an earlier process could not copy to the
+/// bucket, is copied.
 ///
 /// # Errors
 /// See [`RunError`]. If the bucket lacks the last state of the run, the error says so, unless the run failed anyway.
@@ -34,7 +36,7 @@ pub fn execute_in_bucket(
     // Also cancelled if the lease is lost.
     let stop = context.cancel.child_token();
     let mut run = BucketRun::attach(output, is_withheld, &stop, &notices)?;
-    let ended = match complete(run.folder()) {
+    let ended = match complete(run.folder(), &config) {
         Some(outcome) => {
             notices.notice(format!(
                 "the run is complete; copies it to {}",
@@ -64,10 +66,11 @@ pub fn execute_in_bucket(
     ended
 }
 
-/// The outcome of the run in `folder`, if it is complete and its model was not withheld.
-fn complete(folder: &Path) -> Option<RunOutcome> {
+/// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.
+fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
     let manifest = RunManifest::read(folder).ok()?;
-    (!manifest.is_withheld()).then(|| RunOutcome {
+    let is_same = manifest.config_sha256 == Sha256::of(config.to_toml().as_bytes());
+    (is_same && !manifest.is_withheld()).then(|| RunOutcome {
         validation_accuracy: manifest.validation_accuracy(),
         onnx_sha256: manifest.onnx_sha256,
         published_version: manifest.published_version,
