@@ -81,7 +81,10 @@ impl BucketOutput {
         let found = persistence.repeat(|| RunRecord::read(&bucket))?;
         match &found {
             Some(found) => check_unfinished(&bucket, found, may_continue, persistence)?,
-            None => check_empty(&bucket, persistence)?,
+            None => {
+                check_empty(&bucket, persistence)?;
+                scratch.check_unused(&url)?;
+            }
         }
         let claim = Claim::new(scratch.writer()?, self.lease_seconds);
         let lease = Arc::new(Lease::take(&bucket, claim, persistence, notices)?);

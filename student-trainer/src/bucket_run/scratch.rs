@@ -84,6 +84,23 @@ impl Scratch {
         }
     }
 
+    /// Fails if the folder has files of the run at `url`, where there is no run: it may be the wrong store.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Folder`], I/O errors.
+    pub(super) fn check_unused(&self, url: &str) -> Result<(), BucketRunError> {
+        let has_files = self.writer()?.is_some() && fs::read_dir(&self.run)?.next().is_some();
+        if !has_files {
+            return Ok(());
+        }
+        Err(BucketRunError::Folder {
+            folder: self.folder.clone(),
+            problem: format!(
+                "it has a run that {url} lacks; is that the right store? To start again, remove the folder"
+            ),
+        })
+    }
+
     /// Gives the folder a name, after it got the state that the record of this writer has.
     ///
     /// # Errors

@@ -217,6 +217,28 @@ fn a_process_killed_before_its_commit_leaves_the_state_before_and_garbage_that_t
 }
 
 #[test]
+fn the_only_copy_of_a_run_is_kept() {
+    let scene = Scene::new();
+    let machine = scene.machine("machine", LONG);
+    let mut run = machine.attach().unwrap();
+    write(&run, "checkpoint", "one");
+    machine.finish(&mut run).unwrap();
+    drop(run);
+    // Another store with a bucket of the same name.
+    let astray = Machine {
+        store: FaultyStore::over(&Arc::default()),
+        ..scene.machine("machine", LONG)
+    };
+    let error = astray.attach().unwrap_err().to_string();
+    assert!(
+        error.contains("a run that s3://b/runs/student lacks"),
+        "{error}"
+    );
+    let run = machine.attach().unwrap();
+    assert_eq!(read(run.folder(), "checkpoint"), "one");
+}
+
+#[test]
 fn contents_stay_for_one_generation_after_their_last() {
     let scene = Scene::new();
     let machine = scene.machine("machine", LONG);

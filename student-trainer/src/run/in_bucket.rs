@@ -81,3 +81,36 @@ fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
 fn is_withheld(folder: &Path) -> bool {
     RunManifest::read(folder).is_ok_and(|manifest| manifest.is_withheld())
 }
+
+#[cfg(test)]
+mod tests {
+    use test_support::run_toml::RunToml;
+
+    use super::*;
+    use crate::run::manifest::tests::withheld;
+
+    #[test]
+    fn only_a_run_of_the_same_configuration_that_was_not_withheld_is_complete() {
+        let config = |data: &str| {
+            let tables = format!("[data]\npath = \"{data}\"");
+            let toml = RunToml {
+                tables: &tables,
+                ..RunToml::default()
+            };
+            RunConfig::from_toml(&toml.to_string()).unwrap()
+        };
+        let (config, other) = (config("here"), config("elsewhere"));
+        let folder = tempfile::tempdir().unwrap();
+        let complete = |config: &RunConfig| complete(folder.path(), config).is_some();
+        assert!(!complete(&config), "it has no manifest");
+        let mut manifest = withheld();
+        manifest["config_sha256"] = Sha256::of(config.to_toml().as_bytes()).as_str().into();
+        for (is_met, is_complete) in [(false, false), (true, true)] {
+            manifest["publish_gate"][0]["met"] = is_met.into();
+            std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+            assert_eq!(complete(&config), is_complete);
+            assert_eq!(is_withheld(folder.path()), !is_met);
+        }
+        assert!(!complete(&other));
+    }
+}
