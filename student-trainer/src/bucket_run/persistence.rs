@@ -85,5 +85,5 @@ pub(super) fn pauses() -> BackOff {
 /// Logs and counts a failed attempt that will be repeated.
 pub(super) fn report(error: &BucketRunError) {
     metrics::bucket_attempt_failed();
-    warn!(%error, "cannot copy the run to its bucket for now; tries again");
+    warn!(%error, "a request for the bucket of the run failed; tries again");
 }
