@@ -80,7 +80,9 @@ impl BucketOutput {
         let bucket = Arc::new(bucket);
         let found = persistence.repeat(|| RunRecord::read(&bucket))?;
         match &found {
-            Some(found) => check_unfinished(&bucket, found, may_continue, persistence)?,
+            Some(found) => {
+                check_unfinished(&bucket, found, &scratch, may_continue, persistence)?;
+            }
             None => {
                 check_empty(&bucket, persistence)?;
                 scratch.check_unused(&url)?;
@@ -131,6 +133,7 @@ pub(super) fn connect(location: &BucketLocation) -> Result<Bucket, BucketRunErro
 fn check_unfinished(
     bucket: &Bucket,
     found: &Found,
+    scratch: &Scratch,
     may_continue: impl Fn(&Path) -> bool,
     persistence: Persistence<'_>,
 ) -> Result<(), BucketRunError> {
@@ -138,7 +141,7 @@ fn check_unfinished(
     let Some(manifest) = files.get(MANIFEST) else {
         return Ok(());
     };
-    let folder = tempfile::tempdir()?;
+    let folder = scratch.temporary()?;
     let content = persistence.repeat(|| download_file(bucket, manifest))?;
     atomic_file::write(&folder.path().join(MANIFEST), &content)?;
     let has_checkpoint = files.keys().any(|path| path.starts_with(CHECKPOINTS));

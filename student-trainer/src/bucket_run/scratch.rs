@@ -8,6 +8,7 @@ use std::{
 };
 
 use common::{atomic_file, digest::Sha256, file_lock::FileLock};
+use tempfile::TempDir;
 
 use super::error::BucketRunError;
 
@@ -67,6 +68,14 @@ impl Scratch {
     /// The run's folder.
     pub(super) fn run(&self) -> &Path {
         &self.run
+    }
+
+    /// A temporary folder in this one: the rest of the file system may be read-only.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(super) fn temporary(&self) -> io::Result<TempDir> {
+        tempfile::tempdir_in(&self.folder)
     }
 
     /// The name of the scratch folder; `None` if it has no state of the run, also because somebody removed the run's folder.
