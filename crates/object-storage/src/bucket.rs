@@ -162,8 +162,16 @@ impl Bucket {
     /// # Errors
     /// [`BucketError`].
     pub fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, BucketError> {
-        let listed = self.store.list(Some(prefix)).try_collect();
-        self.wait_briefly(prefix, 0, listed)
+        let listed = async {
+            let mut objects = self.store.list(Some(prefix));
+            let mut listed = Vec::new();
+            // There is a request for each page, and any number of pages.
+            while let Some(object) = self.limited(0, objects.try_next()).await? {
+                listed.push(object);
+            }
+            Ok(listed)
+        };
+        self.wait(prefix, listed)
     }
 
     /// The size of an object in bytes, if it exists.
@@ -287,13 +295,19 @@ impl Bucket {
         size: usize,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, BucketError> {
+        self.wait(path, self.limited(size, request))
+    }
+
+    /// A request that sends `size` bytes, with a time limit.
+    async fn limited<T>(
+        &self,
+        size: usize,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         // A second for each MiB: a slow network is no failure.
         let limit = self.limit + Duration::from_secs(size as u64 >> 20);
-        let limited = async {
-            let no_answer = |_| problem(format!("no answer within {limit:?}"));
-            timeout(limit, request).await.map_err(no_answer)?
-        };
-        self.wait(path, limited)
+        let no_answer = |_| problem(format!("no answer within {limit:?}"));
+        timeout(limit, request).await.map_err(no_answer)?
     }
 
     /// Waits for a request. Must not be called on a thread of an async runtime.

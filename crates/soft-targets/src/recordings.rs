@@ -60,7 +60,7 @@ impl Recordings {
     /// The one recording that fits a run and whose teacher's model id starts with `teacher`.
     ///
     /// # Errors
-    /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`].
+    /// [`StoreError::NoneFits`], [`StoreError::Ambiguous`]; [`StoreError::Unavailable`] if none fits of those with copies.
     pub fn find(
         self,
         wanted: &WantedRecording<'_>,
@@ -90,13 +90,20 @@ impl Recordings {
         match fitting.len() {
             1 => Ok(fitting.remove(0)),
             0 => {
+                let is_partial = damaged.iter().any(StoreError::is_temporary);
                 differing.extend(damaged.iter().map(StoreError::to_string));
                 let found = if differing.is_empty() {
                     "there is none at all; `retort record` makes one".to_owned()
                 } else {
                     differing.join("; ")
                 };
-                Err(StoreError::NoneFits { store, found })
+                let error = StoreError::NoneFits { store, found };
+                if is_partial {
+                    // The bucket may have one that fits.
+                    let problem = error.to_string();
+                    return Err(StoreError::Unavailable { problem });
+                }
+                Err(error)
             }
             _ => Err(StoreError::Ambiguous {
                 store,

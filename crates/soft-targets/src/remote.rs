@@ -69,8 +69,7 @@ impl RemoteRecording {
 
     /// Creates `recording.json`, unless it exists.
     pub fn create_description(&self, json: Vec<u8>) -> Result<(), StoreError> {
-        let path = self.description_path();
-        self.bucket.put(&path, json.into(), PutMode::Create)?;
+        self.put_new(&self.description_path(), &json.into())?;
         Ok(())
     }
 
@@ -109,10 +108,7 @@ impl RemoteRecording {
 
     /// Creates a shard; returns `false` if it exists.
     pub fn create(&self, id: ShardId, shard: &Bytes) -> Result<bool, StoreError> {
-        let path = self.shard_path(id);
-        let create = || self.bucket.put(&path, shard.clone(), PutMode::Create);
-        // The client does not repeat a request that the bucket may have received. The condition makes that safe.
-        Ok(create().or_else(|_| create())?)
+        self.put_new(&self.shard_path(id), shard)
     }
 
     /// Replaces a damaged shard.
@@ -130,6 +126,13 @@ impl RemoteRecording {
     /// Notes that a copy was used.
     pub fn note_used(&self, id: ShardId) {
         self.cache.note_used(&self.folder.join(id.path()));
+    }
+
+    /// Creates an object; returns `false` if it exists.
+    fn put_new(&self, path: &ObjectPath, content: &Bytes) -> Result<bool, StoreError> {
+        let put = || self.bucket.put(path, content.clone(), PutMode::Create);
+        // The client does not repeat a request that the bucket may have received. The condition makes that safe.
+        Ok(put().or_else(|_| put())?)
     }
 
     fn description_path(&self) -> ObjectPath {

@@ -78,7 +78,14 @@ impl ShardCache {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         *written = written.saturating_add(shard.len() as u64);
         if *written > self.max_bytes / PARTS {
-            self.make_room(path)?;
+            let named = |error: io::Error| {
+                let folder = self.folder.display();
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot make room in {folder}: {error}"),
+                )
+            };
+            self.make_room(path).map_err(named)?;
             *written = 0;
         }
         Ok(())

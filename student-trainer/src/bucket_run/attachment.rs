@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     download::{download, download_file},
     error::BucketRunError,
-    lease::{Claim, Lease, random_id},
+    lease::{Claim, Lease},
     persistence::Persistence,
     record::{self, Found, RunRecord},
     scratch::Scratch,
@@ -80,18 +80,18 @@ impl BucketOutput {
         let bucket = Arc::new(bucket);
         let found = persistence.repeat(|| RunRecord::read(&bucket))?;
         match &found {
-            Some(found) => check_unfinished(&bucket, found, may_continue, persistence)?,
-            None => check_empty(&bucket, persistence)?,
+            Some(found) => {
+                check_unfinished(&bucket, found, &scratch, may_continue, persistence)?;
+            }
+            None => {
+                check_empty(&bucket, persistence)?;
+                scratch.check_unused(&url)?;
+            }
         }
-        // The scratch folder's state is that of the bucket or a newer one if nothing else has written the record.
-        let own = scratch.writer()?;
-        let own = own.filter(|own| found.is_some_and(|found| found.record.writer == *own));
-        let is_current = own.is_some();
-        let claim = Claim::new(own.unwrap_or_else(random_id), self.lease_seconds);
-        let writer = claim.writer.clone();
+        let claim = Claim::new(scratch.writer()?, self.lease_seconds);
         let lease = Arc::new(Lease::take(&bucket, claim, persistence, notices)?);
         let prepare = || -> Result<Uploads, BucketRunError> {
-            if !is_current {
+            if !lease.continues() {
                 let record = lease.record();
                 if !record.files.is_empty() {
                     let (files, generation) = (record.files.len(), record.generation);
@@ -99,8 +99,9 @@ impl BucketOutput {
                         "downloads the run from {url}: {files} files of generation {generation}"
                     ));
                 }
-                download(&bucket, &record, scratch.run(), persistence)?;
-                scratch.set_writer(&writer)?;
+                let download = || download(&bucket, &record, scratch.run(), persistence);
+                lease.renew_during(download)??;
+                scratch.set_writer(&record.writer)?;
             }
             persistence.repeat(|| Uploads::new(&bucket, &lease))
         };
@@ -132,6 +133,7 @@ pub(super) fn connect(location: &BucketLocation) -> Result<Bucket, BucketRunErro
 fn check_unfinished(
     bucket: &Bucket,
     found: &Found,
+    scratch: &Scratch,
     may_continue: impl Fn(&Path) -> bool,
     persistence: Persistence<'_>,
 ) -> Result<(), BucketRunError> {
@@ -139,7 +141,7 @@ fn check_unfinished(
     let Some(manifest) = files.get(MANIFEST) else {
         return Ok(());
     };
-    let folder = tempfile::tempdir()?;
+    let folder = scratch.temporary()?;
     let content = persistence.repeat(|| download_file(bucket, manifest))?;
     atomic_file::write(&folder.path().join(MANIFEST), &content)?;
     let has_checkpoint = files.keys().any(|path| path.starts_with(CHECKPOINTS));

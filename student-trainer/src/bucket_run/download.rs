@@ -12,27 +12,46 @@ use super::{
     record::{self, RunRecord, StoredFile},
 };
 
-/// Replaces `folder` by one with the files of `record`. A process that is killed meanwhile leaves the old folder.
+/// Replaces `folder`, whose path ends with a name, by one with the files of `record`. A process that fails or is killed
+/// meanwhile leaves the old folder.
 ///
 /// # Errors
-/// If a file cannot be read, is damaged, or cannot be written.
+/// If a file cannot be read, is damaged, or cannot be written; [`BucketRunError::Stopped`].
 pub(super) fn download(
     bucket: &Bucket,
     record: &RunRecord,
     folder: &Path,
     persistence: Persistence<'_>,
 ) -> Result<(), BucketRunError> {
-    let mut incoming = folder.as_os_str().to_owned();
+    // Not appended to the path, which may end with a slash.
+    let mut incoming = folder.file_name().unwrap_or_default().to_owned();
     incoming.push(".incoming");
-    let incoming = Path::new(&incoming);
-    remove_folder(incoming)?;
+    let incoming = folder.with_file_name(incoming);
+    remove_folder(&incoming)?;
+    let replaced = fill(bucket, record, &incoming, persistence).and_then(|()| {
+        remove_folder(folder)?;
+        Ok(fs::rename(&incoming, folder).map_err(with_path(folder))?)
+    });
+    if replaced.is_err() {
+        // The error is more important, and the next download removes it, too.
+        let _ = remove_folder(&incoming);
+    }
+    replaced
+}
+
+/// Writes the files of `record` to the new folder `incoming`.
+fn fill(
+    bucket: &Bucket,
+    record: &RunRecord,
+    incoming: &Path,
+    persistence: Persistence<'_>,
+) -> Result<(), BucketRunError> {
     fs::create_dir_all(incoming).map_err(with_path(incoming))?;
     for (path, file) in &record.files {
+        persistence.check()?;
         let content = persistence.repeat(|| download_file(bucket, file))?;
         atomic_file::write(&incoming.join(path), &content)?;
     }
-    remove_folder(folder)?;
-    fs::rename(incoming, folder).map_err(with_path(folder))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
     path::Path,
 };
+use test_support::SOON;
 
 use super::record;
 
@@ -28,6 +30,8 @@ pub(super) enum Fault {
     Records,
     /// Writes of the record take effect, but their replies are lost.
     RepliesToRecords,
+    /// Contents are read only after the record has changed.
+    SlowContents,
 }
 
 /// The requests of one process to `objects`, which several processes share.
@@ -71,6 +75,23 @@ impl FaultyStore {
             true => Err(failed()),
             false => Ok(()),
         }
+    }
+
+    async fn wait_for_another_record(&self) -> Result<()> {
+        let deadline = Instant::now() + SOON;
+        let first = self.tag_of_record().await?;
+        while self.tag_of_record().await? == first {
+            if Instant::now() > deadline {
+                return Err(failed());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    async fn tag_of_record(&self) -> Result<Option<String>> {
+        let (path, options) = (record::path(), GetOptions::default());
+        Ok(self.objects.get_opts(&path, options).await?.meta.e_tag)
     }
 }
 
@@ -118,6 +139,9 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.check()?;
+        if *location != record::path() && self.fails(&[Fault::SlowContents]) {
+            self.wait_for_another_record().await?;
+        }
         self.objects.get_opts(location, options).await
     }
 

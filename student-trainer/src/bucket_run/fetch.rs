@@ -59,10 +59,17 @@ pub(super) fn fetch_from(
     })
 }
 
+/// Fails if `folder` cannot be created: before the download, not after it. Removes an empty folder.
 fn check_free(folder: &Path) -> Result<(), BucketRunError> {
+    const CHOOSE: &str = "choose a folder that does not exist";
     let is_empty = fs::read_dir(folder).map(|mut entries| entries.next().is_none());
     let problem = match is_empty {
-        Ok(true) => return Ok(()),
+        _ if folder.file_name().is_none() => format!("has no name of its own; {CHOOSE}"),
+        Ok(true) => match fs::remove_dir(folder) {
+            Ok(()) => return Ok(()),
+            // For example a mounted volume.
+            Err(error) => format!("cannot be replaced ({error}); {CHOOSE}"),
+        },
         Ok(false) => "is not empty; choose another folder".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => error.to_string(),
@@ -71,4 +78,43 @@ fn check_free(folder: &Path) -> Result<(), BucketRunError> {
         folder: folder.to_owned(),
         problem,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_what_can_become_the_folder_of_a_run_is_free() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        for folder in ["empty", "full", "target"] {
+            fs::create_dir(path(folder)).unwrap();
+        }
+        fs::write(path("full/file"), "x").unwrap();
+        symlink("target", path("link")).unwrap();
+        for (folder, problem) in [
+            ("new", None),
+            ("new/below", None),
+            ("empty/", None),
+            ("full", Some("is not empty")),
+            ("full/file", Some("full/file: ")),
+            ("link", Some("cannot be replaced")),
+            ("target/..", Some("no name of its own")),
+        ] {
+            let found = check_free(&path(folder)).map_err(|error| error.to_string());
+            match (found, problem) {
+                (Ok(()), None) => assert!(!path(folder).exists(), "{folder}"),
+                (Err(found), Some(problem)) => assert!(found.contains(problem), "{found}"),
+                (found, _) => panic!("{folder}: {found:?}"),
+            }
+        }
+        assert!(path("target").exists() && path("full/file").exists());
+        for folder in [".", "..", "/", ""] {
+            let error = check_free(Path::new(folder)).unwrap_err().to_string();
+            assert!(error.contains("no name of its own"), "{folder}: {error}");
+        }
+    }
 }

@@ -51,8 +51,8 @@ fn persistence(stop: &CancellationToken) -> Persistence<'_> {
 }
 
 /// Takes the lease, whose duration is over at once, and finds the contents of the bucket.
-fn take(bucket: &Arc<Bucket>, writer: &str) -> Result<(Arc<Lease>, Uploads), BucketRunError> {
-    let claim = Claim::new(writer.to_owned(), 0);
+fn take(bucket: &Arc<Bucket>) -> Result<(Arc<Lease>, Uploads), BucketRunError> {
+    let claim = Claim::new(None, 0);
     let notices = EventSink::none().notices();
     let stop = CancellationToken::new();
     let lease = Lease::take(bucket, claim, persistence(&stop), &notices)?;
@@ -122,13 +122,29 @@ fn check_contents(bucket: &Bucket) {
 }
 
 #[test]
+fn a_process_that_was_replaced_before_it_looked_for_garbage_removes_nothing() {
+    let live = bucket(Arc::new(InMemory::new()));
+    let (replaced, _) = take(&live).unwrap();
+    let (lease, mut uploads) = take(&live).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    common::atomic_file::write(&folder.path().join("log"), b"new").unwrap();
+    let state = Snapshot::of(folder.path()).unwrap();
+    uploads.save(&state, || ()).unwrap();
+
+    let error = Uploads::new(&live, &replaced).unwrap_err();
+    assert!(matches!(error, BucketRunError::LostLease { .. }), "{error}");
+    check_contents(&live);
+    lease.renew().unwrap();
+}
+
+#[test]
 fn a_process_killed_at_any_request_leaves_a_whole_state_from_which_the_next_one_continues() {
     for loses_reply in [false, true] {
         let mut reached = 0;
         for requests in 0.. {
             let objects = Arc::new(InMemory::new());
             let dying = bucket(DyingStore::after(requests, loses_reply, &objects));
-            let done = take(&dying, "first").and_then(|taken| save(taken, &STATES[1..]));
+            let done = take(&dying).and_then(|taken| save(taken, &STATES[1..]));
             let live = bucket(objects);
             let state = read(&live);
             assert!(state >= reached, "{requests} requests lead back");
@@ -137,7 +153,7 @@ fn a_process_killed_at_any_request_leaves_a_whole_state_from_which_the_next_one_
                 assert!(requests > 15, "{requests}");
                 break;
             }
-            let taken = take(&live, "second").unwrap();
+            let taken = take(&live).unwrap();
             check_contents(&live);
             assert_eq!(read(&live), state);
             save(taken, &STATES[3..]).unwrap();

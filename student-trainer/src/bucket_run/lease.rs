@@ -4,7 +4,12 @@ use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,7 +18,7 @@ use object_store::{PutMode, UpdateVersion};
 
 use super::{
     error::BucketRunError,
-    persistence::Persistence,
+    persistence::{Persistence, report},
     record::{self, Found, LeaseTerms, RunRecord, StoredFile},
 };
 use crate::events::NoticeSender;
@@ -36,8 +41,10 @@ pub(super) struct Lease {
 /// What a process asks for.
 #[derive(Debug, Clone)]
 pub(super) struct Claim {
-    /// The scratch folder of the process.
-    pub(super) writer: String,
+    /// The name of the process's scratch folder, if that has a state of the run.
+    own: Option<String>,
+    /// Its name if something else has written the record since.
+    fresh: String,
     terms: LeaseTerms,
 }
 
@@ -57,17 +64,31 @@ struct Watched {
 }
 
 impl Claim {
-    /// A claim of this process, which uses the scratch folder called `writer`, to a lease of so many seconds.
-    pub(super) fn new(writer: String, seconds: u64) -> Self {
+    /// A claim of this process to a lease of so many seconds. Its scratch folder is called `own` if it has a state of the
+    /// run.
+    pub(super) fn new(own: Option<String>, seconds: u64) -> Self {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
-            writer,
+            own,
+            fresh: random_id(),
             terms: LeaseTerms {
                 process: random_id(),
                 holder: format!("process {} on {}", std::process::id(), host.trim()),
                 seconds,
             },
         }
+    }
+
+    /// Whether `writer` is the scratch folder of this process.
+    fn is_own(&self, writer: &str) -> bool {
+        self.own.as_deref() == Some(writer) || self.fresh == writer
+    }
+
+    /// The writer of the record in place of `found`: the name of the scratch folder only if its state is the newest.
+    fn writer(&self, found: Option<&Found>) -> &str {
+        let own = self.own.as_deref();
+        let own = own.filter(|own| found.is_some_and(|found| found.record.writer == *own));
+        own.unwrap_or(&self.fresh)
     }
 
     /// Sends a record with this claim in place of `found`; returns the record of the bucket if it has the claim now.
@@ -78,7 +99,7 @@ impl Claim {
     ) -> Result<Option<Found>, BucketRunError> {
         let mut next = found.map_or_else(RunRecord::new, |found| found.record.clone());
         next.revision += 1;
-        next.writer.clone_from(&self.writer);
+        next.writer = self.writer(found).to_owned();
         next.lease = Some(self.terms.clone());
         let mode = match found {
             Some(found) => PutMode::Update(found.tag.clone()),
@@ -87,14 +108,13 @@ impl Claim {
         // Whatever the answer is, the bucket may have the record: the reply to a repeated request may have been lost.
         bucket.put(&record::path(), next.to_json(), mode)?;
         let now = RunRecord::read(bucket)?;
-        Ok(now.filter(|now| self.wrote(&now.record)))
+        Ok(now.filter(|now| now.record.lease.as_ref() == Some(&self.terms)))
     }
 
-    /// Whether this process wrote `record`: it may have released the lease with it.
+    /// Whether this process, which had the lease, wrote `record`: it may have released the lease with it.
     fn wrote(&self, record: &RunRecord) -> bool {
         let lease = record.lease.as_ref();
-        let is_own = lease.is_none_or(|lease| lease.process == self.terms.process);
-        record.writer == self.writer && is_own
+        self.is_own(&record.writer) && lease.is_none_or(|lease| *lease == self.terms)
     }
 }
 
@@ -114,7 +134,8 @@ impl Lease {
         while attempts < ATTEMPTS {
             let found = persistence.repeat(|| RunRecord::read(bucket))?;
             if let Some(found) = &found
-                && let Some(lease) = found.record.lease_of_another(&claim.writer)
+                && let Some(lease) = &found.record.lease
+                && !claim.is_own(&found.record.writer)
             {
                 let Watched { tag, since } = watched.get_or_insert_with(|| {
                     notices.notice(format!(
@@ -160,6 +181,12 @@ impl Lease {
         self.held().found.record.clone()
     }
 
+    /// Whether the scratch folder has the state of the bucket or a newer one: nothing else wrote the record that this lease
+    /// replaced.
+    pub(super) fn continues(&self) -> bool {
+        self.claim.own.as_ref() == Some(&self.held().found.record.writer)
+    }
+
     /// The duration of the lease.
     pub(super) fn duration(&self) -> Duration {
         self.claim.terms.duration()
@@ -171,6 +198,31 @@ impl Lease {
     /// [`BucketRunError::LostLease`]; those of the bucket.
     pub(super) fn renew(&self) -> Result<(), BucketRunError> {
         self.update(|_| ())
+    }
+
+    /// Does `work` while a thread renews the lease. If it is lost meanwhile, the next write of the record fails.
+    ///
+    /// # Errors
+    /// If the operating system refuses a thread.
+    pub(super) fn renew_during<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        let interval = self.duration() / 4;
+        let (done, is_done) = mpsc::channel::<()>();
+        let renew = move || {
+            while is_done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                match self.renew() {
+                    Ok(()) => {}
+                    Err(BucketRunError::LostLease { .. }) => return,
+                    Err(error) => report(&error),
+                }
+            }
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("run-lease".to_owned());
+            thread.spawn_scoped(scope, renew)?;
+            let result = work();
+            drop(done);
+            Ok(result)
+        })
     }
 
     /// Makes `files`, whose contents the bucket has, those of the run.
@@ -246,8 +298,53 @@ fn refuses_writes(bucket: &Bucket) -> BucketRunError {
 }
 
 /// A name that no other process or folder has.
-pub(super) fn random_id() -> String {
+fn random_id() -> String {
     // The standard library's hashers have random keys.
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", random(), random())
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::events::EventSink;
+
+    fn take(bucket: &Arc<Bucket>, own: Option<&str>) -> Lease {
+        let stop = CancellationToken::new();
+        let persistence = Persistence {
+            url: "s3://b/run",
+            patience: Duration::ZERO,
+            stop: &stop,
+        };
+        let claim = Claim::new(own.map(str::to_owned), 0);
+        Lease::take(bucket, claim, persistence, &EventSink::none().notices()).unwrap()
+    }
+
+    #[test]
+    fn a_scratch_folder_keeps_its_name_only_if_nothing_else_wrote_the_record_since() {
+        let store = Arc::new(InMemory::new());
+        let bucket = Bucket::over(store, "s3://b/run".to_owned(), Duration::from_secs(60));
+        let bucket = Arc::new(bucket.unwrap());
+        let first = take(&bucket, None);
+        let name = first.record().writer;
+        assert!(!first.continues());
+        let again = take(&bucket, Some(&name));
+        assert!(again.continues());
+        assert_eq!(again.record().writer, name);
+        again.release().unwrap();
+
+        let other = take(&bucket, Some("older"));
+        assert!(!other.continues());
+        let writer = other.record().writer;
+        assert!(writer != "older" && writer != name, "{writer}");
+        other.release().unwrap();
+        let late = take(&bucket, Some(&name));
+        assert!(!late.continues());
+        assert_ne!(late.record().writer, name);
+        late.renew().unwrap();
+        assert!(late.record().lease.is_some());
+    }
 }

@@ -58,11 +58,20 @@ impl Persistence<'_> {
     pub(super) fn sleep(&self, pause: Duration) -> Result<(), BucketRunError> {
         let end = Instant::now() + pause;
         while Instant::now() < end {
-            if self.stop.is_cancelled() {
-                let url = self.url.to_owned();
-                return Err(BucketRunError::Stopped { url });
-            }
+            self.check()?;
             thread::sleep(LOOK.min(pause));
+        }
+        Ok(())
+    }
+
+    /// Fails if the process was asked to stop.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Stopped`].
+    pub(super) fn check(&self) -> Result<(), BucketRunError> {
+        if self.stop.is_cancelled() {
+            let url = self.url.to_owned();
+            return Err(BucketRunError::Stopped { url });
         }
         Ok(())
     }
@@ -76,5 +85,5 @@ pub(super) fn pauses() -> BackOff {
 /// Logs and counts a failed attempt that will be repeated.
 pub(super) fn report(error: &BucketRunError) {
     metrics::bucket_attempt_failed();
-    warn!(%error, "cannot copy the run to its bucket for now; tries again");
+    warn!(%error, "a request for the bucket of the run failed; tries again");
 }

@@ -119,11 +119,6 @@ impl RunRecord {
         json.into()
     }
 
-    /// The lease of a process with another scratch folder than `writer`.
-    pub(super) fn lease_of_another(&self, writer: &str) -> Option<&LeaseTerms> {
-        self.lease.as_ref().filter(|_| self.writer != writer)
-    }
-
     /// Makes `files` those of the run.
     pub(super) fn replace_files(&mut self, files: &BTreeMap<String, StoredFile>) {
         if self.files != *files {

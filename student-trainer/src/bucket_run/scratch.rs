@@ -1,13 +1,14 @@
 //! The folder of this machine in which a run works whose output is in a bucket.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, Metadata, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use common::{atomic_file, digest::Sha256, file_lock::FileLock};
+use tempfile::TempDir;
 
 use super::error::BucketRunError;
 
@@ -48,8 +49,8 @@ impl Scratch {
         fs::create_dir_all(&folder).map_err(cannot_use)?;
         let lock = File::open(&folder).map_err(cannot_use)?;
         let lock = match FileLock::try_take(lock) {
-            Ok(lock) => lock,
-            Err(TryLockError::WouldBlock) => {
+            Ok(lock) if is_at(&lock, &folder) => lock,
+            Ok(_) | Err(TryLockError::WouldBlock) => {
                 return Err(BucketRunError::ScratchInUse {
                     url: url.to_owned(),
                     folder,
@@ -69,16 +70,44 @@ impl Scratch {
         &self.run
     }
 
-    /// The name of the scratch folder; `None` if it has no state of the run.
+    /// A temporary folder in this one: the rest of the file system may be read-only.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(super) fn temporary(&self) -> io::Result<TempDir> {
+        tempfile::tempdir_in(&self.folder)
+    }
+
+    /// The name of the scratch folder; `None` if it has no state of the run, also because somebody removed the run's folder.
     ///
     /// # Errors
     /// I/O errors.
     pub(super) fn writer(&self) -> io::Result<Option<String>> {
+        if !self.run.is_dir() {
+            return Ok(None);
+        }
         match fs::read_to_string(self.folder.join(WRITER)) {
             Ok(writer) => Ok(Some(writer)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Fails if the folder has files of the run at `url`, where there is no run: it may be the wrong store.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Folder`], I/O errors.
+    pub(super) fn check_unused(&self, url: &str) -> Result<(), BucketRunError> {
+        let has_files = self.writer()?.is_some() && fs::read_dir(&self.run)?.next().is_some();
+        if !has_files {
+            return Ok(());
+        }
+        Err(BucketRunError::Folder {
+            folder: self.folder.clone(),
+            problem: format!(
+                "it has a run that {url} lacks; is that the right store? To start again, remove the folder"
+            ),
+        })
     }
 
     /// Gives the folder a name, after it got the state that the record of this writer has.
@@ -101,6 +130,13 @@ impl Scratch {
         }
         fs::remove_dir_all(&self.folder)
     }
+}
+
+/// Whether `locked` is still the folder at `path`: the process that had it may have removed it.
+fn is_at(locked: &File, path: &Path) -> bool {
+    let id = |metadata: io::Result<Metadata>| metadata.map(|it| (it.dev(), it.ino())).ok();
+    let locked = id(locked.metadata());
+    locked.is_some() && locked == id(fs::metadata(path))
 }
 
 /// `retort-UID` in the system's folder for temporary files, where other users may have made a folder with this name.
@@ -138,6 +174,8 @@ mod tests {
         let scratch = Scratch::open(None, &url, "name").unwrap();
         assert_eq!(scratch.writer().unwrap(), None);
         scratch.set_writer("a").unwrap();
+        assert_eq!(scratch.writer().unwrap(), None, "it has no run");
+        fs::create_dir_all(scratch.run()).unwrap();
         assert_eq!(scratch.writer().unwrap().as_deref(), Some("a"));
 
         let parent = fs::metadata(scratch.folder.parent().unwrap()).unwrap();
@@ -161,6 +199,8 @@ mod tests {
             matches!(error, BucketRunError::ScratchInUse { .. }),
             "{error}"
         );
+        let locked = File::open(&first.folder).unwrap();
+        assert!(is_at(&locked, &first.folder) && !is_at(&locked, &other.folder));
         drop(first);
         open("s3://b/a/name").unwrap();
     }

@@ -217,6 +217,28 @@ fn a_process_killed_before_its_commit_leaves_the_state_before_and_garbage_that_t
 }
 
 #[test]
+fn the_only_copy_of_a_run_is_kept() {
+    let scene = Scene::new();
+    let machine = scene.machine("machine", LONG);
+    let mut run = machine.attach().unwrap();
+    write(&run, "checkpoint", "one");
+    machine.finish(&mut run).unwrap();
+    drop(run);
+    // Another store with a bucket of the same name.
+    let astray = Machine {
+        store: FaultyStore::over(&Arc::default()),
+        ..scene.machine("machine", LONG)
+    };
+    let error = astray.attach().unwrap_err().to_string();
+    assert!(
+        error.contains("a run that s3://b/runs/student lacks"),
+        "{error}"
+    );
+    let run = machine.attach().unwrap();
+    assert_eq!(read(run.folder(), "checkpoint"), "one");
+}
+
+#[test]
 fn contents_stay_for_one_generation_after_their_last() {
     let scene = Scene::new();
     let machine = scene.machine("machine", LONG);
@@ -364,6 +386,20 @@ fn a_run_whose_bucket_stays_away_says_where_it_is_and_the_next_process_copies_it
     let mut run = machine.attach().unwrap();
     machine.finish(&mut run).unwrap();
     assert_eq!(read(&scene.fetched().unwrap(), "manifest.json"), "{}");
+}
+
+#[test]
+fn a_download_that_takes_longer_than_the_lease_keeps_it() {
+    let scene = Scene::new();
+    let (first, second) = (scene.machine("first", LONG), scene.machine("second", 1));
+    let mut run = first.attach().unwrap();
+    write(&run, "checkpoint", "large");
+    first.finish(&mut run).unwrap();
+    // Ends only after the lease was renewed.
+    second.store.set(Fault::SlowContents);
+    let run = second.attach().unwrap();
+    assert_eq!(second.store.hits(), 1);
+    assert_eq!(read(run.folder(), "checkpoint"), "large");
 }
 
 #[test]

@@ -34,9 +34,11 @@ impl Uploads {
     /// Finds the contents that the bucket has, and removes those of interrupted uploads.
     ///
     /// # Errors
-    /// Those of the bucket.
+    /// [`BucketRunError::LostLease`]; those of the bucket.
     pub(super) fn new(bucket: &Arc<Bucket>, lease: &Arc<Lease>) -> Result<Self, BucketRunError> {
         let listed = bucket.list(&record::objects())?;
+        // If another process has taken the lease over, what is listed may be its state of the run.
+        lease.renew()?;
         let mut uploads = Self {
             bucket: Arc::clone(bucket),
             lease: Arc::clone(lease),

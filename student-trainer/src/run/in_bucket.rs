@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use common::digest::Sha256;
 use tracing::warn;
 
 use super::{
@@ -18,7 +19,8 @@ use crate::{
 /// returns when the bucket has its result. Ignores the folder of `context`. Of several workers, the one with rank 0 alone
 /// uses the bucket.
 ///
-/// A run that is complete on this machine, and that an earlier process could not copy to the bucket, is copied.
+/// A run of the same configuration that is complete on this machine, and that an earlier process could not copy to the
+/// bucket, is copied.
 ///
 /// # Errors
 /// See [`RunError`]. If the bucket lacks the last state of the run, the error says so, unless the run failed anyway.
@@ -34,7 +36,7 @@ pub fn execute_in_bucket(
     // Also cancelled if the lease is lost.
     let stop = context.cancel.child_token();
     let mut run = BucketRun::attach(output, is_withheld, &stop, &notices)?;
-    let ended = match complete(run.folder()) {
+    let ended = match complete(run.folder(), &config) {
         Some(outcome) => {
             notices.notice(format!(
                 "the run is complete; copies it to {}",
@@ -64,10 +66,11 @@ pub fn execute_in_bucket(
     ended
 }
 
-/// The outcome of the run in `folder`, if it is complete and its model was not withheld.
-fn complete(folder: &Path) -> Option<RunOutcome> {
+/// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.
+fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
     let manifest = RunManifest::read(folder).ok()?;
-    (!manifest.is_withheld()).then(|| RunOutcome {
+    let is_same = manifest.config_sha256 == Sha256::of(config.to_toml().as_bytes());
+    (is_same && !manifest.is_withheld()).then(|| RunOutcome {
         validation_accuracy: manifest.validation_accuracy(),
         onnx_sha256: manifest.onnx_sha256,
         published_version: manifest.published_version,
@@ -77,4 +80,37 @@ fn complete(folder: &Path) -> Option<RunOutcome> {
 /// Whether the publish gate withheld the model of the finished run in `folder`: the run may continue.
 fn is_withheld(folder: &Path) -> bool {
     RunManifest::read(folder).is_ok_and(|manifest| manifest.is_withheld())
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::run_toml::RunToml;
+
+    use super::*;
+    use crate::run::manifest::tests::withheld;
+
+    #[test]
+    fn only_a_run_of_the_same_configuration_that_was_not_withheld_is_complete() {
+        let config = |data: &str| {
+            let tables = format!("[data]\npath = \"{data}\"");
+            let toml = RunToml {
+                tables: &tables,
+                ..RunToml::default()
+            };
+            RunConfig::from_toml(&toml.to_string()).unwrap()
+        };
+        let (config, other) = (config("here"), config("elsewhere"));
+        let folder = tempfile::tempdir().unwrap();
+        let complete = |config: &RunConfig| complete(folder.path(), config).is_some();
+        assert!(!complete(&config), "it has no manifest");
+        let mut manifest = withheld();
+        manifest["config_sha256"] = Sha256::of(config.to_toml().as_bytes()).as_str().into();
+        for (is_met, is_complete) in [(false, false), (true, true)] {
+            manifest["publish_gate"][0]["met"] = is_met.into();
+            std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).unwrap();
+            assert_eq!(complete(&config), is_complete);
+            assert_eq!(is_withheld(folder.path()), !is_met);
+        }
+        assert!(!complete(&other));
+    }
 }

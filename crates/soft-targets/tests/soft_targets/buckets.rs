@@ -14,7 +14,7 @@ use object_storage::Bucket;
 use object_store::{ObjectStore, PutMode, memory::InMemory, path::Path as ObjectPath};
 use soft_targets::{
     BucketOptions, Fault, Recording, RecordingStore, Replay, ShardId, SoftTargets, StoreError,
-    Written,
+    WantedRecording, Written,
 };
 use tempfile::TempDir;
 use test_support::DyingStore;
@@ -339,6 +339,25 @@ fn what_has_a_copy_is_used_while_the_bucket_does_not_answer() {
         "{warning}"
     );
     check_rows(reader.clone()).unwrap();
+    // The bucket may have the recording that fits.
+    let other = identity("f32");
+    let wanted = WantedRecording {
+        images: &other.images,
+        views: &other.views,
+        encoding: Some(other.encoding),
+        teacher: None,
+    };
+    let partial = scene.dying("reader", 0, false).list().unwrap();
+    let error = partial.find(&wanted, None).unwrap_err();
+    assert!(error.is_temporary(), "{error}");
+    let text = error.to_string();
+    assert!(
+        text.contains("f16 instead of f32") && text.contains("killed"),
+        "{text}"
+    );
+    let whole = scene.store("reader").list().unwrap();
+    let error = whole.find(&wanted, None).unwrap_err();
+    assert!(matches!(error, StoreError::NoneFits { .. }), "{error}");
 
     // A shard without a copy.
     let id = ShardId { view: 1, shard: 0 };

@@ -193,7 +193,7 @@ fn a_run_outlasts_a_store_that_does_not_answer() {
             .exists();
         let has_failed = process
             .stderr()
-            .contains("cannot copy the run to its bucket for now");
+            .contains("a request for the bucket of the run failed");
         (has_trained && has_failed).then_some(())
     });
     scene.bucket.restore();
