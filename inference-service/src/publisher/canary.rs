@@ -191,7 +191,7 @@ impl Publisher {
     ) {
         if self.catalog.trial(model).is_some() {
             self.catalog.end_trial(model);
-            self.unload_canary(model, active).await;
+            self.unload_canary(model, Source::Active(active)).await;
         }
         let counts = self.catalog.canary_counts(model);
         let (trial, comparisons) =
@@ -336,20 +336,28 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Ends the trial in favour of the active version; returns whether the trial still ran.
+    /// Ends the trial in favour of the version beside the canary; returns whether the trial still ran.
     async fn roll_back(self: &Arc<Self>, model: &ModelName, trial: &Arc<Trial>) -> bool {
         let _change = self.change.lock().await;
         if !self.catalog.is_on_trial(model, trial) {
             return false;
         }
         self.catalog.end_trial(model);
-        self.unload_canary(model, trial.active).await;
+        let name = model.clone();
+        let stored = self.blocking(move |store| store.active(&name)).await;
+        let source = match stored {
+            // The reply to an attempt to promote the canary was lost.
+            Ok(Some(stored)) if stored.version == trial.canary => Source::Stored(trial.active),
+            _ => Source::Active(trial.active),
+        };
+        self.unload_canary(model, source).await;
         true
     }
 
-    /// Unloads the canary of a trial that has ended, unless the policy keeps it. The caller holds `change`.
-    async fn unload_canary(self: &Arc<Self>, model: &ModelName, active: u64) {
-        let unloaded = Swap::new(self, model).run(Source::Active(active)).await;
+    /// Unloads the canary of a trial that has ended, unless the policy keeps it; `active` serves. The caller holds
+    /// `change`.
+    async fn unload_canary(self: &Arc<Self>, model: &ModelName, active: Source) {
+        let unloaded = Swap::new(self, model).run(active).await;
         if let Err(error) = unloaded {
             warn!(%model, "a canary stays loaded until the next change: {error}");
         }
