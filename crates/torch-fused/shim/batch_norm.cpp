@@ -11,7 +11,9 @@
 #include <vector>
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "kernels.h"
@@ -53,7 +55,8 @@ void for_each_chunk(int64_t count, const Function& function) {
   }
 }
 
-// Rows of channels, in as many chunks as there are threads: bits are a function of the number of threads.
+// Rows of channels, in as many chunks as there are threads: bits are a function of the number of threads. Each chunk has
+// at least one row, because the means of none are not numbers.
 struct Rows {
   int64_t rows;
   int64_t channels;
@@ -61,7 +64,7 @@ struct Rows {
 
   explicit Rows(const Tensor& input) : rows(input.numel() / input.size(1)), channels(input.size(1)) {
     const int64_t useful = std::max<int64_t>(1, input.numel() / GRAIN);
-    chunks = std::min<int64_t>(at::get_num_threads(), useful);
+    chunks = std::min({static_cast<int64_t>(at::get_num_threads()), useful, rows});
   }
 
   int64_t first(int64_t chunk) const {
@@ -168,6 +171,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    TORCH_CHECK(!c10::GradMode::is_enabled(), "a fused batch-norm has no second derivatives");
     const auto tensors = context->get_saved_variables();
     const Tensor& input = tensors[0];
     const Tensor& residual = tensors[1];
@@ -255,6 +259,7 @@ bool retort_batch_norm(
     if (norm->residual != nullptr) {
       const Tensor& given = tensor(norm->residual);
       TORCH_CHECK(given.sizes() == tensor(input).sizes(), "the residual has another shape");
+      TORCH_CHECK(given.device().is_cpu(), "the residual is not on the CPU");
       residual = given.to(tensor(input).scalar_type()).contiguous(MemoryFormat::ChannelsLast);
     }
     const Tensor result = BatchNorm::apply(tensor(input), tensor(norm->scale), tensor(norm->shift), residual, *norm);

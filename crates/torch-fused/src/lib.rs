@@ -58,7 +58,7 @@ impl BatchNorm<'_> {
     /// set does not affect them.
     ///
     /// # Errors
-    /// If the shapes do not fit; errors of libtorch.
+    /// If the shapes do not fit; errors of libtorch. A backward pass that asks for second derivatives fails.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         self.check(input)?;
         let [lower, upper] = match self.limits {

@@ -183,6 +183,39 @@ fn not_a_number_passes_the_limits() {
 }
 
 #[test]
+fn gradients_pass_where_a_value_is_not_a_number() {
+    let case = Case::new([2, 3, 5, 7], Kind::Float, true);
+    let at = |tensor: &Tensor| tensor.get(0).get(1).get(2).get(3);
+    let residual = case.residual.as_ref().unwrap();
+    let _ = tch::no_grad(|| at(residual).fill_(f64::NAN));
+    for limits in [Limits::Relu, Limits::Relu6] {
+        let results = case.results(&case.fused(limits));
+        let of_residual = results.last().unwrap();
+        assert!(at(of_residual).equal(&at(&case.weights)), "{limits:?}");
+    }
+}
+
+#[test]
+fn fewer_rows_than_threads_give_numbers() {
+    let before = tch::get_num_threads();
+    tch::set_num_threads(8);
+    let case = Case::new([1, 81_920, 1, 2], Kind::Float, true);
+    let results = case.results(&case.fused(Limits::Relu));
+    tch::set_num_threads(before);
+    for (index, result) in results.iter().enumerate() {
+        assert_eq!(result.isfinite().all().int64_value(&[]), 1, "{index}");
+    }
+}
+
+#[test]
+fn second_derivatives_are_refused() {
+    let case = Case::new([2, 3, 5, 7], Kind::Float, false);
+    let sum = case.fused(Limits::None).sum(Kind::Float);
+    let error = Tensor::f_run_backward(&[sum], &[&case.input], true, true).unwrap_err();
+    assert!(error.to_string().contains("second derivatives"), "{error}");
+}
+
+#[test]
 fn other_inputs_are_refused() {
     let contiguous = draw(&[2, 3, 5, 7], 1.0);
     let integers = channels_last(&contiguous, Kind::Int64);

@@ -35,7 +35,7 @@ pub use tch::Device;
 pub use transfer::to_device;
 
 /// Sets how many threads libtorch uses inside one operation, for calls from this thread.
-/// The count affects the bits of training, but not those of a forward pass.
+/// The count affects the bits of training, but not those of a forward pass in evaluation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

@@ -189,9 +189,8 @@ impl Publisher {
         share: f64,
         active: u64,
     ) {
-        if self.catalog.trial(model).is_some() {
-            self.catalog.end_trial(model);
-            self.unload_canary(model, active).await;
+        if let Some(before) = self.catalog.trial(model) {
+            self.end_trial(model, &before).await;
         }
         let counts = self.catalog.canary_counts(model);
         let (trial, comparisons) =
@@ -336,20 +335,28 @@ impl Publisher {
         Ok(true)
     }
 
-    /// Ends the trial in favour of the active version; returns whether the trial still ran.
+    /// Ends the trial, if it still runs; returns whether it did.
     async fn roll_back(self: &Arc<Self>, model: &ModelName, trial: &Arc<Trial>) -> bool {
         let _change = self.change.lock().await;
         if !self.catalog.is_on_trial(model, trial) {
             return false;
         }
-        self.catalog.end_trial(model);
-        self.unload_canary(model, trial.active).await;
+        self.end_trial(model, trial).await;
         true
     }
 
-    /// Unloads the canary of a trial that has ended, unless the policy keeps it. The caller holds `change`.
-    async fn unload_canary(self: &Arc<Self>, model: &ModelName, active: u64) {
-        let unloaded = Swap::new(self, model).run(Source::Active(active)).await;
+    /// Ends a trial in favour of the version beside the canary. Unloads the canary, unless the policy keeps it. The caller
+    /// holds `change`.
+    async fn end_trial(self: &Arc<Self>, model: &ModelName, trial: &Trial) {
+        self.catalog.end_trial(model);
+        let name = model.clone();
+        let stored = self.blocking(move |store| store.active(&name)).await;
+        let source = match stored {
+            // The reply to an attempt to promote the canary was lost.
+            Ok(Some(stored)) if stored.version == trial.canary => Source::Stored(trial.active),
+            _ => Source::Active(trial.active),
+        };
+        let unloaded = Swap::new(self, model).run(source).await;
         if let Err(error) = unloaded {
             warn!(%model, "a canary stays loaded until the next change: {error}");
         }

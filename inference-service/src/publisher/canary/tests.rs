@@ -17,14 +17,14 @@ use crate::{
     test_model,
 };
 
-/// A store of the versions 1 and 2, of which 1 is active. Its next activations fail.
+/// A store of the versions 1 and 2, of which 1 is active. Its next activations of 2 fail.
 #[derive(Debug, Clone)]
 struct FailingStore(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     active: u64,
-    /// Activations so far.
+    /// Activations of version 2 so far.
     attempts: usize,
     /// The failures to come, the next one last.
     failures: Vec<Failure>,
@@ -130,8 +130,12 @@ impl ModelStore for FailingStore {
         before: Option<ActiveVersion>,
     ) -> Result<(), StoreError> {
         let mut state = self.state();
-        state.attempts += 1;
         assert_eq!(before.map(|before| before.version), Some(state.active));
+        if version == 1 {
+            state.active = version;
+            return Ok(());
+        }
+        state.attempts += 1;
         let failure = state.failures.pop();
         if matches!(failure, None | Some(Failure::ReplyLost)) {
             state.active = version;
@@ -223,18 +227,20 @@ async fn a_promotion_is_repeated_unless_another_writer_won() {
 
 #[tokio::test]
 async fn a_canary_that_waits_for_the_store_is_still_judged() {
-    let store = FailingStore::new(&[Failure::NotSent; 100]);
-    let (publisher, trial, comparisons) = passed_trial(&store);
-    let judge = Arc::clone(&publisher).judge(model(), Arc::clone(&trial), comparisons);
-    let judge = tokio::spawn(judge);
-    while store.state().attempts == 0 {
-        sleep(Duration::from_millis(1)).await;
+    for first in [Failure::NotSent, Failure::ReplyLost] {
+        let store = FailingStore::new(&[&[Failure::NotSent; 100][..], &[first]].concat());
+        let (publisher, trial, comparisons) = passed_trial(&store);
+        let judge = Arc::clone(&publisher).judge(model(), Arc::clone(&trial), comparisons);
+        let judge = tokio::spawn(judge);
+        while store.state().attempts == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(trial.report().ended, None);
+        let failure = InferenceError::WorkerStopped { model: model() };
+        trial.observer(true).failed(&failure);
+        judge.await.unwrap();
+        assert_eq!(outcome(&trial), Outcome::RolledBack);
+        assert_eq!(publisher.catalog.serving(&model()), Some(1));
+        assert_eq!(store.state().active, 1, "{first:?}");
     }
-    assert_eq!(trial.report().ended, None);
-    let failure = InferenceError::WorkerStopped { model: model() };
-    trial.observer(true).failed(&failure);
-    judge.await.unwrap();
-    assert_eq!(outcome(&trial), Outcome::RolledBack);
-    assert_eq!(publisher.catalog.serving(&model()), Some(1));
-    assert_eq!(store.state().active, 1);
 }
