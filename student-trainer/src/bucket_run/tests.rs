@@ -477,7 +477,7 @@ fn a_prefix_with_other_objects_is_left_alone() {
             .unwrap();
     };
     // What a process left that was killed before it had the lease is no other object.
-    put(&record::object(&Sha256::of(b"x")).to_string());
+    put(record::object(&Sha256::of(b"x")).as_ref());
     drop(scene.machine("first", 1).attach().unwrap());
     assert!(scene.contents().is_empty());
     scene.bucket().remove(&record::path()).unwrap();
