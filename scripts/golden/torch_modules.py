@@ -102,7 +102,8 @@ def module(layer: dict, shape: torch.Size) -> nn.Module:
             activation = ACTIVATIONS[layer.get("activation", "relu")]()
             if layer.get("shortcut", "identity" if out == shape else "projection") == "identity":
                 return Residual(body, nn.Sequential(), activation)
-            stride = shape[2] // out[2]
+            # Rounded up: with stride 2, 7 rows become 4.
+            stride = -(-shape[2] // out[2])
             projection = nn.Conv2d(channels, out[1], 1, stride=stride, bias=False)
             return Residual(body, nn.Sequential(projection, nn.BatchNorm2d(out[1])), activation)
         case other:
