@@ -293,8 +293,8 @@ impl Copying {
 
     /// Waits for so long; returns whether the run still goes on.
     fn pause(&self, pause: Duration) -> bool {
-        let goes_on = |state: &mut State| !state.is_closing;
-        let waited = self.changed.wait_timeout_while(self.lock(), pause, goes_on);
+        let is_open = |state: &mut State| !state.is_closing;
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, is_open);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.is_closing
     }

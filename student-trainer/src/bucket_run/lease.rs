@@ -53,7 +53,7 @@ struct Held {
     found: Found,
     /// The number of the newest record that was sent.
     revision: u64,
-    /// Whether a record was sent of which it is not known whether the bucket has it.
+    /// Whether a record was sent and its reply is missing: the bucket may have it.
     is_unsettled: bool,
 }
 

@@ -78,7 +78,7 @@ impl Scratch {
         tempfile::tempdir_in(&self.folder)
     }
 
-    /// The name of the scratch folder; `None` if it has no state of the run, also because somebody removed the run's folder.
+    /// The name of the scratch folder; `None` if it has no state of the run, also after the run's folder was removed.
     ///
     /// # Errors
     /// I/O errors.

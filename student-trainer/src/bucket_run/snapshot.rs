@@ -23,7 +23,7 @@ pub(super) struct Snapshot {
 pub(super) struct OpenFile {
     /// The path in the run's folder, with `/` between its components.
     pub(super) path: String,
-    /// What tells that the file is the same as in an earlier snapshot.
+    /// What shows that the file is the same as in an earlier snapshot.
     pub(super) state: FileState,
     file: File,
 }
