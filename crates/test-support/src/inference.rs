@@ -13,6 +13,11 @@ pub struct InferenceService {
 impl InferenceService {
     /// Starts the service that was built beside `own`, with a store in `folder`.
     pub fn start(own: &str, folder: &Path) -> Self {
+        Self::start_with(own, folder, &[])
+    }
+
+    /// [`start`](Self::start) with further `key=value` settings.
+    pub fn start_with(own: &str, folder: &Path, settings: &[&str]) -> Self {
         let (store, ready_file) = (folder.join("models"), folder.join("ready.json"));
         let written = Command::new(built_beside(own, "retort-bench"))
             .args(["store", "--network", "demo-student"])
@@ -24,6 +29,9 @@ impl InferenceService {
         command.arg("serve").arg("--store").arg(&store);
         for port in ["grpc", "admin", "http", "metrics"] {
             command.args(["--set", &format!("{port}.listen=127.0.0.1:0")]);
+        }
+        for setting in settings {
+            command.args(["--set", setting]);
         }
         command.arg("--ready-file").arg(&ready_file);
         let mut process = Process::start(command);
