@@ -200,7 +200,7 @@ fn a_bucket_that_does_not_answer_is_named_and_copies_are_enough() {
 
 #[test]
 fn a_throttled_and_slow_bucket_gets_the_bytes_of_a_folder() {
-    // Fewer than the shards, each of which is a request of its own.
+    // Fewer than the shards: each is uploaded by a request of its own.
     const THROTTLED: usize = 12;
     let scene = Scene::new();
     let teacher = scene.teacher();
