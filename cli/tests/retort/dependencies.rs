@@ -12,13 +12,12 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 7] = [
     &[
         "common",
-        "object-storage",
         "proto",
         "tensorboard",
         "tensors",
         "torch-build",
     ],
-    &["traces"],
+    &["object-storage", "traces"],
     &[
         "artifacts",
         "datasets",
