@@ -10,13 +10,7 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 7] = [
-    &[
-        "common",
-        "proto",
-        "tensorboard",
-        "tensors",
-        "torch-build",
-    ],
+    &["common", "proto", "tensorboard", "tensors", "torch-build"],
     &["object-storage", "traces"],
     &[
         "artifacts",

@@ -13,7 +13,7 @@ use common::atomic_file;
 /// A temporary file that is older was left by a killed process.
 const LONGEST_WRITE: Duration = Duration::from_secs(3600);
 
-/// A folder of copies with a limit on their size together. The copies that were not used for the longest time are removed
+/// A folder of copies with a limit on their size together. Those that were not used for the longest time are removed
 /// first. Processes may share the folder.
 ///
 /// A reader sees a whole copy or none. It verifies the bytes each time, because the folder may be damaged: this type
@@ -30,8 +30,8 @@ pub struct LocalCopies {
 /// Where in the folder the copies are. Everything else that is there stays.
 #[derive(Debug, Clone, Copy)]
 pub struct CopyLayout {
-    /// Which names the folders on the way to a copy have, the outermost first. Without any, the copies are in the folder
-    /// itself.
+    /// Which names the folders on the way to a copy have, the outermost first. Without any, the copies are in the
+    /// folder itself.
     pub folders: &'static [fn(&str) -> bool],
     /// Whether a file is a copy, by its path below the folder.
     pub is_copy: fn(&Path) -> bool,

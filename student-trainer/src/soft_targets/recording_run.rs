@@ -52,8 +52,9 @@ impl<'r> RecordingRun<'r> {
         for id in shards {
             missing.entry(id.view).or_default().push(id);
         }
+        let replay = Replay::new(recording.clone(), views).until(context.cancel.clone());
         Ok(Self {
-            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views), order),
+            recorded: RecordedTargets::growing(replay, order),
             pool,
             recording,
             lock,
