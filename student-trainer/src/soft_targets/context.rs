@@ -7,7 +7,7 @@ use datasets::{SampleKind, Source, Subset};
 use networks::Shape;
 use soft_targets::{
     ClassMatch, ClassOrder, DataReference, Encoding, RecordedImages, Recording, RecordingIdentity,
-    RecordingStore, Replay, StoreError, ViewSet, WantedRecording,
+    RecordingStore, Replay, ShardFault, ShardId, StoreError, ViewSet, WantedRecording,
 };
 use teacher_pool::{BatchContent, BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
@@ -218,6 +218,24 @@ impl<'r> SupplyContext<'r> {
             }
             _ => Ok(recording),
         }
+    }
+
+    /// Those of `shards` that must be recorded.
+    ///
+    /// # Errors
+    /// [`SoftTargetError::Cancelled`]; a bucket that does not answer.
+    pub(super) fn to_record(
+        &self,
+        recording: &Recording,
+        shards: impl Iterator<Item = ShardId>,
+    ) -> Result<Vec<ShardFault>, SoftTargetError> {
+        // In a folder, every byte of the shards that are there is read.
+        let shards = shards.take_while(|_| !self.cancel.is_cancelled());
+        let faults = recording.to_record(shards)?;
+        if self.cancel.is_cancelled() {
+            return Err(SoftTargetError::Cancelled);
+        }
+        Ok(faults)
     }
 
     fn encoding(&self) -> Encoding {
