@@ -105,6 +105,9 @@ pub enum StoreError {
         /// The problem; names the object.
         problem: String,
     },
+    /// The process was asked to stop while it read or wrote the recording.
+    #[error("stopped")]
+    Stopped,
     /// The folder for copies of a bucket's shards cannot be made.
     #[error("soft_targets.cache: {}: {error}", folder.display())]
     Cache {
@@ -172,6 +175,9 @@ pub enum StoreError {
 
 impl From<BucketError> for StoreError {
     fn from(error: BucketError) -> Self {
+        if error.is_stopped() {
+            return Self::Stopped;
+        }
         Self::Unavailable {
             problem: error.to_string(),
         }
@@ -181,7 +187,7 @@ impl From<BucketError> for StoreError {
 impl StoreError {
     /// Whether the same attempt may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Stopped)
     }
 
     /// For `map_err`: an I/O error of `path`.

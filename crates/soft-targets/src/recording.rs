@@ -307,6 +307,9 @@ impl Recording {
 
     /// The error of a reader that found these `faults`; `None` if there are none.
     pub(crate) fn rejection(&self, faults: Vec<ShardFault>) -> Option<StoreError> {
+        if faults.iter().any(|it| it.fault == Fault::Stopped) {
+            return Some(StoreError::Stopped);
+        }
         let unavailable = |it: &ShardFault| match &it.fault {
             Fault::Unavailable(problem) => Some(problem.clone()),
             _ => None,

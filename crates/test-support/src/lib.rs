@@ -1,7 +1,8 @@
 //! Test support that several crates share. No crate that ships depends on it.
 //!
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
-//! - [`Bucket`]: a bucket of a real object store; [`DyingStore`]: one in memory whose process is killed.
+//! - [`Bucket`]: a bucket of a real object store; [`DyingStore`], [`SilentStore`]: those in memory whose process is
+//!   killed, or asked to stop while it waits.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
 //!   of runs.
@@ -47,6 +48,7 @@ mod relay;
 mod request_relay;
 pub mod run_toml;
 mod signing_keys;
+mod silent_store;
 mod teacher;
 mod trace_collector;
 pub mod wrapper;
@@ -63,5 +65,6 @@ pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
 pub use request_relay::{RequestRelay, StopAt};
 pub use signing_keys::SigningKeys;
+pub use silent_store::SilentStore;
 pub use teacher::{Teacher, write_artifact};
 pub use trace_collector::{CollectedSpan, TraceCollector};

@@ -169,7 +169,7 @@ fn record_teacher(
     planned(&plan);
     // Before the shards are read: a recording that is too large for the disk may take too long to read.
     plan.space.check(recording.place())?;
-    let faults = recording.to_record(recording.share(views, worker))?;
+    let faults = context.to_record(&recording, recording.share(views, worker))?;
     let shards = shards_to_record(faults, notices);
     recording.space(&shards)?.check(recording.place())?;
     let images = shards.iter().map(|id| recording.samples(id.shard).len());

@@ -45,15 +45,16 @@ impl<'r> RecordingRun<'r> {
         let lock = recording.lock()?;
         let views = context.views_needed(context.recorded_views());
         recording.estimate(views)?.check(recording.place())?;
-        let faults = recording.to_record(recording.shards(views))?;
+        let faults = context.to_record(&recording, recording.shards(views))?;
         let shards = shards_to_record(faults, &notices);
         recording.space(&shards)?.check(recording.place())?;
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
             missing.entry(id.view).or_default().push(id);
         }
+        let replay = Replay::new(recording.clone(), views).until(context.cancel.clone());
         Ok(Self {
-            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views), order),
+            recorded: RecordedTargets::growing(replay, order),
             pool,
             recording,
             lock,
