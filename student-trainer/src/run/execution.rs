@@ -24,7 +24,7 @@ use traces::Span;
 
 use self::phase_checkpoints::PhaseCheckpoints;
 use super::{
-    agreement,
+    agreement::{self, RunState},
     checkpoint::{Checkpoint, Circumstances},
     checkpoints::{self, CheckpointFolder, FoundCheckpoints},
     delivery::Delivery,
@@ -102,6 +102,9 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     }
     let workers = context.workers;
     agreement::check(workers, &config)?;
+    if agreement::meet(workers, RunState::Unfinished)? == RunState::Complete {
+        return Ok(RunOutcome::of_follower());
+    }
     let initial = InitialWeights::of(&config)?;
     let follows = workers.rank() > 0;
     // Removed when the run ends.

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use common::digest::Sha256;
+use torch_distributed::Workers;
 use tracing::warn;
 
 use super::{
+    agreement::{self, RunState},
     error::RunError,
     execution::{RunContext, RunOutcome, execute},
     manifest::RunManifest,
@@ -20,7 +22,7 @@ use crate::{
 /// uses the bucket.
 ///
 /// A run of the same configuration that is complete on this machine, and that an earlier process could not copy to the
-/// bucket, is copied.
+/// bucket, is copied. The other workers then end at once.
 ///
 /// # Errors
 /// See [`RunError`]. If the bucket lacks the last state of the run, the error says so, unless the run failed anyway.
@@ -42,6 +44,7 @@ pub fn execute_in_bucket(
                 "the run is complete; copies it to {}",
                 output.url()
             ));
+            dismiss_followers(context.workers);
             Ok(outcome)
         }
         None => execute(
@@ -64,6 +67,14 @@ pub fn execute_in_bucket(
         }
     }
     ended
+}
+
+/// Tells the workers that wait for the start of the run in [`execute`] that it is complete.
+fn dismiss_followers(workers: &dyn Workers) {
+    if let Err(error) = agreement::meet(workers, RunState::Complete) {
+        // The copy needs no other worker.
+        warn!(%error, "the run is complete, but another worker does not know it");
+    }
 }
 
 /// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.
