@@ -221,6 +221,8 @@ impl Run<'_> {
         let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
         let supplies = self.soft_targets()?;
+        let recordings = supplies.recordings();
+        disk_space::check_with_recordings(&self.folder, &self.config, initial_weights, recordings)?;
         let teachers = self.agreed_teachers(&supplies)?;
         let (phases, ranges) =
             supplies.while_training(|sources| self.train(network, sources, &teachers))?;

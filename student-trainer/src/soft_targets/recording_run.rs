@@ -1,10 +1,10 @@
 //! A recording that grows while the run reads it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use datasets::Subset;
 use networks::Shape;
-use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
+use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId, ShardSpace};
 use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,8 @@ pub(super) struct RecordingRun<'r> {
     lock: RecordingLock,
     /// Shards to record, by view.
     missing: BTreeMap<u32, Vec<ShardId>>,
+    /// The space that they take.
+    space: ShardSpace,
     views: u32,
     recorded: RecordedTargets,
     source: &'r Subset,
@@ -47,7 +49,8 @@ impl<'r> RecordingRun<'r> {
         recording.estimate(views)?.check(recording.place())?;
         let faults = recording.to_record(recording.shards(views))?;
         let shards = shards_to_record(faults, &notices);
-        recording.space(&shards)?.check(recording.place())?;
+        let space = recording.space(&shards)?;
+        space.check(recording.place())?;
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
             missing.entry(id.view).or_default().push(id);
@@ -58,6 +61,7 @@ impl<'r> RecordingRun<'r> {
             recording,
             lock,
             missing,
+            space,
             views,
             source: context.train,
             input: context.input(),
@@ -65,6 +69,11 @@ impl<'r> RecordingRun<'r> {
             prefetch: context.prefetch(),
             notices,
         })
+    }
+
+    /// The recording's folder or URL, and the space that its missing shards take.
+    pub(super) fn space(&self) -> (&Path, ShardSpace) {
+        (self.recording.place(), self.space)
     }
 
     /// The soft targets for training. Each view can be read once it is complete.

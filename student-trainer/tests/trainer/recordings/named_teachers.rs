@@ -5,7 +5,8 @@ use std::{fs, sync::Arc};
 use datasets::{Source, Split, Subset, load_idx};
 use test_support::{Process, Teacher, eventually};
 
-use super::scene::{SLOW_NETWORK, Scene, manifest};
+use super::scene::{SLOW_NETWORK, Scene, fails, manifest};
+use crate::small_disk::SmallDisk;
 
 /// Another network and another size of images than the first teacher's.
 const WIDE_NETWORK: &str =
@@ -200,6 +201,36 @@ fn a_route_by_position_gives_the_same_student_live_and_recorded() {
         replayed("other", &other) != live,
         "{other}: the same student"
     );
+}
+
+#[test]
+fn two_recordings_that_fill_a_disk_together_are_refused_before_anything_is_recorded() {
+    let scene = Scene::new();
+    let teachers = Teachers::start(&scene);
+    let config = fs::read_to_string(scene.path("run.toml")).unwrap();
+    let config = config.replacen("epochs = 5", "epochs = 10000", 1);
+    fs::write(scene.path("run.toml"), config).unwrap();
+    // 331 images of 40 bytes in 10,000 views take 132 MB and their headers, so one recording fits, also with the 67 MB that
+    // stay free, and two do not.
+    let disk = SmallDisk::mount(scene.path("disk"), 280);
+    let folder = scene.path("disk/targets").display().to_string();
+    let folder = format!("soft_targets.folder={folder:?}");
+    let views = "soft_targets.views=10000";
+    let one_shard = "soft_targets.samples_per_shard=331";
+    let settings = teachers.settings(60);
+    for (name, mode) in [("record", "live"), ("run", "record")] {
+        let mode = format!("soft_targets.mode={mode}");
+        let more = [BOTH, BY_CLASS, views, one_shard, &mode, &folder];
+        let mut command = scene.command(name, &with(&settings, &more));
+        if name == "run" {
+            command.arg("--output").arg(scene.path(name));
+        }
+        let said = fails(disk.inside(&command));
+        assert!(said.contains("MB would be written"), "{said}");
+        assert_eq!(said.matches("disk/targets/").count(), 2, "{said}");
+    }
+    let answered = [&teachers.big, &teachers.wide].map(Teacher::answered);
+    assert_eq!(answered, [0.0; 2]);
 }
 
 /// The setting of the route `r`, which sends `listed` samples to `big` and the others to `wide`.
