@@ -15,6 +15,7 @@ use super::{
     recorder::{Progress, Recorder},
     recording_run::shards_to_record,
     run_reference::RunReference,
+    unused_samples,
 };
 use crate::{
     config::RunConfig,
@@ -219,6 +220,9 @@ impl<'r> RecordedTeacher<'r> {
         let faults = recording.to_record(recording.share(views, worker))?;
         let shards = shards_to_record(faults, notices);
         recording.space(&shards)?.check(recording.place())?;
+        if !shards.is_empty() {
+            unused_samples::report(context, notices);
+        }
         let images = shards.iter().map(|id| recording.samples(id.shard).len());
         let work = Work {
             shards: shards.len(),

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     context::SupplyContext, error::SoftTargetError, live::LiveTargets, recorded::RecordedTargets,
-    recorder::Recorder,
+    recorder::Recorder, unused_samples,
 };
 use crate::events::NoticeSender;
 
@@ -51,6 +51,9 @@ impl<'r> RecordingRun<'r> {
         let shards = shards_to_record(faults, &notices);
         let space = recording.space(&shards)?;
         space.check(recording.place())?;
+        if !shards.is_empty() {
+            unused_samples::report(context, &notices);
+        }
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
             missing.entry(id.view).or_default().push(id);

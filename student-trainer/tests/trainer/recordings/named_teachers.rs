@@ -96,6 +96,7 @@ fn two_teachers_live_and_recorded_give_the_same_student_and_other_weights_anothe
         let part = format!("teacher {name}: recorded view 3 of 3");
         assert!(said.contains(&part), "{part} is not in: {said}");
     }
+    assert!(!said.contains("no term of this run uses"), "{said}");
     let answered = || [&teachers.big, &teachers.wide].map(Teacher::answered);
     let before = answered();
     // Both recordings are complete.
@@ -184,8 +185,18 @@ fn a_route_by_position_gives_the_same_student_live_and_recorded() {
     let live = [&same[..], &[route.as_str()]].concat();
     let (live, _) = scene.run("live", &with(pools, &live));
     let record = [&same[..], &[route.as_str(), "soft_targets.mode=record"]].concat();
-    let (record, _) = scene.run("record", &with(pools, &record));
+    let (record, said) = scene.run("record", &with(pools, &record));
     assert!(record == live, "recording changes the student");
+    let train = training_samples(&scene, 31);
+    let positions = (0..train.len() as u32).map(|sample| train.stored_position(sample));
+    let of_big = positions.filter(|position| *position < 100).count();
+    for (name, unused) in [("big", train.len() - of_big), ("wide", of_big)] {
+        let part = format!(
+            "teacher {name}: records all {} training samples; no term of this run uses {unused} of them",
+            train.len()
+        );
+        assert!(said.contains(&part), "{part} is not in: {said}");
+    }
     let digits = recordings_of(&scene, "record");
     drop(teachers);
     let replayed = |name: &str, route: &str| {
