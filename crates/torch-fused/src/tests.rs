@@ -114,7 +114,15 @@ fn difference(found: &Tensor, expected: &Tensor) -> f64 {
 #[test]
 fn results_and_gradients_are_libtorchs() {
     let mut cases = 0;
-    for size in [[2, 3, 5, 7], [4, 16, 28, 28], [1, 64, 1, 3], [3, 40, 9, 9]] {
+    for size in [
+        [2, 3, 5, 7],
+        [4, 16, 28, 28],
+        [1, 64, 1, 3],
+        [3, 40, 9, 9],
+        // Of one channel, and of one value per image and channel: in both orders of memory at once.
+        [5, 1, 3, 3],
+        [7, 6, 1, 1],
+    ] {
         for kind in [Kind::Float, Kind::BFloat16] {
             for limits in [Limits::None, Limits::Relu, Limits::Relu6] {
                 for with_residual in [false, true] {
