@@ -15,7 +15,7 @@ use test_support::{Bucket, Process, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
-    several_workers::free_port,
+    several_workers::{TWO_BATCHES, free_port},
 };
 
 /// Enough for interruptions after the first checkpoint.
@@ -23,16 +23,6 @@ const LONG: &str = "phases[0].epochs=20";
 
 /// Longer than the test.
 const ENDLESS: &str = "phases[0].epochs=5000";
-
-/// Two workers can share the batches of a step.
-const TWO_BATCHES: [&str; 6] = [
-    "phases[0].batch_size=8",
-    "phases[1].batch_size=8",
-    "phases[2].batch_size=8",
-    "phases[0].accumulate=2",
-    "phases[1].accumulate=2",
-    "phases[2].accumulate=2",
-];
 
 /// Runs of a scene in a bucket.
 struct BucketScene {
