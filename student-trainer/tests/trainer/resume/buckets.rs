@@ -257,7 +257,7 @@ fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
 }
 
 #[test]
-fn workers_of_a_run_that_only_has_to_be_copied_end_with_success() {
+fn workers_of_a_complete_run_end_with_success() {
     let scene = BucketScene::new();
     let settings = [&TWO_BATCHES[..], &[LONG]].concat();
     let undisturbed = scene.scene.finish("undisturbed", &[], &settings);
@@ -271,6 +271,23 @@ fn workers_of_a_run_that_only_has_to_be_copied_end_with_success() {
     assert!(said.contains("the run is complete; copies it"), "{said}");
     assert!(!said.contains("another worker does not know it"), "{said}");
     assert_eq!(scene.fetched("run"), undisturbed);
+
+    // A launcher that has lost a worker at the end starts all of them again.
+    let mut workers = scene.start_two_workers("run", "machine", "3600", &settings);
+    for worker in &mut workers {
+        assert!(worker.wait().success(), "{}", worker.stderr());
+    }
+    let said = workers[0].stderr();
+    let complete = format!("the run is complete in {}", scene.url("run"));
+    assert!(said.contains(&complete), "{said}");
+    // Another run does not get this one's place.
+    let other = [&settings[..], &["seed=2"]].concat();
+    let mut workers = scene.start_two_workers("run", "machine", "3600", &other);
+    for worker in &mut workers {
+        assert_eq!(worker.wait().code(), Some(1), "{}", worker.stderr());
+    }
+    let said = workers[0].stderr();
+    assert!(said.contains("already holds a finished run"), "{said}");
 }
 
 #[test]
