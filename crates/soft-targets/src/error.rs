@@ -147,12 +147,12 @@ pub enum StoreError {
     #[error(
         "{} has {} free, but {} would be written and {} are to stay free; free some space, or set fewer \
          soft_targets.views or a smaller teacher.encoding",
-        folder.display(), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVED_BYTES)
+        disk_of(folders), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVED_BYTES)
     )]
     NoSpace {
-        /// The recording's folder.
-        folder: PathBuf,
-        /// Bytes still to be written.
+        /// The folders of the recordings on the disk, and that of the run if it is there too.
+        folders: Vec<PathBuf>,
+        /// Bytes still to be written to all of them.
         needed: u64,
         /// Bytes free.
         free: u64,
@@ -171,6 +171,16 @@ pub enum StoreError {
         /// The recording's folder.
         folder: PathBuf,
     },
+}
+
+/// The disk that has these `folders`.
+fn disk_of(folders: &[PathBuf]) -> String {
+    let names = folders.iter().map(|folder| folder.display().to_string());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match folders.len() {
+        1 => names,
+        _ => format!("the disk of {names}"),
+    }
 }
 
 impl From<BucketError> for StoreError {

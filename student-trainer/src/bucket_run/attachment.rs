@@ -145,7 +145,7 @@ fn check_unfinished(
     let content = persistence.repeat(|| download_file(bucket, manifest))?;
     atomic_file::write(&folder.path().join(MANIFEST), &content)?;
     let has_checkpoint = files.keys().any(|path| path.starts_with(CHECKPOINTS));
-    if has_checkpoint && may_continue(folder.path()) {
+    if may_continue(folder.path()) && has_checkpoint {
         return Ok(());
     }
     Err(BucketRunError::AlreadyFinished {

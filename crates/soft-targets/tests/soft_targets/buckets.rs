@@ -169,7 +169,7 @@ fn a_recording_in_a_bucket_has_the_names_and_bytes_of_one_in_a_folder() {
     assert_eq!(scene.contents(), expected());
     assert_eq!(recording.views().unwrap(), VIEWS);
     let space = recording.estimate(VIEWS).unwrap();
-    assert_eq!((space.needed, space.free), (0, None));
+    assert_eq!((space.needed, space.disk), (0, None));
 
     let listed = scene.store("reader").list().unwrap();
     let [reader] = &listed.usable[..] else {

@@ -15,7 +15,7 @@ use test_support::{Bucket, Process, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
-    several_workers::free_port,
+    several_workers::{TWO_BATCHES, free_port},
 };
 
 /// Enough for interruptions after the first checkpoint.
@@ -53,6 +53,48 @@ impl BucketScene {
 
     fn start(&self, name: &str, machine: &str, lease: &str, settings: &[&str]) -> Process {
         Process::start(self.command(name, machine, lease, settings))
+    }
+
+    /// Starts the run called `name` as two workers of `machine`, in the order of their ranks.
+    fn start_two_workers(
+        &self,
+        name: &str,
+        machine: &str,
+        lease: &str,
+        settings: &[&str],
+    ) -> [Process; 2] {
+        let port = free_port().to_string();
+        [0, 1].map(|rank: usize| {
+            let mut command = self.command(name, machine, lease, settings);
+            command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
+            command
+                .env("MASTER_ADDR", "127.0.0.1")
+                .env("MASTER_PORT", &port);
+            Process::start(command)
+        })
+    }
+
+    /// Does the run called `name` while the store does not answer at its end: `machine` keeps the finished run, which the
+    /// bucket lacks. Then the store answers again.
+    fn finish_without_store(&self, name: &str, machine: &str, settings: &[&str]) {
+        let mut command = self.command(name, machine, "3600", settings);
+        command.args(["--bucket-patience", "1"]);
+        let mut process = Process::start(command);
+        self.wait_for_checkpoint(name, &mut process);
+        self.bucket.stall();
+        assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
+        let said = process.stderr();
+        let folder = self.folder(name, machine);
+        for part in [
+            "lacks the last state",
+            "nothing is lost",
+            folder.to_str().unwrap(),
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        self.bucket.restore();
+        let record = eventually("an answer of the store", || self.record(name));
+        assert!(record["files"].get("manifest.json").is_none());
     }
 
     fn url(&self, name: &str) -> String {
@@ -205,29 +247,9 @@ fn a_run_outlasts_a_store_that_does_not_answer() {
 fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
     let scene = BucketScene::new();
     let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
-    let command = || {
-        let mut command = scene.command("run", "machine", "3600", &[LONG]);
-        command.args(["--bucket-patience", "1"]);
-        command
-    };
-    let mut process = Process::start(command());
-    scene.wait_for_checkpoint("run", &mut process);
-    scene.bucket.stall();
-    assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
-    let said = process.stderr();
-    let folder = scene.folder("run", "machine");
-    for part in [
-        "lacks the last state",
-        "nothing is lost",
-        folder.to_str().unwrap(),
-    ] {
-        assert!(said.contains(part), "{part} is not in: {said}");
-    }
-    scene.bucket.restore();
-    let record = eventually("an answer of the store", || scene.record("run"));
-    assert!(record["files"].get("manifest.json").is_none());
+    scene.finish_without_store("run", "machine", &[LONG]);
 
-    let mut process = Process::start(command());
+    let mut process = scene.start("run", "machine", "3600", &[LONG]);
     assert!(process.wait().success(), "{}", process.stderr());
     let said = process.stderr();
     assert!(said.contains("the run is complete; copies it"), "{said}");
@@ -235,27 +257,44 @@ fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
 }
 
 #[test]
-fn two_workers_train_one_run_in_a_bucket() {
-    const SETTINGS: [&str; 6] = [
-        "phases[0].batch_size=8",
-        "phases[1].batch_size=8",
-        "phases[2].batch_size=8",
-        "phases[0].accumulate=2",
-        "phases[1].accumulate=2",
-        "phases[2].accumulate=2",
-    ];
+fn workers_of_a_complete_run_end_with_success() {
     let scene = BucketScene::new();
-    let alone = scene.scene.finish("alone", &[], &SETTINGS);
-    let port = free_port().to_string();
-    let start = |rank: usize| {
-        let mut command = scene.command("run", "machine", "30", &SETTINGS);
-        command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
-        command
-            .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", &port);
-        Process::start(command)
-    };
-    let mut workers = [0, 1].map(start);
+    let settings = [&TWO_BATCHES[..], &[LONG]].concat();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &settings);
+    scene.finish_without_store("run", "machine", &settings);
+
+    let mut workers = scene.start_two_workers("run", "machine", "3600", &settings);
+    for worker in &mut workers {
+        assert!(worker.wait().success(), "{}", worker.stderr());
+    }
+    let said = workers[0].stderr();
+    assert!(said.contains("the run is complete; copies it"), "{said}");
+    assert!(!said.contains("another worker does not know it"), "{said}");
+    assert_eq!(scene.fetched("run"), undisturbed);
+
+    // A launcher that has lost a worker at the end starts all of them again.
+    let mut workers = scene.start_two_workers("run", "machine", "3600", &settings);
+    for worker in &mut workers {
+        assert!(worker.wait().success(), "{}", worker.stderr());
+    }
+    let said = workers[0].stderr();
+    let complete = format!("the run is complete in {}", scene.url("run"));
+    assert!(said.contains(&complete), "{said}");
+    // Another run does not get this one's place.
+    let other = [&settings[..], &["seed=2"]].concat();
+    let mut workers = scene.start_two_workers("run", "machine", "3600", &other);
+    for worker in &mut workers {
+        assert_eq!(worker.wait().code(), Some(1), "{}", worker.stderr());
+    }
+    let said = workers[0].stderr();
+    assert!(said.contains("already holds a finished run"), "{said}");
+}
+
+#[test]
+fn two_workers_train_one_run_in_a_bucket() {
+    let scene = BucketScene::new();
+    let alone = scene.scene.finish("alone", &[], &TWO_BATCHES);
+    let mut workers = scene.start_two_workers("run", "machine", "30", &TWO_BATCHES);
     for worker in &mut workers {
         assert!(worker.wait().success(), "{}", worker.stderr());
     }

@@ -26,7 +26,7 @@ const FOUR_BATCHES: [&str; 6] = [
 ];
 
 /// The same samples per step in two batches.
-const TWO_BATCHES: [&str; 6] = [
+pub const TWO_BATCHES: [&str; 6] = [
     "phases[0].batch_size=8",
     "phases[1].batch_size=8",
     "phases[2].batch_size=8",
