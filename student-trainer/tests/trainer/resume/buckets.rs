@@ -15,7 +15,7 @@ use test_support::{Bucket, Process, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
-    several_workers::free_port,
+    several_workers::Group,
 };
 
 /// Enough for interruptions after the first checkpoint.
@@ -246,18 +246,10 @@ fn two_workers_train_one_run_in_a_bucket() {
     ];
     let scene = BucketScene::new();
     let alone = scene.scene.finish("alone", &[], &SETTINGS);
-    let port = free_port().to_string();
-    let start = |rank: usize| {
-        let mut command = scene.command("run", "machine", "30", &SETTINGS);
-        command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
-        command
-            .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", &port);
-        Process::start(command)
-    };
-    let mut workers = [0, 1].map(start);
-    for worker in &mut workers {
-        assert!(worker.wait().success(), "{}", worker.stderr());
+    let command = |_: usize| scene.command("run", "machine", "30", &SETTINGS);
+    let (group, ends) = Group::finish(|| Group::of(2, command));
+    for (end, messages) in ends.iter().zip(group.messages()) {
+        assert!(end.success(), "{messages}");
     }
     assert_eq!(scene.fetched("run"), alone);
 }
