@@ -35,8 +35,6 @@ pub use error::BucketRunError;
 pub use fetch::fetch;
 
 #[cfg(test)]
-mod faulty_store;
-#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use soft_targets::{
     WantedRecording, Written,
 };
 use tempfile::TempDir;
-use test_support::{DyingStore, SilentStore};
+use test_support::{FaultyStore, SilentStore};
 use tokio_util::sync::CancellationToken;
 
 const URL: &str = "s3://bucket/targets";
@@ -76,7 +76,7 @@ impl Scene {
 
     /// A process whose bucket does not answer after `requests`.
     fn dying(&self, process: &str, requests: usize, loses_reply: bool) -> RecordingStore {
-        let objects = DyingStore::after(requests, loses_reply, &self.objects);
+        let objects = FaultyStore::killed_after(requests, loses_reply, &self.objects);
         self.store_over(objects, process, ENOUGH)
     }
 

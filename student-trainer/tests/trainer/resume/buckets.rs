@@ -15,7 +15,7 @@ use test_support::{Bucket, Process, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
-    several_workers::{TWO_BATCHES, free_port},
+    several_workers::{Group, TWO_BATCHES},
 };
 
 /// Enough for interruptions after the first checkpoint.
@@ -55,23 +55,23 @@ impl BucketScene {
         Process::start(self.command(name, machine, lease, settings))
     }
 
-    /// Starts the run called `name` as two workers of `machine`, in the order of their ranks.
-    fn start_two_workers(
+    /// Does the run called `name` with two workers, requires that both end with `code`, and returns the messages of the
+    /// first.
+    fn two_workers_end(
         &self,
         name: &str,
         machine: &str,
         lease: &str,
         settings: &[&str],
-    ) -> [Process; 2] {
-        let port = free_port().to_string();
-        [0, 1].map(|rank: usize| {
-            let mut command = self.command(name, machine, lease, settings);
-            command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
-            command
-                .env("MASTER_ADDR", "127.0.0.1")
-                .env("MASTER_PORT", &port);
-            Process::start(command)
-        })
+        code: i32,
+    ) -> String {
+        let command = |_: usize| self.command(name, machine, lease, settings);
+        let (group, ends) = Group::finish(|| Group::of(2, command));
+        let mut messages = group.messages();
+        for (end, messages) in ends.iter().zip(&messages) {
+            assert_eq!(end.code(), Some(code), "{messages}");
+        }
+        messages.swap_remove(0)
     }
 
     /// Does the run called `name` while the store does not answer at its end: `machine` keeps the finished run, which the
@@ -263,30 +263,18 @@ fn workers_of_a_complete_run_end_with_success() {
     let undisturbed = scene.scene.finish("undisturbed", &[], &settings);
     scene.finish_without_store("run", "machine", &settings);
 
-    let mut workers = scene.start_two_workers("run", "machine", "3600", &settings);
-    for worker in &mut workers {
-        assert!(worker.wait().success(), "{}", worker.stderr());
-    }
-    let said = workers[0].stderr();
+    let said = scene.two_workers_end("run", "machine", "3600", &settings, 0);
     assert!(said.contains("the run is complete; copies it"), "{said}");
     assert!(!said.contains("another worker does not know it"), "{said}");
     assert_eq!(scene.fetched("run"), undisturbed);
 
     // A launcher that has lost a worker at the end starts all of them again.
-    let mut workers = scene.start_two_workers("run", "machine", "3600", &settings);
-    for worker in &mut workers {
-        assert!(worker.wait().success(), "{}", worker.stderr());
-    }
-    let said = workers[0].stderr();
+    let said = scene.two_workers_end("run", "machine", "3600", &settings, 0);
     let complete = format!("the run is complete in {}", scene.url("run"));
     assert!(said.contains(&complete), "{said}");
     // Another run does not get this one's place.
     let other = [&settings[..], &["seed=2"]].concat();
-    let mut workers = scene.start_two_workers("run", "machine", "3600", &other);
-    for worker in &mut workers {
-        assert_eq!(worker.wait().code(), Some(1), "{}", worker.stderr());
-    }
-    let said = workers[0].stderr();
+    let said = scene.two_workers_end("run", "machine", "3600", &other, 1);
     assert!(said.contains("already holds a finished run"), "{said}");
 }
 
@@ -294,9 +282,6 @@ fn workers_of_a_complete_run_end_with_success() {
 fn two_workers_train_one_run_in_a_bucket() {
     let scene = BucketScene::new();
     let alone = scene.scene.finish("alone", &[], &TWO_BATCHES);
-    let mut workers = scene.start_two_workers("run", "machine", "30", &TWO_BATCHES);
-    for worker in &mut workers {
-        assert!(worker.wait().success(), "{}", worker.stderr());
-    }
+    scene.two_workers_end("run", "machine", "30", &TWO_BATCHES, 0);
     assert_eq!(scene.fetched("run"), alone);
 }
