@@ -15,12 +15,17 @@ CHART = REPOSITORY / "deploy/helm/retort"
 EXAMPLES = REPOSITORY / "deploy/helm/examples"
 KUSTOMIZE = REPOSITORY / "deploy/kubernetes"
 ALERTS = REPOSITORY / "deploy/prometheus/alerts.yml"
+DOCS = REPOSITORY / "docs"
+YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+OBJECT = re.compile(r"^kind: ", re.MULTILINE)
 # Templates whose objects belong to a component; all others belong to the base.
 COMPONENTS = {
     "keda": "templates/teacher-scaling.yaml",
     "hpa": "templates/teacher-scaling.yaml",
     "monitoring": "templates/monitoring.yaml",
     "kserve": "templates/kserve.yaml",
+    "recording": "templates/recording.yaml",
+    "training": "templates/training.yaml",
 }
 # What only Helm has.
 HELM_LINES = re.compile(r"^ *(app\.kubernetes\.io/managed-by: Helm|helm\.sh/chart: .*)\n", re.MULTILINE)
@@ -69,6 +74,13 @@ def objects(text):
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
+def documented():
+    """The objects of Kubernetes in the pages of docs/; kustomizations are not objects."""
+    blocks = [block for page in sorted(DOCS.glob("*.md")) for block in YAML_BLOCK.findall(page.read_text())]
+    found = [one for block in blocks if OBJECT.search(block) for one in objects(block)]
+    return [one for one in found if not one["apiVersion"].startswith("kustomize.")]
+
+
 def rendered_files():
     """The files of deploy/kubernetes that come from the chart: {path: text}; and the chart's copy of the alert rules."""
     files = {CHART / "files/alerts.yml": ALERTS.read_text()}
@@ -108,9 +120,24 @@ def comparable(text):
 
 def pod_spec(subject):
     """The pod that an object creates, or None."""
-    if subject["kind"] in ("Deployment", "StatefulSet"):
-        return subject["spec"]["template"]["spec"]
-    return subject["spec"] if subject["kind"] == "ClusterServingRuntime" else None
+    if subject["kind"] == "ClusterServingRuntime":
+        return subject["spec"]
+    return (pod_template(subject) or {}).get("spec")
+
+
+def pod_template(subject):
+    """Labels and spec of the pods that an object creates, or None."""
+    if subject["kind"] in ("Deployment", "StatefulSet", "Job"):
+        return subject["spec"]["template"]
+    if subject["kind"] == "TrainingRuntime":
+        return subject["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    return None
+
+
+def name_of(subject):
+    """An object's name, or the beginning of one that Kubernetes completes."""
+    metadata = subject["metadata"]
+    return metadata.get("name") or metadata["generateName"]
 
 
 def containers(subject):
