@@ -5,19 +5,20 @@ import os
 import re
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / ".deps/kubernetes"
+PINS = REPOSITORY / "scripts/dependencies/pins/kubernetes.txt"
 CHART = REPOSITORY / "deploy/helm/retort"
 EXAMPLES = REPOSITORY / "deploy/helm/examples"
 KUSTOMIZE = REPOSITORY / "deploy/kubernetes"
 ALERTS = REPOSITORY / "deploy/prometheus/alerts.yml"
 DOCS = REPOSITORY / "docs"
-YAML_BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OBJECT = re.compile(r"^kind: ", re.MULTILINE)
+YAML_BLOCK = re.compile(r"^( *)```yaml\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # Templates whose objects belong to a component; all others belong to the base.
 COMPONENTS = {
     "keda": "templates/teacher-scaling.yaml",
@@ -37,11 +38,12 @@ class RenderError(Exception):
     """What Helm or kubectl says."""
 
 
-def helm(*examples, settings=()):
-    """The chart's documents as text, with the values of these examples."""
+def helm(*examples, settings=(), values=""):
+    """The chart's documents as text, with the values of these examples, and others as settings or as YAML."""
     call = [TOOLS / "bin/helm", "template", "retort", CHART, "--namespace=retort"]
     call += [f"--values={EXAMPLES / name}.yaml" for name in examples]
-    return run(*call, *(f"--set={setting}" for setting in settings))
+    call += [f"--set={setting}" for setting in settings]
+    return run(*call, "--values=-", stdin=values)
 
 
 def lint():
@@ -60,10 +62,10 @@ def kustomize(name):
         return run(TOOLS / "bin/kubectl", "kustomize", folder)
 
 
-def run(program, *arguments):
+def run(program, *arguments, stdin=""):
     # Neither program reads the user's settings or plugins.
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-    result = subprocess.run([program, *arguments], env=environment, text=True, capture_output=True)
+    result = subprocess.run([program, *arguments], env=environment, input=stdin, text=True, capture_output=True)
     if result.returncode != 0:
         raise RenderError(f"{program.name}: {result.stderr.strip() or result.stdout.strip()}")
     return result.stdout
@@ -75,10 +77,18 @@ def objects(text):
 
 
 def documented():
-    """The objects of Kubernetes in the pages of docs/; kustomizations are not objects."""
-    blocks = [block for page in sorted(DOCS.glob("*.md")) for block in YAML_BLOCK.findall(page.read_text())]
-    found = [one for block in blocks if OBJECT.search(block) for one in objects(block)]
-    return [one for one in found if not one["apiVersion"].startswith("kustomize.")]
+    """The objects of Kubernetes in the pages of docs/, and the values of the chart there, as texts."""
+    names = yaml.safe_load((CHART / "values.yaml").read_text()).keys()
+    found, values = [], []
+    blocks = [block for page in sorted(DOCS.glob("*.md")) for _, block in YAML_BLOCK.findall(page.read_text())]
+    for text in map(textwrap.dedent, blocks):
+        for one in objects(text):
+            # Kustomizations are not objects.
+            if isinstance(one, dict) and "kind" in one and not one["apiVersion"].startswith("kustomize."):
+                found.append(one)
+            elif isinstance(one, dict) and one.keys() <= names:
+                values.append(text)
+    return found, values
 
 
 def rendered_files():

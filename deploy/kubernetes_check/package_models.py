@@ -9,7 +9,8 @@ import re
 KUBERNETES = "io.k8s.api"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1"
 OBJECT_META = {"$ref": f"#/$defs/{META}.ObjectMeta"}
-SCALARS = {
+# Schemas of the types that are not classes of a package.
+KNOWN = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -54,8 +55,8 @@ class References:
         self.modules = modules
 
     def __getitem__(self, name):
-        if name in SCALARS:
-            return SCALARS[name]
+        if name in KNOWN:
+            return KNOWN[name]
         module, _, kind = name.rpartition(".")
         if module in self.modules:
             definition = f"{self.modules[module]}.{kind}"
@@ -167,7 +168,7 @@ def openapi_type(kind, classes, prefix):
     if group := re.fullmatch(r"K8sIoApi(Apps|Autoscaling)(V\d)(\w+)", kind):
         return {"$ref": f"#/$defs/{KUBERNETES}.{group[1].lower()}.{group[2].lower()}.{group[3]}"}
     # The classes of other projects are not in the package.
-    return SCALARS.get(kind, {})
+    return KNOWN.get(kind, {})
 
 
 def closed(properties, required):

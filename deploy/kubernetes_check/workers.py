@@ -5,6 +5,7 @@ from .manifests import containers, pod_spec, pod_template
 # Objects that create workers, which end; the pods of all other objects serve.
 KINDS = ("Job", "TrainingRuntime")
 VARIABLES = ("AWS_REGION", "AWS_ENDPOINT_URL")
+COMPONENT = "app.kubernetes.io/component"
 TEACHER_PORT, PUBLISH_PORT = 50051, 8003
 
 
@@ -99,9 +100,6 @@ def of_calls(subject, subjects):
         for direction, peer, caller, called in [("Egress", "to", labels, callee), ("Ingress", "from", callee, labels)]:
             if not any(permits(policy, direction, peer, caller, called, port) for policy in policies):
                 yield f"no network policy permits the {direction.lower()} of calls to {callee[COMPONENT]}"
-
-
-COMPONENT = "app.kubernetes.io/component"
 
 
 def permits(policy, direction, peer, pod, other, port):
