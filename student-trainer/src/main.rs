@@ -114,6 +114,10 @@ struct RunArguments {
     /// bit-reproducible.
     #[arg(long)]
     allow_other_bits: bool,
+    /// Exit code if a signal stopped the run before it was complete. A Job of Kubernetes takes 0 for a complete run, also
+    /// when it evicts the pod.
+    #[arg(long, value_name = "CODE", default_value_t = 0)]
+    stopped_exit_code: u8,
     #[command(flatten)]
     group: GroupArguments,
 }
@@ -246,18 +250,27 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         }
         // A signal stopped the run, which is not a failure.
         Err(RunError::Cancelled { .. }) if !leads => {
-            writeln!(Messages, "worker {} stopped", workers.rank());
+            let message = format!("worker {} stopped", workers.rank());
+            return stopped(message, arguments.stopped_exit_code);
         }
         Err(
-            stopped @ (RunError::Cancelled { .. }
-            | RunError::Bucket(BucketRunError::Stopped { .. })),
-        ) => writeln!(Messages, "{stopped}"),
+            error @ (RunError::Cancelled { .. } | RunError::Bucket(BucketRunError::Stopped { .. })),
+        ) => return stopped(error.to_string(), arguments.stopped_exit_code),
         Err(error) => {
             span.fail(&error);
             return Err(error.into());
         }
     }
     Ok(())
+}
+
+/// The end of a run that a signal stopped.
+fn stopped(message: String, code: u8) -> anyhow::Result<()> {
+    if code == 0 {
+        writeln!(Messages, "{message}");
+        return Ok(());
+    }
+    Err(OtherExit { code, message }.into())
 }
 
 fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow::Result<()> {
