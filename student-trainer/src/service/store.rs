@@ -4,30 +4,54 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use common::{atomic_file, file_lock::FileLock, folders};
 use proto::runs::v1::RunState;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use traces::TraceContext;
 use tracing::warn;
 
 use super::{run_id::RunId, serve_error::ServeError};
+use crate::bucket_run::{BucketRun, BucketRunError};
 
 /// The newest format that is read, and that of files with a trace. Other files have the format before, which an
 /// older trainer reads.
 const FORMAT_VERSION: u32 = 2;
 const FORMAT_WITHOUT_TRACE: u32 = 1;
 
-/// Below the runs' folder; no run's name begins with a dot.
-const FOLDER: &str = ".queue";
+/// Below the runs' folder or URL; no run's name begins with a dot.
+pub(super) const FOLDER: &str = ".queue";
+
+/// In a bucket, the folder of the files, so that none has the name of a file with a meaning in a run.
+const FOLDER_IN_BUCKET: &str = "runs";
+
+/// How long a client waits until a bucket has its run. Longer than the longest pause between two attempts.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// The files of all known runs. One service at a time uses them.
 #[derive(Debug)]
 pub(super) struct QueueStore {
     folder: PathBuf,
-    /// Locks the folder itself; the operating system releases it when the process ends.
-    _lock: FileLock,
+    keeper: Keeper,
+}
+
+/// What keeps other services away.
+#[derive(Debug)]
+enum Keeper {
+    Lock {
+        /// Locks the folder itself; the operating system releases it when the process ends.
+        _lock: FileLock,
+    },
+    Bucket {
+        /// Has the lease, and copies the folder to the bucket.
+        copy: RwLock<BucketRun>,
+        /// Taken for each change: the copy may not begin within another one.
+        changes: Mutex<()>,
+    },
 }
 
 /// The content of a run's file.
@@ -69,10 +93,7 @@ impl QueueStore {
     /// [`ServeError::RunsFolder`] if the queue cannot be read; [`ServeError::RunsFolderInUse`].
     pub(super) fn open(runs_folder: &Path) -> Result<(Self, Vec<StoredRun>), ServeError> {
         let folder = runs_folder.join(FOLDER);
-        let failed = |problem: io::Error| ServeError::RunsFolder {
-            path: folder.clone(),
-            problem: problem.to_string(),
-        };
+        let failed = |problem: io::Error| cannot_use(&folder, &problem);
         let lock = fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
         let lock = match FileLock::try_take(lock.map_err(failed)?) {
             Ok(lock) => lock,
@@ -81,47 +102,70 @@ impl QueueStore {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
-        let listing = folders::list(&folder).map_err(failed)?;
-        let mut runs = Vec::new();
-        let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
-        for entry in listing.entries {
-            // Temporary files of a killed process have another extension.
-            let Some(run_id) = entry.name.strip_suffix(".json") else {
-                continue;
-            };
-            match read(&entry.path, run_id) {
-                Ok(run) => runs.push(run),
-                Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
-            }
-        }
-        for problem in &left_out {
-            warn!("a run in the queue cannot be read and is left out: {problem}");
-        }
-        if !left_out.is_empty() {
-            let (count, all) = (left_out.len(), left_out.len() + runs.len());
-            warn!("{count} of {all} runs in the queue cannot be read");
-        }
-        runs.sort_by_key(|run| run.number);
-        Ok((
-            Self {
-                folder,
-                _lock: lock,
-            },
-            runs,
-        ))
+        let runs = read_all(&folder)?;
+        let keeper = Keeper::Lock { _lock: lock };
+        Ok((Self { folder, keeper }, runs))
     }
 
-    /// Writes a run's file atomically.
+    /// [`Self::open`] for the queue in a bucket, of which this process has the lease.
+    ///
+    /// # Errors
+    /// [`ServeError::RunsFolder`] if the queue cannot be read.
+    pub(super) fn open_in_bucket(copy: BucketRun) -> Result<(Self, Vec<StoredRun>), ServeError> {
+        let folder = copy.folder().join(FOLDER_IN_BUCKET);
+        let created = fs::create_dir_all(&folder);
+        created.map_err(|problem| cannot_use(&folder, &problem))?;
+        let runs = read_all(&folder)?;
+        let keeper = Keeper::Bucket {
+            copy: RwLock::new(copy),
+            changes: Mutex::default(),
+        };
+        Ok((Self { folder, keeper }, runs))
+    }
+
+    /// Writes a run's file atomically. A bucket gets it later: see [`Self::settle`].
     pub(super) fn write(&self, run: &StoredRun) -> io::Result<()> {
         // Holds: numbers, strings and an enum.
         let mut json = serde_json::to_vec_pretty(run).expect("a run serializes");
         json.push(b'\n');
-        atomic_file::write(&self.file(&run.run_id), &json)
+        self.change(|| atomic_file::write(&self.file(&run.run_id), &json))
     }
 
     /// Removes a run's file.
     pub(super) fn remove(&self, run_id: &RunId) -> io::Result<()> {
-        fs::remove_file(self.file(&run_id.to_string()))
+        self.change(|| fs::remove_file(self.file(&run_id.to_string())))
+    }
+
+    /// Waits until the bucket, if there is one, has all changes so far.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Unconfirmed`]; the bucket may have them.
+    pub(super) fn settle(&self) -> Result<(), BucketRunError> {
+        match &self.keeper {
+            Keeper::Lock { .. } => Ok(()),
+            Keeper::Bucket { copy, .. } => shared(copy).wait_until_saved(PATIENCE),
+        }
+    }
+
+    /// Waits until the bucket, if there is one, has the queue, and ends the lease. Nothing may change the queue afterwards.
+    pub(super) fn finish(&self) {
+        if let Keeper::Bucket { copy, .. } = &self.keeper {
+            let mut copy = copy.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = copy.finish(&CancellationToken::new()) {
+                warn!(%error, "the bucket lacks the last state of the queue");
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.keeper {
+            Keeper::Lock { .. } => change(),
+            Keeper::Bucket { copy, changes } => {
+                let _alone = changes.lock().unwrap_or_else(PoisonError::into_inner);
+                change()?;
+                shared(copy).enqueue()
+            }
+        }
     }
 
     fn file(&self, run_id: &str) -> PathBuf {
@@ -178,6 +222,44 @@ impl From<StoredState> for RunState {
             StoredState::Cancelled => Self::Cancelled,
         }
     }
+}
+
+/// The runs whose files are in `folder`, oldest first.
+fn read_all(folder: &Path) -> Result<Vec<StoredRun>, ServeError> {
+    let listing = folders::list(folder).map_err(|problem| cannot_use(folder, &problem))?;
+    let mut runs = Vec::new();
+    let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
+    for entry in listing.entries {
+        // Temporary files of a killed process have another extension.
+        let Some(run_id) = entry.name.strip_suffix(".json") else {
+            continue;
+        };
+        match read(&entry.path, run_id) {
+            Ok(run) => runs.push(run),
+            Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
+        }
+    }
+    for problem in &left_out {
+        warn!("a run in the queue cannot be read and is left out: {problem}");
+    }
+    if !left_out.is_empty() {
+        let (count, all) = (left_out.len(), left_out.len() + runs.len());
+        warn!("{count} of {all} runs in the queue cannot be read");
+    }
+    runs.sort_by_key(|run| run.number);
+    Ok(runs)
+}
+
+fn cannot_use(path: &Path, problem: &io::Error) -> ServeError {
+    ServeError::RunsFolder {
+        path: path.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+/// The copy of the queue: a panic elsewhere does not damage it.
+fn shared(copy: &RwLock<BucketRun>) -> RwLockReadGuard<'_, BucketRun> {
+    copy.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the file of the run `run_id`.
