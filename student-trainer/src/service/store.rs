@@ -292,9 +292,13 @@ mod properties;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, sync::Arc};
+
+    use object_storage::{Bucket, Location};
+    use object_store::memory::InMemory;
 
     use super::*;
+    use crate::{bucket_run::BucketOutput, events::EventSink};
 
     #[test]
     fn runs_come_back_in_the_order_of_their_numbers() {
@@ -314,6 +318,53 @@ mod tests {
         assert!(matches!(in_use, ServeError::RunsFolderInUse(_)), "{in_use}");
         drop(store);
         assert_eq!(QueueStore::open(runs.path()).unwrap().1, written);
+    }
+
+    #[test]
+    fn a_queue_in_a_bucket_is_the_same_on_every_machine() {
+        let url = "s3://b/runs/.queue";
+        let Ok(Location::Bucket(location)) = Location::parse(Path::new(url)) else {
+            panic!("{url} is a bucket");
+        };
+        let objects = Arc::new(InMemory::new());
+        let machines = tempfile::tempdir().unwrap();
+        let open = |machine: &str| {
+            let store = Arc::clone(&objects);
+            let bucket = Bucket::over(store, url.to_owned(), Duration::from_secs(60)).unwrap();
+            let output = BucketOutput {
+                location: location.clone(),
+                scratch: Some(machines.path().join(machine)),
+                lease_seconds: 3600,
+                patience: Duration::from_secs(60),
+            };
+            let stop = CancellationToken::new();
+            let notices = EventSink::none().notices();
+            let copy = BucketRun::over(bucket, &output, |_| false, &stop, &notices);
+            QueueStore::open_in_bucket(copy.unwrap()).unwrap()
+        };
+        let run = |number: u64, id: &str| {
+            StoredRun::queued(number, &RunId::new(id), "name", "seed = 1".to_owned())
+        };
+        // A run may be called like a file that has a meaning in a run.
+        let mut runs = [run(1, "manifest"), run(2, "a")];
+        let (store, none) = open("first");
+        assert_eq!(none, []);
+        for run in &runs {
+            store.write(run).unwrap();
+        }
+        store.write(&run(3, "c")).unwrap();
+        store.remove(&RunId::new("c")).unwrap();
+        store.finish();
+        drop(store);
+
+        let (store, found) = open("second");
+        assert_eq!(found, runs);
+        runs[0].state = StoredState::Succeeded;
+        store.write(&runs[0]).unwrap();
+        store.finish();
+        drop(store);
+        // What the first machine has is older.
+        assert_eq!(open("first").1, runs);
     }
 
     #[test]
