@@ -113,8 +113,9 @@ impl QueueStore {
     /// [`ServeError::RunsFolder`] if the queue cannot be read.
     pub(super) fn open_in_bucket(copy: BucketRun) -> Result<(Self, Vec<StoredRun>), ServeError> {
         let folder = copy.folder().join(FOLDER_IN_BUCKET);
-        let created = fs::create_dir_all(&folder);
-        created.map_err(|problem| cannot_use(&folder, &problem))?;
+        // What this machine has may be newer than the bucket.
+        let prepared = fs::create_dir_all(&folder).and_then(|()| copy.enqueue());
+        prepared.map_err(|problem| cannot_use(&folder, &problem))?;
         let runs = read_all(&folder)?;
         let keeper = Keeper::Bucket {
             copy: RwLock::new(copy),
