@@ -168,3 +168,24 @@ async fn a_service_keeps_others_away_and_outlasts_a_store_that_does_not_answer()
     wait_for_success(&mut service, &[&id]).await;
     assert_eq!(scene.fetched(&id), undisturbed);
 }
+
+#[tokio::test]
+async fn a_service_that_was_replaced_while_it_slept_ends_and_the_other_one_finishes_its_run() {
+    let scene = BucketScene::new();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
+    let mut first = start(&scene, "first").await;
+    let submitted = first.try_submit("a", config(&scene), &[LONG]).await;
+    assert_eq!(submitted.unwrap(), "a");
+    scene.wait_for_checkpoint("a", &mut first.process);
+    first.process.signal("STOP");
+    let record = scene.record("a").unwrap();
+    assert!(record["files"].get("manifest.json").is_none(), "too late");
+
+    let mut second = start(&scene, "second").await;
+    first.process.signal("CONT");
+    assert_eq!(first.process.wait().code(), Some(1));
+    let said = first.process.stderr();
+    assert!(said.contains("has taken over the runs in s3://"), "{said}");
+    wait_for_success(&mut second, &["a"]).await;
+    assert_eq!(scene.fetched("a"), undisturbed);
+}
