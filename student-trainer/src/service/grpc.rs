@@ -56,12 +56,13 @@ impl RunServer {
     ) -> Result<Run, Status> {
         let queue = Arc::clone(self.queue()?);
         let scope = Scope::current();
-        let change = move || {
+        let change = move || -> Result<Run, Status> {
             let _entered = scope.enter();
-            change(&queue).map(|run| run.to_proto())
+            let changed = change(&queue)?;
+            Ok(changed.to_proto())
         };
         match task::spawn_blocking(change).await {
-            Ok(changed) => Ok(changed?),
+            Ok(changed) => changed,
             // The task is never aborted, so it panicked: continue the panic here.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

@@ -19,7 +19,8 @@ use super::{
     run_folders,
     run_id::RunId,
     serve_error::ServeError,
-    store::{FOLDER, QueueStore, StoredRun},
+    store::{FOLDER, QueueStore},
+    stored_run::StoredRun,
 };
 use crate::{
     bucket_run::{self, BucketOutput, BucketRun, BucketRunError},

@@ -49,7 +49,8 @@ mod queued_run;
 mod run_folders;
 mod run_id;
 mod serve_error;
-pub(crate) mod store;
+mod store;
+pub(crate) mod stored_run;
 
 /// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);

@@ -22,7 +22,8 @@ use super::{
     run_folders,
     run_id::RunId,
     serve_error::ServeError,
-    store::{QueueStore, StoredRun, StoredState},
+    store::QueueStore,
+    stored_run::{StoredRun, StoredState},
 };
 use crate::{
     config::QueueConfig,

@@ -14,7 +14,8 @@ use tracing::warn;
 use super::{
     event_log::{EventLog, is_final},
     run_id::RunId,
-    store::{QueueStore, StoredRun, StoredState},
+    store::QueueStore,
+    stored_run::{StoredRun, StoredState},
 };
 use crate::{
     events::{self, RunEvent},

@@ -9,19 +9,15 @@ use std::{
 };
 
 use common::{atomic_file, file_lock::FileLock, folders};
-use proto::runs::v1::RunState;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use traces::TraceContext;
 use tracing::warn;
 
-use super::{run_id::RunId, serve_error::ServeError};
+use super::{
+    run_id::RunId,
+    serve_error::ServeError,
+    stored_run::{self, StoredRun},
+};
 use crate::bucket_run::{BucketRun, BucketRunError};
-
-/// The newest format that is read, and that of files with a trace. Other files have the format before, which an
-/// older trainer reads.
-const FORMAT_VERSION: u32 = 2;
-const FORMAT_WITHOUT_TRACE: u32 = 1;
 
 /// Below the runs' folder or URL; no run's name begins with a dot.
 pub(super) const FOLDER: &str = ".queue";
@@ -52,37 +48,6 @@ enum Keeper {
         /// Taken for each change: the copy may not begin within another one.
         changes: Mutex<()>,
     },
-}
-
-/// The content of a run's file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StoredRun {
-    pub(super) format_version: u32,
-    /// Position in the order of submission.
-    pub(super) number: u64,
-    pub(super) run_id: String,
-    pub(super) name: String,
-    pub(super) state: StoredState,
-    pub(super) reason: String,
-    /// The resolved configuration.
-    pub(super) config_toml: String,
-    /// The span of the call that submitted or resumed the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) trace: Option<TraceContext>,
-}
-
-/// [`RunState`] as text; [`Withheld`](Self::Withheld) is a failure of its own kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StoredState {
-    Queued,
-    Running,
-    Succeeded,
-    Failed,
-    /// The run is complete, and its publish gate withheld its model.
-    Withheld,
-    Cancelled,
 }
 
 impl QueueStore {
@@ -174,57 +139,6 @@ impl QueueStore {
     }
 }
 
-impl StoredRun {
-    /// A waiting run.
-    pub(super) fn queued(number: u64, run_id: &RunId, name: &str, config_toml: String) -> Self {
-        Self {
-            format_version: FORMAT_WITHOUT_TRACE,
-            number,
-            run_id: run_id.to_string(),
-            name: name.to_owned(),
-            state: StoredState::Queued,
-            reason: String::new(),
-            config_toml,
-            trace: None,
-        }
-    }
-
-    /// The same run as part of another trace, or of none.
-    pub(super) fn in_trace(self, trace: Option<TraceContext>) -> Self {
-        let format_version = match trace {
-            None => FORMAT_WITHOUT_TRACE,
-            Some(_) => FORMAT_VERSION,
-        };
-        Self {
-            format_version,
-            trace,
-            ..self
-        }
-    }
-}
-
-impl StoredState {
-    /// Whether a run that ended like this can continue.
-    pub(super) fn can_resume(self) -> bool {
-        match self {
-            Self::Failed | Self::Withheld | Self::Cancelled => true,
-            Self::Queued | Self::Running | Self::Succeeded => false,
-        }
-    }
-}
-
-impl From<StoredState> for RunState {
-    fn from(state: StoredState) -> Self {
-        match state {
-            StoredState::Queued => Self::Queued,
-            StoredState::Running => Self::Running,
-            StoredState::Succeeded => Self::Succeeded,
-            StoredState::Failed | StoredState::Withheld => Self::Failed,
-            StoredState::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
 /// The runs whose files are in `folder`, oldest first.
 fn read_all(folder: &Path) -> Result<Vec<StoredRun>, ServeError> {
     let listing = folders::list(folder).map_err(|problem| cannot_use(folder, &problem))?;
@@ -235,7 +149,7 @@ fn read_all(folder: &Path) -> Result<Vec<StoredRun>, ServeError> {
         let Some(run_id) = entry.name.strip_suffix(".json") else {
             continue;
         };
-        match read(&entry.path, run_id) {
+        match stored_run::read(&entry.path, run_id) {
             Ok(run) => runs.push(run),
             Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
         }
@@ -263,43 +177,16 @@ fn shared(copy: &RwLock<BucketRun>) -> RwLockReadGuard<'_, BucketRun> {
     copy.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads the file of the run `run_id`.
-fn read(file: &Path, run_id: &str) -> Result<StoredRun, String> {
-    /// The version first: the rest of a newer file may be anything.
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    let bytes = folders::read(file).map_err(|error| error.to_string())?;
-    let json = |error: serde_json::Error| error.to_string();
-    let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
-    if format_version > FORMAT_VERSION {
-        return Err(format!(
-            "format_version {format_version} is newer than {FORMAT_VERSION}, the newest that this \
-             build reads"
-        ));
-    }
-    let run: StoredRun = serde_json::from_slice(&bytes).map_err(json)?;
-    // The id names the run's folder. A copy of a file must not execute a run twice.
-    if run.run_id == run_id && !run_id.starts_with('.') {
-        Ok(run)
-    } else {
-        Err(format!("it holds the run `{}`", run.run_id))
-    }
-}
-
-#[cfg(test)]
-mod properties;
-
 #[cfg(test)]
 mod tests {
     use std::{os::unix::fs::symlink, sync::Arc};
 
     use object_storage::{Bucket, Location};
     use object_store::memory::InMemory;
+    use traces::TraceContext;
 
     use super::*;
-    use crate::{bucket_run::BucketOutput, events::EventSink};
+    use crate::{bucket_run::BucketOutput, events::EventSink, service::stored_run::StoredState};
 
     #[test]
     fn runs_come_back_in_the_order_of_their_numbers() {
@@ -420,7 +307,7 @@ mod tests {
         ] {
             fs::write(file(name), text).unwrap();
             let run_id = name.strip_suffix(".json").unwrap();
-            let problem = read(&file(name), run_id).unwrap_err();
+            let problem = stored_run::read(&file(name), run_id).unwrap_err();
             assert!(problem.contains(part), "{problem}");
         }
         symlink("nowhere", file("dangling.json")).unwrap();
