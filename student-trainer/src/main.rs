@@ -10,7 +10,7 @@ use common::{
     telemetry::{self, LogFormat},
 };
 use fetch_arguments::FetchArguments;
-use output_arguments::{OutputArguments, RunOutput};
+use output_arguments::OutputArguments;
 use recording_progress::RecordingProgress;
 use server::{
     listen::PortAccess,
@@ -24,7 +24,7 @@ use student_trainer::{
     evaluate,
     events::{EventSink, RunEvent},
     metrics,
-    run::{self, ResumePolicy, RunContext, RunError},
+    run::{ResumePolicy, RunContext, RunError},
     service,
     soft_targets::record::{self, RecordContext},
 };
@@ -234,11 +234,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         bucket: None,
         runtime: runtime.handle(),
     };
-    let executed = match &output {
-        RunOutput::Folder(_) => run::execute(config, context),
-        RunOutput::Bucket(bucket) => run::execute_in_bucket(config, bucket, context),
-    };
-    match executed {
+    match output.execute(config, context) {
         Ok(_) if !leads => {}
         Ok(_) => writeln!(Messages, "the run is in {output}"),
         Err(withheld @ RunError::Withheld(_)) => {

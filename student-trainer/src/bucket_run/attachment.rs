@@ -55,6 +55,14 @@ impl BucketOutput {
         self.location.to_string()
     }
 
+    /// Checks that the environment has what a connection to the bucket needs. Sends nothing.
+    ///
+    /// # Errors
+    /// See [`BucketRunError`].
+    pub fn check_environment(&self) -> Result<(), BucketRunError> {
+        connect(&self.location).map(drop)
+    }
+
     /// Takes the lease of the run in `bucket`. If another machine wrote the newest state, downloads it. `may_continue` says
     /// whether a run continues whose manifest is in a folder.
     ///

@@ -27,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// See [`RunError`]. If the bucket lacks the last state of the run, the error says so, unless the run failed anyway.
-pub fn execute_in_bucket(
+pub(super) fn execute_in_bucket(
     config: RunConfig,
     output: &BucketOutput,
     context: RunContext<'_>,

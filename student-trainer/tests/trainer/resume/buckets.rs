@@ -19,19 +19,19 @@ use super::{
 };
 
 /// Enough for interruptions after the first checkpoint.
-const LONG: &str = "phases[0].epochs=20";
+pub const LONG: &str = "phases[0].epochs=20";
 
 /// Longer than the test.
 const ENDLESS: &str = "phases[0].epochs=5000";
 
 /// Runs of a scene in a bucket.
-struct BucketScene {
-    scene: Scene,
-    bucket: Bucket,
+pub struct BucketScene {
+    pub scene: Scene,
+    pub bucket: Bucket,
 }
 
 impl BucketScene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             scene: Scene::without_teacher(),
             bucket: Bucket::start(),
@@ -97,19 +97,19 @@ impl BucketScene {
         assert!(record["files"].get("manifest.json").is_none());
     }
 
-    fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> String {
         self.bucket.url(&format!("runs/{name}"))
     }
 
     /// The folder in which `machine` does the run.
-    fn folder(&self, name: &str, machine: &str) -> PathBuf {
+    pub fn folder(&self, name: &str, machine: &str) -> PathBuf {
         let digest = Sha256::of(self.url(name).as_bytes());
         let scratch = self.scene.path(machine).join(&digest.as_str()[..16]);
         scratch.join("run").join(name)
     }
 
     /// The record of the run in the bucket.
-    fn record(&self, name: &str) -> Option<Value> {
+    pub fn record(&self, name: &str) -> Option<Value> {
         let [(_, endpoint), ..] = self.bucket.environment();
         let address: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
         let path = self.url(name).replace("s3:/", "");
@@ -130,7 +130,7 @@ impl BucketScene {
     }
 
     /// Waits until the bucket has a checkpoint of the run.
-    fn wait_for_checkpoint(&self, name: &str, process: &mut Process) {
+    pub fn wait_for_checkpoint(&self, name: &str, process: &mut Process) {
         eventually("a checkpoint in the bucket", || {
             assert!(process.is_running(), "{}", process.stderr());
             let record = self.record(name)?;
@@ -142,7 +142,7 @@ impl BucketScene {
     }
 
     /// Downloads the finished run.
-    fn fetched(&self, name: &str) -> Result {
+    pub fn fetched(&self, name: &str) -> Result {
         let folder = self.scene.path(&format!("fetched {name}"));
         let mut command = Command::new(TRAINER);
         command.args(["fetch", &self.url(name)]).arg(&folder);
