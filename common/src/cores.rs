@@ -21,6 +21,21 @@ pub fn threads(configured: usize) -> usize {
     }
 }
 
+/// A warning if `configured` threads, the value of the key `key`, are more than the cores of [`available`].
+pub fn excess(key: &str, configured: usize) -> Option<String> {
+    excess_over(available(), key, configured)
+}
+
+fn excess_over(cores: usize, key: &str, configured: usize) -> Option<String> {
+    let cpus = if cores == 1 { "CPU" } else { "CPUs" };
+    (configured > cores).then(|| {
+        format!(
+            "{key} = {configured}, but this process may use {cores} {cpus} (by its affinity and the quota of its \
+             control group), so the threads wait for each other: set {key} to {cores} or less"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +45,22 @@ mod tests {
         assert!(available() >= 1);
         assert_eq!(threads(0), available());
         assert_eq!(threads(3), 3);
+    }
+
+    #[test]
+    fn more_threads_than_cores_are_reported_with_both_numbers_and_the_key() {
+        for fitting in [0, 1, 2] {
+            assert_eq!(excess_over(2, "compute.threads", fitting), None);
+        }
+        let text = excess_over(2, "compute.threads", 3).unwrap();
+        for part in [
+            "compute.threads = 3, but",
+            "2 CPUs",
+            "set compute.threads to 2",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let text = excess_over(1, "threads", 2).unwrap();
+        assert!(text.contains("may use 1 CPU (by"), "{text}");
     }
 }

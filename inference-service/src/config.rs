@@ -10,7 +10,10 @@ mod signatures;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use common::config::{Problems, Validate};
+use common::{
+    config::{Problems, Validate},
+    cores,
+};
 use object_storage::{InvalidLocation, Location};
 use serde::Deserialize;
 use server::{
@@ -171,6 +174,16 @@ impl InferenceConfig {
             Some(overrides) => general.overridden(overrides),
             None => general,
         }
+    }
+
+    /// A warning for every number of threads that is above that of the available processors.
+    pub(crate) fn excess_threads(&self) -> Vec<String> {
+        let general = cores::excess("runtime.threads", self.runtime.threads);
+        let models = self.models.iter();
+        let own = models.filter_map(|(name, model)| {
+            cores::excess(&format!("models.{name}.threads"), model.threads?)
+        });
+        general.into_iter().chain(own).collect()
     }
 
     /// The configuration of a model without overrides.

@@ -255,7 +255,9 @@ impl Shared<'_> {
         let catalog = Arc::clone(&self.inference.catalog);
         let captured = self.inference.capture.as_ref().map(Capture::counts);
         let captured = captured.unwrap_or_default();
-        let router = metrics::router(catalog, self.refusals.clone(), captured, staleness);
+        let polls = self.publisher.polls();
+        let refusals = self.refusals.clone();
+        let router = metrics::router(catalog, refusals, captured, polls, staleness);
         let router = router.layer(port.layer);
         let limits = metrics_server::CONNECTIONS;
         let server = http1::serve(port.listener, router, limits, self.stop.clone());

@@ -90,6 +90,9 @@ pub async fn run(
     if config.capture.share > 0.0 {
         writable_folder::check("capture.folder", &config.capture.folder)?;
     }
+    for excess in config.excess_threads() {
+        warn!("{excess}");
+    }
     let ports = Ports::bind(config).await?;
     onnx_runtime::load_library()?;
 

@@ -55,8 +55,8 @@ pub struct StepProgress {
     pub train_accuracy: Option<f64>,
     /// Learning rate of the last of these steps.
     pub learning_rate: f64,
-    /// Norm of the gradients of the last of these steps, all together and before they are clipped; absent if the
-    /// phase does not clip gradients.
+    /// Norm of the gradients of the last of these steps, all together and before they are clipped. Absent in events
+    /// of older builds for phases that do not clip gradients.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient_norm: Option<f64>,
     /// Training speed since the last report.

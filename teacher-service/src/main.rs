@@ -27,6 +27,7 @@ use teacher_service::{
     serve,
 };
 use tokio::runtime::Builder;
+use tracing::warn;
 
 /// Streams a teacher's logits (soft targets) over gRPC.
 #[derive(Parser)]
@@ -135,6 +136,10 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 
     let _log = telemetry::init(arguments.log_format);
     let _traces = traces::init(NAME)?;
+    let excess = cores::excess("compute.threads", config.compute.threads);
+    if let Some(excess) = excess.filter(|_| computes_here(&config)) {
+        warn!("{excess}");
+    }
     let threads = cores::available().min(MAX_NETWORK_THREADS);
     let runtime = program::start_runtime(Builder::new_multi_thread().worker_threads(threads))?;
     let shutdown = program::shutdown_token(&runtime)?;
@@ -144,13 +149,18 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
 
 /// Must be called before any thread exists and before libtorch is used, because this may execute the program again.
 fn settle_environment(config: &TeacherConfig) -> anyhow::Result<()> {
-    let model = &config.model;
-    // An inference server computes elsewhere. A format that cannot be detected is reported when the model is opened.
-    if let Ok(ModelFormat::InferenceServer) = model.format.resolve(&model.path) {
+    if !computes_here(config) {
         return Ok(());
     }
     libtorch_environment::settle(config.compute.cpu_isa)
         .map_err(|error| anyhow!("cannot restart with libtorch's variables set: {error}"))
+}
+
+/// Whether this process computes the logits; an inference server computes elsewhere. A format that cannot be detected is
+/// reported when the model is opened.
+fn computes_here(config: &TeacherConfig) -> bool {
+    let format = config.model.format.resolve(&config.model.path);
+    !matches!(format, Ok(ModelFormat::InferenceServer))
 }
 
 fn inspect(arguments: Inspect) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod bench;
+mod captured;
 mod data;
 mod demo;
 mod dependencies;

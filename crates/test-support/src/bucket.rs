@@ -102,6 +102,27 @@ impl Bucket {
         ]
     }
 
+    /// The bytes of an object, if it exists.
+    pub fn object(&self, path: &str) -> Option<Vec<u8>> {
+        // HTTP/1.0 has no chunked bodies.
+        let request = format!(
+            "GET /{NAME}/{path} HTTP/1.0\r\nHost: {}\r\n\r\n",
+            self.address
+        );
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let body = answer.split_off(end.unwrap() + 4);
+        let head = String::from_utf8(answer).unwrap();
+        match head.split(' ').nth(1) {
+            Some("200") => Some(body),
+            Some("404") => None,
+            _ => panic!("{head}"),
+        }
+    }
+
     /// From now on, the server accepts requests and does not answer them.
     pub fn stall(&self) {
         self.server.signal("STOP");

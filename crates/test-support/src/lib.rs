@@ -12,7 +12,8 @@
 //! - [`damage`]: damaged inputs for property tests of parsers.
 //! - [`TraceCollector`]: receives traces over OTLP.
 //! - [`Relay`]: a TCP relay whose connections a test stalls without closing them.
-//! - [`RequestRelay`]: a TCP relay that a test stops at a chosen request.
+//! - [`RequestRelay`]: a TCP relay that a test stops at a chosen request, and that throttles its clients
+//!   ([`Pace`]).
 //! - [`SigningKeys`]: keys that sign models.
 //! - [`certificates`], [`refusals`]: keys and tokens, and the checks that a port rejects wrong ones.
 //! - [`process_life`]: checks of how a service starts, logs and stops.
@@ -50,6 +51,7 @@ pub mod run_toml;
 mod signing_keys;
 mod silent_store;
 mod teacher;
+mod throttling;
 mod trace_collector;
 pub mod wrapper;
 
@@ -63,7 +65,7 @@ pub use metrics_page::{http_get, metric, metric_in};
 pub use name_server::NameServer;
 pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
-pub use request_relay::{RequestRelay, StopAt};
+pub use request_relay::{Pace, RequestRelay, StopAt};
 pub use signing_keys::SigningKeys;
 pub use silent_store::SilentStore;
 pub use teacher::{Teacher, write_artifact};

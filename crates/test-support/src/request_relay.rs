@@ -1,14 +1,18 @@
-//! A TCP relay to a server of HTTP/1.1 that a test stops at a chosen request.
+//! A TCP relay to a server of HTTP/1.1 that a test stops at a chosen request, or that throttles its clients.
 
 use std::{
-    io::{Read, Write},
+    collections::VecDeque,
+    io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
+
+use crate::throttling::Throttling;
 
 /// The moment of a request at which a relay stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +21,15 @@ pub enum StopAt {
     HalfRequest,
     /// The server has carried out the request, and nothing of its reply has reached the client.
     Reply,
+}
+
+/// How slowly bytes pass in both directions.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Bytes that pass together.
+    pub piece: usize,
+    /// The pause after each piece.
+    pub pause: Duration,
 }
 
 /// Forwards the connections of clients that send their next request only after the reply to the last one.
@@ -38,6 +51,11 @@ struct State {
     requests: usize,
     chosen: Option<(usize, StopAt)>,
     is_stopped: bool,
+    /// What becomes of the next requests: an answer of the relay, or `None` for those that it forwards.
+    answers: VecDeque<Option<Throttling>>,
+    /// Requests that the relay has answered.
+    throttled: usize,
+    pace: Option<Pace>,
 }
 
 impl RequestRelay {
@@ -73,6 +91,28 @@ impl RequestRelay {
         self.gate.state.lock().unwrap().is_stopped
     }
 
+    /// Answers `count` of the next requests itself, two of every three, as a store with too many requests: with 503 or 429,
+    /// with and without `Retry-After`.
+    pub fn throttle(&self, count: usize) {
+        let mut state = self.gate.state.lock().unwrap();
+        for (n, answer) in Throttling::ALL.into_iter().cycle().take(count).enumerate() {
+            state.answers.push_back(Some(answer));
+            if n % 2 == 1 {
+                state.answers.push_back(None);
+            }
+        }
+    }
+
+    /// The number of requests that the relay has answered itself.
+    pub fn throttled(&self) -> usize {
+        self.gate.state.lock().unwrap().throttled
+    }
+
+    /// Forwards bytes slowly from now on.
+    pub fn slow_down(&self, pace: Pace) {
+        self.gate.state.lock().unwrap().pace = Some(pace);
+    }
+
     /// Closes the connections with bytes that were held back, and forwards what comes from now on.
     pub fn resume(&self) {
         let mut state = self.gate.state.lock().unwrap();
@@ -91,6 +131,27 @@ impl Gate {
 
     fn is_chosen(&self, request: usize, moment: StopAt) -> bool {
         self.state.lock().unwrap().chosen == Some((request, moment))
+    }
+
+    /// The relay's own answer to a request that begins, if it does not forward it.
+    fn next_answer(&self) -> Option<Throttling> {
+        let mut state = self.state.lock().unwrap();
+        let answer = state.answers.pop_front().flatten();
+        state.throttled += usize::from(answer.is_some());
+        answer
+    }
+
+    /// Writes at the pace of the relay.
+    fn write(&self, mut end: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+        let pace = self.state.lock().unwrap().pace;
+        let Some(Pace { piece, pause }) = pace else {
+            return end.write_all(bytes);
+        };
+        for piece in bytes.chunks(piece) {
+            end.write_all(piece)?;
+            thread::sleep(pause);
+        }
+        Ok(())
     }
 
     fn stop(&self) {
@@ -143,13 +204,18 @@ impl Connection {
             if self.is_answered.swap(false, Ordering::SeqCst) {
                 let request = self.gate.next_request();
                 self.request.store(request, Ordering::SeqCst);
+                if let Some(answer) = self.gate.next_answer() {
+                    // The client may have gone.
+                    let _ = answer.answer(&self.near, &buffer[..count]);
+                    break;
+                }
                 if self.gate.is_chosen(request, StopAt::HalfRequest) {
                     // If the server has gone, it gets no part of the request.
                     let _ = (&self.far).write_all(&buffer[..count / 2]);
                     self.gate.stop();
                 }
             }
-            if self.gate.holds() || (&self.far).write_all(&buffer[..count]).is_err() {
+            if self.gate.holds() || self.gate.write(&self.far, &buffer[..count]).is_err() {
                 break;
             }
         }
@@ -164,7 +230,7 @@ impl Connection {
             if self.gate.is_chosen(request, StopAt::Reply) {
                 self.gate.stop();
             }
-            if self.gate.holds() || (&self.near).write_all(&buffer[..count]).is_err() {
+            if self.gate.holds() || self.gate.write(&self.near, &buffer[..count]).is_err() {
                 break;
             }
         }

@@ -10,6 +10,16 @@ pub fn with_default_signals(command: &Command) -> Command {
     started_by("env", &defaults, command)
 }
 
+/// Wraps `command` so that it may use one CPU.
+pub fn on_one_cpu(command: &Command) -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mut lines = status.lines();
+    let allowed = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    // Such as `0-3,8`.
+    let first = allowed.unwrap().trim().split([',', '-']).next().unwrap();
+    started_by("taskset", &["-c".to_owned(), first.to_owned()], command)
+}
+
 /// Wraps `command`: runs `wrapper` with `arguments`, followed by `command` and its arguments.
 pub fn started_by(wrapper: &str, arguments: &[String], command: &Command) -> Command {
     let mut wrapped = Command::new(wrapper);

@@ -11,7 +11,7 @@ use axum::{Router, http::header, routing::get};
 use common::telemetry;
 use server::security::Staleness;
 
-use crate::{capture::CaptureCounts, catalog::Catalog, refusals::Refusals};
+use crate::{capture::CaptureCounts, catalog::Catalog, publisher::StorePolls, refusals::Refusals};
 
 /// Every metric of the service. Most have the labels `model` and `version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +62,13 @@ pub enum Metric {
     CapturedSamples,
     /// Counter without labels: samples that were selected for capture and dropped.
     CaptureDropped,
+    /// Counter by `outcome`: looks at a shared model store.
+    StorePolls,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
@@ -90,6 +92,7 @@ impl Metric {
         Self::CanaryNotCompared,
         Self::CapturedSamples,
         Self::CaptureDropped,
+        Self::StorePolls,
     ];
 
     /// The name in Prometheus.
@@ -118,6 +121,7 @@ impl Metric {
             Self::CanaryNotCompared => "retort_canary_requests_not_compared",
             Self::CapturedSamples => "retort_capture_samples",
             Self::CaptureDropped => "retort_capture_dropped_samples",
+            Self::StorePolls => "retort_inference_store_polls",
         }
     }
 
@@ -148,6 +152,7 @@ impl Metric {
             Self::CaptureDropped => {
                 "Samples selected for capture and dropped: queue full, or not written."
             }
+            Self::StorePolls => "Looks at a shared model store, by outcome.",
             Self::CanaryNotCompared => {
                 "Requests selected for comparison without one: queue full, or no answer of the reference."
             }
@@ -177,7 +182,8 @@ impl Metric {
             | Self::CanaryAgreeing
             | Self::CanaryNotCompared
             | Self::CapturedSamples
-            | Self::CaptureDropped => "counter",
+            | Self::CaptureDropped
+            | Self::StorePolls => "counter",
         }
     }
 }
@@ -187,10 +193,11 @@ pub(crate) fn router(
     catalog: Arc<Catalog>,
     refusals: Refusals,
     captured: Arc<CaptureCounts>,
+    polls: Arc<StorePolls>,
     staleness: Staleness,
 ) -> Router {
     let render = move || {
-        let models = text::render(&catalog.models(), &refusals, &captured);
+        let models = text::render(&catalog.models(), &refusals, &captured, &polls);
         let text = models + &staleness.render() + &telemetry::metrics() + &traces::metrics();
         future::ready(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
     };

@@ -12,15 +12,17 @@ use super::Metric;
 use crate::{
     capture::CaptureCounts,
     catalog::ServedModel,
+    publisher::StorePolls,
     refusals::{Refusal, Refusals},
     statistics::{Distribution, FailureReason, Timed, Totals},
 };
 
-/// Renders the metrics of `models`, and the counts of rejected calls and captured samples.
+/// Renders the metrics of `models`, and the counts of rejected calls, captured samples and looks at the model store.
 pub(super) fn render(
     models: &BTreeMap<ModelName, Arc<ServedModel>>,
     refusals: &Refusals,
     captured: &CaptureCounts,
+    polls: &StorePolls,
 ) -> String {
     let counted: Vec<_> = models
         .iter()
@@ -75,6 +77,11 @@ pub(super) fn render(
             }
             Metric::CaptureDropped => {
                 text.line(format_args!("{} {}", metric.name(), captured.dropped()));
+            }
+            Metric::StorePolls => {
+                for (outcome, count) in polls.counts() {
+                    text.sample(metric.name(), &format!("outcome=\"{outcome}\""), count);
+                }
             }
             metric => counted
                 .iter()
@@ -146,7 +153,8 @@ impl Text {
             | Metric::CanaryAgreeing
             | Metric::CanaryNotCompared
             | Metric::CapturedSamples
-            | Metric::CaptureDropped => {}
+            | Metric::CaptureDropped
+            | Metric::StorePolls => {}
         }
     }
 

@@ -35,7 +35,11 @@ impl Publisher {
                     }
                     answers = true;
                     pauses.reset();
-                    self.follow_changes(&mut followed, &states).await;
+                    if self.follow_changes(&mut followed, &states).await {
+                        self.polls.count_followed();
+                    } else {
+                        self.polls.count_failed();
+                    }
                 }
                 Err(error) => {
                     if answers {
@@ -44,13 +48,16 @@ impl Publisher {
                         );
                     }
                     answers = false;
+                    self.polls.count_failed();
                 }
             }
         }
     }
 
-    /// Serves the changes from `followed` to `states`, and records in `followed` those that it has served.
-    async fn follow_changes(self: &Arc<Self>, followed: &mut States, states: &States) {
+    /// Serves the changes from `followed` to `states`, and records in `followed` those that it has served. Returns whether
+    /// it leaves none for the next look.
+    async fn follow_changes(self: &Arc<Self>, followed: &mut States, states: &States) -> bool {
+        let mut is_complete = true;
         let known: Vec<ModelName> = followed.keys().cloned().collect();
         let gone = known.iter().filter(|model| !states.contains_key(*model));
         for model in states.keys().chain(gone) {
@@ -64,6 +71,7 @@ impl Publisher {
                 warn!(%model, "cannot follow the model store: {error}");
                 if LoadFailure::from(&error).transient {
                     // The next look finds the same difference.
+                    is_complete = false;
                     continue;
                 }
             }
@@ -72,6 +80,7 @@ impl Publisher {
                 None => _ = followed.remove(model),
             }
         }
+        is_complete
     }
 
     /// Serves the active version of a model that another process changed, as a publish here would. If it cannot be

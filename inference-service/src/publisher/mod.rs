@@ -12,6 +12,7 @@ mod progress;
 mod reference;
 mod restore;
 mod signatures;
+mod store_polls;
 mod swap;
 mod warnings;
 
@@ -36,6 +37,7 @@ use swap::{Source, Swap};
 
 pub use loading::warm_up;
 pub(crate) use signatures::SignaturePolicy;
+pub(crate) use store_polls::StorePolls;
 
 /// Changes the stored versions and those that serve.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(crate) struct Publisher {
     catalog: Arc<Catalog>,
     config: InferenceConfig,
     signatures: SignaturePolicy,
+    polls: Arc<StorePolls>,
     /// Locked during a change.
     change: Mutex<()>,
 }
@@ -108,8 +111,14 @@ impl Publisher {
             catalog,
             config: config.clone(),
             signatures,
+            polls: Arc::default(),
             change: Mutex::default(),
         }
+    }
+
+    /// The looks at a store that other processes change.
+    pub(crate) fn polls(&self) -> Arc<StorePolls> {
+        Arc::clone(&self.polls)
     }
 
     /// The limits on uploads.

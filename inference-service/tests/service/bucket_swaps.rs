@@ -5,23 +5,36 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use test_support::{Bucket, metric};
+use test_support::{Bucket, metric_in};
+use tokio::time::timeout;
 use tonic::{Status, transport::Channel};
 
 use crate::{
-    buckets::start_with,
-    support::{Artifact, MODEL, Service, infer_request, wait_until},
+    buckets::{POLL_MILLISECONDS, start_with},
+    support::{Artifact, MODEL, PATIENCE, Service, infer_request},
     swaps::encoded,
 };
+
+/// Looks at the store after which a service serves what another one acknowledged before: one may have listed the store
+/// just before, and the next one finds the change.
+const MOST_LOOKS: f64 = 2.0;
 
 /// Two services on one bucket, and what the clients know of them.
 struct Pair {
     services: [Service; 2],
     changes: Arc<Changes>,
+    delays: Vec<Delay>,
+}
+
+/// What a service needed to serve a change that the other one had acknowledged.
+struct Delay {
+    time: Duration,
+    /// Its looks at the store meanwhile that followed every change.
+    looks: f64,
 }
 
 /// The changes of the active version.
@@ -45,31 +58,72 @@ struct Follower {
 
 impl Pair {
     /// Publishes version `n` at one of the services, and waits until both serve it.
-    async fn publish(&self, at: usize, n: u64) {
+    async fn publish(&mut self, at: usize, n: u64) {
         self.changes.begin(n);
         let published = self.services[at].publish(Artifact::constant(n).upload());
         assert_eq!(published.await.expect("it is published").version, n);
-        self.come_to_serve(at, n);
+        self.come_to_serve(at, n).await;
     }
 
     /// Rolls back to `version` at one of the services, and waits until both serve it.
-    async fn roll_back(&self, at: usize, version: u64) {
+    async fn roll_back(&mut self, at: usize, version: u64) {
         self.changes.begin(version);
         let replaced = self.services[at].activate(MODEL, version).await;
         assert_eq!(replaced.expect("it is rolled back"), version + 1);
-        self.come_to_serve(at, version);
+        self.come_to_serve(at, version).await;
     }
 
-    /// Waits until the other service says that it serves what was changed at the service `at`, which serves it before
-    /// it acknowledges the change.
-    fn come_to_serve(&self, at: usize, version: u64) {
-        let line = format!("retort_inference_active_version{{model=\"{MODEL}\"}}");
-        let serves = |service: &Service| metric(service.socket("metrics"), &line) == version as f64;
-        assert!(serves(&self.services[at]), "acknowledged and not served");
+    /// Waits until the other service answers with what was changed at the service `at`, which serves it before it
+    /// acknowledges the change.
+    async fn come_to_serve(&mut self, at: usize, version: u64) {
+        let acknowledged = Instant::now();
+        let (changed, follower) = (&self.services[at], &self.services[1 - at]);
+        let looks_before = looks(follower);
+        assert!(
+            answers_with(changed, version).await,
+            "acknowledged and not served"
+        );
         self.changes.note_served(at);
-        wait_until(|| serves(&self.services[1 - at]));
+        let follow = async {
+            loop {
+                // Counted before the call, so that every counted look must show in the answer.
+                let looks = looks(follower) - looks_before;
+                if answers_with(follower, version).await {
+                    return looks;
+                }
+                assert!(looks < MOST_LOOKS, "stale after {looks} looks");
+            }
+        };
+        let looks = timeout(PATIENCE, follow).await.expect("it follows");
         self.changes.note_served(1 - at);
+        let time = acknowledged.elapsed();
+        self.delays.push(Delay { time, looks });
     }
+
+    /// The longest delay, and the largest number of looks.
+    fn largest_delay(&self) -> Delay {
+        let delays = self.delays.iter();
+        let nothing = Delay {
+            time: Duration::ZERO,
+            looks: 0.0,
+        };
+        delays.fold(nothing, |largest, delay| Delay {
+            time: largest.time.max(delay.time),
+            looks: largest.looks.max(delay.looks),
+        })
+    }
+}
+
+/// The looks of a service at the store that followed every change.
+fn looks(service: &Service) -> f64 {
+    let line = "retort_inference_store_polls{outcome=\"followed\"}";
+    metric_in(&service.metrics(), line)
+}
+
+/// Whether the service answers a call, and does so with this version.
+async fn answers_with(service: &Service, version: u64) -> bool {
+    let answer = service.infer(infer_request(1).0).await;
+    answer.is_ok_and(|answer| encoded(&answer) == version)
 }
 
 impl Changes {
@@ -128,9 +182,10 @@ async fn fifty_publishes_and_twenty_roll_backs_in_a_bucket_fail_no_call_and_no_a
     let bucket = Bucket::start();
     let folder = tempfile::tempdir().expect("a folder");
     let start = |name| start_with(&bucket, folder.path(), name, 60, &[]);
-    let pair = Pair {
+    let mut pair = Pair {
         services: ["first", "second"].map(start),
         changes: Arc::default(),
+        delays: Vec::new(),
     };
     pair.publish(0, 1).await;
     let mut clients = Vec::new();
@@ -168,6 +223,12 @@ async fn fifty_publishes_and_twenty_roll_backs_in_a_bucket_fail_no_call_and_no_a
     let answers = answers.map(|follower| follower.answers.load(Ordering::Relaxed));
     println!(
         "{PUBLISHES} publishes and {ROLL_BACKS} roll-backs in {elapsed:.1} s; answers of the two services: {answers:?}"
+    );
+    let Delay { time, looks } = pair.largest_delay();
+    println!(
+        "from an acknowledgement to the other service's answer: at most {} ms and {looks} looks at the store, one every \
+         {POLL_MILLISECONDS} ms",
+        time.as_millis()
     );
     for service in &pair.services {
         assert_eq!(service.versions().await.len() as u64, PUBLISHES + 1);

@@ -18,6 +18,9 @@ use crate::{
     swaps::encoded,
 };
 
+/// How often a service looks for changes of the bucket.
+pub const POLL_MILLISECONDS: u64 = 50;
+
 /// A model that no load calls.
 const OTHER: &str = "letters";
 
@@ -59,8 +62,8 @@ pub fn start_in(
         .map(|(name, value)| (OsStr::new(*name), OsStr::new(value)));
     let patience = format!("model_store.patience_seconds={patience}");
     let cache = format!("model_store.cache={}", folder.join(name).display());
-    let mut set = vec!["model_store.poll_interval_milliseconds=50"];
-    set.extend([patience.as_str(), cache.as_str()]);
+    let interval = format!("model_store.poll_interval_milliseconds={POLL_MILLISECONDS}");
+    let mut set = vec![interval.as_str(), patience.as_str(), cache.as_str()];
     set.extend(settings);
     Service::start(&ServiceOptions {
         store: Some(Path::new(&bucket.url("team/store"))),

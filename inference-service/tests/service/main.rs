@@ -38,6 +38,7 @@ mod starting;
 mod streams;
 mod support;
 mod swaps;
+mod throttled_bucket;
 mod traces;
 mod version_control;
 mod versions;

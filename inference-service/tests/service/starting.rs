@@ -13,7 +13,7 @@ use crate::support::{
     Artifact, BINARY, Connection, FREE_PORTS, MODEL, Service, ServiceOptions, infer_request,
     publish, run_to_the_end, wait_until,
 };
-use test_support::{Process, eventually, held_file::HeldFile};
+use test_support::{Process, eventually, held_file::HeldFile, wrapper::on_one_cpu};
 
 /// Returns the address of `port` in the log.
 fn listens(log: &str, port: &str) -> Option<String> {
@@ -82,4 +82,36 @@ async fn while_models_load_the_service_is_live_but_not_ready_and_rejects_calls()
         .model_infer(infer_request(1).0)
         .await
         .expect("it is answered");
+}
+
+#[test]
+fn more_threads_than_cpus_are_reported_by_the_key_to_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |name: &str, settings: &[&str]| {
+        let ready_file = folder.path().join(name);
+        let mut command = Command::new(BINARY);
+        command
+            .arg("serve")
+            .arg("--store")
+            .arg(folder.path().join("models"));
+        command.arg("--ready-file").arg(&ready_file);
+        command.args(FREE_PORTS).args(settings);
+        let process = Process::start(on_one_cpu(&command));
+        // It is logged after the warnings.
+        eventually("a line in the log", || {
+            Some(process.stderr()).filter(|log| log.contains("listening"))
+        })
+    };
+    let log = said(
+        "more",
+        &["--set=runtime.threads=2", "--set=models.large.threads=3"],
+    );
+    for warning in [
+        "runtime.threads = 2, but this process may use 1 CPU (",
+        "models.large.threads = 3, but this process may use 1 CPU (",
+    ] {
+        assert!(log.contains(warning), "{warning} is not in: {log}");
+    }
+    let log = said("as many", &["--set=runtime.threads=1"]);
+    assert!(!log.contains("this process may use"), "{log}");
 }

@@ -35,21 +35,22 @@ impl Accumulation {
 }
 
 /// Scales `gradients` down so that the norm of all together is at most `max_norm`, as
-/// `torch.nn.utils.clip_grad_norm_`. Returns them, and their norm before as a scalar tensor.
-pub(super) fn clip(
-    gradients: Vec<Tensor>,
-    max_norm: f64,
-) -> Result<(Vec<Tensor>, Tensor), TchError> {
-    let norms = gradients.iter().map(Tensor::f_norm);
-    let norm = Tensor::f_stack(&norms.collect::<Result<Vec<_>, _>>()?, 0)?.f_norm()?;
+/// `torch.nn.utils.clip_grad_norm_`.
+pub(super) fn clip(gradients: &[Tensor], max_norm: f64) -> Result<Vec<Tensor>, TchError> {
     // Stays a tensor: reading it would wait for the device.
-    let factor = norm
+    let factor = norm(gradients)?
         .f_add_scalar(1e-6)?
         .f_reciprocal()?
         .f_mul_scalar_(max_norm)?
         .f_clamp_max_(1.0)?;
     let clipped = gradients.iter().map(|gradient| gradient.f_mul(&factor));
-    Ok((clipped.collect::<Result<_, _>>()?, norm))
+    clipped.collect()
+}
+
+/// The norm of all `gradients` together, as a scalar tensor.
+pub(super) fn norm(gradients: &[Tensor]) -> Result<Tensor, TchError> {
+    let norms = gradients.iter().map(Tensor::f_norm);
+    Tensor::f_stack(&norms.collect::<Result<Vec<_>, _>>()?, 0)?.f_norm()
 }
 
 #[cfg(test)]
@@ -78,8 +79,9 @@ mod tests {
                 .gradients
                 .iter()
                 .map(|values| Tensor::from_slice(values));
-            let (clipped, norm) = clip(gradients.collect(), case.max_norm).unwrap();
-            let norm = norm.double_value(&[]);
+            let gradients: Vec<_> = gradients.collect();
+            let clipped = clip(&gradients, case.max_norm).unwrap();
+            let norm = norm(&gradients).unwrap().double_value(&[]);
             assert!(
                 (norm - case.norm).abs() <= 1e-6 * case.norm,
                 "{norm} {}",

@@ -172,12 +172,10 @@ impl<'r> Phase<'r> {
         self.step_ended = Instant::now();
         while self.progress.step < self.steps_per_epoch {
             self.step(batches, &epoch)?;
-            let ends_epoch = self.progress.step == self.steps_per_epoch;
-            let checkpoint = !ends_epoch && self.checkpoint_is_due();
-            if ends_epoch || checkpoint || self.progress.step.is_multiple_of(REPORT_INTERVAL) {
+            if self.is_reported_after(self.progress.step) {
                 self.report()?;
             }
-            if checkpoint {
+            if self.is_kept_after(self.progress.step) {
                 self.keep_checkpoint()?;
             }
         }
@@ -324,10 +322,17 @@ impl<'r> Phase<'r> {
         self.progress.epoch as u64 * self.steps_per_epoch + self.progress.step
     }
 
-    fn checkpoint_is_due(&self) -> bool {
-        let done = self.steps_done();
+    /// Whether progress is reported when `step` steps of the current epoch are done.
+    fn is_reported_after(&self, step: u64) -> bool {
+        let ends_epoch = step == self.steps_per_epoch;
+        ends_epoch || step.is_multiple_of(REPORT_INTERVAL) || self.is_kept_after(step)
+    }
+
+    /// Whether a checkpoint is written when `step` steps of the current epoch are done, before its end.
+    fn is_kept_after(&self, step: u64) -> bool {
+        let done = self.progress.epoch as u64 * self.steps_per_epoch + step;
         let every = self.context.checkpoints.map_or(0, Checkpoints::every_steps);
-        every > 0 && done.is_multiple_of(every)
+        step < self.steps_per_epoch && every > 0 && done.is_multiple_of(every)
     }
 
     fn keep_checkpoint(&mut self) -> Result<(), EngineError> {

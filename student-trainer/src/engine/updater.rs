@@ -22,7 +22,7 @@ pub(super) struct Updater<'n> {
     parameters: Vec<Tensor>,
     optimizer: Box<dyn Optimizer>,
     gradient_clip_norm: Option<f64>,
-    /// Norm of the last step's gradients before they were clipped.
+    /// What [`Self::measure`] found last.
     gradient_norm: Option<Tensor>,
     ema: Option<Ema>,
 }
@@ -64,15 +64,18 @@ impl<'n> Updater<'n> {
         &self.parameters
     }
 
+    /// Measures the norm of a step's gradients, before the step clips them. Reads nothing from the device, and changes
+    /// nothing.
+    pub(super) fn measure(&mut self, gradients: &[Tensor]) -> Result<(), TchError> {
+        self.gradient_norm = Some(gradients::norm(gradients)?);
+        Ok(())
+    }
+
     /// Does one step.
     pub(super) fn step(&mut self, gradients: Vec<Tensor>, step: Step) -> Result<(), TchError> {
         let gradients = match self.gradient_clip_norm {
             None => gradients,
-            Some(max_norm) => {
-                let (clipped, norm) = gradients::clip(gradients, max_norm)?;
-                self.gradient_norm = Some(norm);
-                clipped
-            }
+            Some(max_norm) => gradients::clip(&gradients, max_norm)?,
         };
         self.optimizer
             .step(&mut self.parameters, &gradients, step)?;
@@ -82,7 +85,7 @@ impl<'n> Updater<'n> {
         }
     }
 
-    /// Norm of the last step's gradients before they were clipped; `None` if the phase does not clip.
+    /// The norm of the gradients that were measured last.
     pub(super) fn gradient_norm(&self) -> Result<Option<f64>, TchError> {
         let norm = self.gradient_norm.as_ref();
         norm.map(|norm| norm.f_double_value(&[])).transpose()

@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use common::digest::Sha256;
+use common::{cores, digest::Sha256};
 use datasets::{Source, Subset};
 use networks::{Weights, cost, model_id, onnx::Ranges};
 use onnx_runtime::SessionError;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use torch_distributed::Workers;
-use torch_networks::numerics;
+use torch_networks::{Device, numerics};
 use traces::Span;
 
 use self::phase_checkpoints::PhaseCheckpoints;
@@ -175,7 +175,11 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
         data,
         precision,
     };
-    for notice in initial.notice.into_iter().chain(problems) {
+    let excess = cores::excess("threads", run.config.threads).filter(|_| device == Device::Cpu);
+    let excess = excess.map(|excess| {
+        format!("warning: {excess}; a run with another number of threads gives other bits")
+    });
+    for notice in initial.notice.into_iter().chain(problems).chain(excess) {
         run.events.notices().notice(notice);
     }
     run.data.report_unreadable(&run.events.notices());

@@ -6,6 +6,7 @@ mod int8;
 mod optimization;
 mod publish_gate;
 mod rows;
+mod threads;
 
 use std::{
     collections::BTreeMap,

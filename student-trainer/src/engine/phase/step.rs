@@ -76,6 +76,9 @@ impl Phase<'_> {
             done: self.steps_done(),
             learning_rate: self.learning_rate(self.progress.step),
         };
+        if self.is_reported_after(self.progress.step + 1) {
+            self.updater.measure(&trained.gradients)?;
+        }
         self.updater.step(trained.gradients, step)?;
         self.count(&trained.sums, trained.waited, epoch)
     }

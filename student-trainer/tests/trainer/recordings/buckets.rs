@@ -5,9 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use test_support::{Bucket, Process, RequestRelay, StopAt, eventually};
+use test_support::{Bucket, Pace, Process, RequestRelay, StopAt, eventually};
 
 use super::scene::{SAMPLES, SLOW_NETWORK, Scene, VIEWS, endpoints, fails, finish};
 
@@ -43,11 +44,12 @@ fn copies(scene: &Scene, name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn shards(files: &BTreeMap<PathBuf, Vec<u8>>) -> usize {
-    let is_shard = |path: &&PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("shard-")
-    };
-    files.keys().filter(is_shard).count()
+    files.keys().filter(|path| is_shard(path)).count()
+}
+
+fn is_shard(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("shard-")
 }
 
 /// The numbers of shards that a process says it recorded, and that were there.
@@ -194,6 +196,40 @@ fn a_bucket_that_does_not_answer_is_named_and_copies_are_enough() {
     let patience = "soft_targets.patience_seconds=60";
     finish(run("none", "after", patience));
     assert!(weights("after") == weights("before"), "another student");
+}
+
+#[test]
+fn a_throttled_and_slow_bucket_gets_the_bytes_of_a_folder() {
+    // Fewer than the shards: each is uploaded by a request of its own.
+    const THROTTLED: usize = 12;
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let from = endpoints(&teacher);
+    scene.record(&[&from]);
+    let expected = scene.shards("targets");
+    assert_eq!(shards(&expected), SHARDS);
+
+    let bucket = Bucket::start();
+    let relay = RequestRelay::to(bucket.address);
+    relay.slow_down(Pace {
+        piece: 512,
+        pause: Duration::from_millis(1),
+    });
+    relay.throttle(THROTTLED);
+    let mut record = command(&scene, &bucket, "record", "copies", &[&from]);
+    record.envs(Bucket::environment_at(relay.address));
+    let said = finish(record);
+    assert_eq!(summary(&said), [SHARDS, 0]);
+    assert_eq!(relay.throttled(), THROTTLED);
+    let stored = |file: &Path| bucket.object(&format!("team/targets/{}", file.display()));
+    for (file, bytes) in &expected {
+        let is_same = stored(file).is_some_and(|stored| stored == *bytes);
+        assert!(is_same, "{}: missing, or other bytes", file.display());
+    }
+    // Negative control: the bytes of another shard are others.
+    let [first, second] = [0, 1].map(|n| expected.keys().filter(|file| is_shard(file)).nth(n));
+    let [first, second] = [first, second].map(|file| stored(file.unwrap()).unwrap());
+    assert!(first != second);
 }
 
 #[test]

@@ -1,17 +1,11 @@
 //! Runs whose output is in a bucket of a real object store: killed and continued on another machine, refused while another
 //! trainer lives, and without their store for a while.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use common::digest::Sha256;
 use serde_json::Value;
-use test_support::{Bucket, Process, eventually};
+use test_support::{Bucket, Pace, Process, RequestRelay, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
@@ -110,23 +104,8 @@ impl BucketScene {
 
     /// The record of the run in the bucket.
     pub fn record(&self, name: &str) -> Option<Value> {
-        let [(_, endpoint), ..] = self.bucket.environment();
-        let address: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
-        let path = self.url(name).replace("s3:/", "");
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(
-            stream,
-            "GET {path}/run.json HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        if !answer.starts_with("HTTP/1.1 200") {
-            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
-            return None;
-        }
-        let json = &answer[answer.find('{').unwrap()..=answer.rfind('}').unwrap()];
-        Some(serde_json::from_str(json).unwrap())
+        let json = self.bucket.object(&format!("runs/{name}/run.json"))?;
+        Some(serde_json::from_slice(&json).unwrap())
     }
 
     /// Waits until the bucket has a checkpoint of the run.
@@ -253,6 +232,26 @@ fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
     assert!(process.wait().success(), "{}", process.stderr());
     let said = process.stderr();
     assert!(said.contains("the run is complete; copies it"), "{said}");
+    assert_eq!(scene.fetched("run"), undisturbed);
+}
+
+#[test]
+fn a_run_goes_on_through_a_throttled_and_slow_store() {
+    // Fewer than the files of a run: each is uploaded by a request of its own.
+    const THROTTLED: usize = 12;
+    let scene = BucketScene::new();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &[]);
+    let relay = RequestRelay::to(scene.bucket.address);
+    relay.slow_down(Pace {
+        piece: 4096,
+        pause: Duration::from_millis(1),
+    });
+    relay.throttle(THROTTLED);
+    let mut command = scene.command("run", "machine", "60", &[]);
+    command.envs(Bucket::environment_at(relay.address));
+    let mut process = Process::start(command);
+    assert!(process.wait().success(), "{}", process.stderr());
+    assert_eq!(relay.throttled(), THROTTLED);
     assert_eq!(scene.fetched("run"), undisturbed);
 }
 

@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use test_support::{Process, SOON, Teacher};
+use serde_json::Value;
+use test_support::{InferenceService, Process, SOON, Teacher};
 
 use super::{
     kills::until_hit,
-    scene::{PHASES, Place, Scene, stderr},
+    scene::{PHASES, Place, Scene, TRAINER, stderr},
 };
 
 /// Four batches of four samples per step: as many steps as with one batch of 16.
@@ -194,6 +195,39 @@ fn a_group_that_loses_a_worker_in_each_phase_goes_on_in_another_number_to_the_sa
         assert_eq!(scene.result(name), undisturbed);
         true
     });
+}
+
+#[test]
+fn the_first_worker_of_a_group_publishes_one_version() {
+    let scene = Scene::without_teacher();
+    let folder = scene.path("inference");
+    fs::create_dir(&folder).unwrap();
+    let service = InferenceService::start_empty(TRAINER, &folder, &[]);
+    let admin = service.address("admin");
+    let publish = format!("publish={{ endpoint = \"{admin}\", model = \"m\" }}");
+    let settings = |_: usize| [&FOUR_BATCHES[..], &[publish.as_str()]].concat();
+    let start = || Group::start(&scene, "run", &[], 2, settings);
+    let (group, ends) = Group::finish(start);
+    assert!(ends.iter().all(ExitStatus::success), "{ends:?}");
+    let messages = group.messages();
+    let published =
+        [0, 1].map(|rank: usize| messages[rank].contains("published as version 1 of m"));
+    assert_eq!(published, [true, false], "{messages:?}");
+    // A second publish of the same model would say so.
+    let again = messages
+        .iter()
+        .any(|text| text.contains("published before"));
+    assert!(!again, "{messages:?}");
+
+    let entries = fs::read_dir(folder.join("models/m")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let versions: Vec<_> = names.filter(|name| name.parse::<u64>().is_ok()).collect();
+    assert_eq!(versions, ["1"]);
+    let served = fs::read(folder.join("models/m/1/model.onnx")).unwrap();
+    assert!(served == onnx(&scene, "run"), "another model");
+    let manifest = fs::read(scene.path("run/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["published_version"], 1);
 }
 
 #[test]

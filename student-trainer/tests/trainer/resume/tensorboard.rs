@@ -30,6 +30,7 @@ fn tensorboard_shows_every_step_of_a_killed_run_once() {
         ("loss/train", "step_progress", "loss"),
         ("learning_rate", "step_progress", "learning_rate"),
         ("accuracy/train", "step_progress", "train_accuracy"),
+        ("gradient_norm", "step_progress", "gradient_norm"),
         ("loss/train_epoch", "epoch_finished", "train_loss"),
         (
             "accuracy/validation",

@@ -1,7 +1,7 @@
 //! Problems of export and publishing are found before the first step.
 
-use std::{fs, process::Command};
-use test_support::{Process, SigningKeys, built_beside, class_names, unused_address, write_idx};
+use std::fs;
+use test_support::{InferenceService, SigningKeys, class_names, unused_address, write_idx};
 
 use artifacts::manifest::{ArtifactManifest, MAX_MANIFEST_BYTES};
 use datasets::{Split, load_idx};
@@ -94,29 +94,13 @@ fn many_classes_leave_room_for_fewer_golden_samples() {
 
 /// Starts an inference service with further `key=value` settings. Returns its addresses for publishing and
 /// for predictions.
-pub(super) fn inference_service(scene: &Scene, settings: &[&str]) -> (Process, [String; 2]) {
-    let ready = scene.path("ready.json");
-    let mut command = Command::new(built_beside(TRAINER, "inference-service"));
-    command
-        .arg("serve")
-        .arg("--store")
-        .arg(scene.path("models"));
-    command.arg("--ready-file").arg(&ready);
-    let ports = ["grpc", "http", "admin", "metrics"];
-    let ports = ports.map(|port| format!("{port}.listen=127.0.0.1:0"));
-    for setting in ports
-        .iter()
-        .map(String::as_str)
-        .chain(settings.iter().copied())
-    {
-        command.args(["--set", setting]);
-    }
-    let mut process = Process::start(command);
-    let addresses = process.ready(&ready);
-    (
-        process,
-        ["admin", "grpc"].map(|port| addresses[port].to_string()),
-    )
+pub(super) fn inference_service(
+    scene: &Scene,
+    settings: &[&str],
+) -> (InferenceService, [String; 2]) {
+    let service = InferenceService::start_empty(TRAINER, &scene.path(""), settings);
+    let addresses = ["admin", "grpc"].map(|port| service.address(port));
+    (service, addresses)
 }
 
 #[test]

@@ -71,9 +71,37 @@ fn a_phase_that_ends_early_is_recorded_with_its_best_epoch() {
         epochs[0]["validation_accuracy"].as_f64(),
         first.validation_accuracy
     );
-    assert!(of("step_progress", 0)[0]["gradient_norm"].as_f64().unwrap() > 0.0);
-    assert!(of("step_progress", 1)[0].get("gradient_norm").is_none());
+    // The second phase does not clip.
+    for phase in [0, 1] {
+        for progress in of("step_progress", phase) {
+            let norm = progress["gradient_norm"].as_f64();
+            assert!(norm.is_some_and(|norm| norm > 0.0), "{progress}");
+        }
+    }
     let notices = events.iter().filter_map(|event| event["text"].as_str());
     let ends = "phase 1 (supervised) ends after epoch 2 of 5 and keeps the weights of epoch 1";
     assert_eq!(notices.filter(|text| text.starts_with(ends)).count(), 1);
+}
+
+#[test]
+fn the_gradients_of_more_steps_are_measured_without_another_student() {
+    let scene = Scene::new();
+    let seldom = scene.run("seldom", &[]);
+    // Every checkpoint is reported.
+    let often = scene.run("often", &["checkpoints.every_steps=1"]);
+    let [seldom_measured, often_measured] = [&seldom, &often].map(|run| {
+        let log = String::from_utf8(read(run, "metrics.jsonl")).unwrap();
+        log.matches("\"gradient_norm\":").count()
+    });
+    // 320 samples are 5 batches of 64, in three epochs.
+    assert_eq!((seldom_measured, often_measured), (3, 15));
+    for file in ["artifact/weights.safetensors", "artifact/model.onnx"] {
+        assert!(read(&seldom, file) == read(&often, file), "{file} differs");
+    }
+    let other = scene.run("other", &["seed=2"]);
+    let file = "artifact/model.onnx";
+    assert!(
+        read(&seldom, file) != read(&other, file),
+        "{file} is the same"
+    );
 }

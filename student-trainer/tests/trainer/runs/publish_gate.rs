@@ -9,7 +9,7 @@ use std::{
 use student_trainer::run::{Bound, GateCheck, RunManifest};
 use test_support::{Teacher, built_beside, unused_address, write_artifact};
 
-use super::{Scene, TRAINER, config, delivery::inference_service, manifest, read, stderr};
+use super::{LONGER, Scene, TRAINER, config, delivery::inference_service, manifest, read, stderr};
 
 /// Exit code of a complete run whose model was not published.
 const WITHHELD: Option<i32> = Some(3);
@@ -21,6 +21,16 @@ impl Scene {
             format!("publish={{ endpoint = \"{admin}\", model = \"m\", gate = {{ {bounds} }} }}");
         let settings = [&[publish.as_str()][..], settings].concat();
         self.command(output, &settings).output().unwrap()
+    }
+
+    /// From now on, the first phase of a run learns from a teacher.
+    fn distil(&self) {
+        let config = config().replacen(
+            "cross_entropy\" }",
+            "soft_cross_entropy\", temperature = 2.0 }",
+            1,
+        );
+        fs::write(self.path("run.toml"), config).unwrap();
     }
 
     /// Starts a run that must be refused before it trains, with a text that has `part`.
@@ -150,6 +160,82 @@ fn a_student_must_gain_over_its_baseline() {
 }
 
 #[test]
+fn a_student_is_published_once_it_gains_over_its_baseline_and_agrees_with_its_teacher() {
+    /// What the short training reaches; the baseline learns almost nothing.
+    const GAIN: f64 = 0.1;
+    const AGREEMENT: f64 = 0.4;
+    /// Less than one of the validation samples.
+    const BEYOND: f64 = 0.001;
+    let scene = Scene::new();
+    let wider = [&LONGER[..], &["network.widths=[8, 16]", "seed=2"]].concat();
+    let teacher = scene.run("teacher", &wider).join("artifact");
+    // As many samples as the student, with a learning rate that is far too small.
+    let slow = [0, 1].map(|phase| {
+        format!("phases[{phase}].schedule={{ kind = \"constant\", learning_rate = 0.00001 }}")
+    });
+    let slow = [&LONGER[..], &slow.each_ref().map(String::as_str)].concat();
+    let baseline = scene.run("baseline", &slow);
+    scene.distil();
+    let binary: PathBuf = built_beside(TRAINER, "teacher-service");
+    let teacher = Teacher::start(&binary, &teacher, &[]);
+    let endpoints = format!("teacher={{ endpoints = [\"{}\"] }}", teacher.grpc);
+    let settings = [&LONGER[..], &[endpoints.as_str()]].concat();
+    let (_service, [admin, _]) = inference_service(&scene, &[]);
+    let folder = scene.path("run");
+    let run = |gain: f64, agreement: f64| {
+        let baseline = baseline.display();
+        let bounds =
+            format!("baseline = \"{baseline}\", min_gain = {gain}, min_agreement = {agreement}");
+        let done = scene.gated("run", &admin, &bounds, &settings);
+        let [gain, agreement] = verdict(&folder)[..] else {
+            panic!("{}", stderr(&done));
+        };
+        (done.status.code(), stderr(&done), gain, agreement)
+    };
+
+    let (code, said, gain, agreement) = run(1.0, 1.0);
+    assert_eq!(code, WITHHELD, "{said}");
+    assert!(!said.contains("warning: the baseline"), "{said}");
+    let trained = epochs(&folder);
+    let (gained, agreed) = (gain.measured, agreement.measured);
+    println!(
+        "the student gains {gained} over the baseline, and agrees with the teacher for {agreed}"
+    );
+    for (min_gain, min_agreement) in [(gained + BEYOND, AGREEMENT), (GAIN, agreed + BEYOND)] {
+        let (code, said, gain, agreement) = run(min_gain, min_agreement);
+        assert_eq!(code, WITHHELD, "{said}");
+        let met =
+            [(Bound::MinGain, gain), (Bound::MinAgreement, agreement)].map(|(bound, check)| {
+                assert_eq!(check.bound, bound);
+                check.met
+            });
+        assert_eq!(
+            met,
+            [min_gain == GAIN, min_agreement == AGREEMENT],
+            "{said}"
+        );
+        assert_eq!(manifest(&folder).published_version, None);
+        assert!(!scene.path("models/m").exists(), "it was published");
+    }
+
+    let (code, said, gain, agreement) = run(GAIN, AGREEMENT);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(gain.met && agreement.met, "{said}");
+    for part in [
+        "the model may be published: gain over the baseline",
+        "agreement with the teacher",
+        "published as version 1 of m at",
+    ] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
+    assert_eq!(epochs(&folder), trained, "it was trained again");
+    assert_eq!(manifest(&folder).published_version, Some(1));
+    let served = read(&scene.path("models/m/1"), "model.onnx");
+    assert!(served == read(&folder, "artifact/model.onnx"));
+    assert!(!scene.path("models/m/2").exists());
+}
+
+#[test]
 fn bounds_that_need_validation_samples_are_refused_without_them() {
     let scene = Scene::new();
     let none = ["data.validation_samples=0"];
@@ -178,12 +264,7 @@ fn bounds_that_need_validation_samples_are_refused_without_them() {
 #[test]
 fn a_student_must_agree_with_the_teacher_of_the_run() {
     let scene = Scene::new();
-    let config = config().replacen(
-        "cross_entropy\" }",
-        "soft_cross_entropy\", temperature = 2.0 }",
-        1,
-    );
-    fs::write(scene.path("run.toml"), config).unwrap();
+    scene.distil();
     let binary: PathBuf = built_beside(TRAINER, "teacher-service");
     let network = "input = [1, 28, 28]\nclasses = 10\npreset = \"cnn\"\nwidths = [4, 8]";
     write_artifact(&scene.path("teacher"), network, 1);

@@ -3,7 +3,7 @@
 use std::{net::TcpListener, path::Path, process::Command};
 
 use common::process_environment::TENSOR_SETTINGS;
-use test_support::held_file::HeldFile;
+use test_support::{held_file::HeldFile, wrapper::on_one_cpu};
 use test_support::{http_get, unused_address};
 
 use super::run;
@@ -87,5 +87,36 @@ fn only_a_teacher_that_computes_here_gets_the_settings_for_tensors() {
             let is_set = environment.split('\0').any(|variable| variable == setting);
             assert_eq!(is_set, computes_here, "{setting} for {}", model.display());
         }
+    }
+}
+
+#[test]
+fn more_threads_than_cpus_are_reported_and_as_many_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let artifact = folder.path().join("artifact");
+    write_artifact(&artifact, SMALL, 1);
+    let warning = "compute.threads = 2, but this process may use 1 CPU (";
+    for (threads, is_reported) in [("2", true), ("1", false), ("0", false)] {
+        let ready_file = folder.path().join(threads);
+        let mut command = Command::new(BINARY);
+        command.arg("serve").arg("--model").arg(&artifact);
+        command.arg("--ready-file").arg(&ready_file);
+        for setting in [
+            "grpc.listen=127.0.0.1:0",
+            "metrics.listen=127.0.0.1:0",
+            "compute.device=cpu",
+            &format!("compute.threads={threads}"),
+        ] {
+            command.args(["--set", setting]);
+        }
+        let mut process = Process::start(on_one_cpu(&command));
+        process.ready(&ready_file);
+        // It is logged after the warning.
+        eventually("a line in the log", || {
+            process.stderr().contains("teacher loaded").then_some(())
+        });
+        let log = process.stderr();
+        assert_eq!(log.contains(warning), is_reported, "{threads}: {log}");
+        assert_eq!(log.contains("this process may use"), is_reported, "{log}");
     }
 }
