@@ -60,13 +60,15 @@ pub enum Metric {
     CanaryNotCompared,
     /// Counter without labels: captured samples.
     CapturedSamples,
+    /// Counter without labels: captured samples that are in the bucket.
+    CaptureUploaded,
     /// Counter without labels: samples that were selected for capture and dropped.
     CaptureDropped,
 }
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
@@ -89,6 +91,7 @@ impl Metric {
         Self::CanaryAgreeing,
         Self::CanaryNotCompared,
         Self::CapturedSamples,
+        Self::CaptureUploaded,
         Self::CaptureDropped,
     ];
 
@@ -117,6 +120,7 @@ impl Metric {
             Self::CanaryAgreeing => "retort_canary_agreeing_samples",
             Self::CanaryNotCompared => "retort_canary_requests_not_compared",
             Self::CapturedSamples => "retort_capture_samples",
+            Self::CaptureUploaded => "retort_capture_uploaded_samples",
             Self::CaptureDropped => "retort_capture_dropped_samples",
         }
     }
@@ -145,8 +149,9 @@ impl Metric {
             Self::CanaryCompared => "Samples of canaries whose class was compared.",
             Self::CanaryAgreeing => "Compared samples for which the canary agreed.",
             Self::CapturedSamples => "Captured samples in files.",
+            Self::CaptureUploaded => "Captured samples in files that were uploaded to a bucket.",
             Self::CaptureDropped => {
-                "Samples selected for capture and dropped: queue full, or not written."
+                "Samples selected for capture and dropped: queue full, not written, or spool full."
             }
             Self::CanaryNotCompared => {
                 "Requests selected for comparison without one: queue full, or no answer of the reference."
@@ -177,6 +182,7 @@ impl Metric {
             | Self::CanaryAgreeing
             | Self::CanaryNotCompared
             | Self::CapturedSamples
+            | Self::CaptureUploaded
             | Self::CaptureDropped => "counter",
         }
     }

@@ -3,6 +3,7 @@
 mod admission;
 mod bad_requests;
 mod bucket_canaries;
+mod bucket_captures;
 mod bucket_deaths;
 mod bucket_swaps;
 mod buckets;
