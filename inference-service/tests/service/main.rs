@@ -13,6 +13,7 @@ mod classification;
 mod client;
 mod clients;
 mod demo_page;
+mod exports;
 mod full_house;
 mod lifecycle;
 mod limits;
