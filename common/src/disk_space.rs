@@ -1,16 +1,31 @@
 //! Free space on a disk, and sizes as text.
 
-use std::{io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
-/// Bytes that this user can still write where `folder` is, or will be.
-///
-/// # Errors
-/// Any I/O error; it does not name the folder.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let absolute = std::path::absolute(folder)?;
-    let existing = absolute.ancestors().find(|folder| folder.exists());
-    let statistics = rustix::fs::statvfs(existing.unwrap_or(&absolute))?;
-    Ok(statistics.f_bavail.saturating_mul(statistics.f_frsize))
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSystem {
+    /// The number of its device, which tells it from the others of this machine.
+    pub device: u64,
+    /// Bytes that this user can still write.
+    pub free: u64,
+}
+
+impl FileSystem {
+    /// The file system where `folder` is, or will be.
+    ///
+    /// # Errors
+    /// Any I/O error; it does not name the folder.
+    pub fn of(folder: &Path) -> io::Result<Self> {
+        let absolute = std::path::absolute(folder)?;
+        let existing = absolute.ancestors().find(|folder| folder.exists());
+        let existing = existing.unwrap_or(&absolute);
+        let statistics = rustix::fs::statvfs(existing)?;
+        Ok(Self {
+            device: fs::metadata(existing)?.dev(),
+            free: statistics.f_bavail.saturating_mul(statistics.f_frsize),
+        })
+    }
 }
 
 /// A size with a decimal unit, such as `1.5 GB`.
@@ -38,8 +53,12 @@ mod tests {
     #[test]
     fn a_folder_that_does_not_exist_yet_counts_for_its_parent() {
         let folder = tempfile::tempdir().unwrap();
-        let found = free_bytes(&folder.path().join("a/b/c")).unwrap();
-        assert!(found > 0);
+        let found = FileSystem::of(&folder.path().join("a/b/c")).unwrap();
+        assert!(found.free > 0);
+        let parent = FileSystem::of(folder.path()).unwrap();
+        assert_eq!(found.device, parent.device);
+        let other = FileSystem::of(Path::new("/proc")).unwrap();
+        assert_ne!(found.device, other.device);
     }
 
     #[test]

@@ -4,7 +4,8 @@ import re
 
 import yaml
 
-from .manifests import ALERTS, REPOSITORY, containers, pod_spec
+from . import workers
+from .manifests import ALERTS, REPOSITORY, containers, name_of, pod_spec
 
 SERVICES = {"teacher": "teacher-service", "trainer": "student-trainer", "inference": "inference-service"}
 METRIC = re.compile(r"\b(?:retort|nv)_[a-z_]+\b")
@@ -15,6 +16,8 @@ class Project:
 
     def __init__(self):
         self.settings = {name: settings(program) for name, program in SERVICES.items()}
+        self.run_keys = {".".join(key) for key in settings("run")}
+        self.options = options(SERVICES["trainer"])
         sources = [path for folder in [*SERVICES.values(), "crates/server", "common"] for path in rust_files(folder)]
         self.metrics = set(re.findall(r'"((?:retort|nv)_[a-z_]+)"', "\n".join(path.read_text() for path in sources)))
         self.user = int(re.search(r"^USER (\d+):", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)[1])
@@ -26,33 +29,36 @@ class Project:
         """What is wrong with these objects together, as texts."""
         found = []
         for subject in subjects:
-            name = f"{subject['kind']} {subject['metadata']['name']}"
+            name = f"{subject['kind']} {name_of(subject)}"
             found += [f"{name}: {problem}" for problem in self.of_object(subject, subjects)]
         return found
 
     def of_object(self, subject, subjects):
         if (pod := pod_spec(subject)) is not None:
-            yield from self.of_pod(pod, subject["kind"] == "ClusterServingRuntime")
+            yield from self.of_pod(pod, subject["kind"])
             for container in containers(subject):
-                yield from self.of_container(container, pod)
+                yield from self.of_container(container, pod, subject["kind"])
         elif subject["kind"] == "Service":
             yield from self.of_service(subject, subjects)
         elif subject["kind"] == "PrometheusRule" and subject["spec"]["groups"] != self.alerts:
             yield "its rules are not those of deploy/prometheus/alerts.yml"
+        yield from workers.problems(subject, subjects, self)
         for query in queries(subject):
             for metric in METRIC.findall(query):
                 if not {metric, re.sub("_(sum|count|bucket)$", "", metric)} & self.metrics:
                     yield f"no service has the metric {metric}"
 
-    def of_pod(self, pod, in_kserve):
+    def of_pod(self, pod, kind):
         if not pod["containers"]:
             yield "no container"
-        if in_kserve:  # KServe writes the rest of the pod.
+        if kind == "ClusterServingRuntime":  # KServe writes the rest of the pod.
             return
         if pod.get("automountServiceAccountToken") is not False:
             yield "the pod has a token for the API of Kubernetes"
         if pod.get("enableServiceLinks") is not False:
             yield "variables of Services would look like settings (enableServiceLinks)"
+        if kind in workers.KINDS:
+            return
         needed = sleep(pod) + self.drain(pod["containers"][0]["name"])
         if not pod.get("terminationGracePeriodSeconds", 30) > needed:
             yield f"terminationGracePeriodSeconds must exceed {needed}: preStop, and grace and drain of the configuration"
@@ -61,7 +67,7 @@ class Project:
         shutdown = [key for key in self.settings[service] if key[0] == "shutdown"]
         return sum(int(self.settings[service][key]) for key in shutdown)
 
-    def of_container(self, container, pod):
+    def of_container(self, container, pod, kind):
         image = re.fullmatch(r"(?:.*/)?retort-([a-z]+):(.+)", container["image"])
         if not image or image[1] not in SERVICES:
             yield f"image {container['image']} is not one of the Dockerfile, with a tag"
@@ -71,7 +77,7 @@ class Project:
         for bound in ["requests", "limits"]:
             if not {"cpu", "memory"} <= container.get("resources", {}).get(bound, {}).keys():
                 yield f"no {bound} of cpu and memory"
-        probes = ["livenessProbe", "readinessProbe"]
+        probes = [] if kind in workers.KINDS else ["livenessProbe", "readinessProbe"]
         yield from (f"no {probe}" for probe in probes if probe not in container)
         security = {**pod.get("securityContext", {}), **container.get("securityContext", {})}
         expected = {
@@ -85,7 +91,8 @@ class Project:
         for key, value in expected.items():
             if security.get(key) != value:
                 yield f"securityContext.{key} is not {value}"
-        yield from self.of_settings(container, image[1])
+        if kind not in workers.KINDS:
+            yield from self.of_settings(container, image[1])
 
     def of_settings(self, container, service):
         """Variables name keys of the service's configuration, and ports are those of the configuration."""
@@ -101,7 +108,7 @@ class Project:
                     listening.add(int(value.rpartition(":")[2]))
                     if port_of(known[key]) != port_of(value):
                         yield f"{name} is {value}, but the configuration has {known[key]}"
-            elif not re.fullmatch(r"AWS_(REGION|ENDPOINT_URL)|RETORT_CA", name):
+            elif name != "RETORT_CA" and name not in workers.VARIABLES:
                 yield f"unknown variable {name}"
         declared = {port["containerPort"] for port in container["ports"]}
         if not declared <= listening or (container["name"] in SERVICES and declared != listening):
@@ -132,6 +139,13 @@ def settings(program):
         elif setting := re.match(r"(?:# )?([a-z_]+) = (\S+)", line):
             found[(*section, setting[1])] = setting[2].strip('"')
     return found
+
+
+def options(program):
+    """The options of a program's command line, without the dashes."""
+    text = "\n".join(path.read_text() for path in rust_files(program))
+    found = re.findall(r'#\[arg\(\s*long(?: = "([a-z-]+)")?[^\]]*\)\]\s+(?:pub )?([a-z_]+):', text)
+    return {name or field.replace("_", "-") for name, field in found}
 
 
 def rust_files(folder):

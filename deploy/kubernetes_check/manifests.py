@@ -5,22 +5,28 @@ import os
 import re
 import subprocess
 import tempfile
+import textwrap
 from pathlib import Path
 
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / ".deps/kubernetes"
+PINS = REPOSITORY / "scripts/dependencies/pins/kubernetes.txt"
 CHART = REPOSITORY / "deploy/helm/retort"
 EXAMPLES = REPOSITORY / "deploy/helm/examples"
 KUSTOMIZE = REPOSITORY / "deploy/kubernetes"
 ALERTS = REPOSITORY / "deploy/prometheus/alerts.yml"
+DOCS = REPOSITORY / "docs"
+YAML_BLOCK = re.compile(r"^( *)```yaml\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # Templates whose objects belong to a component; all others belong to the base.
 COMPONENTS = {
     "keda": "templates/teacher-scaling.yaml",
     "hpa": "templates/teacher-scaling.yaml",
     "monitoring": "templates/monitoring.yaml",
     "kserve": "templates/kserve.yaml",
+    "recording": "templates/recording.yaml",
+    "training": "templates/training.yaml",
 }
 # What only Helm has.
 HELM_LINES = re.compile(r"^ *(app\.kubernetes\.io/managed-by: Helm|helm\.sh/chart: .*)\n", re.MULTILINE)
@@ -32,11 +38,12 @@ class RenderError(Exception):
     """What Helm or kubectl says."""
 
 
-def helm(*examples, settings=()):
-    """The chart's documents as text, with the values of these examples."""
+def helm(*examples, settings=(), values=""):
+    """The chart's documents as text, with the values of these examples, and others as settings or as YAML."""
     call = [TOOLS / "bin/helm", "template", "retort", CHART, "--namespace=retort"]
     call += [f"--values={EXAMPLES / name}.yaml" for name in examples]
-    return run(*call, *(f"--set={setting}" for setting in settings))
+    call += [f"--set={setting}" for setting in settings]
+    return run(*call, "--values=-", stdin=values)
 
 
 def lint():
@@ -55,10 +62,10 @@ def kustomize(name):
         return run(TOOLS / "bin/kubectl", "kustomize", folder)
 
 
-def run(program, *arguments):
+def run(program, *arguments, stdin=""):
     # Neither program reads the user's settings or plugins.
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
-    result = subprocess.run([program, *arguments], env=environment, text=True, capture_output=True)
+    result = subprocess.run([program, *arguments], env=environment, input=stdin, text=True, capture_output=True)
     if result.returncode != 0:
         raise RenderError(f"{program.name}: {result.stderr.strip() or result.stdout.strip()}")
     return result.stdout
@@ -67,6 +74,21 @@ def run(program, *arguments):
 def objects(text):
     """The objects of a text with YAML documents."""
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+
+
+def documented():
+    """The objects of Kubernetes in the pages of docs/, and the values of the chart there, as texts."""
+    names = yaml.safe_load((CHART / "values.yaml").read_text()).keys()
+    found, values = [], []
+    blocks = [block for page in sorted(DOCS.glob("*.md")) for _, block in YAML_BLOCK.findall(page.read_text())]
+    for text in map(textwrap.dedent, blocks):
+        for one in objects(text):
+            # Kustomizations are not objects.
+            if isinstance(one, dict) and "kind" in one and not one["apiVersion"].startswith("kustomize."):
+                found.append(one)
+            elif isinstance(one, dict) and one.keys() <= names:
+                values.append(text)
+    return found, values
 
 
 def rendered_files():
@@ -108,9 +130,24 @@ def comparable(text):
 
 def pod_spec(subject):
     """The pod that an object creates, or None."""
-    if subject["kind"] in ("Deployment", "StatefulSet"):
-        return subject["spec"]["template"]["spec"]
-    return subject["spec"] if subject["kind"] == "ClusterServingRuntime" else None
+    if subject["kind"] == "ClusterServingRuntime":
+        return subject["spec"]
+    return (pod_template(subject) or {}).get("spec")
+
+
+def pod_template(subject):
+    """Labels and spec of the pods that an object creates, or None."""
+    if subject["kind"] in ("Deployment", "StatefulSet", "Job"):
+        return subject["spec"]["template"]
+    if subject["kind"] == "TrainingRuntime":
+        return subject["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+    return None
+
+
+def name_of(subject):
+    """An object's name, or the beginning of one that Kubernetes completes."""
+    metadata = subject["metadata"]
+    return metadata.get("name") or metadata["generateName"]
 
 
 def containers(subject):

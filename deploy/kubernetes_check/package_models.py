@@ -7,35 +7,83 @@ import ast
 import re
 
 KUBERNETES = "io.k8s.api"
-OBJECT_META = {"$ref": "#/$defs/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
-SCALARS = {
+META = "io.k8s.apimachinery.pkg.apis.meta.v1"
+OBJECT_META = {"$ref": f"#/$defs/{META}.ObjectMeta"}
+# Schemas of the types that are not classes of a package.
+KNOWN = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
+    "float": {"type": "number"},
     "bool": {"type": "boolean"},
     "datetime": {"type": "string"},
     "object": {},
+    "Any": {},
     "ResourceQuantity": {"type": ["string", "number"]},
+    "Base64Str": {"type": "string"},
+    "StrictStr": {"type": "string"},
+    "StrictInt": {"type": "integer"},
+    "StrictBool": {"type": "boolean"},
+    "apimachinery.ObjectMeta": OBJECT_META,
 }
+# Classes of Kubernetes, as OpenAPI Generator names them: IoK8sApiCoreV1EnvVar.
+GENERATED = re.compile(r"IoK8s(Api|ApimachineryPkgApis)(Core|Batch|Meta)(V\d)(\w+)")
 
 
-def pydantic_schemas(source, prefix):
-    """Schemas of the pydantic classes in a Python file, named PREFIX.CLASS."""
-    classes = [node for node in ast.parse(source.read_text()).body if isinstance(node, ast.ClassDef)]
-    return {f"{prefix}.{node.name}": pydantic_class(node, prefix) for node in classes}
+def pydantic_schemas(sources, prefix):
+    """Schemas of the pydantic classes in Python files, named PREFIX.CLASS."""
+    schemas = {}
+    for source in sources:
+        tree = ast.parse(source.read_text())
+        # Modules with classes of Kubernetes: `from ...k8s.api.core import v1`.
+        modules = {
+            alias.asname or alias.name: f"io.{node.module}.{alias.name}"
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("k8s.")
+            for alias in node.names
+        }
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                schemas[f"{prefix}.{node.name}"] = pydantic_class(node, References(prefix, modules))
+    return schemas
 
 
-def pydantic_class(node, prefix):
+class References:
+    """Finds the schemas of other classes by the names that they have in a file."""
+
+    def __init__(self, prefix, modules):
+        self.prefix = prefix
+        self.modules = modules
+
+    def __getitem__(self, name):
+        if name in KNOWN:
+            return KNOWN[name]
+        module, _, kind = name.rpartition(".")
+        if module in self.modules:
+            definition = f"{self.modules[module]}.{kind}"
+        elif generated := GENERATED.fullmatch(name):
+            package = {"Api": KUBERNETES, "ApimachineryPkgApis": META.removesuffix(".meta.v1")}[generated[1]]
+            definition = f"{package}.{generated[2].lower()}.{generated[3].lower()}.{generated[4]}"
+        else:
+            definition = f"{self.prefix}.{name}"
+        return {"$ref": f"#/$defs/{definition}"}
+
+
+def pydantic_class(node, references):
     root = node.bases[0]
     if isinstance(root, ast.Subscript):  # RootModel[str]
-        return pydantic_type(root.slice, prefix)
+        return pydantic_type(root.slice, references)
     properties, required = {}, []
     for field in node.body:
-        if not isinstance(field, ast.AnnAssign):
+        if not isinstance(field, ast.AnnAssign) or ast.unparse(field.annotation).startswith("ClassVar"):
             continue
         kind, options = unpack_annotated(field.annotation)
+        is_required = field.value is None
+        if isinstance(field.value, ast.Call):  # name: type = Field(default=None, alias=…)
+            options = field_options(field.value)
+            is_required = all(keyword.arg != "default" for keyword in field.value.keywords)
         name = options.pop("alias", field.target.id)
-        properties[name] = {**pydantic_type(kind, prefix), **options}
-        if field.value is None:
+        properties[name] = {**pydantic_type(kind, references), **options}
+        if is_required:
             required.append(name)
     return closed(properties, required)
 
@@ -45,29 +93,34 @@ def unpack_annotated(annotation):
     if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated"):
         return annotation, {}
     kind, field = annotation.slice.elts
+    return kind, field_options(field)
+
+
+def field_options(field):
     said = {keyword.arg: ast.literal_eval(keyword.value) for keyword in field.keywords}
     names = {"alias": "alias", "pattern": "pattern", "min_length": "minLength"}
-    return kind, {names[key]: value for key, value in said.items() if key in names}
+    return {names[key]: value for key, value in said.items() if key in names}
 
 
-def pydantic_type(node, prefix):
+def pydantic_type(node, references):
+    if isinstance(node, ast.BinOp):  # int | None, str | int
+        kinds = [kind for kind in (node.left, node.right) if ast.unparse(kind) != "None"]
+        types = [pydantic_type(kind, references) for kind in kinds]
+        return types[0] if len(types) == 1 else {"anyOf": types}
     if not isinstance(node, ast.Subscript):
-        name = ast.unparse(node).strip("'\"")
-        if name == "apimachinery.ObjectMeta":
-            return OBJECT_META
-        return SCALARS.get(name) or {"$ref": f"#/$defs/{prefix}.{name}"}
-    container = ast.unparse(node.value)
+        return references[ast.unparse(node).strip("'\"")]
+    container = ast.unparse(node.value).lower()
     inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-    if container == "Literal":
+    if container == "literal":
         return {"enum": [ast.literal_eval(value) for value in inner]}
-    types = [pydantic_type(kind, prefix) for kind in inner]
-    if container == "Optional":
+    types = [pydantic_type(kind, references) for kind in inner]
+    if container == "optional":
         return types[0]
-    if container == "List":
+    if container == "list":
         return {"type": "array", "items": types[0]}
-    if container == "Dict":
+    if container == "dict":
         return {"type": "object", "additionalProperties": types[1]}
-    if container == "Union":
+    if container == "union":
         return {"anyOf": types}
     raise ValueError(f"unknown type {container}")
 
@@ -115,7 +168,7 @@ def openapi_type(kind, classes, prefix):
     if group := re.fullmatch(r"K8sIoApi(Apps|Autoscaling)(V\d)(\w+)", kind):
         return {"$ref": f"#/$defs/{KUBERNETES}.{group[1].lower()}.{group[2].lower()}.{group[3]}"}
     # The classes of other projects are not in the package.
-    return SCALARS.get(kind, {})
+    return KNOWN.get(kind, {})
 
 
 def closed(properties, required):

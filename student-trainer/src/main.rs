@@ -10,7 +10,7 @@ use common::{
     telemetry::{self, LogFormat},
 };
 use fetch_arguments::FetchArguments;
-use output_arguments::{OutputArguments, RunOutput};
+use output_arguments::OutputArguments;
 use recording_progress::RecordingProgress;
 use server::{
     listen::PortAccess,
@@ -24,7 +24,7 @@ use student_trainer::{
     evaluate,
     events::{EventSink, RunEvent},
     metrics,
-    run::{self, ResumePolicy, RunContext, RunError},
+    run::{ResumePolicy, RunContext, RunError},
     service,
     soft_targets::record::{self, RecordContext},
 };
@@ -114,6 +114,10 @@ struct RunArguments {
     /// bit-reproducible.
     #[arg(long)]
     allow_other_bits: bool,
+    /// Exit code if a signal stopped the run before it was complete. A Job of Kubernetes takes 0 for a complete run, also
+    /// when it evicts the pod.
+    #[arg(long, value_name = "CODE", default_value_t = 0)]
+    stopped_exit_code: u8,
     #[command(flatten)]
     group: GroupArguments,
 }
@@ -230,11 +234,7 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         bucket: None,
         runtime: runtime.handle(),
     };
-    let executed = match &output {
-        RunOutput::Folder(_) => run::execute(config, context),
-        RunOutput::Bucket(bucket) => run::execute_in_bucket(config, bucket, context),
-    };
-    match executed {
+    match output.execute(config, context) {
         Ok(_) if !leads => {}
         Ok(_) => writeln!(Messages, "the run is in {output}"),
         Err(withheld @ RunError::Withheld(_)) => {
@@ -246,18 +246,27 @@ fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
         }
         // A signal stopped the run, which is not a failure.
         Err(RunError::Cancelled { .. }) if !leads => {
-            writeln!(Messages, "worker {} stopped", workers.rank());
+            let message = format!("worker {} stopped", workers.rank());
+            return stopped(message, arguments.stopped_exit_code);
         }
         Err(
-            stopped @ (RunError::Cancelled { .. }
-            | RunError::Bucket(BucketRunError::Stopped { .. })),
-        ) => writeln!(Messages, "{stopped}"),
+            error @ (RunError::Cancelled { .. } | RunError::Bucket(BucketRunError::Stopped { .. })),
+        ) => return stopped(error.to_string(), arguments.stopped_exit_code),
         Err(error) => {
             span.fail(&error);
             return Err(error.into());
         }
     }
     Ok(())
+}
+
+/// The end of a run that a signal stopped.
+fn stopped(message: String, code: u8) -> anyhow::Result<()> {
+    if code == 0 {
+        writeln!(Messages, "{message}");
+        return Ok(());
+    }
+    Err(OtherExit { code, message }.into())
 }
 
 fn record_soft_targets(arguments: &RecordArguments, runtime: &Runtime) -> anyhow::Result<()> {

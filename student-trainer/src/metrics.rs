@@ -12,7 +12,7 @@ use teacher_pool::{SentAs, SentRequest};
 use crate::{
     config::PhaseKind,
     events::{EventSink, RunEvent},
-    service::store::StoredState,
+    service::stored_run::StoredState,
 };
 
 /// Every metric of the trainer.

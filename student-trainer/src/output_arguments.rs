@@ -1,7 +1,6 @@
 //! Where a run writes: a folder, or a bucket.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,7 +8,7 @@ use std::{
 use clap::Args;
 use object_storage::Location;
 use server::program::{OtherExit, USAGE_EXIT_CODE};
-use student_trainer::bucket_run::BucketOutput;
+use student_trainer::{bucket_run::BucketOutput, run::RunOutput};
 
 const LEASE_SECONDS: u32 = 30;
 const PATIENCE_SECONDS: u32 = 300;
@@ -33,12 +32,6 @@ pub struct OutputArguments {
     /// [default: 300].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     bucket_patience: Option<u32>,
-}
-
-/// The output of a run.
-pub enum RunOutput {
-    Folder(PathBuf),
-    Bucket(BucketOutput),
 }
 
 impl OutputArguments {
@@ -76,25 +69,6 @@ impl OutputArguments {
             }
         }
         Ok(RunOutput::Folder(folder))
-    }
-}
-
-impl RunOutput {
-    /// The folder; that of a run in a bucket follows from its URL.
-    pub fn folder(&self) -> &Path {
-        match self {
-            Self::Folder(folder) => folder,
-            Self::Bucket(_) => Path::new(""),
-        }
-    }
-}
-
-impl fmt::Display for RunOutput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder) => write!(f, "{}", folder.display()),
-            Self::Bucket(bucket) => write!(f, "{}", bucket.url()),
-        }
     }
 }
 

@@ -40,8 +40,9 @@ impl RecordingProgress {
     pub fn begin(&mut self, plan: &RecordingPlan) {
         self.finish();
         *self = Self::new(self.is_terminal);
-        let free = plan.space.free.map(human_bytes);
-        let free = free.map_or_else(String::new, |free| format!(", {free} free"));
+        let disk = plan.space.disk;
+        let free = disk.map(|disk| format!(", {} free", human_bytes(disk.free)));
+        let free = free.unwrap_or_default();
         writeln!(
             Messages,
             "recording {} views of {} images as {}: {} bytes an image, {} to write to {}{free}",

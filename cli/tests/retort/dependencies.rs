@@ -10,15 +10,8 @@ use serde_json::Value;
 
 /// The crates of this workspace in layers, the lowest first. A crate may only depend on crates of lower layers.
 const LAYERS: [&[&str]; 7] = [
-    &[
-        "common",
-        "object-storage",
-        "proto",
-        "tensorboard",
-        "tensors",
-        "torch-build",
-    ],
-    &["traces"],
+    &["common", "proto", "tensorboard", "tensors", "torch-build"],
+    &["object-storage", "traces"],
     &[
         "artifacts",
         "datasets",

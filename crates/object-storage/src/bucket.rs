@@ -13,6 +13,7 @@ use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{connection::connect, location::BucketLocation};
 
@@ -40,6 +41,8 @@ pub struct Bucket {
     /// Time limit of small requests. Without it, a server that takes a request and never answers goes unnoticed for
     /// long.
     limit: Duration,
+    /// Cancelling it ends all requests.
+    stop: CancellationToken,
     /// `None` only while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -71,6 +74,11 @@ struct TooLarge {
     allowed: u64,
 }
 
+/// The process does not wait for the answer any more.
+#[derive(Debug, thiserror::Error)]
+#[error("the process was asked to stop")]
+struct Stopped;
+
 impl BucketError {
     /// Whether there is no such object.
     pub fn is_missing(&self) -> bool {
@@ -82,6 +90,14 @@ impl BucketError {
         match &self.source {
             Error::Generic { source, .. } => source.downcast_ref::<TooLarge>().map(|it| it.size),
             _ => None,
+        }
+    }
+
+    /// Whether the request ended because the process was asked to stop; see [`Bucket::stopped_by`].
+    pub fn is_stopped(&self) -> bool {
+        match &self.source {
+            Error::Generic { source, .. } => source.is::<Stopped>(),
+            _ => false,
         }
     }
 }
@@ -119,6 +135,7 @@ impl Bucket {
                 store,
                 url,
                 limit: patience + MARGIN,
+                stop: CancellationToken::new(),
                 runtime: Some(runtime),
             }),
             Err(error) => {
@@ -126,6 +143,13 @@ impl Bucket {
                 Err(BucketError { url, source })
             }
         }
+    }
+
+    /// The same bucket, whose requests end as soon as `stop` is cancelled, with an error that
+    /// [says so](BucketError::is_stopped). A write that ends in this way may take effect.
+    pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
     }
 
     /// The name of an object in errors.
@@ -318,7 +342,11 @@ impl Bucket {
     ) -> Result<T, BucketError> {
         // Holds: only `drop` takes it.
         let runtime = self.runtime.as_ref().expect("the runtime");
-        runtime.block_on(request).map_err(|source| BucketError {
+        let answer = async {
+            let answer = self.stop.run_until_cancelled(request).await;
+            answer.unwrap_or_else(|| Err(problem(Stopped)))
+        };
+        runtime.block_on(answer).map_err(|source| BucketError {
             url: self.url(path),
             source,
         })
@@ -349,6 +377,7 @@ fn problem(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Erro
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
+    use test_support::SilentStore;
 
     use super::*;
 
@@ -377,6 +406,29 @@ mod tests {
         bucket.remove(&path).unwrap();
         bucket.remove(&path).unwrap();
         assert!(read().is_none());
+    }
+
+    #[test]
+    fn a_request_ends_when_the_process_is_asked_to_stop() {
+        let objects = Arc::new(InMemory::new());
+        let stop = CancellationToken::new();
+        let silent = SilentStore::after(2, &stop, &objects);
+        let store = Arc::clone(&silent);
+        let url = "s3://b/a".to_owned();
+        let bucket = Bucket::over(store, url, Duration::from_secs(60)).unwrap();
+        let bucket = bucket.stopped_by(stop);
+        let path = Path::from("c/d");
+        assert!(bucket.put(&path, "one".into(), PutMode::Create).unwrap());
+        let missing = bucket.download(&"c/e".into(), 3).unwrap_err();
+        assert!(missing.is_missing() && !missing.is_stopped(), "{missing}");
+
+        // This one waits for an answer, and those after it are not sent.
+        let error = bucket.download(&path, 3).unwrap_err();
+        assert!(error.is_stopped() && !error.is_missing(), "{error}");
+        assert!(error.to_string().contains("s3://b/a/c/d"), "{error}");
+        assert!(bucket.size(&path).unwrap_err().is_stopped());
+        assert!(bucket.list(&Path::default()).unwrap_err().is_stopped());
+        assert_eq!(silent.unanswered(), 1);
     }
 
     #[test]

@@ -81,6 +81,14 @@ impl BucketLocation {
         let same_bucket = (self.provider, &self.bucket) == (other.provider, &other.bucket);
         same_bucket && other.prefix.prefix_matches(&self.prefix)
     }
+
+    /// The prefix `name` below this one.
+    pub fn below(&self, name: &str) -> Self {
+        Self {
+            prefix: self.prefix.clone().join(name),
+            ..self.clone()
+        }
+    }
 }
 
 impl Provider {
@@ -155,6 +163,16 @@ mod tests {
         ] {
             let found = bucket(outer).contains(&bucket(inner));
             assert_eq!(found, contained, "{outer} {inner}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_appended_to_any_prefix() {
+        for (prefix, below) in [("s3://b", "s3://b/.c"), ("az://b/a/", "az://b/a/.c")] {
+            let Ok(Location::Bucket(prefix)) = parse(prefix) else {
+                panic!("{prefix} is a bucket");
+            };
+            assert_eq!(prefix.below(".c").to_string(), below);
         }
     }
 

@@ -105,6 +105,9 @@ pub enum StoreError {
         /// The problem; names the object.
         problem: String,
     },
+    /// The process was asked to stop while it read or wrote the recording.
+    #[error("stopped")]
+    Stopped,
     /// The folder for copies of a bucket's shards cannot be made.
     #[error("soft_targets.cache: {}: {error}", folder.display())]
     Cache {
@@ -144,12 +147,12 @@ pub enum StoreError {
     #[error(
         "{} has {} free, but {} would be written and {} are to stay free; free some space, or set fewer \
          soft_targets.views or a smaller teacher.encoding",
-        folder.display(), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVED_BYTES)
+        disk_of(folders), human_bytes(*free), human_bytes(*needed), human_bytes(RESERVED_BYTES)
     )]
     NoSpace {
-        /// The recording's folder.
-        folder: PathBuf,
-        /// Bytes still to be written.
+        /// The folders of the recordings on the disk, and that of the run if it is there too.
+        folders: Vec<PathBuf>,
+        /// Bytes still to be written to all of them.
         needed: u64,
         /// Bytes free.
         free: u64,
@@ -170,8 +173,21 @@ pub enum StoreError {
     },
 }
 
+/// The disk that has these `folders`.
+fn disk_of(folders: &[PathBuf]) -> String {
+    let names = folders.iter().map(|folder| folder.display().to_string());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match folders.len() {
+        1 => names,
+        _ => format!("the disk of {names}"),
+    }
+}
+
 impl From<BucketError> for StoreError {
     fn from(error: BucketError) -> Self {
+        if error.is_stopped() {
+            return Self::Stopped;
+        }
         Self::Unavailable {
             problem: error.to_string(),
         }
@@ -181,7 +197,7 @@ impl From<BucketError> for StoreError {
 impl StoreError {
     /// Whether the same attempt may succeed later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Stopped)
     }
 
     /// For `map_err`: an I/O error of `path`.

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{atomic_file, digest::Sha256, disk_space, folders, os_text};
+use common::{atomic_file, digest::Sha256, disk_space::FileSystem, folders, os_text};
 
 use crate::{
     codec::SoftTargets,
@@ -307,6 +307,9 @@ impl Recording {
 
     /// The error of a reader that found these `faults`; `None` if there are none.
     pub(crate) fn rejection(&self, faults: Vec<ShardFault>) -> Option<StoreError> {
+        if faults.iter().any(|it| it.fault == Fault::Stopped) {
+            return Some(StoreError::Stopped);
+        }
         let unavailable = |it: &ShardFault| match &it.fault {
             Fault::Unavailable(problem) => Some(problem.clone()),
             _ => None,
@@ -357,7 +360,7 @@ impl Recording {
         let there: u64 = self.sizes(views)?.into_values().sum();
         Ok(ShardSpace {
             needed: self.bytes_of(views).saturating_sub(there),
-            free: self.free_bytes()?,
+            disk: self.disk()?,
         })
     }
 
@@ -383,16 +386,16 @@ impl Recording {
         let bytes = shards.iter().map(|id| self.file_bytes(*id));
         Ok(ShardSpace {
             needed: bytes.fold(0, u64::saturating_add),
-            free: self.free_bytes()?,
+            disk: self.disk()?,
         })
     }
 
-    fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+    fn disk(&self) -> Result<Option<FileSystem>, StoreError> {
         if self.remote.is_some() {
             return Ok(None);
         }
-        let free = disk_space::free_bytes(&self.folder);
-        free.map(Some).map_err(StoreError::io(&self.folder))
+        let disk = FileSystem::of(&self.folder);
+        disk.map(Some).map_err(StoreError::io(&self.folder))
     }
 
     /// Takes the right to write, which several processes may have. In a bucket, it needs no lock.

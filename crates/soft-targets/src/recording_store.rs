@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use common::atomic_file;
 use object_storage::{Bucket, Location};
 use object_store::path::Path as ObjectPath;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     description::{DESCRIPTION, Description},
@@ -50,15 +51,21 @@ pub struct RecordingBucket {
 }
 
 impl RecordingStore {
-    /// The recordings at `location`. Sends no request yet.
+    /// The recordings at `location`. Sends no request yet. Cancelling `stop` ends the requests to a bucket at once,
+    /// with [`StoreError::Stopped`].
     ///
     /// # Errors
     /// If the environment has no valid credentials for the bucket, or the folder of the copies cannot be made.
-    pub fn open(location: &Location, options: &BucketOptions) -> Result<Self, StoreError> {
+    pub fn open(
+        location: &Location,
+        options: &BucketOptions,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
         match location {
             Location::Folder(folder) => Ok(Self::Folder(folder.clone())),
             Location::Bucket(location) => {
-                Self::in_bucket(Bucket::open(location, options.patience)?, options)
+                let bucket = Bucket::open(location, options.patience)?;
+                Self::in_bucket(bucket.stopped_by(stop.clone()), options)
             }
         }
     }
@@ -81,7 +88,7 @@ impl RecordingStore {
     /// All recordings. If the bucket does not answer, those with a copy.
     ///
     /// # Errors
-    /// If the folder cannot be read, or the bucket does not answer and there is no copy.
+    /// If the folder cannot be read, or the bucket does not answer and there is no copy; [`StoreError::Stopped`].
     pub fn list(&self) -> Result<Recordings, StoreError> {
         match self {
             Self::Folder(folder) => Recordings::list(folder),
@@ -92,7 +99,7 @@ impl RecordingStore {
     /// Opens the recording of `identity`, or creates it: see [`Recording::open_or_create`].
     ///
     /// # Errors
-    /// Those of [`Recording::open_or_create`]; [`StoreError::Unavailable`].
+    /// Those of [`Recording::open_or_create`]; [`StoreError::Unavailable`], [`StoreError::Stopped`].
     pub fn open_or_create(
         &self,
         identity: &RecordingIdentity,
@@ -112,6 +119,7 @@ impl RecordingBucket {
     fn list(&self) -> Result<Recordings, StoreError> {
         let mut folders = match self.bucket.folders(&ObjectPath::default()) {
             Ok(folders) => folders,
+            Err(error) if error.is_stopped() => return Err(StoreError::Stopped),
             Err(error) => return self.list_copies(error.into()),
         };
         folders.sort();
@@ -122,7 +130,7 @@ impl RecordingBucket {
             }
             match self.open(folder) {
                 Ok(recording) => found.usable.extend(recording),
-                Err(unavailable @ StoreError::Unavailable { .. }) => return Err(unavailable),
+                Err(error) if error.is_temporary() => return Err(error),
                 Err(error) => found.damaged.push(error),
             }
         }

@@ -93,11 +93,12 @@ impl RemoteRecording {
     /// A shard of `size` bytes, not verified.
     ///
     /// # Errors
-    /// [`Fault::Missing`], [`Fault::Unavailable`]; [`Fault::Length`] if it is larger.
+    /// [`Fault::Missing`], [`Fault::Unavailable`], [`Fault::Stopped`]; [`Fault::Length`] if it is larger.
     pub fn download(&self, id: ShardId, size: u64) -> Result<Bytes, Fault> {
         let downloaded = self.bucket.download(&self.shard_path(id), size);
         downloaded.map_err(|error| match error.larger() {
             _ if error.is_missing() => Fault::Missing,
+            _ if error.is_stopped() => Fault::Stopped,
             Some(found) => Fault::Length {
                 found,
                 expected: size,

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     codec::SoftTargets,
     error::StoreError,
@@ -15,6 +17,7 @@ pub struct Replay {
     recording: Recording,
     /// The shards of each opened view.
     views: Vec<OnceLock<Vec<SoftTargets>>>,
+    stop: CancellationToken,
 }
 
 impl Replay {
@@ -23,7 +26,15 @@ impl Replay {
         Self {
             recording,
             views: (0..views).map(|_| OnceLock::new()).collect(),
+            stop: CancellationToken::new(),
         }
+    }
+
+    /// The same views. Cancelling `stop` ends the opening of a view between two shards, with [`StoreError::Stopped`]:
+    /// all shards together may take hours to download and verify. A download ends at once if the store has the token
+    /// too; see [`RecordingStore::open`](crate::RecordingStore::open).
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
     }
 
     /// The recording.
@@ -34,8 +45,8 @@ impl Replay {
     /// Opens these views and verifies every byte of them. Opens the others even if some cannot be used.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`] with all shards that cannot be used; at once, [`StoreError::Unavailable`] and
-    /// [`StoreError::DamagedObject`].
+    /// [`StoreError::Faulty`] with all shards that cannot be used; at once, [`StoreError::Unavailable`],
+    /// [`StoreError::DamagedObject`] and [`StoreError::Stopped`].
     ///
     /// # Panics
     /// If the view does not exist.
@@ -53,7 +64,7 @@ impl Replay {
     /// Opens one view and verifies every byte of it.
     ///
     /// # Errors
-    /// [`StoreError::Faulty`], [`StoreError::Unavailable`], [`StoreError::DamagedObject`].
+    /// [`StoreError::Faulty`], [`StoreError::Unavailable`], [`StoreError::DamagedObject`], [`StoreError::Stopped`].
     ///
     /// # Panics
     /// If the view does not exist.
@@ -63,11 +74,14 @@ impl Replay {
         }
         let (mut shards, mut faults) = (Vec::new(), Vec::new());
         for shard in 0..self.recording.shards_per_view() {
+            if self.stop.is_cancelled() {
+                return Err(StoreError::Stopped);
+            }
             let id = ShardId { view, shard };
             match self.recording.read(id) {
                 Ok(targets) => shards.push(targets),
                 Err(fault) => {
-                    let is_last = matches!(fault, Fault::Unavailable(_));
+                    let is_last = matches!(fault, Fault::Unavailable(_) | Fault::Stopped);
                     faults.push(ShardFault { id, fault });
                     // The bucket would let the process wait for every shard.
                     if is_last {

@@ -64,6 +64,9 @@ pub enum Fault {
     /// The bucket does not answer, or no copy can be written on this machine.
     #[error("not available: {0}")]
     Unavailable(String),
+    /// The process was asked to stop before it arrived from the bucket.
+    #[error("not read: the process was asked to stop")]
+    Stopped,
 }
 
 /// Determines the bytes of a shard's file.

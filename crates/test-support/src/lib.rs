@@ -1,7 +1,8 @@
 //! Test support that several crates share. No crate that ships depends on it.
 //!
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
-//! - [`Bucket`]: a bucket of a real object store; [`DyingStore`]: one in memory whose process is killed.
+//! - [`Bucket`]: a bucket of a real object store; [`FaultyStore`], [`SilentStore`]: those in memory that fail when a test
+//!   says so, and whose process is asked to stop while it waits.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
 //!   of runs.
@@ -32,8 +33,8 @@ pub mod certificates;
 mod conditions;
 pub mod damage;
 mod data;
-mod dying_store;
 pub mod event_files;
+mod faulty_store;
 pub mod held_file;
 mod inference;
 mod metrics_page;
@@ -47,6 +48,7 @@ mod relay;
 mod request_relay;
 pub mod run_toml;
 mod signing_keys;
+mod silent_store;
 mod teacher;
 mod trace_collector;
 pub mod wrapper;
@@ -55,7 +57,7 @@ pub use addresses::{own_host, unused_address};
 pub use bucket::Bucket;
 pub use conditions::{SOON, eventually, eventually_constant, eventually_within};
 pub use data::{TABLE_CENTERS, TABLE_CLASSES, TABLE_SPREAD, class_names, write_idx, write_table};
-pub use dying_store::DyingStore;
+pub use faulty_store::{FaultyStore, StoreFault};
 pub use inference::InferenceService;
 pub use metrics_page::{http_get, metric, metric_in};
 pub use name_server::NameServer;
@@ -63,5 +65,6 @@ pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
 pub use request_relay::{RequestRelay, StopAt};
 pub use signing_keys::SigningKeys;
+pub use silent_store::SilentStore;
 pub use teacher::{Teacher, write_artifact};
 pub use trace_collector::{CollectedSpan, TraceCollector};

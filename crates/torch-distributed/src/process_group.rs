@@ -228,8 +228,13 @@ mod tests {
 
     use super::*;
 
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
     /// Calls `work` as each worker of a group, in threads of this process.
-    fn as_group<T: Send>(size: usize, work: impl Fn(&ProcessGroup) -> T + Sync) -> Vec<T> {
+    fn as_group<T: Send>(
+        size: usize,
+        work: impl Fn(&ProcessGroup, &Rendezvous) -> T + Sync,
+    ) -> Vec<T> {
         // Another program may take the port before rank 0 does.
         for _ in 0..5 {
             let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -246,8 +251,8 @@ mod tests {
                             size,
                             key_prefix: None,
                         };
-                        let group = ProcessGroup::join(&rendezvous, Duration::from_secs(20))?;
-                        Ok(work(&group))
+                        let group = ProcessGroup::join(&rendezvous, TIMEOUT)?;
+                        Ok(work(&group, &rendezvous))
                     })
                 };
                 let threads: Vec<_> = (0..size).map(start).collect();
@@ -263,7 +268,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_what_all_have_in_the_order_of_ranks() {
-        let results = as_group(3, |group| {
+        let results = as_group(3, |group, _| {
             let rank = group.rank();
             let numbers = group
                 .gather(&[rank as f32, f32::MIN_POSITIVE / 3.0])
@@ -285,12 +290,29 @@ mod tests {
 
     #[test]
     fn workers_learn_that_one_has_left() {
-        let results = as_group(2, |group| {
+        let results = as_group(2, |group, _| {
             group.gather(&[0.0]).unwrap();
             (group.rank() == 1).then(|| group.gather(&[1.0]).unwrap_err())
         });
         let error = results[1].as_ref().unwrap();
         assert_eq!((error.rank, error.count), (1, 2));
         assert!(!error.problem.is_empty());
+    }
+
+    #[test]
+    fn a_group_meets_at_a_store_that_another_program_serves_and_again_after_a_restart() {
+        // The store belongs to the worker with rank 0 of the outer group, in place of `torchrun`.
+        let results = as_group(2, |_, outer| {
+            [0, 1].map(|restarts: usize| {
+                let rendezvous = Rendezvous {
+                    key_prefix: Some(format!("retort/attempt_{restarts}")),
+                    ..outer.clone()
+                };
+                let group = ProcessGroup::join(&rendezvous, TIMEOUT).unwrap();
+                let number = 10 * restarts + group.rank();
+                group.gather(&[number as f32]).unwrap()
+            })
+        });
+        assert_eq!(results, vec![[vec![0.0, 1.0], vec![10.0, 11.0]]; 2]);
     }
 }

@@ -203,21 +203,31 @@ mod tests {
             ("PET_MASTER_ADDR", "machine"),
             ("PET_MASTER_PORT", "29500"),
         ];
-        assert_eq!(read(&of_kubeflow).unwrap(), Some(expected.clone()));
+        assert_eq!(read(&of_kubeflow).unwrap(), Some(expected));
         // torchrun in a pod of Kubeflow sets its own variables for each process.
         let both = [&[("WORLD_SIZE", "8"), ("RANK", "7")][..], &OF_TORCHRUN[2..]].concat();
         let both = read(&[&both[..], &of_kubeflow].concat()).unwrap().unwrap();
         assert_eq!((both.rank, both.size), (7, 8));
-        let agent = [
-            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
-            ("TORCHELASTIC_RESTART_COUNT", "2"),
-        ];
-        let with_agent = Rendezvous {
-            key_prefix: Some("retort/attempt_2".to_owned()),
-            ..expected
+    }
+
+    #[test]
+    fn the_store_of_torchrun_has_other_keys_after_each_restart() {
+        let prefix = |store: &[(&str, &str)]| {
+            let found = read(&[&OF_TORCHRUN[..], store].concat());
+            found.unwrap().unwrap().key_prefix
         };
-        let found = read(&[&OF_TORCHRUN[..], &agent].concat()).unwrap();
-        assert_eq!(found, Some(with_agent));
+        // As `torchrun` writes a bool of Python.
+        let (served, restarts) = ("TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT");
+        for count in ["0", "2"] {
+            let expected = format!("retort/attempt_{count}");
+            let found = prefix(&[(served, "True"), (restarts, count)]);
+            assert_eq!(found, Some(expected));
+        }
+        // With TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, `torchrun` only chooses the port.
+        for not_served in ["False", ""] {
+            assert_eq!(prefix(&[(served, not_served), (restarts, "2")]), None);
+        }
+        assert_eq!(prefix(&[(restarts, "2")]), None);
     }
 
     #[test]

@@ -127,6 +127,9 @@ Moments moments_of(const Tensor& input, const Rows& rows) {
   return sum;
 }
 
+// The inputs of the operation that may have gradients, in their order.
+enum Differentiable : size_t { INPUT, SCALE, SHIFT, RESIDUAL };
+
 class BatchNorm : public torch::autograd::Function<BatchNorm> {
  public:
   static Tensor forward(
@@ -184,8 +187,8 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
         factor, factor + channels, static_cast<float>(context->saved_data["lower"].toDouble()),
         static_cast<float>(context->saved_data["upper"].toDouble())};
     const Tensor gradient = gradients[0].to(input.scalar_type()).contiguous(MemoryFormat::ChannelsLast);
+    // The gradient of the residual, from which that of the input follows.
     const Tensor masked = residual.defined() ? at::empty_like(input) : Tensor();
-    const Tensor of_input = at::empty_like(input);
     const Tensor of_parameters = at::empty({2, channels}, tensors[2].options());
     float* of_scale = values<float>(of_parameters);
     float* of_shift = of_scale + channels;
@@ -214,18 +217,28 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
       mean_gradient[c] = sums[c] / count;
       slope[c] = products[c] / (deviation[c] * deviation[c] * count);
     }
-    const retort::InputGradient terms{factor, mean, mean_gradient.data(), slope.data()};
-    with_type(input, [&](auto type) {
-      using T = decltype(type);
-      const bool is_masked = masked.defined();
-      const T* source = values<T>(is_masked ? masked : gradient);
-      rows.for_each([&](int64_t, int64_t first, int64_t count) {
-        retort::kernels<T>().input_gradient(
-            values<T>(input) + first, source + first, is_masked, affine, terms, count, channels,
-            values<T>(of_input) + first);
+    Tensor of_input;
+    if (context->needs_input_grad(INPUT)) {
+      of_input = at::empty_like(input);
+      const retort::InputGradient terms{factor, mean, mean_gradient.data(), slope.data()};
+      with_type(input, [&](auto type) {
+        using T = decltype(type);
+        const bool is_masked = masked.defined();
+        const T* source = values<T>(is_masked ? masked : gradient);
+        rows.for_each([&](int64_t, int64_t first, int64_t count) {
+          retort::kernels<T>().input_gradient(
+              values<T>(input) + first, source + first, is_masked, affine, terms, count, channels,
+              values<T>(of_input) + first);
+        });
       });
-    });
-    return {of_input, of_parameters[0], of_parameters[1], masked, Tensor()};
+    }
+    const auto if_needed = [&](Differentiable which, const Tensor& found) {
+      return context->needs_input_grad(which) ? found : Tensor();
+    };
+    // Without a residual, the graph has no place for its gradient.
+    const Tensor of_residual = masked.defined() ? if_needed(RESIDUAL, masked) : Tensor();
+    return {
+        of_input, if_needed(SCALE, of_parameters[0]), if_needed(SHIFT, of_parameters[1]), of_residual, Tensor()};
   }
 };
 

@@ -52,7 +52,7 @@ pub fn is_fused(input: &Tensor) -> bool {
 
 impl BatchNorm<'_> {
     /// The result for an input for which [`is_fused`] holds, in the input's type and layout, with gradients for input, residual,
-    /// scale and shift. Two values per channel or more are necessary.
+    /// scale and shift; a backward pass computes only those that it needs. Two values per channel or more are necessary.
     ///
     /// All arithmetic is f32, and only the result is rounded. Bits are a function of the number of threads; the instruction
     /// set does not affect them.

@@ -114,7 +114,15 @@ fn difference(found: &Tensor, expected: &Tensor) -> f64 {
 #[test]
 fn results_and_gradients_are_libtorchs() {
     let mut cases = 0;
-    for size in [[2, 3, 5, 7], [4, 16, 28, 28], [1, 64, 1, 3], [3, 40, 9, 9]] {
+    for size in [
+        [2, 3, 5, 7],
+        [4, 16, 28, 28],
+        [1, 64, 1, 3],
+        [3, 40, 9, 9],
+        // Of one channel, and of one value per image and channel: in both orders of memory at once.
+        [5, 1, 3, 3],
+        [7, 6, 1, 1],
+    ] {
         for kind in [Kind::Float, Kind::BFloat16] {
             for limits in [Limits::None, Limits::Relu, Limits::Relu6] {
                 for with_residual in [false, true] {
@@ -139,6 +147,85 @@ fn results_and_gradients_are_libtorchs() {
         }
     }
     assert!(cases >= 300, "{cases}");
+}
+
+/// The gradients of [`Case::results`] for some of a case's leaves, and no others.
+fn gradients(case: &Case, leaves: &[&Tensor]) -> Vec<Tensor> {
+    let output = case.fused(Limits::Relu);
+    let loss = (output * &case.weights).sum(Kind::Double);
+    Tensor::run_backward(&[loss], leaves, false, false)
+}
+
+#[test]
+fn gradients_are_those_of_all_if_some_tensors_need_none() {
+    for kind in [Kind::Float, Kind::BFloat16] {
+        for with_residual in [false, true] {
+            let new = || Case::new([4, 16, 28, 28], kind, with_residual);
+            let whole = new();
+            let all = whole.results(&whole.fused(Limits::Relu));
+            // After output and running statistics.
+            let [of_input, of_scale, of_shift] = [3, 4, 5].map(|index| &all[index]);
+            let of_residual = all.get(6);
+            for frozen in ["input", "residual", "both", "parameters", "not asked"] {
+                let case = new();
+                let has = |names: &[&str]| names.contains(&frozen);
+                let freeze = |tensor: &Tensor| {
+                    let _ = tensor.set_requires_grad(false);
+                };
+                if has(&["input", "both"]) {
+                    freeze(&case.input);
+                }
+                if has(&["residual", "both"]) {
+                    case.residual.iter().for_each(freeze);
+                }
+                if has(&["parameters"]) {
+                    freeze(&case.scale);
+                    freeze(&case.shift);
+                }
+                let mut leaves = Vec::new();
+                let mut expected = Vec::new();
+                if !has(&["input", "both", "not asked"]) {
+                    leaves.push(&case.input);
+                    expected.push(of_input);
+                }
+                if !has(&["parameters"]) {
+                    leaves.extend([&case.scale, &case.shift]);
+                    expected.extend([of_scale, of_shift]);
+                }
+                if !has(&["residual", "both", "not asked"]) {
+                    leaves.extend(&case.residual);
+                    expected.extend(of_residual);
+                }
+                let found = gradients(&case, &leaves);
+                assert_eq!(found.len(), expected.len());
+                for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let case = format!("{kind:?} {with_residual} {frozen} {index}");
+                    assert!(found.equal(expected), "{case}");
+                    assert!(found.abs().max().double_value(&[]) > 0.0, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_gradients_of_the_parameters_are_libtorchs_if_the_input_needs_none() {
+    for with_residual in [false, true] {
+        let new = || {
+            let case = Case::new([4, 16, 28, 28], Kind::Float, with_residual);
+            let _ = case.input.set_requires_grad(false);
+            case
+        };
+        let (fused, plain) = (new(), new());
+        let found = gradients(&fused, &[&fused.scale, &fused.shift]);
+        let loss = plain.plain(Limits::Relu) * plain.weights.to_kind(Kind::Double);
+        let leaves = [&plain.scale, &plain.shift];
+        let expected = Tensor::run_backward(&[loss.sum(Kind::Double)], &leaves, false, false);
+        for (found, expected) in found.iter().zip(&expected) {
+            let difference = difference(found, expected);
+            assert!(difference <= 2e-5, "{with_residual}: {difference}");
+        }
+    }
 }
 
 #[test]
@@ -220,7 +307,11 @@ fn other_inputs_are_refused() {
     let contiguous = draw(&[2, 3, 5, 7], 1.0);
     let integers = channels_last(&contiguous, Kind::Int64);
     let flat = draw(&[6, 35], 1.0);
-    for input in [&contiguous, &integers, &flat] {
+    let wide = channels_last(&contiguous, Kind::Double);
+    let empty = Tensor::zeros([0, 3, 5, 7], (Kind::Float, Device::Cpu));
+    // Every other row, which is in channels-last order and has gaps.
+    let with_gaps = channels_last(&draw(&[2, 3, 10, 7], 1.0), Kind::Float).slice(2, 0, 10, 2);
+    for input in [&contiguous, &integers, &flat, &wide, &empty, &with_gaps] {
         assert!(!is_fused(input), "{:?} {:?}", input.kind(), input.size());
     }
     let case = Case::new([2, 3, 5, 7], Kind::Float, false);

@@ -97,3 +97,82 @@ impl BatchNorm {
         Ok((weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?, bias))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    const SIZE: [i64; 4] = [2, 3, 5, 7];
+
+    fn draw(size: &[i64]) -> Tensor {
+        let count: i64 = size.iter().product();
+        let numbers = Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.7;
+        numbers.sin().view(size)
+    }
+
+    fn norm() -> BatchNorm {
+        let options = (Kind::Float, Device::Cpu);
+        BatchNorm {
+            epsilon: 1e-5,
+            scale: draw(&[3]) + 2.0,
+            shift: draw(&[3]),
+            mean: Tensor::zeros([3], options),
+            variance: Tensor::ones([3], options),
+        }
+    }
+
+    fn channels_last(tensor: &Tensor) -> Tensor {
+        let rows = tensor.permute([0, 2, 3, 1]).contiguous();
+        rows.permute([0, 3, 1, 2])
+    }
+
+    fn difference(found: &Tensor, expected: &Tensor) -> f64 {
+        let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+        (found - expected).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn layouts_that_are_not_fused_give_the_same_result() {
+        let values = draw(&SIZE);
+        for (kind, bound) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.1)] {
+            // Every other row of a channels-last tensor.
+            let twice = channels_last(&draw(&[2, 3, 10, 7])).to_kind(kind);
+            let mut with_gaps = twice.slice(2, 0, 10, 2);
+            with_gaps.copy_(&values);
+            let others = [values.to_kind(kind), with_gaps];
+            let carried = values.to_kind(kind) * 0.5;
+            for activation in [None, Some(Activation::Relu), Some(Activation::Silu)] {
+                let fused = norm();
+                let input = channels_last(&values).to_kind(kind);
+                assert!(torch_fused::is_fused(&input));
+                let expected = fused.train(&input, Some(&carried), activation).unwrap();
+                for other in &others {
+                    assert!(!torch_fused::is_fused(other));
+                    let plain = norm();
+                    let found = plain.train(other, Some(&carried), activation).unwrap();
+                    assert_eq!(found.kind(), kind);
+                    let difference_of_results = difference(&found, &expected);
+                    assert!(
+                        difference_of_results <= bound,
+                        "{kind:?}: {difference_of_results}"
+                    );
+                    assert!(difference(&plain.mean, &fused.mean) <= 1e-3);
+                    assert!(difference(&plain.variance, &fused.variance) <= 1e-3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_without_a_variance_are_refused() {
+        for size in [[0_i64, 3, 5, 7], [1, 3, 1, 1]] {
+            let input = Tensor::zeros(size, (Kind::Float, Device::Cpu));
+            for input in [channels_last(&input), input] {
+                let error = norm().train(&input, None, None).unwrap_err().to_string();
+                assert!(error.contains("larger batches"), "{error}");
+            }
+        }
+    }
+}

@@ -205,7 +205,7 @@ mod tests {
 
     use datasets::{NpyElement, npy_file};
     use object_store::{ObjectStore, memory::InMemory};
-    use test_support::DyingStore;
+    use test_support::{FaultyStore, StoreFault, eventually};
 
     use super::*;
     use crate::capture::files::{Files, Purpose, Spool};
@@ -265,7 +265,7 @@ mod tests {
                 let objects = Arc::new(InMemory::new());
                 let folder = tempfile::tempdir().unwrap();
                 spool(folder.path(), 0..FILES);
-                let dying = DyingStore::after(requests, loses_reply, &objects);
+                let dying = FaultyStore::killed_after(requests, loses_reply, &objects);
                 uploader(dying, folder.path(), 1 << 20)
                     .upload_spooled()
                     .unwrap_err();
@@ -338,10 +338,10 @@ mod tests {
         let uploader = uploader(Arc::clone(&objects) as _, folder.path(), 1 << 20);
         let counts = Arc::clone(&uploader.counts);
         let thread = thread::spawn(move || uploader.work(&spooled));
-        test_support::eventually("an upload", || (counts.uploaded() == 100).then_some(()));
+        eventually("an upload", || (counts.uploaded() == 100).then_some(()));
         spool(folder.path(), [1]);
         sender.try_send(()).unwrap();
-        test_support::eventually("an upload", || (counts.uploaded() == 200).then_some(()));
+        eventually("an upload", || (counts.uploaded() == 200).then_some(()));
         // No message announces it.
         spool(folder.path(), [2]);
         drop(sender);
@@ -351,10 +351,32 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_fails_at_first_gets_every_file_once_it_works() {
+        let objects = Arc::new(InMemory::new());
+        let folder = tempfile::tempdir().unwrap();
+        spool(folder.path(), [0, 1]);
+        let store = FaultyStore::over(&objects);
+        store.set(StoreFault::Everything);
+        let (sender, spooled) = sync_channel(1);
+        let uploader = uploader(Arc::clone(&store) as _, folder.path(), 1 << 20);
+        let counts = Arc::clone(&uploader.counts);
+        let thread = thread::spawn(move || uploader.work(&spooled));
+        eventually("a failure", || (store.hits() > 0).then_some(()));
+        assert_eq!((counts.uploaded(), left(folder.path())), (0, 2));
+        // No message is needed: the uploader tries again.
+        store.set(StoreFault::Nothing);
+        eventually("uploads", || (counts.uploaded() == 200).then_some(()));
+        drop(sender);
+        thread.join().unwrap();
+        assert_eq!(stored(&objects), [0, 1].map(file));
+        assert_eq!((counts.dropped(), left(folder.path())), (0, 0));
+    }
+
+    #[test]
     fn the_end_interrupts_the_pause_after_a_failure() {
         let folder = tempfile::tempdir().unwrap();
         spool(folder.path(), [0]);
-        let dying = DyingStore::after(0, false, &Arc::new(InMemory::new()));
+        let dying = FaultyStore::killed_after(0, false, &Arc::new(InMemory::new()));
         let uploader = uploader(dying, folder.path(), 1 << 20);
         let (sender, spooled) = sync_channel(1);
         drop(sender);

@@ -55,6 +55,14 @@ impl BucketOutput {
         self.location.to_string()
     }
 
+    /// Checks that the environment has what a connection to the bucket needs. Sends nothing.
+    ///
+    /// # Errors
+    /// See [`BucketRunError`].
+    pub fn check_environment(&self) -> Result<(), BucketRunError> {
+        connect(&self.location).map(drop)
+    }
+
     /// Takes the lease of the run in `bucket`. If another machine wrote the newest state, downloads it. `may_continue` says
     /// whether a run continues whose manifest is in a folder.
     ///
@@ -145,7 +153,7 @@ fn check_unfinished(
     let content = persistence.repeat(|| download_file(bucket, manifest))?;
     atomic_file::write(&folder.path().join(MANIFEST), &content)?;
     let has_checkpoint = files.keys().any(|path| path.starts_with(CHECKPOINTS));
-    if has_checkpoint && may_continue(folder.path()) {
+    if may_continue(folder.path()) && has_checkpoint {
         return Ok(());
     }
     Err(BucketRunError::AlreadyFinished {

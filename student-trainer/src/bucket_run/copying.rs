@@ -77,7 +77,7 @@ impl BucketRun {
     }
 
     /// [`Self::attach`] with the objects of `bucket`.
-    pub(super) fn over(
+    pub(crate) fn over(
         bucket: Bucket,
         output: &BucketOutput,
         may_continue: impl Fn(&Path) -> bool,
@@ -130,11 +130,42 @@ impl BucketRun {
         }
     }
 
-    fn enqueue(&self) -> io::Result<()> {
+    /// [`Self::save`], whose errors the caller handles.
+    ///
+    /// # Errors
+    /// If a file of the run cannot be opened.
+    pub fn enqueue(&self) -> io::Result<()> {
         let snapshot = Snapshot::of(self.folder())?;
         self.copying.lock().waiting = Some(snapshot);
         self.copying.changed.notify_all();
         Ok(())
+    }
+
+    /// Waits for at most `patience` until the bucket has every state that was to be copied.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Unconfirmed`] if it does not, also if the lease is lost or the run ends.
+    pub fn wait_until_saved(&self, patience: Duration) -> Result<(), BucketRunError> {
+        let began = Instant::now();
+        let mut state = self.copying.lock();
+        loop {
+            let is_open = state.lost.is_none() && !state.is_closing;
+            if is_open && state.is_saved() {
+                return Ok(());
+            }
+            if !is_open || began.elapsed() >= patience {
+                let lost = state.lost.as_ref().map(ToString::to_string);
+                let failing = state.failing.as_ref().map(|(_, problem)| problem.clone());
+                return Err(BucketRunError::Unconfirmed {
+                    url: self.url.clone(),
+                    problem: lost
+                        .or(failing)
+                        .unwrap_or_else(|| format!("no answer within {patience:?}")),
+                });
+            }
+            let waited = self.copying.changed.wait_timeout(state, LOOK);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits until the bucket has the last state of the run, then ends the lease. Cancelling `stop` meanwhile ends the wait.
@@ -173,9 +204,8 @@ impl BucketRun {
             if let Some(lost) = state.lost.take() {
                 return Err(lost);
             }
-            let is_saved = state.waiting.is_none() && !state.is_uploading;
             // A thread that has ended without losing the lease has panicked, which `finish` continues.
-            if is_saved || self.threads.iter().any(JoinHandle::is_finished) {
+            if state.is_saved() || self.threads.iter().any(JoinHandle::is_finished) {
                 return Ok(());
             }
             let failing = state.failing.as_ref();
@@ -199,6 +229,13 @@ impl Drop for BucketRun {
     /// Ends the threads. They are not waited for: a request may still wait for its answer.
     fn drop(&mut self) {
         self.copying.close();
+    }
+}
+
+impl State {
+    /// Whether the bucket has every state of the run that it should have.
+    fn is_saved(&self) -> bool {
+        self.waiting.is_none() && !self.is_uploading
     }
 }
 

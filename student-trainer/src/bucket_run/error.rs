@@ -93,6 +93,14 @@ pub enum BucketRunError {
         /// Why it could not be copied.
         problem: String,
     },
+    /// The bucket may or may not have the last change.
+    #[error("{url} has not confirmed the last change: {problem}")]
+    Unconfirmed {
+        /// The run.
+        url: String,
+        /// Why there is no confirmation.
+        problem: String,
+    },
     /// The process was asked to stop before the run began.
     #[error("stopped; {url} has the same files as before")]
     Stopped {

@@ -2,11 +2,15 @@
 
 use std::{fs, io, path::Path, time::Duration};
 
+use common::atomic_file;
 use object_storage::{Bucket, BucketLocation};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attachment::connect, download::download, error::BucketRunError, persistence::Persistence,
+    attachment::connect,
+    download::{download, download_file},
+    error::BucketRunError,
+    persistence::Persistence,
     record::RunRecord,
 };
 
@@ -57,6 +61,38 @@ pub(super) fn fetch_from(
     Err(BucketRunError::NoRun {
         url: persistence.url.to_owned(),
     })
+}
+
+/// Downloads those of `files` that the run at `location` has to `folder`, which exists. There may be no run.
+///
+/// Must not be called on a thread of an async runtime.
+///
+/// # Errors
+/// Those of the bucket; I/O errors.
+pub fn fetch_files(
+    location: &BucketLocation,
+    files: &[&str],
+    folder: &Path,
+) -> Result<(), BucketRunError> {
+    files_from(&connect(location)?, files, folder)
+}
+
+/// [`fetch_files`] from `bucket`.
+pub(super) fn files_from(
+    bucket: &Bucket,
+    files: &[&str],
+    folder: &Path,
+) -> Result<(), BucketRunError> {
+    let Some(found) = RunRecord::read(bucket)? else {
+        return Ok(());
+    };
+    for (path, file) in &found.record.files {
+        if files.contains(&path.as_str()) {
+            let content = download_file(bucket, file)?;
+            atomic_file::write(&folder.join(path), &content)?;
+        }
+    }
+    Ok(())
 }
 
 /// Fails if `folder` cannot be created: before the download, not after it. Removes an empty folder.

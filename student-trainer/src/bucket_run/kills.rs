@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use object_storage::Bucket;
 use object_store::{ObjectStore, memory::InMemory};
-use test_support::DyingStore;
+use test_support::FaultyStore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -143,7 +143,7 @@ fn a_process_killed_at_any_request_leaves_a_whole_state_from_which_the_next_one_
         let mut reached = 0;
         for requests in 0.. {
             let objects = Arc::new(InMemory::new());
-            let dying = bucket(DyingStore::after(requests, loses_reply, &objects));
+            let dying = bucket(FaultyStore::killed_after(requests, loses_reply, &objects));
             let done = take(&dying).and_then(|taken| save(taken, &STATES[1..]));
             let live = bucket(objects);
             let state = read(&live);

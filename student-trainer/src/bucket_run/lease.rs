@@ -298,7 +298,7 @@ fn refuses_writes(bucket: &Bucket) -> BucketRunError {
 }
 
 /// A name that no other process or folder has.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     // The standard library's hashers have random keys.
     let random = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", random(), random())

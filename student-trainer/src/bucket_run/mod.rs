@@ -19,6 +19,7 @@
 
 mod attachment;
 mod copying;
+mod creation;
 mod download;
 mod error;
 mod fetch;
@@ -31,11 +32,12 @@ mod uploads;
 
 pub use attachment::BucketOutput;
 pub use copying::BucketRun;
+pub use creation::create;
 pub use error::BucketRunError;
-pub use fetch::fetch;
+pub use fetch::{fetch, fetch_files};
 
 #[cfg(test)]
-mod faulty_store;
+mod confirmation;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]

@@ -11,12 +11,11 @@ use std::{
 use common::digest::Sha256;
 use object_storage::{Bucket, BucketLocation, Location};
 use object_store::{PutMode, memory::InMemory};
-use test_support::eventually;
+use test_support::{FaultyStore, StoreFault, eventually};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     BucketOutput, BucketRun, BucketRunError,
-    faulty_store::{Fault, FaultyStore},
     fetch::fetch_from,
     persistence::Persistence,
     record::{self, Found, RunRecord},
@@ -198,7 +197,7 @@ fn a_process_killed_before_its_commit_leaves_the_state_before_and_garbage_that_t
     eventually("the first state", || {
         (scene.record().generation == 1).then_some(())
     });
-    killed.store.set(Fault::Records);
+    killed.store.set(StoreFault::Writes(record::path()));
     write(&run, "checkpoints/step-2", "two");
     run.save();
     let two = Sha256::of(b"two");
@@ -297,7 +296,7 @@ fn an_owner_that_was_replaced_stops_and_overwrites_nothing() {
     replaced.save();
     eventually("a state", || (scene.record().generation == 1).then_some(()));
 
-    old.store.set(Fault::Everything);
+    old.store.set(StoreFault::Everything);
     eventually("a renewal that fails", || {
         (old.store.hits() > 0).then_some(())
     });
@@ -305,7 +304,7 @@ fn an_owner_that_was_replaced_stops_and_overwrites_nothing() {
     assert_eq!(read(run.folder(), "checkpoint"), "common");
     write(&run, "checkpoint", "of the new owner");
     write(&replaced, "checkpoint", "of the old owner");
-    old.store.set(Fault::Nothing);
+    old.store.set(StoreFault::Nothing);
     eventually("the end of the old owner", || {
         old.stop.is_cancelled().then_some(())
     });
@@ -325,19 +324,20 @@ fn an_owner_that_was_replaced_stops_and_overwrites_nothing() {
 fn a_lost_reply_is_not_taken_for_another_owner() {
     let scene = Scene::new();
     let machine = scene.machine("machine", LONG);
-    machine.store.set(Fault::RepliesToRecords);
+    let loses_replies = || StoreFault::RepliesToWrites(record::path());
+    machine.store.set(loses_replies());
     let heal_after = |hits: usize| {
         let store = Arc::clone(&machine.store);
         std::thread::spawn(move || {
             eventually("a lost reply", || (store.hits() >= hits).then_some(()));
-            store.set(Fault::Nothing);
+            store.set(StoreFault::Nothing);
         })
     };
     let healed = heal_after(1);
     let mut run = machine.attach().unwrap();
     healed.join().unwrap();
 
-    machine.store.set(Fault::RepliesToRecords);
+    machine.store.set(loses_replies());
     let healed = heal_after(machine.store.hits() + 1);
     write(&run, "checkpoint", "one");
     machine.finish(&mut run).unwrap();
@@ -352,13 +352,13 @@ fn a_store_that_fails_for_a_while_loses_nothing_and_the_newest_state_wins() {
     let scene = Scene::new();
     let machine = scene.machine("machine", LONG);
     let mut run = machine.attach().unwrap();
-    machine.store.set(Fault::Everything);
+    machine.store.set(StoreFault::Everything);
     for state in ["one", "two", "three"] {
         write(&run, "checkpoint", state);
         run.save();
     }
     eventually("a failure", || (machine.store.hits() > 0).then_some(()));
-    machine.store.set(Fault::Nothing);
+    machine.store.set(StoreFault::Nothing);
     machine.finish(&mut run).unwrap();
     assert_eq!(read(&scene.fetched().unwrap(), "checkpoint"), "three");
 }
@@ -369,7 +369,7 @@ fn a_run_whose_bucket_stays_away_says_where_it_is_and_the_next_process_copies_it
     let mut machine = scene.machine("machine", LONG);
     machine.output.patience = Duration::ZERO;
     let mut run = machine.attach().unwrap();
-    machine.store.set(Fault::Everything);
+    machine.store.set(StoreFault::Everything);
     write(&run, "manifest.json", "{}");
     let error = machine.finish(&mut run).unwrap_err();
     assert!(matches!(error, BucketRunError::Unsaved { .. }), "{error}");
@@ -382,7 +382,7 @@ fn a_run_whose_bucket_stays_away_says_where_it_is_and_the_next_process_copies_it
 
     let error = machine.attach().unwrap_err();
     assert!(matches!(error, BucketRunError::Bucket(_)), "{error}");
-    machine.store.set(Fault::Nothing);
+    machine.store.set(StoreFault::Nothing);
     let mut run = machine.attach().unwrap();
     machine.finish(&mut run).unwrap();
     assert_eq!(read(&scene.fetched().unwrap(), "manifest.json"), "{}");
@@ -396,7 +396,8 @@ fn a_download_that_takes_longer_than_the_lease_keeps_it() {
     write(&run, "checkpoint", "large");
     first.finish(&mut run).unwrap();
     // Ends only after the lease was renewed.
-    second.store.set(Fault::SlowContents);
+    let slow_contents = StoreFault::ReadsUntilChangeOf(record::path());
+    second.store.set(slow_contents);
     let run = second.attach().unwrap();
     assert_eq!(second.store.hits(), 1);
     assert_eq!(read(run.folder(), "checkpoint"), "large");

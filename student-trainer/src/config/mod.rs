@@ -41,7 +41,7 @@ pub use run::{CheckpointConfig, ExportConfig, InitialWeightsConfig, PublishConfi
 pub use sample_route::{RouteRule, RoutedSample, SampleRoute};
 pub use schedule::ScheduleConfig;
 pub use teachers::{ConfiguredTeacher, TeacherEnsemble, TermTeachers};
-pub use trainer::{GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
+pub use trainer::{BucketConfig, GrpcConfig, QueueConfig, ShutdownConfig, TrainerConfig};
 
 #[cfg(test)]
 mod tests;

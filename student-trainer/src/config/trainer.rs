@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use common::config::{Problems, Validate};
+use object_storage::Location;
 use serde::{Deserialize, Serialize};
 use server::{
     listen::PortAccess,
@@ -17,8 +18,10 @@ use super::AllowedFolders;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerConfig {
-    /// Folder that holds one folder per run.
+    /// Folder that holds one folder per run, or the URL of a prefix in a bucket.
     pub runs_folder: PathBuf,
+    /// Runs in a bucket.
+    pub bucket: BucketConfig,
     /// Folders below which submitted runs may read and write.
     pub allowed_folders: AllowedFolders,
     /// Limits of the queue.
@@ -32,6 +35,19 @@ pub struct TrainerConfig {
     pub metrics: MetricsConfig,
     /// How the service stops.
     pub shutdown: ShutdownConfig,
+}
+
+/// How runs are kept in a bucket, if `runs_folder` is the URL of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketConfig {
+    /// Folder of this machine for the scratch folders of the queue and of the runs; by default, one for temporary files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<PathBuf>,
+    /// Seconds after which another service may continue the queue and the run of one that no longer reaches the bucket.
+    pub lease_seconds: u64,
+    /// How long the service and each run wait for a bucket that does not answer, at their beginning and at their end.
+    pub patience_seconds: u64,
 }
 
 /// Limits of the queue.
@@ -88,6 +104,13 @@ impl TrainerConfig {
     }
 }
 
+impl BucketConfig {
+    /// How long the service and each run wait for a bucket that does not answer.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience_seconds)
+    }
+}
+
 impl ShutdownConfig {
     /// Longest time for the running run to stop.
     pub fn drain(&self) -> Duration {
@@ -99,6 +122,7 @@ impl Validate for TrainerConfig {
     fn validate(&self, problems: &mut Problems) {
         let Self {
             runs_folder,
+            bucket,
             allowed_folders,
             queue,
             grpc,
@@ -106,13 +130,18 @@ impl Validate for TrainerConfig {
             metrics: _,
             shutdown,
         } = self;
-        let named = !runs_folder.as_os_str().is_empty();
-        problems.require(named, "runs_folder", "\"\"", "must name a folder");
-        // A path that looks like a URL would be a folder called `s3:`.
-        let is_folder = !runs_folder.to_string_lossy().contains("://");
-        let needed =
-            "must be a folder; only `student-trainer run --output` takes the URL of a bucket";
-        problems.require(is_folder, "runs_folder", runs_folder.display(), needed);
+        let location = Location::parse(runs_folder);
+        if let Err(problem) = &location {
+            let shown = format!("\"{}\"", runs_folder.display());
+            problems.add("runs_folder", shown, &problem.to_string());
+        }
+        if let (Ok(Location::Folder(_)), Some(scratch)) = (&location, &bucket.scratch) {
+            let needed = "needs the URL of a bucket as runs_folder";
+            problems.add("bucket.scratch", scratch.display(), needed);
+        }
+        problems.require_within("bucket.lease_seconds", bucket.lease_seconds, 1..=3600);
+        let patience = bucket.patience_seconds;
+        problems.require_within("bucket.patience_seconds", patience, 1..=86_400);
         allowed_folders.validate(problems);
         problems.require_within("queue.waiting_runs", queue.waiting_runs, 1..=100_000);
         problems.require_within("queue.remembered_runs", queue.remembered_runs, 0..=100_000);
@@ -165,6 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn runs_are_in_a_folder_or_in_a_bucket_which_alone_has_a_scratch_folder() {
+        let scratch = "bucket.scratch=/var/scratch";
+        let bucket = "runs_folder=s3://bucket/runs";
+        let config = load(&[bucket, scratch]).unwrap();
+        assert_eq!(config.bucket.patience(), Duration::from_secs(300));
+        assert_eq!(config.bucket.lease_seconds, 30);
+        load(&[bucket]).unwrap();
+        let error = load(&[scratch]).unwrap_err().to_string();
+        assert!(error.contains("needs the URL of a bucket"), "{error}");
+        let error = load(&["runs_folder="]).unwrap_err().to_string();
+        assert!(error.contains("runs_folder"), "{error}");
+    }
+
+    #[test]
     fn every_problem_is_reported_at_once() {
         let wrong = [
             "queue.waiting_runs=0",
@@ -173,7 +216,9 @@ mod tests {
             "grpc.read_timeout_seconds=3601",
             "grpc.port=1",
             "allowed_folders=[]",
-            "runs_folder=s3://bucket/runs",
+            "runs_folder=ftp://bucket/runs",
+            "bucket.lease_seconds=0",
+            "bucket.patience_seconds=86401",
             "metrics.listen=127.0.0.1:50052",
         ];
         let error = load(&wrong).unwrap_err();
@@ -184,7 +229,9 @@ mod tests {
             "grpc.read_timeout_seconds",
             "port",
             "allowed_folders",
-            "runs_folder = s3://bucket/runs: must be a folder",
+            "runs_folder = \"ftp://bucket/runs\": must be a folder",
+            "bucket.lease_seconds",
+            "bucket.patience_seconds",
             "metrics.listen = 127.0.0.1:50052: is taken by grpc.listen = 127.0.0.1:50052",
         ] {
             assert!(error.to_string().contains(key), "{error}");

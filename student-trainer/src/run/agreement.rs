@@ -67,6 +67,15 @@ pub enum WorkersError {
     Lost(#[from] LostWorker),
 }
 
+/// What is left of a run when its workers meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunState {
+    /// They have to do it, or the rest of it.
+    Unfinished,
+    /// It is complete: the workers that only train have nothing to do.
+    Complete,
+}
+
 /// Checks that several workers can do the run of `config`.
 ///
 /// # Errors
@@ -90,8 +99,32 @@ pub(super) fn check(workers: &dyn Workers, config: &RunConfig) -> Result<(), Wor
     }
 }
 
-/// Checks that all workers have the same version and, in all keys that affect the bits, the same configuration. Returns the
-/// checkpoint of the worker with rank 0, from which all of them resume; the others have none of their own.
+/// The first exchange of the workers: checks that all have the same version. Returns the state that the run has for the worker
+/// with rank 0, whatever `own` is on the others.
+///
+/// # Errors
+/// [`WorkersError::Differs`], [`WorkersError::Unreadable`], [`WorkersError::Lost`].
+pub(super) fn meet(workers: &dyn Workers, own: RunState) -> Result<RunState, WorkersError> {
+    if workers.count() == 1 {
+        return Ok(own);
+    }
+    agree(
+        workers,
+        &json!({ "Retort's version": env!("CARGO_PKG_VERSION") }),
+    )?;
+    let is_complete = json!(own == RunState::Complete).to_string();
+    let answer = workers.broadcast(is_complete.into_bytes())?;
+    let is_complete: bool =
+        serde_json::from_slice(&answer).map_err(|error| unreadable(0, &error))?;
+    Ok(if is_complete {
+        RunState::Complete
+    } else {
+        RunState::Unfinished
+    })
+}
+
+/// Checks that all workers have, in all keys that affect the bits, the same configuration. Returns the checkpoint of the
+/// worker with rank 0, from which all of them resume; the others have none of their own.
 ///
 /// # Errors
 /// [`WorkersError::Differs`], [`WorkersError::Unreadable`], [`WorkersError::Lost`].
@@ -103,10 +136,6 @@ pub(super) fn on_start(
     if workers.count() == 1 {
         return Ok(own);
     }
-    agree(
-        workers,
-        &json!({ "Retort's version": env!("CARGO_PKG_VERSION") }),
-    )?;
     let texts = workers.gather_bytes(config.to_toml().as_bytes())?;
     let mut first: Option<RunConfig> = None;
     for (rank, text) in texts.iter().enumerate() {
@@ -355,6 +384,23 @@ mod tests {
         };
         let error = agree(&garbled, &own).unwrap_err().to_string();
         assert!(error.contains("worker 1 sent"), "{error}");
+    }
+
+    #[test]
+    fn all_workers_learn_whether_the_run_is_complete_for_the_first() {
+        for state in [RunState::Unfinished, RunState::Complete] {
+            assert_eq!(meet(&Alone, state).unwrap(), state);
+            let meeting = Meeting::of(3);
+            thread::scope(|scope| {
+                for worker in meeting.workers() {
+                    let own = match worker.rank() {
+                        0 => state,
+                        _ => RunState::Unfinished,
+                    };
+                    scope.spawn(move || assert_eq!(meet(&worker, own).unwrap(), state));
+                }
+            });
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::disk_space::{free_bytes, human_bytes};
+use common::disk_space::{FileSystem, human_bytes};
 use networks::Weights;
+use soft_targets::{ShardSpace, StoreError};
 
 use super::folder::RunFolder;
 use crate::config::RunConfig;
@@ -28,6 +29,9 @@ pub enum DiskSpaceError {
         /// Bytes free.
         free: u64,
     },
+    /// The disk has too little space for the run and what it records, together.
+    #[error(transparent)]
+    Recordings(StoreError),
     /// The free space is not known.
     #[error("{}: {error}", folder.display())]
     Io {
@@ -47,12 +51,8 @@ pub(super) fn check(
     config: &RunConfig,
     weights: &Weights,
 ) -> Result<(), DiskSpaceError> {
-    let existing = bytes_of_files(&folder.checkpoints());
-    let needed = needed_bytes(config, weights).saturating_sub(existing);
-    let free = free_bytes(folder.path()).map_err(|error| DiskSpaceError::Io {
-        folder: folder.path().to_owned(),
-        error,
-    })?;
+    let needed = missing_bytes(folder, config, weights);
+    let FileSystem { free, .. } = disk_of(folder)?;
     if needed <= free {
         return Ok(());
     }
@@ -61,6 +61,46 @@ pub(super) fn check(
         needed,
         free,
     })
+}
+
+/// Fails if a disk has too little space for the recordings that the run makes, with the folders and needs `recordings`, and for
+/// the rest of the run if it is on the same disk.
+///
+/// # Errors
+/// See [`DiskSpaceError`].
+pub(super) fn check_with_recordings<'p>(
+    folder: &'p RunFolder,
+    config: &RunConfig,
+    weights: &Weights,
+    mut recordings: Vec<(&'p Path, ShardSpace)>,
+) -> Result<(), DiskSpaceError> {
+    recordings.retain(|(_, space)| space.needed > 0);
+    if recordings.is_empty() {
+        return Ok(());
+    }
+    let disk = disk_of(folder)?;
+    let is_here = |space: &ShardSpace| space.disk.is_some_and(|it| it.device == disk.device);
+    if recordings.iter().any(|(_, space)| is_here(space)) {
+        let run = ShardSpace {
+            needed: missing_bytes(folder, config, weights),
+            disk: Some(disk),
+        };
+        recordings.push((folder.path(), run));
+    }
+    ShardSpace::check_together(&recordings).map_err(DiskSpaceError::Recordings)
+}
+
+fn disk_of(folder: &RunFolder) -> Result<FileSystem, DiskSpaceError> {
+    FileSystem::of(folder.path()).map_err(|error| DiskSpaceError::Io {
+        folder: folder.path().to_owned(),
+        error,
+    })
+}
+
+/// What the run still writes, without recordings.
+fn missing_bytes(folder: &RunFolder, config: &RunConfig, weights: &Weights) -> u64 {
+    let existing = bytes_of_files(&folder.checkpoints());
+    needed_bytes(config, weights).saturating_sub(existing)
 }
 
 /// The most that checkpoints, the weights of each phase, and the artifact take at one time.
@@ -123,5 +163,34 @@ mod tests {
         std::fs::write(folder.path().join("step-1"), [0; 100]).unwrap();
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         assert_eq!(bytes_of_files(folder.path()), 100);
+    }
+
+    #[test]
+    fn a_run_and_the_recordings_on_its_disk_need_space_together() {
+        let config = RunConfig::from_toml(&RunToml::default().to_string()).unwrap();
+        let weights = Weights::initial(&config.network, 1).unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let folder = RunFolder::take(&parent.path().join("run")).unwrap();
+        let disk = disk_of(&folder).unwrap();
+        let check = |needed: u64, disk: FileSystem| {
+            let space = ShardSpace {
+                needed,
+                disk: Some(disk),
+            };
+            let recordings = vec![(Path::new("targets"), space)];
+            check_with_recordings(&folder, &config, &weights, recordings)
+        };
+        // Complete recordings need nothing, however full the disk is.
+        check(0, FileSystem { free: 0, ..disk }).unwrap();
+        let error = check(disk.free, disk).unwrap_err().to_string();
+        let run = folder.path().display().to_string();
+        assert!(error.contains(&run) && error.contains("targets"), "{error}");
+        let other = FileSystem {
+            device: disk.device + 1,
+            ..disk
+        };
+        let error = check(disk.free, other).unwrap_err().to_string();
+        assert!(!error.contains(&run), "{error}");
+        assert!(error.starts_with("targets has "), "{error}");
     }
 }

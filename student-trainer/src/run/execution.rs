@@ -24,7 +24,7 @@ use traces::Span;
 
 use self::phase_checkpoints::PhaseCheckpoints;
 use super::{
-    agreement,
+    agreement::{self, RunState},
     checkpoint::{Checkpoint, Circumstances},
     checkpoints::{self, CheckpointFolder, FoundCheckpoints},
     delivery::Delivery,
@@ -102,6 +102,9 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     }
     let workers = context.workers;
     agreement::check(workers, &config)?;
+    if agreement::meet(workers, RunState::Unfinished)? == RunState::Complete {
+        return Ok(RunOutcome::of_follower());
+    }
     let initial = InitialWeights::of(&config)?;
     let follows = workers.rank() > 0;
     // Removed when the run ends.
@@ -218,6 +221,8 @@ impl Run<'_> {
         let gate = PublishGate::open(&delivery)?;
         delivery.check(initial_weights)?;
         let supplies = self.soft_targets()?;
+        let recordings = supplies.recordings();
+        disk_space::check_with_recordings(&self.folder, &self.config, initial_weights, recordings)?;
         let teachers = self.agreed_teachers(&supplies)?;
         let (phases, ranges) =
             supplies.while_training(|sources| self.train(network, sources, &teachers))?;

@@ -103,6 +103,11 @@ impl Withheld {
             folder: folder.to_owned(),
         })
     }
+
+    /// The same run, which is in `folder` or at this URL.
+    pub fn at(self, folder: PathBuf) -> Self {
+        Self { folder, ..self }
+    }
 }
 
 impl fmt::Display for GateVerdict {

@@ -1,11 +1,13 @@
 //! Does a run whose output is in a bucket.
 
-use std::path::Path;
+use std::{cell::Cell, path::Path};
 
 use common::digest::Sha256;
+use torch_distributed::Workers;
 use tracing::warn;
 
 use super::{
+    agreement::{self, RunState},
     error::RunError,
     execution::{RunContext, RunOutcome, execute},
     manifest::RunManifest,
@@ -20,11 +22,12 @@ use crate::{
 /// uses the bucket.
 ///
 /// A run of the same configuration that is complete on this machine, and that an earlier process could not copy to the
-/// bucket, is copied.
+/// bucket, is copied. The other workers then end at once. If it is complete in the bucket, several workers have nothing to do: a
+/// launcher starts all of them again if it loses one.
 ///
 /// # Errors
 /// See [`RunError`]. If the bucket lacks the last state of the run, the error says so, unless the run failed anyway.
-pub fn execute_in_bucket(
+pub(super) fn execute_in_bucket(
     config: RunConfig,
     output: &BucketOutput,
     context: RunContext<'_>,
@@ -35,13 +38,29 @@ pub fn execute_in_bucket(
     let notices = context.events.notices();
     // Also cancelled if the lease is lost.
     let stop = context.cancel.child_token();
-    let mut run = BucketRun::attach(output, is_withheld, &stop, &notices)?;
+    let finished = Cell::new(None);
+    let may_continue = |folder: &Path| {
+        finished.set(complete(folder, &config));
+        is_withheld(folder)
+    };
+    let attached = BucketRun::attach(output, may_continue, &stop, &notices);
+    let mut run = match (attached, finished.take()) {
+        (Err(BucketRunError::AlreadyFinished { url }), Some(outcome))
+            if context.workers.count() > 1 =>
+        {
+            notices.notice(format!("the run is complete in {url}"));
+            dismiss_followers(context.workers);
+            return Ok(outcome);
+        }
+        (attached, _) => attached?,
+    };
     let ended = match complete(run.folder(), &config) {
         Some(outcome) => {
             notices.notice(format!(
                 "the run is complete; copies it to {}",
                 output.url()
             ));
+            dismiss_followers(context.workers);
             Ok(outcome)
         }
         None => execute(
@@ -64,6 +83,14 @@ pub fn execute_in_bucket(
         }
     }
     ended
+}
+
+/// Tells the workers that wait for the start of the run in [`execute`] that it is complete.
+fn dismiss_followers(workers: &dyn Workers) {
+    if let Err(error) = agreement::meet(workers, RunState::Complete) {
+        // What is left needs no other worker.
+        warn!(%error, "the run is complete, but another worker does not know it");
+    }
 }
 
 /// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.

@@ -7,7 +7,7 @@ use proto::runs::v1::RunState;
 use server::grpc;
 use tonic::{Code, Status};
 
-use crate::{config::NotAllowed, engine::DeviceUnavailable};
+use crate::{bucket_run::BucketRunError, config::NotAllowed, engine::DeviceUnavailable};
 
 /// Why a call was rejected.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,8 @@ pub(super) enum RequestError {
     ShuttingDown,
     #[error("cannot make the run's folder {}: {error}", folder.display())]
     Folder { folder: PathBuf, error: io::Error },
+    #[error("the bucket of the runs did not take the run, which is not queued; try again: {0}")]
+    Bucket(#[from] BucketRunError),
 }
 
 impl From<RequestError> for Status {
@@ -54,6 +56,7 @@ impl From<RequestError> for Status {
             E::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
             E::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
             E::Folder { .. } => (Code::Internal, "RUN_FOLDER"),
+            E::Bucket(_) => (Code::Unavailable, "BUCKET_UNAVAILABLE"),
         };
         grpc::status(code, reason, error.to_string())
     }

@@ -8,13 +8,15 @@ use std::{
 use futures::{Stream, StreamExt};
 use proto::runs::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
-    ListRunsResponse, ResumeRunRequest, ResumeRunResponse, SubmitRunRequest, SubmitRunResponse,
-    WatchRunRequest, WatchRunResponse, run_service_server::RunService,
+    ListRunsResponse, ResumeRunRequest, ResumeRunResponse, Run, SubmitRunRequest,
+    SubmitRunResponse, WatchRunRequest, WatchRunResponse, run_service_server::RunService,
 };
 use server::security::Refusal;
+use tokio::task;
 use tonic::{Request, Response, Status};
+use traces::Scope;
 
-use super::{error::RequestError, queue::RunQueue, run_id::RunId};
+use super::{error::RequestError, queue::RunQueue, queued_run::QueuedRun, run_id::RunId};
 use crate::{
     config::{AllowedFolders, RunConfig},
     engine,
@@ -42,9 +44,28 @@ impl RunServer {
         }
     }
 
-    fn queue(&self) -> Result<&RunQueue, Status> {
-        let queue = self.queue.get().map(|queue| &**queue);
+    fn queue(&self) -> Result<&Arc<RunQueue>, Status> {
+        let queue = self.queue.get();
         queue.ok_or_else(|| Refusal::Starting.into_status())
+    }
+
+    /// Changes the queue outside the runtime's threads: the change may wait for a bucket.
+    async fn change(
+        &self,
+        change: impl FnOnce(&RunQueue) -> Result<Arc<QueuedRun>, RequestError> + Send + 'static,
+    ) -> Result<Run, Status> {
+        let queue = Arc::clone(self.queue()?);
+        let scope = Scope::current();
+        let change = move || -> Result<Run, Status> {
+            let _entered = scope.enter();
+            let changed = change(&queue)?;
+            Ok(changed.to_proto())
+        };
+        match task::spawn_blocking(change).await {
+            Ok(changed) => changed,
+            // The task is never aborted, so it panicked: continue the panic here.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     fn read(&self, config_toml: &str, overrides: &[String]) -> Result<RunConfig, RequestError> {
@@ -69,12 +90,13 @@ impl RunService for RunServer {
         } = request.into_inner();
         let config = self.read(&config_toml, &overrides)?;
         let name = match name.as_str() {
-            "" => DEFAULT_NAME,
-            name => name,
+            "" => DEFAULT_NAME.to_owned(),
+            _ => name,
         };
         // The resolved configuration: new defaults of a later version do not change a queued run.
-        let run = self.queue()?.submit(name, config.to_toml())?;
-        let run = Some(run.to_proto());
+        let config = config.to_toml();
+        let run = self.change(move |queue| queue.submit(&name, config));
+        let run = Some(run.await?);
         Ok(Response::new(SubmitRunResponse { run }))
     }
 
@@ -109,10 +131,9 @@ impl RunService for RunServer {
         &self,
         request: Request<ResumeRunRequest>,
     ) -> Result<Response<ResumeRunResponse>, Status> {
-        let run = self
-            .queue()?
-            .resume(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(run.to_proto());
+        let id = RunId::new(request.into_inner().run_id);
+        let run = self.change(move |queue| queue.resume(&id));
+        let run = Some(run.await?);
         Ok(Response::new(ResumeRunResponse { run }))
     }
 

@@ -1,5 +1,5 @@
 //! Runs over gRPC: clients submit, watch and cancel runs; the service executes them one at a time. The
-//! queue is on disk, so a restarted service continues where it was interrupted.
+//! queue is on disk or in a bucket, so a restarted service continues where it was interrupted.
 
 use std::{
     net::SocketAddr,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use common::{ready_file::ReadyFile, slow_work, writable_folder};
+use common::{ready_file::ReadyFile, slow_work};
 use proto::runs::v1::run_service_server::{RunServiceServer, SERVICE_NAME};
 use server::{
     grpc as edge,
@@ -28,27 +28,35 @@ use torch_distributed::Alone;
 use tracing::{info, warn};
 
 use crate::{
+    bucket_run::BucketRunError,
     config::{AllowedFolders, RunConfig, TrainerConfig},
+    events::RunEvent,
     metrics,
-    run::{self, ResumePolicy, RunContext, RunError},
+    run::{ResumePolicy, RunContext, RunError, RunOutcome},
 };
 use grpc::RunServer;
-use queue::{ExecuteRun, RunQueue, RunResult};
+use home::RunsHome;
+use queue::{Assignment, ExecuteRun, RunQueue, RunResult};
 
 pub use serve_error::ServeError;
 
 mod error;
 mod event_log;
 mod grpc;
+mod home;
 mod queue;
 mod queued_run;
 mod run_folders;
 mod run_id;
 mod serve_error;
-pub(crate) mod store;
+mod store;
+pub(crate) mod stored_run;
 
 /// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
+
+/// How long a run waits before it looks again whether another trainer still has it.
+const IN_USE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Serves `retort.runs.v1`, health and reflection until `shutdown` is cancelled. Then health reports
 /// NOT_SERVING, the service rejects new runs, and the running one stops at a checkpoint; its watchers get
@@ -63,12 +71,16 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
     let mut ready_file = ready_file.map_err(ServeError::ReadyFile)?;
+    // Also cancelled if another service takes the queue over.
+    let stop = shutdown.child_token();
+    let _ends = stop.clone().drop_guard();
+    let home = RunsHome::of(&config, &stop)?;
     let security = Security::load(config.grpc.tls.as_ref(), &config.auth)?;
     let port = security.bind(config.grpc_port(), RULES).await?;
     let metrics_port = security.bind(config.metrics.port(), Rules::METRICS).await?;
     let addresses = [("grpc", port.address), ("metrics", metrics_port.address)];
     let recorder = metrics::install()?;
-    writable_folder::check("runs_folder", &config.runs_folder)?;
+    home.check()?;
     let metrics_server = metrics_server::serve(metrics_port, recorder, security.staleness());
     task::spawn(metrics_server);
 
@@ -77,7 +89,11 @@ pub async fn serve(
     let runs = RunServer::new(Arc::clone(&started), config.allowed_folders.clone());
     let (health, mut server) = start(&config, port, runs, &drained)?;
     let queue = tokio::select! {
-        queue = restore_queue(&config) => queue?,
+        queue = restore_queue(&config, home) => match queue {
+            // A signal ended the wait for the queue.
+            Err(ServeError::Bucket(BucketRunError::Stopped { .. })) => return Ok(()),
+            queue => queue?,
+        },
         ended = &mut server => return server_result(ended),
     };
     let queue = started.get_or_init(|| queue);
@@ -86,8 +102,9 @@ pub async fn serve(
 
     tokio::select! {
         ended = &mut server => return server_result(ended),
-        () = shutdown.cancelled() => {}
+        () = stop.cancelled() => {}
     }
+    let is_taken_over = !shutdown.is_cancelled();
     health.set_serving(false);
     queue.close();
     let drain = async {
@@ -97,13 +114,16 @@ pub async fn serve(
         server_result((&mut server).await)
     };
     match time::timeout(config.shutdown.drain(), drain).await {
-        Ok(result) => result,
+        Ok(result) => result?,
         Err(_) => {
             warn!("stopping although a run or a connection is still open");
             server.abort();
-            Ok(())
         }
     }
+    if is_taken_over {
+        return Err(ServeError::RunsTakenOver(config.runs_folder));
+    }
+    Ok(())
 }
 
 /// Service names that health checks accept, beside the empty one.
@@ -137,10 +157,13 @@ fn start(
 }
 
 /// Reads the queue of an earlier service and continues its runs.
-async fn restore_queue(config: &TrainerConfig) -> Result<Arc<RunQueue>, ServeError> {
-    let (runs_folder, limits) = (config.runs_folder.clone(), config.queue.clone());
+async fn restore_queue(
+    config: &TrainerConfig,
+    home: RunsHome,
+) -> Result<Arc<RunQueue>, ServeError> {
+    let limits = config.queue.clone();
     let execute = execute_run(config.allowed_folders.clone(), Handle::current());
-    let queue = task::spawn_blocking(move || RunQueue::start(runs_folder, limits, execute));
+    let queue = task::spawn_blocking(move || RunQueue::start(home, limits, execute));
     let runs_folder = config.runs_folder.display();
     let queue = slow_work::reported(queue, |seconds| {
         info!(%runs_folder, seconds, "the queue of runs is still being read");
@@ -164,7 +187,7 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
             return RunResult::Failed(error.to_string());
         }
         let context = RunContext {
-            folder: assignment.folder,
+            folder: assignment.output.folder(),
             resume: ResumePolicy::SameBits,
             events: &assignment.events,
             cancel: &assignment.cancel,
@@ -172,13 +195,50 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
             bucket: None,
             runtime: &runtime,
         };
-        match run::execute(config, context) {
+        match execute_when_free(&config, &assignment, context) {
             Ok(_) => RunResult::Succeeded,
-            Err(RunError::Cancelled { .. }) => RunResult::Stopped,
+            // An earlier service finished it, and could not store that.
+            Err(RunError::Bucket(BucketRunError::AlreadyFinished { .. })) => RunResult::Succeeded,
+            Err(RunError::Cancelled { .. } | RunError::Bucket(BucketRunError::Stopped { .. })) => {
+                RunResult::Stopped
+            }
+            // Its newest state is on this machine, from which it resumes.
+            Err(RunError::Bucket(BucketRunError::Unsaved { .. }))
+                if assignment.cancel.is_cancelled() =>
+            {
+                RunResult::Stopped
+            }
             Err(RunError::Withheld(withheld)) => RunResult::Withheld(withheld.to_string()),
             Err(error) => RunResult::Failed(error.to_string()),
         }
     })
+}
+
+/// Executes the run, in a bucket as soon as no other trainer has it: a service that has just lost the queue may still stop
+/// the run.
+fn execute_when_free(
+    config: &RunConfig,
+    assignment: &Assignment<'_>,
+    context: RunContext<'_>,
+) -> Result<RunOutcome, RunError> {
+    let output = assignment.output;
+    loop {
+        match output.execute(config.clone(), context) {
+            Err(RunError::Bucket(in_use @ BucketRunError::InUse { .. })) => {
+                let text = format!("{in_use}; this service tries again");
+                assignment.events.send(RunEvent::Notice { text });
+            }
+            executed => return executed,
+        }
+        let is_cancelled = context.runtime.block_on(async {
+            let cancelled = assignment.cancel.cancelled();
+            time::timeout(IN_USE_PAUSE, cancelled).await.is_ok()
+        });
+        if is_cancelled {
+            let url = output.to_string();
+            return Err(BucketRunError::Stopped { url }.into());
+        }
+    }
 }
 
 fn announce(

@@ -17,16 +17,18 @@ use tracing::{info, warn};
 use super::{
     error::RequestError,
     event_log::is_final,
+    home::{Outline, RunsHome},
     queued_run::{QueuedRun, StopCause},
     run_folders,
     run_id::RunId,
     serve_error::ServeError,
-    store::{QueueStore, StoredRun, StoredState},
+    store::QueueStore,
+    stored_run::{StoredRun, StoredState},
 };
 use crate::{
     config::QueueConfig,
     events::{EventSink, RunEvent},
-    run,
+    run::{self, RunOutput},
 };
 
 /// Executes one run, on the queue's thread.
@@ -36,8 +38,8 @@ pub(super) type ExecuteRun = Box<dyn Fn(Assignment<'_>) -> RunResult + Send>;
 pub(super) struct Assignment<'r> {
     /// The resolved configuration.
     pub(super) config_toml: &'r str,
-    /// The run's folder: empty, or with the files of an interrupted run.
-    pub(super) folder: &'r Path,
+    /// The run's output: empty, or with the files of an interrupted run.
+    pub(super) output: &'r RunOutput,
     pub(super) events: EventSink,
     pub(super) cancel: CancellationToken,
 }
@@ -54,18 +56,21 @@ pub(super) enum RunResult {
     Failed(String),
 }
 
-/// Runs in the order of submission. They are stored on disk and executed one at a time, so a restarted
+/// Runs in the order of submission. They are stored on disk or in a bucket and executed one at a time, so a restarted
 /// service continues them.
 pub(super) struct RunQueue {
     shared: Arc<Shared>,
     /// Cancelled when the thread has ended.
     ended: CancellationToken,
-    runs_folder: PathBuf,
+    home: RunsHome,
     limits: QueueConfig,
 }
 
 struct Shared {
     store: Arc<QueueStore>,
+    /// Taken for a submission or a resumption as a whole. The state is not locked meanwhile: a bucket may take long to
+    /// answer, and other calls do not wait for it.
+    submissions: Mutex<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -80,23 +85,25 @@ struct State {
 }
 
 impl RunQueue {
-    /// Reads the queue below `runs_folder` and starts the thread that executes its runs.
+    /// Reads the queue of `home` and starts the thread that executes its runs. Must not be called on a thread of an
+    /// async runtime.
     ///
     /// # Errors
     /// If the queue cannot be read, if another service has it, or if the thread cannot be started.
     pub(super) fn start(
-        runs_folder: PathBuf,
+        home: RunsHome,
         limits: QueueConfig,
         execute: ExecuteRun,
     ) -> Result<Self, ServeError> {
-        let (store, stored) = QueueStore::open(&runs_folder)?;
+        let (store, stored) = home.open_queue()?;
         let shared = Arc::new(Shared {
+            submissions: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
             store: Arc::new(store),
         });
         for run in stored {
-            shared.restore(&runs_folder, run)?;
+            shared.restore(&home, run)?;
         }
         let ended = CancellationToken::new();
         let (thread, at_end) = (Arc::clone(&shared), ended.clone().drop_guard());
@@ -104,6 +111,7 @@ impl RunQueue {
             .name("runs".to_owned())
             .spawn(move || {
                 thread.execute_runs(&execute);
+                thread.finish();
                 // Release the queue's lock before the end is visible, so that another service can have it.
                 drop(thread);
                 drop(at_end);
@@ -112,39 +120,38 @@ impl RunQueue {
         Ok(Self {
             shared,
             ended,
-            runs_folder,
+            home,
             limits,
         })
     }
 
-    /// Creates a folder `name` (or `name-2`, `name-3`, … if it exists) and queues the run. The run is on
-    /// disk when this returns. It becomes a part of the caller's trace.
+    /// Takes the id `name` (or `name-2`, `name-3`, … if there is such a run) and queues the run. The run is on
+    /// disk or in the bucket when this returns. It becomes a part of the caller's trace. Must not be called on a thread of
+    /// an async runtime.
     pub(super) fn submit(
         &self,
         name: &str,
         config_toml: String,
     ) -> Result<Arc<QueuedRun>, RequestError> {
         run_folders::check_name(name)?;
-        let mut state = self.shared.lock();
-        if state.closed {
-            return Err(RequestError::ShuttingDown);
-        }
-        state.check_room(&self.limits)?;
-        let (id, folder) = run_folders::allocate(&self.runs_folder, name)?;
-        let stored = StoredRun::queued(state.next_number, &id, name, config_toml);
+        let _alone = lock(&self.shared.submissions);
+        let number = self.shared.lock().admit(&self.limits)?;
+        let id = self.home.allocate(name)?;
+        let output = self.home.output(&id);
+        let stored = StoredRun::queued(number, &id, name, config_toml);
         let stored = stored.in_trace(Scope::current().context());
-        if let Err(error) = self.shared.store.write(&stored) {
-            // The folder is new and empty.
-            let _ = std::fs::remove_dir(&folder);
-            return Err(RequestError::Folder { folder, error });
+        if let Err(error) = self.shared.keep(&stored, &output) {
+            // The folder, if there is one, is new and empty. The run's file may be there.
+            let _ = std::fs::remove_dir(output.folder());
+            let _ = self.shared.store.remove(&id);
+            return Err(error);
         }
-        let record = self.shared.record(stored, folder, Vec::new());
-        state.next_number += 1;
-        state.runs.push(Arc::clone(&record));
+        let record = self.shared.record(stored, output, Vec::new());
+        let mut state = self.shared.lock();
+        state.next_number = number + 1;
+        self.shared.add(&mut state, &record);
         self.shared
             .forget_ended(&mut state, self.limits.remembered_runs);
-        state.waiting.push_back(Arc::clone(&record));
-        self.shared.changed.notify_one();
         Ok(record)
     }
 
@@ -176,34 +183,31 @@ impl RunQueue {
     }
 
     /// Queues a failed, withheld or cancelled run again, in the trace of the caller; it resumes from its last
-    /// checkpoint.
+    /// checkpoint. Must not be called on a thread of an async runtime.
     pub(super) fn resume(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
-        let mut state = self.shared.lock();
-        if state.closed {
-            return Err(RequestError::ShuttingDown);
-        }
-        let ended = state.find(id)?;
-        let mut stored = ended.stored().in_trace(Scope::current().context());
-        if !stored.state.can_resume() {
+        let _alone = lock(&self.shared.submissions);
+        let ended = self.get(id)?;
+        let before = ended.stored();
+        if !before.state.can_resume() {
             return Err(RequestError::NothingToResume {
                 id: id.to_string(),
                 state: ended.state(),
             });
         }
-        state.check_room(&self.limits)?;
-        let folder = ended.folder().to_owned();
+        self.shared.lock().admit(&self.limits)?;
+        let mut stored = before.clone().in_trace(Scope::current().context());
         stored.state = StoredState::Queued;
         stored.reason = "resumed on request".to_owned();
-        let written = self.shared.store.write(&stored);
-        written.map_err(|error| RequestError::Folder {
-            folder: folder.clone(),
-            error,
-        })?;
-        let record = self.shared.record(stored, folder, Vec::new());
+        if let Err(error) = self.shared.keep(&stored, ended.output()) {
+            let _ = self.shared.store.write(&before);
+            return Err(error);
+        }
+        let record = self
+            .shared
+            .record(stored, ended.output().clone(), Vec::new());
+        let mut state = self.shared.lock();
         state.runs.retain(|run| run.id() != id);
-        state.runs.push(Arc::clone(&record));
-        state.waiting.push_back(Arc::clone(&record));
-        self.shared.changed.notify_one();
+        self.shared.add(&mut state, &record);
         Ok(record)
     }
 
@@ -238,24 +242,37 @@ impl State {
         })
     }
 
-    fn check_room(&self, limits: &QueueConfig) -> Result<(), RequestError> {
+    /// Checks that a run may be queued; returns its number if it is new.
+    fn admit(&self, limits: &QueueConfig) -> Result<u64, RequestError> {
+        if self.closed {
+            return Err(RequestError::ShuttingDown);
+        }
         let waiting = self.waiting.len();
         if waiting >= limits.waiting_runs {
             return Err(RequestError::QueueFull { waiting });
         }
-        Ok(())
+        Ok(self.next_number)
     }
 }
 
 impl Shared {
     /// Adds a run of an earlier service.
-    fn restore(&self, runs_folder: &Path, mut run: StoredRun) -> Result<(), ServeError> {
-        let folder = runs_folder.join(&run.run_id);
+    fn restore(&self, home: &RunsHome, mut run: StoredRun) -> Result<(), ServeError> {
+        let output = home.output(&RunId::new(&run.run_id));
+        let shown = PathBuf::from(output.to_string());
+        let has_begun = run.state != StoredState::Queued;
+        let outline = has_begun.then(|| home.outline(&output)).flatten();
+        let folder = outline.as_ref().map(Outline::folder);
         if run.state == StoredState::Running {
             // The run may have finished before the service could store that.
-            (run.state, run.reason) = match run::withheld(&folder) {
-                Some(withheld) => (StoredState::Withheld, withheld.to_string()),
-                None if run::is_finished(&folder) => (StoredState::Succeeded, String::new()),
+            (run.state, run.reason) = match folder.and_then(run::withheld) {
+                Some(withheld) => {
+                    let reason = withheld.at(shown.clone()).to_string();
+                    (StoredState::Withheld, reason)
+                }
+                None if folder.is_some_and(run::is_finished) => {
+                    (StoredState::Succeeded, String::new())
+                }
                 None => {
                     let reason = "the trainer was interrupted; the run resumes";
                     (StoredState::Queued, reason.to_owned())
@@ -264,18 +281,15 @@ impl Shared {
             self.store
                 .write(&run)
                 .map_err(|error| ServeError::RunsFolder {
-                    path: folder.clone(),
+                    path: shown,
                     problem: error.to_string(),
                 })?;
         }
-        let past = if is_final(run.state.into()) {
-            past_events(&folder)
-        } else {
-            // The resumed run sends its past events again.
-            Vec::new()
-        };
+        // A resumed run sends its past events again.
+        let folder = folder.filter(|_| is_final(run.state.into()));
+        let past = folder.map(past_events).unwrap_or_default();
         let number = run.number;
-        let record = self.record(run, folder, past);
+        let record = self.record(run, output, past);
         let mut state = self.lock();
         state.next_number = number + 1;
         state.runs.push(Arc::clone(&record));
@@ -285,13 +299,40 @@ impl Shared {
         Ok(())
     }
 
-    fn record(&self, run: StoredRun, folder: PathBuf, past: Vec<RunEvent>) -> Arc<QueuedRun> {
-        Arc::new(QueuedRun::new(run, folder, past, Arc::clone(&self.store)))
+    fn record(&self, run: StoredRun, output: RunOutput, past: Vec<RunEvent>) -> Arc<QueuedRun> {
+        Arc::new(QueuedRun::new(run, output, past, Arc::clone(&self.store)))
+    }
+
+    /// Stores a waiting run where the loss of this process, or of the machine if there is a bucket, does not reach it.
+    fn keep(&self, run: &StoredRun, output: &RunOutput) -> Result<(), RequestError> {
+        let written = self.store.write(run);
+        written.map_err(|error| RequestError::Folder {
+            folder: output.to_string().into(),
+            error,
+        })?;
+        Ok(self.store.settle()?)
+    }
+
+    /// Adds a waiting run that is stored. If the queue was closed meanwhile, a restarted service executes it.
+    fn add(&self, state: &mut State, run: &Arc<QueuedRun>) {
+        state.runs.push(Arc::clone(run));
+        if state.closed {
+            run.close();
+        } else {
+            state.waiting.push_back(Arc::clone(run));
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for submissions that are under way, then leaves the queue to other services.
+    fn finish(&self) {
+        let _alone = lock(&self.submissions);
+        self.store.finish();
     }
 
     fn execute_runs(&self, execute: &ExecuteRun) {
         while let Some(record) = self.next() {
-            info!(run = %record.id(), folder = %record.folder().display(), "run begins");
+            info!(run = %record.id(), folder = %record.output(), "run begins");
             let events = {
                 let record = Arc::clone(&record);
                 EventSink::new(move |event| {
@@ -313,7 +354,7 @@ impl Shared {
             let _entered = span.enter();
             let assignment = Assignment {
                 config_toml: &config_toml,
-                folder: record.folder(),
+                output: record.output(),
                 events,
                 cancel: record.cancellation(),
             };
@@ -377,9 +418,13 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code that can panic half-way through a change runs under this lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+/// No code that can panic half-way through a change runs under the locks of the queue.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The events of a run before the service started; none if its folder is gone.

@@ -1,9 +1,6 @@
 //! A run in the queue: its state and events.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::os_text;
 use futures::Stream;
@@ -17,17 +14,19 @@ use tracing::warn;
 use super::{
     event_log::{EventLog, is_final},
     run_id::RunId,
-    store::{QueueStore, StoredRun, StoredState},
+    store::QueueStore,
+    stored_run::{StoredRun, StoredState},
 };
 use crate::{
     events::{self, RunEvent},
     metrics,
+    run::RunOutput,
 };
 
 /// A run in the queue: its identity, state and events.
 pub(super) struct QueuedRun {
     id: RunId,
-    folder: PathBuf,
+    output: RunOutput,
     status: Mutex<Status>,
     log: Arc<EventLog>,
     cancel: CancellationToken,
@@ -53,13 +52,13 @@ impl QueuedRun {
     /// A run in `store`, with its events so far.
     pub(super) fn new(
         stored: StoredRun,
-        folder: PathBuf,
+        output: RunOutput,
         past: Vec<RunEvent>,
         store: Arc<QueueStore>,
     ) -> Self {
         let run = Self {
             id: RunId::new(&stored.run_id),
-            folder,
+            output,
             status: Mutex::new(Status { stored, stop: None }),
             log: Arc::new(EventLog::new()),
             cancel: CancellationToken::new(),
@@ -78,8 +77,8 @@ impl QueuedRun {
         &self.id
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    pub(super) fn output(&self) -> &RunOutput {
+        &self.output
     }
 
     /// The run's record.
@@ -129,8 +128,10 @@ impl QueuedRun {
     /// Ends a run that was never started.
     pub(super) fn end_unstarted(&self, reason: &str) {
         self.cancel.cancel();
-        // This only removes an empty folder, so it keeps the files of a resumed run.
-        let _ = std::fs::remove_dir(&self.folder);
+        if let RunOutput::Folder(folder) = &self.output {
+            // This only removes an empty folder, so it keeps the files of a resumed run.
+            let _ = std::fs::remove_dir(folder);
+        }
         self.end(StoredState::Cancelled, reason.to_owned());
     }
 
@@ -174,7 +175,10 @@ impl QueuedRun {
             run_id: self.id.to_string(),
             name: status.stored.name.clone(),
             state: RunState::from(status.stored.state).into(),
-            folder: os_text::shown(self.folder.as_os_str()).into_owned(),
+            folder: match &self.output {
+                RunOutput::Folder(folder) => os_text::shown(folder.as_os_str()).into_owned(),
+                RunOutput::Bucket(bucket) => bucket.url(),
+            },
             reason: status.stored.reason.clone(),
             withheld: status.stored.state == StoredState::Withheld,
         }

@@ -1,29 +1,33 @@
 //! Names and folders of runs.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use super::{error::RequestError, run_id::RunId};
 
 const LONGEST_NAME: usize = 64;
 
-/// Creates the folder `name` below `runs_folder`, or `name-2`, `name-3`, … if it exists.
-pub(super) fn allocate(runs_folder: &Path, name: &str) -> Result<(RunId, PathBuf), RequestError> {
+/// `name`, `name-2`, `name-3`, …
+pub(super) fn names(name: &str) -> impl Iterator<Item = String> {
+    (1_u64..).map(move |number| match number {
+        1 => name.to_owned(),
+        _ => format!("{name}-{number}"),
+    })
+}
+
+/// Creates the first of the folders `names` below `runs_folder` that does not exist.
+pub(super) fn allocate(
+    runs_folder: &Path,
+    names: impl Iterator<Item = String>,
+) -> Result<RunId, RequestError> {
     let failed = |folder: &Path, error| RequestError::Folder {
         folder: folder.to_owned(),
         error,
     };
     fs::create_dir_all(runs_folder).map_err(|error| failed(runs_folder, error))?;
-    for number in 1_u64.. {
-        let id = match number {
-            1 => name.to_owned(),
-            _ => format!("{name}-{number}"),
-        };
+    for id in names {
         let folder = runs_folder.join(&id);
         match fs::create_dir(&folder) {
-            Ok(()) => return Ok((RunId::new(id), folder)),
+            Ok(()) => return Ok(RunId::new(id)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(&folder, error)),
         }
@@ -53,9 +57,9 @@ mod tests {
     fn taken_names_are_numbered_on() {
         let runs = tempfile::tempdir().unwrap();
         for expected in ["a", "a-2", "a-3"] {
-            let (id, folder) = allocate(&runs.path().join("x"), "a").unwrap();
+            let id = allocate(&runs.path().join("x"), names("a")).unwrap();
             assert_eq!(id, RunId::new(expected));
-            assert!(folder.is_dir());
+            assert!(runs.path().join("x").join(expected).is_dir());
         }
     }
 

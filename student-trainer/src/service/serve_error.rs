@@ -5,6 +5,8 @@ use std::{io, path::PathBuf};
 use common::writable_folder::FolderError;
 use server::security::SecurityError;
 
+use crate::bucket_run::BucketRunError;
+
 /// Why the service did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -31,6 +33,15 @@ pub enum ServeError {
         .0.display()
     )]
     RunsFolderInUse(PathBuf),
+    /// The queue in the bucket cannot be used, or another service has it.
+    #[error("cannot use the queue of runs: {0}")]
+    Bucket(#[from] BucketRunError),
+    /// Another service has taken the queue in the bucket over.
+    #[error(
+        "another student-trainer has taken over the runs in {}, because this one did not renew its lease in time",
+        .0.display()
+    )]
+    RunsTakenOver(PathBuf),
     /// The thread of the runs cannot be started.
     #[error("cannot start the thread that does the runs: {0}")]
     Thread(io::Error),

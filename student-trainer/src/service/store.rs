@@ -4,61 +4,50 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
 };
 
 use common::{atomic_file, file_lock::FileLock, folders};
-use proto::runs::v1::RunState;
-use serde::{Deserialize, Serialize};
-use traces::TraceContext;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{run_id::RunId, serve_error::ServeError};
+use super::{
+    run_id::RunId,
+    serve_error::ServeError,
+    stored_run::{self, StoredRun},
+};
+use crate::bucket_run::{BucketRun, BucketRunError};
 
-/// The newest format that is read, and that of files with a trace. Other files have the format before, which an
-/// older trainer reads.
-const FORMAT_VERSION: u32 = 2;
-const FORMAT_WITHOUT_TRACE: u32 = 1;
+/// Below the runs' folder or URL; no run's name begins with a dot.
+pub(super) const FOLDER: &str = ".queue";
 
-/// Below the runs' folder; no run's name begins with a dot.
-const FOLDER: &str = ".queue";
+/// In a bucket, the folder of the files, so that none has the name of a file with a meaning in a run.
+const FOLDER_IN_BUCKET: &str = "runs";
+
+/// How long a client waits until a bucket has its run. Longer than the longest pause between two attempts.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// The files of all known runs. One service at a time uses them.
 #[derive(Debug)]
 pub(super) struct QueueStore {
     folder: PathBuf,
-    /// Locks the folder itself; the operating system releases it when the process ends.
-    _lock: FileLock,
+    keeper: Keeper,
 }
 
-/// The content of a run's file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StoredRun {
-    pub(super) format_version: u32,
-    /// Position in the order of submission.
-    pub(super) number: u64,
-    pub(super) run_id: String,
-    pub(super) name: String,
-    pub(super) state: StoredState,
-    pub(super) reason: String,
-    /// The resolved configuration.
-    pub(super) config_toml: String,
-    /// The span of the call that submitted or resumed the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) trace: Option<TraceContext>,
-}
-
-/// [`RunState`] as text; [`Withheld`](Self::Withheld) is a failure of its own kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum StoredState {
-    Queued,
-    Running,
-    Succeeded,
-    Failed,
-    /// The run is complete, and its publish gate withheld its model.
-    Withheld,
-    Cancelled,
+/// What keeps other services away.
+#[derive(Debug)]
+enum Keeper {
+    Lock {
+        /// Locks the folder itself; the operating system releases it when the process ends.
+        _lock: FileLock,
+    },
+    Bucket {
+        /// Has the lease, and copies the folder to the bucket.
+        copy: RwLock<BucketRun>,
+        /// Taken for each change: the copy may not begin within another one.
+        changes: Mutex<()>,
+    },
 }
 
 impl QueueStore {
@@ -69,10 +58,7 @@ impl QueueStore {
     /// [`ServeError::RunsFolder`] if the queue cannot be read; [`ServeError::RunsFolderInUse`].
     pub(super) fn open(runs_folder: &Path) -> Result<(Self, Vec<StoredRun>), ServeError> {
         let folder = runs_folder.join(FOLDER);
-        let failed = |problem: io::Error| ServeError::RunsFolder {
-            path: folder.clone(),
-            problem: problem.to_string(),
-        };
+        let failed = |problem: io::Error| cannot_use(&folder, &problem);
         let lock = fs::create_dir_all(&folder).and_then(|()| File::open(&folder));
         let lock = match FileLock::try_take(lock.map_err(failed)?) {
             Ok(lock) => lock,
@@ -81,47 +67,71 @@ impl QueueStore {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         };
-        let listing = folders::list(&folder).map_err(failed)?;
-        let mut runs = Vec::new();
-        let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
-        for entry in listing.entries {
-            // Temporary files of a killed process have another extension.
-            let Some(run_id) = entry.name.strip_suffix(".json") else {
-                continue;
-            };
-            match read(&entry.path, run_id) {
-                Ok(run) => runs.push(run),
-                Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
-            }
-        }
-        for problem in &left_out {
-            warn!("a run in the queue cannot be read and is left out: {problem}");
-        }
-        if !left_out.is_empty() {
-            let (count, all) = (left_out.len(), left_out.len() + runs.len());
-            warn!("{count} of {all} runs in the queue cannot be read");
-        }
-        runs.sort_by_key(|run| run.number);
-        Ok((
-            Self {
-                folder,
-                _lock: lock,
-            },
-            runs,
-        ))
+        let runs = read_all(&folder)?;
+        let keeper = Keeper::Lock { _lock: lock };
+        Ok((Self { folder, keeper }, runs))
     }
 
-    /// Writes a run's file atomically.
+    /// [`Self::open`] for the queue in a bucket, of which this process has the lease.
+    ///
+    /// # Errors
+    /// [`ServeError::RunsFolder`] if the queue cannot be read.
+    pub(super) fn open_in_bucket(copy: BucketRun) -> Result<(Self, Vec<StoredRun>), ServeError> {
+        let folder = copy.folder().join(FOLDER_IN_BUCKET);
+        // What this machine has may be newer than the bucket.
+        let prepared = fs::create_dir_all(&folder).and_then(|()| copy.enqueue());
+        prepared.map_err(|problem| cannot_use(&folder, &problem))?;
+        let runs = read_all(&folder)?;
+        let keeper = Keeper::Bucket {
+            copy: RwLock::new(copy),
+            changes: Mutex::default(),
+        };
+        Ok((Self { folder, keeper }, runs))
+    }
+
+    /// Writes a run's file atomically. A bucket gets it later: see [`Self::settle`].
     pub(super) fn write(&self, run: &StoredRun) -> io::Result<()> {
         // Holds: numbers, strings and an enum.
         let mut json = serde_json::to_vec_pretty(run).expect("a run serializes");
         json.push(b'\n');
-        atomic_file::write(&self.file(&run.run_id), &json)
+        self.change(|| atomic_file::write(&self.file(&run.run_id), &json))
     }
 
     /// Removes a run's file.
     pub(super) fn remove(&self, run_id: &RunId) -> io::Result<()> {
-        fs::remove_file(self.file(&run_id.to_string()))
+        self.change(|| fs::remove_file(self.file(&run_id.to_string())))
+    }
+
+    /// Waits until the bucket, if there is one, has all changes so far.
+    ///
+    /// # Errors
+    /// [`BucketRunError::Unconfirmed`]; the bucket may have them.
+    pub(super) fn settle(&self) -> Result<(), BucketRunError> {
+        match &self.keeper {
+            Keeper::Lock { .. } => Ok(()),
+            Keeper::Bucket { copy, .. } => shared(copy).wait_until_saved(PATIENCE),
+        }
+    }
+
+    /// Waits until the bucket, if there is one, has the queue, and ends the lease. Nothing may change the queue afterwards.
+    pub(super) fn finish(&self) {
+        if let Keeper::Bucket { copy, .. } = &self.keeper {
+            let mut copy = copy.write().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = copy.finish(&CancellationToken::new()) {
+                warn!(%error, "the bucket lacks the last state of the queue");
+            }
+        }
+    }
+
+    fn change(&self, change: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.keeper {
+            Keeper::Lock { .. } => change(),
+            Keeper::Bucket { copy, changes } => {
+                let _alone = changes.lock().unwrap_or_else(PoisonError::into_inner);
+                change()?;
+                shared(copy).enqueue()
+            }
+        }
     }
 
     fn file(&self, run_id: &str) -> PathBuf {
@@ -129,90 +139,54 @@ impl QueueStore {
     }
 }
 
-impl StoredRun {
-    /// A waiting run.
-    pub(super) fn queued(number: u64, run_id: &RunId, name: &str, config_toml: String) -> Self {
-        Self {
-            format_version: FORMAT_WITHOUT_TRACE,
-            number,
-            run_id: run_id.to_string(),
-            name: name.to_owned(),
-            state: StoredState::Queued,
-            reason: String::new(),
-            config_toml,
-            trace: None,
-        }
-    }
-
-    /// The same run as part of another trace, or of none.
-    pub(super) fn in_trace(self, trace: Option<TraceContext>) -> Self {
-        let format_version = match trace {
-            None => FORMAT_WITHOUT_TRACE,
-            Some(_) => FORMAT_VERSION,
+/// The runs whose files are in `folder`, oldest first.
+fn read_all(folder: &Path) -> Result<Vec<StoredRun>, ServeError> {
+    let listing = folders::list(folder).map_err(|problem| cannot_use(folder, &problem))?;
+    let mut runs = Vec::new();
+    let mut left_out: Vec<_> = listing.unusable.iter().map(ToString::to_string).collect();
+    for entry in listing.entries {
+        // Temporary files of a killed process have another extension.
+        let Some(run_id) = entry.name.strip_suffix(".json") else {
+            continue;
         };
-        Self {
-            format_version,
-            trace,
-            ..self
+        match stored_run::read(&entry.path, run_id) {
+            Ok(run) => runs.push(run),
+            Err(problem) => left_out.push(format!("{}: {problem}", entry.path.display())),
         }
     }
-}
-
-impl StoredState {
-    /// Whether a run that ended like this can continue.
-    pub(super) fn can_resume(self) -> bool {
-        match self {
-            Self::Failed | Self::Withheld | Self::Cancelled => true,
-            Self::Queued | Self::Running | Self::Succeeded => false,
-        }
+    for problem in &left_out {
+        warn!("a run in the queue cannot be read and is left out: {problem}");
     }
+    if !left_out.is_empty() {
+        let (count, all) = (left_out.len(), left_out.len() + runs.len());
+        warn!("{count} of {all} runs in the queue cannot be read");
+    }
+    runs.sort_by_key(|run| run.number);
+    Ok(runs)
 }
 
-impl From<StoredState> for RunState {
-    fn from(state: StoredState) -> Self {
-        match state {
-            StoredState::Queued => Self::Queued,
-            StoredState::Running => Self::Running,
-            StoredState::Succeeded => Self::Succeeded,
-            StoredState::Failed | StoredState::Withheld => Self::Failed,
-            StoredState::Cancelled => Self::Cancelled,
-        }
+fn cannot_use(path: &Path, problem: &io::Error) -> ServeError {
+    ServeError::RunsFolder {
+        path: path.to_owned(),
+        problem: problem.to_string(),
     }
 }
 
-/// Reads the file of the run `run_id`.
-fn read(file: &Path, run_id: &str) -> Result<StoredRun, String> {
-    /// The version first: the rest of a newer file may be anything.
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
-    let bytes = folders::read(file).map_err(|error| error.to_string())?;
-    let json = |error: serde_json::Error| error.to_string();
-    let Version { format_version } = serde_json::from_slice(&bytes).map_err(json)?;
-    if format_version > FORMAT_VERSION {
-        return Err(format!(
-            "format_version {format_version} is newer than {FORMAT_VERSION}, the newest that this \
-             build reads"
-        ));
-    }
-    let run: StoredRun = serde_json::from_slice(&bytes).map_err(json)?;
-    // The id names the run's folder. A copy of a file must not execute a run twice.
-    if run.run_id == run_id && !run_id.starts_with('.') {
-        Ok(run)
-    } else {
-        Err(format!("it holds the run `{}`", run.run_id))
-    }
+/// The copy of the queue: a panic elsewhere does not damage it.
+fn shared(copy: &RwLock<BucketRun>) -> RwLockReadGuard<'_, BucketRun> {
+    copy.read().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod properties;
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, sync::Arc};
+
+    use object_storage::{Bucket, Location};
+    use object_store::memory::InMemory;
+    use traces::TraceContext;
 
     use super::*;
+    use crate::{bucket_run::BucketOutput, events::EventSink, service::stored_run::StoredState};
 
     #[test]
     fn runs_come_back_in_the_order_of_their_numbers() {
@@ -232,6 +206,53 @@ mod tests {
         assert!(matches!(in_use, ServeError::RunsFolderInUse(_)), "{in_use}");
         drop(store);
         assert_eq!(QueueStore::open(runs.path()).unwrap().1, written);
+    }
+
+    #[test]
+    fn a_queue_in_a_bucket_is_the_same_on_every_machine() {
+        let url = "s3://b/runs/.queue";
+        let Ok(Location::Bucket(location)) = Location::parse(Path::new(url)) else {
+            panic!("{url} is a bucket");
+        };
+        let objects = Arc::new(InMemory::new());
+        let machines = tempfile::tempdir().unwrap();
+        let open = |machine: &str| {
+            let store = Arc::clone(&objects);
+            let bucket = Bucket::over(store, url.to_owned(), Duration::from_secs(60)).unwrap();
+            let output = BucketOutput {
+                location: location.clone(),
+                scratch: Some(machines.path().join(machine)),
+                lease_seconds: 3600,
+                patience: Duration::from_secs(60),
+            };
+            let stop = CancellationToken::new();
+            let notices = EventSink::none().notices();
+            let copy = BucketRun::over(bucket, &output, |_| false, &stop, &notices);
+            QueueStore::open_in_bucket(copy.unwrap()).unwrap()
+        };
+        let run = |number: u64, id: &str| {
+            StoredRun::queued(number, &RunId::new(id), "name", "seed = 1".to_owned())
+        };
+        // A run may be called like a file that has a meaning in a run.
+        let mut runs = [run(1, "manifest"), run(2, "a")];
+        let (store, none) = open("first");
+        assert_eq!(none, []);
+        for run in &runs {
+            store.write(run).unwrap();
+        }
+        store.write(&run(3, "c")).unwrap();
+        store.remove(&RunId::new("c")).unwrap();
+        store.finish();
+        drop(store);
+
+        let (store, found) = open("second");
+        assert_eq!(found, runs);
+        runs[0].state = StoredState::Succeeded;
+        store.write(&runs[0]).unwrap();
+        store.finish();
+        drop(store);
+        // What the first machine has is older.
+        assert_eq!(open("first").1, runs);
     }
 
     #[test]
@@ -286,7 +307,7 @@ mod tests {
         ] {
             fs::write(file(name), text).unwrap();
             let run_id = name.strip_suffix(".json").unwrap();
-            let problem = read(&file(name), run_id).unwrap_err();
+            let problem = stored_run::read(&file(name), run_id).unwrap_err();
             assert!(problem.contains(part), "{problem}");
         }
         symlink("nowhere", file("dangling.json")).unwrap();

@@ -7,7 +7,7 @@ use datasets::{SampleKind, Source, Subset};
 use networks::Shape;
 use soft_targets::{
     ClassMatch, ClassOrder, DataReference, Encoding, RecordedImages, Recording, RecordingIdentity,
-    RecordingStore, Replay, ViewSet, WantedRecording,
+    RecordingStore, Replay, ShardFault, ShardId, StoreError, ViewSet, WantedRecording,
 };
 use teacher_pool::{BatchContent, BatchSize, ExpectedTeacher, MIN_REQUEST_IMAGES, TeacherPool};
 use tensors::{DataType, Dimension, Dimensions, TensorSpec};
@@ -220,6 +220,24 @@ impl<'r> SupplyContext<'r> {
         }
     }
 
+    /// Those of `shards` that must be recorded.
+    ///
+    /// # Errors
+    /// [`SoftTargetError::Cancelled`]; a bucket that does not answer.
+    pub(super) fn to_record(
+        &self,
+        recording: &Recording,
+        shards: impl Iterator<Item = ShardId>,
+    ) -> Result<Vec<ShardFault>, SoftTargetError> {
+        // In a folder, every byte of the shards that are there is read.
+        let shards = shards.take_while(|_| !self.cancel.is_cancelled());
+        let faults = recording.to_record(shards)?;
+        if self.cancel.is_cancelled() {
+            return Err(SoftTargetError::Cancelled);
+        }
+        Ok(faults)
+    }
+
     fn encoding(&self) -> Encoding {
         self.teacher
             .pool
@@ -241,7 +259,7 @@ impl<'r> SupplyContext<'r> {
         let found = settings.and_then(|settings| Some((settings, settings.recordings()?)));
         // Holds: a validated configuration that records or replays has both.
         let (settings, (location, views)) = found.expect("folder and views are configured");
-        let store = RecordingStore::open(&location, &settings.bucket_options())?;
+        let store = RecordingStore::open(&location, &settings.bucket_options(), self.cancel)?;
         Ok((settings, store, views))
     }
 
@@ -265,6 +283,7 @@ impl<'r> SupplyContext<'r> {
         let (recorded, views) = self.fitting_recording(Some(teacher), notices)?;
         match recorded.open_all(&views) {
             Ok(()) => notices.notice(format!("{recorded} holds the {} views needed", views.len())),
+            Err(StoreError::Stopped) => return Err(SoftTargetError::Cancelled),
             Err(error) => notices.notice(format!(
                 "{error}; without teachers the run continues as far as the recording reaches"
             )),
@@ -317,7 +336,7 @@ impl<'r> SupplyContext<'r> {
         self.check_encoding(&recording)?;
         let whose = format!("the recording {}", recording.place().display());
         let order = self.class_order(recording.class_names(), &whose, notices)?;
-        let replay = Replay::new(recording, self.views_needed(views));
+        let replay = Replay::new(recording, self.views_needed(views)).until(self.cancel.clone());
         Ok((
             RecordedTargets::new(replay, order),
             self.epochs.views(views),

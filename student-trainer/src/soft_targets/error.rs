@@ -57,7 +57,7 @@ pub enum SoftTargetError {
     },
     /// A recording cannot be used; the text names it.
     #[error(transparent)]
-    Recording(#[from] StoreError),
+    Recording(StoreError),
     /// A sample cannot be read; the text names its file.
     #[error(transparent)]
     Sample(#[from] SampleError),
@@ -122,6 +122,15 @@ impl SoftTargetError {
     }
 }
 
+impl From<StoreError> for SoftTargetError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Stopped => Self::Cancelled,
+            error => Self::Recording(error),
+        }
+    }
+}
+
 impl From<PoolError> for SoftTargetError {
     fn from(error: PoolError) -> Self {
         match error {
@@ -134,6 +143,22 @@ impl From<PoolError> for SoftTargetError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recording_that_is_not_read_because_of_a_stop_is_no_failure() {
+        let stopped = SoftTargetError::from(StoreError::Stopped);
+        assert!(matches!(stopped, SoftTargetError::Cancelled), "{stopped}");
+        let problem = "s3://b/a: no answer".to_owned();
+        let unavailable = SoftTargetError::from(StoreError::Unavailable { problem });
+        assert!(
+            matches!(unavailable, SoftTargetError::Recording(_)),
+            "{unavailable}"
+        );
+        // It stays a stop beside another problem.
+        let stopped = SoftTargetError::from(StoreError::Stopped);
+        let stopped = stopped.without_teachers(PoolError::Closed).of(Some("big"));
+        assert!(matches!(stopped, SoftTargetError::Cancelled), "{stopped}");
+    }
 
     #[test]
     fn an_error_of_a_named_teacher_names_it_and_stays_as_temporary_as_it_was() {

@@ -8,6 +8,7 @@
 //! - [`fallback`]: what happens when no teacher is left.
 //! - [`recording_run`]: records missing shards while a run reads the recording.
 //! - [`recorder`]: asks teachers for the shards that a recording lacks.
+//! - [`unused_samples`]: how many samples of a recording the run does not use.
 //! - [`record`]: `student-trainer record`, which records ahead of any run.
 //!
 //! A teacher's logits of an image do not depend on the rest of its batch, if the batch is not too
@@ -30,6 +31,7 @@ mod run_reference;
 mod source;
 mod supplies;
 mod supply;
+mod unused_samples;
 
 pub use context::SupplyContext;
 pub use epochs::SoftTargetEpochs;

@@ -218,7 +218,10 @@ fn index_of(input: Target, inputs: &mut Vec<Target>) -> usize {
 }
 
 /// The routes of `terms` that send samples to `teacher`; `None` if another term needs it for all samples.
-fn routes_to(teacher: usize, terms: &[Option<TermTeachers>]) -> Option<Vec<SampleRoute>> {
+pub(super) fn routes_to(
+    teacher: usize,
+    terms: &[Option<TermTeachers>],
+) -> Option<Vec<SampleRoute>> {
     let using = terms.iter().flatten();
     let using = using.filter(|it| it.positions().contains(&teacher));
     using

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use soft_targets::{Encoding, Recording, ShardSpace, StoreError, Worker};
+use teacher_pool::TeacherPool;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use super::{
     recorder::{Progress, Recorder},
     recording_run::shards_to_record,
     run_reference::RunReference,
+    unused_samples,
 };
 use crate::{
     config::RunConfig,
@@ -110,8 +112,17 @@ impl From<SoftTargetError> for RecordError {
     }
 }
 
+/// A teacher whose soft targets are recorded.
+struct RecordedTeacher<'r> {
+    context: SupplyContext<'r>,
+    notices: NoticeSender,
+    pool: TeacherPool,
+    recording: Recording,
+}
+
 /// Records the soft targets that a run trains with, as far as they are the worker's share and not recorded yet, of one
-/// teacher after the other. Calls `planned` once for each, before its first request, and `progress` after every batch.
+/// teacher after the other. Connects to all of them first, and checks that the disk has space for all recordings. Calls
+/// `planned` once for each, before its first batch, and `progress` after every batch.
 ///
 /// # Errors
 /// A configuration without teachers, folder or views; a full disk; lost teachers; cancellation. Complete
@@ -131,7 +142,7 @@ pub fn record(
     config.can_record().map_err(RecordError::Config)?;
     let data = TrainingData::load(config)?;
     let reference = RunReference::default();
-    let mut summaries = Vec::new();
+    let mut teachers = Vec::new();
     for teacher in config.all_teachers() {
         let context = SupplyContext {
             config,
@@ -147,57 +158,98 @@ pub fn record(
             Some(_) => notices.about(&teacher.to_string()),
             None => notices.clone(),
         };
-        let recorded = record_teacher(&context, worker, &notices, &mut planned, &mut progress);
-        summaries.push(recorded.map_err(|error| error.of(teacher.name))?);
+        let opened = RecordedTeacher::open(context, notices);
+        teachers.push(opened.map_err(|error| error.of(teacher.name))?);
+    }
+    check_space(&teachers)?;
+    let mut summaries = Vec::new();
+    for teacher in &teachers {
+        let recorded = teacher.record(worker, &mut planned, &mut progress);
+        summaries.push(recorded.map_err(|error| error.of(teacher.context.teacher.name))?);
     }
     Ok(summaries)
 }
 
-/// Records the soft targets of one teacher.
-fn record_teacher(
-    context: &SupplyContext<'_>,
-    worker: Worker,
-    notices: &NoticeSender,
-    planned: &mut impl FnMut(&RecordingPlan),
-    progress: &mut impl FnMut(Work, Progress),
-) -> Result<RecordingSummary, SoftTargetError> {
-    let pool = context.connect(notices.clone())?;
-    let recording = context.open_or_create(&pool)?;
-    let lock = recording.lock()?;
-    let views = context.views_needed(context.recorded_views());
-    let plan = RecordingPlan::new(&recording, views, worker)?;
-    planned(&plan);
-    // Before the shards are read: a recording that is too large for the disk may take too long to read.
-    plan.space.check(recording.place())?;
-    let faults = recording.to_record(recording.share(views, worker))?;
-    let shards = shards_to_record(faults, notices);
-    recording.space(&shards)?.check(recording.place())?;
-    let images = shards.iter().map(|id| recording.samples(id.shard).len());
-    let work = Work {
-        shards: shards.len(),
-        images: images.sum::<usize>() as u64,
-    };
-    let recorder = Recorder {
-        recording: &recording,
-        source: context.train,
-        input: context.input(),
-        teachers: LiveTargets {
-            pool: &pool,
-            prefetch: context.prefetch(),
-            fallback: None,
-            // A recording keeps the teacher's order of classes.
-            order: None,
-        },
-        batch_size: context.batch_size(),
-        cancel: context.cancel,
-    };
-    let recorded = recorder.record(&shards, &lock, |done| progress(work, done))?;
-    Ok(RecordingSummary {
-        folder: plan.folder,
-        recorded: recorded.here,
-        skipped: plan.share - recorded.here,
-        missing: recording.missing(views)?,
-    })
+/// Fails if a disk has too little space for all recordings on it. Before shards are read: recordings that are too large for the
+/// disk may take too long to read.
+fn check_space(teachers: &[RecordedTeacher<'_>]) -> Result<(), SoftTargetError> {
+    let mut spaces = Vec::new();
+    for teacher in teachers {
+        let space = teacher.recording.estimate(teacher.views());
+        let space = space.map_err(SoftTargetError::from);
+        let space = space.map_err(|error| error.of(teacher.context.teacher.name))?;
+        spaces.push((teacher.recording.place(), space));
+    }
+    Ok(ShardSpace::check_together(&spaces)?)
+}
+
+impl<'r> RecordedTeacher<'r> {
+    /// Connects to the teacher of `context`, and opens its recording or creates it.
+    fn open(context: SupplyContext<'r>, notices: NoticeSender) -> Result<Self, SoftTargetError> {
+        let pool = context.connect(notices.clone())?;
+        let recording = context.open_or_create(&pool)?;
+        Ok(Self {
+            context,
+            notices,
+            pool,
+            recording,
+        })
+    }
+
+    /// Number of views that the run uses.
+    fn views(&self) -> u32 {
+        self.context.views_needed(self.context.recorded_views())
+    }
+
+    fn record(
+        &self,
+        worker: Worker,
+        planned: &mut impl FnMut(&RecordingPlan),
+        progress: &mut impl FnMut(Work, Progress),
+    ) -> Result<RecordingSummary, SoftTargetError> {
+        let Self {
+            context,
+            notices,
+            pool,
+            recording,
+        } = self;
+        let lock = recording.lock()?;
+        let views = self.views();
+        let plan = RecordingPlan::new(recording, views, worker)?;
+        planned(&plan);
+        let faults = context.to_record(recording, recording.share(views, worker))?;
+        let shards = shards_to_record(faults, notices);
+        recording.space(&shards)?.check(recording.place())?;
+        if !shards.is_empty() {
+            unused_samples::report(context, notices);
+        }
+        let images = shards.iter().map(|id| recording.samples(id.shard).len());
+        let work = Work {
+            shards: shards.len(),
+            images: images.sum::<usize>() as u64,
+        };
+        let recorder = Recorder {
+            recording,
+            source: context.train,
+            input: context.input(),
+            teachers: LiveTargets {
+                pool,
+                prefetch: context.prefetch(),
+                fallback: None,
+                // A recording keeps the teacher's order of classes.
+                order: None,
+            },
+            batch_size: context.batch_size(),
+            cancel: context.cancel,
+        };
+        let recorded = recorder.record(&shards, &lock, |done| progress(work, done))?;
+        Ok(RecordingSummary {
+            folder: plan.folder,
+            recorded: recorded.here,
+            skipped: plan.share - recorded.here,
+            missing: recording.missing(views)?,
+        })
+    }
 }
 
 impl RecordingPlan {

@@ -1,16 +1,16 @@
 //! A recording that grows while the run reads it.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use datasets::Subset;
 use networks::Shape;
-use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId};
+use soft_targets::{Fault, Recording, RecordingLock, Replay, ShardFault, ShardId, ShardSpace};
 use teacher_pool::TeacherPool;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     context::SupplyContext, error::SoftTargetError, live::LiveTargets, recorded::RecordedTargets,
-    recorder::Recorder,
+    recorder::Recorder, unused_samples,
 };
 use crate::events::NoticeSender;
 
@@ -21,6 +21,8 @@ pub(super) struct RecordingRun<'r> {
     lock: RecordingLock,
     /// Shards to record, by view.
     missing: BTreeMap<u32, Vec<ShardId>>,
+    /// The space that they take.
+    space: ShardSpace,
     views: u32,
     recorded: RecordedTargets,
     source: &'r Subset,
@@ -45,19 +47,25 @@ impl<'r> RecordingRun<'r> {
         let lock = recording.lock()?;
         let views = context.views_needed(context.recorded_views());
         recording.estimate(views)?.check(recording.place())?;
-        let faults = recording.to_record(recording.shards(views))?;
+        let faults = context.to_record(&recording, recording.shards(views))?;
         let shards = shards_to_record(faults, &notices);
-        recording.space(&shards)?.check(recording.place())?;
+        let space = recording.space(&shards)?;
+        space.check(recording.place())?;
+        if !shards.is_empty() {
+            unused_samples::report(context, &notices);
+        }
         let mut missing: BTreeMap<u32, Vec<ShardId>> = BTreeMap::new();
         for id in shards {
             missing.entry(id.view).or_default().push(id);
         }
+        let replay = Replay::new(recording.clone(), views).until(context.cancel.clone());
         Ok(Self {
-            recorded: RecordedTargets::growing(Replay::new(recording.clone(), views), order),
+            recorded: RecordedTargets::growing(replay, order),
             pool,
             recording,
             lock,
             missing,
+            space,
             views,
             source: context.train,
             input: context.input(),
@@ -65,6 +73,11 @@ impl<'r> RecordingRun<'r> {
             prefetch: context.prefetch(),
             notices,
         })
+    }
+
+    /// The recording's folder or URL, and the space that its missing shards take.
+    pub(super) fn space(&self) -> (&Path, ShardSpace) {
+        (self.recording.place(), self.space)
     }
 
     /// The soft targets for training. Each view can be read once it is complete.

@@ -1,14 +1,15 @@
 //! The soft targets of all teachers of one run.
 
-use std::thread;
+use std::{path::Path, thread};
 
 use artifacts::manifest::TeacherIdentity;
 use common::digest::Sha256;
+use soft_targets::ShardSpace;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    context::SupplyContext, error::SoftTargetError, source::SoftTargetSource,
-    supply::SoftTargetSupply,
+    context::SupplyContext, error::SoftTargetError, recording_run::RecordingRun,
+    source::SoftTargetSource, supply::SoftTargetSupply,
 };
 use crate::events::NoticeSender;
 
@@ -76,6 +77,12 @@ impl<'r> TeacherSupplies<'r> {
                 class_order: it.supply.class_order(),
             })
         })
+    }
+
+    /// The folders or URLs of the recordings to which the run adds shards, and the space that these take.
+    pub fn recordings(&self) -> Vec<(&Path, ShardSpace)> {
+        let recordings = self.supplies.iter().filter_map(|it| it.supply.recording());
+        recordings.map(RecordingRun::space).collect()
     }
 
     /// Calls `train` with what a phase asks of each teacher, in order; `None` for teachers that no phase needs any

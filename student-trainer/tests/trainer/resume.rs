@@ -9,5 +9,6 @@ mod named_teachers;
 mod refusals;
 mod scene;
 mod service;
+mod service_in_bucket;
 mod several_workers;
 mod tensorboard;

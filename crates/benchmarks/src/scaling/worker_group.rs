@@ -62,14 +62,14 @@ impl WorkerGroup<'_> {
     /// # Errors
     /// If a worker cannot be started, or fails.
     pub(super) async fn train(&self) -> Result<Epochs> {
-        for _ in 1..PORTS {
+        let mut attempts = 1;
+        loop {
             match self.train_at(free_port()?).await {
                 // The workers have met nowhere, so the run has not begun.
-                Err(error) if format!("{error:#}").contains(PORT_IS_TAKEN) => {}
+                Err(error) if attempts < PORTS && lost_its_port(&error) => attempts += 1,
                 ended => return ended,
             }
         }
-        self.train_at(free_port()?).await
     }
 
     /// Trains with workers that meet at `port`.
@@ -135,6 +135,11 @@ impl WorkerGroup<'_> {
             }
         }
     }
+}
+
+/// Whether a group ended because another program took its port before rank 0 did.
+fn lost_its_port(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains(PORT_IS_TAKEN)
 }
 
 /// A port of this machine that is free now.

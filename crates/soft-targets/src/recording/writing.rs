@@ -31,7 +31,8 @@ impl Recording {
     /// Writes a shard atomically, unless another process wrote the same. Replaces a damaged one.
     ///
     /// # Errors
-    /// [`StoreError::OtherTargets`] if the shard is there with other bytes; I/O errors; [`StoreError::Unavailable`].
+    /// [`StoreError::OtherTargets`] if the shard is there with other bytes; I/O errors; [`StoreError::Unavailable`],
+    /// [`StoreError::Stopped`].
     ///
     /// # Panics
     /// If `targets` do not have as many samples as the shard.
@@ -83,6 +84,7 @@ impl Recording {
                 Err(Fault::Unavailable(problem)) => {
                     return Err(StoreError::Unavailable { problem });
                 }
+                Err(Fault::Stopped) => return Err(StoreError::Stopped),
                 Ok(there) if self.is_same(layout, &there, bytes)? => return Ok(Written::Elsewhere),
                 // It is damaged.
                 Ok(_) | Err(_) => {

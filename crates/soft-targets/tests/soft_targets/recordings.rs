@@ -9,8 +9,24 @@ use safetensors::SafeTensors;
 use soft_targets::{
     Fault, MAX_VIEWS, Recording, Recordings, Replay, ShardId, StoreError, WantedRecording,
 };
+use tokio_util::sync::CancellationToken;
 
 const ENCODINGS: [&str; 6] = ["f32", "f16", "top-2", "top-3-f32", "top-5", "sampled-3-t2"];
+
+#[test]
+fn a_stop_ends_the_verification_of_shards() {
+    let store = tempfile::tempdir().unwrap();
+    let recording = record(store.path(), &identity("f16"));
+    let stop = CancellationToken::new();
+    let replay = Replay::new(recording, VIEWS).until(stop.clone());
+    replay.open(0).unwrap();
+    stop.cancel();
+    let error = replay.open_all(0..VIEWS).unwrap_err();
+    assert!(matches!(error, StoreError::Stopped), "{error}");
+    // What was opened before stays open.
+    replay.open(0).unwrap();
+    assert!(replay.is_open(0) && !replay.is_open(1));
+}
 
 #[test]
 fn replay_gives_the_rows_of_any_samples_in_any_order() {

@@ -30,7 +30,8 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if ne $component "trainer" }}
+{{- /* Workers that train together are best near each other. */}}
+{{- if not (has $component (list "trainer" "training")) }}
 topologySpreadConstraints:
   {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
@@ -118,6 +119,18 @@ securityContext:
 - name: tls
   secret: { secretName: {{ . }}, defaultMode: 0440 }
 {{- end }}
+{{- end }}
+
+{{/* Variables that name a bucket: values with region and endpoint. */}}
+{{- define "retort.bucket.env" -}}
+{{- with .region -}}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{ end }}
+{{- with .endpoint -}}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{ end }}
 {{- end }}
 
 {{/* The spec of a claim, from size, storageClass and accessMode. */}}

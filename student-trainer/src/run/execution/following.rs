@@ -20,11 +20,7 @@ impl Run<'_> {
         drop(supplies);
         let completed = self.context.workers.gather_bytes(&[]);
         completed.map_err(WorkersError::Lost)?;
-        Ok(RunOutcome {
-            onnx_sha256: None,
-            published_version: None,
-            validation_accuracy: None,
-        })
+        Ok(RunOutcome::of_follower())
     }
 
     /// Tells the workers that wait in [`Self::follow`] that the run is complete.
@@ -32,6 +28,17 @@ impl Run<'_> {
         if let Err(error) = self.context.workers.gather_bytes(&[]) {
             // The run needs no worker any more.
             warn!(%error, "the run is complete, but another worker does not know it");
+        }
+    }
+}
+
+impl RunOutcome {
+    /// Of a worker that only trains.
+    pub(super) fn of_follower() -> Self {
+        Self {
+            onnx_sha256: None,
+            published_version: None,
+            validation_accuracy: None,
         }
     }
 }

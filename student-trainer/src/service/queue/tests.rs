@@ -26,7 +26,7 @@ fn start(runs: &Path) -> Fixture {
     let work: ExecuteRun = Box::new(move |assignment| {
         let config = assignment.config_toml.to_owned();
         sender
-            .send((config.clone(), assignment.folder.to_owned()))
+            .send((config.clone(), assignment.output.folder().to_owned()))
             .unwrap();
         assignment.events.send(RunEvent::Notice {
             text: config.clone(),
@@ -43,7 +43,8 @@ fn start(runs: &Path) -> Fixture {
             other => panic!("{other}"),
         }
     });
-    let queue = RunQueue::start(runs.to_owned(), LIMITS, work).unwrap();
+    let home = RunsHome::Folder(runs.to_owned());
+    let queue = RunQueue::start(home, LIMITS, work).unwrap();
     Fixture { queue, begun }
 }
 

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use test_support::{Bucket, Process, eventually};
+use test_support::{Bucket, Process, RequestRelay, StopAt, eventually};
 
 use super::scene::{SAMPLES, SLOW_NETWORK, Scene, VIEWS, endpoints, fails, finish};
 
@@ -194,4 +194,42 @@ fn a_bucket_that_does_not_answer_is_named_and_copies_are_enough() {
     let patience = "soft_targets.patience_seconds=60";
     finish(run("none", "after", patience));
     assert!(weights("after") == weights("before"), "another student");
+}
+
+#[test]
+fn a_signal_ends_the_first_download_of_shards_and_the_same_run_continues_it() {
+    let scene = Scene::new();
+    let teacher = scene.teacher();
+    let from = endpoints(&teacher);
+    let bucket = Bucket::start();
+    finish(command(&scene, &bucket, "record", "copies", &[&from]));
+    drop(teacher);
+
+    let relay = RequestRelay::to(bucket.address);
+    // Without the signal, the run would wait for longer than this test.
+    let settings = [RECORDED, "soft_targets.patience_seconds=3600"];
+    let run = || {
+        let mut run = command(&scene, &bucket, "run", "student", &settings);
+        run.envs(Bucket::environment_at(relay.address));
+        run.arg("--output").arg(scene.path("run"));
+        run
+    };
+    // After the list of recordings, the description and some shards.
+    relay.stop_at(6, StopAt::Reply);
+    let mut stopped = Process::start(run());
+    eventually("a request without an answer", || {
+        assert!(stopped.is_running(), "{}", stopped.stderr());
+        relay.is_stopped().then_some(())
+    });
+    stopped.signal("TERM");
+    let status = stopped.wait();
+    let said = stopped.stderr();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("stopped; "), "{said}");
+    let left = shards(&copies(&scene, "student"));
+    assert!((1..SHARDS).contains(&left), "{left} shards: {said}");
+
+    relay.resume();
+    finish(run());
+    assert_eq!(shards(&copies(&scene, "student")), SHARDS);
 }

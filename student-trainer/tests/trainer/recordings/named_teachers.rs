@@ -5,7 +5,8 @@ use std::{fs, sync::Arc};
 use datasets::{Source, Split, Subset, load_idx};
 use test_support::{Process, Teacher, eventually};
 
-use super::scene::{SLOW_NETWORK, Scene, manifest};
+use super::scene::{SLOW_NETWORK, Scene, fails, manifest};
+use crate::small_disk::SmallDisk;
 
 /// Another network and another size of images than the first teacher's.
 const WIDE_NETWORK: &str =
@@ -95,6 +96,7 @@ fn two_teachers_live_and_recorded_give_the_same_student_and_other_weights_anothe
         let part = format!("teacher {name}: recorded view 3 of 3");
         assert!(said.contains(&part), "{part} is not in: {said}");
     }
+    assert!(!said.contains("no term of this run uses"), "{said}");
     let answered = || [&teachers.big, &teachers.wide].map(Teacher::answered);
     let before = answered();
     // Both recordings are complete.
@@ -183,8 +185,18 @@ fn a_route_by_position_gives_the_same_student_live_and_recorded() {
     let live = [&same[..], &[route.as_str()]].concat();
     let (live, _) = scene.run("live", &with(pools, &live));
     let record = [&same[..], &[route.as_str(), "soft_targets.mode=record"]].concat();
-    let (record, _) = scene.run("record", &with(pools, &record));
+    let (record, said) = scene.run("record", &with(pools, &record));
     assert!(record == live, "recording changes the student");
+    let train = training_samples(&scene, 31);
+    let positions = (0..train.len() as u32).map(|sample| train.stored_position(sample));
+    let of_big = positions.filter(|position| *position < 100).count();
+    for (name, unused) in [("big", train.len() - of_big), ("wide", of_big)] {
+        let part = format!(
+            "teacher {name}: records all {} training samples; no term of this run uses {unused} of them",
+            train.len()
+        );
+        assert!(said.contains(&part), "{part} is not in: {said}");
+    }
     let digits = recordings_of(&scene, "record");
     drop(teachers);
     let replayed = |name: &str, route: &str| {
@@ -200,6 +212,36 @@ fn a_route_by_position_gives_the_same_student_live_and_recorded() {
         replayed("other", &other) != live,
         "{other}: the same student"
     );
+}
+
+#[test]
+fn two_recordings_that_fill_a_disk_together_are_refused_before_anything_is_recorded() {
+    let scene = Scene::new();
+    let teachers = Teachers::start(&scene);
+    let config = fs::read_to_string(scene.path("run.toml")).unwrap();
+    let config = config.replacen("epochs = 5", "epochs = 10000", 1);
+    fs::write(scene.path("run.toml"), config).unwrap();
+    // 331 images of 40 bytes in 10,000 views take 132 MB and their headers, so one recording fits, also with the 67 MB that
+    // stay free, and two do not.
+    let disk = SmallDisk::mount(scene.path("disk"), 280);
+    let folder = scene.path("disk/targets").display().to_string();
+    let folder = format!("soft_targets.folder={folder:?}");
+    let views = "soft_targets.views=10000";
+    let one_shard = "soft_targets.samples_per_shard=331";
+    let settings = teachers.settings(60);
+    for (name, mode) in [("record", "live"), ("run", "record")] {
+        let mode = format!("soft_targets.mode={mode}");
+        let more = [BOTH, BY_CLASS, views, one_shard, &mode, &folder];
+        let mut command = scene.command(name, &with(&settings, &more));
+        if name == "run" {
+            command.arg("--output").arg(scene.path(name));
+        }
+        let said = fails(disk.inside(&command));
+        assert!(said.contains("MB would be written"), "{said}");
+        assert_eq!(said.matches("disk/targets/").count(), 2, "{said}");
+    }
+    let answered = [&teachers.big, &teachers.wide].map(Teacher::answered);
+    assert_eq!(answered, [0.0; 2]);
 }
 
 /// The setting of the route `r`, which sends `listed` samples to `big` and the others to `wide`.

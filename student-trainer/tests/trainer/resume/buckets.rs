@@ -15,23 +15,23 @@ use test_support::{Bucket, Process, eventually};
 
 use super::{
     scene::{Result, Scene, TRAINER, stderr},
-    several_workers::free_port,
+    several_workers::{Group, TWO_BATCHES},
 };
 
 /// Enough for interruptions after the first checkpoint.
-const LONG: &str = "phases[0].epochs=20";
+pub const LONG: &str = "phases[0].epochs=20";
 
 /// Longer than the test.
 const ENDLESS: &str = "phases[0].epochs=5000";
 
 /// Runs of a scene in a bucket.
-struct BucketScene {
-    scene: Scene,
-    bucket: Bucket,
+pub struct BucketScene {
+    pub scene: Scene,
+    pub bucket: Bucket,
 }
 
 impl BucketScene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             scene: Scene::without_teacher(),
             bucket: Bucket::start(),
@@ -55,19 +55,61 @@ impl BucketScene {
         Process::start(self.command(name, machine, lease, settings))
     }
 
-    fn url(&self, name: &str) -> String {
+    /// Does the run called `name` with two workers, requires that both end with `code`, and returns the messages of the
+    /// first.
+    fn two_workers_end(
+        &self,
+        name: &str,
+        machine: &str,
+        lease: &str,
+        settings: &[&str],
+        code: i32,
+    ) -> String {
+        let command = |_: usize| self.command(name, machine, lease, settings);
+        let (group, ends) = Group::finish(|| Group::of(2, command));
+        let mut messages = group.messages();
+        for (end, messages) in ends.iter().zip(&messages) {
+            assert_eq!(end.code(), Some(code), "{messages}");
+        }
+        messages.swap_remove(0)
+    }
+
+    /// Does the run called `name` while the store does not answer at its end: `machine` keeps the finished run, which the
+    /// bucket lacks. Then the store answers again.
+    fn finish_without_store(&self, name: &str, machine: &str, settings: &[&str]) {
+        let mut command = self.command(name, machine, "3600", settings);
+        command.args(["--bucket-patience", "1"]);
+        let mut process = Process::start(command);
+        self.wait_for_checkpoint(name, &mut process);
+        self.bucket.stall();
+        assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
+        let said = process.stderr();
+        let folder = self.folder(name, machine);
+        for part in [
+            "lacks the last state",
+            "nothing is lost",
+            folder.to_str().unwrap(),
+        ] {
+            assert!(said.contains(part), "{part} is not in: {said}");
+        }
+        self.bucket.restore();
+        let record = eventually("an answer of the store", || self.record(name));
+        assert!(record["files"].get("manifest.json").is_none());
+    }
+
+    pub fn url(&self, name: &str) -> String {
         self.bucket.url(&format!("runs/{name}"))
     }
 
     /// The folder in which `machine` does the run.
-    fn folder(&self, name: &str, machine: &str) -> PathBuf {
+    pub fn folder(&self, name: &str, machine: &str) -> PathBuf {
         let digest = Sha256::of(self.url(name).as_bytes());
         let scratch = self.scene.path(machine).join(&digest.as_str()[..16]);
         scratch.join("run").join(name)
     }
 
     /// The record of the run in the bucket.
-    fn record(&self, name: &str) -> Option<Value> {
+    pub fn record(&self, name: &str) -> Option<Value> {
         let [(_, endpoint), ..] = self.bucket.environment();
         let address: SocketAddr = endpoint.strip_prefix("http://").unwrap().parse().unwrap();
         let path = self.url(name).replace("s3:/", "");
@@ -88,7 +130,7 @@ impl BucketScene {
     }
 
     /// Waits until the bucket has a checkpoint of the run.
-    fn wait_for_checkpoint(&self, name: &str, process: &mut Process) {
+    pub fn wait_for_checkpoint(&self, name: &str, process: &mut Process) {
         eventually("a checkpoint in the bucket", || {
             assert!(process.is_running(), "{}", process.stderr());
             let record = self.record(name)?;
@@ -100,7 +142,7 @@ impl BucketScene {
     }
 
     /// Downloads the finished run.
-    fn fetched(&self, name: &str) -> Result {
+    pub fn fetched(&self, name: &str) -> Result {
         let folder = self.scene.path(&format!("fetched {name}"));
         let mut command = Command::new(TRAINER);
         command.args(["fetch", &self.url(name)]).arg(&folder);
@@ -205,29 +247,9 @@ fn a_run_outlasts_a_store_that_does_not_answer() {
 fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
     let scene = BucketScene::new();
     let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
-    let command = || {
-        let mut command = scene.command("run", "machine", "3600", &[LONG]);
-        command.args(["--bucket-patience", "1"]);
-        command
-    };
-    let mut process = Process::start(command());
-    scene.wait_for_checkpoint("run", &mut process);
-    scene.bucket.stall();
-    assert_eq!(process.wait().code(), Some(1), "{}", process.stderr());
-    let said = process.stderr();
-    let folder = scene.folder("run", "machine");
-    for part in [
-        "lacks the last state",
-        "nothing is lost",
-        folder.to_str().unwrap(),
-    ] {
-        assert!(said.contains(part), "{part} is not in: {said}");
-    }
-    scene.bucket.restore();
-    let record = eventually("an answer of the store", || scene.record("run"));
-    assert!(record["files"].get("manifest.json").is_none());
+    scene.finish_without_store("run", "machine", &[LONG]);
 
-    let mut process = Process::start(command());
+    let mut process = scene.start("run", "machine", "3600", &[LONG]);
     assert!(process.wait().success(), "{}", process.stderr());
     let said = process.stderr();
     assert!(said.contains("the run is complete; copies it"), "{said}");
@@ -235,29 +257,31 @@ fn a_run_whose_store_stays_away_is_kept_and_copied_by_the_same_command() {
 }
 
 #[test]
-fn two_workers_train_one_run_in_a_bucket() {
-    const SETTINGS: [&str; 6] = [
-        "phases[0].batch_size=8",
-        "phases[1].batch_size=8",
-        "phases[2].batch_size=8",
-        "phases[0].accumulate=2",
-        "phases[1].accumulate=2",
-        "phases[2].accumulate=2",
-    ];
+fn workers_of_a_complete_run_end_with_success() {
     let scene = BucketScene::new();
-    let alone = scene.scene.finish("alone", &[], &SETTINGS);
-    let port = free_port().to_string();
-    let start = |rank: usize| {
-        let mut command = scene.command("run", "machine", "30", &SETTINGS);
-        command.env("WORLD_SIZE", "2").env("RANK", rank.to_string());
-        command
-            .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", &port);
-        Process::start(command)
-    };
-    let mut workers = [0, 1].map(start);
-    for worker in &mut workers {
-        assert!(worker.wait().success(), "{}", worker.stderr());
-    }
+    let settings = [&TWO_BATCHES[..], &[LONG]].concat();
+    let undisturbed = scene.scene.finish("undisturbed", &[], &settings);
+    scene.finish_without_store("run", "machine", &settings);
+
+    let said = scene.two_workers_end("run", "machine", "3600", &settings, 0);
+    assert!(said.contains("the run is complete; copies it"), "{said}");
+    assert!(!said.contains("another worker does not know it"), "{said}");
+    assert_eq!(scene.fetched("run"), undisturbed);
+
+    // A launcher that has lost a worker at the end starts all of them again.
+    let said = scene.two_workers_end("run", "machine", "3600", &settings, 0);
+    let complete = format!("the run is complete in {}", scene.url("run"));
+    assert!(said.contains(&complete), "{said}");
+    // Another run does not get this one's place.
+    let other = [&settings[..], &["seed=2"]].concat();
+    let said = scene.two_workers_end("run", "machine", "3600", &other, 1);
+    assert!(said.contains("already holds a finished run"), "{said}");
+}
+
+#[test]
+fn two_workers_train_one_run_in_a_bucket() {
+    let scene = BucketScene::new();
+    let alone = scene.scene.finish("alone", &[], &TWO_BATCHES);
+    scene.two_workers_end("run", "machine", "30", &TWO_BATCHES, 0);
     assert_eq!(scene.fetched("run"), alone);
 }

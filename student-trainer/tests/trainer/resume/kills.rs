@@ -194,19 +194,25 @@ fn a_run_killed_in_quantization_aware_distillation_gives_the_student_of_an_undis
 }
 
 #[test]
-fn a_signal_leaves_a_checkpoint_of_the_last_step_and_exit_code_0() {
+fn a_signal_leaves_a_checkpoint_of_the_last_step_and_the_chosen_exit_code() {
     let scene = Scene::new();
     let teacher = scene.teacher();
     let teachers = [&teacher];
     let undisturbed = scene.finish("undisturbed", &teachers, &[]);
     let mut random = random();
-    for signal in ["TERM", "HUP"] {
-        until_hit(signal, |name| {
-            let start = || scene.start(name, &teachers);
+    for (signal, code) in [("TERM", 0), ("HUP", 0), ("TERM", 75)] {
+        until_hit(&format!("{signal}-{code}"), |name| {
+            let start = || {
+                let mut command = scene.command(name, &teachers, &[]);
+                if code != 0 {
+                    command.args(["--stopped-exit-code", &code.to_string()]);
+                }
+                Process::start(command)
+            };
             let mut said = Vec::new();
             let stop = |process: &mut Process| {
                 process.signal(signal);
-                assert_eq!(process.wait().code(), Some(0), "{}", process.stderr());
+                assert_eq!(process.wait().code(), Some(code), "{}", process.stderr());
                 let newest = checkpoints(&scene.path(name)).pop().unwrap();
                 said.push((process.stderr(), newest));
             };

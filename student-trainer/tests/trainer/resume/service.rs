@@ -8,22 +8,26 @@ use proto::runs::v1::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 use super::scene::{EPOCHS, PHASES, Place, RETORT, STEPS, Scene, TRAINER, fixed_address};
 
-struct Service {
-    process: Process,
-    client: RunServiceClient<Channel>,
+pub struct Service {
+    pub process: Process,
+    pub client: RunServiceClient<Channel>,
 }
 
 impl Service {
     async fn start(scene: &Scene, address: &str) -> Self {
-        let ready_file = tempfile::tempdir().unwrap();
-        let ready_file = ready_file.path().join("ready.json");
+        let runs = scene.path("runs").display().to_string();
+        Self::of(Self::command(scene, &runs, address), address).await
+    }
+
+    /// A service at `address` that keeps its runs in `runs`.
+    pub fn command(scene: &Scene, runs: &str, address: &str) -> Command {
         let mut command = Command::new(TRAINER);
-        command.arg("serve").arg("--ready-file").arg(&ready_file);
-        let runs = format!("runs_folder={}", scene.path("runs").display());
+        command.arg("serve");
+        let runs = format!("runs_folder={runs}");
         let listen = format!("grpc.listen={address}");
         let allowed = toml::Value::from(vec![scene.path("").display().to_string()]);
         let allowed = format!("allowed_folders={allowed}");
@@ -31,6 +35,14 @@ impl Service {
         for setting in [runs, listen, allowed, metrics] {
             command.args(["--set", &setting]);
         }
+        command
+    }
+
+    /// Starts the service of `command` and waits until it serves.
+    pub async fn of(mut command: Command, address: &str) -> Self {
+        let ready_file = tempfile::tempdir().unwrap();
+        let ready_file = ready_file.path().join("ready.json");
+        command.arg("--ready-file").arg(&ready_file);
         let mut process = Process::start(command);
         process.ready(&ready_file);
         let client = RunServiceClient::connect(format!("http://{address}"));
@@ -39,16 +51,26 @@ impl Service {
     }
 
     async fn submit(&mut self, name: &str, config_toml: String) {
-        let name = name.to_owned();
-        let request = SubmitRunRequest {
-            name,
-            config_toml,
-            ..Default::default()
-        };
-        self.client.submit_run(request).await.unwrap();
+        self.try_submit(name, config_toml, &[]).await.unwrap();
     }
 
-    async fn states(&mut self) -> Vec<(String, RunState)> {
+    /// Submits a run with `settings`; returns its id.
+    pub async fn try_submit(
+        &mut self,
+        name: &str,
+        config_toml: String,
+        settings: &[&str],
+    ) -> Result<String, Status> {
+        let request = SubmitRunRequest {
+            name: name.to_owned(),
+            config_toml,
+            overrides: settings.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let submitted = self.client.submit_run(request).await?;
+        Ok(submitted.into_inner().run.unwrap().run_id)
+    }
+
+    pub async fn states(&mut self) -> Vec<(String, RunState)> {
         let listed = self.client.list_runs(ListRunsRequest {}).await.unwrap();
         let runs = listed.into_inner().runs.into_iter();
         runs.map(|run| (run.run_id.clone(), run.state())).collect()

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
-    process::{self, ExitStatus},
+    process::{self, Command, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -26,7 +26,7 @@ const FOUR_BATCHES: [&str; 6] = [
 ];
 
 /// The same samples per step in two batches.
-const TWO_BATCHES: [&str; 6] = [
+pub const TWO_BATCHES: [&str; 6] = [
     "phases[0].batch_size=8",
     "phases[1].batch_size=8",
     "phases[2].batch_size=8",
@@ -39,9 +39,35 @@ const TWO_BATCHES: [&str; 6] = [
 const PORTS: usize = 5;
 
 /// The processes of one run, by rank.
-struct Group(Vec<Process>);
+pub struct Group(Vec<Process>);
 
 impl Group {
+    /// Starts groups with `start` until one gets its port, and waits for the end of that one.
+    pub fn finish(start: impl Fn() -> Self) -> (Self, Vec<ExitStatus>) {
+        for _ in 0..PORTS {
+            let mut group = start();
+            let ends = group.wait();
+            if !group.lost_its_port() {
+                return (group, ends);
+            }
+        }
+        panic!("{PORTS} ports were taken");
+    }
+
+    /// Starts `count` workers that meet at a free port, the one with rank r with `command(r)`.
+    pub fn of(count: usize, command: impl Fn(usize) -> Command) -> Self {
+        let port = free_port().to_string();
+        let start = |rank: usize| {
+            let mut command = command(rank);
+            command.env("WORLD_SIZE", count.to_string());
+            command.env("RANK", rank.to_string());
+            command.env("MASTER_ADDR", "127.0.0.1");
+            command.env("MASTER_PORT", &port);
+            Process::start(command)
+        };
+        Self((0..count).map(start).collect())
+    }
+
     /// Starts `count` workers for the run called `name`, the one with rank r with the settings `settings(r)`.
     fn start<'s>(
         scene: &Scene,
@@ -63,18 +89,12 @@ impl Group {
         settings: impl Fn(usize) -> Vec<&'s str>,
         timeout: Duration,
     ) -> Self {
-        let port = free_port().to_string();
-        let start = |rank: usize| {
+        Self::of(count, |rank| {
             let mut command = scene.command(name, teachers, &settings(rank));
             let seconds = timeout.as_secs().to_string();
             command.args(["--worker-timeout", &seconds]);
-            command.env("WORLD_SIZE", count.to_string());
-            command.env("RANK", rank.to_string());
-            command.env("MASTER_ADDR", "127.0.0.1");
-            command.env("MASTER_PORT", &port);
-            Process::start(command)
-        };
-        Self((0..count).map(start).collect())
+            command
+        })
     }
 
     /// Waits for the ends of all.
@@ -84,7 +104,7 @@ impl Group {
         ends.collect()
     }
 
-    fn messages(&self) -> Vec<String> {
+    pub fn messages(&self) -> Vec<String> {
         self.0.iter().map(Process::stderr).collect()
     }
 
@@ -94,28 +114,10 @@ impl Group {
             .iter()
             .any(|text| text.contains("EADDRINUSE"))
     }
-
-    /// Starts a group and waits for its end.
-    fn finish<'s>(
-        scene: &Scene,
-        name: &str,
-        teachers: &[&Teacher],
-        count: usize,
-        settings: impl Fn(usize) -> Vec<&'s str>,
-    ) -> (Self, Vec<ExitStatus>) {
-        for _ in 0..PORTS {
-            let mut group = Self::start(scene, name, teachers, count, &settings);
-            let ends = group.wait();
-            if !group.lost_its_port() {
-                return (group, ends);
-            }
-        }
-        panic!("{PORTS} ports were taken");
-    }
 }
 
 /// A free port outside the range from which the kernel gives ports to others; no other test process tries the same ones.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     static TRIED: AtomicU32 = AtomicU32::new(0);
     loop {
         let tried = TRIED.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +131,9 @@ pub fn free_port() -> u16 {
 
 /// Finishes the run called `name` with `count` workers.
 fn finish(scene: &Scene, name: &str, teachers: &[&Teacher], count: usize) {
-    let (group, ends) = Group::finish(scene, name, teachers, count, |_| FOUR_BATCHES.to_vec());
+    let settings = |_: usize| FOUR_BATCHES.to_vec();
+    let start = || Group::start(scene, name, teachers, count, settings);
+    let (group, ends) = Group::finish(start);
     for (end, messages) in ends.iter().zip(group.messages()) {
         assert!(end.success(), "{messages}");
     }
@@ -226,13 +230,16 @@ fn workers_that_cannot_train_together_end_with_the_reason() {
         let seed = ["seed=1", "seed=2"][rank];
         [&FOUR_BATCHES[..], &[seed]].concat()
     };
-    let (group, ends) = Group::finish(&scene, "seeds", &[], 2, with_seed);
+    let start = || Group::start(&scene, "seeds", &[], 2, with_seed);
+    let (group, ends) = Group::finish(start);
     assert!(ends.iter().all(|end| end.code() == Some(1)), "{ends:?}");
     for text in group.messages() {
         let expected = "worker 1 has seed = 2, but worker 0 has 1";
         assert!(text.contains(expected), "{text}");
     }
-    let (group, ends) = Group::finish(&scene, "three", &[], 3, |_| FOUR_BATCHES.to_vec());
+    let settings = |_: usize| FOUR_BATCHES.to_vec();
+    let start = || Group::start(&scene, "three", &[], 3, settings);
+    let (group, ends) = Group::finish(start);
     assert!(ends.iter().all(|end| end.code() == Some(1)), "{ends:?}");
     for text in group.messages() {
         let expected = "phases[0].accumulate is 4, which 3 workers cannot divide";

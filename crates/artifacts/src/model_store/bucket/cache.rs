@@ -1,45 +1,41 @@
 //! Local copies of the ONNX files in a bucket.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
 
-use common::{atomic_file, digest::Sha256};
+use common::digest::Sha256;
+use object_storage::{CopyLayout, CopyLimits, LocalCopies};
 use tracing::warn;
 
 use crate::model_store::{StoreError, io_error};
 
 const EXTENSION: &str = "onnx";
 
-/// A temporary file that is older was left by a killed process.
-const LONGEST_WRITE: Duration = Duration::from_secs(3600);
+const LAYOUT: CopyLayout = CopyLayout {
+    folders: &[],
+    is_copy: is_model,
+};
 
 /// A folder of files that are named by their digest, with a limit on their size together. Processes may share it.
 /// A cache that cannot be written or read is logged, and costs nothing but time.
 #[derive(Debug)]
 pub(super) struct Cache {
-    folder: PathBuf,
+    copies: LocalCopies,
     max_bytes: u64,
-}
-
-/// A file in the folder.
-struct Entry {
-    used: SystemTime,
-    bytes: u64,
-    path: PathBuf,
 }
 
 impl Cache {
     /// Creates the folder if necessary.
     pub(super) fn open(folder: &Path, max_bytes: u64) -> Result<Self, StoreError> {
-        fs::create_dir_all(folder).map_err(io_error(folder))?;
-        Ok(Self {
-            folder: folder.to_owned(),
+        let limits = CopyLimits {
             max_bytes,
-        })
+            // There are few models, and each may have a large part of the limit.
+            bytes_between_looks: 0,
+        };
+        let copies = LocalCopies::open(folder, LAYOUT, limits).map_err(io_error(folder))?;
+        Ok(Self { copies, max_bytes })
     }
 
     /// The file with this digest. A damaged file counts as missing, and is removed.
@@ -58,77 +54,36 @@ impl Cache {
             let _ = fs::remove_file(&path);
             return None;
         }
-        // The oldest are removed first. If this fails, this one counts as older than it is.
-        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        self.copies.note_used(&path);
         Some(bytes)
     }
 
     /// Stores a file, and removes those that were not used for the longest time as far as the limit requires it.
     pub(super) fn insert(&self, sha256: &Sha256, bytes: &[u8]) {
-        let path = self.path(sha256);
         if bytes.len() as u64 > self.max_bytes {
             return;
         }
-        let inserted = atomic_file::write(&path, bytes).and_then(|()| self.make_room(&path));
-        if let Err(error) = inserted {
+        if let Err(error) = self.copies.insert(&self.path(sha256), bytes) {
             warn!("cannot keep a copy of a model: {error}");
         }
     }
 
-    fn make_room(&self, newest: &Path) -> io::Result<()> {
-        let mut entries = self.entries()?;
-        entries.sort_by_key(|entry| entry.used);
-        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
-        for entry in entries.iter().filter(|entry| entry.path != newest) {
-            if bytes <= self.max_bytes {
-                break;
-            }
-            remove(&entry.path)?;
-            bytes -= entry.bytes;
-        }
-        Ok(())
-    }
-
-    /// The files of the cache. Removes what killed processes left.
-    fn entries(&self) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let path = entry.path();
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                // Another process removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let used = metadata.modified()?;
-            if atomic_file::is_unfinished(&entry.file_name()) {
-                if used.elapsed().unwrap_or_default() > LONGEST_WRITE {
-                    remove(&path)?;
-                }
-            } else if path.extension().is_some_and(|found| found == EXTENSION) {
-                let bytes = metadata.len();
-                entries.push(Entry { used, bytes, path });
-            }
-        }
-        Ok(entries)
-    }
-
     fn path(&self, sha256: &Sha256) -> PathBuf {
-        self.folder.join(format!("{sha256}.{EXTENSION}"))
+        self.copies.folder().join(format!("{sha256}.{EXTENSION}"))
     }
 }
 
-/// Removes a file that another process may remove at the same time.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+fn is_model(path: &Path) -> bool {
+    path.extension().is_some_and(|found| found == EXTENSION)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::File,
+        time::{Duration, SystemTime},
+    };
+
     use super::*;
 
     fn insert(cache: &Cache, bytes: &[u8]) -> Sha256 {
@@ -177,18 +132,15 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_files_are_removed_once_they_are_old_and_others_are_kept() {
+    fn nothing_but_models_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path(), 1).unwrap();
-        let names = [".writing-old", ".writing-new", "notes.txt"];
-        let [old, new, notes] = names.map(|name| folder.path().join(name));
-        for path in [&old, &new, &notes] {
-            fs::write(path, "longer than the limit").unwrap();
-        }
-        let hours_ago = SystemTime::now() - 2 * LONGEST_WRITE;
-        let file = File::open(&old).unwrap();
-        file.set_modified(hours_ago).unwrap();
-        insert(&cache, b"1");
-        assert!(!old.exists() && new.exists() && notes.exists());
+        let notes = folder.path().join("notes.txt");
+        fs::write(&notes, "longer than the limit").unwrap();
+        let old = insert(&cache, b"1");
+        age(&cache, &old, 1);
+        let new = insert(&cache, b"2");
+        assert!(!cache.path(&old).exists() && cache.path(&new).exists());
+        assert!(notes.exists());
     }
 }

@@ -3,7 +3,7 @@ use std::{collections::HashSet, path::PathBuf, sync::Arc, thread, time::Duration
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tempfile::TempDir;
-use test_support::DyingStore;
+use test_support::FaultyStore;
 
 use super::*;
 use crate::model_store::test_model::{manifest, name};
@@ -53,7 +53,7 @@ impl TestBucket {
 
     /// A process that is killed after some requests.
     fn dying(&self, requests: usize, loses_reply: bool) -> Result<BucketStore, StoreError> {
-        let objects = DyingStore::after(requests, loses_reply, &self.objects);
+        let objects = FaultyStore::killed_after(requests, loses_reply, &self.objects);
         self.open_over(objects, Access::ReadWrite)
     }
 

@@ -1,6 +1,8 @@
 //! An arbitrary file of a run is rejected by name, or has the same meaning after it is written and read
 //! again.
 
+use std::fs;
+
 use proptest::prelude::*;
 
 use super::*;
