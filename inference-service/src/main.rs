@@ -9,10 +9,13 @@ use common::{
     process_environment,
     telemetry::{self, LogFormat},
 };
+use export_arguments::ExportArguments;
 use inference_service::{config::InferenceConfig, serve};
 use mimalloc::MiMalloc;
 use server::program::{self, PeerArguments, ServeArguments};
 use tokio::runtime::Builder;
+
+mod export_arguments;
 
 /// Buffers of requests are allocated on one thread and freed on another, which this allocator does
 /// without locks.
@@ -29,6 +32,7 @@ const ALLOCATOR_SETTINGS: [(&str, &str); 1] = [("MIMALLOC_PURGE_DELAY", "10")];
     version,
     after_help = "Examples:
   inference-service serve --store models
+  inference-service export --store s3://bucket/models exported
   inference-service healthcheck 127.0.0.1:8001"
 )]
 struct Arguments {
@@ -40,6 +44,9 @@ struct Arguments {
 enum Command {
     /// Serve models until SIGTERM, SIGINT or SIGHUP.
     Serve(Serve),
+    /// Copy the active version of each model in a store, usually in a bucket, into a folder or a prefix with the layout of a
+    /// store in a folder, which KServe and Triton can serve: NAME/VERSION/model.onnx.
+    Export(ExportArguments),
     /// Check whether a running service is ready; exit code 0 or 1.
     #[command(
         after_help = "Example:\n  inference-service healthcheck 127.0.0.1:8001",
@@ -74,8 +81,8 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
-    // A health check loads no library, and executing the program again would double its cost.
-    let loads = !matches!(command, Command::Healthcheck(_));
+    // A health check and an export load no library, and executing the program again would double their cost.
+    let loads = matches!(command, Command::Serve(_));
     let settings = [&ALLOCATOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
     if loads && let Err(error) = process_environment::require(&settings) {
         writeln!(
@@ -85,6 +92,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Serve(arguments) => serve(arguments),
+        Command::Export(arguments) => {
+            let _log = telemetry::init(LogFormat::default());
+            arguments.export()
+        }
         Command::Healthcheck(peer) => Ok(peer.healthcheck()?),
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    capture::Capture,
+    capture::{Capture, Destination, DestinationError},
     catalog::Catalog,
     config::InferenceConfig,
     error::PublishError,
@@ -31,7 +31,7 @@ use crate::{
     starting::Started,
 };
 
-/// Time to write the last captured samples if the requests in flight took all of theirs.
+/// Time to write and upload the last captured samples if the requests in flight took all of theirs.
 const LAST_SAMPLES: Duration = Duration::from_secs(2);
 
 /// Why the service cannot run.
@@ -46,7 +46,7 @@ pub enum ServerError {
     /// A trusted key cannot be used; the text names the file.
     #[error(transparent)]
     TrustedKey(#[from] KeyFileError),
-    /// The folder of the model store, of its copies, or of captured samples cannot be written.
+    /// The folder of the model store or of its copies cannot be written.
     #[error(transparent)]
     Folder(#[from] FolderError),
     /// The model store cannot be used.
@@ -64,7 +64,10 @@ pub enum ServerError {
     /// The ready file cannot be written.
     #[error(transparent)]
     ReadyFile(io::Error),
-    /// The operating system refuses the thread that writes captured samples.
+    /// Captured samples cannot be kept where they should.
+    #[error(transparent)]
+    CaptureDestination(#[from] DestinationError),
+    /// The operating system refuses a thread that captures samples.
     #[error("cannot start a thread to capture samples: {0}")]
     Capture(#[source] io::Error),
     /// A server failed.
@@ -87,9 +90,7 @@ pub async fn run(
     let ready_file = ready_file.map(ReadyFile::prepare).transpose();
     let ready_file = ready_file.map_err(ServerError::ReadyFile)?;
     let signatures = SignaturePolicy::load(&config.signatures)?;
-    if config.capture.share > 0.0 {
-        writable_folder::check("capture.folder", &config.capture.folder)?;
-    }
+    let captured = Destination::open(&config.capture)?;
     for excess in config.excess_threads() {
         warn!("{excess}");
     }
@@ -103,7 +104,8 @@ pub async fn run(
     };
     let publisher = Publisher::new(store, Arc::clone(&catalog), config, signatures);
     let readiness = Readiness::new(Arc::clone(&catalog), config.readiness);
-    let capture = Capture::start(&config.capture).map_err(ServerError::Capture)?;
+    let capture = captured.map(Capture::start).transpose();
+    let capture = capture.map_err(ServerError::Capture)?;
     let inference = Inference::new(catalog, readiness, config.log.access, capture);
     let inference = Arc::new(inference);
     let shared = Shared {
@@ -117,7 +119,7 @@ pub async fn run(
     let served = serve(ports, &shared, ready_file, &shutdown).await;
     let now = Instant::now();
     let deadline = served.as_ref().map_or(now, |deadline| *deadline);
-    write_last_samples(inference, deadline.max(now + LAST_SAMPLES)).await;
+    keep_last_samples(&inference, deadline.max(now + LAST_SAMPLES)).await;
     served.map(drop)
 }
 
@@ -183,16 +185,31 @@ async fn serve(
     Ok(deadline)
 }
 
-/// Writes the captured samples that wait for others, also after a failure. A file system may not answer.
-async fn write_last_samples(inference: Arc<Inference>, deadline: Instant) {
-    let finish = task::spawn_blocking(move || {
-        if let Some(capture) = &inference.capture {
-            capture.finish();
+/// Writes and uploads the captured samples that wait for others, also after a failure. A file system or a bucket may not
+/// answer.
+async fn keep_last_samples(inference: &Arc<Inference>, deadline: Instant) {
+    let steps: [(fn(&Capture), &str); 2] = [
+        (
+            Capture::finish_writing,
+            "the last captured samples were not written in time; they are lost",
+        ),
+        (
+            Capture::finish_uploading,
+            "not all captured samples were uploaded in time; the others stay in the spool",
+        ),
+    ];
+    for (finish, too_late) in steps {
+        let inference = Arc::clone(inference);
+        let finish = task::spawn_blocking(move || {
+            if let Some(capture) = &inference.capture {
+                finish(capture);
+            }
+        });
+        // The log has the message of a panic.
+        if timeout_at(deadline, finish).await.is_err() {
+            warn!("{too_late}");
+            return;
         }
-    });
-    // The log has the message of a panic.
-    if timeout_at(deadline, finish).await.is_err() {
-        warn!("the last captured samples were not written in time; they are lost");
     }
 }
 

@@ -21,6 +21,7 @@ use crate::manifest::{ArtifactManifest, ManifestError};
 
 mod active_version;
 mod bucket;
+mod export;
 mod folder;
 mod model_name;
 mod signed;
@@ -29,10 +30,13 @@ mod test_model;
 
 pub use active_version::ActiveVersion;
 pub use bucket::BucketStore;
+pub use export::{ExportTarget, Exported};
 pub use folder::FolderStore;
 pub use model_name::{InvalidModelName, ModelName};
 pub use signed::SignedManifest;
 
+/// Names of files in a store in a folder; those of a bucket have the last two.
+const MODEL_FILE: &str = "model.onnx";
 const MANIFEST_FILE: &str = "manifest.json";
 const ACTIVE_FILE: &str = "active.json";
 

@@ -22,6 +22,13 @@ pub(crate) enum Element {
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
+/// The number of samples in a file that begins with `file`, by its header alone: the first dimension of its array. `None` if
+/// the header is incomplete or wrong.
+pub fn npy_samples(file: &[u8]) -> Option<usize> {
+    let (header, _) = header(file).ok()?;
+    Dictionary::parse(header).ok()?.shape.first().copied()
+}
+
 impl Array {
     /// Reads the content of an `.npy` file.
     ///

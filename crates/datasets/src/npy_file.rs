@@ -49,7 +49,7 @@ pub fn npy_file(element: NpyElement, shape: &[usize], data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::npy::Array;
+    use crate::npy::{Array, npy_samples};
 
     #[test]
     fn the_elements_follow_a_padded_header() {
@@ -75,7 +75,13 @@ mod tests {
             ),
             (NpyElement::Fp32, &[1, 2][..], &rows[..], [0.5, -2.0]),
         ] {
-            let array = Array::parse(npy_file(element, shape, data)).unwrap();
+            let file = npy_file(element, shape, data);
+            assert_eq!(npy_samples(&file), Some(shape[0]));
+            // The header is enough, and half of it is not.
+            let header = file.len() - data.len();
+            assert_eq!(npy_samples(&file[..header]), Some(shape[0]));
+            assert_eq!(npy_samples(&file[..header / 2]), None);
+            let array = Array::parse(file).unwrap();
             assert_eq!(array.shape, shape);
             assert_eq!(array.floats().unwrap(), expected);
         }

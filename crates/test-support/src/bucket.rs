@@ -1,6 +1,7 @@
 //! A bucket of a real object store: SeaweedFS, which speaks the protocol of S3.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -8,7 +9,11 @@ use std::{
     sync::atomic::{AtomicU8, Ordering},
 };
 
-use crate::{addresses::own_host, conditions::eventually, process::Process};
+use crate::{
+    addresses::own_host,
+    conditions::{SOON, eventually},
+    process::Process,
+};
 
 /// The ports of the server, and the options that set them.
 const PORTS: [&str; 8] = [
@@ -104,13 +109,34 @@ impl Bucket {
 
     /// The bytes of an object, if it exists.
     pub fn object(&self, path: &str) -> Option<Vec<u8>> {
-        // HTTP/1.0 has no chunked bodies.
-        let request = format!(
-            "GET /{NAME}/{path} HTTP/1.0\r\nHost: {}\r\n\r\n",
-            self.address
-        );
+        self.get(&format!("/{NAME}/{path}"))
+    }
+
+    /// The objects below a prefix, by the rest of their names. At most 1000.
+    pub fn objects(&self, prefix: &str) -> BTreeMap<String, Vec<u8>> {
+        let prefix = format!("{prefix}/");
+        let listed = self.get(&format!("/{NAME}?list-type=2&prefix={prefix}"));
+        let listed = String::from_utf8(listed.unwrap()).unwrap();
+        let mut objects = BTreeMap::new();
+        for rest in listed.split("<Key>").skip(1) {
+            let (name, _) = rest.split_once("</Key>").unwrap();
+            let content = self.object(name).unwrap();
+            objects.insert(name.strip_prefix(&prefix).unwrap().to_owned(), content);
+        }
+        objects
+    }
+
+    /// The body of the answer to a GET request, unless nothing is at the path.
+    fn get(&self, path: &str) -> Option<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        // The answer to HTTP/1.0 has no chunks, and ends with the connection.
+        write!(
+            stream,
+            "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n",
+            self.address
+        )
+        .unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
@@ -119,7 +145,7 @@ impl Bucket {
         match head.split(' ').nth(1) {
             Some("200") => Some(body),
             Some("404") => None,
-            _ => panic!("{head}"),
+            _ => panic!("{path}: {head}"),
         }
     }
 

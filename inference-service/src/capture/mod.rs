@@ -1,9 +1,13 @@
 //! Captures a share of the requests' samples in files that a data set can be read from.
 //!
 //! [`Capture`] takes samples on the path of the requests, without waiting: what the bounded queue cannot hold is
-//! dropped and counted. A thread of its own writes them ([`Writer`]).
+//! dropped and counted. A thread of its own writes them ([`Writer`]): to the folder of the data set, or to the spool, from
+//! which another thread uploads them to a bucket ([`Uploader`]).
 
+mod destination;
+mod files;
 mod folder_lock;
+mod uploader;
 mod writer;
 
 use std::{
@@ -18,11 +22,13 @@ use std::{
 
 use artifacts::{manifest::ArtifactManifest, model_store::ModelName};
 
-use crate::{
-    batcher::InputValues, config::CaptureConfig, loaded_version::LoadedVersion,
-    sharing::is_selected,
-};
+use crate::{batcher::InputValues, loaded_version::LoadedVersion, sharing::is_selected};
+use files::{Files, Purpose, Spool};
+use uploader::Uploader;
 use writer::Writer;
+
+pub(crate) use destination::Destination;
+pub use destination::DestinationError;
 
 /// Requests that wait for the writer.
 const WAITING: usize = 256;
@@ -39,12 +45,14 @@ pub(crate) struct Capture {
     queue: SyncSender<Message>,
     counts: Arc<CaptureCounts>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    uploader: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Samples that were captured and dropped.
 #[derive(Debug, Default)]
 pub(crate) struct CaptureCounts {
     written: AtomicU64,
+    uploaded: AtomicU64,
     dropped: AtomicU64,
     /// Bytes in the queue.
     waiting: AtomicUsize,
@@ -71,26 +79,36 @@ struct Samples {
 }
 
 impl Capture {
-    /// Starts the writer; `None` if `config.share` is 0.
+    /// Starts the writer, and for a bucket the uploader.
     ///
     /// # Errors
     /// If the operating system refuses a thread.
-    pub(crate) fn start(config: &CaptureConfig) -> io::Result<Option<Self>> {
-        if config.share == 0.0 {
-            return Ok(None);
-        }
+    pub(crate) fn start(destination: Destination) -> io::Result<Self> {
+        let Destination {
+            config,
+            folder,
+            bucket,
+        } = destination;
         let counts = Arc::new(CaptureCounts::default());
-        let writer = Writer::new(config, Arc::clone(&counts));
-        let (capture, messages) = Self::with_queue(config.share, WAITING, counts);
+        let (mut capture, messages) = Self::with_queue(config.share, WAITING, Arc::clone(&counts));
+        let (limit, purpose, wakes) = match bucket {
+            None => (config.max_bytes, Purpose::DataSet, None),
+            Some(bucket) => {
+                let counts = Arc::clone(&counts);
+                let uploader = Uploader::new(bucket, &folder, config.max_bytes, counts);
+                // One message stands for any number of files.
+                let (wakes, spooled) = sync_channel(1);
+                let work = move || uploader.work(&spooled);
+                capture.uploader = Mutex::new(Some(spawn("capture-upload", work)?));
+                let purpose = Purpose::Spool(Spool::default());
+                (config.max_spool_bytes, purpose, Some(wakes))
+            }
+        };
+        let files = Files::new(&folder, limit, purpose, Arc::clone(&counts));
+        let writer = Writer::new(&config, files, wakes, counts);
         let work = move || writer.work(&messages);
-        let thread = thread::Builder::new()
-            .name("capture".to_owned())
-            .spawn(work)?;
-        *capture
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(Some(capture))
+        capture.writer = Mutex::new(Some(spawn("capture", work)?));
+        Ok(capture)
     }
 
     fn with_queue(
@@ -105,6 +123,7 @@ impl Capture {
             queue,
             counts,
             writer: Mutex::default(),
+            uploader: Mutex::default(),
         };
         (capture, messages)
     }
@@ -138,19 +157,31 @@ impl Capture {
         Arc::clone(&self.counts)
     }
 
-    /// Writes what was captured, and ends. Blocks.
-    pub(crate) fn finish(&self) {
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(writer) = writer {
+    /// Writes what was captured, and takes nothing more. Blocks.
+    pub(crate) fn finish_writing(&self) {
+        if let Some(writer) = take_thread(&self.writer) {
             // Fails if the thread has panicked, which the log says.
             let _ = self.queue.send(Message::End);
             let _ = writer.join();
         }
     }
+
+    /// Uploads what was written, unless the bucket does not answer. Blocks. Call [`finish_writing`](Self::finish_writing)
+    /// before.
+    pub(crate) fn finish_uploading(&self) {
+        if let Some(uploader) = take_thread(&self.uploader) {
+            // Fails if the thread has panicked, which the log says.
+            let _ = uploader.join();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+fn take_thread(thread: &Mutex<Option<JoinHandle<()>>>) -> Option<JoinHandle<()>> {
+    thread.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 impl CaptureCounts {
@@ -159,7 +190,12 @@ impl CaptureCounts {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Samples that were selected and not written: the queue was full, or writing failed.
+    /// Samples in the files that were uploaded to a bucket.
+    pub(crate) fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Samples that were selected and lost: the queue was full, writing failed, or a file made room in the spool.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

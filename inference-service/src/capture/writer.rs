@@ -1,27 +1,21 @@
-//! Writes captured samples in files of bounded size, and removes the oldest files.
-//!
-//! ```text
-//! <folder>/<model>/<shape>/x-000001.npy   u8 [n, height, width] or [n, 3, height, width], or f32 [n, values]
-//! ```
+//! Collects captured samples to files of bounded size.
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
+    io,
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use artifacts::model_store::ModelName;
-use common::{atomic_file, folders};
 use datasets::{NpyElement, Values, npy_file};
 use tracing::warn;
 
-use super::{CaptureCounts, Message, Samples, folder_lock};
+use super::{CaptureCounts, Message, Samples, files::Files, folder_lock};
 use crate::{config::CaptureConfig, raw_samples::raw_samples};
 
 /// Largest size of a file, bytes.
@@ -32,10 +26,13 @@ const LEAST_FILES: u64 = 8;
 
 /// The thread that writes.
 pub(super) struct Writer {
-    folder: PathBuf,
-    max_bytes: u64,
+    files: Files,
+    /// Largest size of a file that is waited for, bytes.
+    largest_file: u64,
     write_after: Duration,
     counts: Arc<CaptureCounts>,
+    /// Wakes the uploader after each file; dropped at the end.
+    uploader: Option<SyncSender<()>>,
     /// Samples that wait for others of the same file.
     parts: BTreeMap<Place, Part>,
 }
@@ -55,29 +52,32 @@ struct Part {
     data: Vec<u8>,
 }
 
-/// A file in the folder of captured samples.
-struct Written {
-    modified: SystemTime,
-    path: PathBuf,
-    bytes: u64,
-}
-
 impl Writer {
-    pub(super) fn new(config: &CaptureConfig, counts: Arc<CaptureCounts>) -> Self {
+    pub(super) fn new(
+        config: &CaptureConfig,
+        files: Files,
+        uploader: Option<SyncSender<()>>,
+        counts: Arc<CaptureCounts>,
+    ) -> Self {
+        let limit = match uploader {
+            Some(_) => config.max_bytes.min(config.max_spool_bytes),
+            None => config.max_bytes,
+        };
         Self {
-            folder: config.folder.clone(),
-            max_bytes: config.max_bytes,
+            files,
+            largest_file: LARGEST_FILE.min(limit / LEAST_FILES),
             write_after: Duration::from_secs(config.write_after_seconds),
             counts,
+            uploader,
             parts: BTreeMap::new(),
         }
     }
 
     /// Writes what arrives until the end.
     pub(super) fn work(mut self, messages: &Receiver<Message>) {
-        let lock = folder_lock::take(&self.folder);
+        let lock = folder_lock::take(self.files.folder());
         if let Err(error) = &lock {
-            let folder = self.folder.display();
+            let folder = self.files.folder().display();
             warn!("cannot remove the unfinished files in {folder}: {error}");
         }
         loop {
@@ -126,7 +126,7 @@ impl Writer {
             });
         part.samples += samples;
         part.data.extend_from_slice(&data);
-        let enough = self.largest_file();
+        let enough = self.largest_file;
         self.write(|part| part.data.len() as u64 >= enough);
     }
 
@@ -153,103 +153,53 @@ impl Writer {
         }
     }
 
-    fn write_part(&self, place: &Place, part: &Part) -> io::Result<()> {
+    fn write_part(&mut self, place: &Place, part: &Part) -> io::Result<()> {
         let sizes: Vec<String> = place.shape.iter().map(usize::to_string).collect();
-        let folder = self.folder.join(place.model.as_str()).join(sizes.join("x"));
+        let folder = format!("{}/{}", place.model, sizes.join("x"));
         // Images of one channel have no dimension for it, so that no reader takes their width for channels.
         let sample = match place.shape[..] {
             [1, _, _] => &place.shape[1..],
             _ => &place.shape[..],
         };
         let shape = [&[part.samples], sample].concat();
-        let file = npy_file(part.element, &shape, &part.data);
-        self.make_room(file.len() as u64)?;
-        fs::create_dir_all(&folder)?;
-        let number = newest_number(&folder)? + 1;
-        let path = folder.join(format!("x-{number:06}.npy"));
-        atomic_file::write_new(&path, &file)
-    }
-
-    /// Removes the oldest files, so that `bytes` more fit within the limit.
-    fn make_room(&self, bytes: u64) -> io::Result<()> {
-        if bytes > self.max_bytes {
-            let problem = format!("one file would have {bytes} bytes (capture.max_bytes)");
-            return Err(io::Error::other(problem));
-        }
-        let mut files = self.files()?;
-        files.sort_by(|one, other| {
-            let key = |file: &Written| (file.modified, file.path.clone());
-            key(one).cmp(&key(other))
-        });
-        let mut total: u64 = files.iter().map(|file| file.bytes).sum();
-        for file in files {
-            if total + bytes <= self.max_bytes {
-                break;
-            }
-            fs::remove_file(&file.path)?;
-            total -= file.bytes;
+        self.files
+            .add(&folder, &npy_file(part.element, &shape, &part.data))?;
+        if let Some(uploader) = &self.uploader {
+            // If the channel is full, the uploader looks for files soon anyway.
+            let _ = uploader.try_send(());
         }
         Ok(())
     }
-
-    /// All files that this service, or one before it, has written.
-    fn files(&self) -> io::Result<Vec<Written>> {
-        let mut files = Vec::new();
-        if !self.folder.is_dir() {
-            return Ok(files);
-        }
-        for model in folders::list(&self.folder)?.folders() {
-            for shape in folders::list(&model.path)?.folders() {
-                for entry in folders::list(&shape.path)?.entries {
-                    if part_number(&entry.name).is_some() {
-                        let metadata = fs::metadata(&entry.path)?;
-                        files.push(Written {
-                            modified: metadata.modified()?,
-                            bytes: metadata.len(),
-                            path: entry.path,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(files)
-    }
-
-    /// The size from which a file is written.
-    fn largest_file(&self) -> u64 {
-        LARGEST_FILE.min(self.max_bytes / LEAST_FILES)
-    }
-}
-
-/// The largest number of a file in `folder`, or 0.
-fn newest_number(folder: &Path) -> io::Result<u64> {
-    let entries = folders::list(folder)?.entries;
-    let numbers = entries.iter().filter_map(|entry| part_number(&entry.name));
-    Ok(numbers.max().unwrap_or(0))
-}
-
-fn part_number(name: &str) -> Option<u64> {
-    let number = name.strip_prefix("x-")?.strip_suffix(".npy")?;
-    number.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::{fs, path::Path, sync::mpsc::sync_channel};
 
     use datasets::{DataSpec, Sample, Shares, open};
 
     use super::*;
-    use crate::{batcher::InputValues, test_model};
+    use crate::{
+        batcher::InputValues,
+        capture::files::{CapturedFile, Purpose, Spool, oldest_first},
+        test_model,
+    };
 
-    fn writer(folder: &Path, max_bytes: u64) -> Writer {
-        let config = CaptureConfig {
+    fn config(folder: &Path, max_bytes: u64) -> CaptureConfig {
+        CaptureConfig {
             share: 1.0,
             folder: folder.to_owned(),
             max_bytes,
             write_after_seconds: 3600,
-        };
-        Writer::new(&config, Arc::default())
+            spool: folder.to_owned(),
+            max_spool_bytes: max_bytes,
+        }
+    }
+
+    fn writer(folder: &Path, max_bytes: u64) -> Writer {
+        let counts = Arc::<CaptureCounts>::default();
+        let files = Files::new(folder, max_bytes, Purpose::DataSet, Arc::clone(&counts));
+        Writer::new(&config(folder, max_bytes), files, None, counts)
     }
 
     /// `pixels` as samples of one pixel each for the model of `test_model`, which does not normalize.
@@ -308,22 +258,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let max_bytes = 1 << 16;
         let mut writer = writer(folder.path(), max_bytes);
-        let total = |writer: &Writer| -> u64 {
-            let files = writer.files().unwrap();
-            files.iter().map(|file| file.bytes).sum()
+        let total = || -> u64 {
+            let files = oldest_first(folder.path()).unwrap().into_iter();
+            let size = |file: CapturedFile| fs::metadata(file.path).unwrap().len();
+            files.map(size).sum()
         };
         // Each file has an eighth of the limit.
         for round in 0..20 {
             writer.add(samples(&[round; 1 << 13]));
             assert!(writer.parts.is_empty(), "it is written");
-            assert!(total(&writer) <= max_bytes);
+            assert!(total() <= max_bytes);
         }
-        assert!(total(&writer) > max_bytes / 2);
+        assert!(total() > max_bytes / 2);
         let mut kept = read(folder.path());
         kept.dedup();
         assert!(kept.ends_with(&[17, 18, 19]), "{kept:?}");
         assert!(!kept.contains(&0), "{kept:?}");
         assert_eq!(writer.counts.written(), 20 << 13);
+    }
+
+    #[test]
+    fn a_spool_holds_what_the_data_set_would_and_wakes_the_uploader() {
+        let [data, spool] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (uploader, wakes) = sync_channel(1);
+        let counts = Arc::<CaptureCounts>::default();
+        let purpose = Purpose::Spool(Spool::default());
+        let files = Files::new(spool.path(), 1 << 20, purpose, Arc::clone(&counts));
+        let config = config(spool.path(), 1 << 20);
+        let spooling = Writer::new(&config, files, Some(uploader), counts);
+        for mut writer in [writer(data.path(), 1 << 20), spooling] {
+            for pixels in [&[1, 2][..], &[3]] {
+                writer.add(samples(pixels));
+                writer.write(|_| true);
+            }
+        }
+        assert_eq!(read(spool.path()), [1, 2, 3]);
+        assert_eq!(read(spool.path()), read(data.path()));
+        // One message stands for both files, and the writer has ended.
+        assert!(wakes.recv().is_ok() && wakes.recv().is_err());
     }
 
     #[test]

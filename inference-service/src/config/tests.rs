@@ -111,6 +111,22 @@ fn contradicting_settings_are_rejected_with_both_keys() {
 }
 
 #[test]
+fn captured_samples_are_kept_in_a_folder_or_in_a_bucket() {
+    let location = |folder: &str| {
+        let config = load(&[&format!("capture.folder={folder}")]).unwrap();
+        config.capture.location().unwrap()
+    };
+    assert_eq!(location("a/b"), Location::Folder("a/b".into()));
+    assert_eq!(location("file:///a"), Location::Folder("/a".into()));
+    for url in ["s3://b/captured", "gs://b", "az://b/captured"] {
+        let Location::Bucket(bucket) = location(url) else {
+            panic!("{url} is a bucket");
+        };
+        assert_eq!(bucket.to_string(), url);
+    }
+}
+
+#[test]
 fn names_of_models_keep_capitals_and_dots() {
     let layers = Layers {
         environment: vec![common::config::Variable {
@@ -186,6 +202,9 @@ fn every_key_has_a_range() {
         "canary.teacher=nowhere",
         "capture.share=1.5",
         "capture.folder=",
+        "capture.folder=http://bucket/captured",
+        "capture.spool=",
+        "capture.max_spool_bytes=65535",
         "capture.max_bytes=65535",
         "capture.write_after_seconds=0",
         "shutdown.grace_seconds=3601",

@@ -60,6 +60,8 @@ pub enum Metric {
     CanaryNotCompared,
     /// Counter without labels: captured samples.
     CapturedSamples,
+    /// Counter without labels: captured samples that are in the bucket.
+    CaptureUploaded,
     /// Counter without labels: samples that were selected for capture and dropped.
     CaptureDropped,
     /// Counter by `outcome`: looks at a shared model store.
@@ -91,6 +93,7 @@ impl Metric {
         Self::CanaryAgreeing,
         Self::CanaryNotCompared,
         Self::CapturedSamples,
+        Self::CaptureUploaded,
         Self::CaptureDropped,
         Self::StorePolls,
     ];
@@ -120,6 +123,7 @@ impl Metric {
             Self::CanaryAgreeing => "retort_canary_agreeing_samples",
             Self::CanaryNotCompared => "retort_canary_requests_not_compared",
             Self::CapturedSamples => "retort_capture_samples",
+            Self::CaptureUploaded => "retort_capture_uploaded_samples",
             Self::CaptureDropped => "retort_capture_dropped_samples",
             Self::StorePolls => "retort_inference_store_polls",
         }
@@ -149,8 +153,9 @@ impl Metric {
             Self::CanaryCompared => "Samples of canaries whose class was compared.",
             Self::CanaryAgreeing => "Compared samples for which the canary agreed.",
             Self::CapturedSamples => "Captured samples in files.",
+            Self::CaptureUploaded => "Captured samples in files that were uploaded to a bucket.",
             Self::CaptureDropped => {
-                "Samples selected for capture and dropped: queue full, or not written."
+                "Samples selected for capture and dropped: queue full, not written, or spool full."
             }
             Self::StorePolls => "Looks at a shared model store, by outcome.",
             Self::CanaryNotCompared => {
@@ -182,6 +187,7 @@ impl Metric {
             | Self::CanaryAgreeing
             | Self::CanaryNotCompared
             | Self::CapturedSamples
+            | Self::CaptureUploaded
             | Self::CaptureDropped
             | Self::StorePolls => "counter",
         }

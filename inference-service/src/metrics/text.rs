@@ -75,6 +75,9 @@ pub(super) fn render(
             Metric::CapturedSamples => {
                 text.line(format_args!("{} {}", metric.name(), captured.written()));
             }
+            Metric::CaptureUploaded => {
+                text.line(format_args!("{} {}", metric.name(), captured.uploaded()));
+            }
             Metric::CaptureDropped => {
                 text.line(format_args!("{} {}", metric.name(), captured.dropped()));
             }
@@ -153,6 +156,7 @@ impl Text {
             | Metric::CanaryAgreeing
             | Metric::CanaryNotCompared
             | Metric::CapturedSamples
+            | Metric::CaptureUploaded
             | Metric::CaptureDropped
             | Metric::StorePolls => {}
         }

@@ -14,7 +14,7 @@ use crate::support::{
 
 /// The normalization of `Artifact::new`.
 const NORMALIZATION: (f32, f32) = (0.25, 0.5);
-const PIXELS: usize = 64;
+pub const PIXELS: usize = 64;
 
 fn start(folder: &Path, settings: &[&str]) -> Service {
     let folder = format!("capture.folder={}", folder.display());
@@ -25,7 +25,7 @@ fn start(folder: &Path, settings: &[&str]) -> Service {
 }
 
 /// A request for the images in `pixels`, normalized as the model's clients do.
-fn request(pixels: &[u8]) -> ModelInferRequest {
+pub fn request(pixels: &[u8]) -> ModelInferRequest {
     let bytes: Vec<u8> = normalized(pixels, NORMALIZATION)
         .iter()
         .flat_map(|value| value.to_le_bytes())
@@ -37,13 +37,13 @@ fn request(pixels: &[u8]) -> ModelInferRequest {
 }
 
 /// Images that differ in every pixel from one to the next.
-fn images(first: u8, count: usize) -> Vec<u8> {
+pub fn images(first: u8, count: usize) -> Vec<u8> {
     let image = |at: usize| (0..PIXELS).map(move |pixel| first + at as u8 + 3 * pixel as u8 / 2);
     (0..count).flat_map(image).collect()
 }
 
 /// The samples that a run would read, one after another.
-fn read(folder: &Path) -> Vec<u8> {
+pub fn read(folder: &Path) -> Vec<u8> {
     let mut spec = DataSpec::new(folder.join(MODEL).join("1x8x8"));
     spec.shares = Shares {
         validation: 0.0,
@@ -63,7 +63,8 @@ fn pixels(source: &dyn Source, sample: u32) -> Vec<u8> {
     }
 }
 
-fn metric(service: &Service, name: &str) -> f64 {
+/// The value of a metric without labels.
+pub fn metric(service: &Service, name: &str) -> f64 {
     metric_in(&service.metrics(), name)
 }
 

@@ -3,6 +3,7 @@
 mod admission;
 mod bad_requests;
 mod bucket_canaries;
+mod bucket_captures;
 mod bucket_deaths;
 mod bucket_swaps;
 mod buckets;
@@ -12,6 +13,7 @@ mod classification;
 mod client;
 mod clients;
 mod demo_page;
+mod exports;
 mod full_house;
 mod lifecycle;
 mod limits;

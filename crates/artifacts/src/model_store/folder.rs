@@ -23,15 +23,14 @@ use std::{
 use tracing::warn;
 
 use super::{
-    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, ModelName, ModelState, ModelStore, SignedManifest,
-    StoreError, io_error, parse_version, signed::SIGNATURE_FILE,
+    ACTIVE_FILE, ActiveVersion, MANIFEST_FILE, MODEL_FILE, ModelName, ModelState, ModelStore,
+    SignedManifest, StoreError, io_error, parse_version, signed::SIGNATURE_FILE,
 };
 use crate::manifest::ArtifactManifest;
 use common::{atomic_file, digest::Sha256, file_lock::FileLock, folders};
 
 mod deletion;
 
-const MODEL_FILE: &str = "model.onnx";
 const LOCK_FILE: &str = ".lock";
 
 /// A model store in a folder. One process at a time writes; others may read meanwhile.
@@ -393,7 +392,8 @@ impl ModelStore for FolderStore {
     }
 }
 
-fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+/// The content of a file, if it exists.
+pub(super) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     match folders::entry_exists(path) {
         Ok(false) => Ok(None),
         Ok(true) | Err(_) => folders::read(path).map(Some).map_err(io_error(path)),
