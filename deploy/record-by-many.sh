@@ -186,7 +186,7 @@ for worker in $(seq 0 $((WORKERS - 1))); do
     ended "worker-$worker"
 done
 ended twin
-rate "$WORKERS workers and a twin, of which ${#killed[@]} were killed" "$begin"
+rate "$WORKERS workers, ${#killed[@]} of them killed, and a twin" "$begin"
 
 step "comparison"
 start other /soft-targets/other --set soft_targets.view_seed=2 --set soft_targets.views=1

@@ -101,10 +101,17 @@ impl Store {
 /// Removes all objects, of which at least `shards` must be shards.
 fn clear(objects: &Bucket, shards: u64) -> Result<()> {
     let mut there = 0;
-    for object in objects.list(&"".into())? {
-        let name: &str = object.location.as_ref();
-        there += u64::from(name.ends_with(SHARD));
-        objects.remove(&object.location)?;
+    loop {
+        let listed = objects.list(&"".into())?;
+        if listed.is_empty() {
+            break;
+        }
+        // The last request of a process may arrive meanwhile.
+        for object in listed {
+            let name: &str = object.location.as_ref();
+            there += u64::from(name.ends_with(SHARD));
+            objects.remove(&object.location)?;
+        }
     }
     let url = objects.url(&"".into());
     ensure!(
