@@ -13,7 +13,7 @@ const DESCRIPTION: &str = "recording.json";
 /// Counts the complete shards of each worker without reading them. A worker records its shards in their order, and a
 /// file has its name once it is complete.
 pub(super) struct Shards {
-    /// Folder of recordings, or of copies of recordings, of which there will be one.
+    /// Folder of one recording, or of its copies.
     store: PathBuf,
     /// Folder of the recording, once it is there.
     recording: Option<PathBuf>,

@@ -98,7 +98,7 @@ impl Store {
     }
 }
 
-/// Removes all objects, of which at least `shards` must be shards.
+/// Removes all objects. At least `shards` of them must be shards.
 fn clear(objects: &Bucket, shards: u64) -> Result<()> {
     let mut there = 0;
     loop {
