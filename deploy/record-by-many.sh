@@ -13,7 +13,9 @@ Records 100,000 soft targets, two views of 50,000 images of Fashion-MNIST, twice
   - with 8 workers in containers, of which 3 are killed (SIGKILL) at random while they work and are started again, and one
     is doubled.
 
-Then compares all files of the two recordings, and those with a recording of other views, which must differ.
+Then compares all files of the two recordings, and those with a recording of other views, which must differ. Prints the
+seconds and samples/s of both, with the start of the containers, and the shards that were there when a worker was killed.
+All workers ask one teacher of RETORT_TEACHER_CPUS cores, which limits both rates.
 
   --s3    the 8 workers record into a bucket: SeaweedFS in a container (scripts/setup --tests installs it; needs curl). The
           other recordings are on a volume, so the script compares objects with files.
@@ -39,7 +41,7 @@ export COMPOSE_PROJECT_NAME=retort-record
 . deploy/bucket.sh
 docker info >/dev/null 2>&1 || fail "no Docker engine answers"
 
-WORKERS=8 DOUBLED=5 SHARDS=100
+WORKERS=8 DOUBLED=5 SHARDS=100 SAMPLES=100000
 SEED="${SEED:-$$}"
 RANDOM="$SEED"
 # Where the workers record, and what they need for it.
@@ -105,15 +107,22 @@ recorded() {
     fi
 }
 
-# share WORKER: counts the shards that are there of the worker's share
+# share WORKER: counts the shards of the worker's share among the names on standard input
 share() {
-    recorded | sed -n 's|.*/view-0*\([0-9][0-9]*\)/shard-0*\([0-9][0-9]*\)\.safetensors$|\1 \2|p' |
+    sed -n 's|.*/view-0*\([0-9][0-9]*\)/shard-0*\([0-9][0-9]*\)\.safetensors$|\1 \2|p' |
         awk -v worker="$1" -v workers="$WORKERS" '($1 * 50 + $2) % workers == worker {count++} END {print count + 0}'
 }
 
 # has_shards WORKER COUNT: whether so many shards of the worker's share are there
 has_shards() {
-    [ "$(share "$1")" -ge "$2" ]
+    [ "$(recorded | share "$1")" -ge "$2" ]
+}
+
+# rate WHO BEGIN: prints the time since BEGIN, in which all samples were recorded, and the samples/s
+rate() {
+    local seconds=$((SECONDS - $2))
+    [ "$seconds" -gt 0 ] || fail "$1 recorded $SAMPLES samples in less than a second"
+    say "$1: $SAMPLES samples in $seconds s, $((SAMPLES / seconds)) samples/s"
 }
 
 # digests WHERE: prints the SHA-256 of every file of recordings, except the locks
@@ -146,10 +155,13 @@ if [ "$s3" = yes ]; then
 fi
 
 step "one worker"
+begin=$SECONDS
 start one /soft-targets/one
 ended one
+rate "one worker" "$begin"
 
 step "$WORKERS workers record into $many, SEED=$SEED"
+begin=$SECONDS
 for worker in $(seq 0 $((WORKERS - 1))); do
     start "worker-$worker" "$many" --index "$worker" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
 done
@@ -163,15 +175,18 @@ while [ "${#killed[@]}" -lt 3 ]; do
     wait_for 600 "worker $worker has some shards" has_shards "$worker" $((1 + RANDOM % 4))
     docker kill --signal KILL "$COMPOSE_PROJECT_NAME-worker-$worker" >/dev/null 2>&1 ||
         fail "worker $worker has ended already: lower RETORT_TEACHER_CPUS"
-    left="$(share "$worker")"
+    there="$(recorded)"
+    left="$(share "$worker" <<<"$there")"
     [ "$left" -lt $((SHARDS / WORKERS)) ] || fail "worker $worker was killed too late: lower RETORT_TEACHER_CPUS"
-    say "killed worker $worker after $left of its shards"
+    all="$(grep -c '/shard-[0-9]*\.safetensors$' <<<"$there" || true)"
+    say "killed worker $worker: $left shards of its share were there, $all of all $SHARDS"
     docker start "$COMPOSE_PROJECT_NAME-worker-$worker" >/dev/null
 done
 for worker in $(seq 0 $((WORKERS - 1))); do
     ended "worker-$worker"
 done
 ended twin
+rate "$WORKERS workers, ${#killed[@]} of them killed, and a twin" "$begin"
 
 step "comparison"
 start other /soft-targets/other --set soft_targets.view_seed=2 --set soft_targets.views=1

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-# Minutes on two cores with AVX512_BF16: the build measured on an Intel Xeon (docs/benchmarks.md), the demo on an AMD
-# EPYC (docs/results.md).
+# Minutes on two cores with AVX512_BF16: the build measured on an Intel Xeon (docs/benchmarks-history.md), the demo on
+# an AMD EPYC (docs/results.md).
 MEASURED_CORES = 2
 BUILD_MINUTES = 13
 DEMO_MINUTES = 8

@@ -19,6 +19,7 @@ use server::security::client::ConnectError;
 use tokio::runtime::Runtime;
 
 mod answer_bytes;
+mod core_time;
 mod cpu_time;
 mod distill;
 mod encodings;

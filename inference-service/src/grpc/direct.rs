@@ -3,7 +3,7 @@
 //! tonic's codecs support streams of messages of any size: for every call they allocate a buffer to collect the
 //! request, another to encode the response, and a stream for each. This call is made thousands of times per
 //! second, and its request usually is a single frame, which holds the values already in one piece. The fast
-//! path saves 16 % of the processor time of a call (docs/benchmarks.md). tonic handles all other calls, and
+//! path saves 16 % of the processor time of a call (docs/benchmarks-history.md). tonic handles all other calls, and
 //! compressed requests.
 
 use std::{

@@ -10,6 +10,7 @@ mod predictions;
 mod recorders;
 mod recording;
 mod shards;
+mod store;
 mod teachers;
 mod worker_group;
 mod workers;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use common::output::Messages;
+use object_storage::BucketLocation;
 use tempfile::TempDir;
 
 use crate::{
@@ -38,13 +40,15 @@ use message_bytes::ByteFigures;
   retort-bench scaling --json > scaling.json
   retort-bench scaling --parts arithmetic --measured scaling.json --link-gbit 1
   retort-bench scaling --parts recording,workers --recorders 1,2 --processes 1,2 --turns 1
+  retort-bench scaling --parts recording --recorded-batch 0 --store s3://BUCKET/PREFIX
 
 teachers     samples/s of the demo's teacher on one core, and how many such teachers one core of a
              trainer feeds on; the share of linear scaling of simulated teachers
 bytes        bytes per sample in the messages of trainer and teacher: soft targets by encoding, images
              as pixels and by reference
 recording    samples/s of several processes of `student-trainer record` on one recording; a simulated
-             teacher for each takes a fixed time per batch, so that teachers and not cores are the limit
+             teacher for each takes a fixed time per batch, so that teachers and not cores are the limit;
+             with --recorded-batch 0 it answers at once, so that the cores are
 workers      samples/s of data-parallel training by several processes of one thread, and by arithmetic
              the network's share of a step with more of them on machines of their own
 predictions  processor time of a million predictions of the demo's student, by `retort-bench serve`
@@ -71,9 +75,12 @@ pub(crate) struct ScalingArguments {
     /// Numbers of processes that record together.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8", value_parser = at_least_one)]
     recorders: Vec<usize>,
-    /// Milliseconds that the teacher of a recording process takes for a batch of 128 samples.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 40, value_parser = at_least_one)]
+    /// Milliseconds that the teacher of a recording process takes for a batch of 128 samples; 0: it answers at once.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 40)]
     recorded_batch: usize,
+    /// Record below this prefix of a bucket and not into a folder; the environment has the credentials.
+    #[arg(long, value_name = "URL", value_parser = store::bucket_location)]
+    store: Option<BucketLocation>,
     /// The networks that processes train together.
     #[arg(
         long,

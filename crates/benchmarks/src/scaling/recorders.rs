@@ -1,8 +1,7 @@
 //! Processes of `student-trainer record` that record together, each from a simulated teacher of its own.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -10,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use common::atomic_file;
 use toml::{Table, Value};
 
-use super::shards::Shards;
+use super::{shards::Shards, store::Store};
 use crate::{
+    core_time::CoreTime,
     cpu_time::cpu_seconds,
-    process::{Program, Running, Server},
+    process::{Program, Running, Server, usable_cores},
     recipe,
     streaming::endpoints,
     trainer::text,
@@ -32,8 +32,8 @@ pub(super) struct Recorders<'a> {
     pub count: usize,
     /// Views of [`SAMPLES`] images.
     pub views: u32,
-    /// Folder of the recording, which does not exist yet and is removed.
-    pub store: PathBuf,
+    /// The place of the recording, which is empty, also afterwards.
+    pub store: &'a Store,
     /// File to write the configuration to.
     pub config: &'a Path,
     /// Folder of the images.
@@ -53,17 +53,17 @@ impl Recorders<'_> {
         atomic_file::write(self.config, config.as_bytes()).with_context(named)?;
         let start = |index| self.program(index)?.start();
         let processes = (0..self.count).map(start).collect::<Result<Vec<_>>>();
+        let per_view = (SAMPLES / SHARD_SAMPLES) as u64;
         let mut watch = Watch {
             processes: processes?,
             teachers: self.teachers,
-            shards: Shards::new(&self.store, (SAMPLES / SHARD_SAMPLES) as u64, self.count),
+            shards: Shards::new(&self.store.folder, per_view, self.count),
+            cores: usable_cores(usize::MAX).context("cannot read the core affinity")?,
         };
         let window = watch.window(seconds).await;
+        let recorded = watch.recorded();
         drop(watch);
-        if self.store.exists() {
-            let named = || self.store.display().to_string();
-            fs::remove_dir_all(&self.store).with_context(named)?;
-        }
+        self.store.clear(recorded?)?;
         window
     }
 
@@ -82,7 +82,6 @@ impl Recorders<'_> {
         let settings = [
             format!("data.path={}", quoted(&text(self.data)?)),
             format!("data.train_samples={SAMPLES}"),
-            format!("soft_targets.folder={}", quoted(&text(&self.store)?)),
             format!("soft_targets.views={}", self.views),
             format!("soft_targets.samples_per_shard={SHARD_SAMPLES}"),
             // Simulated teachers have other names for the classes.
@@ -94,7 +93,8 @@ impl Recorders<'_> {
             .arg(self.config)
             .args(["--index", &index.to_string()])
             .args(["--of", &self.count.to_string()]);
-        let settings = settings.iter();
+        let places = self.store.settings()?;
+        let settings = settings.iter().chain(&places);
         Ok(settings.fold(program, |program, setting| program.args(["--set", setting])))
     }
 }
@@ -108,6 +108,8 @@ pub(super) struct Window {
     pub processes_cpu: f64,
     /// Processor time of the simulated teachers.
     pub teachers_cpu: f64,
+    /// Share of the time in which the cores were busy, with any program.
+    pub busy_share: f64,
 }
 
 /// Running processes and what they have recorded.
@@ -115,6 +117,8 @@ struct Watch<'a> {
     processes: Vec<Running>,
     teachers: &'a Server,
     shards: Shards,
+    /// The cores that all of them may use.
+    cores: Vec<usize>,
 }
 
 /// What has been recorded and used until a point in time.
@@ -123,6 +127,7 @@ struct Reading {
     shards: u64,
     processes_cpu: f64,
     teachers_cpu: f64,
+    cores: CoreTime,
 }
 
 impl Watch<'_> {
@@ -153,7 +158,7 @@ impl Watch<'_> {
     /// Waits until there are more than `shards` shards.
     async fn pause_until_recorded(&mut self, shards: u64) -> Result<()> {
         let waiting = Instant::now();
-        while self.shards.complete()?.iter().sum::<u64>() <= shards {
+        while self.recorded()? <= shards {
             if waiting.elapsed() > START {
                 bail!("the processes recorded nothing for {} s", START.as_secs());
             }
@@ -172,13 +177,20 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// The number of complete shards.
+    fn recorded(&mut self) -> Result<u64> {
+        Ok(self.shards.complete()?.iter().sum())
+    }
+
     fn read(&mut self) -> Result<Reading> {
+        let (at, shards) = (Instant::now(), self.recorded()?);
         let processes = self.processes.iter().map(|it| cpu_seconds(it.pid()));
         Ok(Reading {
-            at: Instant::now(),
-            shards: self.shards.complete()?.iter().sum(),
+            at,
+            shards,
             processes_cpu: processes.sum::<Result<_>>()?,
             teachers_cpu: cpu_seconds(self.teachers.pid())?,
+            cores: CoreTime::read(&self.cores)?,
         })
     }
 }
@@ -190,6 +202,7 @@ impl Reading {
             seconds: (self.at - begin.at).as_secs_f64(),
             processes_cpu: self.processes_cpu - begin.processes_cpu,
             teachers_cpu: self.teachers_cpu - begin.teachers_cpu,
+            busy_share: self.cores.busy_share_since(begin.cores),
         }
     }
 }

@@ -13,7 +13,7 @@ const DESCRIPTION: &str = "recording.json";
 /// Counts the complete shards of each worker without reading them. A worker records its shards in their order, and a
 /// file has its name once it is complete.
 pub(super) struct Shards {
-    /// Folder of recordings, of which there will be one.
+    /// Folder of one recording, or of its copies.
     store: PathBuf,
     /// Folder of the recording, once it is there.
     recording: Option<PathBuf>,
@@ -54,20 +54,27 @@ impl Shards {
     }
 }
 
-/// The folder of the recording in `store`.
+/// The folder of the recording in `store`, or one level below: there are the copies of a bucket.
 fn recording(store: &Path) -> io::Result<Option<PathBuf>> {
-    let entries = match fs::read_dir(store) {
+    let mut found = folders(store)?;
+    for bucket in found.clone() {
+        found.extend(folders(&bucket)?);
+    }
+    let mut found = found.into_iter();
+    Ok(found.find(|folder| folder.join(DESCRIPTION).exists()))
+}
+
+/// The folders in `folder`.
+fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
         // The first worker creates it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    for entry in entries {
-        let folder = entry?.path();
-        if folder.join(DESCRIPTION).exists() {
-            return Ok(Some(folder));
-        }
-    }
-    Ok(None)
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
 }
 
 /// Path of a shard below its recording's folder. Shards are numbered view by view.
@@ -105,5 +112,19 @@ mod tests {
         assert_eq!(record(1, 1), [3, 0]);
         // With the number 1, worker 1 also has 3.
         assert_eq!(record(0, 1), [3, 2]);
+    }
+
+    #[test]
+    fn copies_of_a_bucket_count() {
+        let cache = tempfile::tempdir().unwrap();
+        let recording = cache.path().join("bucket-01").join("teacher-f32-1");
+        let mut shards = Shards::new(cache.path(), 3, 1);
+        fs::create_dir_all(recording.join("view-0000")).unwrap();
+        fs::write(cache.path().join("file"), "").unwrap();
+        let shard = recording.join(ShardId { view: 0, shard: 0 }.path());
+        fs::write(shard, "").unwrap();
+        assert_eq!(shards.complete().unwrap(), [0]);
+        fs::write(recording.join(DESCRIPTION), "{}").unwrap();
+        assert_eq!(shards.complete().unwrap(), [1]);
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use crate::support::{FASHION_MNIST, PROGRAM, exclusively, figures, number};
+use serde_json::Value;
+use test_support::{Bucket, http_get};
+
+use crate::support::{FASHION_MNIST, PROGRAM, exclusively, figures, figures_with, number};
 
 #[test]
 fn what_is_measured_is_computed_with_and_can_be_computed_with_again() {
@@ -31,6 +34,7 @@ fn what_is_measured_is_computed_with_and_can_be_computed_with_again() {
         "/recording/processes/2/share_of_linear/median",
         "/recording/processes/2/share_of_possible/median",
         "/recording/processes/2/cores_used/median",
+        "/recording/processes/2/busy_share/median",
         "/workers/networks/demo-student/processes/2/samples_per_second/median",
         "/workers/networks/demo-student/processes/2/share_of_possible/median",
         "/workers/networks/demo-student/processes/2/loopback_bytes_per_step/median",
@@ -67,6 +71,30 @@ fn what_is_measured_is_computed_with_and_can_be_computed_with_again() {
         "{again}"
     );
     assert!(is_near(number(&again, "/teachers/served/median"), served));
+}
+
+#[test]
+fn processes_record_into_a_bucket_and_leave_it_empty() {
+    let _exclusive = exclusively();
+    let bucket = Bucket::start();
+    let url = bucket.url("targets");
+    let parts = ["scaling", "--parts", "recording", "--seconds", "1"];
+    let processes = ["--recorders", "1,2", "--recorded-batch", "0"];
+    let place = ["--data", FASHION_MNIST, "--store", url.as_str()];
+    let arguments = [&parts[..], &processes, &place].concat();
+    let figures = figures_with(&arguments, &bucket.environment());
+    let shown = figures.pointer("/recording/bucket");
+    assert_eq!(shown.and_then(Value::as_str), Some(url.as_str()));
+    for processes in ["1", "2"] {
+        let of = |key: &str| number(&figures, &format!("/recording/processes/{processes}/{key}"));
+        // The benchmark fails if the bucket has fewer shards than it counted.
+        assert!(0.0 < of("samples_per_second/median"), "{figures}");
+        let busy = of("busy_share/median");
+        assert!(0.0 < busy && busy <= 1.0, "{figures}");
+    }
+    let listed = http_get(bucket.address, "/models?list-type=2&prefix=targets%2F");
+    assert!(listed.contains("<IsTruncated>false"), "{listed}");
+    assert!(!listed.contains("<Key>"), "{listed}");
 }
 
 #[test]

@@ -21,9 +21,16 @@ pub fn exclusively() -> MutexGuard<'static, ()> {
 
 /// The JSON object that `retort-bench ARGUMENTS` prints after one turn.
 pub fn figures(arguments: &[&str]) -> Value {
+    figures_with(arguments, &[])
+}
+
+/// The same with these variables in its environment.
+pub fn figures_with(arguments: &[&str], environment: &[(&str, String)]) -> Value {
+    let environment = environment.iter().map(|(name, value)| (name, value));
     let output = Command::new(PROGRAM)
         .args(arguments)
         .args(["--json", "--turns", "1"])
+        .envs(environment)
         .output()
         .unwrap();
     let messages = String::from_utf8_lossy(&output.stderr);
