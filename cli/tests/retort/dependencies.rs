@@ -54,6 +54,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
         &[
             "student-trainer",
             "teacher-service",
+            "torch-distributed",
             "torch-fused",
             "torch-networks",
             "torch-programs",
