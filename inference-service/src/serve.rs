@@ -188,17 +188,13 @@ async fn serve(
 /// Writes and uploads the captured samples that wait for others, also after a failure. A file system or a bucket may not
 /// answer.
 async fn keep_last_samples(inference: &Arc<Inference>, deadline: Instant) {
-    let steps: [(fn(&Capture), &str); 2] = [
-        (
-            Capture::finish_writing,
-            "the last captured samples were not written in time; they are lost",
-        ),
-        (
-            Capture::finish_uploading,
-            "not all captured samples were uploaded in time; the others stay in the spool",
-        ),
-    ];
-    for (finish, too_late) in steps {
+    type Step = fn(&Capture);
+    let write = "the last captured samples were not written in time; they are lost";
+    let upload = "not all captured samples were uploaded in time; the others stay in the spool";
+    for (finish, too_late) in [
+        (Capture::finish_writing as Step, write),
+        (Capture::finish_uploading, upload),
+    ] {
         let inference = Arc::clone(inference);
         let finish = task::spawn_blocking(move || {
             if let Some(capture) = &inference.capture {

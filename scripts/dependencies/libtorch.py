@@ -79,6 +79,9 @@ def fill_cuda(folder):
                 "torch/lib/libtorch_cuda*.so": ("torch/lib/", lib),
                 "torch/lib/libtorch_nvshmem.so": ("torch/lib/", lib),
                 "torch/include/*": ("torch/include/", folder / "include"),
+                # crates/torch-build looks for them here.
+                "nvidia/cu13/include/*": ("", folder),
+                "nvidia/nccl/include/*": ("", folder),
                 "nvidia/cu13/lib/*.so*": ("nvidia/cu13/lib/", lib),
                 "nvidia/cudnn/lib/*.so*": ("nvidia/cudnn/lib/", lib),
                 "nvidia/cusparselt/lib/*.so*": ("nvidia/cusparselt/lib/", lib),
@@ -101,6 +104,7 @@ def check_own(folder):
 
 
 def forget_build():
-    """Removes the build of the bindings; cargo does not notice changes inside the libtorch folder."""
+    """Removes the builds that depend on libtorch's device; cargo does not notice changes inside the libtorch folder."""
     if (REPOSITORY / "target").exists() and shutil.which("cargo"):
-        subprocess.run(["cargo", "clean", "--quiet", "--release", "-p", "torch-sys"], cwd=REPOSITORY, check=True)
+        packages = ["-p", "torch-sys", "-p", "torch-distributed"]
+        subprocess.run(["cargo", "clean", "--quiet", "--release", *packages], cwd=REPOSITORY, check=True)

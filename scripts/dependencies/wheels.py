@@ -14,7 +14,7 @@ from .part import SetupError
 # every machine gets the same wheels: those for one Python version, with all tags of Linux x86-64.
 ANY_PYTHON = ["--python-version=3.11"] + [
     f"--platform={tag}_x86_64"
-    for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux2014", "manylinux_2_17"]
+    for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_18", "manylinux2014", "manylinux_2_17"]
 ]
 
 

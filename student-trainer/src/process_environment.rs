@@ -5,10 +5,16 @@ use std::io;
 use common::process_environment::{self, TENSOR_SETTINGS};
 use onnx_runtime::ENVIRONMENT;
 
-/// Ensures that this process runs with the settings for training and those that ONNX Runtime needs.
+/// Ensures that this process runs with the settings for training and those that ONNX Runtime and
+/// NCCL need.
 ///
 /// # Errors
 /// When the program cannot be started anew.
 pub fn prepare() -> io::Result<()> {
-    process_environment::require(&[&TENSOR_SETTINGS[..], &ENVIRONMENT].concat())
+    let settings = [
+        &TENSOR_SETTINGS[..],
+        &ENVIRONMENT,
+        &torch_distributed::ENVIRONMENT,
+    ];
+    process_environment::require(&settings.concat())
 }

@@ -47,6 +47,7 @@ const MAY_NAME: [(&str, &[&str]); 4] = [
         &[
             "student-trainer",
             "teacher-service",
+            "torch-distributed",
             "torch-fused",
             "torch-networks",
             "torch-programs",

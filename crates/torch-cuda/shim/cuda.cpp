@@ -15,6 +15,7 @@ using Init = int (*)(unsigned flags);
 using GetDevice = int (*)(int* device, int index);
 using GetName = int (*)(char* name, int capacity, int device);
 using GetAttribute = int (*)(int* value, int attribute, int device);
+using GetUuid = int (*)(unsigned char* uuid, int device);
 constexpr int SUCCESS = 0;
 constexpr int COMPUTE_CAPABILITY_MAJOR = 75;
 constexpr int COMPUTE_CAPABILITY_MINOR = 76;
@@ -32,7 +33,13 @@ class NoWarnings : public c10::WarningHandler {
 
 }  // namespace
 
-bool retort_describe_cuda_device(int index, char* name, size_t capacity, int* major, int* minor) noexcept {
+bool retort_describe_cuda_device(
+    int index,
+    char* name,
+    size_t capacity,
+    int* major,
+    int* minor,
+    unsigned char* uuid) noexcept {
   // Stays open: libtorch uses it too.
   void* driver = dlopen("libcuda.so.1", RTLD_NOW);
   if (driver == nullptr) {
@@ -42,14 +49,16 @@ bool retort_describe_cuda_device(int index, char* name, size_t capacity, int* ma
   const auto get_device = symbol<GetDevice>(driver, "cuDeviceGet");
   const auto get_name = symbol<GetName>(driver, "cuDeviceGetName");
   const auto get_attribute = symbol<GetAttribute>(driver, "cuDeviceGetAttribute");
-  if (!init || !get_device || !get_name || !get_attribute || capacity > INT_MAX) {
+  // Of a part of a GPU (MIG) it gives the part's.
+  const auto get_uuid = symbol<GetUuid>(driver, "cuDeviceGetUuid_v2");
+  if (!init || !get_device || !get_name || !get_attribute || !get_uuid || capacity > INT_MAX) {
     return false;
   }
   int device = 0;
   return init(0) == SUCCESS && get_device(&device, index) == SUCCESS &&
       get_name(name, static_cast<int>(capacity), device) == SUCCESS &&
       get_attribute(major, COMPUTE_CAPABILITY_MAJOR, device) == SUCCESS &&
-      get_attribute(minor, COMPUTE_CAPABILITY_MINOR, device) == SUCCESS;
+      get_attribute(minor, COMPUTE_CAPABILITY_MINOR, device) == SUCCESS && get_uuid(uuid, device) == SUCCESS;
 }
 
 bool retort_make_cuda_reproducible() noexcept {

@@ -14,6 +14,8 @@ pub struct CudaDevice {
     pub name: String,
     /// Compute capability: major and minor number.
     pub capability: (i32, i32),
+    /// Identifies the device among all devices.
+    pub uuid: [u8; 16],
 }
 
 unsafe extern "C" {
@@ -23,6 +25,7 @@ unsafe extern "C" {
         capacity: usize,
         major: *mut c_int,
         minor: *mut c_int,
+        uuid: *mut u8,
     ) -> bool;
     fn retort_make_cuda_reproducible() -> bool;
 }
@@ -32,9 +35,17 @@ pub fn device(index: usize) -> Option<CudaDevice> {
     let index = c_int::try_from(index).ok()?;
     let mut name: [c_char; NAME_BYTES] = [0; NAME_BYTES];
     let (mut major, mut minor) = (0, 0);
-    // SAFETY: the pointers are to local variables, and the length is that of the array.
+    let mut uuid = [0_u8; 16];
+    // SAFETY: the pointers are to local variables; the length is that of the array, and a UUID has 16 bytes.
     let found = unsafe {
-        retort_describe_cuda_device(index, name.as_mut_ptr(), name.len(), &mut major, &mut minor)
+        retort_describe_cuda_device(
+            index,
+            name.as_mut_ptr(),
+            name.len(),
+            &mut major,
+            &mut minor,
+            uuid.as_mut_ptr(),
+        )
     };
     if !found {
         return None;
@@ -44,6 +55,7 @@ pub fn device(index: usize) -> Option<CudaDevice> {
     Some(CudaDevice {
         name: name.to_string_lossy().into_owned(),
         capability: (major, minor),
+        uuid,
     })
 }
 

@@ -7,6 +7,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +19,13 @@
 #include <vector>
 
 struct retort_process_group {
+  c10::intrusive_ptr<c10d::Store> store;
+  std::chrono::milliseconds timeout;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
+#ifdef USE_C10D_NCCL
+  // Null until the first exchange between GPUs.
+  c10::intrusive_ptr<c10d::ProcessGroupNCCL> nccl{};
+#endif
 };
 
 namespace {
@@ -61,6 +70,27 @@ at::Tensor as_tensor(void* bytes, size_t length) {
   return at::from_blob(bytes, {static_cast<int64_t>(length)}, at::TensorOptions(at::kByte));
 }
 
+#ifdef USE_C10D_NCCL
+void gather_on_gpus(retort_process_group& group, at::Tensor& output, at::Tensor& input) {
+  if (!group.nccl) {
+    auto options = c10d::ProcessGroupNCCL::Options::create();
+    options->timeout = group.timeout;
+    group.nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+        c10::make_intrusive<c10d::PrefixStore>("nccl", group.store),
+        group.gloo->getRank(),
+        group.gloo->getSize(),
+        std::move(options));
+  }
+  // Gloo notices at once if a process has left. NCCL's kernels would wait for it until the limit.
+  group.gloo->barrier()->wait();
+  group.nccl->_allgather_base(output, input)->wait();
+}
+#else
+void gather_on_gpus(retort_process_group&, at::Tensor&, at::Tensor&) {
+  TORCH_CHECK(false, "this build has no NCCL");
+}
+#endif
+
 } // namespace
 
 retort_process_group* retort_join_group(
@@ -71,11 +101,10 @@ retort_process_group* retort_join_group(
   succeeds(
       [&] {
         const auto timeout = std::chrono::milliseconds(rendezvous->timeout_milliseconds);
-        group = new retort_process_group{c10::make_intrusive<c10d::ProcessGroupGloo>(
-            open_store(*rendezvous),
-            rendezvous->rank,
-            rendezvous->size,
-            c10d::ProcessGroupGloo::Options::create_default(timeout))};
+        const auto store = open_store(*rendezvous);
+        auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
+            store, rendezvous->rank, rendezvous->size, c10d::ProcessGroupGloo::Options::create_default(timeout));
+        group = new retort_process_group{store, timeout, std::move(gloo)};
       },
       error,
       capacity);
@@ -110,6 +139,36 @@ bool retort_all_gather(
       capacity);
 }
 
+bool retort_gather(retort_process_group* group, const void* own, const void* all, char* error, size_t capacity) noexcept {
+  return succeeds(
+      [&] {
+        auto input = *static_cast<const at::Tensor*>(own);
+        auto output = *static_cast<const at::Tensor*>(all);
+        if (input.is_cpu()) {
+          group->gloo->_allgather_base(output, input)->wait();
+        } else {
+          gather_on_gpus(*group, output, input);
+        }
+      },
+      error,
+      capacity);
+}
+
+bool retort_has_nccl() noexcept {
+#ifdef USE_C10D_NCCL
+  return true;
+#else
+  return false;
+#endif
+}
+
 void retort_leave_group(retort_process_group* group) noexcept {
+#ifdef USE_C10D_NCCL
+  if (group->nccl) {
+    // Every exchange has ended. Unlike `shutdown`, this does not wait for the others, which may be lost.
+    char ignored[1];
+    succeeds([&] { group->nccl->abort(); }, ignored, sizeof(ignored));
+  }
+#endif
   delete group;
 }

@@ -1,5 +1,5 @@
 // A C interface to c10d, libtorch's library for processes that train together: a group that meets at a TCPStore and
-// exchanges bytes over Gloo, on the CPU.
+// exchanges the memory of the CPU over Gloo, and that of GPUs over NCCL.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +38,14 @@ bool retort_all_gather(
     void* all,
     char* error,
     size_t capacity) noexcept;
+
+// Stores the values of the `at::Tensor` `own` of every process in the `at::Tensor` `all`, in the order of ranks. Both are
+// contiguous, of one type and on one device: the CPU, or a GPU that no other process of the group has. Returns false on
+// failure, as above.
+bool retort_gather(retort_process_group* group, const void* own, const void* all, char* error, size_t capacity) noexcept;
+
+// Whether the tensors of `retort_gather` may be on GPUs. This build of libtorch and its headers decide it.
+bool retort_has_nccl() noexcept;
 
 // Leaves the group and frees it.
 void retort_leave_group(retort_process_group* group) noexcept;

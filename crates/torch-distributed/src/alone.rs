@@ -1,5 +1,7 @@
 //! A process without others.
 
+use tch::Tensor;
+
 use crate::{LostWorker, Workers};
 
 /// The only worker of a run.
@@ -15,8 +17,12 @@ impl Workers for Alone {
         1
     }
 
-    fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker> {
-        Ok(own.to_vec())
+    fn gather(&self, own: &Tensor, all: &mut Tensor) -> Result<(), LostWorker> {
+        all.f_copy_(own).map_err(|error| LostWorker {
+            rank: self.rank(),
+            count: self.count(),
+            problem: error.to_string(),
+        })
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, LostWorker> {

@@ -8,7 +8,14 @@ use std::{
     time::Duration,
 };
 
+use tch::Tensor;
+
 use crate::{LostWorker, Rendezvous, RendezvousError, Workers};
+
+/// A variable that must be set when a process with a group starts, with its value. An exchange between GPUs that fails or takes
+/// too long then is an error of the thread that waits for it, which can still write a checkpoint; by default, c10d ends the
+/// process.
+pub const ENVIRONMENT: [(&str, &str); 1] = [("TORCH_NCCL_BLOCKING_WAIT", "1")];
 
 /// Enough for the message of an exception of c10d; a longer one is cut.
 const ERROR_BYTES: usize = 1024;
@@ -17,6 +24,7 @@ const ERROR_BYTES: usize = 1024;
 #[derive(Debug)]
 pub struct ProcessGroup {
     rank: usize,
+    local_rank: usize,
     count: usize,
     /// c10d expects one call at a time.
     handle: Mutex<Handle>,
@@ -62,7 +70,22 @@ unsafe extern "C" {
         error: *mut c_char,
         capacity: usize,
     ) -> bool;
+    fn retort_gather(
+        group: *mut c_void,
+        own: *const c_void,
+        all: *const c_void,
+        error: *mut c_char,
+        capacity: usize,
+    ) -> bool;
+    fn retort_has_nccl() -> bool;
     fn retort_leave_group(group: *mut c_void);
+}
+
+/// Whether the workers of a [`ProcessGroup`] can gather tensors on GPUs: this was built with a libtorch for CUDA and the headers
+/// of NCCL.
+pub fn has_nccl() -> bool {
+    // SAFETY: the function takes nothing and changes nothing.
+    unsafe { retort_has_nccl() }
 }
 
 impl ProcessGroup {
@@ -96,6 +119,7 @@ impl ProcessGroup {
         match NonNull::new(group) {
             Some(group) => Ok(Self {
                 rank: rendezvous.rank,
+                local_rank: rendezvous.local_rank,
                 count: rendezvous.size,
                 handle: Mutex::new(Handle(group)),
             }),
@@ -165,8 +189,16 @@ impl Workers for ProcessGroup {
         self.count
     }
 
-    fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker> {
-        self.all_gather(own)
+    fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    fn gather(&self, own: &Tensor, all: &mut Tensor) -> Result<(), LostWorker> {
+        let (own, all) = (own.as_ptr().cast::<c_void>(), all.as_ptr().cast::<c_void>());
+        self.call(|group, error| {
+            // SAFETY: the pointers are to the `at::Tensor`s of borrowed tensors, whose sizes c10d compares.
+            unsafe { retort_gather(group, own, all, error, ERROR_BYTES) }
+        })
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, LostWorker> {
@@ -226,6 +258,8 @@ impl ErrorText {
 mod tests {
     use std::{net::TcpListener, thread};
 
+    use tch::{Cuda, Device, Kind};
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(20);
@@ -248,6 +282,7 @@ mod tests {
                             host: "127.0.0.1".to_owned(),
                             port,
                             rank,
+                            local_rank: rank,
                             size,
                             key_prefix: None,
                         };
@@ -266,13 +301,22 @@ mod tests {
         panic!("five ports were taken");
     }
 
+    /// Gathers two numbers of each worker on `device`.
+    fn gather(group: &ProcessGroup, own: [f32; 2], device: Device) -> Result<Vec<f32>, LostWorker> {
+        let own = Tensor::from_slice(&own).to_device(device);
+        let count = 2 * group.count() as i64;
+        let mut all = Tensor::zeros([count], (Kind::Float, device));
+        group.gather(&own, &mut all)?;
+        Ok(Vec::try_from(all).unwrap())
+    }
+
     #[test]
     fn every_worker_gets_what_all_have_in_the_order_of_ranks() {
         let results = as_group(3, |group, _| {
             let rank = group.rank();
-            let numbers = group
-                .gather(&[rank as f32, f32::MIN_POSITIVE / 3.0])
-                .unwrap();
+            assert_eq!(group.local_rank(), rank);
+            let own = [rank as f32, f32::MIN_POSITIVE / 3.0];
+            let numbers = gather(group, own, Device::Cpu).unwrap();
             let bytes = group.gather_bytes(&vec![rank as u8; rank * 2]).unwrap();
             let none = group.gather_bytes(&[]).unwrap();
             let own = vec![rank as u8 + 7; 2 - rank];
@@ -291,8 +335,9 @@ mod tests {
     #[test]
     fn workers_learn_that_one_has_left() {
         let results = as_group(2, |group, _| {
-            group.gather(&[0.0]).unwrap();
-            (group.rank() == 1).then(|| group.gather(&[1.0]).unwrap_err())
+            let exchange = || gather(group, [0.0, 1.0], Device::Cpu);
+            exchange().unwrap();
+            (group.rank() == 1).then(|| exchange().unwrap_err())
         });
         let error = results[1].as_ref().unwrap();
         assert_eq!((error.rank, error.count), (1, 2));
@@ -309,10 +354,42 @@ mod tests {
                     ..outer.clone()
                 };
                 let group = ProcessGroup::join(&rendezvous, TIMEOUT).unwrap();
-                let number = 10 * restarts + group.rank();
-                group.gather(&[number as f32]).unwrap()
+                let number = (10 * restarts + group.rank()) as f32;
+                gather(&group, [number, 0.5], Device::Cpu).unwrap()
             })
         });
-        assert_eq!(results, vec![[vec![0.0, 1.0], vec![10.0, 11.0]]; 2]);
+        let expected = [[0.0, 0.5, 1.0, 0.5], [10.0, 0.5, 11.0, 0.5]].map(Vec::from);
+        assert_eq!(results, vec![expected; 2]);
+    }
+
+    #[test]
+    fn tensors_of_different_sizes_are_refused() {
+        let errors = as_group(2, |group, _| {
+            let own = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+            let mut all = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+            group.gather(&own, &mut all).unwrap_err()
+        });
+        assert!(errors.iter().all(|error| !error.problem.is_empty()));
+    }
+
+    /// One worker shows that NCCL works; two show that it has the order of ranks. Without a GPU, nothing is tested.
+    #[test]
+    fn workers_on_gpus_get_what_all_have() {
+        if !has_nccl() || !Cuda::is_available() {
+            return;
+        }
+        let gpus = usize::try_from(Cuda::device_count()).unwrap();
+        for count in 1..=gpus.min(2) {
+            let results = as_group(count, |group, _| {
+                let rank = group.rank();
+                let own = [rank as f32, f32::MIN_POSITIVE / 3.0];
+                let device = Device::Cuda(rank);
+                let first = gather(group, own, device).unwrap();
+                assert_eq!(gather(group, own, device).unwrap(), first);
+                first
+            });
+            let expected = (0..count).flat_map(|rank| [rank as f32, f32::MIN_POSITIVE / 3.0]);
+            assert_eq!(results, vec![expected.collect::<Vec<_>>(); count]);
+        }
     }
 }

@@ -11,6 +11,8 @@ pub struct Rendezvous {
     pub port: u16,
     /// The rank of this process.
     pub rank: usize,
+    /// Its rank among the processes of its machine; 0 if the launcher does not say it.
+    pub local_rank: usize,
     /// Number of processes, 2 or more.
     pub size: usize,
     /// What precedes the keys in the store if another program serves it, as `torchrun` does; otherwise rank 0 serves the
@@ -75,6 +77,9 @@ const KUBEFLOW: Names = Names {
 
 const PROCESSES_PER_NODE: &str = "PET_NPROC_PER_NODE";
 
+/// Set by `torchrun`: the rank of the process among those of its machine.
+const LOCAL_RANK: &str = "LOCAL_RANK";
+
 /// Set to `True` if `torchrun` serves the store.
 const AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
 
@@ -137,6 +142,10 @@ impl Rendezvous {
                 allowed: "must be less than the number of processes",
             });
         }
+        let local_rank = match value(LOCAL_RANK) {
+            Some(_) => number(LOCAL_RANK, "must be a number from 0")?,
+            None => 0,
+        };
         let port = needed(names.port)?;
         let port = port.parse::<u16>().map_err(|_| RendezvousError::Invalid {
             variable: names.port,
@@ -149,6 +158,7 @@ impl Rendezvous {
             host: needed(names.host)?,
             port,
             rank,
+            local_rank,
             size,
             key_prefix: agent_has_store.then(|| format!("retort/attempt_{restarts}")),
         }))
@@ -192,10 +202,17 @@ mod tests {
             host: "machine".to_owned(),
             port: 29500,
             rank: 3,
+            local_rank: 0,
             size: 4,
             key_prefix: None,
         };
         assert_eq!(read(&OF_TORCHRUN).unwrap(), Some(expected.clone()));
+        let second_of_its_machine = Rendezvous {
+            local_rank: 1,
+            ..expected.clone()
+        };
+        let found = read(&[&OF_TORCHRUN[..], &[("LOCAL_RANK", "1")]].concat()).unwrap();
+        assert_eq!(found, Some(second_of_its_machine));
         let of_kubeflow = [
             ("PET_NNODES", "4"),
             ("PET_NPROC_PER_NODE", "1"),
@@ -262,6 +279,8 @@ mod tests {
             "PET_NPROC_PER_NODE",
         ));
         cases.push((vec![("PET_NNODES", "1:4")], "PET_NNODES"));
+        let local_rank = [&OF_TORCHRUN[..], &[("LOCAL_RANK", "first")]].concat();
+        cases.push((local_rank, "LOCAL_RANK"));
         for (variables, name) in cases {
             let error = read(&variables).unwrap_err().to_string();
             assert!(error.contains(name), "{name} is not in: {error}");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tch::Tensor;
+
 /// The workers of a run: processes that call the same methods in the same order. Their ranks count from 0.
 pub trait Workers: fmt::Debug + Sync {
     /// The rank of this process.
@@ -10,11 +12,18 @@ pub trait Workers: fmt::Debug + Sync {
     /// Number of workers, 1 or more.
     fn count(&self) -> usize;
 
-    /// The numbers of all workers, in the order of their ranks. `own` must have the same length in all of them.
+    /// Position among the workers of this machine, from 0, if the launcher says it; otherwise 0.
+    fn local_rank(&self) -> usize {
+        0
+    }
+
+    /// Stores the values of `own` of all workers in `all`, in the order of their ranks. The tensors are contiguous, of the same
+    /// type in all workers, and on the CPU or on a GPU that no other worker has; `all` has as many values of each worker as
+    /// `own`.
     ///
     /// # Errors
     /// If a worker is lost, or does not call this method in time.
-    fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker>;
+    fn gather(&self, own: &Tensor, all: &mut Tensor) -> Result<(), LostWorker>;
 
     /// The bytes of each worker, in the order of their ranks.
     ///

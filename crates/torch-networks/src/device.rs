@@ -49,6 +49,14 @@ pub fn resolve_device(choice: DeviceChoice) -> Result<Device, DeviceUnavailable>
     }
 }
 
+/// What identifies the GPU among those of all machines, in hexadecimal; `None` for other devices, or if the driver does not say.
+pub fn gpu_uuid(device: Device) -> Option<String> {
+    let Device::Cuda(index) = device else {
+        return None;
+    };
+    torch_cuda::device(index).map(|device| hex::encode(device.uuid))
+}
+
 fn found(count: usize) -> String {
     let devices = (0..count).map(|index| match torch_cuda::device(index) {
         Some(device) => format!("cuda:{index} ({})", device.name),

@@ -22,7 +22,7 @@ mod precision;
 mod transfer;
 
 pub use batch_norm::BATCH_NORM_MOMENTUM;
-pub use device::{DeviceUnavailable, resolve_device};
+pub use device::{DeviceUnavailable, gpu_uuid, resolve_device};
 pub use error::TorchError;
 pub use fake_quantization::FakeQuantizedNetwork;
 pub use input::normalize;

@@ -6,7 +6,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 use torch_distributed::Workers;
-use torch_networks::{BATCH_NORM_MOMENTUM, TorchNetwork, to_device};
+use torch_networks::{BATCH_NORM_MOMENTUM, TorchNetwork};
 
 use super::{batch_sums::BatchSums, error::EngineError};
 
@@ -99,16 +99,18 @@ impl<'w> Exchange<'w> {
         let length: usize = self.lengths.iter().sum();
         // The last step of an epoch may have fewer batches for some workers, whose last row stays zero.
         let rows_of_a_worker = batches.div_ceil(workers);
-        let mut values = vec![0.0_f32; rows_of_a_worker * length];
-        for (contribution, values) in own.iter().zip(values.chunks_mut(length)) {
-            contribution.to_row()?.f_copy_data(values, length)?;
+        let size = |rows: usize| [rows as i64, length as i64];
+        let own_rows = Tensor::f_zeros(size(rows_of_a_worker), (Kind::Float, device))?;
+        for (index, contribution) in (0..).zip(own) {
+            let mut row = own_rows.f_select(0, index)?;
+            row.f_copy_(&contribution.to_row()?)?;
         }
-        let all = self.workers.gather(&values)?;
+        let mut all = Tensor::f_empty(size(workers * rows_of_a_worker), (Kind::Float, device))?;
+        self.workers.gather(&own_rows, &mut all)?;
         let mut rows = Rows::default();
         for batch in 0..batches {
             let position = (batch % workers) * rows_of_a_worker + batch / workers;
-            let values = &all[position * length..(position + 1) * length];
-            let row = to_device(Tensor::f_from_slice(values)?, device)?;
+            let row = all.f_select(0, position as i64)?;
             rows.add(&row, self.lengths)?;
         }
         Ok(rows)

@@ -2,6 +2,7 @@
 
 use std::sync::{Condvar, Mutex};
 
+use tch::Tensor;
 use torch_distributed::{LostWorker, Workers};
 
 /// Where the threads meet.
@@ -79,12 +80,17 @@ impl Workers for InProcessWorker<'_> {
         self.count
     }
 
-    fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker> {
+    fn gather(&self, own: &Tensor, all: &mut Tensor) -> Result<(), LostWorker> {
+        let own: Vec<f32> = Vec::try_from(own.reshape([-1])).unwrap();
         let bytes = own.iter().flat_map(|number| number.to_le_bytes());
-        let all = self.meeting.exchange(self.rank, bytes.collect()).concat();
-        let (numbers, rest) = all.as_chunks::<4>();
+        let bytes = self.meeting.exchange(self.rank, bytes.collect()).concat();
+        let (numbers, rest) = bytes.as_chunks::<4>();
         assert!(rest.is_empty());
-        Ok(numbers.iter().copied().map(f32::from_le_bytes).collect())
+        let numbers = numbers.iter().copied().map(f32::from_le_bytes);
+        let numbers: Vec<f32> = numbers.collect();
+        let values = Tensor::from_slice(&numbers).view_as(all);
+        all.copy_(&values);
+        Ok(())
     }
 
     fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, LostWorker> {

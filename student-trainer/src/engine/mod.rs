@@ -18,6 +18,7 @@ mod soft_targets;
 mod state;
 mod term_sources;
 mod updater;
+mod worker_device;
 
 #[cfg(test)]
 pub(crate) mod in_process_workers;
@@ -32,6 +33,7 @@ pub use state::{BestEpoch, Checkpoints, EpochSummary, OptimizerState, PhaseProgr
 pub use torch_networks::{
     DeviceUnavailable, FakeQuantizedNetwork, Precision, TorchError, TorchNetwork, resolve_device,
 };
+pub use worker_device::device_of_worker;
 
 /// Makes the calling thread, which must be the one that trains, compute with `configured` threads, or
 /// with all cores if that is 0. Returns the number of threads.

@@ -8,6 +8,7 @@ use networks::{
 };
 use serde_json::{Value, json};
 use torch_distributed::{LostWorker, Workers};
+use torch_networks::{Device, gpu_uuid};
 
 use super::{
     checkpoint::{Checkpoint, CheckpointError, Circumstances},
@@ -61,6 +62,23 @@ pub enum WorkersError {
         rank: usize,
         /// The problem.
         problem: String,
+    },
+    /// Workers train on GPUs, but this build cannot exchange what they compute.
+    #[error(
+        "this build has no NCCL, so only one worker can train on a GPU: build with the libtorch of make setup DEVICE=cuda, \
+         or set device = \"cpu\""
+    )]
+    NoNccl,
+    /// Two workers have the same GPU.
+    #[error(
+        "workers {first} and {second} have the same GPU, but NCCL needs one for each: set another `device` for one of them, \
+         or start fewer workers"
+    )]
+    SharedGpu {
+        /// A worker.
+        first: usize,
+        /// Another worker.
+        second: usize,
     },
     /// A worker is lost.
     #[error(transparent)]
@@ -195,6 +213,33 @@ pub(super) fn on_circumstances(
     )
 }
 
+/// Checks that workers on GPUs, as [`on_circumstances`] found all or none of them to be, can exchange what they compute: each
+/// has its own GPU.
+///
+/// # Errors
+/// [`WorkersError::NoNccl`], [`WorkersError::SharedGpu`], [`WorkersError::Lost`].
+pub(super) fn on_gpus(workers: &dyn Workers, device: Device) -> Result<(), WorkersError> {
+    if workers.count() == 1 || !device.is_cuda() {
+        return Ok(());
+    }
+    if !torch_distributed::has_nccl() {
+        return Err(WorkersError::NoNccl);
+    }
+    let own = gpu_uuid(device).unwrap_or_default();
+    each_has_its_own(&workers.gather_bytes(own.as_bytes())?)
+}
+
+/// Compares the UUIDs of the workers' GPUs; one that is not known is empty.
+fn each_has_its_own(gpus: &[Vec<u8>]) -> Result<(), WorkersError> {
+    for (second, gpu) in gpus.iter().enumerate() {
+        let first = gpus[..second].iter().position(|other| other == gpu);
+        if let Some(first) = first.filter(|_| !gpu.is_empty()) {
+            return Err(WorkersError::SharedGpu { first, second });
+        }
+    }
+    Ok(())
+}
+
 /// Checks that all workers have the same teachers.
 ///
 /// # Errors
@@ -303,6 +348,7 @@ mod tests {
     use std::thread;
 
     use common::compute::DeviceChoice;
+    use tch::Tensor;
     use test_support::run_toml::{PhaseToml, RunToml};
     use torch_distributed::Alone;
 
@@ -324,8 +370,8 @@ mod tests {
             self.all.len()
         }
 
-        fn gather(&self, own: &[f32]) -> Result<Vec<f32>, LostWorker> {
-            Ok(own.repeat(self.all.len()))
+        fn gather(&self, _own: &Tensor, _all: &mut Tensor) -> Result<(), LostWorker> {
+            unreachable!("nothing trains");
         }
 
         fn gather_bytes(&self, _own: &[u8]) -> Result<Vec<Vec<u8>>, LostWorker> {
@@ -439,6 +485,23 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn two_workers_with_the_same_gpu_are_named() {
+        let gpus = |uuids: &[&str]| -> Vec<Vec<u8>> {
+            uuids.iter().map(|uuid| uuid.as_bytes().to_vec()).collect()
+        };
+        for different in [&["a", "b", "c"][..], &["", "", "a"]] {
+            each_has_its_own(&gpus(different)).unwrap();
+        }
+        let error = each_has_its_own(&gpus(&["a", "b", "c", "b"])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("workers 1 and 3 have the same GPU"),
+            "{error}"
+        );
     }
 
     #[test]

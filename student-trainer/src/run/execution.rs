@@ -93,7 +93,7 @@ pub struct RunOutcome {
 /// # Errors
 /// See [`RunError`].
 pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome, RunError> {
-    let device = engine::resolve_device(config.device)?;
+    let device = engine::device_of_worker(context.workers, config.device)?;
     if config.export.onnx {
         // A missing library is reported before training.
         onnx_runtime::load_library()
@@ -140,6 +140,7 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     };
     let validation = data.validation.as_ref().map(Subset::fingerprint);
     agreement::on_circumstances(workers, &circumstances, validation)?;
+    agreement::on_gpus(workers, device)?;
     let same_bits = match &resumed {
         Some(Checkpoint { run, .. }) => {
             let before = &run.circumstances;

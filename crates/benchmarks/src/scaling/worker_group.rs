@@ -120,6 +120,7 @@ impl WorkerGroup<'_> {
         Ok(program
             .env("WORLD_SIZE", &self.count.to_string())
             .env("RANK", &rank.to_string())
+            .env("LOCAL_RANK", &rank.to_string())
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", &port.to_string()))
     }
