@@ -136,7 +136,7 @@ struct RecordArguments {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// Folder of the runs; takes precedence over --set runs_folder=DIR.
+    /// Folder of the runs, or the URL of a prefix in a bucket; takes precedence over --set runs_folder=DIR.
     #[arg(long, value_name = "DIR")]
     runs_folder: Option<PathBuf>,
     #[command(flatten)]

@@ -39,7 +39,7 @@ impl RunOutput {
         }
     }
 
-    /// The folder; that of a run in a bucket follows from its URL.
+    /// The folder. Empty for a run in a bucket, which works in a scratch folder.
     pub fn folder(&self) -> &Path {
         match self {
             Self::Folder(folder) => folder,

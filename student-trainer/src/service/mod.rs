@@ -208,6 +208,9 @@ fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
             {
                 RunResult::Stopped
             }
+            Err(unsaved @ RunError::Bucket(BucketRunError::Unsaved { .. })) => RunResult::Failed(
+                format!("{unsaved}; here, `retort runs resume` is this command"),
+            ),
             Err(RunError::Withheld(withheld)) => RunResult::Withheld(withheld.to_string()),
             Err(error) => RunResult::Failed(error.to_string()),
         }

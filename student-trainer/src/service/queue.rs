@@ -165,8 +165,9 @@ impl RunQueue {
 
     /// Ends a waiting run at once, or asks a running one to stop.
     pub(super) fn cancel(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
-        let record = self.get(id)?;
         let mut state = self.shared.lock();
+        // Under the lock: a resumption puts another record in place of this one.
+        let record = state.find(id)?;
         let waiting = state.waiting.iter().position(|run| run.id() == id);
         if let Some(position) = waiting {
             state.waiting.remove(position);

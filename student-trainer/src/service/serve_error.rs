@@ -34,7 +34,7 @@ pub enum ServeError {
     )]
     RunsFolderInUse(PathBuf),
     /// The queue in the bucket cannot be used, or another service has it.
-    #[error("cannot use the queue of runs: {0}")]
+    #[error("cannot use the queue of runs below runs_folder: {0}")]
     Bucket(#[from] BucketRunError),
     /// Another service has taken the queue in the bucket over.
     #[error(

@@ -72,7 +72,7 @@ impl QueueStore {
         Ok((Self { folder, keeper }, runs))
     }
 
-    /// [`Self::open`] for the queue in a bucket, of which this process has the lease.
+    /// [`Self::open`] for the queue in a bucket. This process has its lease.
     ///
     /// # Errors
     /// [`ServeError::RunsFolder`] if the queue cannot be read.
