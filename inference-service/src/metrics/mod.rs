@@ -70,7 +70,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::RequestSuccess,
         Self::RequestFailure,
         Self::InferenceCount,
