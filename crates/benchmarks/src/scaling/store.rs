@@ -50,11 +50,7 @@ impl Store {
             Some(bucket) => {
                 let unique = folder.file_name().unwrap_or_default().to_string_lossy();
                 let name = format!("retort-bench-{}", unique.trim_start_matches('.'));
-                let location = BucketLocation {
-                    prefix: bucket.prefix.clone().join(name.as_str()),
-                    ..bucket.clone()
-                };
-                Some(Bucket::open(&location, PATIENCE)?)
+                Some(Bucket::open(&bucket.below(&name), PATIENCE)?)
             }
         };
         Ok(Self {
