@@ -10,8 +10,8 @@ Usage: deploy/record-by-many.sh [--s3] [--keep]
 Records 100,000 soft targets, two views of 50,000 images of Fashion-MNIST, twice:
 
   - with one worker;
-  - with 8 workers in containers, of which 3 are killed (SIGKILL) at random while they work and are started again, and one
-    is doubled.
+  - with 8 workers in containers. Three of them are killed (SIGKILL) at random while they work and are started again, and
+    one is doubled.
 
 Then compares all files of the two recordings, and those with a recording of other views, which must differ. Prints the
 seconds and samples/s of both, with the start of the containers, and the shards that were there when a worker was killed.
