@@ -30,12 +30,17 @@ def docker_options(workload, secrets, volumes):
     only(pod, {"containers", "volumes", "securityContext"} | LIFE | ONLY_IN_A_CLUSTER)
     only(one, {"name", "image", "args", "env", "envFrom", "ports", "resources", "securityContext", "volumeMounts"} | LIFE | ONLY_IN_A_CLUSTER)
     options = [
-        *security({**pod["securityContext"], **one["securityContext"]}),
+        *security(context(workload, one)),
         *limits(one["resources"]["limits"]),
         *(f"--env={name}={value}" for name, value in variables(one, secrets)),
         *mounts(workload, one, volumes),
     ]
     return options, one["image"], one["args"]
+
+
+def context(workload, one):
+    """The container's security context, which has the pod's where it has none of its own."""
+    return {**workload["spec"]["template"]["spec"]["securityContext"], **one["securityContext"]}
 
 
 def security(context):
@@ -82,8 +87,10 @@ def mounts(workload, one, volumes):
         only(sources[name], {"name", "emptyDir", "persistentVolumeClaim"})
         if (empty := sources[name].get("emptyDir")) is not None:
             only(empty, {"sizeLimit"})
-            # Like the folder of an emptyDir: every user may write.
-            yield f"--tmpfs={path}:mode=1777,size={size(empty['sizeLimit'])}"
+            # Like the folder of an emptyDir, every user may write. Where the image has a folder, Docker gives the mount that
+            # folder's mode, so the mount also gets the container's user.
+            owner = "uid={runAsUser},gid={runAsGroup}".format_map(context(workload, one))
+            yield f"--tmpfs={path}:mode=1777,{owner},size={size(empty['sizeLimit'])}"
         else:
             volume = volumes[sources[name]["persistentVolumeClaim"]["claimName"]]
             yield f"--volume={volume}:{path}{':ro' if mount.get('readOnly') else ''}"
