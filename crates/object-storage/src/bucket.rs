@@ -377,7 +377,7 @@ fn problem(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Erro
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
-    use test_support::SilentStore;
+    use test_support::FaultyStore;
 
     use super::*;
 
@@ -412,7 +412,7 @@ mod tests {
     fn a_request_ends_when_the_process_is_asked_to_stop() {
         let objects = Arc::new(InMemory::new());
         let stop = CancellationToken::new();
-        let silent = SilentStore::after(2, &stop, &objects);
+        let silent = FaultyStore::silent_after(2, &stop, &objects);
         let store = Arc::clone(&silent);
         let url = "s3://b/a".to_owned();
         let bucket = Bucket::over(store, url, Duration::from_secs(60)).unwrap();
@@ -428,7 +428,7 @@ mod tests {
         assert!(error.to_string().contains("s3://b/a/c/d"), "{error}");
         assert!(bucket.size(&path).unwrap_err().is_stopped());
         assert!(bucket.list(&Path::default()).unwrap_err().is_stopped());
-        assert_eq!(silent.unanswered(), 1);
+        assert_eq!(silent.hits(), 1);
     }
 
     #[test]
