@@ -114,12 +114,17 @@ impl Group {
         ends.collect()
     }
 
+    /// Sends a signal to the worker at this place of the started ones.
+    pub fn signal(&self, place: usize, name: &str) {
+        self.0[place].signal(name);
+    }
+
     pub fn messages(&self) -> Vec<String> {
         self.0.iter().map(Process::stderr).collect()
     }
 
     /// Whether another program took the port of the group before it did.
-    fn lost_its_port(&self) -> bool {
+    pub fn lost_its_port(&self) -> bool {
         self.messages()
             .iter()
             .any(|text| text.contains("EADDRINUSE"))
@@ -277,10 +282,10 @@ fn a_signal_ends_a_worker_that_waits_for_the_others() {
                 command
             });
             eventually("a worker that waits", || {
-                let text = group.0[0].stderr();
+                let text = &group.messages()[0];
                 text.contains("waiting for the other workers").then_some(())
             });
-            group.0[0].signal("TERM");
+            group.signal(0, "TERM");
             group
         };
         let (group, ends) = Group::finish(start);
