@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::{self, Path, PathBuf},
+    path::{self, Component, Path, PathBuf},
     time::Duration,
 };
 
@@ -119,13 +119,68 @@ fn overlap(one: &Location, other: &Location) -> bool {
     }
 }
 
-/// The folder without links, or its absolute path if it does not exist yet.
+/// The absolute path of the folder without links, also if it does not exist yet: links can lead to the part that exists.
 fn resolved(folder: &Path) -> PathBuf {
-    let resolved = folder.canonicalize().or_else(|_| path::absolute(folder));
-    resolved.unwrap_or_else(|_| folder.to_owned())
+    let absolute = path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let mut resolved = PathBuf::new();
+    for part in absolute.components() {
+        if part == Component::ParentDir {
+            resolved.pop();
+            continue;
+        }
+        resolved.push(part);
+        if let Ok(found) = resolved.canonicalize() {
+            resolved = found;
+        }
+    }
+    resolved
 }
 
 fn usage(message: String) -> anyhow::Error {
     let code = USAGE_EXIT_CODE;
     OtherExit { code, message }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn folders_overlap_also_through_links_and_before_they_exist() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |path: &str| root.path().join(path);
+        for folder in ["store/digits", "elsewhere"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        symlink("store", path("link")).unwrap();
+        symlink("../store/digits", path("elsewhere/link")).unwrap();
+        let overlaps = |target: &str| {
+            let [store, target] = ["store", target].map(|it| Location::Folder(path(it)));
+            let found = overlap(&store, &target);
+            assert_eq!(found, overlap(&target, &store));
+            found
+        };
+        for (target, expected) in [
+            ("store", true),
+            ("", true),
+            ("store/new", true),
+            ("link", true),
+            ("link/new", true),
+            ("link/new/below", true),
+            ("elsewhere/link/new", true),
+            ("elsewhere/link/../new", true),
+            ("new/../store/new", true),
+            ("new/../link/new", true),
+            ("elsewhere", false),
+            ("elsewhere/new", false),
+            ("new", false),
+            ("store-2", false),
+            ("link/../new", false),
+            ("store/../new", false),
+        ] {
+            assert_eq!(overlaps(target), expected, "{target}");
+        }
+    }
 }

@@ -33,7 +33,7 @@ use torch_distributed::{Alone, Workers};
 use traces::Span;
 use tracing::{info, warn};
 use worker_arguments::WorkerArguments;
-use worker_group::GroupArguments;
+use worker_group::{GroupArguments, Joined};
 
 mod fetch_arguments;
 mod output_arguments;
@@ -193,14 +193,17 @@ fn execute_on(runtime: &Runtime, command: Command) -> anyhow::Result<()> {
 fn train(arguments: &RunArguments, runtime: &Runtime) -> anyhow::Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.overrides)?;
     let output = arguments.output.of_run(&arguments.config)?;
-    // Before signals are caught, so that one ends a process that waits for the others.
-    let group = arguments.group.join()?;
-    let workers: &dyn Workers = match &group {
-        Some(group) => group,
-        None => &Alone,
+    let cancel = program::shutdown_token(runtime)?;
+    let joined = runtime.block_on(arguments.group.join(&cancel))?;
+    let workers: &dyn Workers = match &joined {
+        Joined::Group(group) => group,
+        Joined::Alone => &Alone,
+        Joined::Stopped(rendezvous) => {
+            let message = format!("{rendezvous} stopped before all others were there");
+            return stopped(message, arguments.stopped_exit_code);
+        }
     };
     let leads = workers.rank() == 0;
-    let cancel = program::shutdown_token(runtime)?;
     if let Some(address) = arguments.metrics.filter(|_| leads) {
         let port = ListenConfig {
             table: "metrics",

@@ -1,11 +1,13 @@
 //! The workers that a launcher such as `torchrun` started together with this process.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use clap::Args;
 use common::output::Messages;
 use student_trainer::events::{EventSink, RunEvent};
-use torch_distributed::{ProcessGroup, Rendezvous, RendezvousError};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use torch_distributed::{ProcessGroup, Rendezvous};
 use tracing::info;
 
 #[derive(Debug, Args)]
@@ -16,18 +18,41 @@ pub struct GroupArguments {
     worker_timeout: u32,
 }
 
+/// How the wait for the other workers ended.
+#[derive(Debug)]
+pub enum Joined {
+    /// There are no others.
+    Alone,
+    /// All are there.
+    Group(ProcessGroup),
+    /// This process was asked to stop.
+    Stopped(Rendezvous),
+}
+
 impl GroupArguments {
-    /// Waits for the other workers that the environment names; `None` if there are none.
+    /// Waits for the other workers that the environment names. Cancelling `stop` ends the wait.
     ///
     /// # Errors
     /// If the environment contradicts itself, or if the others do not come.
-    pub fn join(&self) -> Result<Option<ProcessGroup>, RendezvousError> {
+    pub async fn join(&self, stop: &CancellationToken) -> anyhow::Result<Joined> {
         let Some(rendezvous) = Rendezvous::from_environment()? else {
-            return Ok(None);
+            return Ok(Joined::Alone);
         };
         info!(%rendezvous, "waiting for the other workers");
         let timeout = Duration::from_secs(self.worker_timeout.into());
-        ProcessGroup::join(&rendezvous, timeout).map(Some)
+        let (joined, is_joined) = oneshot::channel();
+        let others = rendezvous.clone();
+        let join = move || {
+            // Not received if this process was asked to stop.
+            let _ = joined.send(ProcessGroup::join(&others, timeout));
+        };
+        // c10d's wait cannot be cancelled, so it has a thread of its own, which ends with the process. The default action of a
+        // signal is not enough: for process 1 of a container, the kernel omits it.
+        thread::Builder::new().name("join".to_owned()).spawn(join)?;
+        match stop.run_until_cancelled(is_joined).await {
+            Some(joined) => Ok(Joined::Group(joined??)),
+            None => Ok(Joined::Stopped(rendezvous)),
+        }
     }
 }
 

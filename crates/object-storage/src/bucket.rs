@@ -33,8 +33,8 @@ const MARGIN: Duration = Duration::from_secs(3);
 ///
 /// The methods block, and any number of threads may call them at the same time. They must not be called on a thread of
 /// an async runtime, where they panic: async code calls them on a blocking thread (`tokio::task::spawn_blocking`). The
-/// value itself may be created and dropped anywhere.
-#[derive(Debug)]
+/// value itself may be created, cloned and dropped anywhere. Clones share the connection.
+#[derive(Debug, Clone)]
 pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     url: String,
@@ -43,6 +43,12 @@ pub struct Bucket {
     limit: Duration,
     /// Cancelling it ends all requests.
     stop: CancellationToken,
+    requests: Arc<Requests>,
+}
+
+/// Executes the requests of a bucket and of its clones.
+#[derive(Debug)]
+struct Requests {
     /// `None` only while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -136,7 +142,9 @@ impl Bucket {
                 url,
                 limit: patience + MARGIN,
                 stop: CancellationToken::new(),
-                runtime: Some(runtime),
+                requests: Arc::new(Requests {
+                    runtime: Some(runtime),
+                }),
             }),
             Err(error) => {
                 let source = problem(format!("cannot start a thread: {error}"));
@@ -149,6 +157,12 @@ impl Bucket {
     /// [says so](BucketError::is_stopped). A write that ends in this way may take effect.
     pub fn stopped_by(mut self, stop: CancellationToken) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// The same bucket, whose small requests wait for an answer for at most `limit`.
+    pub fn limited_to(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -341,7 +355,7 @@ impl Bucket {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, BucketError> {
         // Holds: only `drop` takes it.
-        let runtime = self.runtime.as_ref().expect("the runtime");
+        let runtime = self.requests.runtime.as_ref().expect("the runtime");
         let answer = async {
             let answer = self.stop.run_until_cancelled(request).await;
             answer.unwrap_or_else(|| Err(problem(Stopped)))
@@ -353,7 +367,7 @@ impl Bucket {
     }
 }
 
-impl Drop for Bucket {
+impl Drop for Requests {
     /// A runtime that is simply dropped waits for its threads, which panics in async code.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -377,7 +391,7 @@ fn problem(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Erro
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
-    use test_support::SilentStore;
+    use test_support::FaultyStore;
 
     use super::*;
 
@@ -412,7 +426,7 @@ mod tests {
     fn a_request_ends_when_the_process_is_asked_to_stop() {
         let objects = Arc::new(InMemory::new());
         let stop = CancellationToken::new();
-        let silent = SilentStore::after(2, &stop, &objects);
+        let silent = FaultyStore::silent_after(2, &stop, &objects);
         let store = Arc::clone(&silent);
         let url = "s3://b/a".to_owned();
         let bucket = Bucket::over(store, url, Duration::from_secs(60)).unwrap();
@@ -428,7 +442,29 @@ mod tests {
         assert!(error.to_string().contains("s3://b/a/c/d"), "{error}");
         assert!(bucket.size(&path).unwrap_err().is_stopped());
         assert!(bucket.list(&Path::default()).unwrap_err().is_stopped());
-        assert_eq!(silent.unanswered(), 1);
+        assert_eq!(silent.hits(), 1);
+    }
+
+    #[test]
+    fn a_clone_has_its_own_limit_and_stop() {
+        let objects = Arc::new(InMemory::new());
+        let (stop, silence) = (CancellationToken::new(), CancellationToken::new());
+        let store = FaultyStore::silent_after(1, &silence, &objects);
+        let patience = Duration::from_secs(60);
+        let bucket = Bucket::over(store, "s3://b/a".to_owned(), patience).unwrap();
+        let stopped = bucket.clone().stopped_by(stop.clone());
+        stop.cancel();
+        let path = Path::from("c");
+        assert!(stopped.size(&path).unwrap_err().is_stopped());
+        assert!(bucket.put(&path, "one".into(), PutMode::Create).unwrap());
+
+        let brief = bucket.clone().limited_to(Duration::ZERO);
+        // The others still have the threads for the requests.
+        drop((bucket, stopped));
+        let error = brief.size(&path).unwrap_err();
+        let problem = "s3://b/a/c: Generic bucket error: no answer within 0ns";
+        assert_eq!(error.to_string(), problem);
+        assert!(silence.is_cancelled());
     }
 
     #[test]

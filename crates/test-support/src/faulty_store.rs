@@ -1,4 +1,4 @@
-//! An object store in memory that fails when a test says so.
+//! An object store in memory that fails or is silent when a test says so.
 
 use std::{
     fmt,
@@ -16,6 +16,7 @@ use object_store::{
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
     path::Path,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::conditions::SOON;
 
@@ -28,7 +29,7 @@ pub struct FaultyStore {
 }
 
 /// What fails, until it is changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum StoreFault {
     Nothing,
     /// Every request.
@@ -38,6 +39,12 @@ pub enum StoreFault {
         requests: usize,
         /// Whether the first request after them takes effect, though its reply is lost.
         loses_reply: bool,
+    },
+    /// Every request after so many gets no answer. The first one cancels `stop`, as if the process was asked to stop while
+    /// it waits. A process that waits all the same gets an error after a long time.
+    SilentAfter {
+        requests: usize,
+        stop: CancellationToken,
     },
     /// Writes of this object; others work.
     Writes(Path),
@@ -61,6 +68,7 @@ enum Fate {
     AnsweredAfterChangeOf(Path),
     ReplyLost,
     NotSent,
+    Unanswered,
 }
 
 impl FaultyStore {
@@ -78,6 +86,16 @@ impl FaultyStore {
         Self::with(fault, objects)
     }
 
+    /// A store that answers `requests` requests. The next one cancels `stop` and gets no answer; nor do those after it.
+    pub fn silent_after(
+        requests: usize,
+        stop: &CancellationToken,
+        objects: &Arc<InMemory>,
+    ) -> Arc<Self> {
+        let stop = stop.clone();
+        Self::with(StoreFault::SilentAfter { requests, stop }, objects)
+    }
+
     fn with(fault: StoreFault, objects: &Arc<InMemory>) -> Arc<Self> {
         Arc::new(Self {
             objects: Arc::clone(objects),
@@ -90,7 +108,7 @@ impl FaultyStore {
         *self.fault.lock().unwrap() = fault;
     }
 
-    /// Requests that failed or waited so far.
+    /// Requests so far that failed, waited or got no answer.
     pub fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
     }
@@ -105,10 +123,11 @@ impl FaultyStore {
     }
 
     /// Fails unless the next request is answered, which neither reads nor writes an object.
-    fn check(&self) -> Result<()> {
+    async fn check(&self) -> Result<()> {
         match self.fate(Request::Other) {
             Fate::Answered | Fate::AnsweredAfterChangeOf(_) => Ok(()),
             Fate::ReplyLost | Fate::NotSent => Err(failed()),
+            Fate::Unanswered => Err(no_answer().await),
         }
     }
 
@@ -151,6 +170,14 @@ impl StoreFault {
                     Fate::NotSent
                 }
             }
+            (Self::SilentAfter { requests, stop }, _) => {
+                if *requests > 0 {
+                    *requests -= 1;
+                    return Fate::Answered;
+                }
+                stop.cancel();
+                Fate::Unanswered
+            }
             (Self::Writes(object), Request::Write(path)) if *object == *path => Fate::NotSent,
             (Self::RepliesToWrites(object), Request::Write(path)) if *object == *path => {
                 Fate::ReplyLost
@@ -170,6 +197,12 @@ fn failed() -> Error {
     }
 }
 
+/// The error of a process that waits for an answer for a long time.
+async fn no_answer() -> Error {
+    tokio::time::sleep(SOON).await;
+    failed()
+}
+
 impl fmt::Display for FaultyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("faulty")
@@ -185,8 +218,10 @@ impl ObjectStore for FaultyStore {
         options: PutOptions,
     ) -> Result<PutResult> {
         let fate = self.fate(Request::Write(location));
-        if fate == Fate::NotSent {
-            return Err(failed());
+        match fate {
+            Fate::Answered | Fate::AnsweredAfterChangeOf(_) | Fate::ReplyLost => {}
+            Fate::NotSent => return Err(failed()),
+            Fate::Unanswered => return Err(no_answer().await),
         }
         let put = self.objects.put_opts(location, payload, options).await;
         if fate == Fate::ReplyLost {
@@ -201,7 +236,7 @@ impl ObjectStore for FaultyStore {
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         // Its parts and its end are not requests of this store.
-        self.check()?;
+        self.check().await?;
         self.objects.put_multipart_opts(location, options).await
     }
 
@@ -210,6 +245,7 @@ impl ObjectStore for FaultyStore {
             Fate::Answered => {}
             Fate::AnsweredAfterChangeOf(object) => self.wait_for_change_of(&object).await?,
             Fate::ReplyLost | Fate::NotSent => return Err(failed()),
+            Fate::Unanswered => return Err(no_answer().await),
         }
         self.objects.get_opts(location, options).await
     }
@@ -227,23 +263,25 @@ impl ObjectStore for FaultyStore {
                 deleted.map(|_| Err(failed())).boxed()
             }
             Fate::NotSent => stream::iter([Err(failed())]).boxed(),
+            Fate::Unanswered => stream::once(no_answer()).map(Err).boxed(),
         }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.check() {
-            Ok(()) => self.objects.list(prefix),
-            Err(error) => stream::iter([Err(error)]).boxed(),
+        match self.fate(Request::Other) {
+            Fate::Answered | Fate::AnsweredAfterChangeOf(_) => self.objects.list(prefix),
+            Fate::ReplyLost | Fate::NotSent => stream::iter([Err(failed())]).boxed(),
+            Fate::Unanswered => stream::once(no_answer()).map(Err).boxed(),
         }
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.check()?;
+        self.check().await?;
         self.objects.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.check()?;
+        self.check().await?;
         self.objects.copy_opts(from, to, options).await
     }
 }
@@ -292,6 +330,30 @@ mod tests {
             let text = format!("{fault:?}");
             let found = written(fault, [OTHER, RECORD, "third"]);
             assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_store_asks_the_process_to_stop_and_answers_no_kind_of_request() {
+        let path = Path::from(RECORD);
+        for kind in 0..4 {
+            let stop = CancellationToken::new();
+            let store = FaultyStore::silent_after(1, &stop, &Arc::default());
+            store.put(&path, "content".into()).await.unwrap();
+            assert!(!stop.is_cancelled());
+            let request = async {
+                match kind {
+                    0 => store.put(&path, "other".into()).await.is_ok(),
+                    1 => store.get(&path).await.is_ok(),
+                    2 => store.delete(&path).await.is_ok(),
+                    _ => store.list(None).next().await.is_some(),
+                }
+            };
+            let answered = stop.run_until_cancelled(request).await;
+            assert_eq!((answered, store.hits()), (None, 1), "{kind}");
+            assert!(stop.is_cancelled(), "{kind}");
+            let kept = store.objects.get(&path).await.unwrap().bytes().await;
+            assert_eq!(kept.unwrap(), "content", "{kind}");
         }
     }
 

@@ -1,8 +1,8 @@
 //! Test support that several crates share. No crate that ships depends on it.
 //!
 //! - [`Process`], [`Teacher`], [`InferenceService`]: real processes on free ports. Dropping the value kills the process.
-//! - [`Bucket`]: a bucket of a real object store; [`FaultyStore`], [`SilentStore`]: those in memory that fail when a test
-//!   says so, and whose process is asked to stop while it waits.
+//! - [`Bucket`]: a bucket of a real object store; [`FaultyStore`]: one in memory that fails when a test says so, or asks its
+//!   process to stop while that waits for an answer.
 //! - [`eventually`]: waits for a condition, never for a fixed time.
 //! - [`write_artifact`], [`write_idx`], [`write_table`], [`run_toml`]: small teachers, data sets and configurations
 //!   of runs.
@@ -49,7 +49,6 @@ mod relay;
 mod request_relay;
 pub mod run_toml;
 mod signing_keys;
-mod silent_store;
 mod teacher;
 mod throttling;
 mod trace_collector;
@@ -67,6 +66,5 @@ pub use process::{Process, built_beside, signal};
 pub use relay::Relay;
 pub use request_relay::{Pace, RequestRelay, StopAt};
 pub use signing_keys::SigningKeys;
-pub use silent_store::SilentStore;
 pub use teacher::{Teacher, write_artifact};
 pub use trace_collector::{CollectedSpan, TraceCollector};

@@ -17,12 +17,15 @@ use super::{
     persistence::Persistence,
     record::{self, Found, RunRecord},
     scratch::Scratch,
-    uploads::Uploads,
+    uploads::{Contents, Uploads},
 };
 use crate::events::NoticeSender;
 
 /// How long the client repeats one request. The run repeats what fails then.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a process that ends at once waits for the answer to the end of its lease.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 const MANIFEST: &str = "manifest.json";
 const CHECKPOINTS: &str = "checkpoints/";
@@ -64,7 +67,8 @@ impl BucketOutput {
     }
 
     /// Takes the lease of the run in `bucket`. If another machine wrote the newest state, downloads it. `may_continue` says
-    /// whether a run continues whose manifest is in a folder.
+    /// whether a run continues whose manifest is in a folder. Cancelling `stop` ends a request at once; later it does not,
+    /// because the run that stops still copies its last state.
     ///
     /// # Errors
     /// See [`BucketRunError`].
@@ -85,20 +89,20 @@ impl BucketOutput {
             return Err(BucketRunError::NoName { url });
         };
         let scratch = Scratch::open(self.scratch.as_deref(), &url, name)?;
-        let bucket = Arc::new(bucket);
-        let found = persistence.repeat(|| RunRecord::read(&bucket))?;
+        let starting = Arc::new(bucket.clone().stopped_by(stop.clone()));
+        let found = persistence.repeat(|| RunRecord::read(&starting))?;
         match &found {
             Some(found) => {
-                check_unfinished(&bucket, found, &scratch, may_continue, persistence)?;
+                check_unfinished(&starting, found, &scratch, may_continue, persistence)?;
             }
             None => {
-                check_empty(&bucket, persistence)?;
+                check_empty(&starting, persistence)?;
                 scratch.check_unused(&url)?;
             }
         }
         let claim = Claim::new(scratch.writer()?, self.lease_seconds);
-        let lease = Arc::new(Lease::take(&bucket, claim, persistence, notices)?);
-        let prepare = || -> Result<Uploads, BucketRunError> {
+        let lease = Lease::take(&starting, claim, persistence, notices)?;
+        let prepare = || -> Result<Contents, BucketRunError> {
             if !lease.continues() {
                 let record = lease.record();
                 if !record.files.is_empty() {
@@ -107,22 +111,27 @@ impl BucketOutput {
                         "downloads the run from {url}: {files} files of generation {generation}"
                     ));
                 }
-                let download = || download(&bucket, &record, scratch.run(), persistence);
+                let download = || download(&starting, &record, scratch.run(), persistence);
                 lease.renew_during(download)??;
                 scratch.set_writer(&record.writer)?;
             }
-            persistence.repeat(|| Uploads::new(&bucket, &lease))
+            persistence.repeat(|| Contents::find(&starting, &lease))
         };
         match prepare() {
-            Ok(uploads) => Ok(Attachment {
-                uploads,
-                url,
-                scratch,
-                lease,
-            }),
+            Ok(contents) => {
+                let bucket = Arc::new(bucket);
+                let lease = Arc::new(lease.through(&bucket));
+                Ok(Attachment {
+                    uploads: Uploads::new(&bucket, &lease, contents),
+                    url,
+                    scratch,
+                    lease,
+                })
+            }
             Err(error) => {
+                let bucket = bucket.limited_to(self.patience.min(LAST_PATIENCE));
                 // If this fails too, the lease ends by itself.
-                let _ = lease.release();
+                let _ = lease.through(&Arc::new(bucket)).release();
                 Err(error)
             }
         }

@@ -116,12 +116,12 @@ pub enum BucketRunError {
 }
 
 impl BucketRunError {
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later. One that ended because the process was asked to stop is not repeated.
     pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Bucket(error) => {
                 let is_generic = matches!(error.source, object_store::Error::Generic { .. });
-                is_generic && error.larger().is_none()
+                is_generic && error.larger().is_none() && !error.is_stopped()
             }
             _ => false,
         }

@@ -15,7 +15,8 @@ use super::{
 };
 
 /// Downloads the newest state of the run at `location` into `folder`, which is created and must not exist or be empty. The
-/// run may be in progress. Waits for so long for a bucket that does not answer.
+/// run may be in progress. Waits for so long for a bucket that does not answer. Cancelling `stop` ends the wait, also for a
+/// request that was sent.
 ///
 /// Must not be called on a thread of an async runtime.
 ///
@@ -43,6 +44,7 @@ pub(super) fn fetch_from(
     folder: &Path,
     persistence: Persistence<'_>,
 ) -> Result<(), BucketRunError> {
+    let bucket = &bucket.clone().stopped_by(persistence.stop.clone());
     let read = || persistence.repeat(|| RunRecord::read(bucket));
     let mut found = read()?;
     while let Some(before) = found {

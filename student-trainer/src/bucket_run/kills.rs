@@ -14,7 +14,7 @@ use super::{
     persistence::Persistence,
     record::{self, RunRecord},
     snapshot::Snapshot,
-    uploads::Uploads,
+    uploads::{Contents, Uploads},
 };
 use crate::events::EventSink;
 
@@ -57,7 +57,8 @@ fn take(bucket: &Arc<Bucket>) -> Result<(Arc<Lease>, Uploads), BucketRunError> {
     let stop = CancellationToken::new();
     let lease = Lease::take(bucket, claim, persistence(&stop), &notices)?;
     let lease = Arc::new(lease);
-    let uploads = Uploads::new(bucket, &lease)?;
+    let contents = Contents::find(bucket, &lease)?;
+    let uploads = Uploads::new(bucket, &lease, contents);
     Ok((lease, uploads))
 }
 
@@ -131,7 +132,7 @@ fn a_process_that_was_replaced_before_it_looked_for_garbage_removes_nothing() {
     let state = Snapshot::of(folder.path()).unwrap();
     uploads.save(&state, || ()).unwrap();
 
-    let error = Uploads::new(&live, &replaced).unwrap_err();
+    let error = Contents::find(&live, &replaced).unwrap_err();
     assert!(matches!(error, BucketRunError::LostLease { .. }), "{error}");
     check_contents(&live);
     lease.renew().unwrap();

@@ -176,6 +176,14 @@ impl Lease {
         Err(refuses_writes(bucket))
     }
 
+    /// The same lease, whose requests go through `bucket`.
+    pub(super) fn through(self, bucket: &Arc<Bucket>) -> Self {
+        Self {
+            bucket: Arc::clone(bucket),
+            ..self
+        }
+    }
+
     /// The record that this process wrote last, as far as it knows.
     pub(super) fn record(&self) -> RunRecord {
         self.held().found.record.clone()
@@ -212,6 +220,7 @@ impl Lease {
                 match self.renew() {
                     Ok(()) => {}
                     Err(BucketRunError::LostLease { .. }) => return,
+                    Err(BucketRunError::Bucket(error)) if error.is_stopped() => return,
                     Err(error) => report(&error),
                 }
             }

@@ -27,7 +27,8 @@ pub(super) struct Persistence<'a> {
 }
 
 impl Persistence<'_> {
-    /// Repeats `request` while it fails because the bucket does not answer.
+    /// Repeats `request` while it fails because the bucket does not answer. The request itself must end when the process is
+    /// asked to stop; see [`Bucket::stopped_by`](object_storage::Bucket::stopped_by).
     ///
     /// # Errors
     /// The last error; [`BucketRunError::Stopped`].
@@ -39,6 +40,9 @@ impl Persistence<'_> {
         let mut failed = None;
         loop {
             match request() {
+                Err(BucketRunError::Bucket(error)) if error.is_stopped() => {
+                    return Err(self.stopped());
+                }
                 Err(error)
                     if error.is_temporary()
                         && failed.get_or_insert_with(Instant::now).elapsed() < self.patience =>
@@ -70,10 +74,15 @@ impl Persistence<'_> {
     /// [`BucketRunError::Stopped`].
     pub(super) fn check(&self) -> Result<(), BucketRunError> {
         if self.stop.is_cancelled() {
-            let url = self.url.to_owned();
-            return Err(BucketRunError::Stopped { url });
+            return Err(self.stopped());
         }
         Ok(())
+    }
+
+    fn stopped(&self) -> BucketRunError {
+        BucketRunError::Stopped {
+            url: self.url.to_owned(),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::events::EventSink;
 
+mod stops;
+
 const URL: &str = "s3://b/runs/student";
 
 /// Longer than a test takes.
@@ -275,16 +277,6 @@ fn a_second_process_is_refused_while_the_first_renews_its_lease() {
 
     first.finish(&mut run).unwrap();
     second.attach().unwrap();
-}
-
-#[test]
-fn a_process_that_waits_for_a_lease_can_be_stopped() {
-    let scene = Scene::new();
-    drop(scene.machine("first", LONG).attach().unwrap());
-    let second = scene.machine("second", LONG);
-    second.stop.cancel();
-    let error = second.attach().unwrap_err();
-    assert!(matches!(error, BucketRunError::Stopped { .. }), "{error}");
 }
 
 #[test]

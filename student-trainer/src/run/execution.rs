@@ -102,7 +102,10 @@ pub fn execute(config: RunConfig, context: RunContext<'_>) -> Result<RunOutcome,
     }
     let workers = context.workers;
     agreement::check(workers, &config)?;
-    if agreement::meet(workers, RunState::Unfinished)? == RunState::Complete {
+    let met = agreement::meet(workers, RunState::Unfinished);
+    // A long wait, if the worker with rank 0 has to wait for a lease or a download before it comes.
+    let lost = |error| RunError::from(error).if_stopped(context.cancel.is_cancelled());
+    if met.map_err(lost)? == RunState::Complete {
         return Ok(RunOutcome::of_follower());
     }
     let initial = InitialWeights::of(&config)?;

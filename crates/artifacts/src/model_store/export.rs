@@ -10,7 +10,7 @@
 //! Programs that download a folder from a bucket, such as KServe, can serve the objects; an inference service cannot use
 //! them as its store in a bucket, which has another layout.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use common::{atomic_file, digest::Sha256};
 use object_storage::{Bucket, BucketLocation, Location};
@@ -68,7 +68,8 @@ impl ExportTarget {
     }
 
     /// Copies the active version of `model` from `store`, and makes it the active version of the target; `None` if no version
-    /// is active. A version that the target has is not written again.
+    /// is active. A version that the target has is not written again: it has the same manifest and signature, and the size and
+    /// SHA-256 of its model are those in the manifest. A damaged model is replaced.
     ///
     /// # Errors
     /// If the store cannot be read, its files are damaged, or the target cannot be written; and [`StoreError::Corrupt`] if the
@@ -101,7 +102,8 @@ impl ExportTarget {
         Ok(Some(Exported { version, was_there }))
     }
 
-    /// Whether the target has this version, whole.
+    /// Whether the target has this version, whole. Compares the bytes of the manifest and the signature (without a signature,
+    /// what the manifest means), then the size of the model, and only if that is right its SHA-256.
     fn has(
         &self,
         folder: &str,
@@ -128,7 +130,11 @@ impl ExportTarget {
                 problem: problem.to_owned(),
             });
         }
-        let onnx = self.read(&format!("{folder}/{MODEL_FILE}"), manifest.onnx.size)?;
+        let path = format!("{folder}/{MODEL_FILE}");
+        if self.size(&path)? != Some(manifest.onnx.size) {
+            return Ok(false);
+        }
+        let onnx = self.read(&path, manifest.onnx.size)?;
         Ok(onnx.is_some_and(|onnx| Sha256::of(&onnx) == manifest.onnx.sha256))
     }
 
@@ -143,6 +149,21 @@ impl ExportTarget {
             return Ok(());
         }
         self.write(&path, &active.to_json())
+    }
+
+    /// The size of a file in bytes, if it exists.
+    fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        match self {
+            Self::Folder { root, .. } => {
+                let path = root.join(path);
+                match fs::metadata(&path) {
+                    Ok(metadata) => Ok(Some(metadata.len())),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(io_error(&path)(error)),
+                }
+            }
+            Self::Bucket(bucket) => Ok(bucket.size(&ObjectPath::from(path))?),
+        }
     }
 
     /// A file of at most `size` bytes, if it exists.
@@ -179,7 +200,7 @@ impl ExportTarget {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::Arc};
+    use std::{path::Path, sync::Arc};
 
     use object_store::memory::InMemory;
     use tempfile::TempDir;
@@ -237,12 +258,27 @@ mod tests {
         assert_eq!(target.export(&store, &model).unwrap(), exported(1, false));
         assert_eq!(reader.version_numbers(&model).unwrap(), [1, 2]);
         assert_eq!(reader.active(&model).unwrap().unwrap().version, 1);
-        // A damaged copy is replaced.
-        fs::write(root.path().join("digits/1/model.onnx"), "0ne").unwrap();
-        assert_eq!(target.export(&store, &model).unwrap(), exported(1, false));
         let (found, signature) = reader.signed_manifest(&model, 1).unwrap();
         assert_eq!(signature, None);
         assert_eq!(reader.onnx(&model, 1, &found).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_damaged_model_in_the_target_is_replaced() {
+        let (_folder, store, _) = store();
+        let model = name("digits");
+        let root = tempfile::tempdir().unwrap();
+        let path = "digits/2/model.onnx";
+        for target in [to_folder(root.path()), to_bucket(&Arc::default())] {
+            assert_eq!(target.export(&store, &model).unwrap(), exported(2, false));
+            for damaged in ["tw0", "two, and more", "tw", ""] {
+                target.write(path, damaged.as_bytes()).unwrap();
+                let export = || target.export(&store, &model).unwrap();
+                assert_eq!(export(), exported(2, false), "{target:?}: {damaged}");
+                assert_eq!(target.read(path, 3).unwrap().unwrap(), b"two");
+                assert_eq!(export(), exported(2, true), "{target:?}: {damaged}");
+            }
+        }
     }
 
     #[test]

@@ -278,6 +278,42 @@ fn workers_of_a_complete_run_end_with_success() {
 }
 
 #[test]
+fn a_signal_stops_all_workers_while_the_first_one_waits_for_the_lease() {
+    let scene = BucketScene::new();
+    let settings = [&TWO_BATCHES[..], &[ENDLESS]].concat();
+    let mut killed = scene.start("run", "killed", "3600", &settings);
+    scene.wait_for_checkpoint("run", &mut killed);
+    killed.signal("KILL");
+    killed.wait();
+    let left = scene.record("run");
+    let command = |_: usize| {
+        let mut command = scene.command("run", "machine", "30", &settings);
+        command.args(["--stopped-exit-code", "7"]);
+        command
+    };
+    let start = || {
+        let group = Group::of(2, command);
+        let until_it_says = |rank: usize, text: &str| {
+            eventually(text, || {
+                let says = group.messages()[rank].contains(text);
+                (says || group.lost_its_port()).then_some(())
+            });
+        };
+        until_it_says(0, "had the lease of");
+        // This one waits for the first one, and stops before it loses that.
+        group.signal(1, "TERM");
+        until_it_says(1, "shutting down");
+        group.signal(0, "TERM");
+        group
+    };
+    let (group, ends) = Group::finish(start);
+    for (end, messages) in ends.iter().zip(group.messages()) {
+        assert_eq!(end.code(), Some(7), "{messages}");
+    }
+    assert_eq!(scene.record("run"), left);
+}
+
+#[test]
 fn two_workers_train_one_run_in_a_bucket() {
     let scene = BucketScene::new();
     let alone = scene.scene.finish("alone", &[], &TWO_BATCHES);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use test_support::{InferenceService, Process, SOON, Teacher};
+use test_support::{InferenceService, Process, SOON, Teacher, eventually};
 
 use super::{
     kills::until_hit,
@@ -57,6 +57,15 @@ impl Group {
 
     /// Starts `count` workers that meet at a free port, the one with rank r with `command(r)`.
     pub fn of(count: usize, command: impl Fn(usize) -> Command) -> Self {
+        Self::some_of(count, 0..count, command)
+    }
+
+    /// [`Self::of`], but starts only the workers with these ranks.
+    fn some_of(
+        count: usize,
+        ranks: impl IntoIterator<Item = usize>,
+        command: impl Fn(usize) -> Command,
+    ) -> Self {
         let port = free_port().to_string();
         let start = |rank: usize| {
             let mut command = command(rank);
@@ -66,7 +75,7 @@ impl Group {
             command.env("MASTER_PORT", &port);
             Process::start(command)
         };
-        Self((0..count).map(start).collect())
+        Self(ranks.into_iter().map(start).collect())
     }
 
     /// Starts `count` workers for the run called `name`, the one with rank r with the settings `settings(r)`.
@@ -105,12 +114,17 @@ impl Group {
         ends.collect()
     }
 
+    /// Sends a signal to the worker at this place of the started ones.
+    pub fn signal(&self, place: usize, name: &str) {
+        self.0[place].signal(name);
+    }
+
     pub fn messages(&self) -> Vec<String> {
         self.0.iter().map(Process::stderr).collect()
     }
 
     /// Whether another program took the port of the group before it did.
-    fn lost_its_port(&self) -> bool {
+    pub fn lost_its_port(&self) -> bool {
         self.messages()
             .iter()
             .any(|text| text.contains("EADDRINUSE"))
@@ -255,6 +269,33 @@ fn a_worker_that_hangs_ends_the_others_after_their_time_out() {
         );
         true
     });
+}
+
+#[test]
+fn a_signal_ends_a_worker_that_waits_for_the_others() {
+    let scene = Scene::without_teacher();
+    for rank in [0, 1] {
+        let start = || {
+            let group = Group::some_of(2, [rank], |_| {
+                let mut command = scene.command("waits", &[], &FOUR_BATCHES);
+                command.args(["--stopped-exit-code", "7"]);
+                command
+            });
+            eventually("a worker that waits", || {
+                let text = &group.messages()[0];
+                text.contains("waiting for the other workers").then_some(())
+            });
+            group.signal(0, "TERM");
+            group
+        };
+        let (group, ends) = Group::finish(start);
+        let text = &group.messages()[0];
+        assert_eq!(ends[0].code(), Some(7), "{text}");
+        let expected = format!("worker {rank} of 2 at 127.0.0.1:");
+        assert!(text.contains(&expected), "{text}");
+        assert!(text.contains("stopped before all others"), "{text}");
+        assert!(!scene.path("waits").exists());
+    }
 }
 
 #[test]

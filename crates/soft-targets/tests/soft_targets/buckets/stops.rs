@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use object_storage::Bucket;
 use soft_targets::{RecordingStore, Replay, ShardId, StoreError};
-use test_support::SilentStore;
+use test_support::FaultyStore;
 use tokio_util::sync::CancellationToken;
 
 use super::{ENOUGH, Scene, URL, check_rows, copies, open, record_rest, try_open};
@@ -14,7 +14,7 @@ impl Scene {
     /// What a process opens that is asked to stop by `stop`.
     fn stoppable(
         &self,
-        objects: &Arc<SilentStore>,
+        objects: &Arc<FaultyStore>,
         process: &str,
         stop: &CancellationToken,
     ) -> RecordingStore {
@@ -34,7 +34,7 @@ fn a_stop_ends_the_download_of_shards_at_any_request_and_the_next_process_contin
     for requests in 0..=shards {
         let process = format!("reader {requests}");
         let stop = CancellationToken::new();
-        let objects = SilentStore::after(requests, &stop, &scene.objects);
+        let objects = FaultyStore::silent_after(requests, &stop, &scene.objects);
         let store = scene.stoppable(&objects, &process, &stop);
         let opened = try_open(&store).and_then(|recording| {
             let replay = Replay::new(recording, VIEWS).until(stop.clone());
@@ -42,16 +42,16 @@ fn a_stop_ends_the_download_of_shards_at_any_request_and_the_next_process_contin
         });
         let error = opened.unwrap_err();
         assert!(matches!(error, StoreError::Stopped), "{requests}: {error}");
-        assert_eq!(objects.unanswered(), 1, "{requests}");
+        assert_eq!(objects.hits(), 1, "{requests}");
 
         // Only the other shards are downloaded.
         let stop = CancellationToken::new();
         let left = 1 + shards - requests.saturating_sub(1);
-        let objects = SilentStore::after(left, &stop, &scene.objects);
+        let objects = FaultyStore::silent_after(left, &stop, &scene.objects);
         let again = open(&scene.stoppable(&objects, &process, &stop));
         check_rows(again.clone()).unwrap();
         assert_eq!(copies(&again).len(), shards);
-        assert_eq!(objects.unanswered(), 0, "{requests}");
+        assert_eq!(objects.hits(), 0, "{requests}");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_stop_ends_listings_and_writes_and_a_list_of_copies_does_not_replace_them() 
     check_rows(open(&scene.store("reader"))).unwrap();
     for requests in [0, 1] {
         let stop = CancellationToken::new();
-        let objects = SilentStore::after(requests, &stop, &scene.objects);
+        let objects = FaultyStore::silent_after(requests, &stop, &scene.objects);
         let store = scene.stoppable(&objects, "reader", &stop);
         let error = store.list().unwrap_err();
         assert!(matches!(error, StoreError::Stopped), "{requests}: {error}");
@@ -73,7 +73,7 @@ fn a_stop_ends_listings_and_writes_and_a_list_of_copies_does_not_replace_them() 
     let id = ShardId { view: 0, shard: 0 };
     let targets = targets(recording.identity().encoding, id.view, 0..PER_SHARD);
     let stop = CancellationToken::new();
-    let objects = SilentStore::after(2, &stop, &scene.objects);
+    let objects = FaultyStore::silent_after(2, &stop, &scene.objects);
     let writer = open(&scene.stoppable(&objects, "late", &stop));
     let lock = writer.lock().unwrap();
     let error = writer.write(id, &targets, &lock).unwrap_err();
