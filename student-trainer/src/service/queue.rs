@@ -266,14 +266,14 @@ impl Shared {
         let folder = outline.as_ref().map(Outline::folder);
         if run.state == StoredState::Running {
             // The run may have finished before the service could store that.
-            (run.state, run.reason) = match folder.and_then(run::withheld) {
-                Some(withheld) => {
+            let finished = folder.filter(|folder| run::is_finished(folder, &run.config_toml));
+            (run.state, run.reason) = match finished.map(run::withheld) {
+                Some(Some(withheld)) => {
                     let reason = withheld.at(shown.clone()).to_string();
                     (StoredState::Withheld, reason)
                 }
-                None if folder.is_some_and(run::is_finished) => {
-                    (StoredState::Succeeded, String::new())
-                }
+                Some(None) => (StoredState::Succeeded, String::new()),
+                // If another run is finished there, this one fails when its turn comes.
                 None => {
                     let reason = "the trainer was interrupted; the run resumes";
                     (StoredState::Queued, reason.to_owned())

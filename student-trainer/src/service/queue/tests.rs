@@ -3,6 +3,7 @@ use std::{
     sync::mpsc::{self, Receiver},
 };
 
+use common::digest::Sha256;
 use futures::{StreamExt, executor::block_on};
 use proto::runs::v1::{RunState, watch_run_response::Event};
 
@@ -249,21 +250,33 @@ fn a_killed_services_run_continues_and_an_ended_run_keeps_its_events() {
             stored(2, "whole", StoredState::Running),
             stored(3, "killed", StoredState::Running),
             stored(4, "withheld", StoredState::Running),
+            stored(5, "other", StoredState::Running),
         ];
         for run in &killed {
             store.write(run).unwrap();
             fs::create_dir(runs.path().join(&run.run_id)).unwrap();
         }
-        fs::write(runs.path().join("whole/manifest.json"), "{}").unwrap();
-        let manifest = crate::run::tests::withheld().to_string();
-        fs::write(runs.path().join("withheld/manifest.json"), manifest).unwrap();
+        for (id, config, is_met) in [
+            ("whole", "done", true),
+            ("withheld", "done", false),
+            // Another trainer finished a run of another configuration there.
+            ("other", "other", true),
+        ] {
+            let mut manifest = crate::run::tests::withheld();
+            manifest["config_sha256"] = Sha256::of(config.as_bytes()).as_str().into();
+            manifest["publish_gate"][0]["met"] = is_met.into();
+            let file = runs.path().join(id).join("manifest.json");
+            fs::write(file, manifest.to_string()).unwrap();
+        }
         let event = r#"{"event":"notice","text":"a teacher is away"}"#;
         fs::write(runs.path().join("failed/metrics.jsonl"), event).unwrap();
     }
     let fixture = start(runs.path());
-    let (_, folder) = fixture.begun.recv().unwrap();
-    assert_eq!(folder, runs.path().join("killed"));
-    let [failed, whole, killed, withheld] = fixture.queue.list().try_into().ok().unwrap();
+    for id in ["killed", "other"] {
+        let (_, folder) = fixture.begun.recv().unwrap();
+        assert_eq!(folder, runs.path().join(id));
+    }
+    let [failed, whole, killed, withheld, _] = fixture.queue.list().try_into().ok().unwrap();
     assert_eq!(states(&killed).0.last(), Some(&RunState::Succeeded));
     assert_eq!(states(&whole).0, [RunState::Succeeded]);
     let (seen, reason) = states(&withheld);
