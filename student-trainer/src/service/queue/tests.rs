@@ -143,6 +143,40 @@ fn waiting_and_running_runs_can_be_cancelled_ended_ones_cannot() {
 }
 
 #[test]
+fn a_run_whose_folder_is_gone_keeps_its_id() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let cancelled = fixture.submit("b", "done");
+    fixture.queue.cancel(cancelled.id()).unwrap();
+    assert!(!runs.path().join("b").exists());
+
+    let next = fixture.submit("b", "done");
+    assert_eq!(next.id().to_string(), "b-2");
+    fixture.queue.cancel(running.id()).unwrap();
+    assert_eq!(states(&next).0.last(), Some(&RunState::Succeeded));
+    let known = fixture.queue.get(cancelled.id()).ok().unwrap();
+    assert_eq!(known.state(), RunState::Cancelled);
+}
+
+#[test]
+fn a_closed_queue_cancels_nothing_and_says_so() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = fixture.submit("b", "done");
+    fixture.queue.close();
+    for record in [&running, &waiting] {
+        let refused = fixture.queue.cancel(record.id()).err().unwrap();
+        assert!(matches!(refused, RequestError::ShuttingDown), "{refused}");
+    }
+    block_on(fixture.queue.ended());
+    for record in [&running, &waiting] {
+        assert_eq!(record.state(), RunState::Queued);
+    }
+}
+
+#[test]
 fn what_waits_and_what_is_remembered_is_bounded() {
     let runs = tempfile::tempdir().unwrap();
     let fixture = start(runs.path());
