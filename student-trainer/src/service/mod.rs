@@ -97,8 +97,12 @@ pub async fn serve(
     }
     let is_taken_over = !shutdown.is_cancelled();
     health.set_serving(false);
-    queue.close();
+    let closing = Arc::clone(queue);
     let drain = async {
+        // The locks of the queue may be held while a file is written.
+        let closed = task::spawn_blocking(move || closing.close()).await;
+        // The task is never aborted, so it panicked: continue the panic here.
+        closed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         queue.ended().await;
         health.end();
         drained.cancel();

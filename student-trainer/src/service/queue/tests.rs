@@ -5,9 +5,17 @@ use std::{
 
 use common::digest::Sha256;
 use futures::{StreamExt, executor::block_on};
-use proto::runs::v1::{RunState, watch_run_response::Event};
+use proto::runs::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, RunState, run_service_server::RunService,
+    watch_run_response::Event,
+};
+use serde_json::json;
+use test_support::SOON;
+use tokio::runtime::Builder;
+use tonic::Request;
 
 use super::*;
+use crate::{config::AllowedFolders, service::grpc::RunServer};
 
 const LIMITS: QueueConfig = QueueConfig {
     waiting_runs: 2,
@@ -174,6 +182,47 @@ fn a_closed_queue_cancels_nothing_and_says_so() {
     for record in [&running, &waiting] {
         assert_eq!(record.state(), RunState::Queued);
     }
+}
+
+#[test]
+fn a_call_that_waits_for_the_queue_does_not_delay_other_calls() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = fixture.submit("b", "done");
+    let Fixture { queue, begun } = fixture;
+    let queue = Arc::new(queue);
+    let allowed: AllowedFolders = serde_json::from_value(json!([runs.path()])).unwrap();
+    let server = RunServer::new(Arc::new(Arc::clone(&queue).into()), allowed);
+    let (sender, waits) = mpsc::channel();
+    let calls = async {
+        let run_id = waiting.id().to_string();
+        let cancel = CancelRunRequest {
+            run_id: run_id.clone(),
+        };
+        let (cancelled, got, listed, ()) = tokio::join!(
+            server.cancel_run(Request::new(cancel)),
+            server.get_run(Request::new(GetRunRequest { run_id })),
+            server.list_runs(Request::new(ListRunsRequest {})),
+            async { sender.send(()).unwrap() }
+        );
+        got.unwrap();
+        assert_eq!(listed.unwrap().into_inner().runs.len(), 2);
+        cancelled.unwrap().into_inner().run.unwrap().state()
+    };
+    // A thread that writes a run's file to a slow disk holds this lock.
+    let held = queue.shared.lock();
+    thread::scope(|scope| {
+        // One thread for all calls.
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let calls = scope.spawn(move || runtime.block_on(calls));
+        let all_wait = waits.recv_timeout(SOON);
+        drop(held);
+        assert_eq!(calls.join().unwrap(), RunState::Cancelled);
+        all_wait.expect("one call does not block the thread of the others");
+    });
+    queue.cancel(running.id()).unwrap();
+    drop(begun);
 }
 
 #[test]
