@@ -62,7 +62,10 @@ impl RunOutput {
         };
         match execute(config.clone(), RunContext { folder, ..context }) {
             Err(finished @ RunError::Folder(FolderError::AlreadyFinished(_))) => {
-                complete(folder, &config).ok_or(finished)
+                let outcome = complete(folder, &config).ok_or(finished)?;
+                let notices = context.events.notices();
+                notices.notice(format!("the run is complete in {self}"));
+                Ok(outcome)
             }
             executed => executed,
         }

@@ -64,7 +64,7 @@ fn taken_by_another_run(output: &RunOutput) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::mpsc};
 
     use common::digest::Sha256;
     use test_support::run_toml::RunToml;
@@ -72,7 +72,11 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::{events::EventSink, run::tests::withheld, service::queue::Assignment};
+    use crate::{
+        events::{EventSink, RunEvent},
+        run::tests::withheld,
+        service::queue::Assignment,
+    };
 
     #[test]
     fn a_finished_run_is_the_waiting_one_only_with_the_same_configuration() {
@@ -100,15 +104,19 @@ mod tests {
         fs::write(run.join("manifest.json"), manifest.to_string()).unwrap();
         let output = RunOutput::Folder(run.clone());
         let result = |config_toml: &str| {
-            execute(Assignment {
+            let (sender, notices) = mpsc::channel();
+            let result = execute(Assignment {
                 config_toml,
                 output: &output,
-                events: EventSink::none(),
+                events: EventSink::new(move |event| sender.send(event).unwrap()),
                 cancel: CancellationToken::new(),
-            })
+            });
+            (result, notices.try_iter().collect::<Vec<_>>())
         };
-        assert_eq!(result(&config(1)), RunResult::Succeeded);
-        let RunResult::Failed(reason) = result(&config(2)) else {
+        let text = format!("the run is complete in {output}");
+        let expected = (RunResult::Succeeded, vec![RunEvent::Notice { text }]);
+        assert_eq!(result(&config(1)), expected);
+        let (RunResult::Failed(reason), _) = result(&config(2)) else {
             panic!("it is the result of another run");
         };
         for part in [run.to_str().unwrap(), "another configuration", "submit"] {
