@@ -1,6 +1,10 @@
 //! Events that a run sends while it is executed. The fields are those of `retort.runs.v1`.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -158,12 +162,28 @@ impl NoticeSender {
             });
         }))
     }
+
+    /// A handle that sends each sentence once.
+    pub fn once_each(&self) -> Self {
+        let (Self(sink), sent) = (self.clone(), Mutex::new(BTreeSet::new()));
+        Self(EventSink::new(move |event| {
+            let is_new = match &event {
+                // A panic elsewhere does not damage the set.
+                RunEvent::Notice { text } => sent
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(text.clone()),
+                _ => true,
+            };
+            if is_new {
+                sink.send(event);
+            }
+        }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
 
     #[test]

@@ -29,6 +29,7 @@ mod record;
 mod scratch;
 mod snapshot;
 mod uploads;
+mod waiting;
 
 pub use attachment::BucketOutput;
 pub use copying::BucketRun;

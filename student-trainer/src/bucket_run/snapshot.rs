@@ -9,23 +9,32 @@ use std::{
 
 use common::atomic_file;
 
+/// Longest content that is read at once. A queue has thousands of small files, more than a process may have open.
+const LONGEST_READ: u64 = 64 << 10;
+
 /// The files of a run at one moment, to be read later.
 ///
-/// Files are open, so they stay readable when the run removes or replaces them. Files that the run writes line by line only
-/// grow: the part that was there stays as it is.
+/// Large files are open, so they stay readable when the run removes or replaces them; small ones were read. Files that the run
+/// writes line by line only grow: the part that was there stays as it is.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    pub(super) files: Vec<OpenFile>,
+    pub(super) files: Vec<SnapshotFile>,
 }
 
 /// A file of a snapshot.
 #[derive(Debug)]
-pub(super) struct OpenFile {
+pub(super) struct SnapshotFile {
     /// The path in the run's folder, with `/` between its components.
     pub(super) path: String,
     /// What shows that the file is the same as in an earlier snapshot.
     pub(super) state: FileState,
-    file: File,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Read(Vec<u8>),
+    Open(File),
 }
 
 /// The state of a file: with the same one, the content is the same.
@@ -38,7 +47,7 @@ pub(super) struct FileState {
 }
 
 impl Snapshot {
-    /// Opens the files in `folder`, which need not exist. Its owner must not replace or remove files meanwhile.
+    /// Opens or reads the files in `folder`, which need not exist. Its owner must not replace or remove files meanwhile.
     ///
     /// # Errors
     /// I/O errors; the text names the path.
@@ -51,17 +60,17 @@ impl Snapshot {
     }
 }
 
-impl OpenFile {
+impl SnapshotFile {
     /// The content at the moment of the snapshot.
     ///
     /// # Errors
     /// If it cannot be read; the text names the path.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let mut content = vec![0; self.state.length as usize];
-        self.file
-            .read_exact_at(&mut content, 0)
-            .map_err(|error| with_path(Path::new(&self.path), &error))?;
-        Ok(content)
+        match &self.content {
+            Content::Read(content) => Ok(content.clone()),
+            Content::Open(file) => read_start(file, self.state.length)
+                .map_err(|error| with_path(Path::new(&self.path), &error)),
+        }
     }
 }
 
@@ -75,8 +84,8 @@ impl FileState {
     }
 }
 
-/// Opens the files in `folder` and below, whose path in the run's folder is `below`.
-fn collect(folder: &Path, below: &str, files: &mut Vec<OpenFile>) -> io::Result<()> {
+/// Opens or reads the files in `folder` and below, whose path in the run's folder is `below`.
+fn collect(folder: &Path, below: &str, files: &mut Vec<SnapshotFile>) -> io::Result<()> {
     let entries = fs::read_dir(folder).map_err(|error| with_path(folder, &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| with_path(folder, &error))?;
@@ -101,14 +110,28 @@ fn collect(folder: &Path, below: &str, files: &mut Vec<OpenFile>) -> io::Result<
         if metadata.is_dir() {
             collect(&path, &name, files)?;
         } else {
-            files.push(OpenFile {
+            let state = FileState::of(&metadata);
+            let content = if state.length > LONGEST_READ {
+                Content::Open(file)
+            } else {
+                let content = read_start(&file, state.length);
+                Content::Read(content.map_err(|error| with_path(&path, &error))?)
+            };
+            files.push(SnapshotFile {
                 path: name,
-                state: FileState::of(&metadata),
-                file,
+                state,
+                content,
             });
         }
     }
     Ok(())
+}
+
+/// The first `length` bytes.
+fn read_start(file: &File, length: u64) -> io::Result<Vec<u8>> {
+    let mut content = vec![0; length as usize];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(content)
 }
 
 fn with_path(path: &Path, error: &io::Error) -> io::Error {
@@ -132,34 +155,54 @@ mod tests {
 
     #[test]
     fn a_snapshot_keeps_what_is_removed_replaced_or_continued() {
+        for padding in [0, LONGEST_READ as usize] {
+            let text = |text: &str| [vec![b' '; padding], text.as_bytes().to_vec()].concat();
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            atomic_file::write(&path("a/removed"), &text("removed")).unwrap();
+            atomic_file::write(&path("a/replaced"), &text("before")).unwrap();
+            fs::write(path("log"), text("one\n")).unwrap();
+            fs::write(path("a/.writing-x"), "half").unwrap();
+            let snapshot = Snapshot::of(folder.path()).unwrap();
+
+            fs::remove_file(path("a/removed")).unwrap();
+            atomic_file::write(&path("a/replaced"), &text("after!")).unwrap();
+            let mut log = File::options().append(true).open(path("log")).unwrap();
+            log.write_all(b"two\n").unwrap();
+            let expected = [
+                ("a/removed", text("removed")),
+                ("a/replaced", text("before")),
+                ("log", text("one\n")),
+            ];
+            assert!(contents(&snapshot) == expected, "{padding}");
+
+            let states = |snapshot: &Snapshot, name: &str| {
+                let mut files = snapshot.files.iter();
+                files.find(|file| file.path == name).unwrap().state
+            };
+            let now = Snapshot::of(folder.path()).unwrap();
+            assert_ne!(states(&snapshot, "a/replaced"), states(&now, "a/replaced"));
+            assert_ne!(states(&snapshot, "log"), states(&now, "log"));
+            let again = Snapshot::of(folder.path()).unwrap();
+            assert_eq!(states(&again, "log"), states(&now, "log"));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_keeps_only_large_files_open() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        atomic_file::write(&path("a/removed"), b"removed").unwrap();
-        atomic_file::write(&path("a/replaced"), b"before").unwrap();
-        fs::write(path("log"), "one\n").unwrap();
-        fs::write(path("a/.writing-x"), "half").unwrap();
-        let snapshot = Snapshot::of(folder.path()).unwrap();
-
-        fs::remove_file(path("a/removed")).unwrap();
-        atomic_file::write(&path("a/replaced"), b"after!").unwrap();
-        let mut log = File::options().append(true).open(path("log")).unwrap();
-        log.write_all(b"two\n").unwrap();
-        let expected = [
-            ("a/removed", b"removed".to_vec()),
-            ("a/replaced", b"before".to_vec()),
-            ("log", b"one\n".to_vec()),
-        ];
-        assert_eq!(contents(&snapshot), expected);
-
-        let states = |snapshot: &Snapshot, name: &str| {
-            let mut files = snapshot.files.iter();
-            files.find(|file| file.path == name).unwrap().state
-        };
-        let now = Snapshot::of(folder.path()).unwrap();
-        assert_ne!(states(&snapshot, "a/replaced"), states(&now, "a/replaced"));
-        assert_ne!(states(&snapshot, "log"), states(&now, "log"));
-        let again = Snapshot::of(folder.path()).unwrap();
-        assert_eq!(states(&again, "log"), states(&now, "log"));
+        let root = folder.path().canonicalize().unwrap();
+        fs::write(root.join("small"), vec![0_u8; LONGEST_READ as usize]).unwrap();
+        fs::write(root.join("large"), vec![0_u8; LONGEST_READ as usize + 1]).unwrap();
+        let snapshot = Snapshot::of(&root).unwrap();
+        // Other tests close files meanwhile.
+        let open = fs::read_dir("/proc/self/fd").unwrap();
+        let mut open: Vec<_> = open
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .collect();
+        open.retain(|file| file.starts_with(&root));
+        assert_eq!(open, [root.join("large")]);
+        assert_eq!(snapshot.files.len(), 2);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     error::BucketRunError,
     lease::Lease,
     record::{self, RunRecord, StoredFile},
-    snapshot::{FileState, OpenFile, Snapshot},
+    snapshot::{FileState, Snapshot, SnapshotFile},
 };
 
 /// Copies states of a run to its bucket.
@@ -78,7 +78,7 @@ impl Uploads {
     }
 
     /// The digest of a file, which is read only if it is not that of an earlier state.
-    fn digest(&mut self, file: &OpenFile) -> io::Result<Sha256> {
+    fn digest(&mut self, file: &SnapshotFile) -> io::Result<Sha256> {
         if let Some((state, sha256)) = self.digests.get(&file.path)
             && *state == file.state
         {

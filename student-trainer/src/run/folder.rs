@@ -217,7 +217,7 @@ impl RunFolder {
 }
 
 /// Path of the manifest of the run in `folder`.
-pub(super) fn manifest(folder: &Path) -> PathBuf {
+fn manifest(folder: &Path) -> PathBuf {
     folder.join(MANIFEST)
 }
 

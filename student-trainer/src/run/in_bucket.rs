@@ -17,6 +17,15 @@ use crate::{
     config::RunConfig,
 };
 
+/// What becomes of a run whose output another trainer uses, or has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenTaken {
+    /// It fails.
+    Refuse,
+    /// It waits for the other trainer. What is finished there is its result, if that has the same configuration.
+    Share,
+}
+
 /// Does the run of `config` like [`execute`], from the newest state in the bucket at `output` or from the start, and
 /// returns when the bucket has its result. Ignores the folder of `context`. Of several workers, the one with rank 0 alone
 /// uses the bucket.
@@ -30,6 +39,7 @@ use crate::{
 pub(super) fn execute_in_bucket(
     config: RunConfig,
     output: &BucketOutput,
+    when_taken: WhenTaken,
     context: RunContext<'_>,
 ) -> Result<RunOutcome, RunError> {
     if context.workers.rank() > 0 {
@@ -43,11 +53,13 @@ pub(super) fn execute_in_bucket(
         finished.set(complete(folder, &config));
         is_withheld(folder)
     };
-    let attached = BucketRun::attach(output, may_continue, &stop, &notices);
+    let attached = match when_taken {
+        WhenTaken::Refuse => BucketRun::attach(output, may_continue, &stop, &notices),
+        WhenTaken::Share => BucketRun::attach_when_free(output, may_continue, &stop, &notices),
+    };
+    let is_shared = when_taken == WhenTaken::Share || context.workers.count() > 1;
     let mut run = match (attached, finished.take()) {
-        (Err(BucketRunError::AlreadyFinished { url }), Some(outcome))
-            if context.workers.count() > 1 =>
-        {
+        (Err(BucketRunError::AlreadyFinished { url }), Some(outcome)) if is_shared => {
             notices.notice(format!("the run is complete in {url}"));
             dismiss_followers(context.workers);
             return Ok(outcome);
@@ -94,7 +106,7 @@ fn dismiss_followers(workers: &dyn Workers) {
 }
 
 /// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.
-fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
+pub(super) fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
     let manifest = RunManifest::read(folder).ok()?;
     let is_same = manifest.config_sha256 == Sha256::of(config.to_toml().as_bytes());
     (is_same && !manifest.is_withheld()).then(|| RunOutcome {

@@ -25,6 +25,8 @@ mod tensorboard;
 
 use std::{io, path::Path};
 
+use common::digest::Sha256;
+
 pub use agreement::WorkersError;
 pub use checkpoints::CheckpointsError;
 pub use disk_space::DiskSpaceError;
@@ -45,9 +47,10 @@ use crate::events::RunEvent;
 #[cfg(test)]
 pub(crate) use manifest::tests;
 
-/// Whether the run in `folder` is finished.
-pub fn is_finished(folder: &Path) -> bool {
-    folder::manifest(folder).exists()
+/// Whether `folder` has a finished run of this resolved configuration.
+pub fn is_finished(folder: &Path, config_toml: &str) -> bool {
+    let config_sha256 = Sha256::of(config_toml.as_bytes());
+    RunManifest::read(folder).is_ok_and(|manifest| manifest.config_sha256 == config_sha256)
 }
 
 /// The finished run in `folder`, if its publish gate withheld its model.

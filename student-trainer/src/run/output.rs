@@ -8,7 +8,8 @@ use std::{
 use super::{
     error::RunError,
     execution::{RunContext, RunOutcome, execute},
-    in_bucket::execute_in_bucket,
+    folder::FolderError,
+    in_bucket::{WhenTaken, complete, execute_in_bucket},
 };
 use crate::{bucket_run::BucketOutput, config::RunConfig};
 
@@ -35,7 +36,38 @@ impl RunOutput {
         let context = RunContext { folder, ..context };
         match self {
             Self::Folder(_) => execute(config, context),
-            Self::Bucket(output) => execute_in_bucket(config, output, context),
+            Self::Bucket(output) => execute_in_bucket(config, output, WhenTaken::Refuse, context),
+        }
+    }
+
+    /// Does the run of `config` like [`Self::execute`], after it waited in a queue: another trainer may have begun or
+    /// finished it meanwhile. In a bucket, waits until no other trainer has it. A finished run of the same configuration
+    /// is this one.
+    ///
+    /// # Errors
+    /// See [`RunError`]; [`FolderError::AlreadyFinished`] and [`BucketRunError::AlreadyFinished`] if another run is finished
+    /// there.
+    ///
+    /// [`BucketRunError::AlreadyFinished`]: crate::bucket_run::BucketRunError::AlreadyFinished
+    pub fn execute_queued(
+        &self,
+        config: RunConfig,
+        context: RunContext<'_>,
+    ) -> Result<RunOutcome, RunError> {
+        let folder = match self {
+            Self::Folder(folder) => folder,
+            Self::Bucket(output) => {
+                return execute_in_bucket(config, output, WhenTaken::Share, context);
+            }
+        };
+        match execute(config.clone(), RunContext { folder, ..context }) {
+            Err(finished @ RunError::Folder(FolderError::AlreadyFinished(_))) => {
+                let outcome = complete(folder, &config).ok_or(finished)?;
+                let notices = context.events.notices();
+                notices.notice(format!("the run is complete in {self}"));
+                Ok(outcome)
+            }
+            executed => executed,
         }
     }
 

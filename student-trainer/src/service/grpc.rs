@@ -8,15 +8,15 @@ use std::{
 use futures::{Stream, StreamExt};
 use proto::runs::v1::{
     CancelRunRequest, CancelRunResponse, GetRunRequest, GetRunResponse, ListRunsRequest,
-    ListRunsResponse, ResumeRunRequest, ResumeRunResponse, Run, SubmitRunRequest,
-    SubmitRunResponse, WatchRunRequest, WatchRunResponse, run_service_server::RunService,
+    ListRunsResponse, ResumeRunRequest, ResumeRunResponse, SubmitRunRequest, SubmitRunResponse,
+    WatchRunRequest, WatchRunResponse, run_service_server::RunService,
 };
 use server::security::Refusal;
 use tokio::task;
 use tonic::{Request, Response, Status};
 use traces::Scope;
 
-use super::{error::RequestError, queue::RunQueue, queued_run::QueuedRun, run_id::RunId};
+use super::{error::RequestError, queue::RunQueue, run_id::RunId};
 use crate::{
     config::{AllowedFolders, RunConfig},
     engine,
@@ -49,32 +49,36 @@ impl RunServer {
         queue.ok_or_else(|| Refusal::Starting.into_status())
     }
 
-    /// Changes the queue outside the runtime's threads: the change may wait for a bucket.
-    async fn change(
+    /// Uses the queue outside the runtime's threads: `work` may wait for a disk or a bucket, or for a call that does.
+    async fn with_queue<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&RunQueue) -> Result<Arc<QueuedRun>, RequestError> + Send + 'static,
-    ) -> Result<Run, Status> {
+        work: impl FnOnce(&RunQueue) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<T, Status> {
         let queue = Arc::clone(self.queue()?);
         let scope = Scope::current();
-        let change = move || -> Result<Run, Status> {
+        let work = move || -> Result<T, Status> {
             let _entered = scope.enter();
-            let changed = change(&queue)?;
-            Ok(changed.to_proto())
+            Ok(work(&queue)?)
         };
-        match task::spawn_blocking(change).await {
-            Ok(changed) => changed,
+        match task::spawn_blocking(work).await {
+            Ok(done) => done,
             // The task is never aborted, so it panicked: continue the panic here.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
+}
 
-    fn read(&self, config_toml: &str, overrides: &[String]) -> Result<RunConfig, RequestError> {
-        let config = RunConfig::from_submitted(config_toml, overrides)?;
-        self.allowed_folders.check(&config)?;
-        config.check_credentials()?;
-        engine::resolve_device(config.device)?;
-        Ok(config)
-    }
+/// Reads the configuration of a submitted run, and checks the files and the device that it names.
+fn read(
+    config_toml: &str,
+    overrides: &[String],
+    allowed_folders: &AllowedFolders,
+) -> Result<RunConfig, RequestError> {
+    let config = RunConfig::from_submitted(config_toml, overrides)?;
+    allowed_folders.check(&config)?;
+    config.check_credentials()?;
+    engine::resolve_device(config.device)?;
+    Ok(config)
 }
 
 #[tonic::async_trait]
@@ -88,14 +92,17 @@ impl RunService for RunServer {
             config_toml,
             overrides,
         } = request.into_inner();
-        let config = self.read(&config_toml, &overrides)?;
         let name = match name.as_str() {
             "" => DEFAULT_NAME.to_owned(),
             _ => name,
         };
-        // The resolved configuration: new defaults of a later version do not change a queued run.
-        let config = config.to_toml();
-        let run = self.change(move |queue| queue.submit(&name, config));
+        let allowed_folders = self.allowed_folders.clone();
+        let run = self.with_queue(move |queue| {
+            let config = read(&config_toml, &overrides, &allowed_folders)?;
+            // The resolved configuration: new defaults of a later version do not change a queued run.
+            let run = queue.submit(&name, config.to_toml())?;
+            Ok(run.to_proto())
+        });
         let run = Some(run.await?);
         Ok(Response::new(SubmitRunResponse { run }))
     }
@@ -106,9 +113,8 @@ impl RunService for RunServer {
         &self,
         request: Request<WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
-        let run = self
-            .queue()?
-            .get(&RunId::new(request.into_inner().run_id))?;
+        let id = RunId::new(request.into_inner().run_id);
+        let run = self.with_queue(move |queue| queue.get(&id)).await?;
         let events = run.follow().map(|event| {
             let event = Some(event);
             Ok(WatchRunResponse { event })
@@ -120,10 +126,9 @@ impl RunService for RunServer {
         &self,
         request: Request<CancelRunRequest>,
     ) -> Result<Response<CancelRunResponse>, Status> {
-        let run = self
-            .queue()?
-            .cancel(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(run.to_proto());
+        let id = RunId::new(request.into_inner().run_id);
+        let run = self.with_queue(move |queue| Ok(queue.cancel(&id)?.to_proto()));
+        let run = Some(run.await?);
         Ok(Response::new(CancelRunResponse { run }))
     }
 
@@ -132,7 +137,7 @@ impl RunService for RunServer {
         request: Request<ResumeRunRequest>,
     ) -> Result<Response<ResumeRunResponse>, Status> {
         let id = RunId::new(request.into_inner().run_id);
-        let run = self.change(move |queue| queue.resume(&id));
+        let run = self.with_queue(move |queue| Ok(queue.resume(&id)?.to_proto()));
         let run = Some(run.await?);
         Ok(Response::new(ResumeRunResponse { run }))
     }
@@ -141,10 +146,9 @@ impl RunService for RunServer {
         &self,
         request: Request<GetRunRequest>,
     ) -> Result<Response<GetRunResponse>, Status> {
-        let run = self
-            .queue()?
-            .get(&RunId::new(request.into_inner().run_id))?;
-        let run = Some(run.to_proto());
+        let id = RunId::new(request.into_inner().run_id);
+        let run = self.with_queue(move |queue| Ok(queue.get(&id)?.to_proto()));
+        let run = Some(run.await?);
         Ok(Response::new(GetRunResponse { run }))
     }
 
@@ -152,8 +156,11 @@ impl RunService for RunServer {
         &self,
         _request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
-        let runs = self.queue()?.list();
-        let runs = runs.iter().map(|run| run.to_proto()).collect();
+        let runs = self.with_queue(|queue| {
+            let runs = queue.list();
+            Ok(runs.iter().map(|run| run.to_proto()).collect::<Vec<_>>())
+        });
+        let runs = runs.await?;
         Ok(Response::new(ListRunsResponse { runs }))
     }
 }

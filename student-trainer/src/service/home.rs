@@ -120,9 +120,10 @@ impl RunsHome {
         }
     }
 
-    /// Takes the id `name`, or `name-2`, `name-3`, … if there is such a run.
-    pub(super) fn allocate(&self, name: &str) -> Result<RunId, RequestError> {
-        let names = run_folders::names(name);
+    /// Takes the id `name`, or `name-2`, `name-3`, … if there is such a run. A `known` run keeps its id, even if its folder
+    /// was removed.
+    pub(super) fn allocate(&self, name: &str, known: &[String]) -> Result<RunId, RequestError> {
+        let names = run_folders::names(name).filter(|name| !known.contains(name));
         match self {
             Self::Folder(folder) => run_folders::allocate(folder, names),
             Self::Bucket(bucket) => {

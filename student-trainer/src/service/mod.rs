@@ -24,24 +24,18 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
-use torch_distributed::Alone;
 use tracing::{info, warn};
 
-use crate::{
-    bucket_run::BucketRunError,
-    config::{AllowedFolders, RunConfig, TrainerConfig},
-    events::RunEvent,
-    metrics,
-    run::{ResumePolicy, RunContext, RunError, RunOutcome},
-};
+use crate::{bucket_run::BucketRunError, config::TrainerConfig, metrics};
 use grpc::RunServer;
 use home::RunsHome;
-use queue::{Assignment, ExecuteRun, RunQueue, RunResult};
+use queue::RunQueue;
 
 pub use serve_error::ServeError;
 
 mod error;
 mod event_log;
+mod execution;
 mod grpc;
 mod home;
 mod queue;
@@ -54,9 +48,6 @@ pub(crate) mod stored_run;
 
 /// One scope covers all calls: a client that may submit runs may also watch and cancel them.
 const RULES: Rules = Rules::grpc(&[Scope::Runs], &[]);
-
-/// How long a run waits before it looks again whether another trainer still has it.
-const IN_USE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Serves `retort.runs.v1`, health and reflection until `shutdown` is cancelled. Then health reports
 /// NOT_SERVING, the service rejects new runs, and the running one stops at a checkpoint; its watchers get
@@ -106,8 +97,12 @@ pub async fn serve(
     }
     let is_taken_over = !shutdown.is_cancelled();
     health.set_serving(false);
-    queue.close();
+    let closing = Arc::clone(queue);
     let drain = async {
+        // The locks of the queue may be held while a file is written.
+        let closed = task::spawn_blocking(move || closing.close()).await;
+        // The task is never aborted, so it panicked: continue the panic here.
+        closed.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         queue.ended().await;
         health.end();
         drained.cancel();
@@ -162,7 +157,7 @@ async fn restore_queue(
     home: RunsHome,
 ) -> Result<Arc<RunQueue>, ServeError> {
     let limits = config.queue.clone();
-    let execute = execute_run(config.allowed_folders.clone(), Handle::current());
+    let execute = execution::execute_run(config.allowed_folders.clone(), Handle::current());
     let queue = task::spawn_blocking(move || RunQueue::start(home, limits, execute));
     let runs_folder = config.runs_folder.display();
     let queue = slow_work::reported(queue, |seconds| {
@@ -172,75 +167,6 @@ async fn restore_queue(
         Ok(queue) => Ok(Arc::new(queue?)),
         // The task is never aborted, so it panicked: continue the panic here.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// Executes runs whose files are below `allowed_folders`, with their network traffic on `runtime`.
-fn execute_run(allowed_folders: AllowedFolders, runtime: Handle) -> ExecuteRun {
-    Box::new(move |assignment| {
-        let config = match RunConfig::from_toml(assignment.config_toml) {
-            Ok(config) => config,
-            Err(error) => return RunResult::Failed(error.to_string()),
-        };
-        // Checked again: the restarted service may allow fewer folders.
-        if let Err(error) = allowed_folders.check(&config) {
-            return RunResult::Failed(error.to_string());
-        }
-        let context = RunContext {
-            folder: assignment.output.folder(),
-            resume: ResumePolicy::SameBits,
-            events: &assignment.events,
-            cancel: &assignment.cancel,
-            workers: &Alone,
-            bucket: None,
-            runtime: &runtime,
-        };
-        match execute_when_free(&config, &assignment, context) {
-            Ok(_) => RunResult::Succeeded,
-            // An earlier service finished it, and could not store that.
-            Err(RunError::Bucket(BucketRunError::AlreadyFinished { .. })) => RunResult::Succeeded,
-            Err(RunError::Cancelled { .. } | RunError::Bucket(BucketRunError::Stopped { .. })) => {
-                RunResult::Stopped
-            }
-            // Its newest state is on this machine, from which it resumes.
-            Err(RunError::Bucket(BucketRunError::Unsaved { .. }))
-                if assignment.cancel.is_cancelled() =>
-            {
-                RunResult::Stopped
-            }
-            Err(unsaved @ RunError::Bucket(BucketRunError::Unsaved { .. })) => RunResult::Failed(
-                format!("{unsaved}; here, `retort runs resume` is this command"),
-            ),
-            Err(RunError::Withheld(withheld)) => RunResult::Withheld(withheld.to_string()),
-            Err(error) => RunResult::Failed(error.to_string()),
-        }
-    })
-}
-
-/// Executes the run, in a bucket as soon as no other trainer has it: a service that has just lost the queue may still stop
-/// the run.
-fn execute_when_free(
-    config: &RunConfig,
-    assignment: &Assignment<'_>,
-    context: RunContext<'_>,
-) -> Result<RunOutcome, RunError> {
-    let output = assignment.output;
-    loop {
-        match output.execute(config.clone(), context) {
-            Err(RunError::Bucket(in_use @ BucketRunError::InUse { .. })) => {
-                let text = format!("{in_use}; this service tries again");
-                assignment.events.send(RunEvent::Notice { text });
-            }
-            executed => return executed,
-        }
-        let is_cancelled = context.runtime.block_on(async {
-            let cancelled = assignment.cancel.cancelled();
-            time::timeout(IN_USE_PAUSE, cancelled).await.is_ok()
-        });
-        if is_cancelled {
-            let url = output.to_string();
-            return Err(BucketRunError::Stopped { url }.into());
-        }
     }
 }
 

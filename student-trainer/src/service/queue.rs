@@ -135,8 +135,11 @@ impl RunQueue {
     ) -> Result<Arc<QueuedRun>, RequestError> {
         run_folders::check_name(name)?;
         let _alone = lock(&self.shared.submissions);
-        let number = self.shared.lock().admit(&self.limits)?;
-        let id = self.home.allocate(name)?;
+        let (number, known) = {
+            let state = self.shared.lock();
+            (state.admit(&self.limits)?, state.ids())
+        };
+        let id = self.home.allocate(name, &known)?;
         let output = self.home.output(&id);
         let stored = StoredRun::queued(number, &id, name, config_toml);
         let stored = stored.in_trace(Scope::current().context());
@@ -163,7 +166,7 @@ impl RunQueue {
         self.shared.lock().runs.clone()
     }
 
-    /// Ends a waiting run at once, or asks a running one to stop.
+    /// Ends a waiting run at once, or asks a running one to stop. Must not be called on a thread of an async runtime.
     pub(super) fn cancel(&self, id: &RunId) -> Result<Arc<QueuedRun>, RequestError> {
         let mut state = self.shared.lock();
         // Under the lock: a resumption puts another record in place of this one.
@@ -177,6 +180,9 @@ impl RunQueue {
                 id: id.to_string(),
                 state: record.state(),
             });
+        } else if state.closed {
+            // The run stays in the queue: a restarted service executes it.
+            return Err(RequestError::ShuttingDown);
         } else {
             record.stop(StopCause::Request);
         }
@@ -213,7 +219,7 @@ impl RunQueue {
     }
 
     /// Rejects new runs and asks the running one to stop. It and the waiting ones stay in the queue on
-    /// disk.
+    /// disk. Must not be called on a thread of an async runtime.
     pub(super) fn close(&self) {
         let mut state = self.shared.lock();
         state.closed = true;
@@ -239,8 +245,12 @@ impl State {
         let found = self.runs.iter().find(|run| run.id() == id);
         found.cloned().ok_or_else(|| RequestError::UnknownRun {
             id: id.to_string(),
-            known: self.runs.iter().map(|run| run.id().to_string()).collect(),
+            known: self.ids(),
         })
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.runs.iter().map(|run| run.id().to_string()).collect()
     }
 
     /// Checks that a run may be queued; returns its number if it is new.
@@ -266,14 +276,14 @@ impl Shared {
         let folder = outline.as_ref().map(Outline::folder);
         if run.state == StoredState::Running {
             // The run may have finished before the service could store that.
-            (run.state, run.reason) = match folder.and_then(run::withheld) {
-                Some(withheld) => {
+            let finished = folder.filter(|folder| run::is_finished(folder, &run.config_toml));
+            (run.state, run.reason) = match finished.map(run::withheld) {
+                Some(Some(withheld)) => {
                     let reason = withheld.at(shown.clone()).to_string();
                     (StoredState::Withheld, reason)
                 }
-                None if folder.is_some_and(run::is_finished) => {
-                    (StoredState::Succeeded, String::new())
-                }
+                Some(None) => (StoredState::Succeeded, String::new()),
+                // If another run is finished there, this one fails when its turn comes.
                 None => {
                     let reason = "the trainer was interrupted; the run resumes";
                     (StoredState::Queued, reason.to_owned())

@@ -3,10 +3,19 @@ use std::{
     sync::mpsc::{self, Receiver},
 };
 
+use common::digest::Sha256;
 use futures::{StreamExt, executor::block_on};
-use proto::runs::v1::{RunState, watch_run_response::Event};
+use proto::runs::v1::{
+    CancelRunRequest, GetRunRequest, ListRunsRequest, RunState, run_service_server::RunService,
+    watch_run_response::Event,
+};
+use serde_json::json;
+use test_support::SOON;
+use tokio::runtime::Builder;
+use tonic::Request;
 
 use super::*;
+use crate::{config::AllowedFolders, service::grpc::RunServer};
 
 const LIMITS: QueueConfig = QueueConfig {
     waiting_runs: 2,
@@ -142,6 +151,81 @@ fn waiting_and_running_runs_can_be_cancelled_ended_ones_cannot() {
 }
 
 #[test]
+fn a_run_whose_folder_is_gone_keeps_its_id() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let cancelled = fixture.submit("b", "done");
+    fixture.queue.cancel(cancelled.id()).unwrap();
+    assert!(!runs.path().join("b").exists());
+
+    let next = fixture.submit("b", "done");
+    assert_eq!(next.id().to_string(), "b-2");
+    fixture.queue.cancel(running.id()).unwrap();
+    assert_eq!(states(&next).0.last(), Some(&RunState::Succeeded));
+    let known = fixture.queue.get(cancelled.id()).ok().unwrap();
+    assert_eq!(known.state(), RunState::Cancelled);
+}
+
+#[test]
+fn a_closed_queue_cancels_nothing_and_says_so() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = fixture.submit("b", "done");
+    fixture.queue.close();
+    for record in [&running, &waiting] {
+        let refused = fixture.queue.cancel(record.id()).err().unwrap();
+        assert!(matches!(refused, RequestError::ShuttingDown), "{refused}");
+    }
+    block_on(fixture.queue.ended());
+    for record in [&running, &waiting] {
+        assert_eq!(record.state(), RunState::Queued);
+    }
+}
+
+#[test]
+fn a_call_that_waits_for_the_queue_does_not_delay_other_calls() {
+    let runs = tempfile::tempdir().unwrap();
+    let fixture = start(runs.path());
+    let running = fixture.occupy();
+    let waiting = fixture.submit("b", "done");
+    let Fixture { queue, begun } = fixture;
+    let queue = Arc::new(queue);
+    let allowed: AllowedFolders = serde_json::from_value(json!([runs.path()])).unwrap();
+    let server = RunServer::new(Arc::new(Arc::clone(&queue).into()), allowed);
+    let (sender, waits) = mpsc::channel();
+    let calls = async {
+        let run_id = waiting.id().to_string();
+        let cancel = CancelRunRequest {
+            run_id: run_id.clone(),
+        };
+        let (cancelled, got, listed, ()) = tokio::join!(
+            server.cancel_run(Request::new(cancel)),
+            server.get_run(Request::new(GetRunRequest { run_id })),
+            server.list_runs(Request::new(ListRunsRequest {})),
+            async { sender.send(()).unwrap() }
+        );
+        got.unwrap();
+        assert_eq!(listed.unwrap().into_inner().runs.len(), 2);
+        cancelled.unwrap().into_inner().run.unwrap().state()
+    };
+    // A thread that writes a run's file to a slow disk holds this lock.
+    let held = queue.shared.lock();
+    thread::scope(|scope| {
+        // One thread for all calls.
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let calls = scope.spawn(move || runtime.block_on(calls));
+        let all_wait = waits.recv_timeout(SOON);
+        drop(held);
+        assert_eq!(calls.join().unwrap(), RunState::Cancelled);
+        all_wait.expect("one call does not block the thread of the others");
+    });
+    queue.cancel(running.id()).unwrap();
+    drop(begun);
+}
+
+#[test]
 fn what_waits_and_what_is_remembered_is_bounded() {
     let runs = tempfile::tempdir().unwrap();
     let fixture = start(runs.path());
@@ -249,21 +333,33 @@ fn a_killed_services_run_continues_and_an_ended_run_keeps_its_events() {
             stored(2, "whole", StoredState::Running),
             stored(3, "killed", StoredState::Running),
             stored(4, "withheld", StoredState::Running),
+            stored(5, "other", StoredState::Running),
         ];
         for run in &killed {
             store.write(run).unwrap();
             fs::create_dir(runs.path().join(&run.run_id)).unwrap();
         }
-        fs::write(runs.path().join("whole/manifest.json"), "{}").unwrap();
-        let manifest = crate::run::tests::withheld().to_string();
-        fs::write(runs.path().join("withheld/manifest.json"), manifest).unwrap();
+        for (id, config, is_met) in [
+            ("whole", "done", true),
+            ("withheld", "done", false),
+            // Another trainer finished a run of another configuration there.
+            ("other", "other", true),
+        ] {
+            let mut manifest = crate::run::tests::withheld();
+            manifest["config_sha256"] = Sha256::of(config.as_bytes()).as_str().into();
+            manifest["publish_gate"][0]["met"] = is_met.into();
+            let file = runs.path().join(id).join("manifest.json");
+            fs::write(file, manifest.to_string()).unwrap();
+        }
         let event = r#"{"event":"notice","text":"a teacher is away"}"#;
         fs::write(runs.path().join("failed/metrics.jsonl"), event).unwrap();
     }
     let fixture = start(runs.path());
-    let (_, folder) = fixture.begun.recv().unwrap();
-    assert_eq!(folder, runs.path().join("killed"));
-    let [failed, whole, killed, withheld] = fixture.queue.list().try_into().ok().unwrap();
+    for id in ["killed", "other"] {
+        let (_, folder) = fixture.begun.recv().unwrap();
+        assert_eq!(folder, runs.path().join(id));
+    }
+    let [failed, whole, killed, withheld, _] = fixture.queue.list().try_into().ok().unwrap();
     assert_eq!(states(&killed).0.last(), Some(&RunState::Succeeded));
     assert_eq!(states(&whole).0, [RunState::Succeeded]);
     let (seen, reason) = states(&withheld);

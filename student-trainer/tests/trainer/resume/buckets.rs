@@ -45,7 +45,7 @@ impl BucketScene {
         command
     }
 
-    fn start(&self, name: &str, machine: &str, lease: &str, settings: &[&str]) -> Process {
+    pub fn start(&self, name: &str, machine: &str, lease: &str, settings: &[&str]) -> Process {
         Process::start(self.command(name, machine, lease, settings))
     }
 

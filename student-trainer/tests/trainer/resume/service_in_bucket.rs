@@ -189,3 +189,37 @@ async fn a_service_that_was_replaced_while_it_slept_ends_and_the_other_one_finis
     wait_for_success(&mut second, &["a"]).await;
     assert_eq!(scene.fetched("a"), undisturbed);
 }
+
+#[tokio::test]
+async fn a_waiting_run_takes_what_is_finished_in_its_place_only_with_its_configuration() {
+    let scene = BucketScene::new();
+    let mut service = start(&scene, "first").await;
+    for (id, setting) in [("a", ENDLESS), ("same", "seed=2"), ("other", "seed=3")] {
+        let submitted = service.try_submit(id, config(&scene), &[setting]).await;
+        assert_eq!(submitted.unwrap(), id);
+    }
+    for id in ["same", "other"] {
+        let mut trainer = scene.start(id, "second", "4", &["seed=2"]);
+        assert!(trainer.wait().success(), "{}", trainer.stderr());
+    }
+    let run_id = "a".to_owned();
+    let cancelled = service.client.cancel_run(CancelRunRequest { run_id });
+    cancelled.await.unwrap();
+
+    wait_for_success(&mut service, &["same"]).await;
+    let run_id = "other".to_owned();
+    let watched = service.client.watch_run(WatchRunRequest { run_id }).await;
+    let mut events = watched.unwrap().into_inner();
+    let mut last = None;
+    while let Some(response) = events.message().await.unwrap() {
+        last = response.event;
+    }
+    let run = match last {
+        Some(Event::StateChanged(run)) => run,
+        other => panic!("the last event is {other:?}"),
+    };
+    assert_eq!(run.state(), RunState::Failed);
+    for part in [&*scene.url("other"), "another configuration"] {
+        assert!(run.reason.contains(part), "{part}: {}", run.reason);
+    }
+}
