@@ -1,4 +1,4 @@
-//! Tests `retort` as a process, the dependencies of the whole workspace, and the manifests for Kubernetes.
+//! Tests `retort` as a process, the dependencies and the errors of the whole workspace, and the manifests for Kubernetes.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -9,6 +9,7 @@ mod demo;
 mod dependencies;
 mod distill;
 mod distill_rows;
+mod error_reasons;
 mod import_circles;
 mod init;
 mod kubernetes;

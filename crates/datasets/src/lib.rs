@@ -65,7 +65,7 @@ pub use inspect::{
 };
 pub use interpolation::{Interpolation, UnknownInterpolation};
 pub use normalization::Normalization;
-pub use npy::npy_samples;
+pub use npy::{npy_samples, whole_npy_samples};
 pub use npy_file::{NpyElement, npy_file};
 pub use open::open;
 pub use render::Renderer;

@@ -29,30 +29,24 @@ pub fn npy_samples(file: &[u8]) -> Option<usize> {
     Dictionary::parse(header).ok()?.shape.first().copied()
 }
 
+/// The number of samples in a whole file: the first dimension of its array. `None` if the file is damaged, or has no array of
+/// numbers in C order.
+pub fn whole_npy_samples(file: &[u8]) -> Option<usize> {
+    Layout::of(file).ok()?.shape.first().copied()
+}
+
 impl Array {
     /// Reads the content of an `.npy` file.
     ///
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn parse(mut file: Vec<u8>) -> Result<Self, String> {
-        let (header, content) = header(&file)?;
-        let dictionary = Dictionary::parse(header)?;
-        let (element, big_endian) = Element::parse(&dictionary.descr)?;
-        let shape = dictionary.shape;
-        if dictionary.fortran_order && shape.len() > 1 {
-            return Err("it is in Fortran order; save `numpy.ascontiguousarray` of it".to_owned());
-        }
-        let elements = shape
-            .iter()
-            .try_fold(1_usize, |all, size| all.checked_mul(*size));
-        let bytes = elements.and_then(|elements| elements.checked_mul(element.bytes()));
-        let found = file.len() - content;
-        if bytes != Some(found) {
-            return Err(format!(
-                "its shape {shape:?} of `{}` does not fit the {found} bytes that follow (truncated?)",
-                dictionary.descr
-            ));
-        }
+        let Layout {
+            shape,
+            element,
+            big_endian,
+            content,
+        } = Layout::of(&file)?;
         file.drain(..content);
         Ok(Self {
             shape,
@@ -163,6 +157,48 @@ impl Array {
         } else {
             number.iter().rev().fold(0, shift)
         }
+    }
+}
+
+/// What the header of a whole file says of it.
+struct Layout {
+    shape: Vec<usize>,
+    element: Element,
+    big_endian: bool,
+    /// Where the elements begin.
+    content: usize,
+}
+
+impl Layout {
+    /// Reads the header of a file, and compares it with the length of the file.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    fn of(file: &[u8]) -> Result<Self, String> {
+        let (header, content) = header(file)?;
+        let dictionary = Dictionary::parse(header)?;
+        let (element, big_endian) = Element::parse(&dictionary.descr)?;
+        let shape = dictionary.shape;
+        if dictionary.fortran_order && shape.len() > 1 {
+            return Err("it is in Fortran order; save `numpy.ascontiguousarray` of it".to_owned());
+        }
+        let elements = shape
+            .iter()
+            .try_fold(1_usize, |all, size| all.checked_mul(*size));
+        let bytes = elements.and_then(|elements| elements.checked_mul(element.bytes()));
+        let found = file.len() - content;
+        if bytes != Some(found) {
+            return Err(format!(
+                "its shape {shape:?} of `{}` does not fit the {found} bytes that follow (truncated?)",
+                dictionary.descr
+            ));
+        }
+        Ok(Self {
+            shape,
+            element,
+            big_endian,
+            content,
+        })
     }
 }
 

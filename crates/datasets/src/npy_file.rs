@@ -49,7 +49,7 @@ pub fn npy_file(element: NpyElement, shape: &[usize], data: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::npy::{Array, npy_samples};
+    use crate::npy::{Array, npy_samples, whole_npy_samples};
 
     #[test]
     fn the_elements_follow_a_padded_header() {
@@ -81,6 +81,8 @@ mod tests {
             let header = file.len() - data.len();
             assert_eq!(npy_samples(&file[..header]), Some(shape[0]));
             assert_eq!(npy_samples(&file[..header / 2]), None);
+            assert_eq!(whole_npy_samples(&file), Some(shape[0]));
+            assert_eq!(whole_npy_samples(&file[..file.len() - 1]), None);
             let array = Array::parse(file).unwrap();
             assert_eq!(array.shape, shape);
             assert_eq!(array.floats().unwrap(), expected);

@@ -3,6 +3,8 @@
 //! ```text
 //! <folder>/<model>/<shape>/x-000001.npy   u8 [n, height, width] or [n, 3, height, width], or f32 [n, values]
 //! ```
+//!
+//! A file of the spool that cannot be uploaded is set aside: `x-….npy.unreadable`.
 
 use std::{
     fs::{self, File},
@@ -13,11 +15,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use common::{atomic_file, folders};
+use common::{
+    atomic_file,
+    folders::{self, EntryKind},
+};
 use datasets::npy_samples;
 use tracing::warn;
 
 use super::CaptureCounts;
+
+/// Ends the name of a file that was set aside.
+pub(super) const SET_ASIDE: &str = ".unreadable";
 
 /// More bytes than the header of a file has.
 const HEADER: u64 = 1024;
@@ -58,8 +66,20 @@ pub(super) struct CapturedFile {
     /// The names of the folders of model and shape: `fashion-mnist/1x28x28`.
     pub(super) place: String,
     pub(super) number: u64,
+    pub(super) state: FileState,
+    /// What has the name of a file may be something else.
+    kind: EntryKind,
     bytes: u64,
     modified: SystemTime,
+}
+
+/// Whether a file can be used, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileState {
+    /// It is a part of the data set, or waits for its upload.
+    InUse,
+    /// It could not be read. Its samples are counted as dropped.
+    SetAside,
 }
 
 impl Files {
@@ -103,7 +123,8 @@ impl Files {
             let problem = format!("one file would have {bytes} bytes, and the limit is {limit}");
             return Err(io::Error::other(problem));
         }
-        let files = oldest_first(&self.folder)?;
+        let mut files = oldest_first(&self.folder)?;
+        files.retain(|file| file.kind == EntryKind::File);
         let mut total: u64 = files.iter().map(|file| file.bytes).sum();
         for file in files {
             if total + bytes <= limit {
@@ -112,9 +133,9 @@ impl Files {
             match &mut self.purpose {
                 Purpose::DataSet => remove(&file.path).map(drop)?,
                 Purpose::Spool(spool) => {
-                    let samples = samples_in(&file.path).unwrap_or(0);
+                    let samples = file.samples();
                     // The uploader may have removed it.
-                    if remove(&file.path)? {
+                    if remove(&file.path)? && file.state == FileState::InUse {
                         self.counts.dropped.fetch_add(samples, Ordering::Relaxed);
                         spool.report(samples);
                     }
@@ -157,13 +178,35 @@ impl Spool {
     }
 }
 
-/// All files that services have written in `folder`, the oldest first.
+impl CapturedFile {
+    /// Gives it a name that says that it cannot be read; returns whether it was there.
+    pub(super) fn set_aside(&self) -> io::Result<bool> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(SET_ASIDE);
+        was_there(fs::rename(&self.path, name))
+    }
+
+    /// The number of its samples, by its header; 0 if the header cannot be read.
+    pub(super) fn samples(&self) -> u64 {
+        match self.kind {
+            EntryKind::File => samples_in(&self.path).unwrap_or(0),
+            // Opening a named pipe could block forever.
+            EntryKind::Folder | EntryKind::Other => 0,
+        }
+    }
+}
+
+/// All files that services have written in `folder`, the oldest first, with those that were set aside.
 pub(super) fn oldest_first(folder: &Path) -> io::Result<Vec<CapturedFile>> {
     let mut files = Vec::new();
     for model in folders::list(folder)?.folders() {
         for shape in folders::list(&model.path)?.folders() {
             for entry in folders::list(&shape.path)?.entries {
-                let Some(number) = part_number(&entry.name) else {
+                let (name, state) = match entry.name.strip_suffix(SET_ASIDE) {
+                    Some(name) => (name, FileState::SetAside),
+                    None => (&*entry.name, FileState::InUse),
+                };
+                let Some(number) = part_number(name) else {
                     continue;
                 };
                 let metadata = match fs::metadata(&entry.path) {
@@ -176,6 +219,8 @@ pub(super) fn oldest_first(folder: &Path) -> io::Result<Vec<CapturedFile>> {
                     path: entry.path,
                     place: format!("{}/{}", model.name, shape.name),
                     number,
+                    state,
+                    kind: entry.kind,
                     bytes: metadata.len(),
                     modified: metadata.modified()?,
                 });
@@ -188,7 +233,12 @@ pub(super) fn oldest_first(folder: &Path) -> io::Result<Vec<CapturedFile>> {
 
 /// Removes a file; returns whether it was there.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
+    was_there(fs::remove_file(path))
+}
+
+/// Whether a file was there that was to be changed with this result.
+fn was_there(changed: io::Result<()>) -> io::Result<bool> {
+    match changed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -253,6 +303,30 @@ mod tests {
         files.add("m/1x1x1", &file(4000, 9)).unwrap_err();
         assert_eq!(oldest_first(folder.path()).unwrap().len(), 3);
         assert_eq!(files.counts.dropped(), 200);
+    }
+
+    #[test]
+    fn a_file_that_was_set_aside_makes_room_and_is_not_counted_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = file(100, 0).len() as u64;
+        let mut files = spool(folder.path(), 3 * one);
+        for pixel in 0..3 {
+            files.add("m/1x1x1", &file(100, pixel)).unwrap();
+        }
+        let first = oldest_first(folder.path()).unwrap().remove(0);
+        assert!(first.set_aside().unwrap());
+        assert!(!first.set_aside().unwrap(), "it is there no longer");
+        // What is no file neither takes room nor makes room.
+        let taken = folder.path().join("m/1x1x1").join(file_name(1));
+        fs::create_dir(&taken).unwrap();
+        for (pixel, dropped) in [(3, 0), (4, 100)] {
+            files.add("m/1x1x1", &file(100, pixel)).unwrap();
+            assert_eq!(files.counts.dropped(), dropped);
+        }
+        fs::remove_dir(&taken).unwrap();
+        let left = oldest_first(folder.path()).unwrap().into_iter();
+        let left: Vec<_> = left.map(|file| fs::read(file.path).unwrap()).collect();
+        assert_eq!(left, [2, 3, 4].map(|pixel| file(100, pixel)));
     }
 
     #[test]

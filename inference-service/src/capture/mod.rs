@@ -195,7 +195,8 @@ impl CaptureCounts {
         self.uploaded.load(Ordering::Relaxed)
     }
 
-    /// Samples that were selected and lost: the queue was full, writing failed, or a file made room in the spool.
+    /// Samples that were selected and lost: the queue was full, writing failed, or a file made room in the spool or could not
+    /// be read there.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

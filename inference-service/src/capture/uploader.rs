@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Objects are only created, so no service replaces the object of another one. An upload whose reply is lost, or whose
-//! service ends before it removes the file, is found again by its content.
+//! service ends before it removes the file, is found again by its content. A file that cannot be read is set aside, so that
+//! it does not hold up the others.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,7 +20,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use datasets::npy_samples;
+use common::folders;
+use datasets::whole_npy_samples;
 use object_storage::{Bucket, BucketError};
 use object_store::{ObjectMeta, PutMode, path::Path as ObjectPath};
 use server::back_off::BackOff;
@@ -27,7 +29,7 @@ use tracing::{info, warn};
 
 use super::{
     CaptureCounts,
-    files::{CapturedFile, file_name, oldest_first, part_number, remove},
+    files::{CapturedFile, FileState, SET_ASIDE, file_name, oldest_first, part_number, remove},
 };
 
 /// Bounds of the pauses after a failure.
@@ -107,20 +109,21 @@ impl Uploader {
     /// Uploads all files of the spool, the oldest first.
     fn upload_spooled(&mut self) -> Result<(), UploadError> {
         for file in oldest_first(&self.spool)? {
-            self.upload(&file)?;
+            if file.state == FileState::InUse {
+                self.upload(&file)?;
+            }
         }
         Ok(())
     }
 
-    /// Uploads a file and removes it.
+    /// Uploads a file and removes it, or sets it aside if it cannot be read.
     fn upload(&mut self, file: &CapturedFile) -> Result<(), UploadError> {
-        let bytes = match fs::read(&file.path) {
-            Ok(bytes) => Bytes::from(bytes),
+        let (bytes, samples) = match read(&file.path) {
+            Ok(found) => found,
             // It made room for a newer one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
+            Err(problem) => return Ok(self.set_aside(file, &problem)?),
         };
-        let samples = npy_samples(&bytes).unwrap_or(0) as u64;
         let size = bytes.len() as u64;
         if size > self.max_bytes {
             let path = file.path.display();
@@ -141,6 +144,20 @@ impl Uploader {
         // A file that made room for a newer one meanwhile is counted as dropped.
         if remove(&file.path)? {
             self.counts.uploaded.fetch_add(samples, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Sets a file aside, and counts the samples that its header names as dropped.
+    fn set_aside(&self, file: &CapturedFile, problem: &io::Error) -> io::Result<()> {
+        let samples = file.samples();
+        if file.set_aside()? {
+            self.counts.dropped.fetch_add(samples, Ordering::Relaxed);
+            let path = file.path.display();
+            warn!(
+                samples,
+                "captured samples are dropped: {path} cannot be read and got the ending {SET_ASIDE}: {problem}"
+            );
         }
         Ok(())
     }
@@ -178,6 +195,15 @@ impl Uploader {
     }
 }
 
+/// The content of a whole file, and the number of its samples.
+fn read(path: &Path) -> io::Result<(Bytes, u64)> {
+    let bytes = folders::read(path)?;
+    let samples = whole_npy_samples(&bytes);
+    let samples =
+        samples.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))?;
+    Ok((bytes.into(), samples as u64))
+}
+
 /// The object with its number, if it has captured samples.
 fn captured(object: ObjectMeta) -> Option<(u64, ObjectMeta)> {
     let name: &str = object.location.as_ref();
@@ -201,7 +227,13 @@ fn ends_during(spooled: &Receiver<()>, pause: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc::sync_channel, thread};
+    use std::{
+        fs::{self, File},
+        os::unix::fs::symlink,
+        sync::mpsc::sync_channel,
+        thread,
+        time::SystemTime,
+    };
 
     use datasets::{NpyElement, npy_file};
     use object_store::{ObjectStore, memory::InMemory};
@@ -228,6 +260,12 @@ mod tests {
     /// A file of 100 samples of one pixel.
     fn file(pixel: u8) -> Vec<u8> {
         npy_file(NpyElement::Uint8, &[100, 1, 1], &[pixel; 100])
+    }
+
+    /// Shortens a file.
+    fn cut(path: &Path, bytes: usize) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(bytes as u64).unwrap();
     }
 
     /// Writes a file for each pixel to the spool.
@@ -274,6 +312,63 @@ mod tests {
                 next.upload_spooled().unwrap();
                 assert_eq!(stored(&objects), [0, 1, 2].map(file));
                 assert_eq!(left(folder.path()), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_set_aside_and_the_others_are_uploaded() {
+        /// A file for which every read fails with an I/O error, also for root: nothing is at address 0.
+        const FAILING: &str = "/proc/self/mem";
+        let cases: [(&str, fn(&Path), u64); 4] = [
+            (
+                "its end is missing",
+                |path| cut(path, file(1).len() - 1),
+                100,
+            ),
+            ("its header is damaged", |path| cut(path, 20), 0),
+            (
+                "it is a folder",
+                |path| {
+                    fs::remove_file(path).unwrap();
+                    fs::create_dir(path).unwrap();
+                },
+                0,
+            ),
+            (
+                "it has an I/O error",
+                |path| {
+                    fs::remove_file(path).unwrap();
+                    symlink(FAILING, path).unwrap();
+                },
+                0,
+            ),
+        ];
+        for (problem, damage, dropped) in cases {
+            let objects = Arc::new(InMemory::new());
+            let folder = tempfile::tempdir().unwrap();
+            spool(folder.path(), 0..3);
+            let files = oldest_first(folder.path()).unwrap();
+            let [_, damaged, last] = &files[..] else {
+                panic!("three files are written");
+            };
+            damage(&damaged.path);
+            // The damage may count as a change.
+            let later = SystemTime::now() + Duration::from_secs(3600);
+            let last = File::options().write(true).open(&last.path).unwrap();
+            last.set_modified(later).unwrap();
+
+            let mut uploader = uploader(Arc::clone(&objects) as _, folder.path(), 1 << 20);
+            let name = format!("{}.unreadable", damaged.path.display());
+            let aside = [PathBuf::from(name)];
+            for _ in 0..2 {
+                uploader.upload_spooled().unwrap();
+                assert_eq!(stored(&objects), [0, 2].map(file), "{problem}");
+                assert_eq!(uploader.counts.uploaded(), 200, "{problem}");
+                assert_eq!(uploader.counts.dropped(), dropped, "{problem}");
+                let left = oldest_first(folder.path()).unwrap().into_iter();
+                let left: Vec<_> = left.map(|file| file.path).collect();
+                assert_eq!(left, aside, "{problem}");
             }
         }
     }

@@ -155,7 +155,7 @@ impl Metric {
             Self::CapturedSamples => "Captured samples in files.",
             Self::CaptureUploaded => "Captured samples in files that were uploaded to a bucket.",
             Self::CaptureDropped => {
-                "Samples selected for capture and dropped: queue full, not written, or spool full."
+                "Samples selected for capture and dropped: queue full, not written, spool full, or file unreadable."
             }
             Self::StorePolls => "Looks at a shared model store, by outcome.",
             Self::CanaryNotCompared => {

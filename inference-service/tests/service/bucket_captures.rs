@@ -9,9 +9,9 @@ use std::{
 
 use test_support::Bucket;
 
-use crate::{
-    captures::{PIXELS, images, metric, read, request},
-    support::{Artifact, MODEL, Service, ServiceOptions, publish, wait_until},
+use crate::support::{
+    Artifact, MODEL, PIXELS, Service, ServiceOptions, distinct_images, image_request, publish,
+    read_captured, wait_until,
 };
 
 const PREFIX: &str = "team/captured";
@@ -36,7 +36,7 @@ fn start(bucket: &Bucket, spool: &Path, settings: &[&str]) -> Service {
 /// Sends a request for each of `requests`.
 async fn infer(service: &Service, requests: &[Vec<u8>]) {
     for pixels in requests {
-        let response = service.infer(request(pixels)).await;
+        let response = service.infer(image_request(pixels)).await;
         response.expect("it answers");
     }
 }
@@ -49,7 +49,7 @@ fn read_objects(objects: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
         fs::create_dir_all(path.parent().expect("a folder")).expect("it is created");
         fs::write(path, content).expect("it is written");
     }
-    read(copy.path())
+    read_captured(copy.path())
 }
 
 /// The number of files in the spool.
@@ -73,27 +73,31 @@ async fn a_bucket_that_does_not_answer_at_first_gets_what_a_folder_would_hold() 
         set: &["capture.share=1.0", &data_folder, settings[0]],
         ..ServiceOptions::default()
     });
-    let requests = [images(0, 3), images(50, 1), images(100, 2)];
+    let requests = [
+        distinct_images(0, 3),
+        distinct_images(50, 1),
+        distinct_images(100, 2),
+    ];
     for service in [&to_bucket, &to_folder] {
         publish(service, &Artifact::new(1)).await;
         infer(service, &requests).await;
-        wait_until(|| metric(service, "retort_capture_samples") >= 6.0);
+        wait_until(|| service.metric("retort_capture_samples") >= 6.0);
     }
     to_bucket.log_once(|log| log.contains("captured samples wait for their upload"));
-    assert_eq!(metric(&to_bucket, UPLOADED), 0.0);
+    assert_eq!(to_bucket.metric(UPLOADED), 0.0);
     assert!(spooled(&spool) > 0);
-    infer(&to_bucket, &[images(0, 1)]).await;
-    infer(&to_folder, &[images(0, 1)]).await;
+    infer(&to_bucket, &[distinct_images(0, 1)]).await;
+    infer(&to_folder, &[distinct_images(0, 1)]).await;
 
     bucket.restore();
-    wait_until(|| metric(&to_bucket, UPLOADED) >= 7.0);
-    wait_until(|| metric(&to_folder, "retort_capture_samples") >= 7.0);
+    wait_until(|| to_bucket.metric(UPLOADED) >= 7.0);
+    wait_until(|| to_folder.metric("retort_capture_samples") >= 7.0);
     assert_eq!(spooled(&spool), 0);
-    assert_eq!(metric(&to_bucket, "retort_capture_dropped_samples"), 0.0);
+    assert_eq!(to_bucket.metric("retort_capture_dropped_samples"), 0.0);
     let objects = bucket.objects(PREFIX);
-    let expected = [requests.concat(), images(0, 1)].concat();
+    let expected = [requests.concat(), distinct_images(0, 1)].concat();
     assert_eq!(read_objects(&objects), expected);
-    assert_eq!(read(&data), expected);
+    assert_eq!(read_captured(&data), expected);
     for name in objects.keys() {
         assert!(name.starts_with("digits/1x8x8/x-"), "{name}");
     }
@@ -110,7 +114,7 @@ async fn services_share_a_prefix_and_upload_the_last_samples_when_they_stop() {
     let mut expected = BTreeSet::new();
     let services = ["one", "two"].map(|name| start(&bucket, &folder.path().join(name), &settings));
     for (number, service) in services.iter().enumerate() {
-        let pixels = images(100 * number as u8, 2);
+        let pixels = distinct_images(100 * number as u8, 2);
         publish(service, &Artifact::new(1)).await;
         infer(service, std::slice::from_ref(&pixels)).await;
         expected.extend(pixels.chunks(PIXELS).map(<[u8]>::to_vec));
@@ -140,7 +144,7 @@ async fn samples_that_a_stopped_service_could_not_upload_are_uploaded_by_the_nex
     bucket.stall();
     let service = start(&bucket, &spool, &settings);
     publish(&service, &Artifact::new(1)).await;
-    infer(&service, &[images(7, 2)]).await;
+    infer(&service, &[distinct_images(7, 2)]).await;
     service.terminate();
     service.log_once(|log| log.contains("the others stay in the spool"));
     assert!(service.wait().success());
@@ -148,7 +152,7 @@ async fn samples_that_a_stopped_service_could_not_upload_are_uploaded_by_the_nex
 
     bucket.restore();
     let next = start(&bucket, &spool, &settings);
-    wait_until(|| metric(&next, UPLOADED) >= 2.0);
+    wait_until(|| next.metric(UPLOADED) >= 2.0);
     assert_eq!(spooled(&spool), 0);
-    assert_eq!(read_objects(&bucket.objects(PREFIX)), images(7, 2));
+    assert_eq!(read_objects(&bucket.objects(PREFIX)), distinct_images(7, 2));
 }

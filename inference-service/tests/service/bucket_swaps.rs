@@ -9,7 +9,7 @@ use std::{
 };
 
 use proto::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use test_support::{Bucket, metric_in};
+use test_support::Bucket;
 use tokio::time::timeout;
 use tonic::{Status, transport::Channel};
 
@@ -117,7 +117,7 @@ impl Pair {
 /// The looks of a service at the store that followed every change.
 fn looks(service: &Service) -> f64 {
     let line = "retort_inference_store_polls{outcome=\"followed\"}";
-    metric_in(&service.metrics(), line)
+    service.metric(line)
 }
 
 /// Whether the service answers a call, and does so with this version.

@@ -7,7 +7,7 @@ use proto::{
     inference::{ModelInferRequest, ModelInferResponse},
     publish::v1::{PublishHeader, PublishResponse, Trial, TrialState},
 };
-use test_support::{Teacher, built_beside, class_names, metric_in, write_artifact};
+use test_support::{Teacher, built_beside, class_names, write_artifact};
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
@@ -77,11 +77,11 @@ async fn ended(service: &Service, version: u64) -> Trial {
 
 pub fn trials(service: &Service, outcome: &str) -> f64 {
     let line = format!("retort_canary_trials{{model=\"{MODEL}\",outcome=\"{outcome}\"}}");
-    metric_in(&service.metrics(), &line)
+    service.metric(&line)
 }
 
 pub fn canary_metric(service: &Service, name: &str) -> f64 {
-    metric_in(&service.metrics(), &format!("{name}{{model=\"{MODEL}\"}}"))
+    service.metric(&format!("{name}{{model=\"{MODEL}\"}}"))
 }
 
 fn named(version: u64) -> ModelInferRequest {

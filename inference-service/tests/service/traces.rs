@@ -8,7 +8,7 @@ use std::{
 use futures::StreamExt;
 use proto::inference::ModelInferRequest;
 use serde_json::json;
-use test_support::{CollectedSpan, TraceCollector, metric_in, unused_address};
+use test_support::{CollectedSpan, TraceCollector, unused_address};
 use tonic::Request;
 
 use crate::support::{
@@ -214,7 +214,7 @@ async fn a_dead_collector_costs_spans_but_no_call() {
     for number in 1..=20 {
         infer(&service, infer_request(1).0, &traceparent(number)).await;
     }
-    let value = |name: &str| metric_in(&service.metrics(), name);
+    let value = |name: &str| service.metric(name);
     wait_until(|| value("retort_trace_spans_dropped_total") > 0.0);
     assert_eq!(value("retort_trace_spans_exported_total"), 0.0);
     service.log_once(|log| log.contains("the collector does not take traces"));

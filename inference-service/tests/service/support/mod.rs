@@ -1,6 +1,7 @@
 //! The service as a process, and models to publish.
 
 mod artifact;
+mod captures;
 mod load;
 mod publishing;
 mod rest;
@@ -9,6 +10,7 @@ mod service;
 pub use artifact::{
     Artifact, CLASSES, INPUT_SHAPE, MODEL, assert_close, infer_request, normalized, upload,
 };
+pub use captures::{PIXELS, distinct_images, image_request, read_captured};
 pub use load::{Check, Load};
 pub use publishing::{listed, publish, publish_keeping_active};
 pub use rest::{Connection, Response};

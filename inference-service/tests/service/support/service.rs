@@ -22,7 +22,7 @@ use proto::{
     },
 };
 use tempfile::TempDir;
-use test_support::{Process, eventually, http_get};
+use test_support::{Process, eventually, http_get, metric};
 use tonic::{Status, transport::Channel};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_inference-service");
@@ -246,6 +246,11 @@ impl Service {
     /// The page of metrics.
     pub fn metrics(&self) -> String {
         http_get(self.addresses["metrics"], "/metrics")
+    }
+
+    /// The value of a line of the page of metrics, or 0 if the line is missing.
+    pub fn metric(&self, line: &str) -> f64 {
+        metric(self.addresses["metrics"], line)
     }
 }
 
