@@ -36,7 +36,8 @@ for argument in "$@"; do
     esac
 done
 
-export COMPOSE_PROJECT_NAME=retort-record
+# The workers must still have work when the last one has started: a core records all samples in some 10 s.
+export COMPOSE_PROJECT_NAME=retort-record RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.2}"
 . deploy/project.sh
 . deploy/bucket.sh
 docker info >/dev/null 2>&1 || fail "no Docker engine answers"
@@ -162,10 +163,16 @@ rate "one worker" "$begin"
 
 step "$WORKERS workers record into $many, SEED=$SEED"
 begin=$SECONDS
+start_worker() {
+    start "$1" "$many" --index "$2" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
+}
 for worker in $(seq 0 $((WORKERS - 1))); do
-    start "worker-$worker" "$many" --index "$worker" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
+    start_worker "worker-$worker" "$worker"
+    [ "$worker" != "$DOUBLED" ] || start_worker twin "$worker"
 done
-start twin "$many" --index "$DOUBLED" --of "$WORKERS" ${settings[@]+"${settings[@]}"}
+there="$(recorded | share "$DOUBLED")"
+[ "$there" -lt $((SHARDS / WORKERS)) ] || fail "worker $DOUBLED ended before its twin began: lower RETORT_TEACHER_CPUS"
+say "worker $DOUBLED has a twin: $there shards of their share are there"
 killed=()
 while [ "${#killed[@]}" -lt 3 ]; do
     worker=$((RANDOM % WORKERS))
