@@ -64,7 +64,7 @@ override() {
     {
         echo "services:"
         for service in "${SERVICES[@]}"; do
-                echo "  $service:"
+            echo "  $service:"
             [ "$service" = inference ] || inference_like
             echo "    command: [serve, --store, \"s3://models/$1\"]"
             echo "    networks: [default, bucket]"
@@ -144,25 +144,29 @@ predict() {
     "$python" examples/python/predict.py --url "$(address "$(containers "$1")"):8001" --model "$MODEL" --artifact "$2" --compare
 }
 
-# begin_calls: calls each service again and again, by its container's address at the time of the call
+# begin_calls: calls each service again and again. After a failed call it asks for the container's address again.
 begin_calls() {
     local service
+    touch "$folder/calling"
     for service in "${SERVICES[@]}"; do
         : >"$folder/calls-$service"
-        while [ -e "$folder/calls-$service" ]; do
-            if curl -sf --max-time 10 --data-binary "@$folder/request.json" --header 'content-type: application/json' \
-                "http://$(address "$(containers "$service")" 2>/dev/null):8000/v2/models/$MODEL/infer" -o /dev/null; then
-                echo answered
-            else
-                echo failed
-            fi >>"$folder/calls-$service" 2>/dev/null
-            sleep 0.05
-        done &
+        while [ -e "$folder/calling" ]; do
+            url="http://$(address "$(containers "$service")" 2>/dev/null):8000/v2/models/$MODEL/infer"
+            while [ -e "$folder/calling" ] && call "$url"; do
+                echo answered >>"$folder/calls-$service"
+                sleep 0.05
+            done
+            [ ! -e "$folder/calling" ] || echo failed >>"$folder/calls-$service"
+        done 2>/dev/null &
     done
 }
 
+call() {
+    curl -sf --max-time 10 --data-binary "@$folder/request.json" --header 'content-type: application/json' "$1" -o /dev/null
+}
+
 end_calls() {
-    rm -f "$folder"/calls-*
+    rm -f "$folder/calling"
     wait
 }
 
@@ -280,7 +284,7 @@ done
 code=0
 retort models activate "$MODEL" 2 >"$folder/refused" 2>&1 || code=$?
 [ "$code" != 0 ] || fail "a version was activated without the bucket"
-grep -v '^Creating' "$folder/refused" | tail -n 1 | sed 's/^/   /'
+grep -m 1 '^retort: ' "$folder/refused" | sed 's/^/   /'
 docker unpause "$bucket_container" >/dev/null
 retort models activate "$MODEL" 2 2>/dev/null | sed 's/^/   /'
 all_serve 2 "$folder/student-2"

@@ -63,9 +63,9 @@ containers() {
     done
 }
 
-# address CONTAINER: prints its address in the project's network, which this machine can reach
+# address CONTAINER: prints its address in one of its networks, all of which this machine can reach
 address() {
-    docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$1"
+    docker inspect -f '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1" | sed -n 1p
 }
 
 # metric NAME: prints one of the trainer's metrics
