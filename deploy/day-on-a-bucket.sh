@@ -162,7 +162,7 @@ begin_calls() {
 }
 
 call() {
-    curl -sf --max-time 10 --data-binary "@$folder/request.json" --header 'content-type: application/json' "$1" -o /dev/null
+    curl -sf --connect-timeout 1 --max-time 10 --data-binary "@$folder/request.json" --header 'content-type: application/json' "$1" -o /dev/null
 }
 
 end_calls() {
@@ -202,6 +202,12 @@ restarted() {
     "$@"
     ready "$service"
     no_failures "$other"
+    wait_for 30 "calls of $service are answered again" is_answered "$service"
+    forget_calls
+}
+
+is_answered() {
+    [ "$(calls answered "$1")" -gt 0 ]
 }
 
 submit_student() {
@@ -284,7 +290,7 @@ done
 code=0
 retort models activate "$MODEL" 2 >"$folder/refused" 2>&1 || code=$?
 [ "$code" != 0 ] || fail "a version was activated without the bucket"
-grep -m 1 '^retort: ' "$folder/refused" | sed 's/^/   /'
+grep -m 1 '^error: ' "$folder/refused" | sed 's/^/   /'
 docker unpause "$bucket_container" >/dev/null
 retort models activate "$MODEL" 2 2>/dev/null | sed 's/^/   /'
 all_serve 2 "$folder/student-2"
