@@ -237,14 +237,20 @@ impl Steps<'_> {
                 return self.activation(&layer.name, *activation, tensor);
             }
             _ => {
-                let scale = self.scale(tensor)?;
+                let in_f32 = matches!(&layer.operation, Operation::Conv(conv)
+                    if onnx::computes_in_f32(tensor, conv.in_channels / conv.groups));
+                let rounding = if in_f32 {
+                    None
+                } else {
+                    Some(self.scale(tensor)?)
+                };
                 let kernel = |product, weight, bias| {
                     Operator::Kernel(Kernel {
                         product,
                         weight,
                         bias,
                         norms: Vec::new(),
-                        input_scale: scale.scale,
+                        input_scale: rounding.map(|rounding| rounding.scale),
                     })
                 };
                 let operator = match self.modules.module(layer, false, None)? {
@@ -254,10 +260,7 @@ impl Steps<'_> {
                     Module::Linear { weight, bias, .. } => kernel(Product::Linear, weight, bias),
                     module => Operator::Module(module),
                 };
-                return Ok(Step {
-                    rounding: Some(scale),
-                    operator,
-                });
+                return Ok(Step { rounding, operator });
             }
         };
         Ok(Step {

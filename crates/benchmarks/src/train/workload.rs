@@ -53,13 +53,14 @@ impl Workload {
         }
     }
 
-    /// Samples of an epoch, a multiple of [`BATCH_SIZE`]: an epoch takes a second or more.
+    /// Samples of an epoch, a multiple of [`BATCH_SIZE`]: an epoch takes a second or more, and its steps are enough that the
+    /// trainer's checkpoint is a small part of it.
     pub(crate) fn samples(self) -> usize {
         match self {
             Self::DemoStudent => 8_192,
             Self::DemoTeacher => 2_048,
             Self::Resnet8 => 4_096,
-            Self::MobilenetV2 => 256,
+            Self::MobilenetV2 => 512,
         }
     }
 

@@ -10,5 +10,5 @@ pub use export::{
 };
 pub use quantize::{
     ActivationScale, LARGEST_BIAS, LARGEST_WEIGHT, QuantizeError, Range, Ranges, activation_scale,
-    quantize, with_all_outputs,
+    computes_in_f32, quantize, with_all_outputs,
 };

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::{DecodeError, Message};
 
-use super::schema::{
-    AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
-    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
+use super::{
+    INPUT,
+    schema::{
+        AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
+        TensorTypeProto, TypeProto, TypeValue, ValueInfoProto,
+    },
 };
 use rounding::Kernel;
 pub use rounding::{ActivationScale, LARGEST_BIAS, LARGEST_WEIGHT};
@@ -50,7 +53,8 @@ pub enum QuantizeError {
 ///
 /// Activations become u8 with one scale for each tensor. Weights become symmetric int8 with one scale for each output
 /// channel, and biases int32. Weights use 7 of the 8 bits, from -64 to 64: processors without VNNI add two products of
-/// u8 and int8 in 16 bits, which 8 bits would overflow, so the model computes the same on every processor.
+/// u8 and int8 in 16 bits, which 8 bits would overflow, so the model computes the same on every processor. The
+/// convolution of an image with few channels stays in f32 ([`computes_in_f32`]).
 ///
 /// # Errors
 /// See [`QuantizeError`].
@@ -83,6 +87,12 @@ pub fn activation_scale(
         name: name(),
         range,
     })
+}
+
+/// Whether a convolution of the tensor `input` stays in f32: if that is the model's input, a grayscale or color image. Its
+/// few products for each value do not pay for the conversion, and ONNX Runtime computes it faster in f32.
+pub fn computes_in_f32(input: &str, channels_per_group: usize) -> bool {
+    input == INPUT && channels_per_group <= 3
 }
 
 /// The same model with every tensor between two operators as a further output, to learn their ranges.
@@ -155,6 +165,7 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
             "Relu" | "Clip" => {}
             // They standardize rows, whose values have ranges of their own.
             "Sub" | "Div" => {}
+            "Conv" if self.stays_in_f32(&node) => {}
             "Conv" | "Gemm" => {
                 let scale = self.activation(&node.input[0])?.scale;
                 node.input[0] = self.quantized(&node.input[0])?;
@@ -175,6 +186,13 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
         }
         self.nodes.push(node);
         Ok(())
+    }
+
+    fn stays_in_f32(&self, conv: &NodeProto) -> bool {
+        let weight = conv.input.get(1).and_then(|name| self.constants.get(name));
+        let channels = weight.and_then(|weight| weight.dims.get(1));
+        let channels = channels.and_then(|channels| usize::try_from(*channels).ok());
+        channels.is_some_and(|channels| computes_in_f32(&conv.input[0], channels))
     }
 
     fn scale_source<'n>(&'n self, tensor: &'n str) -> &'n str {

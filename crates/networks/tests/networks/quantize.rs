@@ -70,6 +70,8 @@ fn every_weight_is_int8_with_a_scale_for_each_channel() {
     let (float, int8) = (constants(&before), constants(&after));
     let layers = before.node.iter();
     let layers = layers.filter(|node| matches!(node.op_type(), "Conv" | "Gemm"));
+    // The convolution of the color image stays in f32.
+    let layers = layers.filter(|node| node.input[0] != "input");
     for layer in layers {
         let [weight, bias] = [1, 2].map(|input| layer.input[input].as_str());
         assert!(!int8.contains_key(weight) && !int8.contains_key(bias));
@@ -125,6 +127,33 @@ fn every_weight_is_int8_with_a_scale_for_each_channel() {
 }
 
 #[test]
+fn a_convolution_of_a_grayscale_or_color_image_stays_in_f32() {
+    for (channels, stays) in [(1, true), (3, true), (4, false)] {
+        let spec =
+            format!("input = [{channels}, 8, 8]\nclasses = 3\npreset = 'cnn'\nwidths = [3, 4]");
+        let onnx = exported(&spec);
+        let quantized = graph(&onnx::quantize(&onnx, |_| Some(RANGE)).unwrap());
+        let (before, after) = (graph(&onnx), &quantized);
+        let convolutions = |graph: &GraphProto| -> Vec<Vec<String>> {
+            let nodes = graph.node.iter();
+            let nodes = nodes.filter(|node| node.op_type() == "Conv");
+            nodes.map(|node| node.input.clone()).collect()
+        };
+        let [before_inputs, after_inputs] = [&before, after].map(convolutions);
+        assert_eq!(
+            before_inputs[0] == after_inputs[0],
+            stays,
+            "{channels} channels"
+        );
+        // Only the first one: the second has 3 input channels, too.
+        assert_ne!(before_inputs[1], after_inputs[1]);
+        let constants = constants(after);
+        assert_eq!(constants.contains_key("input.scale"), !stays);
+        assert_eq!(constants.contains_key(before_inputs[0][1].as_str()), stays);
+    }
+}
+
+#[test]
 fn every_tensor_between_operators_can_be_an_output() {
     let onnx = every_layer();
     let (before, after) = (graph(&onnx), graph(&onnx::with_all_outputs(&onnx).unwrap()));
@@ -142,14 +171,17 @@ fn ranges_that_cannot_be_used_name_the_tensor() {
     let onnx = every_layer();
     let error = onnx::quantize(&onnx, |_| None).unwrap_err();
     assert!(
-        matches!(&error, QuantizeError::NoRange(name) if name == "input"),
+        matches!(&error, QuantizeError::NoRange(name) if name == "layers.2.output"),
         "{error}"
     );
     let infinite = Range {
         max: f32::INFINITY,
         ..RANGE
     };
-    let of = |name: &str| if name == "input" { RANGE } else { infinite };
+    let of = |name: &str| match name {
+        "layers.2.output" => RANGE,
+        _ => infinite,
+    };
     let error = onnx::quantize(&onnx, |name| Some(of(name))).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, QuantizeError::NotFinite { .. }), "{text}");

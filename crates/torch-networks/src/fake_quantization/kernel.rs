@@ -1,4 +1,4 @@
-//! A convolution or linear layer with the weights that it has in int8.
+//! A convolution or linear layer with the weights that it has in the model in int8.
 
 use networks::{
     Conv,
@@ -15,8 +15,8 @@ pub(super) struct Kernel {
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
     pub(super) norms: Vec<BatchNorm>,
-    /// Scale of the rounded input.
-    pub(super) input_scale: f32,
+    /// Scale of the rounded input. Without one, the layer computes in f32.
+    pub(super) input_scale: Option<f32>,
 }
 
 /// What is computed with the weights.
@@ -27,7 +27,7 @@ pub(super) enum Product {
 }
 
 impl Kernel {
-    /// `input` is rounded already.
+    /// `input` is rounded already, if the layer has a rounded one.
     pub(super) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let (weight, bias) = self.rounded()?;
         match &self.product {
@@ -36,12 +36,15 @@ impl Kernel {
         }
     }
 
-    /// Weight and bias with batch-norm folded, as the exported model in int8 dequantizes them: to the last bit. Their
+    /// Weight and bias with batch-norm folded, as the exported model in int8 has them: to the last bit. Their
     /// gradients are those of the values before they were rounded.
     pub(super) fn rounded(&self) -> Result<(Tensor, Option<Tensor>), TchError> {
         let (weight, bias) = self.folded()?;
+        let Some(input_scale) = self.input_scale else {
+            return Ok((weight, bias));
+        };
         let (rounded, rounded_bias) =
-            no_grad(|| round_to_int8(&weight, bias.as_ref(), self.input_scale))?;
+            no_grad(|| round_to_int8(&weight, bias.as_ref(), input_scale))?;
         let bias = bias.as_ref().zip(rounded_bias.as_ref());
         let bias = bias.map(|(bias, rounded)| straight_through(bias, rounded));
         Ok((straight_through(&weight, &rounded)?, bias.transpose()?))

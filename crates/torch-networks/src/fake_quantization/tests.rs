@@ -92,13 +92,25 @@ fn dequantized(model: &ModelProto, node: &NodeProto) -> Vec<f32> {
         .collect()
 }
 
+/// The values of a constant in f32.
+fn constant(model: &ModelProto, name: &str) -> Vec<f32> {
+    let constants = &model.graph.as_ref().unwrap().initializer;
+    let constant = constants.iter().find(|tensor| tensor.name() == name);
+    let bytes = constant.unwrap().raw_data.as_ref().unwrap();
+    let words = bytes.as_chunks().0.iter();
+    words.map(|word| f32::from_le_bytes(*word)).collect()
+}
+
 /// Compares each weight and bias with those of the model in int8.
 fn compare_kernels(spec: &NetworkSpec, weights: &Weights) {
     let network = TorchNetwork::new(spec, weights, Device::Cpu).unwrap();
     let (int8, ranges) = quantized(spec, weights);
     let fake = FakeQuantizedNetwork::new(&network, &ranges).unwrap();
     let nodes = &int8.graph.as_ref().unwrap().node;
-    let by_output = |name: &String| nodes.iter().find(|node| node.output[0] == *name).unwrap();
+    let values = |name: &String| match nodes.iter().find(|node| node.output[0] == *name) {
+        Some(node) => dequantized(&int8, node),
+        None => constant(&int8, name),
+    };
     let products = nodes
         .iter()
         .filter(|node| matches!(node.op_type(), "Conv" | "Gemm"));
@@ -108,16 +120,16 @@ fn compare_kernels(spec: &NetworkSpec, weights: &Weights) {
     for (kernel, product) in kernels.into_iter().zip(products) {
         let (weight, bias) = kernel.rounded().unwrap();
         let found = to_values(&weight).unwrap().data;
-        let expected = dequantized(&int8, by_output(&product.input[1]));
+        let expected = values(&product.input[1]);
         assert!(found == expected, "weight of {}", product.name());
         let bias = bias.map(|bias| to_values(&bias).unwrap().data);
-        let expected = product.input.get(2).map(by_output);
-        let expected = expected.map(|node| dequantized(&int8, node));
+        let expected = product.input.get(2).map(values);
         assert!(bias == expected, "bias of {}", product.name());
 
         // Rounding changes something, and the values before it are not compared by mistake.
         let unrounded = no_grad(|| kernel.folded()).unwrap().0;
-        assert!(to_values(&unrounded).unwrap().data != found);
+        let is_rounded = to_values(&unrounded).unwrap().data != found;
+        assert_eq!(is_rounded, product.input[0] != onnx::INPUT);
     }
 }
 
@@ -171,7 +183,7 @@ fn the_weights_are_those_of_pytorchs_operator() {
         weight: weight.shallow_clone(),
         bias: None,
         norms: Vec::new(),
-        input_scale: 1.0,
+        input_scale: Some(1.0),
     };
     let scale = Tensor::from_slice(&[0.01f32, 0.1]);
     let zero_point = Tensor::from_slice(&[0i32, 0]);
