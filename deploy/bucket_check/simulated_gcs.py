@@ -1,12 +1,12 @@
 """A simulator of Google Cloud Storage: the part of the XML API that the client of Retort uses, in memory.
 
-It was written from Google's documentation (https://cloud.google.com/storage/docs/xml-api/overview) and has never been
-compared with the real service. It accepts every caller. It has one bucket without versions. It is stricter than the real
-service:
+It knows the requests that the client, the crate object_store, sends, with the meaning that Google documents
+(https://cloud.google.com/storage/docs/xml-api/overview). It has never been compared with the real service. It accepts every
+caller. It has one bucket without versions. It is stricter than the real service:
 
 - a change of an object within a second after the one before is refused with status 429, every time;
 - a listing has at most `PAGE` entries per answer, not 1,000;
-- a PUT with If-Match or If-None-Match, which the real service ignores, is an error.
+- a PUT with If-Match or If-None-Match, which Google documents for reading only, is an error.
 
     python3 deploy/bucket_check/simulated_gcs.py BUCKET PORT     serves until Ctrl-C
 """
@@ -54,7 +54,9 @@ class SimulatedGcs:
         self.objects, self.uploads, self.changed = {}, {}, {}
         self.generations = itertools.count(time.time_ns() // 1000)
         self.lock = threading.Lock()
-        self.throttled, self.continued, self.completed = 0, 0, 0
+        self.throttled, self.continued, self.completed, self.replaced = 0, 0, 0, 0
+        # Names of objects that were replaced without a condition.
+        self.overwritten = set()
         handler = type("Handler", (Handler,), {"store": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self.server.daemon_threads = True
@@ -75,9 +77,13 @@ class SimulatedGcs:
 
     def put(self, name, content, headers, etag=None):
         if "If-Match" in headers or "If-None-Match" in headers:
-            raise Refused(400, "InvalidArgument", "A PUT with If-Match or If-None-Match has no effect.")
+            raise Refused(400, "InvalidArgument", "If-Match and If-None-Match are for reading.")
         self.require_generation(self.objects.get(name), headers)
         self.require_pause(name)
+        if name in self.objects:
+            self.replaced += 1
+            if "x-goog-if-generation-match" not in headers:
+                self.overwritten.add(name)
         self.objects[name] = Object(content, etag or md5(content), next(self.generations), time.time())
         return self.objects[name]
 

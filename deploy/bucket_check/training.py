@@ -12,8 +12,8 @@ from .programs import PROGRAMS, eventually, expect, say
 SIZE, SAMPLES, VIEWS, SAMPLES_PER_SHARD = 12, 320, 2, 50
 SHARDS = VIEWS * -(-SAMPLES // SAMPLES_PER_SHARD)
 TARGETS, RUN = "team/targets", "runs/student"
-# Enough for a kill between the first checkpoint and the end.
-EPOCHS = 30
+# Several seconds: enough for a kill between the first checkpoint in the bucket and the end.
+EPOCHS = 150
 LEASE_SECONDS = 5
 TRAINER = PROGRAMS / "student-trainer"
 
