@@ -151,7 +151,8 @@ begin_calls() {
     for service in "${SERVICES[@]}"; do
         : >"$folder/calls-$service"
         while [ -e "$folder/calling" ]; do
-            url="http://$(address "$(containers "$service")" 2>/dev/null):8000/v2/models/$MODEL/infer"
+            # A service that is replaced has no container for a moment.
+            url="http://$(address "$(containers "$service")" || true):8000/v2/models/$MODEL/infer"
             while [ -e "$folder/calling" ] && call "$url"; do
                 echo answered >>"$folder/calls-$service"
                 sleep 0.05
