@@ -89,8 +89,9 @@ pub fn activation_scale(
     })
 }
 
-/// Whether a convolution of the tensor `input` stays in f32: if that is the model's input, a grayscale or color image. Its
-/// few products for each value do not pay for the conversion, and ONNX Runtime computes it faster in f32.
+/// Whether a convolution of the tensor `input` stays in f32: if that is the model's input and each group has few channels, as
+/// of a grayscale or color image. Its few products for each value do not pay for the conversion, and ONNX Runtime computes it
+/// faster in f32. What MaxPool selects from the input counts as the input.
 pub fn computes_in_f32(input: &str, channels_per_group: usize) -> bool {
     input == INPUT && channels_per_group <= 3
 }
@@ -192,7 +193,8 @@ impl<R: Fn(&str) -> Option<Range>> Rewriter<R> {
         let weight = conv.input.get(1).and_then(|name| self.constants.get(name));
         let channels = weight.and_then(|weight| weight.dims.get(1));
         let channels = channels.and_then(|channels| usize::try_from(*channels).ok());
-        channels.is_some_and(|channels| computes_in_f32(&conv.input[0], channels))
+        channels
+            .is_some_and(|channels| computes_in_f32(self.scale_source(&conv.input[0]), channels))
     }
 
     fn scale_source<'n>(&'n self, tensor: &'n str) -> &'n str {

@@ -129,7 +129,8 @@ fn compare_kernels(spec: &NetworkSpec, weights: &Weights) {
         // Rounding changes something, and the values before it are not compared by mistake.
         let unrounded = no_grad(|| kernel.folded()).unwrap().0;
         let is_rounded = to_values(&unrounded).unwrap().data != found;
-        assert_eq!(is_rounded, product.input[0] != onnx::INPUT);
+        let is_int8 = nodes.iter().any(|node| node.output[0] == product.input[1]);
+        assert_eq!(is_rounded, is_int8, "{}", product.name());
     }
 }
 
@@ -160,18 +161,58 @@ fn a_bias_that_is_large_beside_its_weights_is_that_of_the_model_in_int8() {
     }
 }
 
+/// Requires that the network rounds the tensors that the model in int8 rounds.
+fn compare_tensors(spec: &NetworkSpec, weights: &Weights, network: &TorchNetwork) {
+    let (_, ranges) = quantized(spec, weights);
+    assert!(FakeQuantizedNetwork::new(network, &ranges).is_ok());
+    for name in ranges.keys() {
+        let mut without = ranges.clone();
+        without.remove(name);
+        let error = FakeQuantizedNetwork::new(network, &without).err().unwrap();
+        assert!(error.to_string().contains(name.as_str()), "{error}");
+    }
+}
+
 #[test]
 fn the_same_tensors_are_rounded_as_in_the_model_in_int8() {
     for text in [EVERY_LAYER, MOBILE, RESNET] {
         let (spec, weights, network) = network(text);
+        compare_tensors(&spec, &weights, &network);
+    }
+}
+
+#[test]
+fn the_first_convolutions_are_those_of_the_model_in_int8() {
+    const CONV: &str = "{ type = 'conv', channels = 3, kernel = 3 }";
+    const SAME_SHAPE: &str = "{ type = 'conv', channels = 2, kernel = 3 }, { type = 'batch_norm' }";
+    for (first, in_f32) in [
+        (format!("{CONV}, {{ type = 'batch_norm' }}"), 1),
+        ("{ type = 'depthwise_conv', kernel = 3 }".to_owned(), 1),
+        (format!("{{ type = 'dropout', rate = 0.1 }}, {CONV}"), 1),
+        (format!("{{ type = 'max_pool', kernel = 2 }}, {CONV}"), 1),
+        (format!("{{ type = 'avg_pool', kernel = 2 }}, {CONV}"), 0),
+        (format!("{{ type = 'batch_norm' }}, {CONV}"), 0),
+        // The shortcut is the input.
+        (format!("{{ type = 'residual', body = [{SAME_SHAPE}] }}"), 1),
+        // The shortcut has a convolution of its own.
+        (format!("{{ type = 'residual', body = [{CONV}] }}"), 2),
+        (
+            format!("{{ type = 'squeeze_excitation', channels = 2 }}, {CONV}"),
+            0,
+        ),
+    ] {
+        let text = format!(
+            "input = [2, 8, 8]\nclasses = 4\nlayers = [{first}, {CONV}, {{ type = 'global_avg_pool' }}, \
+             {{ type = 'flatten' }}, {{ type = 'linear', features = 4 }}]"
+        );
+        let (spec, weights, network) = network(&text);
+        compare_kernels(&spec, &weights);
+        compare_tensors(&spec, &weights, &network);
         let (_, ranges) = quantized(&spec, &weights);
-        assert!(FakeQuantizedNetwork::new(&network, &ranges).is_ok());
-        for name in ranges.keys() {
-            let mut without = ranges.clone();
-            without.remove(name);
-            let error = FakeQuantizedNetwork::new(&network, &without).err().unwrap();
-            assert!(error.to_string().contains(name.as_str()), "{error}");
-        }
+        let fake = FakeQuantizedNetwork::new(&network, &ranges).unwrap();
+        let kernels = kernels(&fake.steps).into_iter();
+        let found = kernels.filter(|kernel| kernel.input_scale.is_none());
+        assert_eq!(found.count(), in_f32, "{first}");
     }
 }
 
