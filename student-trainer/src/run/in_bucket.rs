@@ -2,7 +2,6 @@
 
 use std::{cell::Cell, path::Path};
 
-use common::digest::Sha256;
 use torch_distributed::Workers;
 use tracing::warn;
 
@@ -108,7 +107,7 @@ fn dismiss_followers(workers: &dyn Workers) {
 /// The outcome of the run of `config` in `folder`, if it is complete and its model was not withheld.
 pub(super) fn complete(folder: &Path, config: &RunConfig) -> Option<RunOutcome> {
     let manifest = RunManifest::read(folder).ok()?;
-    let is_same = manifest.config_sha256 == Sha256::of(config.to_toml().as_bytes());
+    let is_same = manifest.is_of(&config.to_toml());
     (is_same && !manifest.is_withheld()).then(|| RunOutcome {
         validation_accuracy: manifest.validation_accuracy(),
         onnx_sha256: manifest.onnx_sha256,
@@ -123,6 +122,7 @@ fn is_withheld(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use common::digest::Sha256;
     use test_support::run_toml::RunToml;
 
     use super::*;

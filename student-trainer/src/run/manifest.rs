@@ -165,6 +165,11 @@ impl RunManifest {
         json
     }
 
+    /// Whether this is a run of the resolved configuration `config_toml`.
+    pub(super) fn is_of(&self, config_toml: &str) -> bool {
+        self.config_sha256 == Sha256::of(config_toml.as_bytes())
+    }
+
     /// Whether the publish gate withheld the model.
     pub(super) fn is_withheld(&self) -> bool {
         let verdict = self.publish_gate.as_ref();

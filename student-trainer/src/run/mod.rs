@@ -25,8 +25,6 @@ mod tensorboard;
 
 use std::{io, path::Path};
 
-use common::digest::Sha256;
-
 pub use agreement::WorkersError;
 pub use checkpoints::CheckpointsError;
 pub use disk_space::DiskSpaceError;
@@ -49,8 +47,7 @@ pub(crate) use manifest::tests;
 
 /// Whether `folder` has a finished run of this resolved configuration.
 pub fn is_finished(folder: &Path, config_toml: &str) -> bool {
-    let config_sha256 = Sha256::of(config_toml.as_bytes());
-    RunManifest::read(folder).is_ok_and(|manifest| manifest.config_sha256 == config_sha256)
+    RunManifest::read(folder).is_ok_and(|manifest| manifest.is_of(config_toml))
 }
 
 /// The finished run in `folder`, if its publish gate withheld its model.
