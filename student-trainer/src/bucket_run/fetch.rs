@@ -65,7 +65,8 @@ pub(super) fn fetch_from(
     })
 }
 
-/// Downloads those of `files` that the run at `location` has to `folder`, which exists. There may be no run.
+/// Downloads those of `files` that the run at `location` has to `folder`, which exists. There may be no run. Cancelling `stop`
+/// ends a request at once.
 ///
 /// Must not be called on a thread of an async runtime.
 ///
@@ -75,8 +76,10 @@ pub fn fetch_files(
     location: &BucketLocation,
     files: &[&str],
     folder: &Path,
+    stop: &CancellationToken,
 ) -> Result<(), BucketRunError> {
-    files_from(&connect(location)?, files, folder)
+    let bucket = connect(location)?.stopped_by(stop.clone());
+    files_from(&bucket, files, folder)
 }
 
 /// [`fetch_files`] from `bucket`.

@@ -45,7 +45,7 @@ pub(super) enum RunsHome {
 pub(super) struct BucketHome {
     location: BucketLocation,
     config: BucketConfig,
-    /// Ends the wait for the queue. Cancelled when another service has taken the queue over.
+    /// Ends the waits for the bucket before the service is ready. Cancelled when another service has taken the queue over.
     stop: CancellationToken,
 }
 
@@ -165,7 +165,7 @@ impl BucketHome {
             Some(scratch) => tempfile::tempdir_in(scratch)?,
             None => tempfile::tempdir()?,
         };
-        bucket_run::fetch_files(&run.location, &OUTLINE, copy.path())?;
+        bucket_run::fetch_files(&run.location, &OUTLINE, copy.path(), &self.stop)?;
         Ok(Outline {
             folder: copy.path().to_owned(),
             _copy: Some(copy),
