@@ -18,7 +18,10 @@ device=cpu targets=()
 while [ $# -gt 0 ]; do
     case "$1" in
     --help | -h) usage && exit 0 ;;
-    --device) device="${2:-}" && shift ;;
+    --device)
+        device="${2:-}"
+        [ $# -lt 2 ] || shift
+        ;;
     inference | teacher | trainer | cli | prepare) targets+=("$1") ;;
     *) usage >&2 && exit 64 ;;
     esac

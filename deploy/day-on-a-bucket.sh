@@ -14,7 +14,7 @@ first published student on, a client calls each service without a pause; only ca
 
   --keep  leaves the compose project and the bucket
 
-Needs the images (deploy/build.sh), a Docker engine, Compose, curl, and scripts/setup --tests.
+Needs root, the images (deploy/build.sh), a Docker engine, Compose, curl, and scripts/setup --tests.
 USAGE
 }
 
@@ -47,14 +47,14 @@ finish() {
         compose logs --tail 30 || true
     fi
     end_calls || true
-    [ "$keep" = yes ] || { down && remove_bucket; } || true
+    [ "$keep" = yes ] || { down || true; remove_bucket; } || true
     rm -rf "$folder"
     exit "$status"
 }
 trap finish EXIT
 
 remove_bucket() {
-    docker rm --force "$COMPOSE_PROJECT_NAME-bucket" >/dev/null 2>&1 || true
+    remove_labelled || true
     docker network rm "$network" >/dev/null 2>&1 || true
 }
 
@@ -211,6 +211,11 @@ is_answered() {
     [ "$(calls answered "$1")" -gt 0 ]
 }
 
+# says FILE PATTERN: prints what matches the pattern in a command's output, which must have it
+says() {
+    grep -m 1 -o "$2" "$1" | sed 's/^/   /' || { cat "$1" >&2 && fail "no line has \"$2\""; }
+}
+
 submit_student() {
     local name="$1"
     shift
@@ -272,7 +277,7 @@ step "a publish gate withholds a student"
 code=0
 submit_student withheld --set data.validation_samples=1000 --set publish.gate.min_accuracy=0.999 >"$folder/withheld" 2>&1 || code=$?
 [ "$code" = 3 ] || { cat "$folder/withheld" >&2 && fail "the run ended with exit code $code, not 3"; }
-grep -o 'the model was not published.*' "$folder/withheld" | head -n 1 | sed 's/^/   /'
+says "$folder/withheld" 'the model was not published.*'
 all_serve 1 "$folder/student"
 no_failures "${SERVICES[@]}"
 
@@ -291,7 +296,7 @@ done
 code=0
 retort models activate "$MODEL" 2 >"$folder/refused" 2>&1 || code=$?
 [ "$code" != 0 ] || fail "a version was activated without the bucket"
-grep -m 1 '^error: ' "$folder/refused" | sed 's/^/   /'
+says "$folder/refused" '^error: .*'
 docker unpause "$bucket_container" >/dev/null
 retort models activate "$MODEL" 2 2>/dev/null | sed 's/^/   /'
 all_serve 2 "$folder/student-2"

@@ -118,7 +118,7 @@ end() {
     seconds=$((SECONDS - begin))
     waited="$(awk -v all="$(metric retort_trainer_wait_seconds_sum)" -v before="${waited_before:-0}" \
         'BEGIN {printf "%.1f", all - before}')"
-    say "took $seconds s, of which training waited $waited s for soft targets; batches resent so far: $(
+    say "took $seconds s; training waited $waited s for soft targets; batches resent so far: $(
         metric retort_trainer_batches_requeued_total)"
 }
 

@@ -63,7 +63,7 @@ containers() {
     done
 }
 
-# address CONTAINER: prints its address in one of its networks, all of which this machine can reach
+# address CONTAINER: prints its address in one of its networks; this machine can reach them all
 address() {
     docker inspect -f '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1" | sed -n 1p
 }
@@ -83,9 +83,12 @@ more_than() {
     [ "$(metric "$2")" -gt "$1" ]
 }
 
+# healthy SERVICE: whether it has running containers, all of them healthy
 healthy() {
-    local id
-    for id in $(containers "$1"); do
+    local id ids
+    ids="$(containers "$1")"
+    [ -n "$ids" ] || return 1
+    for id in $ids; do
         [ "$(docker inspect -f '{{.State.Health.Status}}' "$id")" = healthy ] || return 1
     done
 }
@@ -168,6 +171,18 @@ artifact() {
 # weights RUN: prints the digest of the run's weights
 weights() {
     docker cp "$(containers trainer):/runs/$1/artifact/weights.safetensors" - | tar -xO | sha256sum | cut -d' ' -f1
+}
+
+# labelled: prints the ids of the containers that the test started beside those of the compose project
+labelled() {
+    docker ps --all --quiet --filter "label=$COMPOSE_PROJECT_NAME"
+}
+
+remove_labelled() {
+    local ids
+    ids="$(labelled)"
+    # shellcheck disable=SC2086
+    [ -z "$ids" ] || docker rm --force $ids >/dev/null
 }
 
 down() {

@@ -36,7 +36,7 @@ for argument in "$@"; do
     esac
 done
 
-# The workers must still have work when the last one has started: a core records all samples in some 10 s.
+# The workers must still have work when the last one has started: a whole core records all samples in some seconds.
 export COMPOSE_PROJECT_NAME=retort-record RETORT_TEACHER_CPUS="${RETORT_TEACHER_CPUS:-0.2}"
 . deploy/project.sh
 . deploy/bucket.sh
@@ -58,17 +58,10 @@ finish() {
         compose logs --tail 40 || true
         [ "$s3" = no ] || docker logs --tail 40 "$COMPOSE_PROJECT_NAME-bucket" || true
     fi
-    [ "$keep" = yes ] || { remove_workers && down; } || true
+    [ "$keep" = yes ] || { remove_labelled && down; } || true
     exit "$status"
 }
 trap finish EXIT
-
-remove_workers() {
-    local ids
-    ids="$(docker ps --all --quiet --filter "label=$COMPOSE_PROJECT_NAME")"
-    # shellcheck disable=SC2086
-    [ -z "$ids" ] || docker rm --force $ids >/dev/null
-}
 
 # start NAME WHERE [OPTION...]: starts a container that records into a folder of the volume, or into the bucket
 start() {
@@ -142,7 +135,7 @@ first_shard() {
 }
 
 step "teacher"
-remove_workers
+remove_labelled
 down || true
 compose up --detach --no-build prepare >/dev/null 2>&1
 code="$(docker wait "$(compose ps --all --quiet prepare)")"

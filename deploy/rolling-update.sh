@@ -43,16 +43,8 @@ for image in inference teacher trainer cli prepare; do
     docker image inspect "retort-$image:$RETORT_VERSION" >/dev/null 2>&1 || fail "retort-$image is missing: run deploy/build.sh"
 done
 
-# owned: prints the ids of this test's containers
-owned() {
-    docker ps --all --quiet --filter "label=$COMPOSE_PROJECT_NAME"
-}
-
 remove_all() {
-    local ids
-    ids="$(owned)"
-    # shellcheck disable=SC2086
-    [ -z "$ids" ] || docker rm --force $ids >/dev/null
+    remove_labelled
     docker volume rm --force "$COMPOSE_PROJECT_NAME"-{data,runs,soft-targets} >/dev/null 2>&1 || true
     docker network rm "$COMPOSE_PROJECT_NAME" >/dev/null 2>&1 || true
 }
@@ -60,7 +52,7 @@ remove_all() {
 finish() {
     local status=$? id
     if [ "$status" -ne 0 ]; then
-        for id in $(owned); do
+        for id in $(labelled); do
             docker inspect -f '--- {{.Name}}: {{.State.Status}}, exit code {{.State.ExitCode}}' "$id" >&2 || true
             docker logs --tail 30 "$id" >&2 || true
         done

@@ -7,7 +7,7 @@ usage() {
     cat <<'USAGE'
 Usage: deploy/smoke-test.sh [--no-build] [--keep]
 
-Needs a Docker engine, Compose (v2 or 1.29), curl, and Python with tritonclient (scripts/setup --tests installs it).
+Needs root, a Docker engine, Compose (v2 or 1.29), curl, and Python with tritonclient (scripts/setup --tests installs it).
 The test uses a compose project and ports of its own, and removes the project at the end.
 
   --no-build  uses the existing images

@@ -33,7 +33,8 @@ def check(scheme, start_server):
             training.check_recording(scene, server, teacher)
             training.check_run(scene, server)
             server.finish()
-        except Failure as failure:
+        # OSError: a process that was called has ended, or does not answer.
+        except (Failure, OSError) as failure:
             for process in scene.started:
                 print(f"--- {process.name}:\n{process.said()[-3000:]}", file=sys.stderr)
             sys.exit(f"FAILED: {failure}")

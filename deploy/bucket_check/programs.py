@@ -10,6 +10,8 @@ import time
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = pathlib.Path(os.environ.get("PROGRAMS", REPOSITORY / "target/release")).resolve()
 PATIENCE = 60
+# For a process that ends by itself.
+LONGEST = 600
 # Variables that would lead requests elsewhere.
 FOREIGN = ("AWS_", "AZURE_", "GOOGLE_", "SERVICE_ACCOUNT")
 
@@ -72,7 +74,7 @@ class Started:
 
     def expect_success(self):
         """Waits for the end."""
-        self.process.wait()
+        eventually(f"{self.name} ends", lambda: self.process.poll() is not None, LONGEST)
         expect(self.process.returncode == 0, f"{self.name} ended with exit code {self.process.returncode}")
 
     def expect_said(self, *texts):
@@ -89,10 +91,10 @@ class Started:
             self.process.wait()
 
 
-def eventually(what, condition):
-    deadline = time.monotonic() + PATIENCE
+def eventually(what, condition, patience=PATIENCE):
+    deadline = time.monotonic() + patience
     while not condition():
-        expect(time.monotonic() < deadline, f"not within {PATIENCE} s: {what}")
+        expect(time.monotonic() < deadline, f"not within {patience} s: {what}")
         time.sleep(0.02)
 
 

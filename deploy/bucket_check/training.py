@@ -97,7 +97,7 @@ def check_recording(scene, server, artifact):
     shards = [name for name in expected if name.rpartition("/")[2].startswith("shard-")]
     expect(len(shards) == SHARDS, f"{len(shards)} shards are in the folder, not {SHARDS}")
 
-    # Two workers have a half each, and a third one has the half of the second.
+    # Two workers have a half each, and a third one has the same half as the second.
     halves = [("first worker", 0), ("second worker", 1), ("twin", 1)]
     workers = [record(name, server.url(TARGETS), "--index", str(half), "--of", "2") for name, half in halves]
     for worker in workers:

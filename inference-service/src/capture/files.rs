@@ -20,6 +20,7 @@ use common::{
     folders::{self, EntryKind},
 };
 use datasets::npy_samples;
+use rustix::io::Errno;
 use tracing::warn;
 
 use super::CaptureCounts;
@@ -245,6 +246,14 @@ fn was_there(changed: io::Result<()>) -> io::Result<bool> {
     }
 }
 
+/// Whether a file could not be read because the process or the system lacks descriptors or memory: a later attempt may
+/// succeed.
+pub(super) fn is_shortage(problem: &io::Error) -> bool {
+    let errno = Errno::from_io_error(problem);
+    problem.kind() == io::ErrorKind::OutOfMemory
+        || matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// The name of the file with a number.
 pub(super) fn file_name(number: u64) -> String {
     format!("x-{number:06}.npy")
@@ -327,6 +336,19 @@ mod tests {
         let left = oldest_first(folder.path()).unwrap().into_iter();
         let left: Vec<_> = left.map(|file| fs::read(file.path).unwrap()).collect();
         assert_eq!(left, [2, 3, 4].map(|pixel| file(100, pixel)));
+    }
+
+    #[test]
+    fn a_shortage_is_no_problem_of_the_file() {
+        for (errno, expected) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::IO, false),
+            (Errno::ACCESS, false),
+        ] {
+            assert_eq!(is_shortage(&errno.into()), expected, "{errno}");
+        }
     }
 
     #[test]

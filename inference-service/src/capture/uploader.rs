@@ -29,7 +29,10 @@ use tracing::{info, warn};
 
 use super::{
     CaptureCounts,
-    files::{CapturedFile, FileState, SET_ASIDE, file_name, oldest_first, part_number, remove},
+    files::{
+        CapturedFile, FileState, SET_ASIDE, file_name, is_shortage, oldest_first, part_number,
+        remove,
+    },
 };
 
 /// Bounds of the pauses after a failure.
@@ -122,6 +125,7 @@ impl Uploader {
             Ok(found) => found,
             // It made room for a newer one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(shortage) if is_shortage(&shortage) => return Err(shortage.into()),
             Err(problem) => return Ok(self.set_aside(file, &problem)?),
         };
         let size = bytes.len() as u64;
