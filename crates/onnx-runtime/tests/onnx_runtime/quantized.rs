@@ -151,6 +151,6 @@ fn a_calibration_without_samples_or_with_other_samples_is_an_error() {
         "{error}"
     );
     let error = quantize(&onnx, calibration).unwrap_err().to_string();
-    assert!(error.contains("`input` is not known"), "{error}");
+    assert!(error.contains("`layers.2.output` is not known"), "{error}");
     assert!(Calibration::load(b"no model").is_err());
 }
