@@ -322,9 +322,10 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_set_aside_and_the_others_are_uploaded() {
+        type Damage = fn(&Path);
         /// A file for which every read fails with an I/O error, also for root: nothing is at address 0.
         const FAILING: &str = "/proc/self/mem";
-        let cases: [(&str, fn(&Path), u64); 4] = [
+        let cases: [(&str, Damage, u64); 4] = [
             (
                 "its end is missing",
                 |path| cut(path, file(1).len() - 1),
