@@ -82,9 +82,12 @@ expect "unknown field \`run_folder\`" start trainer -e RETORT_TRAINER__RUN_FOLDE
 expect "invalid type: string \"many\"" start inference -e RETORT_INFERENCE__BATCHING__MAX_BATCH_SIZE=many
 
 step "a port that is in use, inside and outside of the container"
-expect "(metrics.listen): Address already in use" start inference \
+expect "metrics.listen = 127.0.0.1:7000: is taken by grpc.listen" start inference \
     -e RETORT_INFERENCE__GRPC__LISTEN=127.0.0.1:7000 -e RETORT_INFERENCE__METRICS__LISTEN=127.0.0.1:7000
 taken="$(docker run --detach --rm -p "127.0.0.1:$RETORT_ADMIN_PORT:8003" "retort-inference:$RETORT_VERSION")"
+wait_for 60 "a service listens" docker exec "$taken" /usr/local/bin/inference-service healthcheck 127.0.0.1:8001
+expect "(grpc.listen): Address already in use" start inference --network "container:$taken" \
+    --tmpfs /models:uid=65532,gid=65532
 expect "port is already allocated" start inference -p "127.0.0.1:$RETORT_ADMIN_PORT:8003"
 docker rm --force "$taken" >/dev/null
 
