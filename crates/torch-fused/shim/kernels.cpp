@@ -14,6 +14,8 @@ namespace {
 
 // Values of a block, which stays in the caches from one pass over it to the next.
 constexpr int64_t BLOCK_VALUES = 8192;
+// Channels whose sums a pass keeps at the same time.
+constexpr int64_t PANEL = 256;
 
 }  // namespace
 }  // namespace retort

@@ -119,6 +119,8 @@ fn results_and_gradients_are_libtorchs() {
         [4, 16, 28, 28],
         [1, 64, 1, 3],
         [3, 40, 9, 9],
+        // More channels than a panel has.
+        [2, 300, 3, 3],
         // Of one channel, and of one value per image and channel: in both orders of memory at once.
         [5, 1, 3, 3],
         [7, 6, 1, 1],
