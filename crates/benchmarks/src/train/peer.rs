@@ -7,6 +7,7 @@ use common::{atomic_file, process_environment::KEPT_MEMORY};
 use networks::{NetworkSpec, cost};
 use serde::{Deserialize, Serialize};
 use toml::Table;
+use torch_networks::InstructionSet;
 
 use super::workload::{Amount, BATCH_SIZE, Workload, optimizer, schedule};
 use crate::{process::Program, recipe};
@@ -52,6 +53,9 @@ struct Job<'a> {
     augmentation: Table,
     optimizer: Table,
     schedule: Table,
+    /// Whether it measures bf16 too: this processor multiplies bf16 numbers natively. PyTorch's emulation takes minutes for a
+    /// step of MobileNetV2.
+    bf16: bool,
     compile: bool,
 }
 
@@ -87,6 +91,7 @@ impl Peer<'_> {
             augmentation: recipe::augmentation()?,
             optimizer: optimizer(),
             schedule: schedule(),
+            bf16: InstructionSet::current().has_bf16(),
             compile: self.compile,
         };
         let file = folder.join("job.json");
