@@ -157,7 +157,7 @@ async fn wait_for_a_step(events: &mut Streaming<WatchRunResponse>) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_ends_and_a_late_watcher_receives_all_events() {
     let mut trainer = Trainer::start().await;
     let run = trainer.submit("small", trainer.config(3)).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_run_ends_and_a_late_watcher_receives_all_events() {
     assert_eq!(listed.into_inner().runs.len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
     let mut trainer = Trainer::start().await;
     let running = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
@@ -225,7 +225,7 @@ async fn runs_wait_for_each_other_and_are_cancelled_one_by_one() {
     assert_eq!(error.code(), Code::FailedPrecondition);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_does_not_exist_is_refused_at_submission() {
     let mut trainer = Trainer::start().await;
     let config = format!("device = 'cuda:99'\n{}", trainer.config(1));
@@ -236,7 +236,7 @@ async fn a_device_that_does_not_exist_is_refused_at_submission() {
     assert_eq!(reason, "DEVICE_UNAVAILABLE");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn problems_of_a_request_are_reported_at_once() {
     let mut trainer = Trainer::start().await;
     let wrong = trainer.config(0).replace("threads = 1", "threads = 99999");
@@ -267,7 +267,7 @@ async fn problems_of_a_request_are_reported_at_once() {
     assert_eq!(left, [".queue"], "a refused run leaves no folder");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn prometheus_sees_a_distillation_and_its_teacher() {
     let mut trainer = Trainer::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -336,7 +336,7 @@ async fn prometheus_sees_a_distillation_and_its_teacher() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_data_fails_and_names_the_file() {
     let mut trainer = Trainer::start().await;
     let images = trainer.folder.path().join("train-images-idx3-ubyte");
@@ -349,7 +349,7 @@ async fn a_run_without_data_fails_and_names_the_file() {
     assert!(reason.contains("train-images-idx3-ubyte"), "{reason}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_model_is_withheld_does_not_count_as_failed() {
     let mut trainer = Trainer::start().await;
     let publish = format!(
@@ -374,7 +374,7 @@ async fn a_run_whose_model_is_withheld_does_not_count_as_failed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_is_set_for_a_text_key_is_text() {
     let mut trainer = Trainer::start().await;
     let config_toml = trainer.config(1);

@@ -98,20 +98,20 @@ fn one_epoch(loss: &str) -> String {
     config.to_string()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_run_service_answers_those_who_may() {
     let keys = Keys::new();
     let trainer = Trainer::start(&refusals::settings(&keys, Trainer::SCOPE));
     refusals::refuses_all_but_good_callers(&trainer, &keys).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_service_that_speaks_plain_text_says_so() {
     let keys = Keys::new();
     refusals::refuses_tls_on_a_plain_port(&Trainer::start(&[]), &keys).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn submitted_runs_name_files_below_the_allowed_folders_only() {
     let trainer = Trainer::start(&[]);
     let root = trainer.folder.path();

@@ -204,7 +204,7 @@ async fn until(client: &mut RunServiceClient<Channel>, run: &Run, wanted: RunSta
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_stays_in_its_trace_when_the_trainer_restarts() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     let collector = TraceCollector::start();

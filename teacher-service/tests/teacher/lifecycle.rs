@@ -191,7 +191,7 @@ fn a_gpu_that_is_not_there_is_named() {
     assert_eq!(text.trim_end().lines().count(), 1, "one line: {text}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_running_service_can_be_asked_and_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let (model, weights) = write_artifact(folder.path(), SMALL, 1);
@@ -230,7 +230,7 @@ async fn a_running_service_can_be_asked_and_stopped() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_sigterm_batches_in_flight_are_answered() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SLOW, 1);
@@ -266,7 +266,7 @@ async fn on_sigterm_batches_in_flight_are_answered() {
 }
 
 /// Streams without batches in flight do not delay the stop, although draining may take an hour.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn on_sigterm_open_streams_without_work_end() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
@@ -318,7 +318,7 @@ async fn a_batch_sent_after_draining_in_time_is_answered_and_the_service_ends() 
     panic!("the batch was too late five times");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn draining_has_an_end() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SLOW, 1);
@@ -346,7 +346,7 @@ async fn draining_has_an_end() {
     assert!(stopped.elapsed() < Duration::from_secs(20));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn other_numerics_give_another_identity() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);
@@ -389,7 +389,7 @@ async fn other_numerics_give_another_identity() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_teacher_that_is_away_names_its_address() {
     let folder = tempfile::tempdir().unwrap();
     write_artifact(folder.path(), SMALL, 1);

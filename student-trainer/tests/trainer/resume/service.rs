@@ -84,7 +84,7 @@ fn watch(address: &str, log: &Path) -> Process {
     Process::start_with_output(command, File::create(log).unwrap().into())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_or_killed_service_continues_its_queue_and_stays_watched() {
     let scene = Scene::new();
     let teacher = scene.teacher();

@@ -75,7 +75,7 @@ async fn wait_for_success(service: &mut Service, ids: &[&str]) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_on_another_machine_continues_the_queue_of_a_killed_one_with_the_same_bytes() {
     let scene = BucketScene::new();
     let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
@@ -128,7 +128,7 @@ async fn a_service_on_another_machine_continues_the_queue_of_a_killed_one_with_t
     assert_eq!(submitted.unwrap(), "a-3");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_keeps_others_away_and_outlasts_a_store_that_does_not_answer() {
     let scene = BucketScene::new();
     let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
@@ -169,7 +169,7 @@ async fn a_service_keeps_others_away_and_outlasts_a_store_that_does_not_answer()
     assert_eq!(scene.fetched(&id), undisturbed);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_was_replaced_while_it_slept_ends_and_the_other_one_finishes_its_run() {
     let scene = BucketScene::new();
     let undisturbed = scene.scene.finish("undisturbed", &[], &[LONG]);
@@ -190,7 +190,7 @@ async fn a_service_that_was_replaced_while_it_slept_ends_and_the_other_one_finis
     assert_eq!(scene.fetched("a"), undisturbed);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiting_run_takes_what_is_finished_in_its_place_only_with_its_configuration() {
     let scene = BucketScene::new();
     let mut service = start(&scene, "first").await;

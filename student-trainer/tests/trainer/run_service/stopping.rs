@@ -5,7 +5,7 @@ use test_support::open_streams::OpenStreams;
 
 use super::{ENDLESS, Trainer, all, ended, wait_for_a_step};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_stops_the_running_run_tells_its_watcher_and_exits_with_0() {
     let mut trainer = Trainer::start().await;
     let run = trainer.submit("a", trainer.config(ENDLESS)).await.unwrap();
@@ -23,7 +23,7 @@ async fn sigterm_stops_the_running_run_tells_its_watcher_and_exits_with_0() {
 }
 
 /// The service stops at once although draining may take an hour.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn open_streams_and_idle_connections_do_not_delay_the_stop() {
     let settings = [
         "shutdown.drain_seconds=3600",
