@@ -2,7 +2,7 @@
 
 use std::io;
 
-use common::process_environment::{self, TENSOR_SETTINGS};
+use common::process_environment::{self, ONE_HEAP, TENSOR_SETTINGS};
 use onnx_runtime::ENVIRONMENT;
 
 /// Ensures that this process runs with the settings for training and those that ONNX Runtime and
@@ -13,6 +13,7 @@ use onnx_runtime::ENVIRONMENT;
 pub fn prepare() -> io::Result<()> {
     let settings = [
         &TENSOR_SETTINGS[..],
+        &[ONE_HEAP],
         &ENVIRONMENT,
         &torch_distributed::ENVIRONMENT,
     ];

@@ -7,13 +7,6 @@ use std::{env, io};
 use common::process_environment::{self, TENSOR_SETTINGS};
 use serde::Deserialize;
 
-/// [`TENSOR_SETTINGS`] without the one that gives all threads one heap, where the buffers of slow connections would lie
-/// between the tensors: with 20 of them a teacher's memory grew by 130 MiB instead of 83.
-pub const SETTINGS: [(&str, &str); 3] = {
-    let [short_spins, _one_heap, no_mapping, kept] = TENSOR_SETTINGS;
-    [short_spins, no_mapping, kept]
-};
-
 /// The newest instruction set that libtorch may use; each includes those before it. Different machines with
 /// the same limit give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -29,7 +22,7 @@ pub enum CpuIsa {
     Avx512Bf16,
 }
 
-/// Ensures that the environment limits the instruction set and contains [`SETTINGS`], except variables
+/// Ensures that the environment limits the instruction set and contains [`TENSOR_SETTINGS`], except variables
 /// that are set already. ONNX Runtime reports nothing to its vendor unless the environment says otherwise. If a
 /// variable is missing, executes the program again (same process id, same arguments) with the variables set.
 ///
@@ -42,7 +35,7 @@ pub fn settle(cpu_isa: CpuIsa) -> io::Result<()> {
         .flatten()
         .filter(|(name, value)| env::var(name).as_deref() != Ok(*value))
         .collect();
-    missing.extend(process_environment::missing(&SETTINGS));
+    missing.extend(process_environment::missing(&TENSOR_SETTINGS));
     #[cfg(feature = "onnx")]
     missing.extend(process_environment::missing(&onnx_runtime::ENVIRONMENT));
     process_environment::add(missing)

@@ -10,13 +10,12 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use common::{
     output::{self, Messages, OutputError},
-    process_environment,
+    process_environment::{self, TENSOR_SETTINGS},
     shutdown::Signals,
 };
 use mimalloc::MiMalloc;
 use parts::Part;
 use server::security::client::ConnectError;
-use teacher_service::libtorch_environment::SETTINGS;
 use tokio::runtime::Runtime;
 
 mod answer_bytes;
@@ -109,8 +108,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(arguments) => measure(serve::execute(*arguments)),
         Command::Scaling(arguments) => measure(scaling::execute(&arguments)),
         Command::Part(part) => {
-            // As a teacher sets them.
-            let settings = [&SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
+            // As the services set them.
+            let settings = [&TENSOR_SETTINGS[..], &onnx_runtime::ENVIRONMENT].concat();
             process_environment::require(&settings)
                 .context("cannot restart with the variables of the libraries set")?;
             part.execute()?;

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, ensure};
-use common::{atomic_file, process_environment::KEPT_MEMORY};
+use common::{
+    atomic_file,
+    process_environment::{KEPT_MEMORY, ONE_HEAP},
+};
 use networks::{NetworkSpec, cost};
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -101,6 +104,7 @@ impl Peer<'_> {
         // As the trainer sets them. They make PyTorch faster, too.
         let program = KEPT_MEMORY
             .iter()
+            .chain(&[ONE_HEAP])
             .fold(program, |program, (name, value)| program.env(name, value));
         let figures: PeerFigures = program.figures().await?;
         ensure!(

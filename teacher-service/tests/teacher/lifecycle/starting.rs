@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, path::Path, process::Command};
 
-use teacher_service::libtorch_environment::SETTINGS;
+use common::process_environment::TENSOR_SETTINGS;
 use test_support::{held_file::HeldFile, wrapper::on_one_cpu};
 use test_support::{http_get, unused_address};
 
@@ -14,7 +14,7 @@ fn load(model: &Path, ready_file: &Path) -> (Process, [String; 2]) {
     let addresses = [unused_address(), unused_address()];
     let mut command = Command::new(BINARY);
     command.arg("serve").arg("--model").arg(model);
-    for (name, _) in SETTINGS {
+    for (name, _) in TENSOR_SETTINGS {
         command.env_remove(name);
     }
     for (key, address) in ["grpc", "metrics"].iter().zip(&addresses) {
@@ -82,7 +82,7 @@ fn only_a_teacher_that_computes_here_gets_the_settings_for_tensors() {
         let (process, _) = load(model, &folder.path().join("ready.json"));
         let environment = std::fs::read(format!("/proc/{}/environ", process.id())).unwrap();
         let environment = String::from_utf8_lossy(&environment);
-        for (name, value) in SETTINGS {
+        for (name, value) in TENSOR_SETTINGS {
             let setting = format!("{name}={value}");
             let is_set = environment.split('\0').any(|variable| variable == setting);
             assert_eq!(is_set, computes_here, "{setting} for {}", model.display());
